@@ -32,7 +32,7 @@ def agent(provider, name):
 
 def tasks(pipeline):
     assert pipeline.force_flush(10)
-    return sorted((t.name, t.status) for t in pipeline.ask(pipeline.ledger.tasks(TaskQuery())))
+    return sorted((t.name, t.status) for t in pipeline.ask(pipeline.store.tasks(TaskQuery())))
 """
 
 

@@ -164,12 +164,12 @@ def test_a_process_killed_after_it_recorded_the_click(app: App, agent: Callable[
 import asyncio, os, signal
 from uuid import UUID
 from spanpost.model.interventions import Verb
-from spanpost.store.postgres import PostgresLedger
+from spanpost.store.postgres import PostgresStore
 from spanpost.testing.exercise_people import an_act
 async def main():
-    store = PostgresLedger({app.dsn!r})
-    await ledger.open()
-    await ledger.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
+    store = PostgresStore({app.dsn!r})
+    await store.open()
+    await store.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """

@@ -55,10 +55,10 @@ GOOD: dict[str, tuple[str, int]] = {
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway as `spanpost run` has it where nothing is set: on loopback, without tokens. It keeps rows in memory."""
-    hooks = {"providers": {"own": {"scheme": "github", "secret": "hush-hush-hush-hush", "does": [{"start": "fix"}]}}}
+    webhooks = {"providers": {"own": {"scheme": "github", "secret": "hush-hush-hush-hush", "does": [{"start": "fix"}]}}}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("gateway"))
-        with Served(None, interactions=None, launchers=HOOK, hooks=hooks) as served:
+        with Served(None, interactions=None, launchers=HOOK, webhooks=webhooks) as served:
             yield served
 
 

@@ -29,9 +29,9 @@ async def main():
         decision = await approval("Now?", id="now")
         print(decision.decision, decision.by, flush=True)
 
-house = spanpost.attach(**json.loads(sys.argv[1]))
+app = spanpost.attach(**json.loads(sys.argv[1]))
 asyncio.run(main())
-house.shutdown(10)
+app.shutdown(10)
 """
 
 

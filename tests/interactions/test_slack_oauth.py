@@ -161,7 +161,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
     assert (await by_org.install("T0OTHER", "E0ELSE"))[0] == 403
     assert (await by_org.install("T0OTHER", "E0ORG"))[0] == 200
     assert (by_org.workspaces.name_of("T0OTHER"), by_org.workspaces.tenant_of("T0OTHER")) == ("T0OTHER", "T0OTHER")
-    anybody = App(slack, by_org.store, who="any")
+    anybody = App(slack, by_org.store, allow="any")
     assert (await anybody.install("T0ANY"))[0] == 200
     assert (await anybody.install("T0ANY", "E0ORG", is_org=True))[0] == 403
     # Who is not let in any more is not used any more, either.

@@ -31,12 +31,12 @@ def test_a_flush_while_the_database_hangs(run: Run, database: Database) -> None:
     code = (
         HANG
         + """
-house = spanpost.attach()
+app = spanpost.attach()
 lock = Lock()
 agent("a").end()
 assert not spanpost.flush(0.2)
 assert not trace.get_tracer_provider().force_flush(10**9)
-assert not house.force_flush()
+assert not app.force_flush()
 lock.release()
 assert spanpost.flush(20)
 """
@@ -63,12 +63,12 @@ def test_a_flush_does_not_claim_what_was_lost(run: Run) -> None:
     """What overflowed the queue makes the next flush answer False, and the one after it True."""
     code = """
         import threading
-        house = spanpost.attach(intake={"queue_size": 64})
+        app = spanpost.attach(intake={"queue_size": 64})
         held = threading.Event()
-        house._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
         for n in range(2000): agent(str(n)).end()
         held.set()
-        assert house.lost["queue_full"]
+        assert app.lost["queue_full"]
         assert (spanpost.flush(20), spanpost.flush(20)) == (False, True)
     """
     run(code)

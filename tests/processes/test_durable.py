@@ -286,14 +286,14 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
     run(
         """
         import threading
-        house = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
+        app = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        house._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()
         assert spanpost.flush(60)
-        assert house.lost == {}, house.lost
+        assert app.lost == {}, app.lost
     """,
         **environment,
     )
@@ -383,22 +383,22 @@ def test_a_full_disk(start: Start, run: Run, database: Database, small_disk: Pat
         LOCKED
         + """
 import time
-house = spanpost.attach()
+app = spanpost.attach()
 (open(os.environ["SPANPOST_INTAKE__SPOOL_DIR"] + "/filler", "wb").write(b"x" * 900_000))
 slowest = 0.0
 for n in range(2000):
     span = agent(f"a{n:04}"); span.set_attribute("text", "x" * 500)
     span.end()
-assert house._spool.bypass == "no_space", house._spool.bypass
-past = house._spool.bypassed.totals()
+assert app._spool.bypass == "no_space", app._spool.bypass
+past = app._spool.bypassed.totals()
 assert set(past) == {"no_space"}, past
 assert spanpost.flush(60)
 os.unlink(os.environ["SPANPOST_INTAKE__SPOOL_DIR"] + "/filler")
 until = time.monotonic() + 30
-while house._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
+while app._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
 lock()
 agent("after").end()
-say("told", house.lost); pause()
+say("told", app.lost); pause()
 """
     )
     where = {**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(small_disk)}
@@ -419,17 +419,17 @@ def test_the_cap(run: Run, database: Database, spool: Path, environment: dict[st
         LOCKED
         + """
 import time
-house = spanpost.attach()
+app = spanpost.attach()
 lock()
 until = time.monotonic() + 30
 n = 0
-while house._spool.bypass is None and time.monotonic() < until:
+while app._spool.bypass is None and time.monotonic() < until:
     for _ in range(50): agent(f"a{n}").end(); n += 1
     time.sleep(0.02)
-assert house._spool.bypass == "full"
+assert app._spool.bypass == "full"
 agent("past").end()
-assert house._spool.bypassed.totals()["full"] >= 1
-assert house.lost == {}
+assert app._spool.bypassed.totals()["full"] >= 1
+assert app.lost == {}
 os._exit(0)
 """
     )

@@ -110,9 +110,9 @@ def test_sigterm_is_left_alone_unless_asked_for(run: Run) -> None:
         import signal
         spanpost.attach().shutdown()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        house = spanpost.attach(flush_on_sigterm=True)
+        app = spanpost.attach(flush_on_sigterm=True)
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-        house.shutdown()
+        app.shutdown()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     """)
 
@@ -181,10 +181,10 @@ def test_switched_off(run: Run, switch: dict[str, str]) -> None:
     """Switched off, nothing is opened (the database named is not there), no thread runs, and all calls answer."""
     code = """
         import threading
-        house = spanpost.attach(flush_on_sigterm=True)
+        app = spanpost.attach(flush_on_sigterm=True)
         by_hand = spanpost.AgentSpanProcessor()
         agent("a").end()
         assert [t.name for t in threading.enumerate()] == ["MainThread"]
-        assert (house.force_flush(), spanpost.flush(), house.shutdown(), house.lost) == (True, True, True, {})
+        assert (app.force_flush(), spanpost.flush(), app.shutdown(), app.lost) == (True, True, True, {})
     """
     assert run(code, DATABASE_URL="postgresql://127.0.0.1:1/nowhere", **switch) == ""

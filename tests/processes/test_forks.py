@@ -95,7 +95,7 @@ def test_a_pool(run: Run, database: Database) -> None:
 WEB = (
     PRELUDE
     + """
-house = spanpost.attach()
+app = spanpost.attach()
 with trace.use_span(agent("loading"), end_on_exit=True): pass
 """
 )

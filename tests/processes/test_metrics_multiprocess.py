@@ -58,7 +58,7 @@ WEB = (
     PRELUDE
     + """
 import spanpost, time
-house = spanpost.attach()
+app = spanpost.attach()
 def app(environ, start_response):
     # Three requests at once meet three workers: none answers before all have come.
     if environ["PATH_INFO"] == "/meet":

@@ -29,10 +29,10 @@ def test_a_provider_that_the_application_made_after(run: Run, database: Database
     """A provider made later is followed when it is handed over; the global one stays what it was."""
     code = """
         from opentelemetry.sdk.trace import TracerProvider
-        house = spanpost.attach()
+        app = spanpost.attach()
         mine = TracerProvider()
         agent("unseen", mine).end()
-        assert spanpost.attach(tracer_provider=mine) is house
+        assert spanpost.attach(tracer_provider=mine) is app
         agent("mine", mine).end(); agent("global").end()
     """
     run(code, DATABASE_URL=database.dsn)
@@ -45,8 +45,8 @@ def test_logfire(run: Run, database: Database) -> None:
     code = """
         import logfire
         logfire.configure(send_to_logfire=False, console=False, inspect_arguments=False)
-        house = spanpost.attach()
-        assert spanpost.attach() is house
+        app = spanpost.attach()
+        assert spanpost.attach() is app
         agent("a").end()
         with logfire.span("invoke_agent b", **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "b"}):
             pass
@@ -60,9 +60,9 @@ def test_logfire_configured_after(run: Run, database: Database) -> None:
     needs_package("logfire")
     code = """
         import logfire
-        house = spanpost.attach()
+        app = spanpost.attach()
         instance = logfire.configure(send_to_logfire=False, console=False, inspect_arguments=False)
-        assert spanpost.attach(tracer_provider=instance.config.get_tracer_provider()) is house
+        assert spanpost.attach(tracer_provider=instance.config.get_tracer_provider()) is app
         agent("a").end()
         with logfire.span("invoke_agent b", **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "b"}):
             pass
@@ -111,11 +111,11 @@ def test_our_own_work_is_never_traced(run: Run, database: Database) -> None:
             await connection.fetch("SELECT 1")
             await connection.close()
         with trace.use_span(agent("a"), end_on_exit=True):
-            house = spanpost.attach()
+            app = spanpost.attach()
         with trace.use_span(agent("b"), end_on_exit=True):
             assert spanpost.flush(20)
             asyncio.run(query())
-        assert house.shutdown()
+        assert app.shutdown()
         assert sorted(s.name for s in there.get_finished_spans()) == ["SELECT", "invoke_agent a", "invoke_agent b"]
     """
     run(code, DATABASE_URL=database.dsn)

@@ -12,8 +12,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from starlette.requests import Request
+from starlette.responses import Response
 
-from spanpost.http.routing import HttpRouter
+from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.http.tokens import SenderTokens
 from spanpost.metrics import Metrics
 from spanpost.model.errors import OverBudget, StoreUnavailable
@@ -37,6 +39,11 @@ def traces(*numbers: int, **attributes: str) -> bytes:
         for key, value in {"gen_ai.operation.name": "chat", **attributes}.items():
             span.attributes.append(KeyValue(key=key, value=AnyValue(string_value=value)))
     return request.SerializeToString()
+
+
+async def _live(request: Request) -> Response:
+    """Answer as the gateway does while its process runs."""
+    return Response()
 
 
 class Answer(NamedTuple):
@@ -121,7 +128,7 @@ class Endpoint:
 
     def __init__(self, interaction_store: InteractionStore, receiver: Receiver, otlp: OtlpHttp, sender_tokens: SenderTokens, metrics: Metrics) -> None:
         self.interaction_store, self.receiver, self.otlp, self.sender_tokens, self.metrics = interaction_store, receiver, otlp, sender_tokens, metrics
-        self.app = HttpRouter(otlp.routes, log_fault)
+        self.app = HttpRouter([*otlp.routes, HttpRoute("/health/live", _live)], log_fault)
 
     async def ask(
         self,
