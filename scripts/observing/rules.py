@@ -251,7 +251,7 @@ ALERTS = (
         labels={"sink": "slack"},
     ),
     Alert(
-        name="SpanpostDeliveriesDiscarded",
+        name="SpanpostDeliveriesDead",
         severity="critical",
         expr='sum by (sink) (increase(spanpost_deliveries_total{outcome="dead"}[1h])) > 0',
         hold="0m",
@@ -358,7 +358,7 @@ ALERTS = (
         quiet={'spanpost_build_info{instance="a:1"}': "1x90"},
     ),
     Alert(
-        name="SpanpostDeadDeliveries",
+        name="SpanpostObservationsQuarantined",
         severity="info",
         expr="sum by (reason) (spanpost_quarantined_observations) > 0",
         hold="10m",

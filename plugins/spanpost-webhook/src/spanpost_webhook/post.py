@@ -19,7 +19,7 @@ from spanpost_webhook.signature import key_of, sign
 #: What is read of an answer, bytes, so that the connection can be used again. Nothing in it is looked at.
 ANSWER: Final = 65_536
 #: How long a receiver that asks for patience without a number is left alone.
-STALL_RULES: Final = timedelta(seconds=30)
+PATIENCE: Final = timedelta(seconds=30)
 
 
 class Poster:
@@ -120,4 +120,4 @@ def retry_after(value: str | None, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return STALL_RULES
+        return PATIENCE
