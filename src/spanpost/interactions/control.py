@@ -1,7 +1,7 @@
-"""The control API (`spanpost.control_protocol`): agents wait here for people, and ask what they may spend.
+"""The control API (`spanpost.control_protocol`): agents wait here for people, and ask for their budget.
 
-A long poll: with ``wait`` (seconds) it answers as soon as there is something to tell. A bearer token says whose the agent is; what is
-another tenant's does not exist.
+Long polling: with ``wait`` (seconds) it answers as soon as there is something new. The bearer token names
+the tenant; data of other tenants does not exist.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spanpost.http.shares import Full, Sender, SharedPlaces
 from spanpost.interactions.answers import Answers, UnknownQuestion
 from spanpost.text.repair import mend_value
 
-#: A proxy between would cut longer waits: many do after a minute.
+#: Seconds. Many proxies cut longer waits, often after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
-#: Of a question about budgets: bytes.
+#: Bytes of a budget request.
 _MOST_BODY: Final = 256 * 1024
 _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _MARK: Final = re.compile(r"^([0-9a-f]{64})?\Z")
@@ -36,18 +36,20 @@ _TRACE: Final = re.compile(r"^([0-9a-f]{32})?\Z")
 
 
 class ControlHttp:
-    """The endpoints. At most `most` agents wait at once; tenants share those places, and within a tenant
-    its addresses do."""
+    """The endpoints.
+
+    At most `most` agents wait at once; tenants share the places, then a tenant's addresses do.
+    """
 
     def __init__(self, answers: Answers, sender_tokens: KnowsTokens, *, most: int) -> None:
         self._answers = answers
         self._authenticator = Authenticator(sender_tokens)
-        #: Agents that wait, each by the event that ends its waiting.
+        #: Waiting agents, each by the event that ends its wait.
         self._waiting: SharedPlaces[asyncio.Event] = SharedPlaces(most)
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of these endpoints."""
         return [
             HttpRoute(APPROVALS, self._approval, ["GET"]),
             HttpRoute(TASKS, self._task, ["GET"]),
@@ -55,7 +57,7 @@ class ControlHttp:
         ]
 
     def end(self) -> None:
-        """Answer all who wait with what is known."""
+        """Answer all waiting agents with what is known now."""
         self._answers.end()
 
     async def _approval(self, request: Request) -> JSONResponse:
@@ -109,7 +111,7 @@ class ControlHttp:
     async def _wait(
         self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, Any]], wait: float, receive: Receive
     ) -> Any:
-        """Wait for an answer, for as long as the agent does. Raises `HungUp`."""
+        """Wait for an answer, for as long as the agent stays connected. Raises `HungUp`."""
         told_to_go = asyncio.Event()
         try:
             longest = self._waiting.take(sender, told_to_go)
@@ -125,7 +127,7 @@ class ControlHttp:
             if answer.done():
                 return await answer
             if ends[0].done():
-                await ends[0]  # a body without end is refused
+                await ends[0]  # refuses a body without end
                 raise HungUp
             return await ask(0.0)
         finally:
@@ -135,7 +137,7 @@ class ControlHttp:
 
 
 def _ref(request: Request, prefix: str) -> str:
-    """Return the id of a path: it may hold slashes, which are escaped."""
+    """Return the id in a path. Slashes in it are escaped."""
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     escaped = path.removeprefix(prefix)
     if not path.startswith(prefix) or not escaped or "/" in escaped:
@@ -147,7 +149,7 @@ def _ref(request: Request, prefix: str) -> str:
 
 
 def _query(request: Request) -> dict[str, str]:
-    authorization_of(request.scope)  # a token in the URL is refused as one, not as a name that is not understood
+    authorization_of(request.scope)  # refuses a token in the URL as such, not as an unknown name
     try:
         query = dict(parse_qsl((request.scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16))
     except (ValueError, UnicodeDecodeError):
