@@ -135,8 +135,7 @@ class Interactions:
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """Tenants whose tasks may be listed here: its own, and if it is not bound, those named by a rule
-        for `view`."""
+        """Tenants whose tasks may be listed: its own, and if it is not bound, those that `view` rules name."""
         named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
         return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
 
@@ -336,8 +335,7 @@ def actor_of(source: str, person: Person, message: PersonMessage) -> Actor:
 
 
 class Keeper:
-    """Holds asyncio tasks that outlive the request, so that they are not collected and can be awaited at
-    the end."""
+    """Holds asyncio tasks that outlive their request: they are not collected, and are awaited at the end."""
 
     def __init__(self) -> None:
         self._under_way: set[asyncio.Task[None]] = set()

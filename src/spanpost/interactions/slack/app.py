@@ -1,8 +1,8 @@
-"""The desk's Slack app: Bolt reads what came, by HTTP or by socket; a few listeners make acts of it.
+"""The Slack app: Bolt reads payloads from HTTP or a socket; a few listeners turn them into acts.
 
-What is asked is recorded before Slack is answered, wherever that takes less than two and a half seconds: an answer that Slack
-has is in the database. Where it takes longer, the person is told that it is not certain. An event is only acknowledged once it
-is recorded; Slack brings it again otherwise.
+An act is recorded before Slack is answered, if that takes less than 2.5 seconds. If it takes longer, the
+person is told that the outcome is uncertain. An event is acknowledged only once it is recorded; otherwise
+Slack sends it again.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from spanpost.model.tasks import Task
 from spanpost.text.locales import Locale
 
 log = logging.getLogger("spanpost.interactions")
-#: Slack waits three seconds, the network's included.
+#: Slack waits three seconds, including the network.
 ANSWER: Final = 2.5
-#: What is left of that at least, however long it took to come so far.
+#: Seconds that remain for the work at least, however late the payload arrived.
 _LEAST: Final = 0.2
-#: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
+#: Refusals that are remembered, so that a thread is not answered with the same refusal again and again.
 _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
 _MORE: Final = re.compile("^" + re.escape(MORE) + ":")
@@ -54,7 +54,7 @@ Replies = Literal["all", "mentions", "off"]
 
 
 class SlackApp:
-    """Hears what Slack sends, whatever way it came."""
+    """Handles payloads from Slack, however they arrive."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class SlackApp:
         everywhere: Everywhere | None = None,
     ) -> None:
         self.installations = tuple(installations)
-        #: The app that people install in further workspaces, where they may.
+        #: The app that people may install in further workspaces.
         self.everywhere = everywhere
         self._comments = comments
         self._replies = replies
@@ -78,10 +78,11 @@ class SlackApp:
         self._bolt = self._make_bolt()
 
     def _make_bolt(self) -> AsyncApp:
-        # The signature was checked before (`guard`), bots and ourselves are refused by who may; what Bolt would do here it
-        # does in another way than we promise: it answers 500 to a malformed header, and hears a replay thrice.
+        # The signature was verified before (`guard`); the rules refuse bots and ourselves. Bolt's own
+        # checks break our guarantees: they answer 500 to a malformed header, and accept a replay three
+        # times.
         app = AsyncApp(
-            # Bolt sets the level of the logger of this name: not of ours.
+            # Bolt sets the level of the logger of this name, so it must not be ours.
             name="slack_bolt.spanpost",
             logger=silent(),
             process_before_response=True,
@@ -117,13 +118,13 @@ class SlackApp:
 
     @property
     def apps(self) -> tuple[App, ...]:
-        """All that a request may be for."""
+        """All apps that a request may be for."""
         return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
 
     async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
-        """Take a payload that is proven to be for one of these installations. Raises nothing.
+        """Handle a payload that is proven to be for one of these apps. Raises nothing.
 
-        `took` is how much of the time for an answer is gone: seconds.
+        `took`: seconds of the time for an answer that are used up.
         """
         until = asyncio.get_running_loop().time() + self._answer - took
         try:
@@ -152,7 +153,7 @@ class SlackApp:
         return SlackAnswered(status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type)
 
     async def close(self, seconds: float = 2.0) -> None:
-        """Finish what is under way, and let go of the connections."""
+        """Finish pending work, and close the connections."""
         await self._keeper.close(seconds)
         for one in self.apps:
             await one.web.close()
@@ -162,7 +163,7 @@ class SlackApp:
     # --- clicks -----------------------------------------------------------------------------------------------------
 
     async def _on_other(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
+        return answer(200, "ignored")  # a link's button: Slack reports the press, nothing is to be done
 
     async def _on_click(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
         installation = heard.installation
@@ -242,7 +243,7 @@ class SlackApp:
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
         if is_installed_apps or is_unmeant or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
-        # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+        # One of our threads without a receipt was begun a moment ago, or is not a task's.
         is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
         found: list[tuple[bool, ActOutcome | None]] = []
 
@@ -250,7 +251,7 @@ class SlackApp:
             found.append(await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known))
 
         if not await self._within(work(), heard.until) or not found[0][0]:
-            return answer(503, "unavailable")  # Slack brings it again
+            return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is None:
             return answer(200, "ignored")
@@ -268,7 +269,7 @@ class SlackApp:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     async def _on_stop(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
+        """Take Slack's own *Stop* as a cancel of the thread's task, then set the session's status."""
         installation, stop = heard.installation, payloads.stop(body, heard.team)
         if stop is None:
             return answer(200, "ignored")
@@ -279,11 +280,11 @@ class SlackApp:
             found.append(await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known))
 
         if not await self._within(work(), heard.until) or not found[0][0]:
-            return answer(503, "unavailable")  # Slack brings it again
+            return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is not None and outcome.told:
             self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
-        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
+        if outcome is None or outcome.result is not Result.REFUSED:  # if refused, the task continues and the button stays
             self._later(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
@@ -307,16 +308,16 @@ class SlackApp:
             return answer(200, "ignored")
         thread = spoken_in.place(spoken)
         try:
-            # In a task's thread it is said to the agent, and comes as a message, too.
+            # In a task's thread it is meant for the agent, and also arrives as a message.
             if thread is not None and await heard.installation.interactions.told_in(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
-            return answer(503, "unavailable")  # Slack brings it again
+            return answer(503, "unavailable")  # Slack sends it again
         await self._obey(heard, spoken)
         return answer(200, "mention")
 
     async def _obey(self, heard: PayloadOrigin, spoken: Spoken) -> None:
-        """Do what was said: what changes something before Slack is answered, where that is in time."""
+        """Do a command. One that changes something is recorded before Slack is answered, if there is time."""
         installation = heard.installation
         locale = installation.interactions.speaks(None, (spoken.channel, spoken.channel_name))
         commands = Commands(installation.interactions, installation.web, self._conceal, locale)
@@ -333,7 +334,7 @@ class SlackApp:
                 self._later(self._say(installation, spoken, told))
 
         if spoken.word in ACTS:
-            await self._within(work(), heard.until)  # what takes longer is told when it is done
+            await self._within(work(), heard.until)  # late results are sent when they are ready
         else:
             self._later(work())
 
@@ -343,10 +344,11 @@ class SlackApp:
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
         await self._whisper(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
 
-    # --- telling ----------------------------------------------------------------------------------------------------
+    # --- answers
+    # ----------------------------------------------------------------------------------------------------
 
     def _tell(self, installation: Installation, click: Click, text: str) -> None:
-        """Tell the one who pressed, and nobody else, after Slack was answered."""
+        """Answer the person who pressed, and only them, after Slack was answered."""
 
         async def tell() -> None:
             if not await installation.web.respond(click.response_url, text):
@@ -371,7 +373,7 @@ class SlackApp:
         self._keeper.keep(asyncio.create_task(work))
 
     async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
-        """Do it in the time that Slack gives; False when it goes on after that."""
+        """Do the work in the time that Slack gives; False if it continues after that."""
         task = asyncio.create_task(work)
         try:
             done, _ = await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), _LEAST))
@@ -388,7 +390,7 @@ class SlackApp:
 async def _authorize(
     context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
 ) -> AuthorizeResult:
-    """Tell Bolt what it would ask Slack with every request."""
+    """Tell Bolt what it would otherwise ask Slack with every request."""
     installation: Installation = context["heard"].installation
     me = await installation.whoami()
     return AuthorizeResult(

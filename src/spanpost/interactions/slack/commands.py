@@ -1,8 +1,9 @@
-"""What somebody asks of the app in words, answered to them alone: what runs and what waits, one task, a cancel, a start.
+"""Commands in words, answered to their author alone: running tasks, one task, cancel, start.
 
-Who may. Told of tasks is whoever is a member of the workspace, of those of its tenant, and where a rule is about seeing one
-(`view`), whom that rule lets; of other tenants' tasks, in a workspace that is nobody's own, whom a rule lets that names the tenant. A cancel is weighed as if *Cancel* had been pressed in the task's own message, wherever it is said: the
-channel in which somebody writes a command is of their own choosing, and gives them nothing. So a start is said nowhere.
+Authorization. Members of the workspace see the tasks of its tenant; a rule about `view` that matches a task
+decides instead. Tasks of other tenants are seen only in a workspace that is not bound to one, by a rule
+that names the tenant. A cancel is judged like *Cancel* in the task's own message: the author chooses the
+channel of a command, so the channel grants nothing. For the same reason a start has no channel.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
-#: Listed on a page, of what runs or waits, and of what was found.
+#: Entries on a page of running tasks or open questions, and of search results.
 _LISTED: Final = 15
 _CANDIDATES: Final = 8
-#: The beginning of an id is taken for it, where only one begins so, from so many characters on.
+#: Shortest prefix of an id that is accepted for it, if only one id matches.
 _LEAST: Final = 4
-#: An id is hardly longer.
+#: Characters of an id, at most.
 _MOST_REF: Final = 500
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 _RUNNING: Final = TaskFilter(statuses=_UNDER_WAY, is_root=True)
-#: What changes something: recorded before Slack is answered.
+#: Commands that change something: recorded before Slack is answered.
 ACTS: Final = ("cancel", "start")
-#: What there is: a phrase for how it is said, and one for what it does.
+#: The commands: a phrase for the form of each, and one for its effect.
 _HELP: Final = {
     "": "command.help_list",
     "command.form_show": "command.help_show",
@@ -49,7 +50,7 @@ _HELP: Final = {
 
 
 class Commands:
-    """Answers, in one workspace. `conceal` hides of a task what is not to be seen in Slack."""
+    """Answers commands in one workspace. `conceal` removes from a task what Slack must not show."""
 
     def __init__(self, interactions: Interactions, web: Web, conceal: Callable[[Task], Task], locale: Locale = ENGLISH) -> None:
         self._interactions = interactions
@@ -59,7 +60,7 @@ class Commands:
         self._say = locale.say
 
     async def answer(self, spoken: Spoken) -> SlackAnswer | None:
-        """Do or look up what was said; None where a repeat was told already. Raises `LedgerUnavailable`."""
+        """Do a command, and return its answer; None for a repeat. Raises `StoreUnavailable`."""
         heard: dict[str, Callable[[Spoken], Awaitable[SlackAnswer | None]]] = {
             "": self._overview,
             "list": self._overview,
@@ -71,7 +72,7 @@ class Commands:
         does = heard.get(spoken.word)
         goes = goes_of(spoken.rest) if spoken.word == MORE else None
         if spoken.word in ACTS and does is not None:
-            return await does(spoken)  # refused by rules of their own, which keep a row of it
+            return await does(spoken)  # judged by the rules of the act, and recorded if refused
         if (refusal := await self._unfit(spoken)) is not None:
             return refusal
         if not await self._interactions.interaction_store.is_first(spoken.idempotency_key):
@@ -83,7 +84,7 @@ class Commands:
         return await does(spoken)
 
     async def _unfit(self, spoken: Spoken) -> SlackAnswer | None:
-        """Return what somebody is told who may not be told of anything here."""
+        """Return the refusal for a user who may see nothing here; None if they may."""
         ruling = foreign()
         if not spoken.is_foreign:
             ruling = await self._interactions.may_look(None, spoken.user, _nowhere(spoken))
@@ -95,7 +96,8 @@ class Commands:
     def _told(self, said: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
         return lines.told(said, self._locale, buttons)
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- lists
+    # ------------------------------------------------------------------------------------------------------
 
     def _looking(self, spoken: Spoken) -> TaskLists:
         return TaskLists(self._interactions, self._web, spoken.user, spoken.team)
@@ -113,7 +115,7 @@ class Commands:
         return self._told(said, self._buttons(spoken, (running, "tasks"), (waiting, "questions")))
 
     async def _more(self, spoken: Spoken, goes: Goes) -> SlackAnswer:
-        """Go on with a list."""
+        """Show the next page of a list."""
         looking, after = self._looking(spoken), (goes.at, goes.key)
         if goes.what == "questions":
             page = await looking.questions(after, _LISTED)
@@ -135,7 +137,7 @@ class Commands:
         for one in page.questions:
             assert one.task is not None
             task = self._conceal(one.task)
-            # The question as the task may show it: what is concealed of it is concealed here.
+            # The question as the task shows it, so that concealed parts stay concealed.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
             name = text(line(words_of_it, 200) or self._say("command.question"), link=links.get(task.uid, ""))
             whose = text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} ")
@@ -143,7 +145,7 @@ class Commands:
         return [*said, *lines.more(page.beyond, "questions", self._locale, is_open=page.is_open)]
 
     def _buttons(self, spoken: Spoken, *pages: tuple[Listed, str], q: str = "") -> list[dict[str, Any]]:
-        """Return the buttons that go on with lists that have not ended."""
+        """Return the buttons for next pages, where there are any."""
         labels = {"tasks": "command.go_on_tasks", "questions": "command.go_on_questions", "found": "command.go_on_tasks"}
         return [
             Goes(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(self._say(labels[what]))
@@ -169,7 +171,8 @@ class Commands:
         ruled = any(rule.takes(VIEW, asked) for rule in self._interactions.rules.rules)
         links = await looking.links([task])
         shown = self._conceal(task)
-        # All that the dialogue *Show more* has is for those whom a rule lets see it.
+        # The details of the dialogue *Show more* need a rule about `view`; without one only the summary is
+        # shown.
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
         said: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
         said += [[text(part)] for one in texts for part in one.split("\n") if part]

@@ -1,4 +1,4 @@
-"""``POST /slack/events``: the signature is checked, then the app hears the payload."""
+"""``POST /slack/events``: verify the signature, then pass the payload to the app."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from spanpost.interactions.slack.payloads import FORM, JSON, decode
 from spanpost.model.errors import StoreUnavailable
 
 PATH: Final = "/slack/events"
-#: What the look for a replay may take of the time for an answer, seconds.
+#: Seconds of the time for an answer that the search for a replay may take.
 _LOOK: Final = 0.5
-#: What is told of a request that is refused before it is read.
+#: Answers to requests that are refused before they are read.
 _TOLD: Final = {
     400: ("invalid", "the body cannot be read as a payload of Slack's"),
     401: ("unsigned", "the request is not signed by Slack for an app that is set up here, just now and once"),
@@ -34,7 +34,7 @@ _TOLD: Final = {
 
 
 class SlackHttp:
-    """The endpoint. `clock` is the time of day."""
+    """The endpoint. `clock` returns Unix time."""
 
     def __init__(self, app: SlackApp, interaction_store: InteractionStore, *, watch: InteractionMetrics | None = None, clock: Callable[[], float] = time.time) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class SlackHttp:
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of this endpoint."""
         return [HttpRoute(PATH, self._take, ["POST"], count=self._count)]
 
     def _count(self, status: int, outcome: str) -> None:
@@ -55,7 +55,7 @@ class SlackHttp:
     async def _take(self, request: Request) -> Response:
         try:
             return await self._answer(request)
-        except SlackRefused as refused:  # the sender is not told which of its headers is wrong
+        except SlackRefused as refused:  # the sender does not learn which header is wrong
             reason, message = _TOLD[refused.status]
             raise HttpError(refused.status, reason, message, outcome=refused.why) from None
 
@@ -86,7 +86,10 @@ class SlackHttp:
         return Response(body, answer.status, {"content-type": answer.content_type.encode("latin-1", "replace").decode("latin-1")})
 
     async def _is_first(self, signed: guard.Signed) -> bool:
-        """Ask all processes; while the database is away our own memory, and what an act is unique by, must do."""
+        """Tell whether no process saw this signature; True if the store does not answer in time.
+
+        Then this process's memory and the act's idempotency key prevent a repeat.
+        """
         try:
             async with asyncio.timeout(_LOOK):
                 return await self._interaction_store.is_first("slack:signature:" + signed.signature.decode())

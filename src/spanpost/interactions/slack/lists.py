@@ -1,4 +1,4 @@
-"""Lists of tasks and questions as somebody may see them, a page at a time: those that a rule keeps from them are left out."""
+"""Pages of the tasks and questions that a user may see; others are left out."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter
 from spanpost.model.tasks import Task
 
 T = TypeVar("T")
-#: Looked at for one page.
+#: Rows that are read for one page.
 LOOKED: Final = 100
-#: Tasks about which rules are asked at once.
+#: Tasks that are judged at once.
 _AT_ONCE: Final = 10
 _OLDEST: Final = datetime(1, 1, 1, tzinfo=UTC)
-#: Of a button: it goes on with a list.
+#: Action id of the button for the next page.
 MORE: Final = f"{PREFIX}more"
 
 
 class Goes(msgspec.Struct, frozen=True, kw_only=True):
-    """How a list goes on: what it lists, the words that were looked for, and after what. It is in a button's value: anybody's."""
+    """The position in a list: its kind, its search words, the last entry.
+
+    From a button's value: untrusted.
+    """
 
     #: tasks, questions or found
     what: str
     q: str = ""
     at: datetime | None
     key: UUID
-    #: How its reader begins a command.
+    #: How the reader begins a command.
     by: str = ""
 
     def button(self, label: str) -> dict[str, Any]:
-        """Return the button that goes on."""
+        """Return the button for the next page."""
         value = {"w": self.what, "q": self.q, "k": self.key.hex, "b": self.by}
         value |= {"a": self.at.isoformat()} if self.at is not None else {}
         text = {"type": "plain_text", "text": label}
@@ -49,7 +52,7 @@ class Goes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def goes_of(value: str) -> Goes | None:
-    """Read a button's value; None for what is none of ours."""
+    """Read a button's value; None if it is not ours."""
     try:
         told = json.loads(value)
         at = datetime.fromisoformat(told["a"]) if "a" in told else None
@@ -60,22 +63,22 @@ def goes_of(value: str) -> Goes | None:
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """A page as somebody may see it."""
+    """A page as a user may see it."""
 
-    #: What stands on it, and how many more were seen beyond it.
+    #: The entries, and how many more were seen beyond them.
     tasks: list[Task] = []
     questions: list[TaskQuestion] = []
     beyond: int = 0
-    #: There may be more than was looked at.
+    #: There may be more rows than were read.
     is_open: bool = False
-    #: How many were kept from them.
+    #: Entries that the user may not see.
     hidden: int = 0
-    #: After what the next page begins; None at the end.
+    #: The last entry, after which the next page begins; None at the end.
     after: tuple[datetime | None, UUID] | None = None
 
 
 class TaskLists:
-    """What somebody in a workspace may see."""
+    """Lists for one user in a workspace."""
 
     def __init__(self, interactions: Interactions, web: Web, user: str, team: str) -> None:
         self._interactions = interactions
@@ -84,7 +87,7 @@ class TaskLists:
         self._team = team
 
     async def tasks(self, asked: TaskFilter, after: tuple[datetime | None, UUID] | None, most: int) -> Listed:
-        """Return a page of tasks, newest first, of all tenants that are looked at here."""
+        """Return a page of tasks, newest first, of all visible tenants."""
         start = TaskKey(*after) if after is not None else None
 
         async def of(tenant: str) -> Page[Task]:
@@ -124,7 +127,8 @@ class TaskLists:
         )
 
     async def exact(self, ref: str) -> Task | None:
-        """Return the task of an id: of this workspace's tenant, else of another one's that somebody may see."""
+        """Return the task with an id: of the workspace's tenant, else of another one if the user may see
+        it."""
         for tenant in self._interactions.tenants:
             found = await self._interactions.interaction_store.task(tenant, ref)
             if found is not None and (tenant == self._interactions.tenant or (await self.visible([found]))[0]):
@@ -132,7 +136,7 @@ class TaskLists:
         return None
 
     async def visible(self, tasks: Iterable[Task]) -> tuple[list[Task], int]:
-        """Return those of which somebody may be told, and how many others there are."""
+        """Return the tasks that the user may see, and the number of the others."""
         given = list(tasks)
         places = await self.places(given)
         few = asyncio.Semaphore(_AT_ONCE)
@@ -147,26 +151,26 @@ class TaskLists:
         return seen, len(given) - len(seen)
 
     async def asked(self, task: Task, place: PersonMessage) -> Asked:
-        """Return a task as rules look at it: with those for which it works."""
+        """Return a task as rules see it, with the tasks above it."""
         asked = await self._interactions.find(task.uid, place) if task.parent_uid is not None else None
         return asked or Asked(key=task.uid, task=task, is_told_there=True)
 
     async def places(self, tasks: Iterable[Task]) -> dict[UUID, PersonMessage]:
-        """Return the message in which each is told; one without a channel, where that is not known."""
+        """Return the root message of each task; one without a channel where it is unknown."""
         roots = {task.uid: task.root_uid or task.uid for task in tasks}
         found = await self._interactions.interaction_store.places(set(roots.values()))
         unknown = PersonMessage(channel="", ts="", is_ours=True)
         return {uid: msgspec.structs.replace(found.get(root, unknown), team=self._team) for uid, root in roots.items()}
 
     async def links(self, tasks: Iterable[Task]) -> dict[UUID, str]:
-        """Return where the messages of tasks can be opened, of those of which Slack says so."""
+        """Return the permalinks of the tasks' messages, where Slack gives one."""
         places = {uid: place for uid, place in (await self.places(tasks)).items() if place.ts}
 
         async def link(place: PersonMessage) -> str:
             try:
                 told = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
             except Trouble:
-                return ""  # it is told without
+                return ""  # shown without a link
             found = told.get("permalink")
             return found if isinstance(found, str) and found.startswith(("https://", "http://")) else ""
 
@@ -174,7 +178,7 @@ class TaskLists:
 
 
 def _merged(pages: Sequence[Page[T]], key: Callable[[T], tuple[datetime | None, UUID]]) -> tuple[list[T], bool]:
-    """Return the pages of several tenants as one, newest first, as far as all of them were looked at."""
+    """Merge the pages of several tenants, newest first, as far as all of them were read."""
 
     def order(one: T) -> tuple[datetime, UUID]:
         at, uid = key(one)
