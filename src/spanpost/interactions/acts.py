@@ -135,12 +135,12 @@ class Interactions:
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """Tenants whose tasks may be listed: its own, and if it is not bound, those that `view` rules name."""
+        """Tenants whose tasks may be listed: its own; unless it is bound, also those named by `view` rules."""
         named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
         return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
 
     def shown(self, asked: Asked | None, message: PersonMessage) -> ShownText | None:
-        """Return a question as a message may show it; None if it was decided through spanpost, or without one."""
+        """Return a question as a message may show it; None without one, or if spanpost decided it."""
         if asked is None or asked.approval is None or (asked.approval.decision and asked.approval.source):
             return None
         return self.reads((asked.above or (asked.task,))[-1], asked.approval, message.channel)

@@ -1,4 +1,4 @@
-"""Errors of the API, as FastAPI raises them and as its document has them. Their body is that of every endpoint."""
+"""Errors of the API: for FastAPI and in the OpenAPI document. Their body is that of every endpoint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REFUSED = documented(
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Have an application answer its errors as every endpoint does."""
+    """Make an application answer errors as every endpoint does."""
 
     async def answer(request: Request, error: Exception) -> Response:
         known = _invalid(error) if isinstance(error, RequestValidationError) else error
@@ -61,7 +61,7 @@ def _invalid(error: RequestValidationError) -> HttpError:
     where = [str(part) for part in first.get("loc", ())]
     if first.get("type") == "json_invalid":
         return HttpError(400, "invalid", "the body is not JSON")
-    # Never the value: it may be a token that was pasted into the wrong place.
+    # Never the value: it may be a token pasted into the wrong field.
     field = ".".join(where[1:])
     what = f"{where[0]} " if where else ""
     message = str(first.get("msg", "it is not understood")).removeprefix("Value error, ")
@@ -71,11 +71,11 @@ def _invalid(error: RequestValidationError) -> HttpError:
 
 
 class GuardedApi:
-    """Bounds bodies, and logs a fault of ours, which `handle_errors` has answered: outermost."""
+    """Limits bodies, and logs our faults, which `handle_errors` has answered. Outermost."""
 
     def __init__(self, app: FastAPI, routers: Sequence[APIRouter]) -> None:
         self._app = app
-        #: The routes of the API, for the table of all.
+        #: The routes of the API, for the table of all routes.
         self.routes = [*(one for one in app.routes if isinstance(one, Route)), *(one for each in routers for one in each.routes)]
 
     def document(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What all event streams of a process share: what was told last, how tasks stand now, and one reader of the store.
+"""Shared state of a process's event streams: recent checkpoints, current tasks, one reader of the store.
 
-Checkpoints are exact: each stream has its own place in the store's order, and what it has not seen is read from the store, or
-from the newest of them that are kept here. Tasks are states: of each only the newest matters. Neither is queued for anybody, so a
-slow reader costs nothing. What this process records wakes the reader at once; what others record is looked for, while anybody streams.
+Checkpoints are exact: each stream has its own position in the store's order, and reads what it has not seen
+from the store, or from the recent checkpoints kept here. Tasks are states: only the newest of each matters.
+There are no queues, so a slow client costs nothing. Records of this process wake the reader at once;
+records of others are polled while there is a stream.
 """
 
 from __future__ import annotations
@@ -25,32 +26,35 @@ from spanpost.model.tasks import Task
 
 log = logging.getLogger("spanpost.interactions")
 
-#: News that are kept, and tasks of which the newest state is.
+#: Recent checkpoints that are kept, and tasks whose newest state is.
 _KEPT_NEWS, _KEPT_TASKS = 2_000, 5_000
-#: Seconds between two looks for what others recorded: checkpoints, tasks; and checkpoints when something was just recorded here.
+#: Seconds between polls: for checkpoints, for tasks, and for checkpoints after a record of this process.
 _LOOK, _LOOK_TASKS, _SOON = 0.5, 1.0, 0.05
-#: A change may be committed so much later than it says.
+#: A change may be committed this much later than its time.
 _OVERLAP: Final = timedelta(seconds=20)
 _PAGE: Final = 500
 
 
 class Joined:
-    """One stream's place."""
+    """The membership of one stream."""
 
     def __init__(self) -> None:
-        #: The place is another's: the stream ends, and its reader comes back.
+        #: The place was given to another stream: this one ends, and its client reconnects.
         self.is_over = False
 
 
 class Hub:
-    """Reads for all streams of a process, `most` at once. `join` and `leave` say whether anybody streams."""
+    """Reads for at most `most` streams of a process.
+
+    It runs between the first `join` and the last `leave`.
+    """
 
     def __init__(self, interaction_store: Streams, *, most: int) -> None:
         self._interaction_store = interaction_store
         self._streams: SharedPlaces[Joined] = SharedPlaces(most)
         #: The gateway stops: all streams end.
         self.is_ended = False
-        #: Counts up when all streams are to begin anew (tokens were taken back).
+        #: Incremented when all streams must reconnect (tokens were revoked).
         self.era = 0
         self.changes = 0
         self._changed = asyncio.Event()
@@ -59,26 +63,26 @@ class Hub:
         self._reader: asyncio.Task[None] | None = None
         self._news: list[StreamedCheckpoint] = []
         self._places: list[Position] = []
-        #: Before the first of the news that are kept; and up to where it was read.
+        #: The position before the first kept checkpoint, and the position that was read up to.
         self.kept_from: Position | None = None
         self.read_to: Position | None = None
         self._states: OrderedDict[UUID, tuple[int, Task]] = OrderedDict()
         self.version = 0
-        #: Newest version of a state that was let go of.
+        #: Newest version of a dropped state.
         self.dropped = 0
         self._seen: dict[UUID, datetime] = {}
 
     # --- streams --------------------------------------------------------------------------------------------------------
 
     async def join(self, holder: Holder) -> Joined:
-        """Have the store read for a stream of this holder. Raises `Full` and `LedgerUnavailable`."""
+        """Add a stream of this holder. Raises `Full` and `StoreUnavailable`."""
         joined = Joined()
         over = self._streams.take(holder, joined)
         if over is not None:
             over.is_over = True
             self._tell()
         try:
-            # One after the other: of two that begin in one moment each would make a reader, and all would be told twice.
+            # One at a time: two simultaneous streams would start two readers, and duplicate all events.
             async with self._joining:
                 if self.read_to is None or self._reader is None or self._reader.done():
                     self.read_to = self.kept_from = await self._interaction_store.head()
@@ -90,7 +94,7 @@ class Hub:
         return joined
 
     def leave(self, joined: Joined) -> None:
-        """Let the reader rest when nobody streams any more."""
+        """Remove a stream, and stop the reader after the last."""
         self._streams.leave(joined)
         if not self._streams:
             if self._reader is not None:
@@ -105,12 +109,12 @@ class Hub:
         self._tell()
 
     def renew(self) -> None:
-        """Have all streams begin anew, with who they are looked up again."""
+        """Make all streams reconnect, so that their callers are checked again."""
         self.era += 1
         self._tell()
 
     async def wait(self, seen: int, seconds: float) -> None:
-        """Return when something has changed since `changes` was that, or when that time is over."""
+        """Return once `changes` differs from `seen`, or after that time."""
         if self.changes != seen:
             return
         with suppress(TimeoutError):
@@ -118,19 +122,19 @@ class Hub:
                 await self._changed.wait()
 
     def _tell(self) -> None:
-        # Those who wait hold the event that was: it is set once, for all of them.
+        # Waiting streams hold the old event, which is set once for all of them.
         self.changes += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def news_after(self, place: Position) -> list[StreamedCheckpoint] | None:
-        """Return the news that are kept after a place; None where some before them are not."""
+        """Return the kept checkpoints after a position; None if earlier ones were dropped."""
         if self.kept_from is None or place < self.kept_from:
             return None
         return self._news[bisect_right(self._places, place) :]
 
     def states_after(self, version: int) -> list[Task]:
-        """Return the tasks that changed after a version, longest ago first."""
+        """Return the tasks that changed after a version, oldest change first."""
         found: list[Task] = []
         for changed, task in reversed(self._states.values()):
             if changed <= version:
@@ -141,7 +145,7 @@ class Hub:
     # --- reading --------------------------------------------------------------------------------------------------------
 
     def hear(self, tasks: Iterable[Task]) -> None:
-        """Take in what this process has recorded. In the loop."""
+        """Add what this process has recorded. Must run in the loop."""
         if not self._streams:
             return
         self._keep(tasks)
@@ -171,7 +175,7 @@ class Hub:
                 if loop.time() >= tasks_due:
                     began = loop.time()
                     changed_at = await self._read_tasks(changed_at)
-                    # Where very many tasks are under way a look takes long: then they are seldom.
+                    # With very many running tasks a poll takes long: then poll less often.
                     tasks_due = loop.time() + max(_LOOK_TASKS, 20 * (loop.time() - began))
                 pause = 0.0 if has_more else _SOON if soon > 0 else _LOOK
             except StoreUnavailable as error:
@@ -181,10 +185,10 @@ class Hub:
                 async with asyncio.timeout(pause):
                     await self._hint.wait()
                 self._hint.clear()
-                soon = 4  # another transaction may hold back what was just committed
+                soon = 4  # another transaction may delay what was just committed
 
     async def _read_news(self) -> bool:
-        """Read a page of news; True where there may be more."""
+        """Read a page of checkpoints; True if there may be more."""
         assert self.read_to is not None
         found = await self._interaction_store.news(self.read_to, _PAGE)
         if not found:
@@ -195,13 +199,13 @@ class Hub:
         if (excess := len(self._news) - _KEPT_NEWS) > 0:
             self.kept_from = self._places[excess - 1]
             del self._news[:excess], self._places[:excess]
-        # A task that has ended is looked for by nobody else.
+        # The other poll does not return tasks that have ended.
         self._keep({one.task.uid: one.task for one in found}.values())
         self._tell()
         return len(found) == _PAGE
 
     async def _read_tasks(self, since: datetime | None) -> datetime:
-        """Read the tasks that others have changed; return from when on to look next."""
+        """Read the tasks that other processes changed; return the time to continue from."""
         if since is None:
             return await self._interaction_store.now()
         found = await self._interaction_store.changed(since - _OVERLAP, _KEPT_TASKS)
