@@ -18,8 +18,8 @@ _LOW = "a-z0-9"
 
 
 class SecretKind(NamedTuple):
-    """Secrets of one form: `head` (an expression without groups), then at least `least` characters of
-    `body`."""
+    """Secrets of one form: `head` (an expression without groups), then `least` characters of `body` or
+    more."""
 
     name: str
     head: str

@@ -146,7 +146,7 @@ def legible(text: str) -> str:
 
 
 def pieces(text: str, limit: int) -> list[str]:
-    """Split a text into pieces of at most `limit` characters, near the end of a line or a word if possible."""
+    """Split a text into pieces of at most `limit` characters, near the end of a line or a word."""
     found = []
     while len(text) > limit:
         at = max(text.rfind("\n", limit // 2, limit), 0) or max(text.rfind(" ", limit // 2, limit), 0) or limit - 1

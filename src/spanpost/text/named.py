@@ -1,5 +1,5 @@
-"""Secrets known by a name before them: assignments, flags, headers, pairs, elements, sentences, random
-words nearby."""
+"""Secrets known by a name before them: assignments, flags, headers, pairs, elements, sentences, words
+nearby."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _assigned(plain: str, begin: int, said: NameVerdict, set_: re.Match[str], na
 
 
 def _is_variable(plain: str, begin: int, set_: re.Match[str]) -> bool:
-    """Tell whether a line sets a value like a settings file: from its start, ``name=value`` without blanks."""
+    """Tell whether a line sets a value like a settings file: from its start, ``name=value``, no blanks."""
     return (
         set_.group("sep") == "="
         and plain[max(0, begin - 1) : begin] in ("", "\n", " ", ";")

@@ -1,5 +1,4 @@
-"""Repairs attribute values so that every store can keep them: text, numbers, lists and maps for JSON and
-PostgreSQL.
+"""Repairs attribute values so that JSON and PostgreSQL can store them: text, numbers, lists and maps.
 
 Nothing raises, and no foreign object is asked for its repr (it might block or raise). Changes are flagged
 by bits of `Repair`. Limits: 128 attributes, 64 KiB per value, 16 levels, about 1 MiB per span.
@@ -93,7 +92,7 @@ def is_clean_list(values: list[Any]) -> bool:
 
 
 def mend_text(text: str, limit: int = MAX_VALUE) -> tuple[str, int]:
-    """Return text without NUL and lone surrogates, at most `limit` bytes of UTF-8, and the bits of repairs."""
+    """Return text without NUL and lone surrogates, at most `limit` UTF-8 bytes, and the bits of repairs."""
     if text.isascii() and len(text) <= limit and len(text) <= SHORT and "\0" not in text:
         return text, 0
     repairer = _Repairer()

@@ -110,8 +110,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def _joins(text: str, i: int) -> bool:
-    """Tell whether the code point at i continues the one before it (approximates UAX 29 without its
-    tables)."""
+    """Tell whether the code point at i continues the one before it (UAX 29, approximated without tables)."""
     before, ch = text[i - 1 : i], text[i]
     if not before:
         return False
@@ -152,8 +151,10 @@ def paragraph(text: str, limit: int, *, keep: str = "head") -> str:
 
 
 def link(url: str, limit: int = 2000) -> str | None:
-    """Return an address that a message may link to, else None: http or https, a host, no user, nothing to
-    redact."""
+    """Return an address that a message may link to, else None.
+
+    It has http or https, a host, no user, and nothing to redact.
+    """
     if len(url) > limit or url != strip(url) or scrub(url) != url or any(c in url for c in " \n<>|\"'`\\"):
         return None
     try:

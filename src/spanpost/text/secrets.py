@@ -79,8 +79,7 @@ def unhashed(text: str) -> str:
 
 
 class Scanner:
-    """Replaces secrets: with a `key` (16 to 64 bytes) by kind, length and keyed hash, without one by kind
-    only.
+    """Replaces secrets: with a `key` (16 to 64 bytes) by kind, length and keyed hash, else by kind.
 
     `off`: kinds that stay. `patterns`: further kinds and their expressions, each starting with at least
     three plain characters. `found` counts replacements by kind; the caller resets it.

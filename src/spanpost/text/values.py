@@ -1,5 +1,4 @@
-"""Whether a value can be a secret at all: placeholders, types, code and words cannot, whatever name
-precedes them."""
+"""Whether a value can be a secret: placeholders, types, code and words cannot, whatever name precedes them."""
 
 from __future__ import annotations
 
@@ -100,8 +99,7 @@ def is_random(text: str, least: int = 16) -> bool:
 
 
 def is_drawn_wildly(text: str) -> bool:
-    """Tell whether a text of letters, digits and slashes is no path: capitals and digits anywhere in its
-    words."""
+    """Tell whether letters, digits and slashes are no path: capitals and digits anywhere in the words."""
     parts = [part for part in re.split(r"[/+]", text) if part]
     classes = [1 if c.isdigit() else 2 if c.isupper() else 3 for part in parts for c in part]
     changes = sum(map(int.__ne__, classes, classes[1:]))

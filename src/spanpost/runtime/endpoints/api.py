@@ -104,7 +104,7 @@ def go_by(parts: ApiParts, settings: Settings, sessions: KeepsSessions) -> None:
 
 
 def token_here(settings: Settings) -> str:
-    """Return this machine's token; empty if the API requires other tokens, a login or a client certificate."""
+    """Return this machine's token; empty if the API requires other tokens, a login or a certificate."""
     interactions, gateway = settings.interactions, settings.gateway
     is_asked = (
         (interactions is not None and bool(interactions.tokens))

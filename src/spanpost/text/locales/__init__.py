@@ -49,8 +49,7 @@ class Locale:
         return self.tell(value) if isinstance(value, LocaleMessage) else value
 
     def translate(self, saying: LocaleMessage | None, text: str) -> str:
-        """Return a stored message in this language; `text`, its English, if this catalogue cannot render
-        it."""
+        """Return a stored message in this language; else `text`, its English, if it cannot be rendered."""
         if saying is None or self.code == "en":
             return text
         try:

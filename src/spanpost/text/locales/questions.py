@@ -19,8 +19,10 @@ class Reason(Protocol):
 
 
 def why_hidden(reasons: Sequence[Reason], locale: Locale = ENGLISH) -> str:
-    """Return which part of a question is hidden, and the next step: a question readable elsewhere is
-    decided there."""
+    """Return what is hidden of a question, and the next step.
+
+    A question that is readable elsewhere is decided there.
+    """
     nowhere = [one for one in reasons if not one.is_here_alone]
     what = "; ".join(locale.say(f"hidden.{one}") for one in nowhere or reasons)
     return locale.say("hidden.nowhere" if nowhere else "hidden.here", what=what)
