@@ -21,7 +21,7 @@ from spanpost.interactions.authorization import (
     Ruling,
     foreign,
     judge,
-    judge_look,
+    judge_listing,
     refused,
 )
 from spanpost.interactions.protocols import Asked, InteractionMetrics, InteractionStore, PersonMessage
@@ -200,14 +200,14 @@ class Interactions:
         self._count(VIEW, Result.DONE if granted else Result.REFUSED)
         return tuple(granted), "" if granted else texts.refused(ruling, self.locale(asked, message))
 
-    async def may_look(self, asked: Asked | None, user: str, message: PersonMessage) -> Ruling:
+    async def may_list(self, asked: Asked | None, user: str, message: PersonMessage) -> Ruling:
         """Rule on listing a task, or without a task on listing any. Writes no intervention."""
         if asked is not None and asked.task.tenant != self.tenant:
             return await self.rule(VIEW, asked, user, message)  # membership of the workspace is not enough
         about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
-        ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        ruling = await self._talk(judge_listing(self.rules, asked, user, message), VIEW, about, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):
-            ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+            ruling = await self._talk(judge_listing(self.rules, asked, user, message), VIEW, about, message)
         return ruling
 
     async def may(self, act: RequestedAct) -> ActOutcome | None:
@@ -229,7 +229,7 @@ class Interactions:
         if asked is None:
             return None, Ruling(refusal=texts.UNKNOWN)
         if not asked.is_told_there:
-            return asked, Ruling(refusal=texts.INSTALLED_APPS)
+            return asked, Ruling(refusal=texts.ELSEWHERE)
         if act.verb.is_decision is not (asked.approval is not None) or (
             act.verb is Verb.CHOOSE and self._option(act, asked) is None
         ):
@@ -238,7 +238,7 @@ class Interactions:
             return asked, foreign(act.user)
         ruling = await self.rule(act.verb, asked, act.user, act.message)
         if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
-            ruling = Ruling(refusal=texts.NOBODY_LISTENS, person=ruling.person)
+            ruling = Ruling(refusal=texts.NO_LAUNCHER, person=ruling.person)
         return asked, ruling
 
     @staticmethod

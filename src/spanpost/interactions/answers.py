@@ -73,9 +73,9 @@ class Answers:
     def end(self) -> None:
         """End all waits: each waiting agent gets what is known now."""
         self.is_ended = True
-        self._hear(b"")
+        self._on_topic(b"")
 
-    def _hear(self, topic: bytes) -> None:
+    def _on_topic(self, topic: bytes) -> None:
         waiting = self._waiting.get(topic, ()) if topic else [event for events in self._waiting.values() for event in events]
         for event in list(waiting):
             event.set()
@@ -102,7 +102,7 @@ class Answers:
             raise UnknownQuestion(
                 f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as they were sent"
             )
-        return told_of(*found)
+        return answer_of(*found)
 
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
         """Return the acts on a task after a number, once there are any or after `wait` seconds."""
@@ -154,7 +154,7 @@ class Answers:
     def begin(self) -> asyncio.Task[None]:
         """Start the one listener of the process."""
         if self._listens is None:
-            self._listens = asyncio.create_task(self._interaction_store.listen(self._hear))
+            self._listens = asyncio.create_task(self._interaction_store.listen(self._on_topic))
         return self._listens
 
     async def _listen(self) -> None:
@@ -166,7 +166,7 @@ def is_closed(row: ApprovalRow) -> bool:
     return row.is_decided or row.state is InterventionState.VOID
 
 
-def told_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
+def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as its agent receives it; `why` says why the agent gets no answer."""
     is_told = not why and is_closed(row)
     decided = row if is_told else None

@@ -183,7 +183,7 @@ def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, messa
     return refused(*(told.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
 
 
-def judge_look(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+def judge_listing(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
     """Rule on listing a task; without a task, on listing any.
 
     If a rule about `VIEW` matches the task, that rule decides; otherwise every member of the workspace may.

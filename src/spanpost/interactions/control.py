@@ -70,7 +70,7 @@ class ControlHttp:
             raise HttpError(
                 400, "invalid", "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md", field=MARK
             )
-        return await self._told(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
+        return await self._answer(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
 
     async def _task(self, request: Request) -> JSONResponse:
         ref, query = _ref(request, TASKS), _query(request)
@@ -78,7 +78,7 @@ class ControlHttp:
         after = int(_number(query, AFTER))
         if "\0" in ref:
             raise _unknown("no id has such a character")
-        return await self._told(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
+        return await self._answer(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
 
     async def _budget(self, request: Request) -> JSONResponse:
         _query(request)
@@ -97,7 +97,7 @@ class ControlHttp:
         plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
         return _json(await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0]))
 
-    async def _told(
+    async def _answer(
         self, request: Request, tenant: str, query: dict[str, str], ask: Callable[[float], Coroutine[Any, Any, Any]]
     ) -> JSONResponse:
         wait = min(_number(query, WAIT), LONGEST)
@@ -112,16 +112,16 @@ class ControlHttp:
         self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, Any]], wait: float, receive: Receive
     ) -> Any:
         """Wait for an answer, for as long as the agent stays connected. Raises `HungUp`."""
-        told_to_go = asyncio.Event()
+        ended = asyncio.Event()
         try:
-            longest = self._waiting.take(sender, told_to_go)
+            longest = self._waiting.take(sender, ended)
         except Full:
             said = "as many wait already as may (gateway.max_waiters); come back"
             raise HttpError(503, "too_many", said) from None
         if longest is not None:
             longest.set()
         answer = asyncio.ensure_future(ask(wait))
-        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
+        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(ended.wait())]
         try:
             await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -131,7 +131,7 @@ class ControlHttp:
                 raise HungUp
             return await ask(0.0)
         finally:
-            self._waiting.leave(told_to_go)
+            self._waiting.leave(ended)
             for each in (answer, *ends):
                 each.cancel()
 

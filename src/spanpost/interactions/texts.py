@@ -15,13 +15,13 @@ NAMED = 8
 _DID: Final = {"approve": "interactions.approved", "deny": "interactions.denied", "expired": "interactions.not_in_time"}
 #: Refusals that are recorded and shown whole, as they stand here.
 UNKNOWN: Final = ENGLISH.say("interactions.unknown")
-INSTALLED_APPS: Final = ENGLISH.say("interactions.elsewhere")
-NOBODY_LISTENS: Final = ENGLISH.say("interactions.nobody_listens")
+ELSEWHERE: Final = ENGLISH.say("interactions.elsewhere")
+NO_LAUNCHER: Final = ENGLISH.say("interactions.nobody_listens")
 NO_OPTION: Final = ENGLISH.say("interactions.no_option")
 WHOLE: Final = {
     UNKNOWN: "interactions.unknown",
-    INSTALLED_APPS: "interactions.elsewhere",
-    NOBODY_LISTENS: "interactions.nobody_listens",
+    ELSEWHERE: "interactions.elsewhere",
+    NO_LAUNCHER: "interactions.nobody_listens",
     NO_OPTION: "interactions.no_option",
 }
 

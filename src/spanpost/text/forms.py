@@ -40,16 +40,16 @@ def _starts(head: str) -> set[str] | None:
             return {(start + rest)[:2] for start in found for rest in more}
         if head[at] == "[":
             end = head.index("]", at)
-            deliveries = {chr(c) for c in range(33, 127) if re.fullmatch(head[at : end + 1], chr(c))}
+            letters = {chr(c) for c in range(33, 127) if re.fullmatch(head[at : end + 1], chr(c))}
             at = end + 1
         else:
             at += head[at] == "\\"
             if head[at] in "d(" and head[at - 1 : at] == "\\":
                 return None
-            deliveries, at = {head[at]}, at + 1
+            letters, at = {head[at]}, at + 1
         if head[at : at + 1] in ("{", "?", "*", "+"):
             return None
-        found = {(start + delivery)[:2] for start in found for delivery in deliveries}
+        found = {(start + letter)[:2] for start in found for letter in letters}
     return found if min(map(len, found)) == 2 else None
 
 

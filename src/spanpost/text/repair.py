@@ -30,7 +30,7 @@ DROPPED = "spanpost.dropped_attributes"
 
 #: Text up to this length is never cut; integers stay within plus and minus `MAX_INT`.
 SHORT = 4096
-_SECTION = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _NODES = 4096
 _FLAT_DEPTH = 48
 MAX_INT = 2**63 - 1
@@ -142,11 +142,11 @@ def _rank(key: Any) -> int:
 class _Repairer:
     """The remaining budget of one span, and its repairs."""
 
-    __slots__ = ("nodes", "repairs", "section")
+    __slots__ = ("bytes_left", "nodes", "repairs")
 
     def __init__(self) -> None:
         self.repairs = 0
-        self.section = _SECTION
+        self.bytes_left = _MAX_BYTES
         self.nodes = _NODES
 
     def key(self, key: Any) -> str:
@@ -191,9 +191,9 @@ class _Repairer:
             if size > limit // 4:
                 size = len(text.encode())
         if size > SHORT:
-            if self.section < size:
-                limit = min(limit, max(self.section, SHORT // 16))
-            self.section -= min(size, limit)
+            if self.bytes_left < size:
+                limit = min(limit, max(self.bytes_left, SHORT // 16))
+            self.bytes_left -= min(size, limit)
         if size <= limit:
             return text
         self.repairs |= Repair.TRUNCATED
@@ -220,7 +220,7 @@ class _Repairer:
         is_map = isinstance(value, dict)
         mended: Any = {} if is_map else []
         for item in dict.items(value) if is_map else value:
-            if self.nodes <= 0 or self.section <= 0:
+            if self.nodes <= 0 or self.bytes_left <= 0:
                 self.repairs |= Repair.TRUNCATED
                 if is_map:
                     mended["…"] = len(value) - len(mended)
@@ -237,7 +237,7 @@ class _Repairer:
     def nested(self, value: Any, depth: int) -> Any:
         mended = self.value(value, depth)
         if type(mended) is str:
-            self.section -= min(len(mended), SHORT)  # longer text was counted already
+            self.bytes_left -= min(len(mended), SHORT)  # longer text was counted already
         return mended
 
     def other(self, value: Any, depth: int) -> Any:

@@ -167,7 +167,7 @@ def is_secret(value: str, strength: Strength, kind: str, *, is_quoted: bool, is_
         return False
     if size < 6 and not (is_password and has_mark(value)):
         return False
-    return not _TECHNICAL.fullmatch(value) and _has_delivery_or_mark(value)
+    return not _TECHNICAL.fullmatch(value) and _has_letter_or_digit(value)
 
 
 def is_basic(value: str) -> bool:
@@ -187,10 +187,10 @@ def is_code(value: str) -> bool:
 def has_mark(value: str) -> bool:
     """Tell whether letters are mixed with digits or special characters, as in a password."""
     inner = value.rstrip(".,;:!?)")
-    deliveries = sum(map(str.isalpha, inner))
+    letters = sum(map(str.isalpha, inner))
     digits = sum(map(str.isdigit, inner))
     marks = sum(c in "!@#$%^&*+=~?|" for c in value)
-    return bool(deliveries and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
+    return bool(letters and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
 
 
 def is_phrase(value: str, kind: str) -> bool:
@@ -238,5 +238,5 @@ def _is_compound(word: str) -> bool:
     return len(parts) > 1 and all(part.isdigit() or part.isalpha() for part in parts)
 
 
-def _has_delivery_or_mark(value: str) -> bool:
+def _has_letter_or_digit(value: str) -> bool:
     return any(c.isalnum() for c in value)

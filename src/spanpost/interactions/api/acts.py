@@ -38,7 +38,7 @@ router = APIRouter(tags=["acts"])
 _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
 
 #: Reasons why an act has no effect.
-_STANDS_NOT = {
+_NO_EFFECT = {
     Result.DECIDED: "it was decided before, and the first answer stands",
     Result.VOID: "the agent has asked this again in other words: answer that question",
     Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; it can be denied",
@@ -143,7 +143,7 @@ async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None =
         parameters=work.parameters,
         user=caller.id,
         message=place,
-        idempotency_key=_once(caller, idempotency_key, said),
+        idempotency_key=_idempotency_key_of(caller, idempotency_key, said),
         at=datetime.now(UTC),
     )
     return told(await interactions.start(order))
@@ -159,13 +159,13 @@ async def _do(
         message=place_of(caller),
         option=option,
         text=text,
-        idempotency_key=_once(caller, idempotency_key, f"{verb}\0{key}\0{option}\0{text}"),
+        idempotency_key=_idempotency_key_of(caller, idempotency_key, f"{verb}\0{key}\0{option}\0{text}"),
         at=datetime.now(UTC),
     )
     return await interactions_of(parts, caller).do(act)
 
 
-def _once(caller: Caller, said: str | None, what: str) -> str:
+def _idempotency_key_of(caller: Caller, said: str | None, what: str) -> str:
     """Return the idempotency key of an act."""
     if said is None:
         return f"{caller.provider}\0{uuid4()}"
@@ -193,7 +193,7 @@ def told(outcome: ActOutcome) -> ApiJson:
             raise HttpError(403, "refused", outcome.refusal or "the rules of who may refused it")
         case Result.UNKNOWN:
             raise HttpError(404, "not_found", outcome.refusal or "there is no such thing")
-    why = _STANDS_NOT[verdict.result]
+    why = _NO_EFFECT[verdict.result]
     if verdict.decision == Verb.RETRY:
         why = f"it is being tried again already{f', as {verdict.by[:100]} asked' if verdict.by else ''}"
     elif verdict.decision:

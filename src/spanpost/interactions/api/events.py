@@ -205,7 +205,7 @@ class Following:
         """Return the next text, the position after it, and whether there is more already."""
         hub, out, is_behind = self._hub, list[str](), False
         if "checkpoint" in self._kinds:
-            found = hub.news_after(place)
+            found = hub.checkpoints_after(place)
             if found is None:
                 read_to = hub.read_to
                 try:

@@ -36,7 +36,7 @@ router = APIRouter(include_in_schema=False)
 
 _LOGIN: Final = "spanpost_login"
 #: Seconds: for a login; for which the provider's metadata is cached; for its answers.
-_STALL_RULES, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
+_LOGIN_TIME, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
 _LEEWAY: Final = 60
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _MOST: Final = 1024 * 1024
@@ -113,7 +113,7 @@ class Oidc:
         }
         endpoint = str((await self._provider())["authorization_endpoint"])
         signer = await self.sessions.signer(_LOGIN)
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _STALL_RULES)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _LOGIN_TIME)
 
     async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
         """Return the caller who came back from the provider, and their destination. Raises `HttpError`."""
@@ -296,7 +296,7 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
         return _page(request, error)
     answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
     answer.set_cookie(
-        _LOGIN, cookie, max_age=int(_STALL_RULES), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
+        _LOGIN, cookie, max_age=int(_LOGIN_TIME), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
     )
     return answer
 

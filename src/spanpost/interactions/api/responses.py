@@ -142,7 +142,7 @@ def asked_json(question: TaskQuestion, acts: Iterable[str]) -> dict[str, Any]:
     return question_json(question.row, question.task) | {"acts": list(acts)}
 
 
-def happening_json(one: TimelineEntry) -> dict[str, Any]:
+def timeline_entry_json(one: TimelineEntry) -> dict[str, Any]:
     """Return an entry of a timeline."""
     return {
         "id": str(one.key.id),

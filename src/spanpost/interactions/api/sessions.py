@@ -36,7 +36,7 @@ class Signer:
     def sign(self, value: Any, seconds: float) -> str:
         """Return a value as text that `read` accepts within that time."""
         body = urlsafe_b64encode(msgspec.json.encode([self._clock() + seconds, msgspec.to_builtins(value)])).rstrip(b"=")
-        return f"{body.decode()}.{self._encryption(body)}"
+        return f"{body.decode()}.{self._signature(body)}"
 
     def read(self, text: str | None) -> Any:
         """Return the signed value; None for anything else, and once it has expired."""
@@ -47,13 +47,13 @@ class Signer:
         """Return the expiry and the signed value; None for anything else, and once it has expired."""
         if not text or len(text) > _LONGEST or not text.isascii():
             return None
-        body, _, encryption = text.partition(".")
-        if not hmac.compare_digest(encryption, self._encryption(body.encode())):
+        body, _, signature = text.partition(".")
+        if not hmac.compare_digest(signature, self._signature(body.encode())):
             return None
         until, value = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         return (until, value) if until > self._clock() else None
 
-    def _encryption(self, body: bytes) -> str:
+    def _signature(self, body: bytes) -> str:
         return urlsafe_b64encode(hmac.digest(self._key, body, sha256)).decode().rstrip("=")
 
 

@@ -27,9 +27,9 @@ from spanpost.model.tasks import Task
 log = logging.getLogger("spanpost.interactions")
 
 #: Recent checkpoints that are kept, and tasks whose newest state is.
-_KEPT_NEWS, _KEPT_TASKS = 2_000, 5_000
+_KEPT_CHECKPOINTS, _KEPT_TASKS = 2_000, 5_000
 #: Seconds between polls: for checkpoints, for tasks, and for checkpoints after a record of this process.
-_LOOK, _LOOK_TASKS, _SOON = 0.5, 1.0, 0.05
+_POLL, _POLL_TASKS, _SOON = 0.5, 1.0, 0.05
 #: A change may be committed this much later than its time.
 _OVERLAP: Final = timedelta(seconds=20)
 _PAGE: Final = 500
@@ -61,7 +61,7 @@ class Hub:
         self._hint = asyncio.Event()
         self._joining = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
-        self._news: list[StreamedCheckpoint] = []
+        self._checkpoints: list[StreamedCheckpoint] = []
         self._places: list[Position] = []
         #: The position before the first kept checkpoint, and the position that was read up to.
         self.kept_from: Position | None = None
@@ -80,13 +80,13 @@ class Hub:
         over = self._streams.take(holder, joined)
         if over is not None:
             over.is_over = True
-            self._tell()
+            self._notify()
         try:
             # One at a time: two simultaneous streams would start two readers, and duplicate all events.
             async with self._joining:
                 if self.read_to is None or self._reader is None or self._reader.done():
                     self.read_to = self.kept_from = await self._interaction_store.head()
-                    self._news, self._places = [], []
+                    self._checkpoints, self._places = [], []
                     self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
             self.leave(joined)
@@ -106,12 +106,12 @@ class Hub:
     def end(self) -> None:
         """End all streams."""
         self.is_ended = True
-        self._tell()
+        self._notify()
 
     def renew(self) -> None:
         """Make all streams reconnect, so that their callers are checked again."""
         self.era += 1
-        self._tell()
+        self._notify()
 
     async def wait(self, seen: int, seconds: float) -> None:
         """Return once `changes` differs from `seen`, or after that time."""
@@ -121,17 +121,17 @@ class Hub:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         # Waiting streams hold the old event, which is set once for all of them.
         self.changes += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def news_after(self, place: Position) -> list[StreamedCheckpoint] | None:
+    def checkpoints_after(self, place: Position) -> list[StreamedCheckpoint] | None:
         """Return the kept checkpoints after a position; None if earlier ones were dropped."""
         if self.kept_from is None or place < self.kept_from:
             return None
-        return self._news[bisect_right(self._places, place) :]
+        return self._checkpoints[bisect_right(self._places, place) :]
 
     def states_after(self, version: int) -> list[Task]:
         """Return the tasks that changed after a version, oldest change first."""
@@ -150,7 +150,7 @@ class Hub:
             return
         self._keep(tasks)
         self._hint.set()
-        self._tell()
+        self._notify()
 
     def _keep(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
@@ -169,15 +169,15 @@ class Hub:
         tasks_due = loop.time()
         soon = 0
         while True:
-            pause = _LOOK
+            pause = _POLL
             try:
-                has_more = await self._read_news()
+                has_more = await self._read_checkpoints()
                 if loop.time() >= tasks_due:
                     began = loop.time()
                     changed_at = await self._read_tasks(changed_at)
                     # With very many running tasks a poll takes long: then poll less often.
-                    tasks_due = loop.time() + max(_LOOK_TASKS, 20 * (loop.time() - began))
-                pause = 0.0 if has_more else _SOON if soon > 0 else _LOOK
+                    tasks_due = loop.time() + max(_POLL_TASKS, 20 * (loop.time() - began))
+                pause = 0.0 if has_more else _SOON if soon > 0 else _POLL
             except StoreUnavailable as error:
                 log.info("event streams wait for the store: %s", error)
             soon -= 1
@@ -187,21 +187,21 @@ class Hub:
                 self._hint.clear()
                 soon = 4  # another transaction may delay what was just committed
 
-    async def _read_news(self) -> bool:
+    async def _read_checkpoints(self) -> bool:
         """Read a page of checkpoints; True if there may be more."""
         assert self.read_to is not None
         found = await self._interaction_store.news(self.read_to, _PAGE)
         if not found:
             return False
-        self._news += found
+        self._checkpoints += found
         self._places += [one.position for one in found]
         self.read_to = found[-1].position
-        if (excess := len(self._news) - _KEPT_NEWS) > 0:
+        if (excess := len(self._checkpoints) - _KEPT_CHECKPOINTS) > 0:
             self.kept_from = self._places[excess - 1]
-            del self._news[:excess], self._places[:excess]
+            del self._checkpoints[:excess], self._places[:excess]
         # The other poll does not return tasks that have ended.
         self._keep({one.task.uid: one.task for one in found}.values())
-        self._tell()
+        self._notify()
         return len(found) == _PAGE
 
     async def _read_tasks(self, since: datetime | None) -> datetime:
@@ -215,5 +215,5 @@ class Hub:
             before = self.version
             self._keep(await self._interaction_store.those(new))
             if self.version != before:
-                self._tell()
+                self._notify()
         return max((at for _, at in found), default=since)

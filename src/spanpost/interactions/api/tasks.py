@@ -17,7 +17,15 @@ from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheInteractionStore, TheParts, Who
 from spanpost.interactions.api.possible import acts_on, answers_to
 from spanpost.interactions.api.requests import StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
-from spanpost.interactions.api.responses import ApiJson, asked_json, happening_json, page_json, stats_json, task_summary, task_whole
+from spanpost.interactions.api.responses import (
+    ApiJson,
+    asked_json,
+    page_json,
+    stats_json,
+    task_summary,
+    task_whole,
+    timeline_entry_json,
+)
 from spanpost.interactions.api.store import BrowsingStore
 from spanpost.model.queries import TaskFilter, TaskKey, TaskQuestion, TimelineKey
 from spanpost.model.tasks import Task
@@ -89,7 +97,7 @@ async def timeline(caller: Who, interaction_store: TheInteractionStore, id: str,
         caller.need(CallerRole.AUDITOR)
     task = await task_of(interaction_store, caller, id)
     page = await interaction_store.timeline(task.uid, after, asked.limit, content=asked.content)
-    return page_json(page, map(happening_json, page.items))
+    return page_json(page, map(timeline_entry_json, page.items))
 
 
 @router.get("/api/tasks/{id:path}", response_model=schemas.TaskWhole, responses=NOT_FOUND)

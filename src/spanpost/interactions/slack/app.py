@@ -22,8 +22,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.interactions.acts import ActOutcome, Keeper
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.interactions.slack import payloads, threads
-from spanpost.interactions.slack import phrases as spoken_in
+from spanpost.interactions.slack import payloads, phrases, threads
 from spanpost.interactions.slack.commands import ACTS, Commands
 from spanpost.interactions.slack.decisions import Comments, PressedAnswer, pressed, submitted
 from spanpost.interactions.slack.departures import departed
@@ -46,7 +45,7 @@ ANSWER: Final = 2.5
 #: Seconds that remain for the work at least, however late the payload arrived.
 _LEAST: Final = 0.2
 #: Refusals that are remembered, so that a thread is not answered with the same refusal again and again.
-_TOLD: Final = 5_000
+_MOST_REFUSALS: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
 _MORE: Final = re.compile("^" + re.escape(MORE) + ":")
 _ANY: Final = re.compile("")
@@ -74,7 +73,7 @@ class SlackApp:
         self._conceal = conceal
         self._answer = answer
         self._keeper = Keeper()
-        self._told: set[tuple[str, ...]] = set()
+        self._refusals: set[tuple[str, ...]] = set()
         self._bolt = self._make_bolt()
 
     def _make_bolt(self) -> AsyncApp:
@@ -109,7 +108,7 @@ class SlackApp:
     ) -> Callable[..., Awaitable[BoltResponse]]:
         async def listen(body: dict[str, Any], context: AsyncBoltContext) -> BoltResponse:
             try:
-                return await hear(body, context["heard"])
+                return await hear(body, context["origin"])
             except Exception as error:
                 log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
                 return answer(503, "fault")
@@ -133,7 +132,7 @@ class SlackApp:
             context: dict[str, Any] = {}
             if body.get("type") != "url_verification":
                 installation, team = await choose(candidates, body)
-                context["heard"] = PayloadOrigin(installation=installation, team=team, until=until)
+                context["origin"] = PayloadOrigin(installation=installation, team=team, until=until)
             response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
         except SlackRefused as refused:
             return SlackAnswered(status=refused.status, word=refused.why)
@@ -162,16 +161,16 @@ class SlackApp:
 
     # --- clicks -----------------------------------------------------------------------------------------------------
 
-    async def _on_other(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+    async def _on_other(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return answer(200, "ignored")  # a link's button: Slack reports the press, nothing is to be done
 
-    async def _on_click(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        installation = heard.installation
-        click = payloads.click(body, heard.team)
+    async def _on_click(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        installation = origin.installation
+        click = payloads.click(body, origin.team)
         if click is None:
             url, interactions = body.get("response_url"), installation.interactions
             if isinstance(url, str):
-                self._later(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
+                self._in_background(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
             return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
@@ -182,13 +181,13 @@ class SlackApp:
             try:
                 await self._press(installation, click)
             except StoreUnavailable:
-                self._tell(installation, click, locale.say("interactions.unsure"))
+                self._send_answer(installation, click, locale.say("interactions.unsure"))
             except Exception as error:
                 log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
-                self._tell(installation, click, locale.say("interactions.unsure"))
+                self._send_answer(installation, click, locale.say("interactions.unsure"))
 
-        if not await self._within(work(), heard.until):
-            self._tell(installation, click, locale.say("interactions.late"))
+        if not await self._within(work(), origin.until):
+            self._send_answer(installation, click, locale.say("interactions.late"))
             return answer(200, "late")
         return answer(200, "click")
 
@@ -197,22 +196,22 @@ class SlackApp:
         if answered.view is not None:
             await self._open(installation, click, answered.view, answered.locale)
         elif answered.told:
-            self._tell(installation, click, answered.told)
+            self._send_answer(installation, click, answered.told)
 
     async def _open(self, installation: Installation, click: Click, view: dict[str, Any], locale: Locale) -> None:
         try:
             await installation.web.call("views.open", trigger_id=click.trigger, view=view)
         except Trouble as trouble:
             log.warning("a dialogue could not be opened: %s", trouble)
-            self._tell(installation, click, locale.say("interactions.no_dialogue"))
+            self._send_answer(installation, click, locale.say("interactions.no_dialogue"))
 
     # --- dialogues --------------------------------------------------------------------------------------------------
 
-    async def _on_submission(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        sent = payloads.submission(body, heard.team)
+    async def _on_submission(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        sent = payloads.submission(body, origin.team)
         if sent is None:
             return answer(200, "unreadable")
-        interactions, outcome = heard.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
+        interactions, outcome = origin.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
         locale = interactions.speaks(None, [str(sent.meta.get("c"))])
 
         async def work() -> None:
@@ -221,7 +220,7 @@ class SlackApp:
             except StoreUnavailable:
                 outcome.append((False, None))
 
-        if not await self._within(work(), heard.until):
+        if not await self._within(work(), origin.until):
             return update(locale.say("interactions.late"), "late", locale)
         [(is_recorded, said)] = outcome
         if not is_recorded:
@@ -232,16 +231,16 @@ class SlackApp:
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
-    async def _on_message(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        installation = heard.installation
-        reply = payloads.reply(body, heard.team)
+    async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        installation = origin.installation
+        reply = payloads.reply(body, origin.team)
         if reply is None or self._replies == "off":
             return answer(200, "ignored")
         me = await installation.whoami()
         text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
-        is_installed_apps = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
-        is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
-        if is_installed_apps or is_unmeant or reply.user == me.bot_user or not text:
+        is_to_another_app = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
+        lacks_mention = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
+        if is_to_another_app or lacks_mention or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
         # One of our threads without a receipt was begun a moment ago, or is not a task's.
         is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
@@ -250,27 +249,27 @@ class SlackApp:
         async def work() -> None:
             found.append(await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found[0][0]:
+        if not await self._within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is None:
             return answer(200, "ignored")
         if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._later(self._whisper(installation, reply.root, reply.root.ts, reply.user, outcome.told))
+            self._in_background(self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.told))
         return answer(200, "message")
 
     def _is_new(self, told: tuple[str, ...]) -> bool:
-        if len(self._told) >= _TOLD:
-            self._told.clear()
-        is_new = told not in self._told
-        self._told.add(told)
+        if len(self._refusals) >= _MOST_REFUSALS:
+            self._refusals.clear()
+        is_new = told not in self._refusals
+        self._refusals.add(told)
         return is_new
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    async def _on_stop(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+    async def _on_stop(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         """Take Slack's own *Stop* as a cancel of the thread's task, then set the session's status."""
-        installation, stop = heard.installation, payloads.stop(body, heard.team)
+        installation, stop = origin.installation, payloads.stop(body, origin.team)
         if stop is None:
             return answer(200, "ignored")
         found: list[tuple[bool, ActOutcome | None]] = []
@@ -279,46 +278,46 @@ class SlackApp:
             is_known = threads.is_settled(stop.root)
             found.append(await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found[0][0]:
+        if not await self._within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is not None and outcome.told:
-            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+            self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.told))
         if outcome is None or outcome.result is not Result.REFUSED:  # if refused, the task continues and the button stays
-            self._later(threads.rest(installation.web, stop.root))
+            self._in_background(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    async def _on_command(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return await self._on_spoken(spoken_in.command(body, heard.team), "command", heard)
+    async def _on_command(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(phrases.command(body, origin.team), "command", origin)
 
-    async def _on_more(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return await self._on_spoken(spoken_in.goes_on(body, heard.team), "more", heard)
+    async def _on_more(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(phrases.goes_on(body, origin.team), "more", origin)
 
-    async def _on_spoken(self, spoken: Spoken | None, word: str, heard: PayloadOrigin) -> BoltResponse:
+    async def _on_spoken(self, spoken: Spoken | None, word: str, origin: PayloadOrigin) -> BoltResponse:
         if spoken is None:
             return answer(200, "unreadable")
-        await self._obey(heard, spoken)
+        await self._do_command(origin, spoken)
         return answer(200, word)
 
-    async def _on_mention(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
+    async def _on_mention(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        spoken = phrases.mention(body, origin.team, (await origin.installation.whoami()).bot_user)
         if spoken is None:
             return answer(200, "ignored")
-        thread = spoken_in.place(spoken)
+        thread = phrases.place(spoken)
         try:
             # In a task's thread it is meant for the agent, and also arrives as a message.
-            if thread is not None and await heard.installation.interactions.told_in(thread) is not None:
+            if thread is not None and await origin.installation.interactions.told_in(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
             return answer(503, "unavailable")  # Slack sends it again
-        await self._obey(heard, spoken)
+        await self._do_command(origin, spoken)
         return answer(200, "mention")
 
-    async def _obey(self, heard: PayloadOrigin, spoken: Spoken) -> None:
+    async def _do_command(self, origin: PayloadOrigin, spoken: Spoken) -> None:
         """Do a command. One that changes something is recorded before Slack is answered, if there is time."""
-        installation = heard.installation
+        installation = origin.installation
         locale = installation.interactions.speaks(None, (spoken.channel, spoken.channel_name))
         commands = Commands(installation.interactions, installation.web, self._conceal, locale)
 
@@ -331,36 +330,36 @@ class SlackApp:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
                 told = SlackAnswer(text=locale.say("interactions.uncertain"))
             if told is not None:
-                self._later(self._say(installation, spoken, told))
+                self._in_background(self._say(installation, spoken, told))
 
         if spoken.word in ACTS:
-            await self._within(work(), heard.until)  # late results are sent when they are ready
+            await self._within(work(), origin.until)  # late results are sent when they are ready
         else:
-            self._later(work())
+            self._in_background(work())
 
     async def _say(self, installation: Installation, spoken: Spoken, told: SlackAnswer) -> None:
         if spoken.response_url and await installation.web.respond(spoken.response_url, told.text, told.blocks):
             return
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
-        await self._whisper(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
+        await self._post_ephemeral(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
 
     # --- answers
     # ----------------------------------------------------------------------------------------------------
 
-    def _tell(self, installation: Installation, click: Click, text: str) -> None:
+    def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
         """Answer the person who pressed, and only them, after Slack was answered."""
 
         async def tell() -> None:
             if not await installation.web.respond(click.response_url, text):
-                await self._whisper(installation, click.message, click.thread, click.user, text)
+                await self._post_ephemeral(installation, click.message, click.thread, click.user, text)
 
-        self._later(tell())
+        self._in_background(tell())
 
     async def _respond(self, installation: Installation, url: str, text: str) -> None:
         await installation.web.respond(url, text)
 
     @staticmethod
-    async def _whisper(
+    async def _post_ephemeral(
         installation: Installation, message: PersonMessage, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
     ) -> None:
         more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
@@ -369,7 +368,7 @@ class SlackApp:
         except Trouble as trouble:
             log.warning("somebody could not be told what became of their click or command: %s", trouble)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         self._keeper.keep(asyncio.create_task(work))
 
     async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
@@ -391,7 +390,7 @@ async def _authorize(
     context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
 ) -> AuthorizeResult:
     """Tell Bolt what it would otherwise ask Slack with every request."""
-    installation: Installation = context["heard"].installation
+    installation: Installation = context["origin"].installation
     me = await installation.whoami()
     return AuthorizeResult(
         enterprise_id=me.enterprise or None,

@@ -23,9 +23,9 @@ from spanpost.model.errors import StoreUnavailable
 
 PATH: Final = "/slack/events"
 #: Seconds of the time for an answer that the search for a replay may take.
-_LOOK: Final = 0.5
+_REPLAY_TIMEOUT: Final = 0.5
 #: Answers to requests that are refused before they are read.
-_TOLD: Final = {
+_REFUSALS: Final = {
     400: ("invalid", "the body cannot be read as a payload of Slack's"),
     401: ("unsigned", "the request is not signed by Slack for an app that is set up here, just now and once"),
     413: ("too_large", f"the body has more than {guard.MOST_BODY} bytes"),
@@ -41,7 +41,7 @@ class SlackHttp:
         self._interaction_store = interaction_store
         self._watch = watch
         self._clock = clock
-        self._heard = guard.SeenSignatures(clock)
+        self._seen = guard.SeenSignatures(clock)
 
     @property
     def routes(self) -> list[HttpRoute]:
@@ -56,7 +56,7 @@ class SlackHttp:
         try:
             return await self._answer(request)
         except SlackRefused as refused:  # the sender does not learn which header is wrong
-            reason, message = _TOLD[refused.status]
+            reason, message = _REFUSALS[refused.status]
             raise HttpError(refused.status, reason, message, outcome=refused.why) from None
 
     async def _answer(self, request: Request) -> Response:
@@ -70,7 +70,7 @@ class SlackHttp:
         payload = decode(body, content_type)
         if payload is None:
             raise SlackRefused(400, "body")
-        if not self._heard.is_first(signed):
+        if not self._seen.is_first(signed):
             raise SlackRefused(401, "replay")
         began = time.monotonic()
         if not await self._is_first(signed):
@@ -78,7 +78,7 @@ class SlackHttp:
         candidates = [self._app.apps[i] for i in sorted(proven)]
         answer = await self._app.hear(candidates, payload, took=time.monotonic() - began)
         if answer.status >= 500:
-            self._heard.forget(signed)
+            self._seen.forget(signed)
         if answer.status >= 400:
             raise HttpError(answer.status, answer.word, answer.body or "it could not be taken")
         note_outcome(request.scope, answer.word)
@@ -91,7 +91,7 @@ class SlackHttp:
         Then this process's memory and the act's idempotency key prevent a repeat.
         """
         try:
-            async with asyncio.timeout(_LOOK):
+            async with asyncio.timeout(_REPLAY_TIMEOUT):
                 return await self._interaction_store.is_first("slack:signature:" + signed.signature.decode())
         except (StoreUnavailable, TimeoutError):
             return True

@@ -59,12 +59,12 @@ class Installation:
         return self._self
 
     async def _ask(self) -> Self:
-        told = await self.web.call("auth.test")
+        response = await self.web.call("auth.test")
         return Self(
-            team=_text(told.get("team_id")),
-            enterprise=_text(told.get("enterprise_id")),
-            bot_user=_text(told.get("user_id")),
-            bot=_text(told.get("bot_id")),
+            team=_text(response.get("team_id")),
+            enterprise=_text(response.get("enterprise_id")),
+            bot_user=_text(response.get("user_id")),
+            bot=_text(response.get("bot_id")),
         )
 
     def is_app_of(self, body: dict[str, Any]) -> bool:

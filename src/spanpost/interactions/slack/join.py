@@ -40,11 +40,11 @@ async def _find(web: Web, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor = ""
     for _ in range(_PAGES):
-        told = await web.call("conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor)
-        for channel in told.get("channels") or ():
+        response = await web.call("conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor)
+        for channel in response.get("channels") or ():
             if isinstance(channel, dict) and channel.get("name") in bare:
                 found[bare[str(channel["name"])]] = str(channel.get("id"))
-        cursor = str((told.get("response_metadata") or {}).get("next_cursor") or "")
+        cursor = str((response.get("response_metadata") or {}).get("next_cursor") or "")
         if not cursor or len(found) == len(bare):
             break
     return found

@@ -29,7 +29,7 @@ _OLDEST: Final = datetime(1, 1, 1, tzinfo=UTC)
 MORE: Final = f"{PREFIX}more"
 
 
-class Goes(msgspec.Struct, frozen=True, kw_only=True):
+class ListPosition(msgspec.Struct, frozen=True, kw_only=True):
     """The position in a list: its kind, its search words, the last entry.
 
     From a button's value: untrusted.
@@ -51,18 +51,18 @@ class Goes(msgspec.Struct, frozen=True, kw_only=True):
         return {"type": "button", "action_id": f"{MORE}:{self.what}", "text": text, "value": json.dumps(value)}
 
 
-def goes_of(value: str) -> Goes | None:
+def position_of(value: str) -> ListPosition | None:
     """Read a button's value; None if it is not ours."""
     try:
         told = json.loads(value)
         at = datetime.fromisoformat(told["a"]) if "a" in told else None
-        found = Goes(what=str(told["w"]), q=str(told["q"]), at=at, key=UUID(str(told["k"])), by=str(told["b"])[:41])
+        found = ListPosition(what=str(told["w"]), q=str(told["q"]), at=at, key=UUID(str(told["k"])), by=str(told["b"])[:41])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if found.what in ("tasks", "questions", "found") and (at is None or at.tzinfo is not None) else None
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
+class ListPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page as a user may see it."""
 
     #: The entries, and how many more were seen beyond them.
@@ -86,7 +86,7 @@ class TaskLists:
         self._user = user
         self._team = team
 
-    async def tasks(self, asked: TaskFilter, after: tuple[datetime | None, UUID] | None, most: int) -> Listed:
+    async def tasks(self, asked: TaskFilter, after: tuple[datetime | None, UUID] | None, most: int) -> ListPage:
         """Return a page of tasks, newest first, of all visible tenants."""
         start = TaskKey(*after) if after is not None else None
 
@@ -97,7 +97,7 @@ class TaskLists:
         items, is_open = _merged(pages, lambda task: (task.started_at, task.uid))
         seen, hidden = await self.visible(task for task in items if not task.is_alert)
         last = seen[most - 1] if len(seen) > most else items[-1] if is_open and items else None
-        return Listed(
+        return ListPage(
             tasks=seen[:most],
             beyond=max(len(seen) - most, 0),
             is_open=is_open,
@@ -105,7 +105,7 @@ class TaskLists:
             after=(last.started_at, last.uid) if last is not None else None,
         )
 
-    async def questions(self, after: tuple[datetime | None, UUID] | None, most: int) -> Listed:
+    async def questions(self, after: tuple[datetime | None, UUID] | None, most: int) -> ListPage:
         """Return a page of open questions, newest first."""
         start = ApprovalKey(after[0], after[1]) if after is not None and after[0] is not None else None
 
@@ -118,7 +118,7 @@ class TaskLists:
         asking = {task.uid for task in seen}
         found = [one for one in items if one.task is not None and one.task.uid in asking]
         last = found[most - 1] if len(found) > most else items[-1] if is_open and items else None
-        return Listed(
+        return ListPage(
             questions=found[:most],
             beyond=max(len(found) - most, 0),
             is_open=is_open,
@@ -144,7 +144,7 @@ class TaskLists:
         async def may(task: Task) -> bool:
             async with few:
                 place = places[task.uid]
-                return (await self._interactions.may_look(await self.asked(task, place), self._user, place)).is_granted
+                return (await self._interactions.may_list(await self.asked(task, place), self._user, place)).is_granted
 
         granted = await asyncio.gather(*map(may, given))
         seen = [task for task, is_granted in zip(given, granted, strict=True) if is_granted]

@@ -19,7 +19,7 @@ ANEW: Final = 20.0
 #: Seconds until a failed lookup is repeated.
 FAILED: Final = 5.0
 #: Seconds for a resolver's answer.
-STALL_RULES: Final = 1.5
+RESOLVER_TIMEOUT: Final = 1.5
 #: Members of a channel that are read at most, and of a page (Slack's limit).
 MOST_MEMBERS: Final = 20_000
 _PAGE: Final = 1_000
@@ -51,8 +51,8 @@ class SlackPeople:
             return await self._resolve(look, message, question)
         known = self._known.get(look)
         if known is not None:
-            stall_rules = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
-            if self._clock() - known[0] < stall_rules:
+            max_age = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
+            if self._clock() - known[0] < max_age:
                 return known[1]
         task = self._asking.get(look)
         if task is None:
@@ -83,19 +83,19 @@ class SlackPeople:
         return found
 
     async def _person(self, user: str, message: PersonMessage) -> Person:
-        told = await self._web.call("users.info", user=user)
-        return person_of(told["user"], user, message.team)
+        response = await self._web.call("users.info", user=user)
+        return person_of(response["user"], user, message.team)
 
     async def _members(self, look: MembersOf) -> frozenset[str]:
         if look.is_group:
-            told = await self._web.call("usergroups.users.list", usergroup=look.id)
-            return frozenset(str(user) for user in told["users"])
+            response = await self._web.call("usergroups.users.list", usergroup=look.id)
+            return frozenset(str(user) for user in response["users"])
         members: set[str] = set()
         cursor = ""
         while True:
-            told = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
-            members.update(str(user) for user in told["members"])
-            cursor = str((told.get("response_metadata") or {}).get("next_cursor") or "")
+            response = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
+            members.update(str(user) for user in response["members"])
+            cursor = str((response.get("response_metadata") or {}).get("next_cursor") or "")
             if not cursor:
                 return frozenset(members)
             if len(members) >= MOST_MEMBERS:
@@ -108,10 +108,10 @@ class SlackPeople:
         action, asked = question
         who = actor_of("slack", look.person, message)
         try:
-            async with asyncio.timeout(STALL_RULES):
+            async with asyncio.timeout(RESOLVER_TIMEOUT):
                 answer = await resolver(Question(action=action, actor=who, task=asked.task, approval=asked.approval))
         except TimeoutError:
-            return Failed(f"no answer within {STALL_RULES:g} s")
+            return Failed(f"no answer within {RESOLVER_TIMEOUT:g} s")
         except Exception as error:  # foreign code: an exception allows no one
             return Failed(type(error).__name__)
         return answer if isinstance(answer, Answer) else Failed("an answer of another kind")

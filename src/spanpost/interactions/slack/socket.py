@@ -47,7 +47,7 @@ class _Client(SocketModeClient):
         super().__init__(app_token, logger=silent(), web_client=web.client, ping_interval=ping)
         self.proxy = proxy  # slack_sdk takes one from the environment and ignores NO_PROXY
         self._web = web
-        self._told = ""
+        self._logged = ""
         self._pause = _PAUSE[0]
 
     async def issue_new_wss_url(self) -> str:
@@ -56,8 +56,8 @@ class _Client(SocketModeClient):
             why = ""
             pause = self._pause
             try:
-                told = await self._web.call("apps.connections.open", token=self.app_token)
-                url = told.get("url")
+                response = await self._web.call("apps.connections.open", token=self.app_token)
+                url = response.get("url")
                 if isinstance(url, str) and (not is_slack(self._web.base_url) or urlsplit(url).scheme == "wss"):
                     self._pause = _PAUSE[0]
                     return url
@@ -66,15 +66,15 @@ class _Client(SocketModeClient):
                 why = str(trouble)
                 if trouble.error in _LASTING:
                     pause = _REFUSED
-            self.tell(why)
+            self.log_once(why)
             self._pause = min(self._pause * 2, _PAUSE[1])
             await asyncio.sleep(pause)
         raise asyncio.CancelledError
 
-    def tell(self, why: str) -> None:
+    def log_once(self, why: str) -> None:
         """Log why there is no connection, once for each reason."""
-        if why != self._told:
-            self._told = why
+        if why != self._logged:
+            self._logged = why
             log.warning("Slack's Socket Mode cannot be reached, nobody is heard until it is: %s", why)
 
     async def connect(self) -> None:
@@ -91,13 +91,13 @@ class _Client(SocketModeClient):
             trying.cancel()
             await asyncio.wait({trying})
             self.wss_uri = None
-            self.tell("no connection")
+            self.log_once("no connection")
 
     async def _connect(self) -> None:
         await super().connect()  # type: ignore[no-untyped-call]
-        if self._told:
+        if self._logged:
             log.info("Slack's Socket Mode is connected again")
-            self._told = ""
+            self._logged = ""
 
 
 class Socket:
@@ -126,14 +126,14 @@ class Socket:
     def start(self) -> None:
         """Connect in the background, and stay connected."""
         self._client = _Client(self._of[0].app_token, self._of[0].web, self._proxy, self._ping)
-        self._client.socket_mode_request_listeners.append(self._hear)
+        self._client.socket_mode_request_listeners.append(self._on_request)
         self._connecting = asyncio.create_task(self._client.connect())
 
     async def is_connected(self) -> bool:
         """Tell whether payloads are received now."""
         return self._client is not None and await self._client.is_connected()
 
-    async def _hear(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
+    async def _on_request(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         if self._is_closing or self._under_way >= _MOST or not isinstance(request.payload, dict):
             self._count("payload" if not isinstance(request.payload, dict) else "busy")
             return  # not acknowledged: another process receives it, or Slack sends it again

@@ -37,23 +37,23 @@ class Locale:
             return self._durations.vformat(phrase, (), values)
         return phrase.format_map(values)
 
-    def tell(self, saying: LocaleMessage | str) -> str:
+    def tell(self, message: LocaleMessage | str) -> str:
         """Return a message rendered in this language; plain text unchanged."""
-        if isinstance(saying, str):
-            return saying
-        return self.say(saying.key, **{name: self._value(value) for name, value in saying.values.items()})
+        if isinstance(message, str):
+            return message
+        return self.say(message.key, **{name: self._value(value) for name, value in message.values.items()})
 
     def _value(self, value: Value) -> str | int | float:
         if isinstance(value, list):
             return ", ".join([self.tell(one) for one in value])
         return self.tell(value) if isinstance(value, LocaleMessage) else value
 
-    def translate(self, saying: LocaleMessage | None, text: str) -> str:
+    def translate(self, message: LocaleMessage | None, text: str) -> str:
         """Return a stored message in this language; else `text`, its English, if it cannot be rendered."""
-        if saying is None or self.code == "en":
+        if message is None or self.code == "en":
             return text
         try:
-            return self.tell(saying)
+            return self.tell(message)
         except (LookupError, ValueError, TypeError, ArithmeticError):
             return text  # stored by another release
 
