@@ -90,15 +90,15 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an act, and the answer to the person; `told` is empty where the message will show it."""
+    """The outcome of an act, and the answer to the person; `answer` is empty where the message will show it."""
 
     result: Result
-    told: str = ""
+    answer: str = ""
     asked: Asked | None = None
     #: The store's answer, and why the rules refused the act, in plain words.
     verdict: Verdict | None = None
     refusal: str = ""
-    #: The language of `told`.
+    #: The language of `answer`.
     locale: Locale = ENGLISH
 
 
@@ -264,8 +264,8 @@ class Interactions:
         verdict = await self.interaction_store.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
         locale = self.locale(asked, act.message)
-        told = self._told(act, verdict, ruling, locale)
-        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
+        answer = self._answer_to(act, verdict, ruling, locale)
+        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
 
     async def may_start(self, launcher: str, user: str, message: PersonMessage) -> Ruling:
         """Rule on starting work with a launcher. Records nothing."""
@@ -308,11 +308,11 @@ class Interactions:
         )
         verdict = await self.interaction_store.intervene(intervention)
         self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
-        told = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
-        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
+        answer = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
+        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     @staticmethod
-    def _told(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
+    def _answer_to(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
         if verdict.is_repeat:
             return ""  # the first request was answered already
         if ruling.refusal in texts.WHOLE:

@@ -118,8 +118,8 @@ class Answers:
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        told: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
-        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
+        acts: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
+        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": acts}
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend; for an unknown task, what one with these attributes may."""
@@ -170,9 +170,9 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as its agent receives it; `why` says why the agent gets no answer."""
     is_told = not why and is_closed(row)
     decided = row if is_told else None
-    told = row.told
+    reported = row.told
     if not row.is_decided and row.decision:
-        told = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
+        reported = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
         "state": str(row.state if is_told else InterventionState.OPEN),
@@ -185,10 +185,11 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
         "reason": why or ("" if is_told else why_not_whole(row)),
-        "told": {"decision": told.decision, "by": told.by, "comment": told.comment} if told is not None and not why else None,
+        "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
+        if reported is not None and not why else None,
     }
 
 
-def as_said(told: Mapping[str, Any]) -> dict[str, Any]:
+def as_said(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes as the receiver takes them: tuples as lists, empty values left out."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items() if value not in (None, "", ())}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in attributes.items() if value not in (None, "", ())}

@@ -179,8 +179,8 @@ def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, messa
     failures: list[LocaleMessage | str] = []
     if (yield from _holds(rule, rules, asked, person, message, failures)):
         return Ruling(person=person, who=who)
-    told = {ENGLISH.tell(one): one for one in failures}
-    return refused(*(told.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
+    unique = {ENGLISH.tell(one): one for one in failures}
+    return refused(*(unique.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
 
 
 def judge_listing(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:

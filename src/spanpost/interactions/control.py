@@ -171,5 +171,5 @@ def _unknown(message: str) -> HttpError:
     return HttpError(404, UNKNOWN, message)
 
 
-def _json(told: Any) -> JSONResponse:
-    return JSONResponse(told, headers={"cache-control": "no-store"})
+def _json(body: Any) -> JSONResponse:
+    return JSONResponse(body, headers={"cache-control": "no-store"})

@@ -19,8 +19,7 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def _starts(head: str) -> set[str] | None:
-    """Return the two-character beginnings of an expression of literals, classes and choices; None for
-    others."""
+    """Return the two-character beginnings of literals, classes and choices; None for other expressions."""
     found = {""}
     at = 0
     while at < len(head) and min(map(len, found)) < 2:

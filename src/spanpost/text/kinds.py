@@ -18,8 +18,7 @@ _LOW = "a-z0-9"
 
 
 class SecretKind(NamedTuple):
-    """Secrets of one form: `head` (an expression without groups), then `least` characters of `body` or
-    more."""
+    """Secrets of one form: `head` (an expression without groups), then `least` or more characters of `body`."""
 
     name: str
     head: str

@@ -1,5 +1,4 @@
-"""Secrets known by a name before them: assignments, flags, headers, pairs, elements, sentences, words
-nearby."""
+"""Secrets known by a name before them: assignments, flags, headers, pairs, elements, sentences, more."""
 
 from __future__ import annotations
 

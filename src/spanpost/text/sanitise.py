@@ -2,7 +2,7 @@
 
 Always in this order: strip first, so that an invisible character cannot hide a secret; cut last, so that no
 cut leaves a part of a secret that no pattern recognises. Text of senders was scanned when it was received
-(`tasks.redaction`). This is the second line of defence, by the same scanner: for text that people type, for
+(`readers.redaction`). This is the second line of defence, by the same scanner: for text that people type, for
 our own errors, and for older rows.
 """
 

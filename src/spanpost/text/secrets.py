@@ -181,9 +181,9 @@ def _plain(text: str, odd_run: re.Pattern[str]) -> tuple[str, Sequence[int] | No
         if _WIDE.search(odd.group()) is None:
             continue
         for i, c in enumerate(odd.group(), odd.start()):
-            told = unicodedata.normalize("NFKC", c) if _WIDE.match(c) else ""
-            if len(told) == 1 and told.isascii() and told.isprintable():
-                kept.append(told)
+            plain = unicodedata.normalize("NFKC", c) if _WIDE.match(c) else ""
+            if len(plain) == 1 and plain.isascii() and plain.isprintable():
+                kept.append(plain)
                 places.append(i)
     kept.append(text[at:])
     places.extend(range(at, len(text)))

@@ -67,7 +67,7 @@ async def decide(caller: Who, interaction_store: TheInteractionStore, parts: The
     if verb is None:
         raise HttpError(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
     option = row.options.index(word) if verb is Verb.CHOOSE else None
-    return told(await _do(parts, caller, verb, row.key, body.comment, idempotency_key, option=option))
+    return result_of(await _do(parts, caller, verb, row.key, body.comment, idempotency_key, option=option))
 
 
 # After the other route, whose path this one would take for a key.
@@ -97,7 +97,7 @@ def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
         caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: Comment | None = None, idempotency_key: IdempotencyKey = None
     ) -> ApiJson:
         task = await task_of(interaction_store, caller, id)
-        return told(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key))
+        return result_of(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key))
 
     act.__name__ = str(verb)
     act.__doc__ = does
@@ -119,7 +119,7 @@ for _verb, _does in (
 async def message(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: MessageBody, idempotency_key: IdempotencyKey = None) -> ApiJson:
     """Send a message to a task's agent."""
     task = await task_of(interaction_store, caller, id)
-    return told(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
+    return result_of(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
 
 
 @router.get("/api/launchers", response_model=schemas.Items[schemas.LauncherBody])
@@ -146,7 +146,7 @@ async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None =
         idempotency_key=_idempotency_key_of(caller, idempotency_key, said),
         at=datetime.now(UTC),
     )
-    return told(await interactions.start(order))
+    return result_of(await interactions.start(order))
 
 
 async def _do(
@@ -173,7 +173,7 @@ def _idempotency_key_of(caller: Caller, said: str | None, what: str) -> str:
     return f"{caller.provider}\0{caller.id}\0{said}\0{sha256(what.encode('utf-8', 'replace')).hexdigest()}"
 
 
-def told(outcome: ActOutcome) -> ApiJson:
+def result_of(outcome: ActOutcome) -> ApiJson:
     """Return the outcome of an act. Raises `HttpError` if the act has no effect."""
     verdict = outcome.verdict
     assert verdict is not None

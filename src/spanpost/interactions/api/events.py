@@ -87,7 +87,7 @@ async def events(
     following = Following(
         hub, joined, parts.interaction_store, asked.filter(caller.tenant), uid, kinds, parts.heartbeat, is_known=partial(parts.is_known, caller)
     )
-    return Stream(following.told(after), hub, joined)
+    return Stream(following.texts(after), hub, joined)
 
 
 def _too_many() -> HttpError:
@@ -103,31 +103,31 @@ class Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, told: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
+    def __init__(self, texts: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._told = told
+        self._texts = texts
         self._hub = hub
         self._joined = joined
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            telling = asyncio.ensure_future(self._tell(send))
+            sending = asyncio.ensure_future(self._send(send))
             gone = asyncio.ensure_future(until_hung_up(receive))
             try:
-                await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if telling.done():
-                    telling.result()
+                await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
             finally:
-                for each in (telling, gone):
+                for each in (sending, gone):
                     each.cancel()
-                await asyncio.wait({telling, gone})
+                await asyncio.wait({sending, gone})
         finally:
             self._hub.leave(self._joined)
 
-    async def _tell(self, send: Send) -> None:
-        async for text in self._told:
+    async def _send(self, send: Send) -> None:
+        async for text in self._texts:
             async with asyncio.timeout(_STUCK):
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
@@ -172,7 +172,7 @@ class Following:
         except StoreUnavailable:  # without the store there is nothing to send
             return False
 
-    async def told(self, after: Position | None) -> AsyncIterator[str]:
+    async def texts(self, after: Position | None) -> AsyncIterator[str]:
         """Yield the stream's text, without end."""
         hub = self._hub
         assert hub.read_to is not None
@@ -244,7 +244,7 @@ class Following:
         return self._shown.pop(task.uid, 0) is None
 
 
-def _event(name: str, told: Any, place: Position | None = None, *, retry: int | None = None) -> str:
+def _event(name: str, data: Any, place: Position | None = None, *, retry: int | None = None) -> str:
     head = f"retry: {retry}\n" if retry is not None else ""
     head += f"id: {position_text(place)}\n" if place is not None else ""
-    return f"{head}event: {name}\ndata: {dumped(told)}\n\n"
+    return f"{head}event: {name}\ndata: {dumped(data)}\n\n"

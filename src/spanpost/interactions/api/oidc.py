@@ -128,9 +128,9 @@ class Oidc:
             "redirect_uri": self._callback,
             "code_verifier": asked.verifier,
         }
-        told = await self._tokens(provider, form)
-        claims = await self._claims(told, provider, asked.nonce)
-        return self.person_of(claims | await self._more(told, provider, claims)), asked.next
+        tokens = await self._tokens(provider, form)
+        claims = await self._claims(tokens, provider, asked.nonce)
+        return self.person_of(claims | await self._more(tokens, provider, claims)), asked.next
 
     async def _tokens(self, provider: Mapping[str, Any], form: dict[str, str]) -> dict[str, Any]:
         """Exchange a code for tokens.
@@ -152,11 +152,11 @@ class Oidc:
                     raise
         return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
 
-    async def _more(self, told: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+    async def _more(self, tokens: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
         """Return missing claims from the provider's userinfo, if it is about the same person."""
         terms = self.terms
         wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
-        url, token = provider.get("userinfo_endpoint"), told.get("access_token")
+        url, token = provider.get("userinfo_endpoint"), tokens.get("access_token")
         if wanted <= claims.keys() or not isinstance(url, str) or not isinstance(token, str):
             return {}
         try:
@@ -170,8 +170,8 @@ class Oidc:
         known = claims.keys() | ({"email_verified"} if "email" in claims else set())
         return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
 
-    async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-        token = told.get("id_token")
+    async def _claims(self, tokens: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        token = tokens.get("id_token")
         if not isinstance(token, str):
             raise HttpError(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
         for is_last in (False, True):
@@ -262,12 +262,12 @@ async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, 
                 if why == "invalid_client":
                     raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
                 raise HttpError(503, "login_failed", said)
-            told = answer.json()
+            body = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise HttpError(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
-    if not isinstance(told, dict):
+    if not isinstance(body, dict):
         raise HttpError(503, "login_failed", "the provider answers something else than JSON objects")
-    return told
+    return body
 
 
 def _error_of(answer: httpx.Response) -> str:
@@ -350,5 +350,5 @@ def _oidc(parts: TheParts, request: Request) -> Oidc:
     require_own_page(request)
     oidc: Oidc | None = parts.oidc
     if oidc is None:
-        raise HttpError(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
+        raise HttpError(404, "not_found", "nobody can log in here: set [oidc], or use a token")
     return oidc

@@ -72,8 +72,8 @@ def page_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> ApiJson:
 
 def task_summary(task: Task) -> dict[str, Any]:
     """Return a task for a list."""
-    told = {name: value for name, value in task_json(task).items() if name not in _DETAILS}
-    return told | {
+    fields = {name: value for name, value in task_json(task).items() if name not in _DETAILS}
+    return fields | {
         "uid": str(task.uid),
         "parent_uid": str(task.parent_uid) if task.parent_uid is not None else None,
         "root_uid": str(task.root_uid or task.uid),
@@ -108,16 +108,16 @@ def task_whole(
     task: Task, children: Iterable[Task], after: Iterable[Task], questions: Iterable[dict[str, Any]], acts: Iterable[str]
 ) -> dict[str, Any]:
     """Return a whole task. `after`: its follow-ups; `questions` as `asked_json` returns them."""
-    told = task_json(task)
+    fields = task_json(task)
     return task_summary(task) | {
         "aliases": list(task.aliases),
         "agent_id": task.agent_id,
         "agent_version": task.agent_version,
         "segments": task.runs,
-        "steps": told["steps"],
-        "artifacts": told["artifacts"],
+        "steps": fields["steps"],
+        "artifacts": fields["artifacts"],
         "approvals": list(questions),
-        "error": told["error"],
+        "error": fields["error"],
         "links": task.links,
         "results": task.results,
         "children": [task_summary(child) for child in children],

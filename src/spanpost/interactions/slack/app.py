@@ -1,7 +1,7 @@
 """The Slack app: Bolt reads payloads from HTTP or a socket; a few listeners turn them into acts.
 
 An act is recorded before Slack is answered, if that takes less than 2.5 seconds. If it takes longer, the
-person is told that the outcome is uncertain. An event is acknowledged only once it is recorded; otherwise
+person gets the answer that the outcome is uncertain. An event is acknowledged only once it is recorded; otherwise
 Slack sends it again.
 """
 
@@ -195,8 +195,8 @@ class SlackApp:
         answered = await pressed(installation.interactions, click, self._comments, self._conceal)
         if answered.view is not None:
             await self._open(installation, click, answered.view, answered.locale)
-        elif answered.told:
-            self._send_answer(installation, click, answered.told)
+        elif answered.answer:
+            self._send_answer(installation, click, answered.answer)
 
     async def _open(self, installation: Installation, click: Click, view: dict[str, Any], locale: Locale) -> None:
         try:
@@ -225,9 +225,9 @@ class SlackApp:
         [(is_recorded, said)] = outcome
         if not is_recorded:
             return answer(200, "unavailable", {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}})
-        if said is None or not said.told:
+        if said is None or not said.answer:
             return answer(200, "unreadable" if said is None else "submission")
-        return update(said.told, "submission", said.locale)
+        return update(said.answer, "submission", said.locale)
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
@@ -254,15 +254,15 @@ class SlackApp:
         outcome = found[0][1]
         if outcome is None:
             return answer(200, "ignored")
-        if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._in_background(self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.told))
+        if outcome.answer and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
+            self._in_background(self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.answer))
         return answer(200, "message")
 
-    def _is_new(self, told: tuple[str, ...]) -> bool:
+    def _is_new(self, refusal: tuple[str, ...]) -> bool:
         if len(self._refusals) >= _MOST_REFUSALS:
             self._refusals.clear()
-        is_new = told not in self._refusals
-        self._refusals.add(told)
+        is_new = refusal not in self._refusals
+        self._refusals.add(refusal)
         return is_new
 
     # --- sessions ---------------------------------------------------------------------------------------------------
@@ -281,8 +281,8 @@ class SlackApp:
         if not await self._within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
-        if outcome is not None and outcome.told:
-            self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+        if outcome is not None and outcome.answer:
+            self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.answer))
         if outcome is None or outcome.result is not Result.REFUSED:  # if refused, the task continues and the button stays
             self._in_background(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
@@ -323,28 +323,27 @@ class SlackApp:
 
         async def work() -> None:
             try:
-                told = await commands.answer(spoken)
+                reply = await commands.answer(spoken)
             except StoreUnavailable:
-                told = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
+                reply = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
             except Exception as error:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
-                told = SlackAnswer(text=locale.say("interactions.uncertain"))
-            if told is not None:
-                self._in_background(self._say(installation, spoken, told))
+                reply = SlackAnswer(text=locale.say("interactions.uncertain"))
+            if reply is not None:
+                self._in_background(self._say(installation, spoken, reply))
 
         if spoken.word in ACTS:
             await self._within(work(), origin.until)  # late results are sent when they are ready
         else:
             self._in_background(work())
 
-    async def _say(self, installation: Installation, spoken: Spoken, told: SlackAnswer) -> None:
-        if spoken.response_url and await installation.web.respond(spoken.response_url, told.text, told.blocks):
+    async def _say(self, installation: Installation, spoken: Spoken, reply: SlackAnswer) -> None:
+        if spoken.response_url and await installation.web.respond(spoken.response_url, reply.text, reply.blocks):
             return
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
-        await self._post_ephemeral(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
+        await self._post_ephemeral(installation, place, spoken.thread, spoken.user, reply.text, reply.blocks)
 
-    # --- answers
-    # ----------------------------------------------------------------------------------------------------
+    # --- answers --------------------------------------------------------------------------------------------
 
     def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
         """Answer the person who pressed, and only them, after Slack was answered."""

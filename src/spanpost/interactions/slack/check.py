@@ -68,8 +68,8 @@ async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[S
     """Check one app by calls of Slack's API. Changes nothing."""
     seen: list[Seen] = []
     try:
-        told, scopes = await one.web.ask("auth.test")
-        who = " of ".join(line(str(told.get(key) or "?"), 80) for key in ("user", "team"))
+        data, scopes = await one.web.ask("auth.test")
+        who = " of ".join(line(str(data.get(key) or "?"), 80) for key in ("user", "team"))
         seen.append(Seen(True, f"the bot token is {who}"))
     except Trouble as trouble:
         return [Seen(False, f"the bot token cannot be used: {trouble}", "see whether Slack is reached, or install the app again")]

@@ -94,10 +94,9 @@ class Commands:
         return self._answer([[text(self._say("command.help"))], *self._help_lines(spoken)])
 
     def _answer(self, entries: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
-        return lines.told(entries, self._locale, buttons)
+        return lines.rich_text(entries, self._locale, buttons)
 
-    # --- lists
-    # ------------------------------------------------------------------------------------------------------
+    # --- lists ----------------------------------------------------------------------------------------------------
 
     def _lists(self, spoken: Spoken) -> TaskLists:
         return TaskLists(self._interactions, self._web, spoken.user, spoken.team)
@@ -216,8 +215,8 @@ class Commands:
             at=spoken.at,
         )
         outcome = await self._interactions.do(act)
-        if outcome.told:
-            return SlackAnswer(text=outcome.told)
+        if outcome.answer:
+            return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         name = line(self._conceal(task).name or task.task_id, 200)
@@ -244,8 +243,8 @@ class Commands:
             at=spoken.at,
         )
         outcome = await self._interactions.start(order, locale=self._locale)
-        if outcome.told:
-            return SlackAnswer(text=outcome.told)
+        if outcome.answer:
+            return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         return self._answer([[text(self._say("command.started", launcher=launcher))]])

@@ -34,7 +34,7 @@ class PressedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a press: a dialogue, or an ephemeral text; neither if the message will show it."""
 
     view: dict[str, Any] | None = None
-    told: str = ""
+    answer: str = ""
     locale: Locale = ENGLISH
 
 
@@ -44,11 +44,11 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
         asked = await interactions.find(click.key, click.message)
         locale = interactions.locale(asked, click.message)
         if asked is None:
-            return PressedAnswer(told=locale.say("interactions.unknown"))
+            return PressedAnswer(answer=locale.say("interactions.unknown"))
         if click.action == READ:
             return await _read(interactions, click, asked, locale)
         refusal = await interactions.may_view(asked, click.user, click.message, is_foreign=click.is_foreign)
-        return PressedAnswer(told=refusal) if refusal else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
+        return PressedAnswer(answer=refusal) if refusal else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
     act = act_of(click)
     if act.verb.is_decision:
         asked = await interactions.find(click.key, click.message)
@@ -57,28 +57,28 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
             locale = interactions.locale(asked, click.message)
             against = await interactions.may(act)
             if against is not None:
-                return PressedAnswer(told=against.told)
+                return PressedAnswer(answer=against.answer)
             if not _is_beside(act.verb, shown):
                 return await _read(interactions, click, asked, locale)
             word = f"{click.action}{'' if click.option is None else f':{click.option}'}"
             return PressedAnswer(view=modals.comment(_meta(click, word, shown), shown, locale, option=click.option), locale=locale)
-    return PressedAnswer(told=(await interactions.do(act)).told)
+    return PressedAnswer(answer=(await interactions.do(act)).answer)
 
 
 async def _read(interactions: Interactions, click: Click, asked: Asked, locale: Locale) -> PressedAnswer:
     """Open the dialogue with the whole question, for users who may decide it. Writes no intervention."""
     if not asked.is_told_there:
-        return PressedAnswer(told=locale.say("interactions.elsewhere"))
+        return PressedAnswer(answer=locale.say("interactions.elsewhere"))
     approval, shown = asked.approval, interactions.shown(asked, click.message)
     if approval is None:
-        return PressedAnswer(told=locale.say("interactions.unknown"))
+        return PressedAnswer(answer=locale.say("interactions.unknown"))
     if shown is None:
         decided = Verdict(result=Result.DECIDED, decision=approval.decision, by=approval.by)
-        return PressedAnswer(told=texts.verdict(Verb.APPROVE, decided, locale))
+        return PressedAnswer(answer=texts.verdict(Verb.APPROVE, decided, locale))
     verbs = (Verb.DENY,) if not shown.is_whole else (Verb.CHOOSE,) if approval.options else (Verb.APPROVE, Verb.DENY)
     granted, refusal = await interactions.may_any(verbs, asked, click.user, click.message, is_foreign=click.is_foreign)
     if not granted:
-        return PressedAnswer(told=refusal)
+        return PressedAnswer(answer=refusal)
     return PressedAnswer(view=modals.decision(_meta(click, READ, shown), shown, granted, locale), locale=locale)
 
 
@@ -109,9 +109,9 @@ async def submitted(interactions: Interactions, sent: Submission) -> PressedAnsw
         shown = interactions.shown(asked, message)
         if shown is not None and not (shown.is_whole and shown.digest == meta.d):
             locale = interactions.locale(asked, message)
-            return PressedAnswer(told=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale)
+            return PressedAnswer(answer=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale)
     outcome = await interactions.do(act)
-    return PressedAnswer(told=outcome.told, locale=outcome.locale)
+    return PressedAnswer(answer=outcome.answer, locale=outcome.locale)
 
 
 def act_of(click: Click) -> RequestedAct:

@@ -39,7 +39,7 @@ def since(at: datetime) -> Element:
     return {"type": "date", "timestamp": max(int(at.timestamp()), 0), "format": _FORM, "fallback": shown}
 
 
-def told(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
+def rich_text(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
     """Return lines as an answer, with buttons below them."""
     kept: list[Element] = []
     said: list[str] = []

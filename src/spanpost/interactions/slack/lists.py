@@ -54,9 +54,9 @@ class ListPosition(msgspec.Struct, frozen=True, kw_only=True):
 def position_of(value: str) -> ListPosition | None:
     """Read a button's value; None if it is not ours."""
     try:
-        told = json.loads(value)
-        at = datetime.fromisoformat(told["a"]) if "a" in told else None
-        found = ListPosition(what=str(told["w"]), q=str(told["q"]), at=at, key=UUID(str(told["k"])), by=str(told["b"])[:41])
+        data = json.loads(value)
+        at = datetime.fromisoformat(data["a"]) if "a" in data else None
+        found = ListPosition(what=str(data["w"]), q=str(data["q"]), at=at, key=UUID(str(data["k"])), by=str(data["b"])[:41])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if found.what in ("tasks", "questions", "found") and (at is None or at.tzinfo is not None) else None
@@ -127,8 +127,7 @@ class TaskLists:
         )
 
     async def exact(self, ref: str) -> Task | None:
-        """Return the task with an id: of the workspace's tenant, else of another one if the user may see
-        it."""
+        """Return the task with an id: of the workspace's tenant, else of a visible one."""
         for tenant in self._interactions.tenants:
             found = await self._interactions.interaction_store.task(tenant, ref)
             if found is not None and (tenant == self._interactions.tenant or (await self.visible([found]))[0]):
@@ -168,10 +167,10 @@ class TaskLists:
 
         async def link(place: PersonMessage) -> str:
             try:
-                told = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
+                data = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
             except Trouble:
                 return ""  # shown without a link
-            found = told.get("permalink")
+            found = data.get("permalink")
             return found if isinstance(found, str) and found.startswith(("https://", "http://")) else ""
 
         return dict(zip(places, await asyncio.gather(*map(link, places.values())), strict=True))

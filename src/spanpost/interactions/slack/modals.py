@@ -111,7 +111,7 @@ def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
     return [first, *({"type": "rich_text", "elements": [one]} for one in made[1:])]
 
 
-def told(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+def notice(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
     """Return a dialogue with one text (mrkdwn, ours)."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
     return {
@@ -158,15 +158,15 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
         "show.heard": _time(task.last_event_at),
         "show.model": line(task.model or "", 120),
     }
-    told = [locale.say(key, value=value) for key, value in facts.items() if value]
-    told.append(locale.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
+    parts = [locale.say(key, value=value) for key, value in facts.items() if value]
+    parts.append(locale.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
     if tokens := _tokens(task, locale):
-        told.append(locale.say("show.tokens", value=tokens))
+        parts.append(locale.say("show.tokens", value=tokens))
     if task.cost_usd is not None:
-        told.append(locale.say("show.cost", value=f"{task.cost_usd:f}"))
+        parts.append(locale.say("show.cost", value=f"{task.cost_usd:f}"))
     if task.trace_id:
-        told.append(locale.say("show.trace", value=task.trace_id.hex()))
-    found = ["\n".join(told)]
+        parts.append(locale.say("show.trace", value=task.trace_id.hex()))
+    found = ["\n".join(parts)]
     found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
     steps = [
         f"{step.index or i + 1}. {line(locale.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
@@ -191,10 +191,10 @@ def _tokens(task: Task, locale: Locale) -> str:
         "show.tokens_out": task.output_tokens,
         "show.tokens_cached": task.cache_read_tokens,
     }
-    told = [locale.say(key, n=n) for key, n in figures.items() if n is not None]
+    parts = [locale.say(key, n=n) for key, n in figures.items() if n is not None]
     if task.context_share is not None:
-        told.append(locale.say("show.context", share=task.context_share))
-    return ", ".join(told)
+        parts.append(locale.say("show.context", share=task.context_share))
+    return ", ".join(parts)
 
 
 def _time(at: datetime | None) -> str:

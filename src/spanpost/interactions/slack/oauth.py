@@ -217,16 +217,16 @@ class OauthHttp:
         query = bytes(scope["query_string"])
         if len(query) > _MOST_QUERY:
             return _page(400, "Not installed", f"The address is too long. {_BEGIN_AGAIN}"), "query"
-        told = parse_qs(query.decode("latin-1"))
+        asked = parse_qs(query.decode("latin-1"))
         cookies = [bytes(value).decode("latin-1") for name, value in scope["headers"] if bytes(name).lower() == b"cookie"]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
             flow = self._flow(session, self._keeps.encryption)
             if scope["path"] == INSTALL:
                 # Only a workspace's id, because it is written into a header.
-                team = next((team for team in told.get("team", ()) if _ID.match(team)), "")
-                asked = AsyncBoltRequest(body="", query={"team": team} if team else {})
-                return await flow.handle_installation(asked), "install"
-            query_of = {name: values[0] for name, values in told.items()}
+                team = next((team for team in asked.get("team", ()) if _ID.match(team)), "")
+                begin = AsyncBoltRequest(body="", query={"team": team} if team else {})
+                return await flow.handle_installation(begin), "install"
+            query_of = {name: values[0] for name, values in asked.items()}
             request = AsyncBoltRequest(body="", query=query_of, headers={"cookie": cookies} if cookies else {})
             response = await flow.handle_callback(request)
         return response, (response.headers.pop("x-spanpost", None) or ["callback"])[0]
@@ -259,19 +259,19 @@ class OauthHttp:
     async def _succeeded(self, done: AsyncSuccessArgs) -> BoltResponse:
         team = done.installation.team_id or ""
         name = self._keeps.name_of(team)
-        told = (
+        text = (
             f"The app is installed in {line(done.installation.team_name or team, 200)}. Invite it to a channel, and have routes lead there: "
             f"they call this workspace {name}."
         )
-        return self._ended(200, "Installed", told, "installed")
+        return self._ended(200, "Installed", text, "installed")
 
     async def _failed(self, failure: AsyncFailureArgs) -> BoltResponse:
         if isinstance(failure.error, _InstallRefused):
             log.warning("the Slack app was not installed: %s", failure.error)
             return self._ended(403, "Not installed", str(failure.error), "refused")
         reason = failure.reason if _WORD.match(failure.reason or "") else "an error"
-        told = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
-        return self._ended(max(failure.suggested_status_code, 400), "Not installed", told, reason if reason in _WHY else "slack")
+        text = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
+        return self._ended(max(failure.suggested_status_code, 400), "Not installed", text, reason if reason in _WHY else "slack")
 
     @staticmethod
     def _ended(status: int, title: str, text: str, word: str) -> BoltResponse:

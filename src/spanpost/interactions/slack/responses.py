@@ -42,7 +42,7 @@ def answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltRe
 
 def update(text: str, word: str, locale: Locale = ENGLISH) -> BoltResponse:
     """Return an answer that replaces the open dialogue with one text (mrkdwn, ours)."""
-    return answer(200, word, {"response_action": "update", "view": modals.told(text, locale)})
+    return answer(200, word, {"response_action": "update", "view": modals.notice(text, locale)})
 
 
 def first_line(error: Exception) -> str:

@@ -80,18 +80,18 @@ class Web:
         except Exception as error:
             raise Trouble(f"no answer ({type(error).__name__})") from None
         scopes = answer.headers.get("x-oauth-scopes")
-        told = answer.data if isinstance(answer.data, dict) else {}
-        return told, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
+        data = answer.data if isinstance(answer.data, dict) else {}
+        return data, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
 
     async def respond(self, url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> bool:
         """Answer only the person who pressed; False if the address is not Slack's or does not accept it."""
         if not leads_to_slack(url, self.base_url):
             return False
         session, _ = self._connected()
-        told: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
-        told |= {"blocks": blocks} if blocks else {}
+        body: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
+        body |= {"blocks": blocks} if blocks else {}
         try:
-            async with session.post(url, json=told, proxy=self._proxy, allow_redirects=False) as answer:
+            async with session.post(url, json=body, proxy=self._proxy, allow_redirects=False) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return False
