@@ -90,7 +90,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an act, and the answer to the person; `answer` is empty where the message will show it."""
+    """The outcome of an act; `answer` is for the person, and empty if the message will show it."""
 
     result: Result
     answer: str = ""
@@ -135,7 +135,7 @@ class Interactions:
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """Tenants whose tasks may be listed: its own; unless it is bound, also those named by `view` rules."""
+        """Tenants whose tasks may be listed: its own; unless it is bound, also those of `view` rules."""
         named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
         return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
 

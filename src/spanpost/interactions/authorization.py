@@ -210,7 +210,8 @@ def _holds(
     lookups = [MembersOf(group, True) for group in rule.groups]
     channels = [message.channel if channel == HERE else channel for channel in rule.channels]
     lookups += [MembersOf(channel, False) for channel in channels if channel]
-    if is_of_slack and "" in channels:  # outside a message "here" names no channel: anyone can create a channel and would meet the rule
+    # Outside a message "here" names no channel: else anyone could create a channel and meet the rule.
+    if is_of_slack and "" in channels:
         failures.append(LocaleMessage("why.no_message"))
     for look in lookups if is_of_slack else ():
         found = yield look

@@ -18,7 +18,7 @@ _LOW = "a-z0-9"
 
 
 class SecretKind(NamedTuple):
-    """Secrets of one form: `head` (an expression without groups), then `least` or more characters of `body`."""
+    """Secrets of one form: `head` (an expression without groups), then at least `least` of `body`."""
 
     name: str
     head: str

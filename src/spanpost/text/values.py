@@ -1,4 +1,4 @@
-"""Whether a value can be a secret: placeholders, types, code and words cannot, whatever name precedes them."""
+"""Whether a value can be a secret: placeholders, types, code and words cannot, whatever their name."""
 
 from __future__ import annotations
 

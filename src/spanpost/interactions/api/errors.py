@@ -29,17 +29,17 @@ def documented(**texts: str) -> dict[int | str, dict[str, Any]]:
 
 
 ALWAYS = documented(
-    _401="Who asks is not known.",
-    _403="Who asks may not do this.",
-    _422="Something that was asked is not understood.",
-    _503="Not just now; come back after `Retry-After`.",
+    _401="The caller is unknown.",
+    _403="The caller may not do this.",
+    _422="A part of the request is not understood.",
+    _503="Temporarily unavailable; retry after `Retry-After`.",
 )
-INVALID = documented(_422="Something that was asked is not understood.")
-NOT_FOUND = documented(_404="There is no such thing, or it is another tenant's.")
+INVALID = documented(_422="A part of the request is not understood.")
+NOT_FOUND = documented(_404="It does not exist, or belongs to another tenant.")
 REFUSED = documented(
     _400="The body is not JSON.",
-    _403="The rules of who may refused it; that is kept.",
-    _409="It does not stand: somebody else was first, or its time is over. `reason` says which.",
+    _403="The authorization rules refused it; the refusal is recorded.",
+    _409="It has no effect: another person was first, or the time is over. `reason` says which.",
     _413="The body is too large.",
 )
 

@@ -21,7 +21,7 @@ class FieldViolation(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """One of google.rpc.ErrorInfo (`reason`, `domain`), RetryInfo (`retryDelay`) and BadRequest (`fieldViolations`)."""
+    """A google.rpc.ErrorInfo (`reason`, `domain`), RetryInfo (`retryDelay`) or BadRequest (`fieldViolations`)."""
 
     type: str = Field(alias="@type")
     reason: str | None = Field(default=None, description="A short word in upper case, for programs.")

@@ -1,4 +1,4 @@
-"""Sessions of people who have logged in: a signed, short-lived cookie; scripts cannot read it, logout ends it."""
+"""Sessions of people: a signed, short-lived cookie, which scripts cannot read and logout ends."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Hub:
         self.dropped = 0
         self._seen: dict[UUID, datetime] = {}
 
-    # --- streams --------------------------------------------------------------------------------------------------------
+    # --- streams ------------------------------------------------------------------------------------------
 
     async def join(self, holder: Holder) -> Joined:
         """Add a stream of this holder. Raises `Full` and `StoreUnavailable`."""
@@ -142,9 +142,9 @@ class Hub:
             found.append(task)
         return found[::-1]
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------
 
-    def hear(self, tasks: Iterable[Task]) -> None:
+    def add(self, tasks: Iterable[Task]) -> None:
         """Add what this process has recorded. Must run in the loop."""
         if not self._streams:
             return

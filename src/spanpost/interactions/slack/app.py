@@ -104,11 +104,11 @@ class SlackApp:
 
     @staticmethod
     def _listener(
-        hear: Callable[[dict[str, Any], PayloadOrigin], Awaitable[BoltResponse]],
+        handle: Callable[[dict[str, Any], PayloadOrigin], Awaitable[BoltResponse]],
     ) -> Callable[..., Awaitable[BoltResponse]]:
         async def listen(body: dict[str, Any], context: AsyncBoltContext) -> BoltResponse:
             try:
-                return await hear(body, context["origin"])
+                return await handle(body, context["origin"])
             except Exception as error:
                 log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
                 return answer(503, "fault")
@@ -120,7 +120,7 @@ class SlackApp:
         """All apps that a request may be for."""
         return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
 
-    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
+    async def handle(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
         """Handle a payload that is proven to be for one of these apps. Raises nothing.
 
         `took`: seconds of the time for an answer that are used up.
@@ -159,7 +159,7 @@ class SlackApp:
         if self.everywhere is not None:
             await self.everywhere.finds.close()
 
-    # --- clicks -----------------------------------------------------------------------------------------------------
+    # --- clicks -------------------------------------------------------------------------------------------
 
     async def _on_other(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return answer(200, "ignored")  # a link's button: Slack reports the press, nothing is to be done
@@ -205,7 +205,7 @@ class SlackApp:
             log.warning("a dialogue could not be opened: %s", trouble)
             self._send_answer(installation, click, locale.say("interactions.no_dialogue"))
 
-    # --- dialogues --------------------------------------------------------------------------------------------------
+    # --- dialogues ----------------------------------------------------------------------------------------
 
     async def _on_submission(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         sent = payloads.submission(body, origin.team)
@@ -229,7 +229,7 @@ class SlackApp:
             return answer(200, "unreadable" if said is None else "submission")
         return update(said.answer, "submission", said.locale)
 
-    # --- replies ----------------------------------------------------------------------------------------------------
+    # --- replies ------------------------------------------------------------------------------------------
 
     async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         installation = origin.installation
@@ -265,7 +265,7 @@ class SlackApp:
         self._refusals.add(refusal)
         return is_new
 
-    # --- sessions ---------------------------------------------------------------------------------------------------
+    # --- sessions -----------------------------------------------------------------------------------------
 
     async def _on_stop(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         """Take Slack's own *Stop* as a cancel of the thread's task, then set the session's status."""
@@ -283,11 +283,12 @@ class SlackApp:
         outcome = found[0][1]
         if outcome is not None and outcome.answer:
             self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.answer))
-        if outcome is None or outcome.result is not Result.REFUSED:  # if refused, the task continues and the button stays
+        # If refused, the task continues and the button stays.
+        if outcome is None or outcome.result is not Result.REFUSED:
             self._in_background(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
-    # --- commands ---------------------------------------------------------------------------------------------------
+    # --- commands -----------------------------------------------------------------------------------------
 
     async def _on_command(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
         return await self._on_spoken(phrases.command(body, origin.team), "command", origin)
@@ -343,7 +344,7 @@ class SlackApp:
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
         await self._post_ephemeral(installation, place, spoken.thread, spoken.user, reply.text, reply.blocks)
 
-    # --- answers --------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------
 
     def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
         """Answer the person who pressed, and only them, after Slack was answered."""

@@ -96,7 +96,7 @@ class Commands:
     def _answer(self, entries: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
         return lines.rich_text(entries, self._locale, buttons)
 
-    # --- lists ----------------------------------------------------------------------------------------------------
+    # --- lists --------------------------------------------------------------------------------------------
 
     def _lists(self, spoken: Spoken) -> TaskLists:
         return TaskLists(self._interactions, self._web, spoken.user, spoken.team)
@@ -188,7 +188,7 @@ class Commands:
     async def _exact(self, spoken: Spoken) -> Task | None:
         return await self._lists(spoken).exact(spoken.rest) if len(spoken.rest) <= _MOST_REF else None
 
-    # --- acts -------------------------------------------------------------------------------------------------------
+    # --- acts ---------------------------------------------------------------------------------------------
 
     async def _cancel(self, spoken: Spoken) -> SlackAnswer | None:
         if not spoken.rest:
@@ -249,7 +249,7 @@ class Commands:
             return None
         return self._answer([[text(self._say("command.started", launcher=launcher))]])
 
-    # --- help -------------------------------------------------------------------------------------------------------
+    # --- help ---------------------------------------------------------------------------------------------
 
     def _which(self, spoken: Spoken, form: str) -> SlackAnswer:
         way = _form(spoken, self._say(form))

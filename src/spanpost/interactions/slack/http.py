@@ -76,7 +76,7 @@ class SlackHttp:
         if not await self._is_first(signed):
             raise SlackRefused(401, "replay")
         candidates = [self._app.apps[i] for i in sorted(proven)]
-        answer = await self._app.hear(candidates, payload, took=time.monotonic() - began)
+        answer = await self._app.handle(candidates, payload, took=time.monotonic() - began)
         if answer.status >= 500:
             self._seen.forget(signed)
         if answer.status >= 400:

@@ -147,7 +147,7 @@ class Socket:
                 self._idle.set()
 
     async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]) -> None:
-        answer = await self._app.hear(self._of, body)
+        answer = await self._app.handle(self._of, body)
         self._count(answer.word)
         if answer.status >= 500:
             return

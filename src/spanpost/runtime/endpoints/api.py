@@ -75,7 +75,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         drawing.settings = settings
         hub.renew()
 
-    pipeline.recorded.subscribe(lambda recorded: hub.hear(recorded.tasks))
+    pipeline.recorded.subscribe(lambda recorded: hub.add(recorded.tasks))
     return [Endpoint(routes=[HttpRoute(PREFIX, application(parts, drawing))], reload=reload, end=hub.end)]
 
 
