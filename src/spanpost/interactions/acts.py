@@ -154,9 +154,9 @@ class Interactions:
         """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
         return self._own(await self.interaction_store.asked(key, message))
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_shown_in(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await self.interaction_store.told_in(message))
+        return self._own(await self.interaction_store.task_shown_in(message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
         return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
@@ -182,7 +182,7 @@ class Interactions:
 
     async def may_view(self, asked: Asked, user: str, message: PersonMessage, *, is_foreign: bool = False) -> str:
         """Return the refusal for a user who may not see more; empty if granted. Writes no intervention."""
-        if not asked.is_told_there:
+        if not asked.is_shown_there:
             return self.locale(asked, message).say("interactions.elsewhere")
         ruling = foreign() if is_foreign else await self.rule(VIEW, asked, user, message)
         self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
@@ -228,7 +228,7 @@ class Interactions:
         asked = await self.find(act.key, act.message)
         if asked is None:
             return None, Ruling(refusal=texts.UNKNOWN)
-        if not asked.is_told_there:
+        if not asked.is_shown_there:
             return asked, Ruling(refusal=texts.ELSEWHERE)
         if act.verb.is_decision is not (asked.approval is not None) or (
             act.verb is Verb.CHOOSE and self._option(act, asked) is None
@@ -274,7 +274,7 @@ class Interactions:
     @staticmethod
     def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
         blank = Task(uid=key, tenant=tenant, task_id="", name=text)
-        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+        return Asked(key=key, task=blank, is_shown_there=True, launcher=launcher)
 
     async def start(self, order: Start, tenant: str = "", locale: Locale | None = None) -> ActOutcome:
         """Start work with a launcher, if the rules allow it; recorded, granted or refused.

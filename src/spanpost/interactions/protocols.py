@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval | None = None
     #: The message shows this task: the receipts say so; or, before there is a receipt, the message is ours
     #: and holds the key.
-    is_told_there: bool = False
+    is_shown_there: bool = False
     #: The launcher, for work that is to be started.
     launcher: str = ""
     #: The tasks above this one, nearest first.
@@ -84,7 +84,7 @@ class InteractionStore(Protocol):
         """Return the subject of a key, and whether that message shows it; None for an unknown key."""
         ...
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_shown_in(self, message: PersonMessage) -> Asked | None:
         """Return the task whose root message this is; None for any other message."""
         ...
 

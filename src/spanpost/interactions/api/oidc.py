@@ -83,7 +83,7 @@ class Oidc:
     def __init__(self, terms: OidcTerms, sessions: Sessions) -> None:
         self.terms = terms
         self.sessions = sessions
-        self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._metadata: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: KeySet | None = None
 
     @property
@@ -229,13 +229,13 @@ class Oidc:
         )
 
     async def _provider(self) -> dict[str, Any]:
-        at, said = self._said
+        at, said = self._metadata
         if not said or time.monotonic() - at > _BELIEVED:
             said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
             missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
             if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
                 raise HttpError(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
-            self._said = (time.monotonic(), said)
+            self._metadata = (time.monotonic(), said)
         return said
 
 

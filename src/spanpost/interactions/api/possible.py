@@ -57,7 +57,7 @@ async def answers_to(parts: ApiParts, caller: Caller, questions: Iterable[TaskQu
             return []
         async with few:
             asked = await _asked(parts, caller, task)
-            about = Asked(key=row.key, task=task, approval=approval_of(row), is_told_there=True, above=asked.above)
+            about = Asked(key=row.key, task=task, approval=approval_of(row), is_shown_there=True, above=asked.above)
             return await _granted(parts, caller, about, verbs)
 
     return await asyncio.gather(*map(one, questions))
@@ -74,7 +74,7 @@ async def launchers_of(parts: ApiParts, caller: Caller) -> list[str]:
 async def _asked(parts: ApiParts, caller: Caller, task: Task) -> Asked:
     """Return a task as rules see it, with the tasks above it."""
     found = await parts.interaction_store.asked(task.uid, place_of(caller)) if task.parent_uid is not None else None
-    return found or Asked(key=task.uid, task=task, is_told_there=True)
+    return found or Asked(key=task.uid, task=task, is_shown_there=True)
 
 
 async def _granted(parts: ApiParts, caller: Caller, asked: Asked, verbs: Sequence[Verb]) -> list[str]:

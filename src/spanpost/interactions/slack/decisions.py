@@ -67,7 +67,7 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
 
 async def _read(interactions: Interactions, click: Click, asked: Asked, locale: Locale) -> PressedAnswer:
     """Open the dialogue with the whole question, for users who may decide it. Writes no intervention."""
-    if not asked.is_told_there:
+    if not asked.is_shown_there:
         return PressedAnswer(answer=locale.say("interactions.elsewhere"))
     approval, shown = asked.approval, interactions.shown(asked, click.message)
     if approval is None:

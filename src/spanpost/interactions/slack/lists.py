@@ -152,7 +152,7 @@ class TaskLists:
     async def asked(self, task: Task, place: PersonMessage) -> Asked:
         """Return a task as rules see it, with the tasks above it."""
         asked = await self._interactions.find(task.uid, place) if task.parent_uid is not None else None
-        return asked or Asked(key=task.uid, task=task, is_told_there=True)
+        return asked or Asked(key=task.uid, task=task, is_shown_there=True)
 
     async def places(self, tasks: Iterable[Task]) -> dict[UUID, PersonMessage]:
         """Return the root message of each task; one without a channel where it is unknown."""
