@@ -154,9 +154,9 @@ class Interactions:
         """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
         return self._own(await self.interaction_store.asked(key, message))
 
-    async def task_shown_in(self, message: PersonMessage) -> Asked | None:
+    async def told_in(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await self.interaction_store.task_shown_in(message))
+        return self._own(await self.interaction_store.told_in(message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
         return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked

@@ -360,7 +360,7 @@ class StoreInteractions:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
 
-    async def task_shown_in(self, message: PersonMessage) -> Asked | None:
+    async def told_in(self, message: PersonMessage) -> Asked | None:
         """Return the task whose message this is."""
         shown = await self._shown(message)
         if shown is None:
@@ -417,7 +417,7 @@ class _Nobody:
     async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
-    async def task_shown_in(self, message: PersonMessage) -> Asked | None:
+    async def told_in(self, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
     async def is_first(self, key: str) -> bool:

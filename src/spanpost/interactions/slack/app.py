@@ -309,7 +309,7 @@ class SlackApp:
         thread = phrases.place(spoken)
         try:
             # In a task's thread it is meant for the agent, and also arrives as a message.
-            if thread is not None and await origin.installation.interactions.task_shown_in(thread) is not None:
+            if thread is not None and await origin.installation.interactions.told_in(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
             return answer(503, "unavailable")  # Slack sends it again

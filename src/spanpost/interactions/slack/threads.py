@@ -33,7 +33,7 @@ async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UU
     without a receipt is not a task's. Otherwise its root may have been posted a moment ago.
     """
     try:
-        asked = await interactions.task_shown_in(root)
+        asked = await interactions.told_in(root)
         return (is_known, None) if asked is None else (True, await interactions.do(make(asked.key)))
     except StoreUnavailable:
         return False, None
