@@ -90,12 +90,12 @@ class InteractionStore:
         is_there = (message.channel, message.ts) in places
         if not any((message.channel, message.ts) in known[2] for known in self.known.values()):
             is_there = message.is_ours
-        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
+        return Asked(key=key, task=task, approval=approval, is_shown_there=is_there)
 
     async def told_in(self, message: PersonMessage) -> Asked | None:
         await self._answer("told_in")
         key = self.roots.get((message.channel, message.ts))
-        return Asked(key=key, task=self.known[key][0], is_told_there=True) if key is not None else None
+        return Asked(key=key, task=self.known[key][0], is_shown_there=True) if key is not None else None
 
     async def tasks(self, asked: TaskFilter, after: Any, limit: int) -> Page[Task]:
         await self._answer("tasks")

@@ -48,7 +48,7 @@ class World:
 def ruled(
     world: World, *rules: Rule, action: str = "approve", risk: str = "", people: dict[str, str] | None = None, **task: Any
 ) -> Ruling:
-    asked = Asked(key=uuid4(), task=a_task(**task), approval=Approval(id="a", risk=risk), is_told_there=True)
+    asked = Asked(key=uuid4(), task=a_task(**task), approval=Approval(id="a", risk=risk), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=rules, people=people or {}), action, asked, "UALICE", PLACE)
     try:
         look = next(talk)
@@ -155,7 +155,7 @@ def test_no_rule_is_got_around_by_a_sub_agent() -> None:
 
     def ruling(*rules: Rule, **task: Any) -> bool:
         own = {"agent_name": "sub", "topic": None, "environment": None, "requested_by": None} | task
-        asked = Asked(key=uuid4(), task=a_task(**own), approval=Approval(id="a"), is_told_there=True, above=above)
+        asked = Asked(key=uuid4(), task=a_task(**own), approval=Approval(id="a"), is_shown_there=True, above=above)
         talk = judge(AuthorizationRules(rules=rules), "approve", asked, "UALICE", PLACE)
         try:
             look = next(talk)
@@ -186,7 +186,7 @@ def test_a_requester_whom_nobody_knows_shuts_out_everybody() -> None:
 def test_addresses_of_other_domains_count_for_nothing() -> None:
     """Where domains are set, only their addresses are believed."""
     for domains, is_granted in ((("acme.example",), True), (("other.example",), False), ((), True)):
-        asked = Asked(key=uuid4(), task=a_task(), is_told_there=True)
+        asked = Asked(key=uuid4(), task=a_task(), is_shown_there=True)
         talk = judge(AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), domains=domains), "cancel", asked, "UALICE", PLACE)
         next(talk)
         with pytest.raises(StopIteration) as done:
@@ -215,7 +215,7 @@ RULES = st.builds(
 @given(st.lists(RULES, max_size=4), st.sampled_from(ACTIONS), st.lists(FOUND, min_size=8, max_size=8))
 def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, found: list[Found]) -> None:
     """Whatever look-ups answer, even nonsense: a grant rests on a person of this workspace whom a way in of the deciding rule holds."""
-    asked = Asked(key=uuid4(), task=a_task(requested_by="UBOB"), is_told_there=True)
+    asked = Asked(key=uuid4(), task=a_task(requested_by="UBOB"), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=tuple(rules)), action, asked, "UALICE", PLACE)
     answers, seen = iter(found), []
     try:

@@ -126,7 +126,7 @@ class App:
 
     async def hear(self, body: dict[str, Any]) -> str:
         before = len(self.web.told)
-        answered = await self.app.hear([self.one], body)
+        answered = await self.app.handle([self.one], body)
         assert answered.status == 200, answered
         assert not answered.body
         while self.app._keeper._under_way:
@@ -291,7 +291,7 @@ async def test_while_the_database_is_away() -> None:
     app.interaction_store.is_away = True
     assert "does not answer" in await app.say("")
     assert "Nothing has changed" in await app.say("start fix x")
-    answered = await app.app.hear(
+    answered = await app.app.handle(
         [app.one],
         {
             "type": "event_callback",
@@ -338,7 +338,7 @@ def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
     )
 
     async def hear() -> int:
-        answered = await app.app.hear([app.one], body | odd | {"team_id": TEAM})
+        answered = await app.app.handle([app.one], body | odd | {"team_id": TEAM})
         await app.app.close()
         return answered.status
 

@@ -284,7 +284,7 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     assert interactions_runtime.app.everywhere is not None
 
     async def hear(body: dict[str, Any]) -> tuple[int, str]:
-        answered = await interactions_runtime.app.hear(interactions_runtime.app.apps, body)
+        answered = await interactions_runtime.app.handle(interactions_runtime.app.apps, body)
         return answered.status, answered.word
 
     await app.install()
@@ -331,9 +331,9 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
     )
     interactions_runtime = InteractionsRuntime(settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces)
     body = {"type": "event_callback", "team_id": TEAM, "event": {"type": "message", "channel": "C1", "user": "UALICE", "ts": "1.1"}}
-    assert (await interactions_runtime.app.hear(interactions_runtime.app.apps, body)).status == 401
+    assert (await interactions_runtime.app.handle(interactions_runtime.app.apps, body)).status == 401
     await app.install()
-    assert (await interactions_runtime.app.hear(interactions_runtime.app.apps, body)).status == 200
+    assert (await interactions_runtime.app.handle(interactions_runtime.app.apps, body)).status == 200
     finds = interactions_runtime.app.everywhere.finds  # type: ignore[union-attr]
     assert isinstance(finds, InstalledApps)
     one = await finds.find(TEAM)

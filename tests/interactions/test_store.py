@@ -47,4 +47,4 @@ async def test_what_runs_is_found_with_the_message_that_tells_it() -> None:
     assert places == {tasks["told"].uid: PersonMessage(channel="C1", ts="1.5")}
     asked = await interaction_store.asked(tasks["told"].uid, places[tasks["told"].uid])
     assert asked is not None
-    assert asked.is_told_there
+    assert asked.is_shown_there

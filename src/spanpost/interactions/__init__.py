@@ -1,1 +1,1 @@
-"""Where people come in."""
+"""What people do: Slack, the HTTP API, the board, webhooks."""

@@ -1,4 +1,4 @@
-"""What somebody does at the desk, from whatever provider: who may is asked, the store records it, granted or refused."""
+"""Acts of people, from any provider: the rules judge them, the store records them, granted or refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spanpost.interactions.authorization import (
     Ruling,
     foreign,
     judge,
-    judge_look,
+    judge_listing,
     refused,
 )
 from spanpost.interactions.protocols import Asked, InteractionMetrics, InteractionStore, PersonMessage
@@ -36,35 +36,38 @@ from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.interactions")
 
-#: A person's words, as far as they are kept: Slack's own limit of a message's text.
+#: Characters of a person's text that are kept: Slack's own limit for a message.
 MOST_WORDS = 4_000
-#: Returns a question of a task (its root) as it may be read in a channel.
+#: Returns a question as it may be shown in a channel. The task is the topmost one.
 Reads: TypeAlias = Callable[[Task, Approval, str], ShownText]
 _NO_TASK = UUID(int=0)
 
 
 class People(Protocol):
-    """**Protocol:** knows people. Raises nothing: what cannot be had is a `Failed`."""
+    """**Protocol:** looks up people and their groups.
+
+    Raises nothing: a lookup that fails returns `Failed`.
+    """
 
     async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        """Return what is found; at most five minutes old."""
+        """Return what was found; at most five minutes old."""
         ...
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
-        """Forget what a refusal rests on, where it is old enough to be asked anew; True when there was any such."""
+        """Forget the lookups behind a refusal that are old enough to be repeated; True if there were any."""
         ...
 
 
 class RequestedAct(msgspec.Struct, frozen=True, kw_only=True):
-    """An act as it was heard: nothing of it is known to be true but that the provider says so."""
+    """An act as the provider sent it. Nothing of it is verified yet."""
 
     verb: Verb
     key: UUID
     user: str
     message: PersonMessage
-    #: The provider itself says that they are of another workspace.
+    #: The provider itself marks the user as a member of another workspace.
     is_foreign: bool = False
-    #: Of a `CHOOSE`: which of the options, from 0.
+    #: For `CHOOSE`: the index of the option, from 0.
     option: int | None = None
     text: str = ""
     idempotency_key: str
@@ -72,35 +75,35 @@ class RequestedAct(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Work that somebody wants to be started, as it was heard."""
+    """A request to start work, as the provider sent it."""
 
     launcher: str
     text: str = ""
     parameters: dict[str, str] = {}
     user: str
-    #: Where they said it.
+    #: Where it was requested.
     message: PersonMessage
     is_foreign: bool = False
-    #: The same for every repeat of the same asking.
+    #: The same for every repeat of the request.
     idempotency_key: str
     at: datetime
 
 
 class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an act, and what the person is told of it; empty where the message will show it."""
+    """The outcome of an act; `answer` is for the person, and empty if the message will show it."""
 
     result: Result
-    told: str = ""
+    answer: str = ""
     asked: Asked | None = None
-    #: What the store answered, and why the rules refused it, in plain words.
+    #: The store's answer, and why the rules refused the act, in plain words.
     verdict: Verdict | None = None
     refusal: str = ""
-    #: In which `told` is.
+    #: The language of `answer`.
     locale: Locale = ENGLISH
 
 
 class Interactions:
-    """Takes acts. One for each provider; `tenant` shuts out the tasks of others."""
+    """Receives acts. One for each provider; if `is_bound`, tasks of other tenants do not exist."""
 
     def __init__(
         self,
@@ -123,43 +126,43 @@ class Interactions:
         self.tenant = tenant
         self._is_bound = is_bound
         self._watch = watch
-        #: In which language people are told of a task (its root), else in one of these channels, by id or name.
+        #: The language for a task (the topmost one), else for one of these channels, by id or name.
         self.speaks = speaks
-        #: How a question stands in a channel.
+        #: How a question is shown in a channel.
         self.reads = reads
-        #: Which launchers there are, and which of them starts a task again.
+        #: The known launchers, and which of them retries a task.
         self.launches = launches or Launches()
 
     @property
     def tenants(self) -> tuple[str, ...]:
-        """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
+        """Tenants whose tasks may be listed: its own; unless it is bound, also those of `view` rules."""
         named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
         return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
 
     def shown(self, asked: Asked | None, message: PersonMessage) -> ShownText | None:
-        """Return a question as it may be read in a message; None where there is none, or it was decided through spanpost."""
+        """Return a question as a message may show it; None without one, or if spanpost decided it."""
         if asked is None or asked.approval is None or (asked.approval.decision and asked.approval.source):
             return None
         return self.reads((asked.above or (asked.task,))[-1], asked.approval, message.channel)
 
     def locale(self, asked: Asked | None, message: PersonMessage) -> Locale:
-        """Return the language in which somebody is answered."""
+        """Return the language of the answer to a person."""
         root = (asked.above or (asked.task,))[-1] if asked is not None else None
         return self.speaks(root, [message.channel])
 
     async def find(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return what a key is about, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
         return self._own(await self.interaction_store.asked(key, message))
 
     async def told_in(self, message: PersonMessage) -> Asked | None:
-        """Return the task of a message, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
         return self._own(await self.interaction_store.told_in(message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
         return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
 
     async def rule(self, action: str, asked: Asked, user: str, message: PersonMessage) -> Ruling:
-        """Rule whether somebody may. A refusal that rests on what was looked up a while ago is looked up again."""
+        """Rule on an action of a user. A refusal that rests on old lookups is judged again with new ones."""
         ruling = await self._judge(action, asked, user, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):
             ruling = await self._judge(action, asked, user, message)
@@ -178,8 +181,8 @@ class Interactions:
             return ruling
 
     async def may_view(self, asked: Asked, user: str, message: PersonMessage, *, is_foreign: bool = False) -> str:
-        """Return what somebody is told who may not see more; empty when they may. Seeing is no intervention, and no row."""
-        if not asked.is_told_there:
+        """Return the refusal for a user who may not see more; empty if granted. Writes no intervention."""
+        if not asked.is_shown_there:
             return self.locale(asked, message).say("interactions.elsewhere")
         ruling = foreign() if is_foreign else await self.rule(VIEW, asked, user, message)
         self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
@@ -188,7 +191,7 @@ class Interactions:
     async def may_any(
         self, verbs: Sequence[Verb], asked: Asked, user: str, message: PersonMessage, *, is_foreign: bool = False
     ) -> tuple[tuple[Verb, ...], str]:
-        """Return which of these somebody may do, and what they are told where it is none. It is no intervention, and no row."""
+        """Return the granted verbs, and the refusal if there are none. Writes no intervention."""
         ruling = foreign()
         granted = []
         for verb in () if is_foreign else verbs:
@@ -197,33 +200,36 @@ class Interactions:
         self._count(VIEW, Result.DONE if granted else Result.REFUSED)
         return tuple(granted), "" if granted else texts.refused(ruling, self.locale(asked, message))
 
-    async def may_look(self, asked: Asked | None, user: str, message: PersonMessage) -> Ruling:
-        """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+    async def may_list(self, asked: Asked | None, user: str, message: PersonMessage) -> Ruling:
+        """Rule on listing a task, or without a task on listing any. Writes no intervention."""
         if asked is not None and asked.task.tenant != self.tenant:
-            return await self.rule(VIEW, asked, user, message)  # to be a member of the workspace is not enough
+            return await self.rule(VIEW, asked, user, message)  # membership of the workspace is not enough
         about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
-        ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        ruling = await self._talk(judge_listing(self.rules, asked, user, message), VIEW, about, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):
-            ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+            ruling = await self._talk(judge_listing(self.rules, asked, user, message), VIEW, about, message)
         return ruling
 
     async def may(self, act: RequestedAct) -> ActOutcome | None:
-        """Return what stands against an act before it is done, recorded; None where nothing does, and nothing is recorded."""
+        """Return the recorded refusal of an act; None if it would be granted, and nothing is recorded."""
         asked, ruling = await self._weigh(act)
         if asked is not None and ruling.is_granted:
             return None
         return await self._record(act, asked, ruling)
 
     async def do(self, act: RequestedAct) -> ActOutcome:
-        """Have an act recorded, granted or refused, and return what became of it. Raises `LedgerUnavailable`: nothing has."""
+        """Record an act, granted or refused, and return its outcome.
+
+        Raises `StoreUnavailable`: nothing was recorded.
+        """
         return await self._record(act, *await self._weigh(act))
 
     async def _weigh(self, act: RequestedAct) -> tuple[Asked | None, Ruling]:
         asked = await self.find(act.key, act.message)
         if asked is None:
             return None, Ruling(refusal=texts.UNKNOWN)
-        if not asked.is_told_there:
-            return asked, Ruling(refusal=texts.INSTALLED_APPS)
+        if not asked.is_shown_there:
+            return asked, Ruling(refusal=texts.ELSEWHERE)
         if act.verb.is_decision is not (asked.approval is not None) or (
             act.verb is Verb.CHOOSE and self._option(act, asked) is None
         ):
@@ -232,7 +238,7 @@ class Interactions:
             return asked, foreign(act.user)
         ruling = await self.rule(act.verb, asked, act.user, act.message)
         if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
-            ruling = Ruling(refusal=texts.NOBODY_LISTENS, person=ruling.person)
+            ruling = Ruling(refusal=texts.NO_LAUNCHER, person=ruling.person)
         return asked, ruling
 
     @staticmethod
@@ -258,22 +264,23 @@ class Interactions:
         verdict = await self.interaction_store.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
         locale = self.locale(asked, act.message)
-        told = self._told(act, verdict, ruling, locale)
-        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
+        answer = self._answer_to(act, verdict, ruling, locale)
+        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
 
     async def may_start(self, launcher: str, user: str, message: PersonMessage) -> Ruling:
-        """Rule whether somebody may have that launcher start work; nothing is recorded."""
+        """Rule on starting work with a launcher. Records nothing."""
         return await self.rule(Verb.START, self._to_start(_NO_TASK, self.tenant, launcher), user, message)
 
     @staticmethod
     def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
         blank = Task(uid=key, tenant=tenant, task_id="", name=text)
-        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+        return Asked(key=key, task=blank, is_shown_there=True, launcher=launcher)
 
     async def start(self, order: Start, tenant: str = "", locale: Locale | None = None) -> ActOutcome:
-        """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
+        """Start work with a launcher, if the rules allow it; recorded, granted or refused.
 
-        The rules are asked for the action ``start``, of a task that is not there yet: such as ask for nothing but tenant and launcher.
+        Raises `StoreUnavailable`. The rules judge the action ``start`` for a task that does not exist yet:
+        only their conditions on tenant and launcher can be met.
         """
         tenant = tenant or self.tenant
         key = start_key(tenant, order.idempotency_key)
@@ -301,13 +308,13 @@ class Interactions:
         )
         verdict = await self.interaction_store.intervene(intervention)
         self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
-        told = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
-        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
+        answer = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
+        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     @staticmethod
-    def _told(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
+    def _answer_to(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
         if verdict.is_repeat:
-            return ""  # whoever heard it first has said it
+            return ""  # the first request was answered already
         if ruling.refusal in texts.WHOLE:
             return locale.say(texts.WHOLE[ruling.refusal])
         return texts.refused(ruling, locale) if ruling.refusal else texts.verdict(act.verb, verdict, locale)
@@ -318,28 +325,28 @@ class Interactions:
 
 
 def start_key(tenant: str, idempotency_key: str) -> UUID:
-    """Return what stands for the task that is to be started."""
+    """Return the key that stands for a task that is to be started."""
     return UUID(bytes=named(f"{tenant}\0start\0{idempotency_key}"))
 
 
 def actor_of(source: str, person: Person, message: PersonMessage) -> Actor:
-    """Return who did it, as far as that is known."""
+    """Return the actor of an act, as far as it is known."""
     return Actor(provider=source, id=person.id, team=message.team, name=person.name, email=person.email[:320])
 
 
 class Keeper:
-    """Holds what goes on after its caller was answered, so that it is not collected, and can be waited for at the end."""
+    """Holds asyncio tasks that outlive their request: they are not collected, and are awaited at the end."""
 
     def __init__(self) -> None:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Hold a task until it is done."""
+        """Hold an asyncio task until it is done."""
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def close(self, seconds: float) -> None:
-        """Wait for what is under way, then cut it off."""
+        """Wait for the pending tasks, then cancel them."""
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=seconds)
             for task in late:

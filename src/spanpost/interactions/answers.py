@@ -1,6 +1,7 @@
-"""What an agent is told of people's answers, waiting for them where it must: one ear for all who wait in a process.
+"""Answers for agents that wait: people's decisions, acts and budgets.
 
-Whoever waits looks first, then sleeps until its topic is told, or until its time is over: nobody asks the database meanwhile.
+One listener a process. A waiting agent reads the database once, then sleeps until its topic is notified or
+its time is over; it does not poll.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ from spanpost.tasks.json_form import spent_json
 
 T = TypeVar("T")
 
-#: What an agent is told of.
+#: Acts that are passed to an agent.
 VERBS: Final = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE)
-#: Acts of one answer.
+#: Acts in one answer, at most.
 _MOST: Final = 100
 _NO_TASK: Final = UUID(int=0)
 
 
 class AnswerStore(Protocol):
-    """**Protocol:** what the store does for agents that wait. It raises `LedgerUnavailable` when it cannot be reached."""
+    """**Protocol:** what agents that wait need of the store. Raises `StoreUnavailable`."""
 
     async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        """Return what was asked under an id, in those words and by that trace where they are named, and why no answer is told of it.
+        """Return the question with an id, and why it gets no answer, if so. `mark` and `trace` narrow it.
 
-        It is spanpost that is asked from now on: no telemetry answers it.
+        `mark` is the digest of the question's words. From now on spanpost answers the question: telemetry
+        does not.
         """
         ...
 
@@ -47,7 +49,7 @@ class AnswerStore(Protocol):
         ...
 
     async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
-        """Return what people asked of a task after a number, without what was asked of a run that has ended."""
+        """Return what people asked of a task after a number, without acts on a run that has ended."""
         ...
 
     async def listen(self, hears: Callable[[bytes], None]) -> None: ...
@@ -56,11 +58,11 @@ class AnswerStore(Protocol):
 
 
 class UnknownQuestion(Exception):
-    """There is no such thing in that tenant."""
+    """The tenant has no such question or task."""
 
 
 class Answers:
-    """Answers agents, of one process. All of it in one loop."""
+    """Answers the agents of one process. All of it runs in one loop."""
 
     def __init__(self, interaction_store: AnswerStore) -> None:
         self._interaction_store = interaction_store
@@ -69,23 +71,25 @@ class Answers:
         self.is_ended = False
 
     def end(self) -> None:
-        """Let nobody wait any more: who does is answered with what is known."""
+        """End all waits: each waiting agent gets what is known now."""
         self.is_ended = True
-        self._hear(b"")
+        self._on_topic(b"")
 
-    def _hear(self, topic: bytes) -> None:
+    def _on_topic(self, topic: bytes) -> None:
         waiting = self._waiting.get(topic, ()) if topic else [event for events in self._waiting.values() for event in events]
         for event in list(waiting):
             event.set()
 
     async def ask(self, tenant: str, record: Observation) -> None:
-        """Record a question; it is kept when this returns."""
+        """Record a question. It is stored when this returns."""
         await self._interaction_store.record([record])
 
     async def approval(self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0) -> ApprovalAnswer:
-        """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `UnknownQuestion`.
+        """Return the outcome of a question once it is decided, or after `wait` seconds.
 
-        A person's decision through spanpost is one, or a deadline's; what telemetry tells of a decision is told as that.
+        Raises `UnknownQuestion`.
+        An outcome is a person's decision through spanpost, or the deadline. A decision that telemetry
+        reports is returned as reported.
         """
 
         async def look() -> tuple[tuple[ApprovalRow, str] | None, bool]:
@@ -98,10 +102,10 @@ class Answers:
             raise UnknownQuestion(
                 f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as they were sent"
             )
-        return told_of(*found)
+        return answer_of(*found)
 
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
-        """Return what people asked of a task since a number, as soon as there is something or `wait` seconds are over."""
+        """Return the acts on a task after a number, once there are any or after `wait` seconds."""
 
         async def look() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
             task = await self._interaction_store.refer(tenant, ref)
@@ -114,16 +118,16 @@ class Answers:
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        told: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
-        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
+        acts: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
+        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": acts}
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend; of one that was not heard of yet, what one with these attributes may."""
+        """Return what a task may still spend; for an unknown task, what one with these attributes may."""
         task = (await self._interaction_store.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
         return {"budgets": [spent_json(spent) for spent in await self._interaction_store.allowance(described(task, attributes))]}
 
     async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
-        """Look until there is something, or the time is over; then return what there is."""
+        """Repeat a lookup until it finds something or the time is over; then return the last result."""
         if wait <= 0 or self.is_ended:
             return (await look())[0]
         event = asyncio.Event()
@@ -148,9 +152,9 @@ class Answers:
                 del self._waiting[topic]
 
     def begin(self) -> asyncio.Task[None]:
-        """Begin to listen, once for all who wait."""
+        """Start the one listener of the process."""
         if self._listens is None:
-            self._listens = asyncio.create_task(self._interaction_store.listen(self._hear))
+            self._listens = asyncio.create_task(self._interaction_store.listen(self._on_topic))
         return self._listens
 
     async def _listen(self) -> None:
@@ -158,17 +162,17 @@ class Answers:
 
 
 def is_closed(row: ApprovalRow) -> bool:
-    """Tell whether nothing more comes of a question for who waits."""
+    """Tell whether a question has its final state."""
     return row.is_decided or row.state is InterventionState.VOID
 
 
-def told_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
-    """Return a question as an agent is told of it; `why` it is told of no answer, where it is not."""
+def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
+    """Return a question as its agent receives it; `why` says why the agent gets no answer."""
     is_told = not why and is_closed(row)
     decided = row if is_told else None
-    told = row.told
+    reported = row.told
     if not row.is_decided and row.decision:
-        told = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
+        reported = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
         "state": str(row.state if is_told else InterventionState.OPEN),
@@ -181,10 +185,11 @@ def told_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
         "reason": why or ("" if is_told else why_not_whole(row)),
-        "told": {"decision": told.decision, "by": told.by, "comment": told.comment} if told is not None and not why else None,
+        "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
+        if reported is not None and not why else None,
     }
 
 
-def as_said(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes as a door takes them: tuples as lists, without what is empty."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items() if value not in (None, "", ())}
+def as_said(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as the receiver takes them: tuples as lists, empty values left out."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in attributes.items() if value not in (None, "", ())}

@@ -1,14 +1,15 @@
-"""Who may do what: pure rules, which fail closed.
+"""Authorization rules: pure functions that fail closed.
 
-1. The first rule that names the action, and whose conditions the task meets, decides. Without one, nobody may.
-2. Guests, bots, people who left, strangers and people of another workspace may nothing, whatever a rule says.
-3. `not_requester` shuts out the one for whom the task runs; where nobody can tell who that is, everybody. What a task does not
-   say of itself holds as the task says for which it works: no agent gets around a rule by a sub-agent.
-4. Then one of the rule's groups of people must hold the person. A rule that names nobody lets nobody.
-5. What cannot be looked up lets nobody through: the refusal says what could not be.
+1. The first rule that names the action, and whose conditions the task meets, decides. Without one, the act is
+   refused.
+2. Guests, bots, deactivated users, strangers and members of another workspace may do nothing, whatever a rule says.
+3. `not_requester` shuts out the person for whom the task runs, and everybody if that person cannot be identified.
+   A task inherits missing attributes from the tasks above it: a sub-agent cannot bypass a rule.
+4. Then one of the rule's sets of people must contain the person. A rule without people allows no one.
+5. A lookup that fails allows no one, and the refusal says which lookup failed.
 
-`judge` is a generator: it yields what must be looked up, is sent what was found, and returns a ruling. No rule needs a network
-to be tested, and nothing is looked up that is not needed.
+`judge` is a generator: it yields each lookup, is sent the result, and returns a ruling. So rules are tested
+without a network, and only necessary lookups are made.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from spanpost.interactions.protocols import Answer, Asked, PersonMessage
 from spanpost.model.interventions import Verb
 from spanpost.text.locales import ENGLISH, LocaleMessage
 
-#: What is no intervention and needs a rule all the same.
+#: An action that is no intervention and still needs a rule.
 VIEW: Final = "view"
 DECIDE: Final = "decide"
 ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
-#: In place of a channel: the one in which the message stands.
+#: In place of a channel: the channel of the message.
 HERE: Final = "here"
 _FOREIGN: Final = LocaleMessage("why.foreign")
 FOREIGN: Final = ENGLISH.tell(_FOREIGN)
@@ -37,16 +38,16 @@ _SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody, as the provider knows them."""
+    """A person, as the provider knows them."""
 
     id: str
-    #: slack; api (a token) and oidc (a person) at the HTTP API. Of another provider Slack's ids say nothing.
+    #: slack, api (a token) or oidc (a person). Slack ids mean nothing for the other providers.
     provider: str = "slack"
-    #: What a token or an identity provider says that they are (`interactions.api.callers.Role`).
+    #: Roles from a token or an identity provider (`interactions.api.callers.CallerRole`).
     roles: frozenset[str] = frozenset()
     team: str = ""
     name: str = ""
-    #: Confirmed by the provider; empty when unknown.
+    #: Confirmed by the provider; empty if unknown.
     email: str = ""
     is_bot: bool = False
     is_gone: bool = False
@@ -55,27 +56,27 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PersonOf(msgspec.Struct, frozen=True):
-    """Look up: who is it? Answered by a `Person`."""
+    """Lookup of a user. Answered by a `Person`."""
 
     id: str
 
 
 class MembersOf(msgspec.Struct, frozen=True):
-    """Look up: who is in it? A user group, or a channel. Answered by a set of user ids."""
+    """Lookup of the members of a user group or a channel. Answered by a set of user ids."""
 
     id: str
     is_group: bool
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """Look up: what does that resolver say of the person? Answered by an `Answer`."""
+    """Question to a resolver about a person. Answered by an `Answer`."""
 
     resolver: str
     person: Person
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """What is sent in place of an answer that could not be had."""
+    """A lookup that failed."""
 
     reason: str
 
@@ -85,7 +86,10 @@ Found: TypeAlias = Person | frozenset[str] | Answer | Failed
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may do these actions to the tasks that meet the conditions. Conditions not given are met by any."""
+    """A rule: these people may do these actions on tasks that meet the conditions.
+
+    A missing condition always holds.
+    """
 
     actions: frozenset[str]
     tenant: str | None = None
@@ -104,7 +108,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     not_requester: bool = False
 
     def takes(self, action: str, asked: Asked) -> bool:
-        """Say whether this rule decides about the action on that task."""
+        """Tell whether this rule decides about the action on that task."""
         risk = asked.approval.risk if asked.approval is not None else ""
         return (
             (action in self.actions or (DECIDE in self.actions and action in _DECISIONS))
@@ -118,43 +122,44 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthorizationRules(msgspec.Struct, frozen=True, kw_only=True):
-    """All rules, in order, and how people are told apart."""
+    """All rules, in order, and how people are identified."""
 
     rules: tuple[Rule, ...] = ()
-    #: How `agent.requested_by` names somebody, and who that is: an e-mail address or a user id. Keys in lower case.
+    #: Names in `agent.requested_by`, and the e-mail address or user id of each. Keys in lower case.
     people: Mapping[str, str] = {}
-    #: Domains whose addresses count; empty: any that the provider has confirmed. Lower case.
+    #: Domains whose addresses count; empty: every address that the provider confirmed. Lower case.
     domains: tuple[str, ...] = ()
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
-    """May they? `refusal` is empty when they may."""
+    """A ruling. `refusal` is empty if the act is granted."""
 
     refusal: str = ""
-    #: The same in phrases, to be said in the language of whoever asked; without any, `refusal` is all that can be said.
+    #: The refusal as locale messages; if empty, only `refusal` can be shown.
     why: tuple[LocaleMessage | str, ...] = ()
     person: Person | None = None
-    #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, role, requester, resolver.
+    #: Who may do it, for a refused person: (kind, value), kind user, group, channel, email, role, requester
+    #: or resolver.
     who: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_granted(self) -> bool:
-        """True when nothing speaks against it."""
+        """True if the act is granted."""
         return not self.refusal
 
 
 def refused(*why: LocaleMessage | str, person: Person | None = None, who: tuple[tuple[str, str], ...] = ()) -> Ruling:
-    """Return a refusal. What is recorded of it is English."""
+    """Return a refusal. It is recorded in English."""
     return Ruling(refusal="; ".join(map(ENGLISH.tell, why)), why=why, person=person, who=who)
 
 
 def foreign(user: str = "") -> Ruling:
-    """Refuse somebody whom the provider itself calls one of another workspace."""
+    """Refuse a user whom the provider itself marks as a member of another workspace."""
     return refused(_FOREIGN, person=Person(id=user) if user else None)
 
 
 def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
-    """Rule about an action of a user, pressed or said in that message."""
+    """Rule on a user's action, requested in that message."""
     rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
     if rule is None:
         return refused(LocaleMessage("why.no_rule", {"action": LocaleMessage(f"action.{action}")}), person=Person(id=user))
@@ -174,14 +179,14 @@ def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, messa
     failures: list[LocaleMessage | str] = []
     if (yield from _holds(rule, rules, asked, person, message, failures)):
         return Ruling(person=person, who=who)
-    told = {ENGLISH.tell(one): one for one in failures}
-    return refused(*(told.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
+    unique = {ENGLISH.tell(one): one for one in failures}
+    return refused(*(unique.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
 
 
-def judge_look(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
-    """Rule whether somebody may be told of a task in a list; without a task, whether of any at all.
+def judge_listing(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+    """Rule on listing a task; without a task, on listing any.
 
-    Where a rule is about seeing it (`VIEW`), that rule decides; where none is, everybody may who is a member of the workspace.
+    If a rule about `VIEW` matches the task, that rule decides; otherwise every member of the workspace may.
     """
     if asked is not None and any(rule.takes(VIEW, asked) for rule in rules.rules):
         return (yield from judge(rules, VIEW, asked, user, message))
@@ -205,7 +210,8 @@ def _holds(
     lookups = [MembersOf(group, True) for group in rule.groups]
     channels = [message.channel if channel == HERE else channel for channel in rule.channels]
     lookups += [MembersOf(channel, False) for channel in channels if channel]
-    if is_of_slack and "" in channels:  # said in no message of ours: whoever makes a channel would make the rule
+    # Outside a message "here" names no channel: else anyone could create a channel and meet the rule.
+    if is_of_slack and "" in channels:
         failures.append(LocaleMessage("why.no_message"))
     for look in lookups if is_of_slack else ():
         found = yield look
@@ -229,7 +235,7 @@ def _holds(
 
 
 def unfit(person: Person, team: str) -> LocaleMessage | None:
-    """Return why somebody may nothing at all; None when nothing speaks against them."""
+    """Return why a person may do nothing at all; None if they may."""
     if person.is_bot:
         return LocaleMessage("why.bot")
     if person.is_gone:
@@ -242,7 +248,7 @@ def unfit(person: Person, team: str) -> LocaleMessage | None:
 
 
 def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
-    """Return who may by a rule, for those who ask."""
+    """Return the people whom a rule allows, for the text of a refusal."""
     found = [("user", user) for user in rule.users]
     found += [("group", group) for group in rule.groups]
     found += [
@@ -258,7 +264,7 @@ def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
 
 
 def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) -> bool | None:
-    """Say whether the task runs for that person; None where nobody can tell."""
+    """Tell whether the task runs for that person; None if that is unknown."""
     said = requested_by.strip()
     said = people.get(said.casefold(), said).strip()
     if match := _SLACK_ID.match(said):
@@ -269,7 +275,7 @@ def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) 
 
 
 def _counted(email: str, domains: Sequence[str]) -> str:
-    """Return the address if it counts, else nothing."""
+    """Return the address if it counts, else an empty string."""
     return email if not domains or email.rpartition("@")[2].casefold() in domains else ""
 
 

@@ -1,7 +1,7 @@
-"""The control API (`spanpost.control_protocol`): agents wait here for people, and ask what they may spend.
+"""The control API (`spanpost.control_protocol`): agents wait here for people, and ask for their budget.
 
-A long poll: with ``wait`` (seconds) it answers as soon as there is something to tell. A bearer token says whose the agent is; what is
-another tenant's does not exist.
+Long polling: with ``wait`` (seconds) it answers as soon as there is something new. The bearer token names
+the tenant; data of other tenants does not exist.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spanpost.http.shares import Full, Sender, SharedPlaces
 from spanpost.interactions.answers import Answers, UnknownQuestion
 from spanpost.text.repair import mend_value
 
-#: A proxy between would cut longer waits: many do after a minute.
+#: Seconds. Many proxies cut longer waits, often after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
-#: Of a question about budgets: bytes.
+#: Bytes of a budget request.
 _MOST_BODY: Final = 256 * 1024
 _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _MARK: Final = re.compile(r"^([0-9a-f]{64})?\Z")
@@ -36,18 +36,20 @@ _TRACE: Final = re.compile(r"^([0-9a-f]{32})?\Z")
 
 
 class ControlHttp:
-    """The endpoints. At most `most` agents wait at once; tenants share those places, and within a tenant
-    its addresses do."""
+    """The endpoints.
+
+    At most `most` agents wait at once; tenants share the places, then a tenant's addresses do.
+    """
 
     def __init__(self, answers: Answers, sender_tokens: KnowsTokens, *, most: int) -> None:
         self._answers = answers
         self._authenticator = Authenticator(sender_tokens)
-        #: Agents that wait, each by the event that ends its waiting.
+        #: Waiting agents, each by the event that ends its wait.
         self._waiting: SharedPlaces[asyncio.Event] = SharedPlaces(most)
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of these endpoints."""
         return [
             HttpRoute(APPROVALS, self._approval, ["GET"]),
             HttpRoute(TASKS, self._task, ["GET"]),
@@ -55,7 +57,7 @@ class ControlHttp:
         ]
 
     def end(self) -> None:
-        """Answer all who wait with what is known."""
+        """Answer all waiting agents with what is known now."""
         self._answers.end()
 
     async def _approval(self, request: Request) -> JSONResponse:
@@ -68,7 +70,7 @@ class ControlHttp:
             raise HttpError(
                 400, "invalid", "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md", field=MARK
             )
-        return await self._told(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
+        return await self._answer(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
 
     async def _task(self, request: Request) -> JSONResponse:
         ref, query = _ref(request, TASKS), _query(request)
@@ -76,7 +78,7 @@ class ControlHttp:
         after = int(_number(query, AFTER))
         if "\0" in ref:
             raise _unknown("no id has such a character")
-        return await self._told(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
+        return await self._answer(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
 
     async def _budget(self, request: Request) -> JSONResponse:
         _query(request)
@@ -95,7 +97,7 @@ class ControlHttp:
         plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
         return _json(await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0]))
 
-    async def _told(
+    async def _answer(
         self, request: Request, tenant: str, query: dict[str, str], ask: Callable[[float], Coroutine[Any, Any, Any]]
     ) -> JSONResponse:
         wait = min(_number(query, WAIT), LONGEST)
@@ -109,33 +111,33 @@ class ControlHttp:
     async def _wait(
         self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, Any]], wait: float, receive: Receive
     ) -> Any:
-        """Wait for an answer, for as long as the agent does. Raises `HungUp`."""
-        told_to_go = asyncio.Event()
+        """Wait for an answer, for as long as the agent stays connected. Raises `HungUp`."""
+        ended = asyncio.Event()
         try:
-            longest = self._waiting.take(sender, told_to_go)
+            longest = self._waiting.take(sender, ended)
         except Full:
             said = "as many wait already as may (gateway.max_waiters); come back"
             raise HttpError(503, "too_many", said) from None
         if longest is not None:
             longest.set()
         answer = asyncio.ensure_future(ask(wait))
-        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
+        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(ended.wait())]
         try:
             await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return await answer
             if ends[0].done():
-                await ends[0]  # a body without end is refused
+                await ends[0]  # refuses a body without end
                 raise HungUp
             return await ask(0.0)
         finally:
-            self._waiting.leave(told_to_go)
+            self._waiting.leave(ended)
             for each in (answer, *ends):
                 each.cancel()
 
 
 def _ref(request: Request, prefix: str) -> str:
-    """Return the id of a path: it may hold slashes, which are escaped."""
+    """Return the id in a path. Slashes in it are escaped."""
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     escaped = path.removeprefix(prefix)
     if not path.startswith(prefix) or not escaped or "/" in escaped:
@@ -147,7 +149,7 @@ def _ref(request: Request, prefix: str) -> str:
 
 
 def _query(request: Request) -> dict[str, str]:
-    authorization_of(request.scope)  # a token in the URL is refused as one, not as a name that is not understood
+    authorization_of(request.scope)  # refuses a token in the URL as such, not as an unknown name
     try:
         query = dict(parse_qsl((request.scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16))
     except (ValueError, UnicodeDecodeError):
@@ -169,5 +171,5 @@ def _unknown(message: str) -> HttpError:
     return HttpError(404, UNKNOWN, message)
 
 
-def _json(told: Any) -> JSONResponse:
-    return JSONResponse(told, headers={"cache-control": "no-store"})
+def _json(body: Any) -> JSONResponse:
+    return JSONResponse(body, headers={"cache-control": "no-store"})

@@ -1,4 +1,4 @@
-"""What the desk needs of others: the hall that records what people do, and those who know people."""
+"""Protocols of interactions: the store that records acts, resolvers, metrics."""
 
 from __future__ import annotations
 
@@ -14,79 +14,82 @@ from spanpost.model.queries import TaskQuestion as Asking
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 
-#: Entry points of resolvers: those who ask an identity provider.
+#: Entry points of resolvers, which ask an identity provider.
 RESOLVERS = "spanpost.resolvers"
 
 
 class PersonMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of ours at a provider: where a button was pressed, or the thread in which somebody answered."""
+    """A message of spanpost at a provider: the one with the button, or the root of the thread of a reply."""
 
     team: str = ""
     channel: str
     ts: str
-    #: The provider says that we wrote it. It may have been shown a moment ago, and its receipt not be here yet.
+    #: The provider says that spanpost wrote it. It may be so new that its receipt is not stored yet.
     is_ours: bool = False
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What an opaque key, or a message of ours, is about, as the store knows it now."""
+    """The subject of an opaque key or of a message, as the store knows it now."""
 
-    #: Of the approval or of the task: what an intervention carries.
+    #: Key of the approval or of the task, as an intervention carries it.
     key: UUID
     task: Task
-    #: Where the key is an approval's.
+    #: Set if the key is an approval's.
     approval: Approval | None = None
-    #: The message that was named is one in which this task is told: as the receipts say, or where there is none of it yet, since
-    #: it is ours and the key stands in it.
-    is_told_there: bool = False
-    #: Of work that is to be started: by which launcher.
+    #: The message shows this task: the receipts say so; or, before there is a receipt, the message is ours
+    #: and holds the key.
+    is_shown_there: bool = False
+    #: The launcher, for work that is to be started.
     launcher: str = ""
-    #: The tasks for which this one works, the nearest first.
+    #: The tasks above this one, nearest first.
     above: tuple[Task, ...] = ()
 
     @property
     def topic(self) -> str | None:
-        """The task's topic; of one that says none, that of the nearest for which it works."""
+        """The task's topic, else that of the nearest task above it that has one."""
         return next((task.topic for task in (self.task, *self.above) if task.topic), None)
 
     @property
     def environment(self) -> str | None:
-        """As `topic`."""
+        """The environment, found in the same way as `topic`."""
         return next((task.environment for task in (self.task, *self.above) if task.environment), None)
 
     @property
     def agents(self) -> frozenset[str]:
-        """Who works on the task, and those for whom they do."""
+        """The agents of the task and of the tasks above it."""
         return frozenset(task.agent_name for task in (self.task, *self.above) if task.agent_name)
 
     @property
     def requesters(self) -> tuple[str, ...]:
-        """Those for whom the task runs, the nearest first: as it says, and as those say for which it works."""
+        """The people for whom the task and the tasks above it run, nearest first."""
         return tuple(dict.fromkeys(task.requested_by for task in (self.task, *self.above) if task.requested_by))
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The answers to choose from; empty: approve or deny."""
+        """The options to choose from; empty: approve or deny."""
         return self.approval.options if self.approval is not None else ()
 
 
 class InteractionStore(Protocol):
-    """**Protocol:** what the store does for the desk. All of it raises `LedgerUnavailable` when it cannot be reached."""
+    """**Protocol:** what interactions need of the store. All methods raise `StoreUnavailable`."""
 
     async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an act, and what it changes, in one transaction. A repeat (`once`) changes nothing and is told the same."""
+        """Record an act and its effects in one transaction.
+
+        A repeat (same `idempotency_key`) returns the first verdict.
+        """
         ...
 
     async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return what a key is about, and whether it is told in that message; None for a key that is nobody's."""
+        """Return the subject of a key, and whether that message shows it; None for an unknown key."""
         ...
 
     async def told_in(self, message: PersonMessage) -> Asked | None:
-        """Return the task whose root message this is; None where it is none of ours."""
+        """Return the task whose root message this is; None for any other message."""
         ...
 
     async def is_first(self, key: str) -> bool:
-        """Remember a request for an hour, for all processes; False when it was heard before."""
+        """Remember a request for an hour, for all processes; False if it was seen before."""
         ...
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
@@ -102,20 +105,20 @@ class InteractionStore(Protocol):
         ...
 
     async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        """Return the messages in which these tasks are told, of those of which it is known."""
+        """Return the root messages of these tasks, where they are known."""
         ...
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a resolver says of a person."""
+    """A resolver's answer about a person."""
 
     is_allowed: bool
-    #: Shown to the person, and kept in the row, where it is not.
+    #: The reason of a refusal: shown to the person, and kept in the row.
     reason: str = ""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What a resolver is asked: may this person do that?"""
+    """The question to a resolver: may this person do this?"""
 
     #: A verb of interventions, or ``view``.
     action: str
@@ -124,20 +127,20 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval | None = None
 
 
-#: Asks an identity provider. What raises, or takes longer than a second and a half, is a refusal.
+#: Asks an identity provider. An exception, or more than 1.5 seconds, counts as a refusal.
 Resolver: TypeAlias = Callable[[Question], Awaitable[Answer]]
 
 
-#: Told to whoever would install the app while there is nothing to seal its token with.
+#: Shown on an attempt to install the app while there is no key to encrypt its token with.
 NO_KEY = "This spanpost cannot keep tokens yet: whoever runs it must set slack_oauth.key. Nothing was installed."
 
 
 class NotTaken(Exception):
-    """An installation that is refused. The text may be shown to whoever tried."""
+    """A refused installation. The text may be shown to the person who tried."""
 
 
 class InteractionMetrics(Protocol):
-    """**Protocol:** counts; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counters of interactions, implemented by `spanpost.metrics.Metrics`."""
 
     def intervened(self, verb: str, result: str, source: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What the desk tells people. In Slack's mrkdwn: our own words, with everybody else's text escaped."""
+"""Answers of interactions to people, in Slack's mrkdwn; foreign text in them is escaped."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from spanpost.model.interventions import Result, Verb, Verdict
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
-#: More of those who may are not named.
+#: A refusal names at most this many of the people who may.
 NAMED = 8
 _DID: Final = {"approve": "interactions.approved", "deny": "interactions.denied", "expired": "interactions.not_in_time"}
-#: Refusals that are recorded as they stand here, and said whole.
+#: Refusals that are recorded and shown whole, as they stand here.
 UNKNOWN: Final = ENGLISH.say("interactions.unknown")
-INSTALLED_APPS: Final = ENGLISH.say("interactions.elsewhere")
-NOBODY_LISTENS: Final = ENGLISH.say("interactions.nobody_listens")
+ELSEWHERE: Final = ENGLISH.say("interactions.elsewhere")
+NO_LAUNCHER: Final = ENGLISH.say("interactions.nobody_listens")
 NO_OPTION: Final = ENGLISH.say("interactions.no_option")
 WHOLE: Final = {
     UNKNOWN: "interactions.unknown",
-    INSTALLED_APPS: "interactions.elsewhere",
-    NOBODY_LISTENS: "interactions.nobody_listens",
+    ELSEWHERE: "interactions.elsewhere",
+    NO_LAUNCHER: "interactions.nobody_listens",
     NO_OPTION: "interactions.no_option",
 }
 
 
 def escape(text: str) -> str:
-    """Escape what would be read as mrkdwn's mentions and links."""
+    """Escape the characters that mrkdwn reads as mentions and links."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def said(text: str, limit: int = 300) -> str:
-    """Return somebody else's text on one line, literal."""
+    """Return foreign text on one line, escaped."""
     return escape(line(text, limit))
 
 
 def refused(ruling: Ruling, locale: Locale = ENGLISH) -> str:
-    """Tell somebody that they may not, why, and who may."""
+    """Return a refusal: why, and who may do it."""
     why = said("; ".join(map(locale.tell, ruling.why)) or ruling.refusal)
     if named := who_may(ruling.who, locale):
         return locale.say("interactions.who_may", why=why, who=named)
@@ -45,7 +45,7 @@ def refused(ruling: Ruling, locale: Locale = ENGLISH) -> str:
 
 
 def who_may(who: Sequence[tuple[str, str]], locale: Locale = ENGLISH) -> str:
-    """Name those who may; mentions in an ephemeral message call nobody."""
+    """Name the people who may. Mentions in an ephemeral message notify no one."""
     named = ", ".join(_one_who_may(kind, escape(value), locale) for kind, value in who[:NAMED])
     return locale.say("interactions.and_more", names=named, n=len(who) - NAMED) if len(who) > NAMED else named
 
@@ -69,7 +69,7 @@ def _one_who_may(kind: str, value: str, locale: Locale) -> str:
 
 
 def verdict(verb: Verb, verdict: Verdict, locale: Locale = ENGLISH) -> str:
-    """Tell somebody what became of their act, where the message itself will not; empty when it will."""
+    """Return the outcome of an act, where the message itself does not show it; else an empty string."""
     by = said(verdict.by, 100)
     match verdict.result:
         case Result.DONE | Result.REFUSED:

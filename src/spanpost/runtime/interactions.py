@@ -358,14 +358,14 @@ class StoreInteractions:
         is_there = message.is_ours
         if shown is not None:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
-        return Asked(key=key, task=task, approval=approval, is_told_there=is_there, above=await self._above(task))
+        return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
 
     async def told_in(self, message: PersonMessage) -> Asked | None:
         """Return the task whose message this is."""
         shown = await self._shown(message)
         if shown is None:
             return None
-        return Asked(key=shown.uid, task=shown, is_told_there=True, above=await self._above(shown))
+        return Asked(key=shown.uid, task=shown, is_shown_there=True, above=await self._above(shown))
 
     async def _above(self, task: Task) -> tuple[Task, ...]:
         """Return the tasks for which one works, the nearest first."""

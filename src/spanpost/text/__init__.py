@@ -1,1 +1,1 @@
-"""Text from strangers: what must not be kept or shown of it. Pure; imports nothing of spanpost."""
+"""Foreign text: what must not be kept or shown of it. Pure."""

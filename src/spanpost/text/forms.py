@@ -1,4 +1,4 @@
-"""Secrets that are known by their own form: the table of `kinds`, looked up by the first two characters of a word."""
+"""Secrets with a known form: the table of `kinds`, indexed by the first two characters of a word."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from spanpost.text.kinds import KINDS
 from spanpost.text.places import Found
 from spanpost.text.values import is_drawn_wildly, is_random
 
-#: Which characters may stand in a secret of a known form; sixteen of them in a row are worth a look.
+#: Characters of secrets with a known form; sixteen in a row are searched.
 _RUN = bytes(97 if chr(b).isalnum() or chr(b) in "_+/=.~:$-" else 32 for b in range(128)) + b" " * 128
 _SIXTEEN = b"a" * 16
 _LONG_WORD = re.compile(r"(?=[A-Za-z0-9]{16})(?=[a-zA-Z]*\d)(?=\d*[a-zA-Z])[A-Za-z0-9]+")
-#: What goes on so far and is no secret holds none.
+#: A longer match that is no secret contains none.
 _LONG = 512
 _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def _starts(head: str) -> set[str] | None:
-    """Return the first two characters of all that an expression of literals, classes and choices begins with; None for others."""
+    """Return the two-character beginnings of literals, classes and choices; None for other expressions."""
     found = {""}
     at = 0
     while at < len(head) and min(map(len, found)) < 2:
         if head.startswith("(?:", at):
             depth, end = 0, at
-            while True:  # the bracket that closes it
+            while True:  # the closing bracket
                 depth += (head[end] == "(") - (head[end] == ")")
                 if depth == 0:
                     break
@@ -39,16 +39,16 @@ def _starts(head: str) -> set[str] | None:
             return {(start + rest)[:2] for start in found for rest in more}
         if head[at] == "[":
             end = head.index("]", at)
-            deliveries = {chr(c) for c in range(33, 127) if re.fullmatch(head[at : end + 1], chr(c))}
+            letters = {chr(c) for c in range(33, 127) if re.fullmatch(head[at : end + 1], chr(c))}
             at = end + 1
         else:
             at += head[at] == "\\"
             if head[at] in "d(" and head[at - 1 : at] == "\\":
                 return None
-            deliveries, at = {head[at]}, at + 1
+            letters, at = {head[at]}, at + 1
         if head[at : at + 1] in ("{", "?", "*", "+"):
             return None
-        found = {(start + delivery)[:2] for start in found for delivery in deliveries}
+        found = {(start + letter)[:2] for start in found for letter in letters}
     return found if min(map(len, found)) == 2 else None
 
 
@@ -66,7 +66,7 @@ def _choices(inner: str) -> list[str]:
 _HEADS = tuple(re.compile(kind.head) for kind in KINDS)
 _WHOLE = tuple(re.compile(rf"(?:{kind.head})[{kind.body}]{{{kind.least},}}+{kind.tail}") for kind in KINDS)
 _REST = tuple(re.compile(rf"[{kind.body}]++") for kind in KINDS)
-#: Which kinds a word may begin that begins so; and those that do not begin with fixed characters, by what they all hold.
+#: Kinds by the beginning of a word; and kinds without a fixed beginning, by a part that all contain.
 _BY_START: dict[str, tuple[int, ...]] = {}
 _BY_PART: list[tuple[str, int, re.Pattern[str]]] = []
 for _i, _kind in enumerate(KINDS):
@@ -79,12 +79,12 @@ for _i, _kind in enumerate(KINDS):
 
 
 def has_run(text: str) -> bool:
-    """Tell whether a text has sixteen characters in a row that may stand in a secret."""
+    """Tell whether a text has sixteen characters in a row that a secret may consist of."""
     return _SIXTEEN in text.encode("ascii", "replace").translate(_RUN)
 
 
 def by_form(plain: str) -> Iterator[Found]:
-    """Yield secrets that are known by their own form."""
+    """Yield secrets with a known form."""
     for index, begin, end in _matches(plain):
         kind = KINDS[index]
         if kind.full:
@@ -97,7 +97,7 @@ def by_form(plain: str) -> Iterator[Found]:
 
 
 def _matches(plain: str) -> Iterator[tuple[int, int, int]]:
-    """Yield kind, begin and end of each secret of a known form."""
+    """Yield kind, begin and end of each secret with a known form."""
     shape = plain.encode("ascii", "replace").translate(_RUN)
     end = 0
     while (begin := shape.find(_SIXTEEN, end)) >= 0:
@@ -116,9 +116,9 @@ def _matches(plain: str) -> Iterator[tuple[int, int, int]]:
                         done = match.end()
                         yield index, at, done
                         break
-                    if match.end() - at > _LONG:  # or the same would be looked at again at each of its words
+                    if match.end() - at > _LONG:  # otherwise each of its words would be searched again
                         done = match.end()
-        is_lower = plain[begin:end].islower()  # the others of these hold capitals
+        is_lower = plain[begin:end].islower()  # most of these contain capitals
         for part, index, pattern in _BY_PART:
             if (not is_lower or part in ("-us", ".atlasv1.")) and plain.find(part, begin, end) >= 0:
                 for match in pattern.finditer(plain, begin, end):
@@ -127,7 +127,7 @@ def _matches(plain: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _holds(index: int, whole: str) -> bool:
-    """Tell whether what a kind's expression matches is one of that kind: drawn by a machine, and no word that begins so."""
+    """Tell whether a match is a secret of its kind: machine-made, not a word that begins alike."""
     kind = KINDS[index]
     head = _HEADS[index].match(whole)
     body = whole[head.end() :] if head is not None and head.end() < len(whole) else whole
@@ -145,16 +145,16 @@ def _holds(index: int, whole: str) -> bool:
     )
 
 
-#: A line's end and what stands before the next line's first word.
+#: A line break, and the characters before the next line's first word.
 _FOLD = re.compile(r"(?:\\\r?\n|\r?\n|\\n)[ \t>|]{0,24}")
 _RIGHT = re.compile(r"(?=[A-Za-z_+/=.~-]{0,200}\d)[A-Za-z0-9_+/=.~-]{6,200}")
-#: Lines' ends that are looked at in one text.
+#: Line breaks that are examined in one text.
 _EFFORT = 1_000
 _IN_RUN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+/=.~:$-")
 
 
 def _over_the_line(plain: str, index: int, begin: int, end: int) -> int:
-    """Return where a secret ends that is shorter than its kind and goes on in the next line."""
+    """Return the end of a secret that is shorter than its kind and continues on the next line."""
     fold = _FOLD.match(plain, end)
     if fold is None:
         return end
@@ -167,7 +167,7 @@ def _over_the_line(plain: str, index: int, begin: int, end: int) -> int:
 
 
 def _broken(plain: str) -> Iterator[Found]:
-    """Yield secrets that a line's end parts before enough of them stands in the first line."""
+    """Yield secrets that a line break splits before enough of them is on the first line."""
     effort = _EFFORT
     for fold in _FOLD.finditer(plain):
         begin = left = fold.start()

@@ -1,8 +1,8 @@
-"""The table of secrets that are known by their own form: what each begins with, and how it goes on.
+"""The table of secrets with a known form: how each begins and continues.
 
-Prefixes, lengths and alphabets are facts of the vendors' documentation, compared with the public rule list of gitleaks
-(2026-11); no expression is its. A body may be shorter than documented, because texts are cut:
-such a one has to look random, and so has each body of a kind whose beginning also begins ordinary words.
+Prefixes, lengths and alphabets are facts of the vendors' documentation, compared with the public rule list
+of gitleaks (2026-11); no expression was copied. A body may be shorter than documented, because texts are
+cut: then it must look random, and so must every body whose prefix also begins ordinary words.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _LOW = "a-z0-9"
 
 
 class SecretKind(NamedTuple):
-    """Secrets of one form: `head` (an expression without groups), then at least `least` characters of `body`."""
+    """Secrets of one form: `head` (an expression without groups), then at least `least` of `body`."""
 
     name: str
     head: str
     body: str = _AN
     least: int = 20
-    #: Characters of the body as documented, 0 where that differs: a body broken over two lines is read on so far.
+    #: Documented length of the body, 0 if it varies; a body broken over two lines is joined up to it.
     full: int = 0
     #: What may follow the body (an expression).
     tail: str = ""
-    #: The head begins ordinary words, too: the body has to look random, or to hold a long word with digits in it.
+    #: The head also begins ordinary words: the body must look random, or hold a long word with digits.
     is_doubtful: bool = False
-    #: Where the head does not begin with fixed characters: some that each of them holds.
+    #: For a head without a fixed beginning: characters that every match contains.
     part: str = ""
 
 
@@ -127,7 +127,7 @@ KINDS: tuple[SecretKind, ...] = (
     SecretKind("prefect-key", r"pn[ub]_", _AN, 30, 36),
     SecretKind("tailscale-key", r"tskey-[a-z]{3,12}-", _URL, 16, 0),
     SecretKind("openshift-token", r"sha256~", _URL, 30, 43),
-    # --- secrets' own homes
+    # --- secret stores
     SecretKind("vault-token", r"hv[sbr]\.", _URL, 16, 95),
     SecretKind("vault-token", r"s\.", _AN, 24, 24, is_doubtful=True),
     SecretKind("terraform-token", r"[A-Za-z0-9]{14}\.atlasv1\.", r"A-Za-z0-9=_-", 20, 67, part=".atlasv1."),
@@ -177,7 +177,7 @@ KINDS: tuple[SecretKind, ...] = (
     SecretKind("duffel-token", r"duffel_(?:test|live)_", r"A-Za-z0-9_=-", 24, 43),
     SecretKind("shippo-token", r"shippo_(?:live|test)_", _HEX, 24, 40),
     SecretKind("easypost-key", r"EZ[AT]K", _AN, 40, 54),
-    # --- letters and calls
+    # --- mail and telephony
     SecretKind("mailgun-key", r"key-", _HEX, 28, 32),
     SecretKind("mailchimp-key", r"(?=[a-f0-9]{32}-us\d)", r"a-f0-9", 32, 32, r"-us\d{1,2}", part="-us"),
     SecretKind("sendgrid-key", r"SG\.", r"A-Za-z0-9_.-", 16, 66, is_doubtful=True),
@@ -185,7 +185,7 @@ KINDS: tuple[SecretKind, ...] = (
     SecretKind("brevo-key", r"x(?:key|smtp)sib-", r"A-Za-z0-9-", 24, 81),
     SecretKind("twilio-key", r"(?:SK|AC)", _HEX, 32, 32),
     SecretKind("facebook-secret", r"IGQ[A-Z]", _AN, 60, 0),
-    # --- watching
+    # --- monitoring
     SecretKind("sentry-token", r"sntry[su]_", r"A-Za-z0-9+/=_", 20, 0),
     SecretKind("newrelic-key", r"NR(?:AK|AA|II|IQ|JS|RA|BR)-", r"A-Za-z0-9-", 16, 27),
     SecretKind("newrelic-key", r"(?=[a-f0-9]{36}NRAL)", r"a-f0-9", 36, 36, r"NRAL", part="NRAL"),
@@ -199,7 +199,7 @@ KINDS: tuple[SecretKind, ...] = (
     SecretKind("axiom-token", r"xa[ap]t-", r"a-f0-9-", 24, 36),
     SecretKind("launchdarkly-key", r"(?:sdk|mob|api)-(?=[a-f0-9]{8}-[a-f0-9]{4}-)", r"a-f0-9-", 24, 36),
     SecretKind("elastic-token", r"essu_", r"A-Za-z0-9+/=", 24, 0),
-    # --- keys of any vendor, without their first line or packed in base64
+    # --- keys of any vendor, without their first line or encoded in base64
     SecretKind("private-key", r"b3BlbnNzaC1rZXktdjE", r"A-Za-z0-9+/=", 20, 0),
     SecretKind("private-key", r"LS0tLS1CRUdJTiB(?:SU0Eg|QUklW|FQyB|PUEVO|FTkNS|EU0Eg)", r"A-Za-z0-9+/=", 20, 0),
     SecretKind(

@@ -1,8 +1,9 @@
-"""A question as a person reads it, and whether that is all of what was asked.
+"""A question as a person reads it, and whether that is the whole question.
 
-Rules. A question is *whole* when each word that was asked can be read: nothing of it looks like a secret, nothing was cut when
-it was recorded, stripping dropped nothing but blanks, colours and joiners, and no two options read alike. A question that is not
-whole can be denied and not approved. One that is *brief*, too, can be taken in beside a button; a longer one is read first.
+A question is *whole* if every word can be read: nothing looks like a secret, nothing was cut when it was
+recorded, stripping dropped only blanks, colours and joiners, and no two options read alike. A question that
+is not whole can be denied, not approved. A whole question that is also *brief* can be read beside a button;
+a longer one is read first.
 """
 
 from __future__ import annotations
@@ -16,49 +17,50 @@ import msgspec
 
 from spanpost.text.sanitise import is_redacted, scrub, strip
 
-#: Slack folds what stands in an attachment above 700 characters or 5 line breaks
-#: (docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments); the rest of a message stands beside it.
+#: Characters. Slack folds attachments above 700 characters or 5 line breaks
+#: (docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments); the rest is for the other
+#: parts of the message.
 BRIEF: Final = 600
 BRIEF_LINES: Final = 5
-#: Of a button's label Slack shows about so many characters; of a risk one line of small print is shown.
+#: Characters that Slack shows of a button's label; of a risk it shows one line of small print.
 BRIEF_OPTION: Final = 30
 BRIEF_RISK: Final = 40
-#: White space beyond this only pushes what follows out of sight.
+#: More blank lines than this only push text out of sight.
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _FIRST_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _BLANKS = re.compile(r"([^\S\n]{40})[^\S\n]+")
 
-#: Colours of a terminal: dropped, and nothing is said by them.
+#: Terminal colours: dropped, because they say nothing.
 _COLOURS = re.compile(r"(?:\x1b\[|\x9b)\d{0,3}(?:[;:]\d{0,3}){0,8}m")
 _ESCAPES = re.compile(r"\x1b[\[\]]|\x9b[0-?]{0,64}[ -/]{0,16}[@-~]")
 _JOINERS = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
-#: What may be dropped, or become a blank, without a word being lost.
+#: Characters that may be dropped or become a blank without losing a word.
 _UNSAID = re.compile(rf"[\s\x00-\x20\x7f-\xa0\u115f\u1160\u2800\u3164\uffa0{_JOINERS}]+")
-#: No language joins so many joiners: they spell something out.
+#: No language has so many joiners in a row: they would spell something.
 _SPELLED = re.compile(rf"[{_JOINERS}]{{5}}")
 
 
 class Hidden(StrEnum):
-    """Why somebody does not read all of a question. Public: the API's ``hidden``."""
+    """Why part of a question is hidden. Public: the API's ``hidden``."""
 
     #: Part of it looks like a secret, and is redacted.
     SECRET = "secret"
     #: It is longer than what is recorded.
     CUT = "cut"
-    #: It has characters that cannot be seen and may say something.
+    #: It has invisible characters that may say something.
     INVISIBLE = "invisible"
     #: Two options read alike.
     ALIKE = "alike"
-    #: In Slack alone: the settings keep tool arguments out (`slack.content`).
+    #: Only in Slack: the settings keep tool arguments out (`slack.content`).
     ARGUMENTS = "arguments"
-    #: In Slack alone: a pattern of `slack.redact` matches.
+    #: Only in Slack: a pattern of `slack.redact` matches.
     PATTERN = "pattern"
-    #: In Slack alone: it is longer than a dialogue takes.
+    #: Only in Slack: it is longer than a dialogue.
     LONG = "long"
 
     @property
     def is_here_alone(self) -> bool:
-        """True for what can be read elsewhere: on the board, in a terminal, through the API."""
+        """True if it can be read elsewhere: on the board, in a terminal, through the API."""
         return self in (Hidden.ARGUMENTS, Hidden.PATTERN, Hidden.LONG)
 
 
@@ -88,17 +90,17 @@ class ShownText(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     options: tuple[str, ...] = ()
     risk: str = ""
-    #: Why that is not all; empty: it is.
+    #: Why part of it is hidden; empty if it is whole.
     hidden: tuple[Hidden, ...] = ()
 
     @property
     def is_whole(self) -> bool:
-        """True where it is all that was asked."""
+        """True if it is the whole question."""
         return not self.hidden
 
     @property
     def is_brief(self) -> bool:
-        """True where it can be taken in beside a button."""
+        """True if it can be read beside a button."""
         texts = (self.question, self.detail)
         return (
             sum(map(len, texts)) <= BRIEF
@@ -109,7 +111,7 @@ class ShownText(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """A hash of what is read, by which a dialogue that was open meanwhile says what stood in it."""
+        """A hash of the shown text. An open dialogue carries it, so that a changed question is noticed."""
         return blake2b(msgspec.json.encode(self), digest_size=16).hexdigest()
 
 
@@ -125,7 +127,7 @@ def shown(asked: Words) -> ShownText:
 
 
 def hidden(asked: Words) -> tuple[Hidden, ...]:
-    """Return why nobody can read all of a question; empty: it is whole."""
+    """Return why part of a question is hidden; empty if it is whole."""
     texts = (asked.question, asked.detail, *asked.options, asked.risk)
     read = [strip(text) for text in texts]
     options = [_line(option) for option in asked.options]
@@ -144,7 +146,7 @@ def legible(text: str) -> str:
 
 
 def pieces(text: str, limit: int) -> list[str]:
-    """Cut a text into pieces of at most `limit` characters, at the end of a line or of a word where one is near."""
+    """Split a text into pieces of at most `limit` characters, near the end of a line or a word."""
     found = []
     while len(text) > limit:
         at = max(text.rfind("\n", limit // 2, limit), 0) or max(text.rfind(" ", limit // 2, limit), 0) or limit - 1
@@ -158,7 +160,7 @@ def _line(text: str) -> str:
 
 
 def _loses(text: str, read: str) -> bool:
-    """Tell whether stripping a text drops something that can be read, if not by a person."""
+    """Tell whether stripping a text drops something that means something, if not to a person."""
     text = _COLOURS.sub("", text)
     return _ESCAPES.search(text) is not None or _SPELLED.search(text) is not None or _said(text) != _said(read)
 

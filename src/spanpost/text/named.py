@@ -1,4 +1,4 @@
-"""Secrets that are known by the name before them: assignments, flags, headers, pairs, elements, sentences, and what looks random near."""
+"""Secrets known by a name before them: assignments, flags, headers, pairs, elements, sentences, more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CORE = re.compile(
 )
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$")
 _NAME_ON = re.compile(r"[\w.$-]{0,64}")
-#: Words that make a name with the next: "api key", "secret access key".
+#: Words that form a name with the next one: "api key", "secret access key".
 _BEFORE = VENDORS | words(
     "api access private secret account client auth authentication refresh bot bearer session signing encryption shared personal service webhook "
     "connection master license app security admin root"
@@ -25,7 +25,8 @@ _SET = re.compile(
     rf"(?P<closing>{_QUOTE})?[\])]?(?:\*\*|__)?(?P<sep>[ \t]{{0,8}}(?:=>|\|(?!\|)|:=|={{1,3}}|:{{1,2}}(?!//)|\?=|<-|%3[adAD]|\\{{1,2}}u003[adAD])(?:\*\*|__)?[ \t]{{0,8}})"
     rf"(?:(?:\r?\n|\\n)[ \t]{{1,24}})?(?P<prefix>[rbfuRBFU]{{1,2}}(?=[\"']))?(?P<opening>{_QUOTE})?"
 )
-#: {"name": "password", "value": "x"}, ("password", "x"), ["--password", "x"], <add key="password" value="x"/>, <password>x<
+#: {"name": "password", "value": "x"}, ("password", "x"), ["--password", "x"], <add key="password"
+#: value="x"/>, <password>x<
 _PAIR = re.compile(
     rf"{_QUOTE}\s{{0,8}}(?:,\s{{0,8}}(?:{_QUOTE}(?:value|val|content|data|secret)(?:{_QUOTE})\s{{0,4}}[:=]\s{{0,4}})?|value\s{{0,2}}=\s{{0,2}})"
     rf"(?P<opening>{_QUOTE})"
@@ -55,16 +56,16 @@ _DIGEST = re.compile(
     r"(?:sha\d{0,3}|md5|digest|commit|etag|integrity|checksum|fingerprint|trace|span|request|uuid|id|rev|revision|build|hash|version)[-_ =:@\"']{1,4}\Z",
     re.IGNORECASE,
 )
-#: The value of a secret is hardly longer; what goes on beyond is taken with it.
+#: Characters of a secret's value, at most; longer values are taken whole.
 _LONGEST = 8_192
 _WINDOW = 40
-#: What is spent on one text, and what more for each eight characters of it: a name costs one, a secret's name four, and sixteen
-#: characters of what may be its value one. A text that costs more is no text.
+#: Effort for one text, plus one for each eight characters of it: a name costs one, a secret's name four,
+#: and sixteen characters of a possible value one. A text that costs more is no prose.
 _EFFORT = 1_000
 
 
 class _Effort:
-    """What may still be spent on one text."""
+    """The remaining effort for one text."""
 
     __slots__ = ("left",)
 
@@ -72,7 +73,7 @@ class _Effort:
         self.left = _EFFORT + length // 8
 
     def bare(self, plain: str, at: int, pattern: re.Pattern[str] = _BARE) -> re.Match[str] | None:
-        """Return a value without quotes that begins at a place."""
+        """Return an unquoted value that begins at a position."""
         found = pattern.match(plain, at, at + _LONGEST)
         if found is not None:
             self.left -= (found.end() - at) // 16
@@ -80,7 +81,7 @@ class _Effort:
 
 
 def by_name(plain: str, lowered: str) -> Iterator[Found]:
-    """Yield the values that stand beside a secret's name."""
+    """Yield the values beside names of secrets."""
     at = 0
     runs = _runs(plain)
     effort = _Effort(len(plain))
@@ -100,7 +101,7 @@ def by_name(plain: str, lowered: str) -> Iterator[Found]:
 
 
 def _name_around(plain: str, begin: int, end: int) -> tuple[int, int]:
-    """Return where the name begins and ends that a word for a secret stands in."""
+    """Return the range of the name around a word for a secret."""
     stop = max(0, begin - 64)
     while begin > stop and plain[begin - 1] in _NAME:
         begin -= 1
@@ -124,7 +125,7 @@ def _name_around(plain: str, begin: int, end: int) -> tuple[int, int]:
 def _beside(
     plain: str, begin: int, end: int, said: NameVerdict, runs: Sequence[tuple[int, int]], effort: _Effort
 ) -> Found | None:
-    """Return what a name's value is, if it is a secret."""
+    """Return the range of a name's value, if it is a secret."""
     name = plain[begin:end]
     set_ = _SET.match(plain, end)
     if set_ is not None and not (set_.group("closing") is None and _ends_clause(plain, end, set_)):
@@ -182,7 +183,7 @@ def _assigned(plain: str, begin: int, said: NameVerdict, set_: re.Match[str], na
 
 
 def _is_variable(plain: str, begin: int, set_: re.Match[str]) -> bool:
-    """Tell whether a line sets a value as a file of settings does: from its beginning, ``name=value`` without blanks."""
+    """Tell whether a line sets a value like a settings file: from its start, ``name=value``, no blanks."""
     return (
         set_.group("sep") == "="
         and plain[max(0, begin - 1) : begin] in ("", "\n", " ", ";")
@@ -191,7 +192,7 @@ def _is_variable(plain: str, begin: int, set_: re.Match[str]) -> bool:
 
 
 def _quoted(plain: str, at: int, opening: str, effort: _Effort) -> tuple[str, int, int]:
-    """Return a value in quotes, and where it stands; up to the line's end where the quotes are not closed."""
+    """Return a quoted value and its range; up to the line's end if the quote is not closed."""
     closing = {"“": "”", "‘": "’"}.get(opening, opening)
     end = plain.find(closing, at, at + _LONGEST)
     while end >= 0 and closing in "\"'`" and _is_escaped(plain, at, end):
@@ -205,7 +206,7 @@ def _quoted(plain: str, at: int, opening: str, effort: _Effort) -> tuple[str, in
 
 
 def _is_escaped(plain: str, at: int, end: int) -> bool:
-    """Tell whether an odd number of backslashes stands before a place."""
+    """Tell whether an odd number of backslashes precedes a position."""
     before = end
     while before > at and plain[before - 1] == "\\":
         before -= 1
@@ -213,7 +214,7 @@ def _is_escaped(plain: str, at: int, end: int) -> bool:
 
 
 def _trimmed(value: str, begin: int) -> tuple[str, int, int]:
-    """Return a value without what belongs to the sentence or the program around it."""
+    """Return a value without punctuation of the surrounding sentence or program."""
     while value and (
         value[-1] in ".:,;"
         or (value[-1] in ")]}" and value.count(value[-1]) > value.count({")": "(", "]": "[", "}": "{"}[value[-1]]))
@@ -223,13 +224,13 @@ def _trimmed(value: str, begin: int) -> tuple[str, int, int]:
 
 
 def _of_header(plain: str, at: int, opening: str | None, effort: _Effort) -> Found | None:
-    """Return what an Authorization header carries, whatever its scheme."""
+    """Return the credentials of an Authorization header, whatever its scheme."""
     scheme = _SCHEME.match(plain, at)
     begin = scheme.end() if scheme is not None else at
     if opening is not None:
         value, _, end = _quoted(plain, begin, opening, effort)
         if " " in value and scheme is not None and "=" in value:
-            return None  # parameters of a digest, each known by its own name
+            return None  # parameters of a digest, each recognised by its own name
     else:
         bare = effort.bare(plain, begin)
         if bare is None:
@@ -248,7 +249,7 @@ def _of_header(plain: str, at: int, opening: str | None, effort: _Effort) -> Fou
 
 
 def _of_cookie(plain: str, at: int, name: str, first: re.Match[str]) -> Found | None:
-    """Return what a cookie's header carries: all of `Cookie`, of `Set-Cookie` the value."""
+    """Return the secret of a cookie header: all of `Cookie`, the value of `Set-Cookie`."""
     value = first.group("v")
     if len(value) < 6 or value.isalpha() or is_nothing(value):
         return None
@@ -268,7 +269,8 @@ def _of_flag(plain: str, said: NameVerdict, flag: re.Match[str], effort: _Effort
         if bare is None:
             return None
         value, begin, end = _trimmed(bare.group(), bare.start())
-        # A word in a sentence about the flag is none; a word before the line's end or another flag is.
+        # A word is a value only before the line's end or another flag, else it belongs to a sentence about
+        # the flag.
         is_set = re.match(r"[ \t]*(?:$|[\r\n|;&\"'`]|\\|-)", plain[end : end + 8]) is not None
     if is_secret(value, said.strength, said.kind, is_quoted=False, is_set=is_set):
         return begin, end, said.kind
@@ -276,7 +278,7 @@ def _of_flag(plain: str, said: NameVerdict, flag: re.Match[str], effort: _Effort
 
 
 def _spoken(plain: str, end: int, said: NameVerdict, effort: _Effort) -> Found | None:
-    """Return what a sentence says that a secret is."""
+    """Return the secret that a sentence names."""
     for pattern, is_connected in ((_CONNECTED, True), (_ADJACENT, False)):
         match = pattern.match(plain, end)
         if match is None:
@@ -298,7 +300,7 @@ def _spoken(plain: str, end: int, said: NameVerdict, effort: _Effort) -> Found |
 
 
 def _near(plain: str, begin: int, end: int, said: NameVerdict, runs: Sequence[tuple[int, int]]) -> Found | None:
-    """Return what looks random near a secret's name: the first after it, else the last before it."""
+    """Return a random-looking word near a secret's name: the first after it, else the last before it."""
     if not runs or (said.strength is Strength.WEAK and said.kind != "key"):
         return None
     at = bisect_left(runs, (end, 0))
@@ -312,13 +314,13 @@ def _near(plain: str, begin: int, end: int, said: NameVerdict, runs: Sequence[tu
     return None
 
 
-#: Which characters stand in a token; twenty of them in a row may be one that has no known form.
+#: Characters of a token; twenty in a row may be a token without a known form.
 _RUN = bytes(97 if chr(b).isalnum() or chr(b) in "+/_=.-" else 32 for b in range(128)) + b" " * 128
 _TWENTY = b"a" * 20
 
 
 def _runs(plain: str) -> list[tuple[int, int]]:
-    """Return where long words of letters, digits and the signs of base64 stand."""
+    """Return the ranges of long words of letters, digits and base64 signs."""
     shape = plain.encode("ascii", "replace").translate(_RUN)
     found: list[tuple[int, int]] = []
     end = 0

@@ -1,7 +1,8 @@
-"""What a name says of its value: whether `DB_PASSWORD`, `clientSecret` or `http.request.header.authorization` holds a secret.
+"""Whether a name means a secret: `DB_PASSWORD`, `clientSecret`, `http.request.header.authorization`.
 
-A name is taken apart into words; a word for a secret counts where it is the last one, or where what follows only tells which
-(`SECRET_KEY_BASE`, `password_new`). So `token_type`, `max_tokens`, `primary_key`, `author` and `session.id` are no secrets' names.
+A name is split into words. A word for a secret counts if it is the last one, or if the rest only qualifies
+it (`SECRET_KEY_BASE`, `password_new`). So `token_type`, `max_tokens`, `primary_key`, `author` and
+`session.id` are no secrets' names.
 """
 
 from __future__ import annotations
@@ -13,41 +14,41 @@ from typing import NamedTuple
 
 
 class Strength(IntEnum):
-    """How sure a name is."""
+    """How certain a name makes it that its value is a secret."""
 
-    #: The value is no secret by its name.
+    #: Not a secret by its name.
     NONE = 0
-    #: It is one where it looks random: signatures, cookies, keys of any sort.
+    #: A secret if it looks random: signatures, cookies, keys of any kind.
     WEAK = 1
-    #: It is one unless it plainly is none: tokens, which models emit as words, too.
+    #: A secret unless it plainly is none: tokens, which are also the words of models.
     TOKEN = 2
-    #: It is one, whatever it looks like.
+    #: A secret, whatever it looks like.
     STRONG = 3
 
 
 class NameVerdict(NamedTuple):
-    """What a name says."""
+    """The judgment of a name."""
 
     strength: Strength
     kind: str
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the words of a text."""
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
 _NONE = NameVerdict(Strength.NONE, "")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PARTS = re.compile(r"[^a-z0-9]+")
-#: Words that are written as one, and end many a name.
+#: Compounds at the end of many names.
 _JOINED = re.compile(
     r"(api|access|private|secret|auth|session|client|account|shared|signing|encryption|master)"
     r"(key|token|secret|password|cookie)(s?)"
 )
 _GLUED = re.compile(r"[a-z0-9]*?(password|passwd|passphrase|secret|apikey|token|cookie)\d{0,2}")
 
-#: No name of a secret is without one of these.
+#: Every name of a secret contains one of these.
 _ANY = re.compile(r"(?i)pass|pwd|secret|cred|token|key|auth|cookie|sig|jwt|bearer|hmac|s(?:ess)?i(?:on)?d|otp|pat|pw|dsn|string")
 
 _PASSWORDS = frozenset({"password", "passwd", "pwd", "passphrase", "passcode", "passwort", "passw", "userpass", "rootpw"})
@@ -68,19 +69,19 @@ _WEAK = {
     "pat": "token",
     "dsn": "url-credentials",
 }
-#: What makes a key one that opens something.
+#: Words before "key" that make it a credential.
 _KEYS = words(
     "api access private secret signing sign encryption encrypt decryption shared account master auth service app application client "
     "deploy license storage subscription session webhook hmac aes rsa jwt ssh gpg pgp bot host root admin consumer project server "
     "integration ingest integrity ssl tls crypto cipher symmetric wallet seed security recovery user"
 )
-#: Of keys in capitals (environment variables) any is taken where its value looks random, but these.
+#: Keys in capitals (environment variables) count if the value looks random, except these.
 _PLAIN_KEYS = words(
     "primary foreign public cache partition sort routing idempotency dict hot map object row index shard group message record hash "
     "lookup unique composite natural surrogate redis registry column json yaml data meta metadata translation i18n label sequence "
     "event state queue topic issue project_key dedup ordering config configuration env variable parent child"
 )
-#: Whose keys are secrets: "the cohere key".
+#: Vendors whose keys are secrets: "the cohere key".
 VENDORS = words(
     "openai anthropic claude cohere mistral gemini vertex groq xai grok perplexity deepseek openrouter together fireworks replicate huggingface "
     "nvidia pinecone weaviate qdrant tavily serper serpapi exa firecrawl elevenlabs deepgram assemblyai stability langsmith langfuse helicone "
@@ -88,19 +89,19 @@ VENDORS = words(
     "shopify datadog newrelic sentry grafana posthog okta auth0 supabase firebase algolia mapbox notion linear figma airtable asana jira "
     "cloudflare digitalocean heroku vercel netlify linode hetzner snowflake databricks mongodb redis confluent kafka alibaba tencent yandex"
 )
-#: Words after a secret's that leave it one.
+#: Words after a secret's word that do not change its meaning.
 _MORE = words(
     "value new old current confirm confirmation base data text plain plaintext raw string str hash digest prod production dev test "
     "staging live main backup pem header b64 base64 encoded encrypted hex file_content contents v v1 v2 "
     "v3 1 2 3 0 a b primary secondary default"
 )
-#: Words before a token's that make it a piece of text, a count or a place.
+#: Words before "token" that make it a piece of text, a count or a position.
 _PIECES = words(
     "input output max min num eos bos pad unk sep cls mask special stop next page continuation sync cancellation first prompt "
     "completion per total reasoning cached start end begin last previous prev this each every image audio text word sub cost price "
     "count of design semantic lexer parser syntax pagination scroll"
 )
-#: Words before that make it a question about one, or an act.
+#: First words that make the name a question about a secret, or an action on one.
 _ABOUT = words(
     "is has have no use uses using need needs require requires required show hide forgot reset forget change without with missing "
     "invalid expired empty enable enabled disable disabled allow skip verify validate get set create delete list rotate revoke "
@@ -110,7 +111,7 @@ _ABOUT = words(
 
 @lru_cache(maxsize=8192)
 def verdict(name: str) -> NameVerdict:
-    """Return what a name says of its value."""
+    """Return what a name says about its value."""
     if not _ANY.search(name):
         return _NONE
     found = _verdict(name, _HUMP.sub(" ", name).lower() if not name.isupper() else name.lower())

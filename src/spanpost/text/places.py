@@ -1,7 +1,7 @@
-"""Secrets that are known by where they stand: addresses, headers, command lines, files of a known form.
+"""Secrets known by their place: addresses, headers, command lines, files of a known form.
 
-Each expression finds the secret alone as its group ``v``. All are bounded, or possessive over one class, so that a text of any
-making is read in time that grows with its length.
+The group ``v`` of each expression is the secret. All expressions are bounded, or possessive over one class,
+so that any text is read in time that grows with its length.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Found = tuple[int, int, str]
 
 
 class TextPlace(NamedTuple):
-    """Where a secret stands. `hints`: without one of them (in lower case) the expression is not tried."""
+    """A place of secrets. `hints`: without one of them (in lower case) the expression is not tried."""
 
     kind: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
-    #: Whether what stands there is one.
+    #: Tells whether the value is a secret.
     check: Callable[[str], bool] = lambda value: len(value) >= 3 and not is_nothing(value)
-    #: How often the hints may stand in a text: what is looked for far behind a word costs much.
+    #: Occurrences of hints in a text, at most: a search far behind each of them is expensive.
     most: int = 5_000
 
 
@@ -39,7 +39,7 @@ def _is_bearer(value: str) -> bool:
     return is_random(value, 12) or (len(value) >= 16 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
-#: What may stand between a command and its option.
+#: Text between a command and its option.
 _FAR = r"[^\n|;]{0,200}?[\s\",\[]"
 
 PLACES: tuple[TextPlace, ...] = (
@@ -152,18 +152,18 @@ PLACES: tuple[TextPlace, ...] = (
 
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-#: What goes on where the last line is missing: base64, breaks (also written as two characters), and headers.
+#: A key's body if the last line is missing: base64, breaks (also as two characters), and headers.
 _PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s]|\\[rn]|(?:Proc-Type|DEK-Info|Comment|Version)[:] [\w ,.()+-]{0,80})*+")
 _B64_LINE = re.compile(r"\s*(?:[A-Za-z0-9+/=]{1,100})?(?:\s|\\[rn])*")
 _B64_TAIL = re.compile(r"[A-Za-z0-9+/=]{1,200}(?:\s|\\[rn])*\Z")
-#: A key is hardly longer.
+#: Characters of a key, at most.
 _LONGEST_KEY = 16_384
-#: And of so many each is not looked at by itself.
+#: Keys in a text, at most; beyond it everything from the first is one secret.
 _MOST_KEYS = 200
 
 
 def private_keys(text: str) -> Iterator[Found]:
-    """Yield the private keys in armour of a text, also those of which only the first or only the last lines are there."""
+    """Yield the armoured private keys of a text, also those without their last or first lines."""
     done = 0
     if text.count("-----BEGIN ") > _MOST_KEYS:
         yield text.find("-----BEGIN "), len(text), "private-key"
@@ -186,14 +186,14 @@ def private_keys(text: str) -> Iterator[Found]:
 
 
 def _end_of_key(text: str, at: int) -> int:
-    """Return where the last line of a key ends that begins before `at`; -1 where another begins first, or there is none."""
+    """Return the end of a key's last line; -1 if another key begins first, or there is none."""
     mark = text.find("-----", at, at + _LONGEST_KEY)
     end = _PEM_END.match(text, mark) if mark >= 0 else None
     return end.end() if end is not None else -1
 
 
 def _begin_of_key(text: str, stop: int, end: int) -> int:
-    """Return where the lines of base64 begin before the last line of a key."""
+    """Return the start of the base64 lines before a key's last line."""
     begin = end
     while begin > stop:
         written = text.rfind("\\n", stop, begin - 1)
@@ -208,12 +208,12 @@ def _begin_of_key(text: str, stop: int, end: int) -> int:
 
 _AUTHORITY_END = re.compile(r"[\s\"'<>`|{}^\x00]|\\(?![@:/])|$")
 _HOST = re.compile(r"[A-Za-z0-9_.-]+(?::\d{1,5})?(?:[,/?#]|$)")
-#: An address is hardly longer.
+#: Characters of an address, at most.
 _LONGEST_URL = 512
 
 
 def url_passwords(text: str) -> Iterator[Found]:
-    """Yield the passwords within addresses: ``scheme://user:password@host``, also where a slash stands in it."""
+    """Yield passwords in addresses: ``scheme://user:password@host``, also passwords with a slash."""
     at = next_at = -1
     while (at := text.find("://", at + 1)) >= 0:
         begin = at + 3
@@ -236,7 +236,7 @@ def url_passwords(text: str) -> Iterator[Found]:
 
 
 def _beyond(whole: str, cut: int) -> int:
-    """Return where a password ends that holds a slash, or -1: what follows the colon is then no port."""
+    """Return the end of a password that contains a slash; -1 if the text after the colon is a port."""
     user, colon, begun = whole[:cut].partition(":")
     if not colon or not begun or begun.isdigit() or not user.replace("_", "").replace("-", "").replace(".", "").isalnum():
         return -1
@@ -247,7 +247,7 @@ def _beyond(whole: str, cut: int) -> int:
 
 
 def placed(text: str, lowered: str) -> Iterator[Found]:
-    """Yield what the places of `PLACES` hold."""
+    """Yield the secrets at the places of `PLACES`."""
     for kind, hints, pattern, check, most in PLACES:
         if 0 < sum(map(lowered.count, hints)) <= most:
             for match in pattern.finditer(text):

@@ -1,7 +1,7 @@
-"""Mend attribute values so that every room can keep them: text, numbers, lists and maps that JSON and PostgreSQL take.
+"""Repairs attribute values so that JSON and PostgreSQL can store them: text, numbers, lists and maps.
 
-Rules: nothing raises, nothing foreign is asked for its repr (it might block or raise), and what is changed is flagged with
-a bit of `Repair`. Limits: 128 attributes, 64 KiB per value, 16 levels, about 1 MiB per span.
+Nothing raises, and no foreign object is asked for its repr (it might block or raise). Changes are flagged
+by bits of `Repair`. Limits: 128 attributes, 64 KiB per value, 16 levels, about 1 MiB per span.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ MAX_ATTRIBUTES = 128
 MAX_VALUE = 64 * 1024
 MAX_DEPTH = 16
 MAX_KEY = 256
-#: How many attributes had to go, as an attribute of its own.
+#: Attribute with the number of dropped attributes.
 DROPPED = "spanpost.dropped_attributes"
 
-#: Text up to so many characters is never cut; integers are held within plus and minus `MAX_INT`.
+#: Text up to this length is never cut; integers stay within plus and minus `MAX_INT`.
 SHORT = 4096
-_SECTION = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _NODES = 4096
 _FLAT_DEPTH = 48
 MAX_INT = 2**63 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INDEXED = re.compile(r"\.\d+(\.|$)")
-#: Text by `str()`: types of the standard library whose `str` is theirs and short.
+#: Types of the standard library whose `str()` is safe and short.
 _PLAIN = frozenset({Decimal, UUID, datetime, date, time, timedelta})
 
 
 def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return the attributes as JSON-like values, and the bits of what was repaired. The very dict comes back when clean."""
+    """Return the attributes as JSON-like values, and the bits of repairs.
+
+    Returns the same dict if it is clean.
+    """
     if type(attributes) is dict and len(attributes) <= MAX_ATTRIBUTES:
         for key, value in attributes.items():
             t = type(value)
@@ -65,16 +68,16 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
             return attributes, 0
     try:
         return _mend_all(attributes)
-    except Exception:  # a mapping of the agent's own making that raises while it is read
+    except Exception:  # a foreign mapping may raise while it is read
         return {}, Repair.TRUNCATED
 
 
-#: Keys that were looked at before; there are few, and asking them again would be a third of the cost.
+#: Keys that were checked before. They are few, and checking them again would be a third of the cost.
 GOOD_KEYS: set[str] = set()
 
 
 def is_good_key(key: str) -> bool:
-    """Tell whether a key that is not in `GOOD_KEYS` is one all the same."""
+    """Tell whether a key outside `GOOD_KEYS` needs no repair."""
     if not key.isascii() or len(key) > MAX_KEY or "\0" in key:
         return False
     if len(GOOD_KEYS) < 8192 and len(key) <= 64:
@@ -83,13 +86,13 @@ def is_good_key(key: str) -> bool:
 
 
 def is_clean_list(values: list[Any]) -> bool:
-    """Tell whether a list is sure to need no mending."""
-    # The lists that are everywhere are short and of short words (finish reasons).
+    """Tell whether a list certainly needs no repair."""
+    # Frequent lists are short and of short words (finish reasons).
     return len(values) <= 16 and all(type(v) is str and len(v) <= 256 and v.isascii() and "\0" not in v for v in values)
 
 
 def mend_text(text: str, limit: int = MAX_VALUE) -> tuple[str, int]:
-    """Return text without NUL and lone surrogates, at most `limit` bytes of UTF-8, and the bits of what was repaired."""
+    """Return text without NUL and lone surrogates, at most `limit` UTF-8 bytes, and the bits of repairs."""
     if text.isascii() and len(text) <= limit and len(text) <= SHORT and "\0" not in text:
         return text, 0
     repairer = _Repairer()
@@ -97,7 +100,7 @@ def mend_text(text: str, limit: int = MAX_VALUE) -> tuple[str, int]:
 
 
 def mend_value(value: Any) -> tuple[Any, int]:
-    """Return one value (a log record's body) as `mend` would, and the bits of what was repaired."""
+    """Return one value (a log record's body) as `mend` would, and the bits of repairs."""
     repairer = _Repairer()
     return repairer.value(value, 1), repairer.repairs
 
@@ -107,7 +110,7 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     items: Iterable[tuple[Any, Any]] = attributes.items()
     dropped = 0
     if len(attributes) > MAX_ATTRIBUTES:
-        before = attributes.get(DROPPED)  # by who did not even read them
+        before = attributes.get(DROPPED)  # dropped before by the reader
         names = most_telling((name for name in attributes if name != DROPPED), MAX_ATTRIBUTES - 1)
         items = [(name, attributes[name]) for name in names]
         dropped = len(attributes) - len(names)
@@ -123,7 +126,10 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def most_telling(names: Iterable[Any], most: int) -> list[Any]:
-    """Return at most so many names. Lists flattened into names (llm.input_messages.17.…) go first: plain names say what a span is."""
+    """Return at most `most` names.
+
+    Flattened lists (llm.input_messages.17.…) go first: plain names say what a span is.
+    """
     return sorted(names, key=_rank)[:most]
 
 
@@ -134,13 +140,13 @@ def _rank(key: Any) -> int:
 
 
 class _Repairer:
-    """What is left for one span, and what was repaired in it."""
+    """The remaining budget of one span, and its repairs."""
 
-    __slots__ = ("nodes", "repairs", "section")
+    __slots__ = ("bytes_left", "nodes", "repairs")
 
     def __init__(self) -> None:
         self.repairs = 0
-        self.section = _SECTION
+        self.bytes_left = _MAX_BYTES
         self.nodes = _NODES
 
     def key(self, key: Any) -> str:
@@ -185,9 +191,9 @@ class _Repairer:
             if size > limit // 4:
                 size = len(text.encode())
         if size > SHORT:
-            if self.section < size:
-                limit = min(limit, max(self.section, SHORT // 16))
-            self.section -= min(size, limit)
+            if self.bytes_left < size:
+                limit = min(limit, max(self.bytes_left, SHORT // 16))
+            self.bytes_left -= min(size, limit)
         if size <= limit:
             return text
         self.repairs |= Repair.TRUNCATED
@@ -214,7 +220,7 @@ class _Repairer:
         is_map = isinstance(value, dict)
         mended: Any = {} if is_map else []
         for item in dict.items(value) if is_map else value:
-            if self.nodes <= 0 or self.section <= 0:
+            if self.nodes <= 0 or self.bytes_left <= 0:
                 self.repairs |= Repair.TRUNCATED
                 if is_map:
                     mended["…"] = len(value) - len(mended)
@@ -231,11 +237,14 @@ class _Repairer:
     def nested(self, value: Any, depth: int) -> Any:
         mended = self.value(value, depth)
         if type(mended) is str:
-            self.section -= min(len(mended), SHORT)  # longer text has paid already
+            self.bytes_left -= min(len(mended), SHORT)  # longer text was counted already
         return mended
 
     def other(self, value: Any, depth: int) -> Any:
-        """Mend what OTLP has no word for. Subclasses are read as their base; of strangers only the type is told."""
+        """Repair a type that OTLP does not have.
+
+        Subclasses are read as their base; other types give only their name.
+        """
         self.repairs |= Repair.TEXT
         try:
             if isinstance(value, (bytes, bytearray, memoryview)):
@@ -264,7 +273,7 @@ class _Repairer:
 
 
 def _sorted(values: Any) -> list[Any]:
-    # A set has no order; the same set twice must have the same content hash.
+    # A set has no order; the same set must give the same content hash twice.
     some = [v for _, v in zip(range(_NODES), values, strict=False)]
     try:
         return sorted(some)

@@ -1,10 +1,9 @@
-"""Text from agents, made fit for people: secrets scrubbed, tricks stripped, cut where a reader would cut.
+"""Foreign text made fit for people: control characters stripped, secrets scrubbed, then cut.
 
-Always in this order: strip (so that an invisible character cannot hide a secret from the patterns), scrub, cut (so that a
-cut cannot leave the better half of a secret that no pattern knows any more).
-
-What senders say was scanned where it was taken in (`fold.redaction`). This is the second line, by the same scanner: for what people
-type, for our own errors, and for rows that are older.
+Always in this order: strip first, so that an invisible character cannot hide a secret; cut last, so that no
+cut leaves a part of a secret that no pattern recognises. Text of senders was scanned when it was received
+(`readers.redaction`). This is the second line of defence, by the same scanner: for text that people type, for
+our own errors, and for older rows.
 """
 
 from __future__ import annotations
@@ -19,34 +18,34 @@ from spanpost.text.secrets import Scanner, unhashed
 from spanpost.text.secrets import is_redacted as is_redacted
 
 ELLIPSIS = "…"
-#: More of one text is not looked at. No sink shows a tenth of it.
+#: Characters of a text that are read. No sink shows a tenth of it.
 MOST = 65_536
-#: A secret is hardly longer (a private key is, but a part of one is known by its first line).
+#: Characters of a secret, at most (a private key is longer, but its first line is recognised).
 LONGEST = 1_024
-#: Marks that one letter may carry; more is "zalgo", which paints over the lines above and below.
+#: Combining marks on one letter; more is "zalgo", which paints over the lines above and below.
 MARKS = 3
 
-#: What terminals obey (ECMA-48 control sequences, operating system commands): dropped whole, not only its first character.
+#: Terminal sequences (ECMA-48 control sequences, operating system commands): dropped whole.
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,16}[@-~]|\x1b\][^\x07\x1b]{0,2048}(?:\x07|\x1b\\)")
 _ZWJ = "\u200d"
-#: Most texts are made of these alone (ASCII, Latin, Hangul syllables, kana, Han), and lose nothing.
+#: Most texts have only these (ASCII, Latin, Hangul syllables, kana, Han), and lose nothing.
 _ORDINARY = re.compile("[\n -~\xa1-\xac\xae-\u024f\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]*+")
-#: Letters and signs without a picture, which no other rule finds: fillers of Hangul, the empty pattern of Braille.
+#: Letters and signs without a glyph that no other rule finds: Hangul fillers, the empty Braille pattern.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _SCANNER = Scanner()
 
 
 def scrub(text: str) -> str:
-    """Replace secrets by their kind, also where their length and hash stood. Safe to repeat."""
+    """Replace secrets by their kind, also where a length and a hash were. Safe to repeat."""
     return unhashed(_SCANNER.scan(text))
 
 
 def strip(text: str) -> str:
-    """Drop what a reader cannot see and a terminal or a chat might obey.
+    """Drop characters that readers cannot see and a terminal or a chat might obey.
 
-    Control characters (line feeds stay) and terminal sequences, bidirectional and zero-width characters, tags, more than
-    three marks on a letter. A joiner stays between two emoji. Letters without a picture become blanks, lone surrogates U+FFFD.
-    Safe to repeat.
+    Control characters (line feeds stay) and terminal sequences, bidirectional and zero-width characters,
+    tags, more than three marks on a letter. A joiner stays between two emoji. Letters without a glyph
+    become blanks, lone surrogates U+FFFD. Safe to repeat.
     """
     text = text[:MOST]
     if _ORDINARY.fullmatch(text) is not None:
@@ -87,7 +86,7 @@ def _kept(text: str) -> Iterator[str]:
 
 
 def _is_ignorable(ch: str) -> bool:
-    """Return True for code points without a meaning that are never drawn (Default_Ignorable_Code_Point)."""
+    """Tell whether a code point is never drawn (Default_Ignorable_Code_Point)."""
     return ch == "\u2065" or "\ufff0" <= ch <= "\ufff8" or "\U000e0000" <= ch <= "\U000e0fff"
 
 
@@ -96,13 +95,13 @@ def _is_emoji(ch: str) -> bool:
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut to at most `limit` code points, between two characters as a reader sees them, and say so by an ellipsis."""
+    """Cut to at most `limit` code points, between visible characters, and end with an ellipsis."""
     if len(text) <= limit:
         return text
     if limit <= 0:
         return ""
     end = limit - 1
-    # A border further back than this is no character but an attack.
+    # A cluster longer than this is no character but an attack.
     for back in range(min(end, 32)):
         if not _joins(text, end - back):
             end -= back
@@ -111,7 +110,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def _joins(text: str, i: int) -> bool:
-    """Say whether what stands at i belongs to what stands before it (an approximation of UAX 29, without its tables)."""
+    """Tell whether the code point at i continues the one before it (UAX 29, approximated without tables)."""
     before, ch = text[i - 1 : i], text[i]
     if not before:
         return False
@@ -122,7 +121,7 @@ def _joins(text: str, i: int) -> bool:
         while run < i and _is_flag(text[i - 1 - run]) and run < 32:
             run += 1
         return run % 2 == 1
-    # Hangul syllables built of vowels and finals
+    # Hangul syllables of vowels and finals
     return "\u1160" <= ch <= "\u11ff" and ("\u1100" <= before <= "\u11ff" or "\uac00" <= before <= "\ud7a3")
 
 
@@ -131,8 +130,8 @@ def _is_flag(ch: str) -> bool:
 
 
 def line(text: str, limit: int) -> str:
-    """Return one line fit to be shown: stripped, scrubbed, white space folded, cut."""
-    # Long texts are read as far as they can be seen; a secret at the border of what was read lies behind the cut.
+    """Return one line that can be shown: stripped, scrubbed, white space folded, cut."""
+    # Only the visible part of a long text is read, plus the length of a secret at its end.
     read = limit + LONGEST
     whole = " ".join(scrub(strip(text[:read])).split())
     if len(text) > read and len(whole) <= limit + LONGEST // 2:
@@ -141,7 +140,7 @@ def line(text: str, limit: int) -> str:
 
 
 def paragraph(text: str, limit: int, *, keep: str = "head") -> str:
-    """Return several lines fit to be shown. `keep="tail"` keeps the end, as a log wants it."""
+    """Return lines that can be shown. `keep="tail"` keeps the end, for logs."""
     whole = scrub(strip(text[-MOST:] if keep == "tail" else text)).strip("\n")
     if keep != "tail" or len(whole) <= limit:
         return cut(whole, limit)
@@ -152,7 +151,10 @@ def paragraph(text: str, limit: int, *, keep: str = "head") -> str:
 
 
 def link(url: str, limit: int = 2000) -> str | None:
-    """Return the address when it may be followed from a message: http or https, a host, no user, nothing to redact."""
+    """Return an address that a message may link to, else None.
+
+    It has http or https, a host, no user, and nothing to redact.
+    """
     if len(url) > limit or url != strip(url) or scrub(url) != url or any(c in url for c in " \n<>|\"'`\\"):
         return None
     try:

@@ -1,9 +1,10 @@
-"""Find the secrets in a text, and put in the place of each what says its kind, its length and a keyed hash.
+"""Finds secrets in a text, and replaces each by its kind, its length and a keyed hash.
 
-Rules. A text is first read as a person would: without invisible characters, full-width letters as plain ones. Then secrets are
-known by their own form (`kinds`), by where they stand (`places`), by the name before them (`names`, `values`) and, near such a
-name, by looking random. What was replaced is never looked at again, so that scanning twice changes nothing. Most texts are let
-through after a few searches for fixed words; what is left costs time in proportion to its length.
+A text is first read as a person sees it: without invisible characters, with full-width letters as plain
+ones. Then secrets are recognised by their own form (`kinds`), by their place (`places`), by the name before
+them (`names`, `values`) and, near such a name, by looking random. Replacements are never scanned again, so
+scanning twice changes nothing. Most texts pass after a few searches for fixed words; the rest costs time in
+proportion to its length.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from spanpost.text.named import by_name
 from spanpost.text.names import words
 from spanpost.text.places import PLACES, Found, placed, private_keys, url_passwords
 
-#: What stands in a secret's place: `[redacted]`, `[redacted:kind]`, `[redacted:kind:length:hash]`.
+#: Replacement of a secret: `[redacted]`, `[redacted:kind]`, `[redacted:kind:length:hash]`.
 REDACTED = "[redacted]"
 _PLACEHOLDER = re.compile(r"\[redacted(?::[^\[\]\s]*)?\]")
 _HASHED = re.compile(r"\[redacted:([^\]\s:]{1,40}):\d{1,9}:[0-9a-f]{6,64}\]")
 
-#: Kinds that are known by name, place or shape alone.
+#: Kinds that are recognised by name, place or shape only.
 _OTHERS = words("secret token api-key key cookie signature password authorization private-key url-credentials")
-#: Every kind there is, sorted: what may be turned off.
+#: All kinds, sorted: each can be turned off.
 ALL_KINDS: tuple[str, ...] = tuple(sorted({kind.name for kind in KINDS} | {place.kind for place in PLACES} | _OTHERS))
 
-#: Shorter texts hold none that could be told from a word.
+#: Shorter texts cannot hold a secret that differs from a word.
 SHORTEST = 6
-#: No rule by name or place finds anything in a text (in lower case) without one of these; with `=`, ` -` or `://` in it there are more.
+#: Without one of these words a lower-case text has no secret by name or place; texts with `=`, ` -` or
+#: `://` have further words.
 _WORDS = tuple(
     words("pass token key auth secret cred cookie bearer basic signature pwd hook identified kty ----- :5432: :*: pw: pat: oracle")
 )
@@ -44,20 +46,20 @@ _WORDS_RUN = (
     *words("curl wget http mysql mariadb sshpass docker podman helm redis-cli mongo zip 7z ldap htpasswd xfreerdp snowsql"),
 )
 
-#: What nobody sees, and letters that only look otherwise.
+#: Invisible characters, and letters that only look different.
 _ODD = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uff01-\uff5e\uffa0\ufff0-\ufff8\U0001d400-\U0001d7ff\U000e0000-\U000e0fff]"
 )
 _WIDE = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
-#: With what a terminal obeys, which is dropped whole.
+#: The same with terminal sequences, which are dropped whole.
 _ODD_RUN = re.compile(rf"(?:(?:\x1b\[|\x9b)[0-?]{{0,64}}[ -/]{{0,16}}[@-~]|{_ODD.pattern})+")
 _ODD_CHARACTERS = re.compile(rf"(?:{_ODD.pattern})+")
 _ESCAPE = re.compile("[\x1b\x9b]")
 
 
 def has_word(lowered: str) -> bool:
-    """Tell whether a text in lower case has a word without which no rule by name or place finds anything."""
+    """Tell whether a lower-case text has a word that every rule by name or place needs."""
     return (
         any(map(lowered.__contains__, _WORDS))
         or ("=" in lowered and any(map(lowered.__contains__, _WORDS_SET)))
@@ -67,20 +69,20 @@ def has_word(lowered: str) -> bool:
 
 
 def is_redacted(text: str) -> bool:
-    """Tell whether something was taken out of a text."""
+    """Tell whether a text holds a replacement."""
     return _PLACEHOLDER.search(text) is not None
 
 
 def unhashed(text: str) -> str:
-    """Return a text with the short form of what was taken out of it: the same whoever took it out, by whatever key."""
+    """Return a text with replacements in their short form, which does not depend on the key."""
     return _HASHED.sub(r"[redacted:\1]", text) if "[redacted:" in text else text
 
 
 class Scanner:
-    """Replaces secrets. With a `key` (16 to 64 bytes) by kind, length and keyed hash, without one by their kind alone.
+    """Replaces secrets: with a `key` (16 to 64 bytes) by kind, length and keyed hash, else by kind.
 
-    `off`: kinds that stay. `patterns`: further kinds and what they look like, each begun by three plain characters at least.
-    `found` counts by kind what was replaced since somebody emptied it.
+    `off`: kinds that stay. `patterns`: further kinds and their expressions, each starting with at least
+    three plain characters. `found` counts replacements by kind; the caller resets it.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Scanner:
         self.found: Counter[str] = Counter()
 
     def replacement(self, kind: str, secret: str) -> str:
-        """Return what stands in the place of a secret."""
+        """Return the replacement of a secret."""
         self.found[kind] += 1
         if not self._key:
             return f"[redacted:{kind}]"
@@ -104,7 +106,7 @@ class Scanner:
         return kind in self._off
 
     def scan(self, text: str) -> str:
-        """Return a text without its secrets; the very one when it holds none."""
+        """Return a text without its secrets; the same object if it holds none."""
         if len(text) < SHORTEST:
             return text
         out: list[str] = []
@@ -119,7 +121,8 @@ class Scanner:
             return self._spans(text)
         found = self._placed(*_plain(text, _ODD_RUN))
         if _ESCAPE.search(text):
-            # A terminal's sequence takes a character along, which may be a secret's first: looked at as text, too.
+            # A terminal sequence includes a character that may be a secret's first, so the text is also
+            # read without sequences.
             found = _apart([*found, *self._placed(*_plain(text, _ODD_CHARACTERS))])
         return found
 
@@ -129,7 +132,10 @@ class Scanner:
         return [(places[begin], places[end - 1] + 1, kind) for begin, end, kind in self._spans(plain)]
 
     def _spans(self, plain: str) -> list[Found]:
-        """Return where secrets stand, in order and apart. Most texts are let through after a few searches for fixed words."""
+        """Return the ranges of secrets, sorted and disjoint.
+
+        Most texts pass after a few searches for fixed words.
+        """
         if "[redacted" in plain:
             plain = _PLACEHOLDER.sub(lambda m: "\0" * len(m.group()), plain)
         lowered = plain.lower()
@@ -150,7 +156,7 @@ class Scanner:
 
 
 def _apart(spans: Iterable[Found]) -> list[Found]:
-    """Return spans in order, those that overlap as one: of the kind that was found first."""
+    """Return sorted ranges; overlapping ones are merged and get the kind that was found first."""
     found: list[tuple[int, int, int, str]] = []
     for begin, end, rank, kind in sorted((begin, end, rank, kind) for rank, (begin, end, kind) in enumerate(spans) if end > begin):
         if found and begin < found[-1][1]:
@@ -162,7 +168,7 @@ def _apart(spans: Iterable[Found]) -> list[Found]:
 
 
 def _plain(text: str, odd_run: re.Pattern[str]) -> tuple[str, Sequence[int] | None]:
-    """Return a text as a person reads it, and for each character where it stood; None where nothing moved."""
+    """Return a text as a person reads it, and each character's original index; None if nothing moved."""
     if not _ODD.search(text):
         return text, None
     kept: list[str] = []
@@ -175,9 +181,9 @@ def _plain(text: str, odd_run: re.Pattern[str]) -> tuple[str, Sequence[int] | No
         if _WIDE.search(odd.group()) is None:
             continue
         for i, c in enumerate(odd.group(), odd.start()):
-            told = unicodedata.normalize("NFKC", c) if _WIDE.match(c) else ""
-            if len(told) == 1 and told.isascii() and told.isprintable():
-                kept.append(told)
+            plain = unicodedata.normalize("NFKC", c) if _WIDE.match(c) else ""
+            if len(plain) == 1 and plain.isascii() and plain.isprintable():
+                kept.append(plain)
                 places.append(i)
     kept.append(text[at:])
     places.extend(range(at, len(text)))

@@ -1,4 +1,4 @@
-"""Texts with braces: ``{issue.title}`` is replaced by what a document holds there. Nothing is evaluated."""
+"""Templates: ``{issue.title}`` is replaced by that value of a document. Nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from spanpost.text.sanitise import strip
 
-#: Names, joined by dots: of objects, or numbers of a list. ``{{`` and ``}}`` stand for the braces themselves.
+#: Names joined by dots: keys of objects, or indexes of a list. ``{{`` and ``}}`` are literal braces.
 _PLACE: Final = re.compile(r"\{\{|\}\}|\{([A-Za-z0-9_][A-Za-z0-9_.:/-]*)\}")
 _NOTHING: Final = object()
 
 
 def render(template: str, document: Mapping[str, Any]) -> str:
-    """Return the text with its places filled; what the document does not hold is empty."""
+    """Return the text with its placeholders filled; missing values are empty."""
 
     def fill(place: re.Match[str]) -> str:
         if place[1] is None:
@@ -25,18 +25,18 @@ def render(template: str, document: Mapping[str, Any]) -> str:
 
 
 def places(template: str) -> Iterator[str]:
-    """Return what a template asks for."""
+    """Yield the paths that a template uses."""
     return (place[1] for place in _PLACE.finditer(template) if place[1] is not None)
 
 
 def mistake(template: str) -> str:
-    """Return what is wrong with a template; empty when nothing is."""
+    """Return the mistake in a template; empty if there is none."""
     rest = _PLACE.sub("", template)
     return "a brace stands alone: write {{ or }} for a brace itself" if "{" in rest or "}" in rest else ""
 
 
 def look(document: Any, path: str) -> Any:
-    """Return what stands at a path of names and numbers, joined by dots; None where nothing does."""
+    """Return the value at a path of names and numbers joined by dots; None if there is none."""
     at = document
     for name in path.split("."):
         if isinstance(at, Mapping):
@@ -51,7 +51,7 @@ def look(document: Any, path: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as a text: scalars alone, on as many lines as they have, without what no one can see."""
+    """Return a value as text: scalars only, all their lines, without invisible characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Whether a value is a secret at all: placeholders, types, code and words are none, whatever name stands before them."""
+"""Whether a value can be a secret: placeholders, types, code and words cannot, whatever their name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import log2
 
 from spanpost.text.names import Strength, words
 
-#: What people and programs write where no secret is, compared in lower case and without brackets and quotes around it.
+#: What is written in place of a secret; compared in lower case, without brackets and quotes.
 _NOTHING = words(
     "none null nil undefined nan true false yes no on off empty unset missing invalid required optional default disabled enabled "
     "n/a na tbd todo fixme placeholder redacted masked hidden filtered removed omitted scrubbed censored unknown expired ok "
@@ -22,7 +22,7 @@ _NOTHING = words(
     "your yours mine the this that here there see above below self cls config settings env environ args kwargs request response "
     "data result input output file path name id url uri arn is are was to from for with and or not of in a an it"
 )
-#: Names of functions, variables and fields are made of these.
+#: Words that make up names of functions, variables and fields.
 _VOCABULARY = _NOTHING | words(
     "my new old current get set has use access refresh client server private public shared session header field param parameter "
     "parameters option options variable vars var prefix suffix store manager provider service handler helper util utils base model "
@@ -42,7 +42,7 @@ _TEMPLATE = re.compile(
     r"auth|me|this|here|with|it)",
     re.IGNORECASE,
 )
-#: A call, an index, an annotation of a type.
+#: A call, an index, a type annotation.
 _CODE = re.compile(
     r"[A-Za-z_][\w.]*[(\[|]|\([a-z_]|(?:lambda|await|not|new|self|this|process|os|settings|config|env|args|request)\b[.\s:]|f?[rb]?[\"']"
 )
@@ -55,15 +55,15 @@ _NUMBER = re.compile(r"[+-]?[\d,._]+(?:e[+-]?\d+)?%?|0x[0-9a-fA-F]{1,8}|\d+(?:\.
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ALPHABET = re.compile(r"[A-Za-z0-9_+/=.~%:$!@*#^&,-]+")
-#: A password or token as examples have it: "mypassword", "app_token".
+#: Passwords and tokens of examples: "mypassword", "app_token".
 _EXAMPLE = re.compile(
     r"(?:my|your|app|user|db|the|new|old|some|smtp|admin|root|sending|bot|super|top|very|access|client|auth|api)?[-_ ]?"
     r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|key|api[-_]?key|credentials?)s?(?:[-_]?(?:here|value|string))?"
 )
-#: A word, also in camel case, with a number at its end at most.
+#: A word, also in camel case, with at most a number at its end.
 _WORDLIKE = re.compile(r"[A-Z]*(?:[A-Z]?[a-z]+)*\d{0,4}")
 _PARTS = re.compile(r"[-_./+~%:]")
-#: Words with digits that stand beside such names in ordinary prose.
+#: Technical words with digits, as they occur in ordinary prose.
 _TECHNICAL = re.compile(
     r"(?:oauth|utf|base|sha|md|http|https|ipv|python|py|x|rs|hs|es|ps|k|s|ec|tls|ssl|v|aes|rsa|ed|argon|bcrypt|pbkdf|scrypt|ntlm|"
     r"saml|hotp|totp|web|win|level|step|phase|version|type|line|part|page|no|nr)-?\d{1,4}(?:[._-]\d{1,3})*"
@@ -74,7 +74,7 @@ _EDGES = " \t\"'`.,;:!?()[]{}<>*"
 
 
 def is_random(text: str, least: int = 16) -> bool:
-    """Tell whether a text looks as if a machine had drawn it: letters and digits mixed, few of a kind, no words."""
+    """Tell whether a text looks machine-made: letters and digits mixed, many different ones, no words."""
     text = text.strip("=")[:256]
     size = len(text)
     if size < least or not _ALPHABET.fullmatch(text):
@@ -91,7 +91,7 @@ def is_random(text: str, least: int = 16) -> bool:
     classes = [1 if c.isdigit() else 2 if c.isupper() else 3 if c.islower() else 4 for c in text]
     changes = sum(map(int.__ne__, classes, classes[1:]))
     if not digits:
-        # Words have more vowels, and begin with a capital more rarely, than letters that are drawn.
+        # Words have more vowels than random letters, and fewer capitals inside.
         return size >= 20 and changes >= 0.2 * size and sum(map("aeiouAEIOU".__contains__, text)) < 0.3 * size
     if digits and not (upper and lower):
         return _entropy(text) >= 3.0 and changes >= 0.2 * size
@@ -99,7 +99,7 @@ def is_random(text: str, least: int = 16) -> bool:
 
 
 def is_drawn_wildly(text: str) -> bool:
-    """Tell whether a text of letters, digits and slashes is no path: capitals and digits stand anywhere in its words."""
+    """Tell whether letters, digits and slashes are no path: capitals and digits anywhere in the words."""
     parts = [part for part in re.split(r"[/+]", text) if part]
     classes = [1 if c.isdigit() else 2 if c.isupper() else 3 for part in parts for c in part]
     changes = sum(map(int.__ne__, classes, classes[1:]))
@@ -113,7 +113,7 @@ def _entropy(text: str) -> float:
 
 
 def is_nothing(value: str) -> bool:
-    """Tell whether a value says that there is no secret: a placeholder, a template, a mask, something redacted before."""
+    """Tell whether a value is no secret: a placeholder, a template, a mask, or already redacted."""
     bare = value.strip(_EDGES).lower()
     if not bare or "\0" in value or bare in _NOTHING or _EXAMPLE.fullmatch(bare) or _FIELDS.search(value):
         return True
@@ -126,9 +126,10 @@ def is_uuid(value: str) -> bool:
 
 
 def is_secret(value: str, strength: Strength, kind: str, *, is_quoted: bool, is_set: bool) -> bool:
-    """Tell whether what stands beside a secret's name in a text is that secret.
+    """Tell whether the value beside a secret's name is a secret.
 
-    `is_quoted`: it stood in quotes. `is_set`: a variable, a flag or an address gives it as data, not as a sentence or a program.
+    `is_quoted`: it was in quotes. `is_set`: it is data of a variable, a flag or an address, not part of a
+    sentence or a program.
     """
     size = len(value)
     if size < 3 or is_nothing(value):
@@ -166,11 +167,11 @@ def is_secret(value: str, strength: Strength, kind: str, *, is_quoted: bool, is_
         return False
     if size < 6 and not (is_password and has_mark(value)):
         return False
-    return not _TECHNICAL.fullmatch(value) and _has_delivery_or_mark(value)
+    return not _TECHNICAL.fullmatch(value) and _has_letter_or_digit(value)
 
 
 def is_basic(value: str) -> bool:
-    """Tell whether a word is base64 of a user's name and a password, as `Basic` and docker's `auth` have it."""
+    """Tell whether a word is base64 of user name and password, as in `Basic` and docker's `auth`."""
     try:
         user, colon, password = b64decode(value + "=" * (-len(value) % 4), validate=True).decode().partition(":")
     except ValueError:
@@ -179,21 +180,21 @@ def is_basic(value: str) -> bool:
 
 
 def is_code(value: str) -> bool:
-    """Tell whether a value without quotes is a piece of a program."""
+    """Tell whether an unquoted value is a piece of code."""
     return _CODE.match(value) is not None or _DOTTED.fullmatch(value) is not None
 
 
 def has_mark(value: str) -> bool:
-    """Tell whether letters and digits, or letters and other signs, are mixed as in a password."""
+    """Tell whether letters are mixed with digits or special characters, as in a password."""
     inner = value.rstrip(".,;:!?)")
-    deliveries = sum(map(str.isalpha, inner))
+    letters = sum(map(str.isalpha, inner))
     digits = sum(map(str.isdigit, inner))
     marks = sum(c in "!@#$%^&*+=~?|" for c in value)
-    return bool(deliveries and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
+    return bool(letters and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
 
 
 def is_phrase(value: str, kind: str) -> bool:
-    """Tell whether words in quotes are a passphrase and no sentence."""
+    """Tell whether quoted words are a passphrase and no sentence."""
     said = value.split()
     if len(said) > 8 or kind != "password":
         return False
@@ -203,7 +204,7 @@ def is_phrase(value: str, kind: str) -> bool:
 
 
 def is_spoken(value: str, kind: str, strength: Strength, *, is_connected: bool) -> bool:
-    """Tell whether a word of a sentence after a secret's name is that secret: "use password hunter2!"."""
+    """Tell whether a word after a secret's name in a sentence is the secret: "use password hunter2!"."""
     word = value.rstrip(".,;:)\"'")
     if len(word) < 6 or is_nothing(word) or _NUMBER.fullmatch(word) or _TECHNICAL.fullmatch(word) or _PATH.fullmatch(word):
         return False
@@ -226,16 +227,16 @@ def is_spoken(value: str, kind: str, strength: Strength, *, is_connected: bool) 
 
 
 def _is_drawn(word: str) -> bool:
-    """Tell whether capitals stand among letters as no name of a program has them: about every second letter changes the case."""
+    """Tell whether the case changes at about every second letter, as in no name of a program."""
     changes = sum(a.isupper() is not b.isupper() for a, b in pairwise(word))
     return len(word) >= 10 and word.isalpha() and word.isascii() and changes >= 0.4 * len(word)
 
 
 def _is_compound(word: str) -> bool:
-    """Tell whether a word is made of words and numbers by hyphens or slashes: "token-2-text", "user/password"."""
+    """Tell whether hyphens or slashes join words and numbers: "token-2-text", "user/password"."""
     parts = [part for part in re.split(r"[-_/.:=]", word) if part]
     return len(parts) > 1 and all(part.isdigit() or part.isalpha() for part in parts)
 
 
-def _has_delivery_or_mark(value: str) -> bool:
+def _has_letter_or_digit(value: str) -> bool:
     return any(c.isalnum() for c in value)

@@ -1,1 +1,1 @@
-"""People and programs come in over HTTP: ``/api``."""
+"""The HTTP API for people and programs: ``/api``."""

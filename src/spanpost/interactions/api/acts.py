@@ -1,4 +1,4 @@
-"""What people and programs do over HTTP: the same rules, rows and repeats as a click in Slack."""
+"""Acts over HTTP: the same rules, rows and duplicates as a click in Slack."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from spanpost.tasks.interventions import option_of, verb_of, words_of
 router = APIRouter(tags=["acts"])
 _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
 
-#: What is told where an act does not stand.
-_STANDS_NOT = {
+#: Reasons why an act has no effect.
+_NO_EFFECT = {
     Result.DECIDED: "it was decided before, and the first answer stands",
     Result.VOID: "the agent has asked this again in other words: answer that question",
     Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; it can be denied",
@@ -60,20 +60,20 @@ async def approvals(caller: Who, interaction_store: TheInteractionStore, parts: 
 
 @router.post("/api/approvals/{key:path}/decision", response_model=schemas.ActResult, responses=_ANSWERS)
 async def decide(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, key: str, body: DecisionBody, idempotency_key: IdempotencyKey = None) -> ApiJson:
-    """Decide a question, by its key (or by the agent's id of it). The first decision stands."""
+    """Decide a question by its key (or by the agent's id of it). The first decision stands."""
     row = await _named(interaction_store, caller, key)
     word = option_of(row, body.decision)
     verb = verb_of(row, word)
     if verb is None:
         raise HttpError(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
     option = row.options.index(word) if verb is Verb.CHOOSE else None
-    return told(await _do(parts, caller, verb, row.key, body.comment, idempotency_key, option=option))
+    return result_of(await _do(parts, caller, verb, row.key, body.comment, idempotency_key, option=option))
 
 
-# After the other, whose path it would take for a key.
+# After the other route, whose path this one would take for a key.
 @router.get("/api/approvals/{key:path}", response_model=schemas.QuestionBody, responses=NOT_FOUND)
 async def approval(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, key: str) -> ApiJson:
-    """Return a question whole, by its key (or by the agent's id of it)."""
+    """Return a whole question by its key (or by the agent's id of it)."""
     row = await _named(interaction_store, caller, key)
     asked = await parts.interaction_store.asked(row.key, place_of(caller))
     question = TaskQuestion(row=row, task=asked.task if asked is not None else None)
@@ -82,7 +82,7 @@ async def approval(caller: Who, interaction_store: TheInteractionStore, parts: T
 
 
 async def _named(interaction_store: BrowsingStore, caller: Caller, key: str) -> ApprovalRow:
-    """Return the one question of a key or an id. Raises `HttpError`."""
+    """Return the one question with a key or an id. Raises `HttpError`."""
     found = await interaction_store.questions_named(caller.tenant, key) if "\0" not in key else ()
     if not found:
         raise HttpError(404, "not_found", "no question is known by that key")
@@ -97,7 +97,7 @@ def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
         caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: Comment | None = None, idempotency_key: IdempotencyKey = None
     ) -> ApiJson:
         task = await task_of(interaction_store, caller, id)
-        return told(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key))
+        return result_of(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key))
 
     act.__name__ = str(verb)
     act.__doc__ = does
@@ -105,33 +105,33 @@ def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
 
 
 for _verb, _does in (
-    (Verb.CANCEL, "Ask a task to stop. It goes on until the agent heeds it."),
+    (Verb.CANCEL, "Ask a task to stop. It runs on until the agent reacts."),
     (Verb.PAUSE, "Ask a task to pause."),
-    (Verb.RESUME, "Let a paused task go on."),
-    (Verb.RETRY, "Have a task started again, as another one, where something is set up that can."),
-    (Verb.MUTE, "Be told less of a task."),
-    (Verb.UNMUTE, "Be told of a task as before."),
+    (Verb.RESUME, "Ask a paused task to continue."),
+    (Verb.RETRY, "Start a task again, as a new one, if a launcher for it is configured."),
+    (Verb.MUTE, "Mute a task: fewer notifications."),
+    (Verb.UNMUTE, "Unmute a task."),
 ):
     router.post(f"/api/tasks/{{id:path}}/{_verb}", response_model=schemas.ActResult, responses=_ANSWERS)(_on_task(_verb, _does))
 
 
 @router.post("/api/tasks/{id:path}/messages", response_model=schemas.ActResult, responses=_ANSWERS)
 async def message(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: MessageBody, idempotency_key: IdempotencyKey = None) -> ApiJson:
-    """Say something to a task's agent."""
+    """Send a message to a task's agent."""
     task = await task_of(interaction_store, caller, id)
-    return told(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
+    return result_of(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
 
 
 @router.get("/api/launchers", response_model=schemas.Items[schemas.LauncherBody])
 async def launchers(caller: Who, parts: TheParts) -> ApiJson:
-    """List what starts work, as far as who asks may have it do so."""
+    """List the launchers that the caller may start."""
     found = await launchers_of(parts, caller)
     return ApiJson({"items": [{"name": name} for name in found], "next": None})
 
 
 @router.post("/api/launchers/{name}/start", response_model=schemas.ActResult, responses=_ANSWERS)
 async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None = None, idempotency_key: IdempotencyKey = None) -> ApiJson:
-    """Have new work started by a launcher. It is ordered then; its task says by `order_id` that it came of it."""
+    """Order new work from a launcher. The task that results carries the `order_id`."""
     interactions, place = interactions_of(parts, caller), place_of(caller)
     if name not in parts.launches.launchers and (await interactions.may_start(name, caller.id, place)).is_granted:
         raise HttpError(404, "not_found", "there is no launcher by that name; /api/launchers lists them")
@@ -143,10 +143,10 @@ async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None =
         parameters=work.parameters,
         user=caller.id,
         message=place,
-        idempotency_key=_once(caller, idempotency_key, said),
+        idempotency_key=_idempotency_key_of(caller, idempotency_key, said),
         at=datetime.now(UTC),
     )
-    return told(await interactions.start(order))
+    return result_of(await interactions.start(order))
 
 
 async def _do(
@@ -159,22 +159,22 @@ async def _do(
         message=place_of(caller),
         option=option,
         text=text,
-        idempotency_key=_once(caller, idempotency_key, f"{verb}\0{key}\0{option}\0{text}"),
+        idempotency_key=_idempotency_key_of(caller, idempotency_key, f"{verb}\0{key}\0{option}\0{text}"),
         at=datetime.now(UTC),
     )
     return await interactions_of(parts, caller).do(act)
 
 
-def _once(caller: Caller, said: str | None, what: str) -> str:
-    """Return what all repeats of an act have in common."""
+def _idempotency_key_of(caller: Caller, said: str | None, what: str) -> str:
+    """Return the idempotency key of an act."""
     if said is None:
         return f"{caller.provider}\0{uuid4()}"
-    # A key that comes with another body is another act: nobody is answered for what they did not ask.
+    # A key with another body is another act, so that no request gets the answer of another.
     return f"{caller.provider}\0{caller.id}\0{said}\0{sha256(what.encode('utf-8', 'replace')).hexdigest()}"
 
 
-def told(outcome: ActOutcome) -> ApiJson:
-    """Return what became of an act. Raises `HttpError` where it does not stand."""
+def result_of(outcome: ActOutcome) -> ApiJson:
+    """Return the outcome of an act. Raises `HttpError` if the act has no effect."""
     verdict = outcome.verdict
     assert verdict is not None
     match verdict.result:
@@ -193,7 +193,7 @@ def told(outcome: ActOutcome) -> ApiJson:
             raise HttpError(403, "refused", outcome.refusal or "the rules of who may refused it")
         case Result.UNKNOWN:
             raise HttpError(404, "not_found", outcome.refusal or "there is no such thing")
-    why = _STANDS_NOT[verdict.result]
+    why = _NO_EFFECT[verdict.result]
     if verdict.decision == Verb.RETRY:
         why = f"it is being tried again already{f', as {verdict.by[:100]} asked' if verdict.by else ''}"
     elif verdict.decision:

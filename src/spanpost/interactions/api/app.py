@@ -19,7 +19,7 @@ PREFIX = "/api/"
 
 
 def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedApi:
-    """Return the application. Without a `drawing` it can say what it would answer, and draws nothing."""
+    """Return the application. Without a `drawing` it only serves its document, without drawn views."""
     app = FastAPI(
         title="spanpost",
         version=version("spanpost"),
@@ -36,11 +36,11 @@ def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedA
 
     @app.get("/api/openapi.json", include_in_schema=False)
     async def document() -> Response:
-        # It takes a while to be made, once: whoever records in this loop goes on.
+        # Made once, which takes a while; the loop goes on recording.
         return JSONResponse(await asyncio.to_thread(app.openapi))
 
     handle_errors(app)
-    # First what ends in a word: an id may hold slashes.
+    # Paths with a last word first: an id may contain slashes.
     routers = oidc.router, events.router, acts.router, views.router, tasks.router
     for router in routers:
         app.include_router(router)
@@ -49,12 +49,15 @@ def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedA
 
 
 class Packing:
-    """Sends long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
+    """Compresses long answers for clients that accept it: a list of tasks shrinks to a tenth.
+
+    Streams stay as they are.
+    """
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
         self._packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on a request."""
+        """Pass on a request."""
         await (self._app if scope.get("path") == f"{PREFIX}events" else self._packs)(scope, receive, send)

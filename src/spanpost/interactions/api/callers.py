@@ -1,4 +1,4 @@
-"""Who asks: a bearer token, a person's session, or somebody at this machine; and what their roles let them do."""
+"""Callers: a bearer token, a person's session, or a user of this machine; and their roles."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from spanpost.http.errors import HttpError
 
 
 class CallerRole(StrEnum):
-    """What a caller may. Public: settings, JSON. Every caller with any role may look."""
+    """A caller's role. Public: settings, JSON. Every role may read."""
 
     VIEWER = "viewer"
     #: May cancel, pause, resume, retry, mute and send messages.
     OPERATOR = "operator"
     #: May decide approvals.
     APPROVER = "approver"
-    #: Sees what was recorded, prompts and tool arguments included.
+    #: May read recorded content, including prompts and tool arguments.
     AUDITOR = "auditor"
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who asks, and whose tasks they may see."""
+    """A caller, and the tenant whose tasks they may see."""
 
     #: api (a token), oidc (a person), local (this machine).
     provider: str
     id: str
     name: str
-    #: Confirmed by the provider; empty when unknown.
+    #: Confirmed by the provider; empty if unknown.
     email: str = ""
     tenant: str
     roles: frozenset[str]
-    #: When who it is must be asked anew, by our clock; None: never.
+    #: When the identity must be checked again, by our clock; None: never.
     until: float | None = None
-    #: Id of the session by which a person is known, which can be ended; empty without one.
+    #: Id of the person's session, which can be ended; empty without a session.
     session: str = ""
 
     def need(self, role: CallerRole) -> None:
-        """Raise `HttpError` where the caller has no such role."""
+        """Raise `HttpError` if the caller does not have this role."""
         if role not in self.roles:
             raise HttpError(
                 403, "forbidden", f"this needs the role {role}; {self.name} has {', '.join(sorted(self.roles)) or 'none'}"
@@ -48,7 +48,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallerToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A bearer token, of which only hashes are known (SHA-256)."""
+    """A bearer token, known only by its hashes (SHA-256)."""
 
     name: str
     tenant: str
@@ -57,7 +57,7 @@ class CallerToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallerTokens:
-    """Knows whose a bearer token is."""
+    """Finds the caller of a bearer token."""
 
     def __init__(self, tokens: Iterable[CallerToken] = ()) -> None:
         self._tokens = tuple(tokens)
@@ -66,7 +66,7 @@ class CallerTokens:
         return bool(self._tokens)
 
     def find(self, token: str) -> Caller | None:
-        """Return whose it is; None for nobody's."""
+        """Return the caller of a token; None if it is unknown."""
         found = holder_of(token, ((one, digest) for one in self._tokens for digest in one.digests))
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""Places in lists and in the stream, as text that programs hand back: opaque, and refused when it is none of ours."""
+"""Cursors of lists and of the stream: opaque text, refused if it is not ours."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _LONGEST = 400
 
 
 def written(key: object) -> str | None:
-    """Return a key as it is handed out; None for none."""
+    """Return a key as a cursor; None for None."""
     return urlsafe_b64encode(msgspec.json.encode(msgspec.to_builtins(key))).decode().rstrip("=") if key is not None else None
 
 
 def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
-    """Return the key that was handed out as that text. Raises `HttpError`."""
+    """Return the key of a cursor. Raises `HttpError`."""
     if not text:
         return None
     try:
         if len(text) > _LONGEST:
             raise ValueError("too long")
         found = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
-        # The driver converts to UTC, too, and a time at the calendar's edge overflows there.
+        # The driver converts to UTC as well, where a time at the calendar's edge overflows.
         times = {name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)}  # type: ignore[arg-type]
         return msgspec.structs.replace(found, **times)  # type: ignore[type-var]
     except (ValueError, OverflowError, UnicodeError, msgspec.MsgspecError):
@@ -44,13 +44,13 @@ def _utc(at: datetime) -> datetime:
 
 
 def position_text(position: Position) -> str:
-    """Return a place in the stream as an event's id."""
+    """Return a position in the stream as an event's id."""
     micros = (position.at - _EPOCH) // timedelta(microseconds=1)
     return f"{position.number}.{micros}.{position.id.hex}"
 
 
 def position_of(text: str) -> Position:
-    """Return the place that an event's id is. Raises `HttpError`."""
+    """Return the position of an event's id. Raises `HttpError`."""
     try:
         number, micros, id = text.split(".")
         if not (number.isascii() and number.isdigit() and len(number) < 20 and len(id) == 32 and len(micros) < 20):

@@ -1,4 +1,4 @@
-"""Errors of the API, as FastAPI raises them and as its document has them. Their body is that of every endpoint."""
+"""Errors of the API: for FastAPI and in the OpenAPI document. Their body is that of every endpoint."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def documented(**texts: str) -> dict[int | str, dict[str, Any]]:
 
 
 ALWAYS = documented(
-    _401="Who asks is not known.",
-    _403="Who asks may not do this.",
-    _422="Something that was asked is not understood.",
-    _503="Not just now; come back after `Retry-After`.",
+    _401="The caller is unknown.",
+    _403="The caller may not do this.",
+    _422="A part of the request is not understood.",
+    _503="Temporarily unavailable; retry after `Retry-After`.",
 )
-INVALID = documented(_422="Something that was asked is not understood.")
-NOT_FOUND = documented(_404="There is no such thing, or it is another tenant's.")
+INVALID = documented(_422="A part of the request is not understood.")
+NOT_FOUND = documented(_404="It does not exist, or belongs to another tenant.")
 REFUSED = documented(
     _400="The body is not JSON.",
-    _403="The rules of who may refused it; that is kept.",
-    _409="It does not stand: somebody else was first, or its time is over. `reason` says which.",
+    _403="The authorization rules refused it; the refusal is recorded.",
+    _409="It has no effect: another person was first, or the time is over. `reason` says which.",
     _413="The body is too large.",
 )
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Have an application answer its errors as every endpoint does."""
+    """Make an application answer errors as every endpoint does."""
 
     async def answer(request: Request, error: Exception) -> Response:
         known = _invalid(error) if isinstance(error, RequestValidationError) else error
@@ -61,7 +61,7 @@ def _invalid(error: RequestValidationError) -> HttpError:
     where = [str(part) for part in first.get("loc", ())]
     if first.get("type") == "json_invalid":
         return HttpError(400, "invalid", "the body is not JSON")
-    # Never the value: it may be a token that was pasted into the wrong place.
+    # Never the value: it may be a token pasted into the wrong field.
     field = ".".join(where[1:])
     what = f"{where[0]} " if where else ""
     message = str(first.get("msg", "it is not understood")).removeprefix("Value error, ")
@@ -71,11 +71,11 @@ def _invalid(error: RequestValidationError) -> HttpError:
 
 
 class GuardedApi:
-    """Bounds bodies, and logs a fault of ours, which `handle_errors` has answered: outermost."""
+    """Limits bodies, and logs our faults, which `handle_errors` has answered. Outermost."""
 
     def __init__(self, app: FastAPI, routers: Sequence[APIRouter]) -> None:
         self._app = app
-        #: The routes of the API, for the table of all.
+        #: The routes of the API, for the table of all routes.
         self.routes = [*(one for one in app.routes if isinstance(one, Route)), *(one for each in routers for one in each.routes)]
 
     def document(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""``/api/events``: server-sent events. Checkpoints each once, in order, with ids from which a stream is resumed; tasks as they are now."""
+"""``/api/events``: server-sent events.
+
+Each checkpoint once, in order and resumable by its id; tasks as they are now.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +34,23 @@ from spanpost.tasks.json_form import news_json
 
 router = APIRouter(tags=["events"])
 
-#: Between two tellings of states, seconds; checkpoints go with them.
+#: Seconds between batches of task states; checkpoints are sent with them.
 _PACE: Final = 0.2
-#: A reader that takes nothing for so long is let go, seconds.
+#: Seconds after which a client that reads nothing is disconnected.
 _STUCK: Final = 60.0
-#: Tasks that a stream remembers to have told; a reader that is behind more than so many states asks anew.
+#: Tasks that a stream remembers as sent. A client that missed more states must ask for the tasks again.
 _REMEMBERED: Final = 10_000
 _PAGE: Final = 200
-#: After how long a browser comes back, milliseconds.
+#: Milliseconds after which a browser reconnects.
 _RETRY: Final = 2_000
 
 
 class EventQuery(TaskWords):
-    """Of which tasks, and what."""
+    """Which tasks, and which events."""
 
-    event: list[Literal["checkpoint", "task"]] = Field(default=[], max_length=2, description="Only these; both without any.")
-    task: Word | None = Field(default=None, description="Only of this task and those below it, by any of its ids.")
-    after: str | None = Field(default=None, max_length=100, description="As `Last-Event-ID`, for who cannot send headers.")
+    event: list[Literal["checkpoint", "task"]] = Field(default=[], max_length=2, description="Only these events; without any, both.")
+    task: Word | None = Field(default=None, description="Only this task and the tasks below it, by any of its ids.")
+    after: str | None = Field(default=None, max_length=100, description="As `Last-Event-ID`, for clients that cannot send headers.")
 
 
 @router.get(
@@ -58,7 +61,7 @@ class EventQuery(TaskWords):
     | {
         200: {
             "description": "A stream that does not end: `event: checkpoint` (with an id), `event: task` (a task as it is now), "
-            "`event: hello` at its beginning, `event: reset` when tasks are to be asked for anew, and comments as heartbeats.",
+            "`event: hello` at its beginning, `event: reset` when the client must ask for the tasks again, and comments as heartbeats.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },
@@ -69,7 +72,7 @@ async def events(
     asked: Annotated[EventQuery, Query()],
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=100)] = None,
 ) -> Response:
-    """Follow tasks. A stream that was cut is resumed by `Last-Event-ID`: no checkpoint is missing, none comes twice."""
+    """Follow tasks. `Last-Event-ID` resumes a stream: no checkpoint is missing, none comes twice."""
     hub = parts.hub
     said = last or asked.after
     after = position_of(said) if said else None
@@ -84,7 +87,7 @@ async def events(
     following = Following(
         hub, joined, parts.interaction_store, asked.filter(caller.tenant), uid, kinds, parts.heartbeat, is_known=partial(parts.is_known, caller)
     )
-    return Stream(following.told(after), hub, joined)
+    return Stream(following.texts(after), hub, joined)
 
 
 def _too_many() -> HttpError:
@@ -93,42 +96,45 @@ def _too_many() -> HttpError:
 
 
 class Stream(Response):
-    """An answer that goes on until its reader hangs up, is stuck, or the stream ends. It has joined the hub, and leaves it."""
+    """A streaming answer.
+
+    It ends if its client hangs up or is stuck, or the stream ends; then it leaves the hub.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, told: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
+    def __init__(self, texts: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._told = told
+        self._texts = texts
         self._hub = hub
         self._joined = joined
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            telling = asyncio.ensure_future(self._tell(send))
+            sending = asyncio.ensure_future(self._send(send))
             gone = asyncio.ensure_future(until_hung_up(receive))
             try:
-                await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if telling.done():
-                    telling.result()
+                await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
             finally:
-                for each in (telling, gone):
+                for each in (sending, gone):
                     each.cancel()
-                await asyncio.wait({telling, gone})
+                await asyncio.wait({sending, gone})
         finally:
             self._hub.leave(self._joined)
 
-    async def _tell(self, send: Send) -> None:
-        async for text in self._told:
+    async def _send(self, send: Send) -> None:
+        async for text in self._texts:
             async with asyncio.timeout(_STUCK):
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
 class Following:
-    """What one stream tells."""
+    """The events of one stream."""
 
     def __init__(
         self,
@@ -146,7 +152,7 @@ class Following:
         self._joined = joined
         self._interaction_store = interaction_store
         self._tenant = asked.tenant
-        #: Whether who follows may still: their session is not over.
+        #: Tells whether the caller's session is still valid.
         self._is_known = is_known
         self._asked = asked
         self._of_task = msgspec.structs.replace(asked, statuses=())
@@ -155,7 +161,7 @@ class Following:
         self._heartbeat = heartbeat
         self._era = hub.era
         self._version = hub.version
-        #: Tasks that were told: one that is no longer among those asked for is told once more.
+        #: Tasks that were sent. One that no longer matches the filter is sent once more.
         self._shown: OrderedDict[UUID, None] = OrderedDict()
 
     async def _is_over(self) -> bool:
@@ -163,20 +169,20 @@ class Following:
             return True
         try:
             return not await self._is_known()
-        except StoreUnavailable:  # nothing is recorded meanwhile that could be told
+        except StoreUnavailable:  # without the store there is nothing to send
             return False
 
-    async def told(self, after: Position | None) -> AsyncIterator[str]:
-        """Yield what is sent, for ever."""
+    async def texts(self, after: Position | None) -> AsyncIterator[str]:
+        """Yield the stream's text, without end."""
         hub = self._hub
         assert hub.read_to is not None
         place, is_lost = hub.read_to, False
         if after is not None:
-            # Another process may have read further than this one; further than the store none has.
+            # Another process may have read further than this one, but not further than the store.
             is_lost = after > place and after.number > (await self._interaction_store.head()).number
             place = place if is_lost else after
         yield _event("hello", {"heartbeat": self._heartbeat}, place, retry=_RETRY)
-        if is_lost:  # an id of another database, or of one that was restored
+        if is_lost:  # an id of another database, or of a restored one
             yield _event("reset", {"reason": "the id is of another stream"})
         quiet_since = asyncio.get_running_loop().time()
         while not await self._is_over():
@@ -188,7 +194,7 @@ class Following:
                 yield text
             elif now - quiet_since >= self._heartbeat:
                 quiet_since = now
-                # The place goes along, so that a stream in which little is told is not resumed from long ago.
+                # The position is sent too, so that a quiet stream resumes from a recent one.
                 yield f": still here\nid: {position_text(place)}\n\n"
             if not is_behind:
                 await hub.wait(seen, max(0.0, quiet_since + self._heartbeat - now))
@@ -196,10 +202,10 @@ class Following:
         yield ": the stream ends, come back\n\n"
 
     async def _next(self, place: Position) -> tuple[str, Position, bool]:
-        """Return what is told next, up to where, and whether there is more already."""
+        """Return the next text, the position after it, and whether there is more already."""
         hub, out, is_behind = self._hub, list[str](), False
         if "checkpoint" in self._kinds:
-            found = hub.news_after(place)
+            found = hub.checkpoints_after(place)
             if found is None:
                 read_to = hub.read_to
                 try:
@@ -238,7 +244,7 @@ class Following:
         return self._shown.pop(task.uid, 0) is None
 
 
-def _event(name: str, told: Any, place: Position | None = None, *, retry: int | None = None) -> str:
+def _event(name: str, data: Any, place: Position | None = None, *, retry: int | None = None) -> str:
     head = f"retry: {retry}\n" if retry is not None else ""
     head += f"id: {position_text(place)}\n" if place is not None else ""
-    return f"{head}event: {name}\ndata: {dumped(told)}\n\n"
+    return f"{head}event: {name}\ndata: {dumped(data)}\n\n"

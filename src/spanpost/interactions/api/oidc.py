@@ -1,4 +1,7 @@
-"""People log in: OpenID Connect, authorization code with PKCE. What the provider says is believed only as its keys sign it."""
+"""Login of people: OpenID Connect, authorization code with PKCE.
+
+Only claims signed by the provider's keys count.
+"""
 
 from __future__ import annotations
 
@@ -32,26 +35,26 @@ log = logging.getLogger("spanpost.interactions")
 router = APIRouter(include_in_schema=False)
 
 _LOGIN: Final = "spanpost_login"
-#: How long logging in may take; how long what the provider says of itself is believed; what its answers may take. Seconds.
-_STALL_RULES, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
+#: Seconds: for a login; for which the provider's metadata is cached; for its answers.
+_LOGIN_TIME, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
 _LEEWAY: Final = 60
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _MOST: Final = 1024 * 1024
-#: What a browser is shown that nobody was logged in with, in the looks of the board.
+#: Page of a failed login, in the style of the board.
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Not signed in</title><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
 <body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p><p><a class="button" href="/">Try again</a></p></section></main></body></html>
 """
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-#: How a client says who it is, as providers call it.
+#: How a client authenticates, in the providers' words.
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
-#: What else is taken of what a provider tells of somebody.
+#: Further claims that are read.
 _ABOUT: Final = ("preferred_username", "email_verified")
 
 
 class LoginRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a login while somebody is at the provider, in a signed cookie."""
+    """State of a login while the person is at the provider, kept in a signed cookie."""
 
     state: str
     nonce: str
@@ -60,7 +63,7 @@ class LoginRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OidcTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is used, and what its claims mean here."""
+    """Settings of a provider, and the meaning of its claims."""
 
     issuer: str
     client_id: str
@@ -75,17 +78,17 @@ class OidcTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Oidc:
-    """A provider, and the sessions of those who log in there."""
+    """A provider, and the sessions of people who log in there."""
 
     def __init__(self, terms: OidcTerms, sessions: Sessions) -> None:
         self.terms = terms
         self.sessions = sessions
-        self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._metadata: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: KeySet | None = None
 
     @property
     def is_secure(self) -> bool:
-        """True where people come by HTTPS: cookies go nowhere else then."""
+        """True if people use HTTPS: then cookies are sent only over HTTPS."""
         return self.terms.public_url.startswith("https://")
 
     @property
@@ -93,7 +96,7 @@ class Oidc:
         return f"{self.terms.public_url}/api/login/callback"
 
     async def begin(self, then: str) -> tuple[str, str]:
-        """Return where to send somebody who logs in, and the cookie that goes along. Raises `HttpError`."""
+        """Return the URL at the provider for a login, and its cookie. Raises `HttpError`."""
         asked = LoginRequest(
             state=secrets.token_urlsafe(24), nonce=secrets.token_urlsafe(24), verifier=secrets.token_urlsafe(48), next=then
         )
@@ -110,10 +113,10 @@ class Oidc:
         }
         endpoint = str((await self._provider())["authorization_endpoint"])
         signer = await self.sessions.signer(_LOGIN)
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _STALL_RULES)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _LOGIN_TIME)
 
     async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
-        """Return who came back from the provider, and where they wanted to go. Raises `HttpError`."""
+        """Return the caller who came back from the provider, and their destination. Raises `HttpError`."""
         value = (await self.sessions.signer(_LOGIN)).read(cookie)
         asked = msgspec.convert(value, LoginRequest) if value is not None else None
         if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
@@ -125,12 +128,15 @@ class Oidc:
             "redirect_uri": self._callback,
             "code_verifier": asked.verifier,
         }
-        told = await self._tokens(provider, form)
-        claims = await self._claims(told, provider, asked.nonce)
-        return self.person_of(claims | await self._more(told, provider, claims)), asked.next
+        tokens = await self._tokens(provider, form)
+        claims = await self._claims(tokens, provider, asked.nonce)
+        return self.person_of(claims | await self._more(tokens, provider, claims)), asked.next
 
     async def _tokens(self, provider: Mapping[str, Any], form: dict[str, str]) -> dict[str, Any]:
-        """Return what the provider gives for a code. A client's secret is sent as most expect it, then as the others do (RFC 6749, 2.3.1)."""
+        """Exchange a code for tokens.
+
+        The client's secret is sent in a header, else in the form (RFC 6749, 2.3.1).
+        """
         terms = self.terms
         url = str(provider["token_endpoint"])
         own = {"client_id": terms.client_id}
@@ -146,11 +152,11 @@ class Oidc:
                     raise
         return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
 
-    async def _more(self, told: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the provider tells of somebody beside the ID token, where that says too little; nothing of anybody else."""
+    async def _more(self, tokens: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+        """Return missing claims from the provider's userinfo, if it is about the same person."""
         terms = self.terms
         wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
-        url, token = provider.get("userinfo_endpoint"), told.get("access_token")
+        url, token = provider.get("userinfo_endpoint"), tokens.get("access_token")
         if wanted <= claims.keys() or not isinstance(url, str) or not isinstance(token, str):
             return {}
         try:
@@ -160,17 +166,17 @@ class Oidc:
             return {}
         if found.get("sub") != claims["sub"]:
             raise HttpError(403, "login_failed", "the provider tells of somebody else than its ID token is for")
-        # An address and whether it is verified are said by one and the same.
+        # An address and its verification must come from the same source.
         known = claims.keys() | ({"email_verified"} if "email" in claims else set())
         return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
 
-    async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-        token = told.get("id_token")
+    async def _claims(self, tokens: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        token = tokens.get("id_token")
         if not isinstance(token, str):
             raise HttpError(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
         for is_last in (False, True):
             if self._keys is None or is_last:
-                # They may have been replaced since.
+                # The keys may have been replaced since.
                 self._keys = KeySet.import_key_set(await _ask("GET", str(provider["jwks_uri"])))  # type: ignore[arg-type]
             try:
                 found = jwt.decode(token, self._keys, algorithms=_ALGORITHMS)
@@ -198,7 +204,7 @@ class Oidc:
         return claims
 
     def person_of(self, claims: Mapping[str, Any]) -> Caller:
-        """Return whom claims are about. Raises `HttpError` for who has no role here, or no tenant."""
+        """Return the caller of claims. Raises `HttpError` for a person without a role or a tenant."""
         terms = self.terms
         said = claims.get(terms.roles_claim)
         words = [said] if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
@@ -223,29 +229,29 @@ class Oidc:
         )
 
     async def _provider(self) -> dict[str, Any]:
-        at, said = self._said
+        at, said = self._metadata
         if not said or time.monotonic() - at > _BELIEVED:
             said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
             missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
             if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
                 raise HttpError(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
-            self._said = (time.monotonic(), said)
+            self._metadata = (time.monotonic(), said)
         return said
 
 
 class NotKnown(HttpError):
-    """The provider does not know us, as we said who we are."""
+    """The provider does not accept our client id and secret."""
 
 
 def basic_of(client_id: str, secret: str) -> str:
-    """Return a client's id and secret as a header has them."""
+    """Return a client's id and secret as a header value."""
     return "Basic " + b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
 
 
 async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = "") -> dict[str, Any]:
-    """Return what the provider answers. Never what was sent: it is secret. Raises `HttpError`; `NotKnown` where it does not know us."""
+    """Return the provider's answer, never what was sent: it is secret. Raises `HttpError`, and `NotKnown`."""
     headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
-    # Certificates are loaded for it, which takes a while: whoever records in this loop goes on.
+    # Loading certificates takes a while; the loop goes on recording.
     client = await asyncio.to_thread(httpx.AsyncClient, timeout=_TIMEOUT)
     try:
         async with client:
@@ -256,16 +262,16 @@ async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, 
                 if why == "invalid_client":
                     raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
                 raise HttpError(503, "login_failed", said)
-            told = answer.json()
+            body = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise HttpError(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
-    if not isinstance(told, dict):
+    if not isinstance(body, dict):
         raise HttpError(503, "login_failed", "the provider answers something else than JSON objects")
-    return told
+    return body
 
 
 def _error_of(answer: httpx.Response) -> str:
-    """Return the word by which a provider says what went wrong (RFC 6749, 5.2); empty where it says none."""
+    """Return the provider's error code (RFC 6749, 5.2); empty if there is none."""
     try:
         word = answer.json().get("error")
     except (ValueError, AttributeError):
@@ -274,7 +280,7 @@ def _error_of(answer: httpx.Response) -> str:
 
 
 def _own(path: str | None) -> str:
-    """Return a path of ours to go to, and no address of elsewhere."""
+    """Return a path of this host, never another address."""
     text = path or "/"
     is_own = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text and not text.startswith("//")
     return text if is_own else "/"
@@ -282,7 +288,7 @@ def _own(path: str | None) -> str:
 
 @router.get("/api/login")
 async def login(request: Request, parts: TheParts, next: str | None = None) -> Response:
-    """Send somebody to the provider."""
+    """Send a person to the provider."""
     try:
         oidc = _oidc(parts, request)
         url, cookie = await oidc.begin(_own(next))
@@ -290,14 +296,14 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
         return _page(request, error)
     answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
     answer.set_cookie(
-        _LOGIN, cookie, max_age=int(_STALL_RULES), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
+        _LOGIN, cookie, max_age=int(_LOGIN_TIME), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
     )
     return answer
 
 
 @router.get("/api/login/callback")
 async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
-    """Take somebody back from the provider."""
+    """Receive a person who comes back from the provider."""
     try:
         oidc = _oidc(parts, request)
         if error or not code or not state:
@@ -316,7 +322,7 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
 
 @router.post("/api/logout", status_code=204)
 async def logout(request: Request, parts: TheParts) -> Response:
-    """End somebody's session, and forget it in their browser."""
+    """End a person's session, and delete its cookie."""
     require_own_page(request)
     if parts.oidc is not None:
         await parts.oidc.sessions.end(request.cookies.get(COOKIE))
@@ -326,7 +332,7 @@ async def logout(request: Request, parts: TheParts) -> Response:
 
 
 def _page(request: Request, error: HttpError) -> Response:
-    """Tell a browser in a page why nobody is logged in. Raises the error for who takes no pages."""
+    """Show a failed login as a page. Raises the error for clients that accept no pages."""
     if "text/html" not in request.headers.get("accept", ""):
         raise error
     said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
@@ -344,5 +350,5 @@ def _oidc(parts: TheParts, request: Request) -> Oidc:
     require_own_page(request)
     oidc: Oidc | None = parts.oidc
     if oidc is None:
-        raise HttpError(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
+        raise HttpError(404, "not_found", "nobody can log in here: set [oidc], or use a token")
     return oidc

@@ -1,4 +1,4 @@
-"""What the routes of the API go by, and who asks them."""
+"""Shared state of the API's routes, and the identification of callers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spanpost.routing.launch_orders import Launches
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[interactions.tokens]]`.")
 
-#: Where no rule decides: what roles may.
+#: Rules by role, used where no configured rule decides.
 BY_ROLE: Final = (
     Rule(actions=frozenset({DECIDE}), roles=(str(CallerRole.APPROVER),)),
     Rule(actions=frozenset(str(verb) for verb in Verb if not verb.is_decision), roles=(str(CallerRole.OPERATOR),)),
@@ -30,7 +30,7 @@ BY_ROLE: Final = (
 
 
 class ApiParts:
-    """What the routes go by. What is set anew holds from the next request on."""
+    """Shared state of the routes. New values hold from the next request on."""
 
     def __init__(self, interaction_store: BrowsingStore, hub: Hub, *, resolvers: Mapping[str, Resolver], watch: InteractionMetrics | None = None) -> None:
         self.interaction_store = interaction_store
@@ -38,46 +38,52 @@ class ApiParts:
         self.resolvers = resolvers
         self.watch = watch
         self.tokens = CallerTokens()
-        #: Where people log in; None where nobody can.
+        #: The login; None if nobody can log in.
         self.oidc: Any = None
         self.rules = AuthorizationRules(rules=BY_ROLE)
-        #: The caller with this machine's token, and its hash; None: there is none here.
+        #: The caller of this machine's token, and the token's hash; None without such a token.
         self.local: tuple[Caller, bytes] | None = None
-        #: Seconds without an event after which a stream is sent something.
+        #: Seconds without an event after which a stream sends a heartbeat.
         self.heartbeat = 25.0
-        #: Which launchers there are, and which of them starts a task again.
+        #: The known launchers, and which of them retries a task.
         self.launches = Launches()
 
     @property
     def way_in(self) -> str:
-        """How a caller gets in who has no token: a login, or this machine's token."""
+        """How a caller without a token gets in: by a login, or with this machine's token."""
         if self.oidc is not None:
             return "; or log in at /api/login"
         return "; on this machine `spanpost token local` prints one, and the address of the board with it" if self.local else ""
 
     def of_token(self, token: str, *, is_this_machine: bool) -> Caller | None:
-        """Return whose a token is. This machine's token is valid on this machine, and never through a proxy."""
+        """Return the caller of a token.
+
+        This machine's token is valid only here, and never through a proxy.
+        """
         found = self.tokens.find(token)
         if found is None and self.local is not None and is_this_machine:
             found = holder_of(token, (self.local,))
         return found
 
     async def of_session(self, request: Request) -> Caller | None:
-        """Return whose session a request brings. Raises `LedgerUnavailable` if it is not known whether it was ended."""
+        """Return the caller of a request's session.
+
+        Raises `StoreUnavailable` if its end cannot be checked.
+        """
         if self.oidc is None:
             return None
         sessions: Sessions = self.oidc.sessions
         return await sessions.find(request.cookies.get(COOKIE))
 
     async def is_known(self, caller: Caller) -> bool:
-        """Tell whether a caller who was let in still is: their session is not over. Raises `LedgerUnavailable`."""
+        """Tell whether an admitted caller's session is still valid. Raises `StoreUnavailable`."""
         if caller.until is not None and caller.until <= time.time():
             return False
         return not caller.session or (self.oidc is not None and not await self.oidc.sessions.is_ended(caller.session))
 
 
 def parts_of(request: Request) -> ApiParts:
-    """Return what the application of a request goes by."""
+    """Return the shared state of the application that a request is for."""
     parts: ApiParts = request.app.state.parts
     return parts
 
@@ -94,7 +100,7 @@ async def _parts(request: Request) -> ApiParts:
     return parts_of(request)
 
 
-#: Of routes: who asks, the store, and all else.
+#: Parameters of routes: the caller, the store, the shared state.
 Who = Annotated[Caller, Depends(_caller)]
 TheInteractionStore = Annotated[BrowsingStore, Depends(_interaction_store)]
 TheParts = Annotated[ApiParts, Depends(_parts)]

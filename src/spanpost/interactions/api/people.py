@@ -1,4 +1,4 @@
-"""What the rules of who may are told of one who asks over HTTP."""
+"""Attributes of an HTTP caller that authorization rules may match."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from spanpost.model.interventions import Actor
 
 log = logging.getLogger("spanpost.interactions")
 
-#: What a resolver may take, seconds; as for Slack.
+#: Seconds for a resolver's answer, as for Slack.
 _RESOLVER: Final = 1.5
 
 
 class OnePerson:
-    """Knows the one who asks, and nobody else."""
+    """Answers lookups about the caller, and about nobody else."""
 
     def __init__(self, caller: Caller, resolvers: Mapping[str, Resolver]) -> None:
         self._caller = caller
         self._resolvers = resolvers
 
     async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        """Return what is found."""
+        """Return the result of a lookup."""
         match look:
             case PersonOf():
                 return person_of(self._caller)
@@ -52,12 +52,12 @@ class OnePerson:
         return answer if isinstance(answer, Answer) else Failed("it gave no answer")
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
-        """Forget nothing: nothing is remembered."""
+        """Forget nothing: there is no cache."""
         return False
 
 
 def person_of(caller: Caller) -> Person:
-    """Return who asks, as the rules know people."""
+    """Return the caller as a person for the rules."""
     return Person(
         id=caller.id, provider=caller.provider, roles=caller.roles, team=caller.tenant, name=caller.name, email=caller.email
     )

@@ -1,4 +1,4 @@
-"""What who asks may do just now: the same rules as of an act, asked before anybody tries. Nothing of it is recorded."""
+"""What a caller may do now, by the same rules as the acts themselves. Nothing is recorded."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from spanpost.model.tasks import Task
 from spanpost.tasks.approvals import approval_of
 from spanpost.tasks.interventions import answers, possible
 
-#: Of a list, so many are looked up at once.
+#: Entries of a list that are judged at once.
 _AT_ONCE = 8
 
 
 def interactions_of(parts: ApiParts, caller: Caller) -> Interactions:
-    """Return the desk as it takes the acts of who asks."""
+    """Return the interactions that take a caller's acts."""
     return Interactions(
         parts.interaction_store,
         OnePerson(caller, parts.resolvers),
@@ -36,18 +36,18 @@ def interactions_of(parts: ApiParts, caller: Caller) -> Interactions:
 
 
 def place_of(caller: Caller) -> PersonMessage:
-    """Return where somebody stands who acts over HTTP: in no message."""
+    """Return the place of an act over HTTP: no message."""
     return PersonMessage(team=caller.tenant, channel="", ts="", is_ours=True)
 
 
 async def acts_on(parts: ApiParts, caller: Caller, task: Task) -> list[str]:
-    """Return what may be asked of a task as it is, by who asks."""
+    """Return the acts on a task that its state and the rules allow the caller."""
     verbs = [verb for verb in possible(task) if verb is not Verb.RETRY or parts.launches.retrier(task)]
     return await _granted(parts, caller, await _asked(parts, caller, task), verbs)
 
 
 async def answers_to(parts: ApiParts, caller: Caller, questions: Iterable[TaskQuestion]) -> list[list[str]]:
-    """Return of each question what who asks may do with it; nothing of one that is not open."""
+    """Return the caller's acts on each question; none for a question that is not open."""
     few, now = asyncio.Semaphore(_AT_ONCE), datetime.now(UTC)
 
     async def one(question: TaskQuestion) -> list[str]:
@@ -57,14 +57,14 @@ async def answers_to(parts: ApiParts, caller: Caller, questions: Iterable[TaskQu
             return []
         async with few:
             asked = await _asked(parts, caller, task)
-            about = Asked(key=row.key, task=task, approval=approval_of(row), is_told_there=True, above=asked.above)
+            about = Asked(key=row.key, task=task, approval=approval_of(row), is_shown_there=True, above=asked.above)
             return await _granted(parts, caller, about, verbs)
 
     return await asyncio.gather(*map(one, questions))
 
 
 async def launchers_of(parts: ApiParts, caller: Caller) -> list[str]:
-    """Return the launchers that who asks may start."""
+    """Return the launchers that the caller may start."""
     interactions, place = interactions_of(parts, caller), place_of(caller)
     known = sorted(parts.launches.launchers)
     rulings = await asyncio.gather(*(interactions.may_start(launcher, caller.id, place) for launcher in known))
@@ -72,9 +72,9 @@ async def launchers_of(parts: ApiParts, caller: Caller) -> list[str]:
 
 
 async def _asked(parts: ApiParts, caller: Caller, task: Task) -> Asked:
-    """Return a task as rules look at it: with those for which it works."""
+    """Return a task as rules see it, with the tasks above it."""
     found = await parts.interaction_store.asked(task.uid, place_of(caller)) if task.parent_uid is not None else None
-    return found or Asked(key=task.uid, task=task, is_told_there=True)
+    return found or Asked(key=task.uid, task=task, is_shown_there=True)
 
 
 async def _granted(parts: ApiParts, caller: Caller, asked: Asked, verbs: Sequence[Verb]) -> list[str]:

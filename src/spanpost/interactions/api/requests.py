@@ -1,4 +1,4 @@
-"""What may be asked in a query, and in a body."""
+"""Queries and bodies of requests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
 
-#: No task began outside.
+#: No task began outside of these.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _NO_NUL: Final = r"^[^\x00]*$"
 
 
 def _sane(at: datetime) -> datetime:
-    """Return a time in UTC (which is meant without a zone), no further away than any task."""
+    """Return a time in UTC (assumed without a zone), limited to the range of tasks."""
     try:
         return min(max(at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC), _EARLIEST), _LATEST)
     except OverflowError:
@@ -29,7 +29,7 @@ def _sane(at: datetime) -> datetime:
 
 
 def _written(said: Any) -> Any:
-    """Refuse numbers, which pydantic takes for seconds since 1970."""
+    """Refuse numbers, which pydantic reads as seconds since 1970."""
     if not (isinstance(said, str) and said[:4].isdigit() and said[4:5] == "-"):
         raise ValueError("write it as in 2026-03-01T12:00:00Z")
     return said
@@ -42,7 +42,7 @@ Status = Literal[STATUSES]  # type: ignore[valid-type]  # a tuple of nine words
 Limit = Annotated[int, Field(ge=1, le=200, description="Items of a page.")]
 Cursor = Annotated[str, Field(max_length=400, description="`next` of the page before.")]
 Text = Annotated[str, StringConstraints(max_length=4_000, pattern=_NO_NUL)]
-#: The same for every repeat of the same request, so that it is done once.
+#: The same for every repeat of a request, so that it is done once.
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -58,7 +58,7 @@ class QueryBody(BaseModel):
 
 
 class TaskWords(QueryBody):
-    """Which tasks. Said several times one of them must be met; what is not said is met by any."""
+    """Filters for tasks. A repeated filter matches any of its values; a missing one matches all."""
 
     status: list[Status] = Field(default=[], max_length=9)
     agent: Words = Field(default=[], description="`agent_name`.")
@@ -66,13 +66,13 @@ class TaskWords(QueryBody):
     type: Words = []
     environment: Words = []
     q: Annotated[str, StringConstraints(max_length=200, pattern=_NO_NUL)] = Field(
-        default="", description="Stands somewhere in name, action, id or agent, in capitals or not."
+        default="", description="Part of the name, action, id or agent; case does not matter."
     )
-    roots: bool = Field(default=False, description="Only those without a task above them.")
-    all: bool = Field(default=False, description="Those too that are recorded and not announced (a lone model call).")
+    roots: bool = Field(default=False, description="Only tasks without a task above them.")
+    all: bool = Field(default=False, description="Also tasks that are only recorded, not announced (a lone model call).")
 
     def filter(self, tenant: str, **more: Any) -> TaskFilter:
-        """Return the filter that is meant, within a tenant."""
+        """Return the filter, within a tenant."""
         return TaskFilter(
             tenant=tenant,
             statuses=tuple(self.status),
@@ -88,13 +88,13 @@ class TaskWords(QueryBody):
 
 
 class TaskListQuery(TaskWords):
-    """Which tasks, and which page of them."""
+    """Filters for tasks, and the page."""
 
-    since: Time | None = Field(default=None, description="Began then or later; without a zone UTC is meant.")
+    since: Time | None = Field(default=None, description="Began then or later; UTC if it has no zone.")
     until: Time | None = Field(default=None, description="Began before.")
     parent: Word | None = Field(default=None, description="Only tasks that this one started, by any of its ids.")
     follows: Word | None = Field(
-        default=None, description="Only those that retry this task, or that its end started, by any of its ids."
+        default=None, description="Only tasks that retry this one, or that its end started, by any of its ids."
     )
     order: Word = Field(default="", description="Only the task that this order started (`order_id`).")
     limit: Limit = 50
@@ -102,21 +102,21 @@ class TaskListQuery(TaskWords):
 
 
 class TimelineQuery(QueryBody):
-    """Which page of a timeline."""
+    """The page of a timeline."""
 
     after: Cursor | None = None
     limit: Limit = 100
-    content: bool = Field(default=False, description="Attributes as recorded too: needs the role `auditor`.")
+    content: bool = Field(default=False, description="Also attributes as recorded: needs the role `auditor`.")
 
 
 class StatsQuery(QueryBody):
-    """Of which days."""
+    """The days of the sums."""
 
-    days: int = Field(default=7, ge=1, le=366, description="Of the last so many days, until now.")
+    days: int = Field(default=7, ge=1, le=366, description="Number of days, until now.")
 
 
 class ApprovalListQuery(QueryBody):
-    """Which questions, and which page of them."""
+    """Filters for questions, and the page."""
 
     state: Literal["open", "decided", "void", "expired"] | None = None
     agent: Word | None = None
@@ -155,15 +155,15 @@ class MessageBody(Body):
 class WorkBody(Body):
     """Work that is to be started."""
 
-    text: Text = Field(default="", description="What is to be done, for who does it.")
+    text: Text = Field(default="", description="The work, in words.")
     parameters: dict[
         Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NO_NUL)],
         Annotated[str, StringConstraints(max_length=1_000, pattern=_NO_NUL)],
-    ] = Field(default={}, max_length=50, description="What the launcher is given, by name.")
+    ] = Field(default={}, max_length=50, description="Parameters of the launcher, by name.")
 
 
 async def named(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Task | None:
-    """Return the task that a field names; None where it names none. Raises `HttpError`."""
+    """Return the task that a field names; None for an empty field. Raises `HttpError`."""
     if ref is None:
         return None
     found = await interaction_store.task(caller.tenant, ref)
@@ -173,6 +173,6 @@ async def named(interaction_store: BrowsingStore, caller: Caller, ref: str | Non
 
 
 async def uid_of(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Any:
-    """Return the uid of the task that a field names; None where it names none. Raises `HttpError`."""
+    """Return the uid of the task that a field names; None for an empty field. Raises `HttpError`."""
     task = await named(interaction_store, caller, ref, field)
     return task.uid if task is not None else None

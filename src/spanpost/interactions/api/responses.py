@@ -1,4 +1,4 @@
-"""What the store knows, as JSON-ready values. Nothing of it can fail to be written: what is no JSON is null."""
+"""JSON of responses. Writing it cannot fail: values that JSON does not have become null."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spanpost.semconv import ERROR
 from spanpost.tasks.json_form import message_json, question_json, rfc3339, task_json
 from spanpost.text.sanitise import line, strip
 
-#: Of a question, or of what went wrong, in a list.
+#: Characters of a question or an error in a list.
 _SHORT = 300
-#: By what something is found again, and what an auditor asks for: exactly as it was given.
+#: Ids and recorded content: returned exactly as they were given.
 _EXACT = frozenset(
     {"id", "task_id", "parent_task_id", "retry_of", "caused_by", "order_id", "session_id", "aliases", "next", "content"}
 )
@@ -28,7 +28,7 @@ _DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
 
 
 class ApiJson(JSONResponse):
-    """An answer that no cache keeps. Text is written in ASCII."""
+    """An answer that is not cached. Text is written in ASCII."""
 
     def __init__(self, content: Any, status_code: int = 200) -> None:
         super().__init__(content, status_code, {"cache-control": "no-store"})
@@ -44,7 +44,7 @@ def dumped(content: Any) -> str:
 
 
 def plain(value: Any, show: Callable[[str], str] = strip) -> Any:
-    """Return a value as JSON has it: money and times as text, numbers that are none as null, texts as `show` makes them."""
+    """Return a value as JSON: money and times as text, NaN and infinity as null, texts through `show`."""
     match value:
         case None | bool() | int():
             return value
@@ -71,9 +71,9 @@ def page_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> ApiJson:
 
 
 def task_summary(task: Task) -> dict[str, Any]:
-    """Return a task as it stands in a list."""
-    told = {name: value for name, value in task_json(task).items() if name not in _DETAILS}
-    return told | {
+    """Return a task for a list."""
+    fields = {name: value for name, value in task_json(task).items() if name not in _DETAILS}
+    return fields | {
         "uid": str(task.uid),
         "parent_uid": str(task.parent_uid) if task.parent_uid is not None else None,
         "root_uid": str(task.root_uid or task.uid),
@@ -107,17 +107,17 @@ def task_summary(task: Task) -> dict[str, Any]:
 def task_whole(
     task: Task, children: Iterable[Task], after: Iterable[Task], questions: Iterable[dict[str, Any]], acts: Iterable[str]
 ) -> dict[str, Any]:
-    """Return a task with all that belongs to it. `after`: what followed it; `questions` as `asked_json` has them."""
-    told = task_json(task)
+    """Return a whole task. `after`: its follow-ups; `questions` as `asked_json` returns them."""
+    fields = task_json(task)
     return task_summary(task) | {
         "aliases": list(task.aliases),
         "agent_id": task.agent_id,
         "agent_version": task.agent_version,
         "runs": task.runs,
-        "steps": told["steps"],
-        "artifacts": told["artifacts"],
+        "steps": fields["steps"],
+        "artifacts": fields["artifacts"],
         "approvals": list(questions),
-        "error": told["error"],
+        "error": fields["error"],
         "links": task.links,
         "results": task.results,
         "children": [task_summary(child) for child in children],
@@ -138,12 +138,12 @@ def _failure(task: Task) -> str | None:
 
 
 def asked_json(question: TaskQuestion, acts: Iterable[str]) -> dict[str, Any]:
-    """Return a question, and what who asks may do with it."""
+    """Return a question, and the caller's acts on it."""
     return question_json(question.row, question.task) | {"acts": list(acts)}
 
 
-def happening_json(one: TimelineEntry) -> dict[str, Any]:
-    """Return a line of a timeline."""
+def timeline_entry_json(one: TimelineEntry) -> dict[str, Any]:
+    """Return an entry of a timeline."""
     return {
         "id": str(one.key.id),
         "at": rfc3339(one.key.at),

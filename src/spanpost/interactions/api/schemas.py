@@ -1,4 +1,7 @@
-"""The JSON of the API, as its OpenAPI document tells it. Names are those of ``spanpost tasks --json``; a time is RFC 3339 in UTC."""
+"""JSON of the API, as in its OpenAPI document.
+
+Names are those of ``spanpost tasks --json``; times RFC 3339, UTC.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ class FieldViolation(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """One of google.rpc.ErrorInfo (`reason`, `domain`), RetryInfo (`retryDelay`) and BadRequest (`fieldViolations`)."""
+    """A google.rpc.ErrorInfo (`reason`, `domain`), RetryInfo (`retryDelay`) or BadRequest (`fieldViolations`)."""
 
     type: str = Field(alias="@type")
     reason: str | None = Field(default=None, description="A short word in upper case, for programs.")
     domain: str | None = None
-    retryDelay: str | None = Field(default=None, description="Come back after so long: `5s`.")  # noqa: N815
+    retryDelay: str | None = Field(default=None, description="Retry after this time: `5s`.")  # noqa: N815
     fieldViolations: list[FieldViolation] | None = None  # noqa: N815
 
 
 class Error(BaseModel):
-    """An answer that is no success: a google.rpc.Status."""
+    """An error: a google.rpc.Status."""
 
     code: int = Field(description="A google.rpc.Code.")
     message: str = Field(description="What went wrong, for people, with the next step.")
@@ -43,7 +46,7 @@ class Items(BaseModel, Generic[T]):
 
 
 class Me(BaseModel):
-    """Who one is, and what one may."""
+    """The caller, and their roles."""
 
     name: str
     provider: str = Field(description="`api` (a token), `oidc` (a person) or `local` (this machine).")
@@ -55,11 +58,11 @@ class Me(BaseModel):
 class TaskSummary(BaseModel):
     """A task in a list. Names, actions and texts are the agents' own: untrusted."""
 
-    uid: str = Field(description="Internal identity; good wherever an id is asked for.")
+    uid: str = Field(description="Internal id; accepted wherever an id is asked for.")
     task_id: str
     parent_task_id: str | None
     parent_uid: str | None
-    root_uid: str = Field(description="The topmost task above it, or itself.")
+    root_uid: str = Field(description="The topmost task above it, or its own.")
     tenant: str
     name: str | None
     type: str | None
@@ -69,12 +72,12 @@ class TaskSummary(BaseModel):
     topic: str | None
     repo: str | None
     requested_by: str | None
-    retry_of: str | None = Field(description="Id of the task that it does again.")
+    retry_of: str | None = Field(description="Id of the task that it retries.")
     caused_by: str | None = Field(description="Id of the task whose end started it.")
     order_id: str | None = Field(description="The order that started it.")
-    status: str = Field(description="As it is now: silence is judged when it is read.")
+    status: str = Field(description="Current status: whether a task is stalled is judged at each read.")
     end_reason: str | None
-    inferred: bool = Field(description="The status was concluded, not said.")
+    inferred: bool = Field(description="The status was inferred, not reported.")
     progress: float | None
     action: str | None
     step_name: str | None
@@ -101,11 +104,11 @@ class TaskSummary(BaseModel):
     child_count: int
     child_failed: int
     open_approvals: int
-    question: str | None = Field(description="What it asks of a person now, in short.")
+    question: str | None = Field(description="Its open question to a person, in short.")
     failure: str | None = Field(description="Why it failed, in short.")
-    announced: bool = Field(description="False for what is recorded and not told (a lone model call).")
+    announced: bool = Field(description="False for a task that is only recorded (a lone model call).")
     muted: bool
-    cancel_by: str | None = Field(description="Who asked to stop it.")
+    cancel_by: str | None = Field(description="The person who asked to stop it.")
     paused_by: str | None
     session_id: str | None
     trace_id: str | None
@@ -121,7 +124,7 @@ class StepBody(BaseModel):
 
 
 class ArtifactBody(BaseModel):
-    """Something that was made."""
+    """Something that the task made."""
 
     name: str
     uri: str | None
@@ -137,7 +140,7 @@ class FailureBody(BaseModel):
 
 
 class ReportedDecisionBody(BaseModel):
-    """A decision as telemetry tells it: nobody decided it through spanpost. Untrusted text."""
+    """A decision that telemetry reports, not made through spanpost. Untrusted text."""
 
     decision: str
     by: str
@@ -146,10 +149,10 @@ class ReportedDecisionBody(BaseModel):
 
 
 class QuestionBody(BaseModel):
-    """A question to a person, and what became of it. Untrusted text."""
+    """A question to a person, and its outcome. Untrusted text."""
 
-    key: str = Field(description="By which it is decided. Asked again in other words it is another.")
-    id: str = Field(description="As the agent gave it.")
+    key: str = Field(description="Key for a decision. The same question in other words has another key.")
+    id: str = Field(description="The agent's id of it.")
     state: Literal["open", "decided", "void", "expired"]
     task_uid: str
     task_id: str | None
@@ -159,7 +162,7 @@ class QuestionBody(BaseModel):
     detail: str | None
     options: list[str] = Field(description="Answers to choose from; empty: `approve` or `deny`.")
     risk: str | None
-    is_whole: bool = Field(description="All that was asked can be read here. What is not whole can be denied, and not approved.")
+    is_whole: bool = Field(description="The question can be read completely. Otherwise it can be denied, and not approved.")
     hidden: list[Literal["secret", "cut", "invisible", "alike"]] = Field(
         description="Why it is not whole: a part looks like a secret, was cut when it was recorded, cannot be seen, or two options read alike."
     )
@@ -168,17 +171,17 @@ class QuestionBody(BaseModel):
     decision: str | None
     by: str | None
     comment: str | None
-    source: str | None = Field(description="How it was decided; null for a decision that only telemetry told.")
+    source: str | None = Field(description="Where it was decided; null for a decision that only telemetry reports.")
     decided_at: str | None
-    is_asked: bool = Field(description="Spanpost itself is asked, so that no telemetry answers it.")
-    told: ReportedDecisionBody | None = Field(description="What telemetry tells of a decision where nobody has decided.")
+    is_asked: bool = Field(description="The agent asks spanpost itself, so telemetry does not answer it.")
+    told: ReportedDecisionBody | None = Field(description="The decision that telemetry reports, if nobody decided through spanpost.")
     acts: list[Literal["approve", "deny", "choose"]] = Field(
-        description="What who asks may do with it now; empty where nothing, or where it is not open."
+        description="What the caller may do with it now; empty if nothing, or if it is not open."
     )
 
 
 class TaskWhole(TaskSummary):
-    """A task with all that belongs to it."""
+    """A task with all its details."""
 
     aliases: list[str]
     agent_id: str | None
@@ -192,34 +195,34 @@ class TaskWhole(TaskSummary):
     results: dict[str, Any]
     children: list[TaskSummary] = Field(description="The newest hundred; `GET /api/tasks?parent=` has all.")
     followed_by: list[TaskSummary] = Field(
-        description="Those that retry it, or that its end started: the newest fifty; `GET /api/tasks?follows=` has all."
+        description="Tasks that retry it, or that its end started: the newest fifty; `GET /api/tasks?follows=` has all."
     )
     acts: list[Literal["cancel", "pause", "resume", "retry", "message", "mute", "unmute"]] = Field(
-        description="What who asks may ask of it now, as it is and as the rules say. Ask anew when it changes."
+        description="What the caller may do with it now, by its state and the rules. Ask again when it changes."
     )
 
 
 class TimelineEntryBody(BaseModel):
-    """A line of a task's timeline."""
+    """An entry of a task's timeline."""
 
     id: str
     at: str
     source: Literal["checkpoint", "event", "intervention"]
-    kind: str = Field(description="A checkpoint's kind; `step`, `llm`, `tool` or `handoff`; or what a person did.")
+    kind: str = Field(description="A checkpoint's kind; `step`, `llm`, `tool` or `handoff`; or a person's act.")
     text: str
-    message: str | None = Field(description="Key of the message that a checkpoint's text renders in English; null for other words.")
-    values: dict[str, Any] = Field(description="What fills the message, for other languages. Untrusted text.")
+    message: str | None = Field(description="Message key of a checkpoint, whose English is `text`; null for other text.")
+    values: dict[str, Any] = Field(description="Placeholders of the message, for other languages. Untrusted text.")
     status: str | None
     detail: str | None
     seconds: float | None
     by: str | None
-    result: str | None = Field(description="What became of what a person did: `done`, `refused`, …")
+    result: str | None = Field(description="Outcome of a person's act: `done`, `refused`, …")
     span_id: str | None
-    content: dict[str, Any] | None = Field(description="Attributes as recorded: for auditors who ask with `content=true`.")
+    content: dict[str, Any] | None = Field(description="Attributes as recorded, for auditors with `content=true`.")
 
 
 class SumsBody(BaseModel):
-    """What some tasks came to. Tokens and cost are those of their own model calls."""
+    """Sums over tasks. Tokens and cost are those of the tasks' own model calls."""
 
     tasks: int
     input_tokens: int | None
@@ -230,45 +233,45 @@ class SumsBody(BaseModel):
     tool_calls: int
     tool_errors: int
     ended: int
-    seconds_mean: float | None = Field(description="Of those that ended.")
+    seconds_mean: float | None = Field(description="Seconds, of the tasks that ended.")
     seconds_p50: float | None
     seconds_p95: float | None
 
 
 class AgentSums(SumsBody):
-    """Of an agent."""
+    """Sums of an agent."""
 
     agent_name: str | None
 
 
 class DaySums(SumsBody):
-    """Of a day (UTC)."""
+    """Sums of a day (UTC)."""
 
     day: str | None
 
 
 class StatusSums(SumsBody):
-    """Of a status."""
+    """Sums of a status."""
 
     status: str | None
 
 
 class StatsBody(BaseModel):
-    """Sums over the announced tasks that began within a time."""
+    """Sums over the announced tasks that began in a period."""
 
     since: str
     until: str
     total: SumsBody
-    agents: list[AgentSums] = Field(description="The 200 with most tasks.")
+    agents: list[AgentSums] = Field(description="The 200 agents with most tasks.")
     days: list[DaySums]
     statuses: list[StatusSums]
 
 
 class BudgetSpent(BaseModel):
-    """What is spent of a budget in its period of now, by those whom it is kept for."""
+    """Spending from a budget in its current period, for one scope."""
 
     budget: str
-    scope: dict[str, str] = Field(description="Whom it is kept for, by attribute; empty: all of the tenant.")
+    scope: dict[str, str] = Field(description="Its scope by attribute; empty: the whole tenant.")
     began_at: str
     ends_at: str
     cost_usd: str
@@ -283,7 +286,7 @@ class BudgetSpent(BaseModel):
 
 
 class ProviderLimit(BaseModel):
-    """How often a provider held calls of one account back in one day (UTC)."""
+    """How often a provider limited the calls of an account in one day (UTC)."""
 
     account: str
     provider: str
@@ -294,26 +297,26 @@ class ProviderLimit(BaseModel):
 
 
 class UsageBody(BaseModel):
-    """Budgets, fullest first, and what providers held back, newest first."""
+    """Budgets, fullest first, and provider limits, newest first."""
 
     budgets: list[BudgetSpent]
     provider_limits: list[ProviderLimit]
 
 
 class LauncherBody(BaseModel):
-    """What starts work."""
+    """A launcher, which starts work."""
 
     name: str
 
 
 class ActResult(BaseModel):
-    """What became of an act that stands."""
+    """The outcome of an act."""
 
     result: Literal["done"]
     task_id: str | None
     decision: str | None
     by: str | None
     order_id: str | None = Field(
-        description="Of a start or a retry: what was ordered. The task that comes of it has the same; `GET /api/tasks?order=` finds it."
+        description="For a start or a retry: the id of the order. The resulting task has the same; `GET /api/tasks?order=` finds it."
     )
-    is_repeat: bool = Field(description="The same act was heard before, and this is its answer.")
+    is_repeat: bool = Field(description="The act is a repeat; this is the first answer.")

@@ -1,4 +1,4 @@
-"""People who have logged in: a signed cookie, short-lived, that scripts cannot read, and that logging out ends."""
+"""Sessions of people: a signed, short-lived cookie, which scripts cannot read and logout ends."""
 
 from __future__ import annotations
 
@@ -18,46 +18,49 @@ from spanpost.interactions.api.callers import Caller
 from spanpost.model.sessions import KeepsSessions, SessionState
 
 COOKIE: Final = "spanpost_session"
-#: For so long a gateway goes by what it read of ended sessions, seconds.
+#: Seconds for which a gateway uses what it read of ended sessions.
 REFRESH: Final = 5.0
 _LONGEST: Final = 4_096
 
 
 class Signer:
-    """Signs small values for a while (HMAC-SHA256). `purpose` keeps what was signed for one use from another."""
+    """Signs small values for a limited time (HMAC-SHA256).
+
+    A signature for one `purpose` is invalid for others.
+    """
 
     def __init__(self, secret: bytes, purpose: str, *, clock: Callable[[], float] = time.time) -> None:
         self._key = hmac.digest(secret, f"spanpost {purpose}".encode(), sha256)
         self._clock = clock
 
     def sign(self, value: Any, seconds: float) -> str:
-        """Return a value as text that `read` gives back within that time."""
+        """Return a value as text that `read` accepts within that time."""
         body = urlsafe_b64encode(msgspec.json.encode([self._clock() + seconds, msgspec.to_builtins(value)])).rstrip(b"=")
-        return f"{body.decode()}.{self._encryption(body)}"
+        return f"{body.decode()}.{self._signature(body)}"
 
     def read(self, text: str | None) -> Any:
-        """Return what was signed; None for anything else, and when its time is over."""
+        """Return the signed value; None for anything else, and once it has expired."""
         found = self.read_until(text)
         return found[1] if found is not None else None
 
     def read_until(self, text: str | None) -> tuple[float, Any] | None:
-        """Return until when it holds, and what was signed; None for anything else, and when its time is over."""
+        """Return the expiry and the signed value; None for anything else, and once it has expired."""
         if not text or len(text) > _LONGEST or not text.isascii():
             return None
-        body, _, encryption = text.partition(".")
-        if not hmac.compare_digest(encryption, self._encryption(body.encode())):
+        body, _, signature = text.partition(".")
+        if not hmac.compare_digest(signature, self._signature(body.encode())):
             return None
         until, value = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         return (until, value) if until > self._clock() else None
 
-    def _encryption(self, body: bytes) -> str:
+    def _signature(self, body: bytes) -> str:
         return urlsafe_b64encode(hmac.digest(self._key, body, sha256)).decode().rstrip("=")
 
 
 class Sessions:
-    """Knows whose a session cookie is. One that was ended is nobody's: here at once, at other gateways within `REFRESH` seconds.
+    """Sessions of people.
 
-    Sessions are signed with a secret that is kept for all gateways; `secret`, where one is set, is needed beside it.
+    An ended session is invalid here at once, at other gateways within `REFRESH` seconds. Sessions are signed with a stored secret that all gateways share; if `secret` is set, it is needed as well.
     """
 
     def __init__(
@@ -79,17 +82,20 @@ class Sessions:
         self._reading = asyncio.Lock()
 
     async def signer(self, purpose: str) -> Signer:
-        """Return what signs for another purpose. Raises `LedgerUnavailable`."""
+        """Return the signer for a purpose. Raises `StoreUnavailable`."""
         state = await self._now()
         return Signer(hmac.digest(state.secret, self._secret, sha256), purpose, clock=self._clock)
 
     async def begin(self, person: Caller) -> str:
-        """Return the cookie of a person who has logged in. Raises `LedgerUnavailable`."""
+        """Return the cookie of a person who has logged in. Raises `StoreUnavailable`."""
         person = msgspec.structs.replace(person, roles=frozenset(sorted(person.roles)), session=token_urlsafe(16))
         return (await self.signer("session")).sign(person, self.seconds)
 
     async def find(self, cookie: str | None) -> Caller | None:
-        """Return whose it is; None for nobody's, when its time is over, and when it was ended. Raises `LedgerUnavailable`."""
+        """Return the person of a cookie; None if it is invalid, expired or ended.
+
+        Raises `StoreUnavailable`.
+        """
         if not cookie:
             return None
         found = (await self.signer("session")).read_until(cookie)
@@ -99,15 +105,15 @@ class Sessions:
         return None if await self.is_ended(person.session) else person
 
     async def is_ended(self, id: str) -> bool:
-        """Tell whether a session was ended. Raises `LedgerUnavailable`."""
+        """Tell whether a session was ended. Raises `StoreUnavailable`."""
         return id in (await self._now()).ended
 
     async def end(self, cookie: str | None) -> None:
-        """End the session of a cookie, if it is one. Raises `LedgerUnavailable`."""
+        """End the session of a cookie, if it is valid. Raises `StoreUnavailable`."""
         person = await self.find(cookie)
         if person is not None and person.until is not None:
             await self._keeps.end(person.session, datetime.fromtimestamp(person.until, UTC))
-            async with self._reading:  # what is being read just now may be older than that
+            async with self._reading:  # a read in progress may be older than the end
                 self._read_at = float("-inf")
 
     async def _now(self) -> SessionState:

@@ -27,33 +27,36 @@ from spanpost.model.tasks import Task
 
 
 class Streams(Protocol):
-    """**Protocol:** what the stream of events is made of. Of all tenants where none is said."""
+    """**Protocol:** sources of the event stream. Without a tenant they cover all tenants."""
 
     async def head(self) -> Position:
         """Return the end of the stream of checkpoints."""
         ...
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
-        """Return what was told after a position, in order. What was read stays before what was not."""
+        """Return the checkpoints after a position, in order.
+
+        Later ones never appear before those already read.
+        """
         ...
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """Return which tasks under way changed since then, by whatever process, and when; some again."""
+        """Return unfinished tasks that any process changed since then, and when; some repeatedly."""
         ...
 
     async def now(self) -> datetime:
-        """Return the time by the store's clock."""
+        """Return the store's time."""
         ...
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
-        """Return tasks by their uids, those that there are."""
+        """Return the existing tasks among `uids`."""
         ...
 
 
 class BrowsingStore(Streams, protocols.InteractionStore, Protocol):
-    """**Protocol:** what the store does for those who look and act. All of it raises `LedgerUnavailable` when it cannot be reached.
+    """**Protocol:** what the store does for readers and acts. All methods raise `StoreUnavailable`.
 
-    A tenant is always said: what is another's does not exist.
+    A tenant is always given: data of other tenants does not exist.
     """
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
@@ -65,19 +68,19 @@ class BrowsingStore(Streams, protocols.InteractionStore, Protocol):
         ...
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
-        """Return a page of what happened in a task, oldest first; what was recorded only with `content`."""
+        """Return a page of a task's timeline, oldest first; recorded attributes only with `content`."""
         ...
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """Return sums over the announced tasks that began within that time."""
+        """Return sums over the announced tasks that began in that period."""
         ...
 
     async def spending(self, tenant: str) -> list[Spent]:
-        """Return what is spent of budgets in their periods of now."""
+        """Return the spending from budgets in their current periods."""
         ...
 
     async def limits(self, tenant: str) -> list[Limits]:
-        """Return how often providers held calls back, the newest first."""
+        """Return how often providers limited calls, newest first."""
         ...
 
     async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
@@ -85,7 +88,7 @@ class BrowsingStore(Streams, protocols.InteractionStore, Protocol):
         ...
 
     async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
-        """Return a question by its key, or by the agent's id those that an answer by it may mean: one for each wording."""
+        """Return a question by its key; or by an agent's id all that it may mean, one for each wording."""
         ...
 
     async def rows_of(self, task_uid: UUID) -> Sequence[ApprovalRow]:

@@ -1,8 +1,9 @@
-"""What all event streams of a process share: what was told last, how tasks stand now, and one reader of the store.
+"""Shared state of a process's event streams: recent checkpoints, current tasks, one reader of the store.
 
-Checkpoints are exact: each stream has its own place in the store's order, and what it has not seen is read from the store, or
-from the newest of them that are kept here. Tasks are states: of each only the newest matters. Neither is queued for anybody, so a
-slow reader costs nothing. What this process records wakes the reader at once; what others record is looked for, while anybody streams.
+Checkpoints are exact: each stream has its own position in the store's order, and reads what it has not seen
+from the store, or from the recent checkpoints kept here. Tasks are states: only the newest of each matters.
+There are no queues, so a slow client costs nothing. Records of this process wake the reader at once;
+records of others are polled while there is a stream.
 """
 
 from __future__ import annotations
@@ -25,64 +26,67 @@ from spanpost.model.tasks import Task
 
 log = logging.getLogger("spanpost.interactions")
 
-#: News that are kept, and tasks of which the newest state is.
-_KEPT_NEWS, _KEPT_TASKS = 2_000, 5_000
-#: Seconds between two looks for what others recorded: checkpoints, tasks; and checkpoints when something was just recorded here.
-_LOOK, _LOOK_TASKS, _SOON = 0.5, 1.0, 0.05
-#: A change may be committed so much later than it says.
+#: Recent checkpoints that are kept, and tasks whose newest state is.
+_KEPT_CHECKPOINTS, _KEPT_TASKS = 2_000, 5_000
+#: Seconds between polls: for checkpoints, for tasks, and for checkpoints after a record of this process.
+_POLL, _POLL_TASKS, _SOON = 0.5, 1.0, 0.05
+#: A change may be committed this much later than its time.
 _OVERLAP: Final = timedelta(seconds=20)
 _PAGE: Final = 500
 
 
 class Joined:
-    """One stream's place."""
+    """The membership of one stream."""
 
     def __init__(self) -> None:
-        #: The place is another's: the stream ends, and its reader comes back.
+        #: The place was given to another stream: this one ends, and its client reconnects.
         self.is_over = False
 
 
 class Hub:
-    """Reads for all streams of a process, `most` at once. `join` and `leave` say whether anybody streams."""
+    """Reads for at most `most` streams of a process.
+
+    It runs between the first `join` and the last `leave`.
+    """
 
     def __init__(self, interaction_store: Streams, *, most: int) -> None:
         self._interaction_store = interaction_store
         self._streams: SharedPlaces[Joined] = SharedPlaces(most)
         #: The gateway stops: all streams end.
         self.is_ended = False
-        #: Counts up when all streams are to begin anew (tokens were taken back).
+        #: Incremented when all streams must reconnect (tokens were revoked).
         self.era = 0
         self.changes = 0
         self._changed = asyncio.Event()
         self._hint = asyncio.Event()
         self._joining = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
-        self._news: list[StreamedCheckpoint] = []
+        self._checkpoints: list[StreamedCheckpoint] = []
         self._places: list[Position] = []
-        #: Before the first of the news that are kept; and up to where it was read.
+        #: The position before the first kept checkpoint, and the position that was read up to.
         self.kept_from: Position | None = None
         self.read_to: Position | None = None
         self._states: OrderedDict[UUID, tuple[int, Task]] = OrderedDict()
         self.version = 0
-        #: Newest version of a state that was let go of.
+        #: Newest version of a dropped state.
         self.dropped = 0
         self._seen: dict[UUID, datetime] = {}
 
-    # --- streams --------------------------------------------------------------------------------------------------------
+    # --- streams ------------------------------------------------------------------------------------------
 
     async def join(self, holder: Holder) -> Joined:
-        """Have the store read for a stream of this holder. Raises `Full` and `LedgerUnavailable`."""
+        """Add a stream of this holder. Raises `Full` and `StoreUnavailable`."""
         joined = Joined()
         over = self._streams.take(holder, joined)
         if over is not None:
             over.is_over = True
-            self._tell()
+            self._notify()
         try:
-            # One after the other: of two that begin in one moment each would make a reader, and all would be told twice.
+            # One at a time: two simultaneous streams would start two readers, and duplicate all events.
             async with self._joining:
                 if self.read_to is None or self._reader is None or self._reader.done():
                     self.read_to = self.kept_from = await self._interaction_store.head()
-                    self._news, self._places = [], []
+                    self._checkpoints, self._places = [], []
                     self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
             self.leave(joined)
@@ -90,7 +94,7 @@ class Hub:
         return joined
 
     def leave(self, joined: Joined) -> None:
-        """Let the reader rest when nobody streams any more."""
+        """Remove a stream, and stop the reader after the last."""
         self._streams.leave(joined)
         if not self._streams:
             if self._reader is not None:
@@ -102,35 +106,35 @@ class Hub:
     def end(self) -> None:
         """End all streams."""
         self.is_ended = True
-        self._tell()
+        self._notify()
 
     def renew(self) -> None:
-        """Have all streams begin anew, with who they are looked up again."""
+        """Make all streams reconnect, so that their callers are checked again."""
         self.era += 1
-        self._tell()
+        self._notify()
 
     async def wait(self, seen: int, seconds: float) -> None:
-        """Return when something has changed since `changes` was that, or when that time is over."""
+        """Return once `changes` differs from `seen`, or after that time."""
         if self.changes != seen:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    def _tell(self) -> None:
-        # Those who wait hold the event that was: it is set once, for all of them.
+    def _notify(self) -> None:
+        # Waiting streams hold the old event, which is set once for all of them.
         self.changes += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def news_after(self, place: Position) -> list[StreamedCheckpoint] | None:
-        """Return the news that are kept after a place; None where some before them are not."""
+    def checkpoints_after(self, place: Position) -> list[StreamedCheckpoint] | None:
+        """Return the kept checkpoints after a position; None if earlier ones were dropped."""
         if self.kept_from is None or place < self.kept_from:
             return None
-        return self._news[bisect_right(self._places, place) :]
+        return self._checkpoints[bisect_right(self._places, place) :]
 
     def states_after(self, version: int) -> list[Task]:
-        """Return the tasks that changed after a version, longest ago first."""
+        """Return the tasks that changed after a version, oldest change first."""
         found: list[Task] = []
         for changed, task in reversed(self._states.values()):
             if changed <= version:
@@ -138,15 +142,15 @@ class Hub:
             found.append(task)
         return found[::-1]
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------
 
-    def hear(self, tasks: Iterable[Task]) -> None:
-        """Take in what this process has recorded. In the loop."""
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Add what this process has recorded. Must run in the loop."""
         if not self._streams:
             return
         self._keep(tasks)
         self._hint.set()
-        self._tell()
+        self._notify()
 
     def _keep(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
@@ -165,15 +169,15 @@ class Hub:
         tasks_due = loop.time()
         soon = 0
         while True:
-            pause = _LOOK
+            pause = _POLL
             try:
-                has_more = await self._read_news()
+                has_more = await self._read_checkpoints()
                 if loop.time() >= tasks_due:
                     began = loop.time()
                     changed_at = await self._read_tasks(changed_at)
-                    # Where very many tasks are under way a look takes long: then they are seldom.
-                    tasks_due = loop.time() + max(_LOOK_TASKS, 20 * (loop.time() - began))
-                pause = 0.0 if has_more else _SOON if soon > 0 else _LOOK
+                    # With very many running tasks a poll takes long: then poll less often.
+                    tasks_due = loop.time() + max(_POLL_TASKS, 20 * (loop.time() - began))
+                pause = 0.0 if has_more else _SOON if soon > 0 else _POLL
             except StoreUnavailable as error:
                 log.info("event streams wait for the store: %s", error)
             soon -= 1
@@ -181,27 +185,27 @@ class Hub:
                 async with asyncio.timeout(pause):
                     await self._hint.wait()
                 self._hint.clear()
-                soon = 4  # another transaction may hold back what was just committed
+                soon = 4  # another transaction may delay what was just committed
 
-    async def _read_news(self) -> bool:
-        """Read a page of news; True where there may be more."""
+    async def _read_checkpoints(self) -> bool:
+        """Read a page of checkpoints; True if there may be more."""
         assert self.read_to is not None
         found = await self._interaction_store.news(self.read_to, _PAGE)
         if not found:
             return False
-        self._news += found
+        self._checkpoints += found
         self._places += [one.position for one in found]
         self.read_to = found[-1].position
-        if (excess := len(self._news) - _KEPT_NEWS) > 0:
+        if (excess := len(self._checkpoints) - _KEPT_CHECKPOINTS) > 0:
             self.kept_from = self._places[excess - 1]
-            del self._news[:excess], self._places[:excess]
-        # A task that has ended is looked for by nobody else.
+            del self._checkpoints[:excess], self._places[:excess]
+        # The other poll does not return tasks that have ended.
         self._keep({one.task.uid: one.task for one in found}.values())
-        self._tell()
+        self._notify()
         return len(found) == _PAGE
 
     async def _read_tasks(self, since: datetime | None) -> datetime:
-        """Read the tasks that others have changed; return from when on to look next."""
+        """Read the tasks that other processes changed; return the time to continue from."""
         if since is None:
             return await self._interaction_store.now()
         found = await self._interaction_store.changed(since - _OVERLAP, _KEPT_TASKS)
@@ -211,5 +215,5 @@ class Hub:
             before = self.version
             self._keep(await self._interaction_store.those(new))
             if self.version != before:
-                self._tell()
+                self._notify()
         return max((at for _, at in found), default=since)

@@ -1,4 +1,4 @@
-"""Tasks: who one is, lists, one task whole, its timeline, sums."""
+"""Tasks: the caller, lists, one whole task, its timeline, sums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheInteractionStore, TheParts, Who
 from spanpost.interactions.api.possible import acts_on, answers_to
 from spanpost.interactions.api.requests import StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
-from spanpost.interactions.api.responses import ApiJson, asked_json, happening_json, page_json, stats_json, task_summary, task_whole
+from spanpost.interactions.api.responses import (
+    ApiJson,
+    asked_json,
+    page_json,
+    stats_json,
+    task_summary,
+    task_whole,
+    timeline_entry_json,
+)
 from spanpost.interactions.api.store import BrowsingStore
 from spanpost.model.queries import TaskFilter, TaskKey, TaskQuestion, TimelineKey
 from spanpost.model.tasks import Task
@@ -25,15 +33,15 @@ from spanpost.tasks.json_form import spent_json
 
 router = APIRouter(tags=["tasks"])
 
-#: Tasks below one that are told with it.
+#: Child tasks that are returned with a task.
 _CHILDREN = 100
-#: And tasks that followed it.
+#: Follow-ups that are returned with a task.
 _FOLLOWERS = 50
 
 
 @router.get("/api/me", response_model=schemas.Me, tags=["me"])
 async def me(caller: Who) -> ApiJson:
-    """Tell who one is, and what one may."""
+    """Return the caller, and their roles."""
     return ApiJson(
         {
             "name": caller.name,
@@ -67,7 +75,7 @@ async def stats(caller: Who, interaction_store: TheInteractionStore, asked: Anno
 
 @router.get("/api/usage", response_model=schemas.UsageBody)
 async def usage(caller: Who, interaction_store: TheInteractionStore) -> ApiJson:
-    """Tell what is spent of budgets, and how often model providers held calls back."""
+    """Return the spending from budgets, and how often model providers limited calls."""
     spent, limits = await asyncio.gather(interaction_store.spending(caller.tenant), interaction_store.limits(caller.tenant))
     return ApiJson(
         {
@@ -81,7 +89,7 @@ async def usage(caller: Who, interaction_store: TheInteractionStore) -> ApiJson:
 
 @router.get("/api/tasks/{id:path}/timeline", response_model=schemas.Items[schemas.TimelineEntryBody], responses=INVALID | NOT_FOUND)
 async def timeline(caller: Who, interaction_store: TheInteractionStore, id: str, asked: Annotated[TimelineQuery, Query()]) -> ApiJson:
-    """List what happened in a task, oldest first: what was told, steps and calls, what people did."""
+    """List what happened in a task, oldest first: checkpoints, steps, calls and people's acts."""
     after = read(asked.after, TimelineKey, "after")
     if after is not None and not 0 <= after.source <= 2:
         raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="after")
@@ -89,7 +97,7 @@ async def timeline(caller: Who, interaction_store: TheInteractionStore, id: str,
         caller.need(CallerRole.AUDITOR)
     task = await task_of(interaction_store, caller, id)
     page = await interaction_store.timeline(task.uid, after, asked.limit, content=asked.content)
-    return page_json(page, map(happening_json, page.items))
+    return page_json(page, map(timeline_entry_json, page.items))
 
 
 @router.get("/api/tasks/{id:path}", response_model=schemas.TaskWhole, responses=NOT_FOUND)
@@ -113,7 +121,7 @@ def ids_of(task: Task) -> tuple[str, ...]:
 
 
 async def task_of(interaction_store: BrowsingStore, caller: Caller, id: str) -> Task:
-    """Return the caller's task of an id. Raises `HttpError`."""
+    """Return the caller's task with an id. Raises `HttpError`."""
     found = await interaction_store.task(caller.tenant, id) if "\0" not in id else None
     if found is None:
         raise HttpError(404, "not_found", "no task is known by that id")

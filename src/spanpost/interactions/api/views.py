@@ -1,4 +1,4 @@
-"""What is drawn of a task: its message as Slack would show it, and how full its context was."""
+"""Views of a task: its message as Slack shows it, and its context use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["tasks"])
 
 
 class Views(Protocol):
-    """**Protocol:** draws tasks. All of it raises `LedgerUnavailable`."""
+    """**Protocol:** draws tasks. All methods raise `StoreUnavailable`."""
 
     async def task(self, tenant: str, ref: str) -> Task | None: ...
 
@@ -30,7 +30,7 @@ class Views(Protocol):
 
 
 class DrawnMessage(BaseModel):
-    """A message as Slack's `chat.postMessage` would get it. What stands in it is text from agents."""
+    """A message as Slack's `chat.postMessage` gets it. Its content is text from agents."""
 
     text: str
     blocks: list[dict[str, Any]]
@@ -38,17 +38,17 @@ class DrawnMessage(BaseModel):
 
 
 class MessageView(BaseModel):
-    """A task's message, and the news of its thread."""
+    """A task's message, and the replies in its thread."""
 
     message: DrawnMessage
     replies: list[DrawnMessage]
-    channel: str | None = Field(description="Where its route sends it; null where none does, and this is how it would look.")
-    verbosity: str = Field(description="How much of it the route tells: `live`, `milestones`, `final` or `mute`.")
-    task_uid: str = Field(description="The task whose message it is: of a sub-agent that for which it works.")
+    channel: str | None = Field(description="The channel of its route; null without one: then this is how it would look.")
+    verbosity: str = Field(description="How much of it the route shows: `live`, `milestones`, `final` or `mute`.")
+    task_uid: str = Field(description="The task whose message it is: for a sub-agent, the task above it.")
 
 
 class UseView(BaseModel):
-    """How full the context was at one call."""
+    """Context use at one model call."""
 
     at: str
     used_tokens: int
@@ -56,9 +56,9 @@ class UseView(BaseModel):
 
 
 class ContextView(BaseModel):
-    """How full a task's context was, call after call."""
+    """Context use of a task, call after call."""
 
-    items: list[UseView] = Field(description="Oldest first; of many the newest.")
+    items: list[UseView] = Field(description="Oldest first; if there are many, only the newest.")
     window_tokens: int | None
     window_source: str | None
 
@@ -80,7 +80,7 @@ async def _task(views: Views, tenant: str, id: str) -> Task:
 
 @router.get("/api/tasks/{id:path}/context", response_model=ContextView, responses=NOT_FOUND)
 async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
-    """Tell how full a task's context was, call after call."""
+    """Return a task's context use, call after call."""
     task = await _task(views, caller.tenant, id)
     items = [
         {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model} for point in await views.curve(task.uid)
@@ -90,5 +90,5 @@ async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
 
 @router.get("/api/tasks/{id:path}/message", response_model=MessageView, responses=NOT_FOUND)
 async def shown_message(caller: Who, views: TheViews, id: str) -> ApiJson:
-    """Return a task's message as Slack would be sent it, with the news of its thread."""
+    """Return a task's message as Slack would get it, with the replies in its thread."""
     return ApiJson(await views.message(await _task(views, caller.tenant, id)))

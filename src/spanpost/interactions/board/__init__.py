@@ -1,4 +1,4 @@
-"""The web board: static files in the package, and the small application that serves them. Its data come from ``/api``."""
+"""The web board: static files, and the endpoint that serves them. Its data come from ``/api``."""
 
 from __future__ import annotations
 

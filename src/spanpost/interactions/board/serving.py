@@ -1,8 +1,8 @@
-"""The board's files over HTTP: the page at ``/`` and below ``/board/``, its parts below a name of their content.
+"""The board over HTTP: its page at ``/`` and below ``/board/``, its files below a digest of their content.
 
-A part's address holds a digest of all parts (``/board/static/<digest>/main.js``), so browsers keep it for a year and never ask
-again; after an upgrade the page names another digest. A page of the version before is answered with the parts that are there.
-Nothing here is secret and nothing is anybody's: who may see what is decided by the API.
+A file's address holds a digest of all files (``/board/static/<digest>/main.js``), so browsers keep it for a
+year and never ask again; after an upgrade the page names another digest. A page of an older version gets
+the current files. Nothing here is secret: the API decides who may see what.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _TYPES: Final = {
 }
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ASK: Final = "no-cache"
-#: Scripts and styles are files of ours alone, none stands in the page; nothing is fetched from elsewhere, nobody frames it. Texts
-#: become text: with trusted types the browser itself refuses to read one as HTML.
+#: Only our own scripts and styles, none inline; nothing is loaded from elsewhere, and no site may frame it.
+#: With trusted types the browser itself refuses to parse text as HTML.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-#: Of every answer.
+#: Headers of every answer.
 HEADERS: Final = {
     "content-security-policy": POLICY,
     "x-frame-options": "DENY",
-    # The address of a task is nobody's business to whom its links lead.
+    # The targets of a task's links must not learn the task's address.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -82,7 +82,7 @@ def parts() -> BoardParts:
     for name in sorted(found):
         whole.update(name.encode() + b"\0" + sha256(found[name]).digest())
     digest = whole.hexdigest()[:16]
-    # Modules are named, so that the browser fetches them at once and not one after the other as each is read.
+    # Modules are preloaded, so that the browser fetches them at once, not one after another.
     preloads = "\n".join(
         f'<link rel="modulepreload" href="{_STATIC}{digest}/{name}">' for name in sorted(found) if name.endswith(".js")
     )

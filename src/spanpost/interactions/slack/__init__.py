@@ -1,1 +1,1 @@
-"""Slack's side of the desk: needs ``pip install 'spanpost[interactions]'``."""
+"""Slack interactions: needs ``pip install 'spanpost[interactions]'``."""

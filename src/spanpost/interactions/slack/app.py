@@ -1,8 +1,8 @@
-"""The desk's Slack app: Bolt reads what came, by HTTP or by socket; a few listeners make acts of it.
+"""The Slack app: Bolt reads payloads from HTTP or a socket; a few listeners turn them into acts.
 
-What is asked is recorded before Slack is answered, wherever that takes less than two and a half seconds: an answer that Slack
-has is in the database. Where it takes longer, the person is told that it is not certain. An event is only acknowledged once it
-is recorded; Slack brings it again otherwise.
+An act is recorded before Slack is answered, if that takes less than 2.5 seconds. If it takes longer, the
+person gets the answer that the outcome is uncertain. An event is acknowledged only once it is recorded; otherwise
+Slack sends it again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.interactions.acts import ActOutcome, Keeper
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.interactions.slack import payloads, threads
-from spanpost.interactions.slack import phrases as spoken_in
+from spanpost.interactions.slack import payloads, phrases, threads
 from spanpost.interactions.slack.commands import ACTS, Commands
 from spanpost.interactions.slack.decisions import Comments, PressedAnswer, pressed, submitted
 from spanpost.interactions.slack.departures import departed
@@ -41,12 +40,12 @@ from spanpost.model.tasks import Task
 from spanpost.text.locales import Locale
 
 log = logging.getLogger("spanpost.interactions")
-#: Slack waits three seconds, the network's included.
+#: Slack waits three seconds, including the network.
 ANSWER: Final = 2.5
-#: What is left of that at least, however long it took to come so far.
+#: Seconds that remain for the work at least, however late the payload arrived.
 _LEAST: Final = 0.2
-#: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
-_TOLD: Final = 5_000
+#: Refusals that are remembered, so that a thread is not answered with the same refusal again and again.
+_MOST_REFUSALS: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
 _MORE: Final = re.compile("^" + re.escape(MORE) + ":")
 _ANY: Final = re.compile("")
@@ -54,7 +53,7 @@ Replies = Literal["all", "mentions", "off"]
 
 
 class SlackApp:
-    """Hears what Slack sends, whatever way it came."""
+    """Handles payloads from Slack, however they arrive."""
 
     def __init__(
         self,
@@ -67,21 +66,22 @@ class SlackApp:
         everywhere: Everywhere | None = None,
     ) -> None:
         self.installations = tuple(installations)
-        #: The app that people install in further workspaces, where they may.
+        #: The app that people may install in further workspaces.
         self.everywhere = everywhere
         self._comments = comments
         self._replies = replies
         self._conceal = conceal
         self._answer = answer
         self._keeper = Keeper()
-        self._told: set[tuple[str, ...]] = set()
+        self._refusals: set[tuple[str, ...]] = set()
         self._bolt = self._make_bolt()
 
     def _make_bolt(self) -> AsyncApp:
-        # The signature was checked before (`guard`), bots and ourselves are refused by who may; what Bolt would do here it
-        # does in another way than we promise: it answers 500 to a malformed header, and hears a replay thrice.
+        # The signature was verified before (`guard`); the rules refuse bots and ourselves. Bolt's own
+        # checks break our guarantees: they answer 500 to a malformed header, and accept a replay three
+        # times.
         app = AsyncApp(
-            # Bolt sets the level of the logger of this name: not of ours.
+            # Bolt sets the level of the logger of this name, so it must not be ours.
             name="slack_bolt.spanpost",
             logger=silent(),
             process_before_response=True,
@@ -104,11 +104,11 @@ class SlackApp:
 
     @staticmethod
     def _listener(
-        hear: Callable[[dict[str, Any], PayloadOrigin], Awaitable[BoltResponse]],
+        handle: Callable[[dict[str, Any], PayloadOrigin], Awaitable[BoltResponse]],
     ) -> Callable[..., Awaitable[BoltResponse]]:
         async def listen(body: dict[str, Any], context: AsyncBoltContext) -> BoltResponse:
             try:
-                return await hear(body, context["heard"])
+                return await handle(body, context["origin"])
             except Exception as error:
                 log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
                 return answer(503, "fault")
@@ -117,13 +117,13 @@ class SlackApp:
 
     @property
     def apps(self) -> tuple[App, ...]:
-        """All that a request may be for."""
+        """All apps that a request may be for."""
         return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
 
-    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
-        """Take a payload that is proven to be for one of these installations. Raises nothing.
+    async def handle(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
+        """Handle a payload that is proven to be for one of these apps. Raises nothing.
 
-        `took` is how much of the time for an answer is gone: seconds.
+        `took`: seconds of the time for an answer that are used up.
         """
         until = asyncio.get_running_loop().time() + self._answer - took
         try:
@@ -132,7 +132,7 @@ class SlackApp:
             context: dict[str, Any] = {}
             if body.get("type") != "url_verification":
                 installation, team = await choose(candidates, body)
-                context["heard"] = PayloadOrigin(installation=installation, team=team, until=until)
+                context["origin"] = PayloadOrigin(installation=installation, team=team, until=until)
             response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
         except SlackRefused as refused:
             return SlackAnswered(status=refused.status, word=refused.why)
@@ -152,25 +152,25 @@ class SlackApp:
         return SlackAnswered(status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type)
 
     async def close(self, seconds: float = 2.0) -> None:
-        """Finish what is under way, and let go of the connections."""
+        """Finish pending work, and close the connections."""
         await self._keeper.close(seconds)
         for one in self.apps:
             await one.web.close()
         if self.everywhere is not None:
             await self.everywhere.finds.close()
 
-    # --- clicks -----------------------------------------------------------------------------------------------------
+    # --- clicks -------------------------------------------------------------------------------------------
 
-    async def _on_other(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
+    async def _on_other(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        return answer(200, "ignored")  # a link's button: Slack reports the press, nothing is to be done
 
-    async def _on_click(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        installation = heard.installation
-        click = payloads.click(body, heard.team)
+    async def _on_click(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        installation = origin.installation
+        click = payloads.click(body, origin.team)
         if click is None:
             url, interactions = body.get("response_url"), installation.interactions
             if isinstance(url, str):
-                self._later(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
+                self._in_background(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
             return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
@@ -181,13 +181,13 @@ class SlackApp:
             try:
                 await self._press(installation, click)
             except StoreUnavailable:
-                self._tell(installation, click, locale.say("interactions.unsure"))
+                self._send_answer(installation, click, locale.say("interactions.unsure"))
             except Exception as error:
                 log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
-                self._tell(installation, click, locale.say("interactions.unsure"))
+                self._send_answer(installation, click, locale.say("interactions.unsure"))
 
-        if not await self._within(work(), heard.until):
-            self._tell(installation, click, locale.say("interactions.late"))
+        if not await self._within(work(), origin.until):
+            self._send_answer(installation, click, locale.say("interactions.late"))
             return answer(200, "late")
         return answer(200, "click")
 
@@ -195,23 +195,23 @@ class SlackApp:
         answered = await pressed(installation.interactions, click, self._comments, self._conceal)
         if answered.view is not None:
             await self._open(installation, click, answered.view, answered.locale)
-        elif answered.told:
-            self._tell(installation, click, answered.told)
+        elif answered.answer:
+            self._send_answer(installation, click, answered.answer)
 
     async def _open(self, installation: Installation, click: Click, view: dict[str, Any], locale: Locale) -> None:
         try:
             await installation.web.call("views.open", trigger_id=click.trigger, view=view)
         except Trouble as trouble:
             log.warning("a dialogue could not be opened: %s", trouble)
-            self._tell(installation, click, locale.say("interactions.no_dialogue"))
+            self._send_answer(installation, click, locale.say("interactions.no_dialogue"))
 
-    # --- dialogues --------------------------------------------------------------------------------------------------
+    # --- dialogues ----------------------------------------------------------------------------------------
 
-    async def _on_submission(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        sent = payloads.submission(body, heard.team)
+    async def _on_submission(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        sent = payloads.submission(body, origin.team)
         if sent is None:
             return answer(200, "unreadable")
-        interactions, outcome = heard.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
+        interactions, outcome = origin.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
         locale = interactions.speaks(None, [str(sent.meta.get("c"))])
 
         async def work() -> None:
@@ -220,56 +220,56 @@ class SlackApp:
             except StoreUnavailable:
                 outcome.append((False, None))
 
-        if not await self._within(work(), heard.until):
+        if not await self._within(work(), origin.until):
             return update(locale.say("interactions.late"), "late", locale)
         [(is_recorded, said)] = outcome
         if not is_recorded:
             return answer(200, "unavailable", {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}})
-        if said is None or not said.told:
+        if said is None or not said.answer:
             return answer(200, "unreadable" if said is None else "submission")
-        return update(said.told, "submission", said.locale)
+        return update(said.answer, "submission", said.locale)
 
-    # --- replies ----------------------------------------------------------------------------------------------------
+    # --- replies ------------------------------------------------------------------------------------------
 
-    async def _on_message(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        installation = heard.installation
-        reply = payloads.reply(body, heard.team)
+    async def _on_message(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        installation = origin.installation
+        reply = payloads.reply(body, origin.team)
         if reply is None or self._replies == "off":
             return answer(200, "ignored")
         me = await installation.whoami()
         text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
-        is_installed_apps = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
-        is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
-        if is_installed_apps or is_unmeant or reply.user == me.bot_user or not text:
+        is_to_another_app = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
+        lacks_mention = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
+        if is_to_another_app or lacks_mention or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
-        # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+        # One of our threads without a receipt was begun a moment ago, or is not a task's.
         is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
             found.append(await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found[0][0]:
-            return answer(503, "unavailable")  # Slack brings it again
+        if not await self._within(work(), origin.until) or not found[0][0]:
+            return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is None:
             return answer(200, "ignored")
-        if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._later(self._whisper(installation, reply.root, reply.root.ts, reply.user, outcome.told))
+        if outcome.answer and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
+            self._in_background(self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.answer))
         return answer(200, "message")
 
-    def _is_new(self, told: tuple[str, ...]) -> bool:
-        if len(self._told) >= _TOLD:
-            self._told.clear()
-        is_new = told not in self._told
-        self._told.add(told)
+    def _is_new(self, refusal: tuple[str, ...]) -> bool:
+        if len(self._refusals) >= _MOST_REFUSALS:
+            self._refusals.clear()
+        is_new = refusal not in self._refusals
+        self._refusals.add(refusal)
         return is_new
 
-    # --- sessions ---------------------------------------------------------------------------------------------------
+    # --- sessions -----------------------------------------------------------------------------------------
 
-    async def _on_stop(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
-        installation, stop = heard.installation, payloads.stop(body, heard.team)
+    async def _on_stop(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        """Take Slack's own *Stop* as a cancel of the thread's task, then set the session's status."""
+        installation, stop = origin.installation, payloads.stop(body, origin.team)
         if stop is None:
             return answer(200, "ignored")
         found: list[tuple[bool, ActOutcome | None]] = []
@@ -278,87 +278,88 @@ class SlackApp:
             is_known = threads.is_settled(stop.root)
             found.append(await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found[0][0]:
-            return answer(503, "unavailable")  # Slack brings it again
+        if not await self._within(work(), origin.until) or not found[0][0]:
+            return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
-        if outcome is not None and outcome.told:
-            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
-        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
-            self._later(threads.rest(installation.web, stop.root))
+        if outcome is not None and outcome.answer:
+            self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.answer))
+        # If refused, the task continues and the button stays.
+        if outcome is None or outcome.result is not Result.REFUSED:
+            self._in_background(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
 
-    # --- commands ---------------------------------------------------------------------------------------------------
+    # --- commands -----------------------------------------------------------------------------------------
 
-    async def _on_command(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return await self._on_spoken(spoken_in.command(body, heard.team), "command", heard)
+    async def _on_command(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(phrases.command(body, origin.team), "command", origin)
 
-    async def _on_more(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        return await self._on_spoken(spoken_in.goes_on(body, heard.team), "more", heard)
+    async def _on_more(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(phrases.goes_on(body, origin.team), "more", origin)
 
-    async def _on_spoken(self, spoken: Spoken | None, word: str, heard: PayloadOrigin) -> BoltResponse:
+    async def _on_spoken(self, spoken: Spoken | None, word: str, origin: PayloadOrigin) -> BoltResponse:
         if spoken is None:
             return answer(200, "unreadable")
-        await self._obey(heard, spoken)
+        await self._do_command(origin, spoken)
         return answer(200, word)
 
-    async def _on_mention(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
-        spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
+    async def _on_mention(self, body: dict[str, Any], origin: PayloadOrigin) -> BoltResponse:
+        spoken = phrases.mention(body, origin.team, (await origin.installation.whoami()).bot_user)
         if spoken is None:
             return answer(200, "ignored")
-        thread = spoken_in.place(spoken)
+        thread = phrases.place(spoken)
         try:
-            # In a task's thread it is said to the agent, and comes as a message, too.
-            if thread is not None and await heard.installation.interactions.told_in(thread) is not None:
+            # In a task's thread it is meant for the agent, and also arrives as a message.
+            if thread is not None and await origin.installation.interactions.told_in(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
-            return answer(503, "unavailable")  # Slack brings it again
-        await self._obey(heard, spoken)
+            return answer(503, "unavailable")  # Slack sends it again
+        await self._do_command(origin, spoken)
         return answer(200, "mention")
 
-    async def _obey(self, heard: PayloadOrigin, spoken: Spoken) -> None:
-        """Do what was said: what changes something before Slack is answered, where that is in time."""
-        installation = heard.installation
+    async def _do_command(self, origin: PayloadOrigin, spoken: Spoken) -> None:
+        """Do a command. One that changes something is recorded before Slack is answered, if there is time."""
+        installation = origin.installation
         locale = installation.interactions.speaks(None, (spoken.channel, spoken.channel_name))
         commands = Commands(installation.interactions, installation.web, self._conceal, locale)
 
         async def work() -> None:
             try:
-                told = await commands.answer(spoken)
+                reply = await commands.answer(spoken)
             except StoreUnavailable:
-                told = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
+                reply = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
             except Exception as error:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
-                told = SlackAnswer(text=locale.say("interactions.uncertain"))
-            if told is not None:
-                self._later(self._say(installation, spoken, told))
+                reply = SlackAnswer(text=locale.say("interactions.uncertain"))
+            if reply is not None:
+                self._in_background(self._say(installation, spoken, reply))
 
         if spoken.word in ACTS:
-            await self._within(work(), heard.until)  # what takes longer is told when it is done
+            await self._within(work(), origin.until)  # late results are sent when they are ready
         else:
-            self._later(work())
+            self._in_background(work())
 
-    async def _say(self, installation: Installation, spoken: Spoken, told: SlackAnswer) -> None:
-        if spoken.response_url and await installation.web.respond(spoken.response_url, told.text, told.blocks):
+    async def _say(self, installation: Installation, spoken: Spoken, reply: SlackAnswer) -> None:
+        if spoken.response_url and await installation.web.respond(spoken.response_url, reply.text, reply.blocks):
             return
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
-        await self._whisper(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
+        await self._post_ephemeral(installation, place, spoken.thread, spoken.user, reply.text, reply.blocks)
 
-    # --- telling ----------------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------
 
-    def _tell(self, installation: Installation, click: Click, text: str) -> None:
-        """Tell the one who pressed, and nobody else, after Slack was answered."""
+    def _send_answer(self, installation: Installation, click: Click, text: str) -> None:
+        """Answer the person who pressed, and only them, after Slack was answered."""
 
         async def tell() -> None:
             if not await installation.web.respond(click.response_url, text):
-                await self._whisper(installation, click.message, click.thread, click.user, text)
+                await self._post_ephemeral(installation, click.message, click.thread, click.user, text)
 
-        self._later(tell())
+        self._in_background(tell())
 
     async def _respond(self, installation: Installation, url: str, text: str) -> None:
         await installation.web.respond(url, text)
 
     @staticmethod
-    async def _whisper(
+    async def _post_ephemeral(
         installation: Installation, message: PersonMessage, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
     ) -> None:
         more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
@@ -367,11 +368,11 @@ class SlackApp:
         except Trouble as trouble:
             log.warning("somebody could not be told what became of their click or command: %s", trouble)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         self._keeper.keep(asyncio.create_task(work))
 
     async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
-        """Do it in the time that Slack gives; False when it goes on after that."""
+        """Do the work in the time that Slack gives; False if it continues after that."""
         task = asyncio.create_task(work)
         try:
             done, _ = await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), _LEAST))
@@ -388,8 +389,8 @@ class SlackApp:
 async def _authorize(
     context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
 ) -> AuthorizeResult:
-    """Tell Bolt what it would ask Slack with every request."""
-    installation: Installation = context["heard"].installation
+    """Tell Bolt what it would otherwise ask Slack with every request."""
+    installation: Installation = context["origin"].installation
     me = await installation.whoami()
     return AuthorizeResult(
         enterprise_id=me.enterprise or None,

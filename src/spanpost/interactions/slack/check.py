@@ -1,4 +1,4 @@
-"""What ``spanpost check`` asks Slack for the desk: whose tokens these are, and which scope is missing for what."""
+"""Slack part of ``spanpost check``: whether the tokens work, and what each missing scope prevents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AGAIN: Final = "add it to the app (OAuth & Permissions) and install the app aga
 
 
 class Seen(NamedTuple):
-    """One thing that was looked at, and the next step where it is not well."""
+    """One finding, and the cure if it is a fault."""
 
     ok: bool
     found: str
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
 
 
 def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
-    """Return the scopes that are needed, and what cannot be done without each."""
+    """Return the needed scopes, and what is impossible without each."""
     needs = {
         "chat:write": "nobody can be told what became of their click",
         "users:read": "nobody can be known, so that nobody may do anything",
@@ -45,12 +45,12 @@ def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> di
     return needs
 
 
-#: Without these nothing can be done at all; the others are a loss that is told.
+#: Nothing works without these; the others only limit what works.
 _ALL: Final = ("chat:write", "users:read")
 
 
 def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
-    """Look at the rules: which actions nobody may do, and which rules let nobody through."""
+    """Check the rules: actions that no one may do, and rules that allow no one."""
     if not rules.rules:
         yield Seen(False, "no rule says who may do anything, so nobody may", "add a [[interactions.rules]] to spanpost.toml")
         return
@@ -65,11 +65,11 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
 
 
 async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[Seen]:
-    """Ask Slack about one app. Changes nothing."""
+    """Check one app by calls of Slack's API. Changes nothing."""
     seen: list[Seen] = []
     try:
-        told, scopes = await one.web.ask("auth.test")
-        who = " of ".join(line(str(told.get(key) or "?"), 80) for key in ("user", "team"))
+        data, scopes = await one.web.ask("auth.test")
+        who = " of ".join(line(str(data.get(key) or "?"), 80) for key in ("user", "team"))
         seen.append(Seen(True, f"the bot token is {who}"))
     except Trouble as trouble:
         return [Seen(False, f"the bot token cannot be used: {trouble}", "see whether Slack is reached, or install the app again")]

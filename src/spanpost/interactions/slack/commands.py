@@ -1,8 +1,9 @@
-"""What somebody asks of the app in words, answered to them alone: what runs and what waits, one task, a cancel, a start.
+"""Commands in words, answered to their author alone: running tasks, one task, cancel, start.
 
-Who may. Told of tasks is whoever is a member of the workspace, of those of its tenant, and where a rule is about seeing one
-(`view`), whom that rule lets; of other tenants' tasks, in a workspace that is nobody's own, whom a rule lets that names the tenant. A cancel is weighed as if *Cancel* had been pressed in the task's own message, wherever it is said: the
-channel in which somebody writes a command is of their own choosing, and gives them nothing. So a start is said nowhere.
+Authorization. Members of the workspace see the tasks of its tenant; a rule about `view` that matches a task
+decides instead. Tasks of other tenants are seen only in a workspace that is not bound to one, by a rule
+that names the tenant. A cancel is judged like *Cancel* in the task's own message: the author chooses the
+channel of a command, so the channel grants nothing. For the same reason a start has no channel.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from spanpost.interactions.authorization import VIEW, foreign
 from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.slack import lines, modals
 from spanpost.interactions.slack.lines import Line, SlackAnswer, text
-from spanpost.interactions.slack.lists import LOOKED, Goes, Listed, TaskLists, goes_of
+from spanpost.interactions.slack.lists import LOOKED, ListPage, ListPosition, TaskLists, position_of
 from spanpost.interactions.slack.phrases import MORE, Spoken
 from spanpost.interactions.slack.web import Web
 from spanpost.model.interventions import Result, Verb
@@ -27,18 +28,18 @@ from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import line
 
-#: Listed on a page, of what runs or waits, and of what was found.
+#: Entries on a page of running tasks or open questions, and of search results.
 _LISTED: Final = 15
 _CANDIDATES: Final = 8
-#: The beginning of an id is taken for it, where only one begins so, from so many characters on.
+#: Shortest prefix of an id that is accepted for it, if only one id matches.
 _LEAST: Final = 4
-#: An id is hardly longer.
+#: Characters of an id, at most.
 _MOST_REF: Final = 500
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 _RUNNING: Final = TaskFilter(statuses=_UNDER_WAY, is_root=True)
-#: What changes something: recorded before Slack is answered.
+#: Commands that change something: recorded before Slack is answered.
 ACTS: Final = ("cancel", "start")
-#: What there is: a phrase for how it is said, and one for what it does.
+#: The commands: a phrase for the form of each, and one for its effect.
 _HELP: Final = {
     "": "command.help_list",
     "command.form_show": "command.help_show",
@@ -49,7 +50,7 @@ _HELP: Final = {
 
 
 class Commands:
-    """Answers, in one workspace. `conceal` hides of a task what is not to be seen in Slack."""
+    """Answers commands in one workspace. `conceal` removes from a task what Slack must not show."""
 
     def __init__(self, interactions: Interactions, web: Web, conceal: Callable[[Task], Task], locale: Locale = ENGLISH) -> None:
         self._interactions = interactions
@@ -59,8 +60,8 @@ class Commands:
         self._say = locale.say
 
     async def answer(self, spoken: Spoken) -> SlackAnswer | None:
-        """Do or look up what was said; None where a repeat was told already. Raises `LedgerUnavailable`."""
-        heard: dict[str, Callable[[Spoken], Awaitable[SlackAnswer | None]]] = {
+        """Do a command, and return its answer; None for a repeat. Raises `StoreUnavailable`."""
+        commands: dict[str, Callable[[Spoken], Awaitable[SlackAnswer | None]]] = {
             "": self._overview,
             "list": self._overview,
             "show": self._show,
@@ -68,85 +69,85 @@ class Commands:
             "start": self._start,
             "help": self._help,
         }
-        does = heard.get(spoken.word)
-        goes = goes_of(spoken.rest) if spoken.word == MORE else None
+        does = commands.get(spoken.word)
+        goes = position_of(spoken.rest) if spoken.word == MORE else None
         if spoken.word in ACTS and does is not None:
-            return await does(spoken)  # refused by rules of their own, which keep a row of it
-        if (refusal := await self._unfit(spoken)) is not None:
+            return await does(spoken)  # judged by the rules of the act, and recorded if refused
+        if (refusal := await self._refusal(spoken)) is not None:
             return refusal
         if not await self._interactions.interaction_store.is_first(spoken.idempotency_key):
             return None
         if goes is not None:
             return await self._more(spoken, goes)
         if does is None:
-            return self._told([[text(self._say("command.none", word=line(spoken.word, 40)))], *self._helping(spoken)])
+            return self._answer([[text(self._say("command.none", word=line(spoken.word, 40)))], *self._help_lines(spoken)])
         return await does(spoken)
 
-    async def _unfit(self, spoken: Spoken) -> SlackAnswer | None:
-        """Return what somebody is told who may not be told of anything here."""
+    async def _refusal(self, spoken: Spoken) -> SlackAnswer | None:
+        """Return the refusal for a user who may see nothing here; None if they may."""
         ruling = foreign()
         if not spoken.is_foreign:
-            ruling = await self._interactions.may_look(None, spoken.user, _nowhere(spoken))
+            ruling = await self._interactions.may_list(None, spoken.user, _no_message(spoken))
         return None if ruling.is_granted else SlackAnswer(text=words.refused(ruling, self._locale))
 
     async def _help(self, spoken: Spoken) -> SlackAnswer:
-        return self._told([[text(self._say("command.help"))], *self._helping(spoken)])
+        return self._answer([[text(self._say("command.help"))], *self._help_lines(spoken)])
 
-    def _told(self, said: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
-        return lines.told(said, self._locale, buttons)
+    def _answer(self, entries: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
+        return lines.rich_text(entries, self._locale, buttons)
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- lists --------------------------------------------------------------------------------------------
 
-    def _looking(self, spoken: Spoken) -> TaskLists:
+    def _lists(self, spoken: Spoken) -> TaskLists:
         return TaskLists(self._interactions, self._web, spoken.user, spoken.team)
 
     async def _overview(self, spoken: Spoken) -> SlackAnswer:
-        looking = self._looking(spoken)
-        running, waiting = await asyncio.gather(looking.tasks(_RUNNING, None, _LISTED), looking.questions(None, _LISTED))
-        said: list[Line] = [[text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]]
-        said += await self._tasks(looking, running)
+        lists = self._lists(spoken)
+        running, waiting = await asyncio.gather(lists.tasks(_RUNNING, None, _LISTED), lists.questions(None, _LISTED))
+        entries: list[Line] = [[text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]]
+        entries += await self._tasks(lists, running)
         if waiting.questions:
-            said.append([text(self._say("command.waits"), is_bold=True)])
-        said += await self._questions(looking, waiting)
+            entries.append([text(self._say("command.waits"), is_bold=True)])
+        entries += await self._questions(lists, waiting)
         if running.hidden or waiting.hidden:
-            said.append([text(self._say("command.hidden"))])
-        return self._told(said, self._buttons(spoken, (running, "tasks"), (waiting, "questions")))
+            entries.append([text(self._say("command.hidden"))])
+        return self._answer(entries, self._buttons(spoken, (running, "tasks"), (waiting, "questions")))
 
-    async def _more(self, spoken: Spoken, goes: Goes) -> SlackAnswer:
-        """Go on with a list."""
-        looking, after = self._looking(spoken), (goes.at, goes.key)
+    async def _more(self, spoken: Spoken, goes: ListPosition) -> SlackAnswer:
+        """Show the next page of a list."""
+        lists, after = self._lists(spoken), (goes.at, goes.key)
         if goes.what == "questions":
-            page = await looking.questions(after, _LISTED)
-            said = await self._questions(looking, page)
+            page = await lists.questions(after, _LISTED)
+            entries = await self._questions(lists, page)
         else:
             asked = _RUNNING if goes.what == "tasks" else TaskFilter(q=goes.q[:_MOST_REF])
-            page = await looking.tasks(asked, after, _LISTED if goes.what == "tasks" else _CANDIDATES)
-            said = await self._tasks(looking, page)
-        return self._told(said or [[text(self._say("command.end"))]], self._buttons(spoken, (page, goes.what), q=goes.q))
+            page = await lists.tasks(asked, after, _LISTED if goes.what == "tasks" else _CANDIDATES)
+            entries = await self._tasks(lists, page)
+        return self._answer(entries or [[text(self._say("command.end"))]], self._buttons(spoken, (page, goes.what), q=goes.q))
 
-    async def _tasks(self, looking: TaskLists, page: Listed) -> list[Line]:
-        links = await looking.links(page.tasks)
-        said = [lines.task(self._conceal(task), links.get(task.uid, ""), self._locale) for task in page.tasks]
-        return [*said, *lines.more(page.beyond, "tasks", self._locale, is_open=page.is_open)]
+    async def _tasks(self, lists: TaskLists, page: ListPage) -> list[Line]:
+        links = await lists.links(page.tasks)
+        entries = [lines.task(self._conceal(task), links.get(task.uid, ""), self._locale) for task in page.tasks]
+        return [*entries, *lines.more(page.beyond, "tasks", self._locale, is_open=page.is_open)]
 
-    async def _questions(self, looking: TaskLists, page: Listed) -> list[Line]:
-        links = await looking.links(one.task for one in page.questions if one.task is not None)
-        said: list[Line] = []
+    async def _questions(self, lists: TaskLists, page: ListPage) -> list[Line]:
+        links = await lists.links(one.task for one in page.questions if one.task is not None)
+        entries: list[Line] = []
         for one in page.questions:
             assert one.task is not None
             task = self._conceal(one.task)
-            # The question as the task may show it: what is concealed of it is concealed here.
+            # The question as the task shows it, so that concealed parts stay concealed.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
             name = text(line(words_of_it, 200) or self._say("command.question"), link=links.get(task.uid, ""))
             whose = text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} ")
-            said.append([text("• "), name, whose, lines.since(one.row.requested_at)])
-        return [*said, *lines.more(page.beyond, "questions", self._locale, is_open=page.is_open)]
+            entries.append([text("• "), name, whose, lines.since(one.row.requested_at)])
+        return [*entries, *lines.more(page.beyond, "questions", self._locale, is_open=page.is_open)]
 
-    def _buttons(self, spoken: Spoken, *pages: tuple[Listed, str], q: str = "") -> list[dict[str, Any]]:
-        """Return the buttons that go on with lists that have not ended."""
+    def _buttons(self, spoken: Spoken, *pages: tuple[ListPage, str], q: str = "") -> list[dict[str, Any]]:
+        """Return the buttons for next pages, where there are any."""
         labels = {"tasks": "command.go_on_tasks", "questions": "command.go_on_questions", "found": "command.go_on_tasks"}
         return [
-            Goes(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(self._say(labels[what]))
+            ListPosition(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(self._say(labels[what]))
             for page, what in pages
             if page.after is not None
         ]
@@ -154,113 +155,114 @@ class Commands:
     async def _show(self, spoken: Spoken) -> SlackAnswer:
         if not spoken.rest:
             return self._which(spoken, "command.form_show")
-        looking = self._looking(spoken)
+        lists = self._lists(spoken)
         exact = await self._exact(spoken)
-        if exact is not None and (await looking.visible([exact]))[0]:
+        if exact is not None and (await lists.visible([exact]))[0]:
             return await self._one(spoken, exact)
-        page = await looking.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
+        page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
         if len(page.tasks) == 1 and not page.is_open:
             return await self._one(spoken, page.tasks[0])
         return await self._candidates(spoken, page)
 
     async def _one(self, spoken: Spoken, task: Task) -> SlackAnswer:
-        looking = self._looking(spoken)
-        asked = await looking.asked(task, (await looking.places([task]))[task.uid])
+        lists = self._lists(spoken)
+        asked = await lists.asked(task, (await lists.places([task]))[task.uid])
         ruled = any(rule.takes(VIEW, asked) for rule in self._interactions.rules.rules)
-        links = await looking.links([task])
+        links = await lists.links([task])
         shown = self._conceal(task)
-        # All that the dialogue *Show more* has is for those whom a rule lets see it.
+        # The details of the dialogue *Show more* need a rule about `view`; without one only the summary is
+        # shown.
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
-        said: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
-        said += [[text(part)] for one in texts for part in one.split("\n") if part]
-        return self._told(said)
+        entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
+        entries += [[text(part)] for one in texts for part in one.split("\n") if part]
+        return self._answer(entries)
 
-    async def _candidates(self, spoken: Spoken, page: Listed) -> SlackAnswer:
+    async def _candidates(self, spoken: Spoken, page: ListPage) -> SlackAnswer:
         what = line(spoken.rest, 80)
         if not page.tasks:
-            return self._told([[text(self._say("command.unknown_task", what=what, way=_way(spoken, "")))]])
-        said: list[Line] = [[text(self._say("command.candidates", what=what))]]
-        said += await self._tasks(self._looking(spoken), page)
-        return self._told(said, self._buttons(spoken, (page, "found"), q=spoken.rest[:_MOST_REF]))
+            return self._answer([[text(self._say("command.unknown_task", what=what, way=_form(spoken, "")))]])
+        entries: list[Line] = [[text(self._say("command.candidates", what=what))]]
+        entries += await self._tasks(self._lists(spoken), page)
+        return self._answer(entries, self._buttons(spoken, (page, "found"), q=spoken.rest[:_MOST_REF]))
 
     async def _exact(self, spoken: Spoken) -> Task | None:
-        return await self._looking(spoken).exact(spoken.rest) if len(spoken.rest) <= _MOST_REF else None
+        return await self._lists(spoken).exact(spoken.rest) if len(spoken.rest) <= _MOST_REF else None
 
-    # --- acts -------------------------------------------------------------------------------------------------------
+    # --- acts ---------------------------------------------------------------------------------------------
 
     async def _cancel(self, spoken: Spoken) -> SlackAnswer | None:
         if not spoken.rest:
             return self._which(spoken, "command.form_cancel")
-        looking = self._looking(spoken)
+        lists = self._lists(spoken)
         task = await self._exact(spoken)
         if task is None:
-            if (refusal := await self._unfit(spoken)) is not None:
+            if (refusal := await self._refusal(spoken)) is not None:
                 return refusal
-            page = await looking.tasks(TaskFilter(q=spoken.rest[:_MOST_REF], statuses=_UNDER_WAY), None, LOOKED)
+            page = await lists.tasks(TaskFilter(q=spoken.rest[:_MOST_REF], statuses=_UNDER_WAY), None, LOOKED)
             begin = [one for one in page.tasks if one.task_id.startswith(spoken.rest)]
             if len(begin) != 1 or page.is_open or len(spoken.rest) < _LEAST:
                 few = begin if len(begin) > 1 else page.tasks
                 beyond = max(len(few) - _CANDIDATES, 0)
-                return await self._candidates(spoken, Listed(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open))
+                return await self._candidates(spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open))
             task = begin[0]
         act = RequestedAct(
             verb=Verb.CANCEL,
             key=task.uid,
             user=spoken.user,
-            message=(await looking.places([task]))[task.uid],
+            message=(await lists.places([task]))[task.uid],
             is_foreign=spoken.is_foreign,
             idempotency_key=spoken.idempotency_key,
             at=spoken.at,
         )
         outcome = await self._interactions.do(act)
-        if outcome.told:
-            return SlackAnswer(text=outcome.told)
+        if outcome.answer:
+            return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         name = line(self._conceal(task).name or task.task_id, 200)
-        return self._told([[text(self._say("command.cancelled", task=name))]])
+        return self._answer([[text(self._say("command.cancelled", task=name))]])
 
     async def _start(self, spoken: Spoken) -> SlackAnswer | None:
         launcher, rest = [*spoken.rest.split(None, 1), "", ""][:2]
         known = sorted(self._interactions.launches.launchers)
         there = ", ".join(line(one, 60) for one in known) or self._say("command.no_launchers")
         if launcher not in known:
-            if (refusal := await self._unfit(spoken)) is not None:
+            if (refusal := await self._refusal(spoken)) is not None:
                 return refusal
             if launcher:
-                return self._told([[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]])
-            way = _way(spoken, self._say("command.form_start"))
-            return self._told([[text(self._say("command.which_launcher", way=way, known=there))]])
+                return self._answer([[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]])
+            way = _form(spoken, self._say("command.form_start"))
+            return self._answer([[text(self._say("command.which_launcher", way=way, known=there))]])
         order = Start(
             launcher=launcher,
             text=rest.strip(),
             user=spoken.user,
-            message=_nowhere(spoken),
+            message=_no_message(spoken),
             is_foreign=spoken.is_foreign,
             idempotency_key=spoken.idempotency_key,
             at=spoken.at,
         )
         outcome = await self._interactions.start(order, locale=self._locale)
-        if outcome.told:
-            return SlackAnswer(text=outcome.told)
+        if outcome.answer:
+            return SlackAnswer(text=outcome.answer)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
-        return self._told([[text(self._say("command.started", launcher=launcher))]])
+        return self._answer([[text(self._say("command.started", launcher=launcher))]])
 
-    # --- help -------------------------------------------------------------------------------------------------------
+    # --- help ---------------------------------------------------------------------------------------------
 
     def _which(self, spoken: Spoken, form: str) -> SlackAnswer:
-        way = _way(spoken, self._say(form))
-        return self._told([[text(self._say("command.which", way=way, list=_way(spoken, "")))]])
+        way = _form(spoken, self._say(form))
+        return self._answer([[text(self._say("command.which", way=way, list=_form(spoken, "")))]])
 
-    def _helping(self, spoken: Spoken) -> list[Line]:
-        ways = {_way(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
+    def _help_lines(self, spoken: Spoken) -> list[Line]:
+        ways = {_form(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
         return [[text(way, is_bold=True), text(f" – {self._say(what)}")] for way, what in ways.items()]
 
 
-def _way(spoken: Spoken, form: str) -> str:
+def _form(spoken: Spoken, form: str) -> str:
     return f"{spoken.by or '@…'} {form}".strip()
 
 
-def _nowhere(spoken: Spoken) -> PersonMessage:
+def _no_message(spoken: Spoken) -> PersonMessage:
     return PersonMessage(team=spoken.team, channel="", ts="")

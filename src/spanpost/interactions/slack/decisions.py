@@ -1,9 +1,10 @@
-"""Answers to questions in Slack: what a press opens or does, and what a dialogue that was sent off decides.
+"""Decisions in Slack: what a press opens or does, and what a submitted dialogue decides.
 
-Rules. One press decides where all of the question stands beside the button, and nothing else does: a longer one is approved in a
-dialogue in which it stands whole, and one of which a part cannot be read is not approved here. This is asked of the question as it
-is when the press arrives, whatever button the message had. A dialogue says by a digest what stood in it; where that is not what
-stands there now, it decides nothing. Anything may be denied by one press.
+One press decides only if the whole question is visible beside the button. A longer question is approved in
+a dialogue that shows it whole; a question that is partly unreadable is not approved in Slack. This is
+judged for the question as it is when the press arrives, whatever button the message had. A dialogue carries
+a digest of the question that it showed: if the question changed, it decides nothing. Anything may be denied
+by one press.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ _DECISIONS: Final = (Verb.APPROVE, Verb.DENY, Verb.CHOOSE)
 
 
 class PressedAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody gets who pressed: a dialogue, or words to them alone; neither where the message will show it."""
+    """The answer to a press: a dialogue, or an ephemeral text; neither if the message will show it."""
 
     view: dict[str, Any] | None = None
-    told: str = ""
+    answer: str = ""
     locale: Locale = ENGLISH
 
 
 async def pressed(interactions: Interactions, click: Click, comments: Comments, conceal: Callable[[Task], Task]) -> PressedAnswer:
-    """Do what a press asks for. Raises `LedgerUnavailable`: nothing is done."""
+    """Do what a press asks for. Raises `StoreUnavailable`: nothing was done."""
     if click.action in (VIEW, READ):
         asked = await interactions.find(click.key, click.message)
         locale = interactions.locale(asked, click.message)
         if asked is None:
-            return PressedAnswer(told=locale.say("interactions.unknown"))
+            return PressedAnswer(answer=locale.say("interactions.unknown"))
         if click.action == READ:
             return await _read(interactions, click, asked, locale)
         refusal = await interactions.may_view(asked, click.user, click.message, is_foreign=click.is_foreign)
-        return PressedAnswer(told=refusal) if refusal else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
+        return PressedAnswer(answer=refusal) if refusal else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
     act = act_of(click)
     if act.verb.is_decision:
         asked = await interactions.find(click.key, click.message)
@@ -56,33 +57,36 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
             locale = interactions.locale(asked, click.message)
             against = await interactions.may(act)
             if against is not None:
-                return PressedAnswer(told=against.told)
+                return PressedAnswer(answer=against.answer)
             if not _is_beside(act.verb, shown):
                 return await _read(interactions, click, asked, locale)
             word = f"{click.action}{'' if click.option is None else f':{click.option}'}"
             return PressedAnswer(view=modals.comment(_meta(click, word, shown), shown, locale, option=click.option), locale=locale)
-    return PressedAnswer(told=(await interactions.do(act)).told)
+    return PressedAnswer(answer=(await interactions.do(act)).answer)
 
 
 async def _read(interactions: Interactions, click: Click, asked: Asked, locale: Locale) -> PressedAnswer:
-    """Open the dialogue in which a question stands whole, for those who may decide it; no intervention, and no row."""
-    if not asked.is_told_there:
-        return PressedAnswer(told=locale.say("interactions.elsewhere"))
+    """Open the dialogue with the whole question, for users who may decide it. Writes no intervention."""
+    if not asked.is_shown_there:
+        return PressedAnswer(answer=locale.say("interactions.elsewhere"))
     approval, shown = asked.approval, interactions.shown(asked, click.message)
     if approval is None:
-        return PressedAnswer(told=locale.say("interactions.unknown"))
+        return PressedAnswer(answer=locale.say("interactions.unknown"))
     if shown is None:
         decided = Verdict(result=Result.DECIDED, decision=approval.decision, by=approval.by)
-        return PressedAnswer(told=texts.verdict(Verb.APPROVE, decided, locale))
+        return PressedAnswer(answer=texts.verdict(Verb.APPROVE, decided, locale))
     verbs = (Verb.DENY,) if not shown.is_whole else (Verb.CHOOSE,) if approval.options else (Verb.APPROVE, Verb.DENY)
     granted, refusal = await interactions.may_any(verbs, asked, click.user, click.message, is_foreign=click.is_foreign)
     if not granted:
-        return PressedAnswer(told=refusal)
+        return PressedAnswer(answer=refusal)
     return PressedAnswer(view=modals.decision(_meta(click, READ, shown), shown, granted, locale), locale=locale)
 
 
 async def submitted(interactions: Interactions, sent: Submission) -> PressedAnswer | None:
-    """Do what a dialogue decides that was sent off; None for what is none of ours. Raises `LedgerUnavailable`: nothing is done."""
+    """Do what a submitted dialogue decides; None if it is not ours.
+
+    Raises `StoreUnavailable`: nothing was done.
+    """
     meta = modals.read(sent.meta)
     word = sent.choice if meta is not None and meta.v == READ else meta.v if meta is not None else ""
     meant = payloads.grammar(f"{PREFIX}{word}", meta.k) if meta is not None else None
@@ -105,13 +109,13 @@ async def submitted(interactions: Interactions, sent: Submission) -> PressedAnsw
         shown = interactions.shown(asked, message)
         if shown is not None and not (shown.is_whole and shown.digest == meta.d):
             locale = interactions.locale(asked, message)
-            return PressedAnswer(told=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale)
+            return PressedAnswer(answer=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale)
     outcome = await interactions.do(act)
-    return PressedAnswer(told=outcome.told, locale=outcome.locale)
+    return PressedAnswer(answer=outcome.answer, locale=outcome.locale)
 
 
 def act_of(click: Click) -> RequestedAct:
-    """Return what a click asks for."""
+    """Return the act that a click asks for."""
     return RequestedAct(
         verb=Verb(click.action),
         key=click.key,
@@ -125,7 +129,7 @@ def act_of(click: Click) -> RequestedAct:
 
 
 def _is_beside(verb: Verb, shown: ShownText) -> bool:
-    """Tell whether one press decides: all of the question stands beside the button, or it is denied."""
+    """Tell whether one press decides: it denies, or the whole question is visible beside the button."""
     return verb is Verb.DENY or (shown.is_whole and shown.is_brief)
 
 

@@ -1,4 +1,4 @@
-"""An app leaves a workspace: somebody removed it there, or revoked its token."""
+"""Removal of the app from a workspace, or revocation of its token there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from spanpost.interactions.slack.responses import SlackAnswered
 
 
 async def departed(candidates: Sequence[App], body: dict[str, Any], why: str, at: float | None) -> SlackAnswered:
-    """Let go of what was installed. Raises `SlackRefused`, `Trouble` and `LedgerUnavailable`: Slack brings it again."""
+    """Delete the installation.
+
+    Raises `SlackRefused`, `Trouble` and `StoreUnavailable`: Slack sends the event again.
+    """
     meant = [one for one in candidates if one.is_app_of(body)]
     if not meant:
         raise SlackRefused(401, "app")

@@ -1,7 +1,8 @@
-"""Before anything is read: did Slack send this, to us, just now, and once?
+"""Checks before a request is read: is it from Slack, for us, recent, and no replay?
 
-After docs.slack.dev/authentication/verifying-requests-from-slack (v0): HMAC-SHA256 over ``v0:{timestamp}:{body}``. What is
-missing, malformed or wrong in a header is one answer, 401; it never says which.
+After docs.slack.dev/authentication/verifying-requests-from-slack (v0): HMAC-SHA256 over
+``v0:{timestamp}:{body}``. Missing, malformed and wrong headers have one answer, 401, which never says
+which.
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ import msgspec
 
 #: Seconds by which a request's time may differ from ours.
 WINDOW: Final = 300
-#: Signatures are remembered for longer than they are valid, ahead and behind: seconds.
+#: Seconds for which signatures are remembered: longer than they are valid, ahead and behind.
 REMEMBERED: Final = 2 * WINDOW + 60
-#: Bytes of a body. Slack's payloads carry the message, whose blocks are limited to some tens of kilobytes.
+#: Bytes of a body. Slack's payloads hold the message, whose blocks are limited to some tens of kilobytes.
 MOST_BODY: Final = 1024 * 1024
 _STAMP: Final = re.compile(rb"^[0-9]{1,12}\Z")
 _SIGNATURE: Final = re.compile(rb"^v0=[0-9a-f]{64}\Z")
-#: Signatures that one process remembers at most: of ten minutes of the most that Slack sends to a workspace (30,000 an hour).
+#: Signatures in the memory of one process: ten minutes at Slack's highest rate for a workspace (30,000 an
+#: hour).
 _MOST: Final = 20_000
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A signing secret and what it proves: which installation a request is for."""
+    """A signing secret, and the installation that it proves."""
 
     installation: int
     secret: str
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """What the headers say of a request; nothing of it is proven yet."""
+    """The signed parts of a request's headers, not verified yet."""
 
     stamp: int
     stamp_as_sent: bytes
@@ -45,7 +47,7 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class SlackRefused(Exception):
-    """A request that is answered with an error. `why` is a word for the metric, and is not told to the sender."""
+    """A request that is answered with an error. `why` is the metric's outcome; the sender does not see it."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -54,7 +56,7 @@ class SlackRefused(Exception):
 
 
 def read_headers(headers: Headers, now: float) -> Signed:
-    """Return what was signed, if it can have been just now; raises `SlackRefused` (401)."""
+    """Return what was signed, if its time is near now. Raises `SlackRefused` (401)."""
     stamps, signatures = [], []
     for name, value in headers:
         match name.lower():
@@ -70,10 +72,10 @@ def read_headers(headers: Headers, now: float) -> Signed:
 
 
 def verify(signed: Signed, body: bytes, secrets: Sequence[Secret]) -> frozenset[int]:
-    """Return the installations whose secret made the signature; raises `SlackRefused` (401) where none did."""
+    """Return the installations whose secret made the signature. Raises `SlackRefused` (401) if none did."""
     base = b"v0:" + signed.stamp_as_sent + b":" + body
     proven = set()
-    for each in secrets:  # all of them, each in constant time: how long it takes says nothing
+    for each in secrets:  # all of them, each in constant time: the duration reveals nothing
         made = b"v0=" + hmac.new(each.secret.encode(), base, sha256).hexdigest().encode()
         if hmac.compare_digest(made, signed.signature):
             proven.add(each.installation)
@@ -83,7 +85,7 @@ def verify(signed: Signed, body: bytes, secrets: Sequence[Secret]) -> frozenset[
 
 
 class SeenSignatures:
-    """Remembers the signatures of one process, for as long as they could be sent again."""
+    """The signatures that this process saw, for as long as they could be sent again."""
 
     def __init__(self, clock: Callable[[], float], most: int = _MOST) -> None:
         self._clock = clock
@@ -91,7 +93,7 @@ class SeenSignatures:
         self._at: OrderedDict[bytes, float] = OrderedDict()
 
     def is_first(self, signed: Signed) -> bool:
-        """Say whether this signature was not heard before, and remember it."""
+        """Remember a signature; False if it was seen before."""
         now = self._clock()
         while self._at and (next(iter(self._at.values())) < now - REMEMBERED or len(self._at) >= self._most):
             self._at.popitem(last=False)
@@ -101,5 +103,5 @@ class SeenSignatures:
         return True
 
     def forget(self, signed: Signed) -> None:
-        """Let a request come again: it came to nothing."""
+        """Forget a failed request, so that it may be sent again."""
         self._at.pop(signed.signature, None)

@@ -1,4 +1,4 @@
-"""``POST /slack/events``: the signature is checked, then the app hears the payload."""
+"""``POST /slack/events``: verify the signature, then pass the payload to the app."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from spanpost.interactions.slack.payloads import FORM, JSON, decode
 from spanpost.model.errors import StoreUnavailable
 
 PATH: Final = "/slack/events"
-#: What the look for a replay may take of the time for an answer, seconds.
-_LOOK: Final = 0.5
-#: What is told of a request that is refused before it is read.
-_TOLD: Final = {
+#: Seconds of the time for an answer that the search for a replay may take.
+_REPLAY_TIMEOUT: Final = 0.5
+#: Answers to requests that are refused before they are read.
+_REFUSALS: Final = {
     400: ("invalid", "the body cannot be read as a payload of Slack's"),
     401: ("unsigned", "the request is not signed by Slack for an app that is set up here, just now and once"),
     413: ("too_large", f"the body has more than {guard.MOST_BODY} bytes"),
@@ -34,18 +34,18 @@ _TOLD: Final = {
 
 
 class SlackHttp:
-    """The endpoint. `clock` is the time of day."""
+    """The endpoint. `clock` returns Unix time."""
 
     def __init__(self, app: SlackApp, interaction_store: InteractionStore, *, watch: InteractionMetrics | None = None, clock: Callable[[], float] = time.time) -> None:
         self._app = app
         self._interaction_store = interaction_store
         self._watch = watch
         self._clock = clock
-        self._heard = guard.SeenSignatures(clock)
+        self._seen = guard.SeenSignatures(clock)
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of this endpoint."""
         return [HttpRoute(PATH, self._take, ["POST"], count=self._count)]
 
     def _count(self, status: int, outcome: str) -> None:
@@ -55,8 +55,8 @@ class SlackHttp:
     async def _take(self, request: Request) -> Response:
         try:
             return await self._answer(request)
-        except SlackRefused as refused:  # the sender is not told which of its headers is wrong
-            reason, message = _TOLD[refused.status]
+        except SlackRefused as refused:  # the sender does not learn which header is wrong
+            reason, message = _REFUSALS[refused.status]
             raise HttpError(refused.status, reason, message, outcome=refused.why) from None
 
     async def _answer(self, request: Request) -> Response:
@@ -70,15 +70,15 @@ class SlackHttp:
         payload = decode(body, content_type)
         if payload is None:
             raise SlackRefused(400, "body")
-        if not self._heard.is_first(signed):
+        if not self._seen.is_first(signed):
             raise SlackRefused(401, "replay")
         began = time.monotonic()
         if not await self._is_first(signed):
             raise SlackRefused(401, "replay")
         candidates = [self._app.apps[i] for i in sorted(proven)]
-        answer = await self._app.hear(candidates, payload, took=time.monotonic() - began)
+        answer = await self._app.handle(candidates, payload, took=time.monotonic() - began)
         if answer.status >= 500:
-            self._heard.forget(signed)
+            self._seen.forget(signed)
         if answer.status >= 400:
             raise HttpError(answer.status, answer.word, answer.body or "it could not be taken")
         note_outcome(request.scope, answer.word)
@@ -86,9 +86,12 @@ class SlackHttp:
         return Response(body, answer.status, {"content-type": answer.content_type.encode("latin-1", "replace").decode("latin-1")})
 
     async def _is_first(self, signed: guard.Signed) -> bool:
-        """Ask all processes; while the database is away our own memory, and what an act is unique by, must do."""
+        """Tell whether no process saw this signature; True if the store does not answer in time.
+
+        Then this process's memory and the act's idempotency key prevent a repeat.
+        """
         try:
-            async with asyncio.timeout(_LOOK):
+            async with asyncio.timeout(_REPLAY_TIMEOUT):
                 return await self._interaction_store.is_first("slack:signature:" + signed.signature.decode())
         except (StoreUnavailable, TimeoutError):
             return True

@@ -1,4 +1,4 @@
-"""An app in a workspace: its tokens, who it is there, and which of several a payload is for."""
+"""Slack apps in workspaces: their tokens, their own ids there, and the choice of one for a payload."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spanpost.model.errors import StoreUnavailable
 
 
 class Self(msgspec.Struct, frozen=True, kw_only=True):
-    """Who we are in a workspace, as Slack says."""
+    """The app's own ids in a workspace, as Slack says."""
 
     team: str
     enterprise: str = ""
@@ -25,7 +25,7 @@ class Self(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Installation:
-    """One app in one workspace. What it is there, Slack is asked once."""
+    """One app in one workspace. Its own ids are asked of Slack once."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Installation:
         self.token = token
         self.secrets = tuple(secrets)
         self.app_token = app_token
-        # xapp-1-A012AB3CD-…: the token says whose it is.
+        # xapp-1-A012AB3CD-…: the token holds the app's id.
         self.app_id = app_id or app_of_token(app_token)
         self._team = team
         self._self = me
         self._asking: asyncio.Task[Self] | None = None
 
     async def whoami(self) -> Self:
-        """Return who we are there. Raises `Trouble`."""
+        """Return the app's own ids. Raises `Trouble`."""
         if self._self is None:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
@@ -59,24 +59,27 @@ class Installation:
         return self._self
 
     async def _ask(self) -> Self:
-        told = await self.web.call("auth.test")
+        response = await self.web.call("auth.test")
         return Self(
-            team=_text(told.get("team_id")),
-            enterprise=_text(told.get("enterprise_id")),
-            bot_user=_text(told.get("user_id")),
-            bot=_text(told.get("bot_id")),
+            team=_text(response.get("team_id")),
+            enterprise=_text(response.get("enterprise_id")),
+            bot_user=_text(response.get("user_id")),
+            bot=_text(response.get("bot_id")),
         )
 
     def is_app_of(self, body: dict[str, Any]) -> bool:
-        """Tell whether a payload is for this app; where its id is not known, the signature or the connection has proved it."""
+        """Tell whether a payload is for this app.
+
+        Without a known id, signature or connection has proved it.
+        """
         return is_meant(self.app_id, body)
 
     async def at(self, team: str, enterprise: str) -> Installation | None:
-        """Return itself where it is that workspace's. Raises `Trouble`."""
+        """Return itself if it belongs to that workspace, else None. Raises `Trouble`."""
         return self if await self.is_of(team, enterprise) else None
 
     async def is_of(self, team: str, enterprise: str) -> bool:
-        """Tell whether a workspace is the one of the bot token. Raises `Trouble`."""
+        """Tell whether the bot token belongs to a workspace. Raises `Trouble`."""
         if self._team and self._team not in (team, enterprise):
             return False
         me = await self.whoami()
@@ -84,7 +87,7 @@ class Installation:
 
 
 def is_meant(app_id: str, body: dict[str, Any]) -> bool:
-    """Tell whether a payload is for an app, as far as its id is known."""
+    """Tell whether a payload is for an app; True if the app's id is unknown."""
     return not app_id or app_of(body) == app_id
 
 
@@ -98,21 +101,24 @@ def _text(value: object) -> str:
 
 
 class Finds(Protocol):
-    """**Protocol:** knows where an app was installed. All of it raises `LedgerUnavailable`."""
+    """**Protocol:** the stored installations of an app. All methods raise `StoreUnavailable`."""
 
     async def find(self, team: str) -> Installation | None:
-        """Return the app in a workspace; None where it is not installed, or may not be used."""
+        """Return the app in a workspace; None if it is not installed there, or not allowed."""
         ...
 
     async def gone(self, team: str, why: str, at: float | None) -> bool:
-        """Let go of a workspace that is said to have gone, at that time; False where it has not. Raises `Trouble`."""
+        """Delete a workspace that reported its removal at that time; False if it is still there.
+
+        Raises `Trouble`.
+        """
         ...
 
     async def close(self) -> None: ...
 
 
 class Everywhere:
-    """One app in all the workspaces in which people installed it. `web` is for calls with the app's own token."""
+    """One app in every workspace that installed it. `web` is for calls with the app's own token."""
 
     def __init__(self, finds: Finds, web: Web, *, secrets: Iterable[str] = (), app_token: str = "", app_id: str = "") -> None:
         self.finds = finds
@@ -126,7 +132,7 @@ class Everywhere:
         return is_meant(self.app_id, body)
 
     async def at(self, team: str, enterprise: str) -> Installation | None:
-        """Return the app in a workspace. Raises `LedgerUnavailable`."""
+        """Return the app in a workspace; None if it is not installed there. Raises `StoreUnavailable`."""
         return await self.finds.find(team)
 
 
@@ -134,10 +140,11 @@ App: TypeAlias = Installation | Everywhere
 
 
 async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Installation, str]:
-    """Return which installation a payload is for, and its workspace; raises `SlackRefused` where none of them, `Trouble` unasked.
+    """Return the installation that a payload is for, and its workspace.
 
-    One that cannot be asked must not keep another from being found: that of a workspace of its own is asked last, since Slack is
-    asked for it. Raises `LedgerUnavailable` where that alone kept it from being found.
+    Raises `SlackRefused` if there is none. Apps with one fixed workspace come last, since Slack must be
+    asked for their ids. A failed lookup does not prevent another app from being found: its `Trouble` or
+    `StoreUnavailable` is raised only if none was.
     """
     candidates = [one for one in candidates if one.is_app_of(body)]
     if not candidates:
@@ -158,5 +165,5 @@ async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Insta
 
 
 def secrets_of(apps: Sequence[App]) -> list[Secret]:
-    """Return all signing secrets, and what each proves."""
+    """Return all signing secrets, and the installation that each proves."""
     return [Secret(i, secret) for i, one in enumerate(apps) for secret in one.secrets]

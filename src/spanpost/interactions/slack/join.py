@@ -1,4 +1,4 @@
-"""Join the public channels that news is routed to, where that is wanted: nobody has to invite the app."""
+"""Join the public channels of the routes, if configured: nobody has to invite the app."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.interactions")
 _ID: Final = re.compile(r"^[CG][A-Z0-9]{2,30}$")
-#: Pages of a thousand channels that are looked through for a name.
+#: Pages of 1,000 channels that are searched for a name.
 _PAGES: Final = 20
 
 
 async def join(web: Web, channels: Sequence[str]) -> None:
-    """Join each, by id or name; what cannot be joined is logged, with Slack's reason."""
+    """Join each channel, by id or name. A failure is logged with Slack's reason."""
     names = dict.fromkeys(channels)
     ids = {name: name for name in names if _ID.match(name)}
     try:
@@ -40,11 +40,11 @@ async def _find(web: Web, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor = ""
     for _ in range(_PAGES):
-        told = await web.call("conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor)
-        for channel in told.get("channels") or ():
+        response = await web.call("conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor)
+        for channel in response.get("channels") or ():
             if isinstance(channel, dict) and channel.get("name") in bare:
                 found[bare[str(channel["name"])]] = str(channel.get("id"))
-        cursor = str((told.get("response_metadata") or {}).get("next_cursor") or "")
+        cursor = str((response.get("response_metadata") or {}).get("next_cursor") or "")
         if not cursor or len(found) == len(bare):
             break
     return found

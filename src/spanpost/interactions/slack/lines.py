@@ -1,4 +1,4 @@
-"""Answers to commands as lines of rich text: what agents wrote stands there as it is, and neither mentions nor links."""
+"""Answers to commands as lines of rich text: text from agents is literal, without mentions and links."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from spanpost.text.sanitise import cut, line
 
 Element = dict[str, Any]
 Line = Sequence[Element]
-#: Of all lines: far below what Slack takes in one message.
+#: Characters of all lines: far below Slack's limit for one message.
 _MOST: Final = 9_000
 _FORM: Final = "{date_short_pretty} {time}"
 
 
 class SlackAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. `text` is mrkdwn, with everybody else's words escaped; without blocks it is the answer."""
+    """An answer. `text` is mrkdwn with foreign text escaped; without blocks it is the answer."""
 
     text: str
     blocks: list[dict[str, Any]] = []
 
 
 def text(value: str, *, link: str = "", is_bold: bool = False) -> Element:
-    """Return words; with a link, that is opened by them."""
+    """Return a text element; with `link`, a link with that text."""
     element: Element = {"type": "link", "url": link, "text": value} if link else {"type": "text", "text": value}
     return element | {"style": {"bold": True}} if is_bold else element
 
 
 def since(at: datetime) -> Element:
-    """Return a moment, shown in its reader's zone."""
+    """Return a time, shown in the reader's time zone."""
     shown = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {"type": "date", "timestamp": max(int(at.timestamp()), 0), "format": _FORM, "fallback": shown}
 
 
-def told(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
+def rich_text(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
     """Return lines as an answer, with buttons below them."""
     kept: list[Element] = []
     said: list[str] = []
@@ -74,7 +74,7 @@ def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
 
 
 def more(count: int, what: Literal["tasks", "questions"], locale: Locale = ENGLISH, *, is_open: bool = False) -> list[Line]:
-    """Return the line that counts what is not listed; none where that is nothing."""
+    """Return a line with the number of entries that are not listed; no line for none."""
     if not count:
         return [[text(locale.say(f"command.more_{what}_open"))]] if is_open else []
     return [[text(locale.say(f"command.more_{what}_or_more" if is_open else f"command.more_{what}", n=count))]]

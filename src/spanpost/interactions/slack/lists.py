@@ -1,4 +1,4 @@
-"""Lists of tasks and questions as somebody may see them, a page at a time: those that a rule keeps from them are left out."""
+"""Pages of the tasks and questions that a user may see; others are left out."""
 
 from __future__ import annotations
 
@@ -20,62 +20,65 @@ from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter
 from spanpost.model.tasks import Task
 
 T = TypeVar("T")
-#: Looked at for one page.
+#: Rows that are read for one page.
 LOOKED: Final = 100
-#: Tasks about which rules are asked at once.
+#: Tasks that are judged at once.
 _AT_ONCE: Final = 10
 _OLDEST: Final = datetime(1, 1, 1, tzinfo=UTC)
-#: Of a button: it goes on with a list.
+#: Action id of the button for the next page.
 MORE: Final = f"{PREFIX}more"
 
 
-class Goes(msgspec.Struct, frozen=True, kw_only=True):
-    """How a list goes on: what it lists, the words that were looked for, and after what. It is in a button's value: anybody's."""
+class ListPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """The position in a list: its kind, its search words, the last entry.
+
+    From a button's value: untrusted.
+    """
 
     #: tasks, questions or found
     what: str
     q: str = ""
     at: datetime | None
     key: UUID
-    #: How its reader begins a command.
+    #: How the reader begins a command.
     by: str = ""
 
     def button(self, label: str) -> dict[str, Any]:
-        """Return the button that goes on."""
+        """Return the button for the next page."""
         value = {"w": self.what, "q": self.q, "k": self.key.hex, "b": self.by}
         value |= {"a": self.at.isoformat()} if self.at is not None else {}
         text = {"type": "plain_text", "text": label}
         return {"type": "button", "action_id": f"{MORE}:{self.what}", "text": text, "value": json.dumps(value)}
 
 
-def goes_of(value: str) -> Goes | None:
-    """Read a button's value; None for what is none of ours."""
+def position_of(value: str) -> ListPosition | None:
+    """Read a button's value; None if it is not ours."""
     try:
-        told = json.loads(value)
-        at = datetime.fromisoformat(told["a"]) if "a" in told else None
-        found = Goes(what=str(told["w"]), q=str(told["q"]), at=at, key=UUID(str(told["k"])), by=str(told["b"])[:41])
+        data = json.loads(value)
+        at = datetime.fromisoformat(data["a"]) if "a" in data else None
+        found = ListPosition(what=str(data["w"]), q=str(data["q"]), at=at, key=UUID(str(data["k"])), by=str(data["b"])[:41])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if found.what in ("tasks", "questions", "found") and (at is None or at.tzinfo is not None) else None
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """A page as somebody may see it."""
+class ListPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page as a user may see it."""
 
-    #: What stands on it, and how many more were seen beyond it.
+    #: The entries, and how many more were seen beyond them.
     tasks: list[Task] = []
     questions: list[TaskQuestion] = []
     beyond: int = 0
-    #: There may be more than was looked at.
+    #: There may be more rows than were read.
     is_open: bool = False
-    #: How many were kept from them.
+    #: Entries that the user may not see.
     hidden: int = 0
-    #: After what the next page begins; None at the end.
+    #: The last entry, after which the next page begins; None at the end.
     after: tuple[datetime | None, UUID] | None = None
 
 
 class TaskLists:
-    """What somebody in a workspace may see."""
+    """Lists for one user in a workspace."""
 
     def __init__(self, interactions: Interactions, web: Web, user: str, team: str) -> None:
         self._interactions = interactions
@@ -83,8 +86,8 @@ class TaskLists:
         self._user = user
         self._team = team
 
-    async def tasks(self, asked: TaskFilter, after: tuple[datetime | None, UUID] | None, most: int) -> Listed:
-        """Return a page of tasks, newest first, of all tenants that are looked at here."""
+    async def tasks(self, asked: TaskFilter, after: tuple[datetime | None, UUID] | None, most: int) -> ListPage:
+        """Return a page of tasks, newest first, of all visible tenants."""
         start = TaskKey(*after) if after is not None else None
 
         async def of(tenant: str) -> Page[Task]:
@@ -94,7 +97,7 @@ class TaskLists:
         items, is_open = _merged(pages, lambda task: (task.started_at, task.uid))
         seen, hidden = await self.visible(task for task in items if not task.is_alert)
         last = seen[most - 1] if len(seen) > most else items[-1] if is_open and items else None
-        return Listed(
+        return ListPage(
             tasks=seen[:most],
             beyond=max(len(seen) - most, 0),
             is_open=is_open,
@@ -102,7 +105,7 @@ class TaskLists:
             after=(last.started_at, last.uid) if last is not None else None,
         )
 
-    async def questions(self, after: tuple[datetime | None, UUID] | None, most: int) -> Listed:
+    async def questions(self, after: tuple[datetime | None, UUID] | None, most: int) -> ListPage:
         """Return a page of open questions, newest first."""
         start = ApprovalKey(after[0], after[1]) if after is not None and after[0] is not None else None
 
@@ -115,7 +118,7 @@ class TaskLists:
         asking = {task.uid for task in seen}
         found = [one for one in items if one.task is not None and one.task.uid in asking]
         last = found[most - 1] if len(found) > most else items[-1] if is_open and items else None
-        return Listed(
+        return ListPage(
             questions=found[:most],
             beyond=max(len(found) - most, 0),
             is_open=is_open,
@@ -124,7 +127,7 @@ class TaskLists:
         )
 
     async def exact(self, ref: str) -> Task | None:
-        """Return the task of an id: of this workspace's tenant, else of another one's that somebody may see."""
+        """Return the task with an id: of the workspace's tenant, else of a visible one."""
         for tenant in self._interactions.tenants:
             found = await self._interactions.interaction_store.task(tenant, ref)
             if found is not None and (tenant == self._interactions.tenant or (await self.visible([found]))[0]):
@@ -132,7 +135,7 @@ class TaskLists:
         return None
 
     async def visible(self, tasks: Iterable[Task]) -> tuple[list[Task], int]:
-        """Return those of which somebody may be told, and how many others there are."""
+        """Return the tasks that the user may see, and the number of the others."""
         given = list(tasks)
         places = await self.places(given)
         few = asyncio.Semaphore(_AT_ONCE)
@@ -140,41 +143,41 @@ class TaskLists:
         async def may(task: Task) -> bool:
             async with few:
                 place = places[task.uid]
-                return (await self._interactions.may_look(await self.asked(task, place), self._user, place)).is_granted
+                return (await self._interactions.may_list(await self.asked(task, place), self._user, place)).is_granted
 
         granted = await asyncio.gather(*map(may, given))
         seen = [task for task, is_granted in zip(given, granted, strict=True) if is_granted]
         return seen, len(given) - len(seen)
 
     async def asked(self, task: Task, place: PersonMessage) -> Asked:
-        """Return a task as rules look at it: with those for which it works."""
+        """Return a task as rules see it, with the tasks above it."""
         asked = await self._interactions.find(task.uid, place) if task.parent_uid is not None else None
-        return asked or Asked(key=task.uid, task=task, is_told_there=True)
+        return asked or Asked(key=task.uid, task=task, is_shown_there=True)
 
     async def places(self, tasks: Iterable[Task]) -> dict[UUID, PersonMessage]:
-        """Return the message in which each is told; one without a channel, where that is not known."""
+        """Return the root message of each task; one without a channel where it is unknown."""
         roots = {task.uid: task.root_uid or task.uid for task in tasks}
         found = await self._interactions.interaction_store.places(set(roots.values()))
         unknown = PersonMessage(channel="", ts="", is_ours=True)
         return {uid: msgspec.structs.replace(found.get(root, unknown), team=self._team) for uid, root in roots.items()}
 
     async def links(self, tasks: Iterable[Task]) -> dict[UUID, str]:
-        """Return where the messages of tasks can be opened, of those of which Slack says so."""
+        """Return the permalinks of the tasks' messages, where Slack gives one."""
         places = {uid: place for uid, place in (await self.places(tasks)).items() if place.ts}
 
         async def link(place: PersonMessage) -> str:
             try:
-                told = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
+                data = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
             except Trouble:
-                return ""  # it is told without
-            found = told.get("permalink")
+                return ""  # shown without a link
+            found = data.get("permalink")
             return found if isinstance(found, str) and found.startswith(("https://", "http://")) else ""
 
         return dict(zip(places, await asyncio.gather(*map(link, places.values())), strict=True))
 
 
 def _merged(pages: Sequence[Page[T]], key: Callable[[T], tuple[datetime | None, UUID]]) -> tuple[list[T], bool]:
-    """Return the pages of several tenants as one, newest first, as far as all of them were looked at."""
+    """Merge the pages of several tenants, newest first, as far as all of them were read."""
 
     def order(one: T) -> tuple[datetime, UUID]:
         at, uid = key(one)

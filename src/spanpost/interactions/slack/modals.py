@@ -1,4 +1,4 @@
-"""Dialogues: a question whole with its decision, why it is denied, and what more there is to know of a task. All is literal text."""
+"""Dialogues: a whole question with its decision, a comment, and a task's details. All text is literal."""
 
 from __future__ import annotations
 
@@ -26,21 +26,24 @@ _MOST_RADIO: Final = 10
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """What travels in a dialogue."""
+    """Private metadata of a dialogue."""
 
-    #: What was pressed; ``read`` where the dialogue itself says what is decided.
+    #: The pressed button; ``read`` if the decision is chosen in the dialogue.
     v: str
-    #: The question's key, the message's channel and timestamp, and whether it is one of ours.
+    #: The question's key, the message's channel and timestamp, and whether spanpost wrote the message.
     k: str
     c: str
     t: str
     b: bool = False
-    #: The digest of what stands in it.
+    #: Digest of the question as the dialogue shows it.
     d: str = ""
 
 
 def comment(meta: Meta, shown: ShownText, locale: Locale = ENGLISH, *, option: int | None = None) -> dict[str, Any]:
-    """Return the dialogue that asks for a comment to what was pressed, which travels in it and is weighed again when it is sent."""
+    """Return the dialogue for a comment.
+
+    Its metadata holds the pressed button, judged again on submission.
+    """
     is_denied = meta.v == Verb.DENY
     title = locale.say(f"button.{meta.v}" if meta.v in (Verb.APPROVE, Verb.DENY) else "button.answer")
     said = line(shown.question, 500) + (f"\n→ {shown.options[option]}" if option is not None else "")
@@ -49,10 +52,10 @@ def comment(meta: Meta, shown: ShownText, locale: Locale = ENGLISH, *, option: i
 
 
 def decision(meta: Meta, shown: ShownText, verbs: Sequence[Verb], locale: Locale = ENGLISH) -> dict[str, Any]:
-    """Return the dialogue in which a question stands whole, and is decided.
+    """Return the dialogue that shows a whole question and takes its decision.
 
-    What an agent wrote stands quoted. The answer is chosen below it, so that nobody sends it off who has not come so far. Where
-    there is nothing to choose it is denied.
+    Text from an agent is quoted. The decision is chosen below it, so that nobody submits it before reading
+    down to there. If there is nothing to choose, submitting denies.
     """
     blocks = [_section(f"⚠️ {why_hidden(shown.hidden, locale)}")] if shown.hidden else []
     blocks += _quoted("show.question", shown.question, locale) + _quoted("show.details", shown.detail, locale)
@@ -97,7 +100,7 @@ def _comment(label: str, locale: Locale) -> dict[str, Any]:
 
 
 def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
-    """Return somebody's words whole, quoted below a title of ours."""
+    """Return foreign text whole, quoted below a title of ours."""
     made: list[dict[str, Any]] = []
     for piece in pieces(said, _MOST_SECTION):
         made.append({"type": "rich_text_quote", "elements": [{"type": "text", "text": piece.removesuffix("\n") or " "}]})
@@ -108,8 +111,8 @@ def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
     return [first, *({"type": "rich_text", "elements": [one]} for one in made[1:])]
 
 
-def told(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
-    """Return a dialogue that says one thing. `text` is mrkdwn of ours."""
+def notice(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return a dialogue with one text (mrkdwn, ours)."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
     return {
         "type": "modal",
@@ -121,7 +124,7 @@ def told(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
 
 
 def details(task: Task, locale: Locale = ENGLISH) -> dict[str, Any]:
-    """Return a dialogue with what is known of a task."""
+    """Return a dialogue with a task's details."""
     parts = [_section(text) for text in texts(task, locale) if text][:_MOST_BLOCKS]
     return {
         "type": "modal",
@@ -133,12 +136,12 @@ def details(task: Task, locale: Locale = ENGLISH) -> dict[str, Any]:
 
 
 def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
-    """Return what is known of a task, literal: what it is first, then its results, steps, questions and error."""
+    """Return a task's details, literal: the summary first, then results, steps, questions and error."""
 
     def said(field: str, text: str) -> str:
         return locale.translate(task.messages.get(field), text)
 
-    # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
+    # Without logs and the details of questions: a route decides whether Slack shows those.
     status = locale.word(f"status.{task.status}", task.status)
     facts = {
         "show.task": line(task.name or task.task_id, 200),
@@ -155,15 +158,15 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
         "show.heard": _time(task.last_event_at),
         "show.model": line(task.model or "", 120),
     }
-    told = [locale.say(key, value=value) for key, value in facts.items() if value]
-    told.append(locale.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
+    parts = [locale.say(key, value=value) for key, value in facts.items() if value]
+    parts.append(locale.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
     if tokens := _tokens(task, locale):
-        told.append(locale.say("show.tokens", value=tokens))
+        parts.append(locale.say("show.tokens", value=tokens))
     if task.cost_usd is not None:
-        told.append(locale.say("show.cost", value=f"{task.cost_usd:f}"))
+        parts.append(locale.say("show.cost", value=f"{task.cost_usd:f}"))
     if task.trace_id:
-        told.append(locale.say("show.trace", value=task.trace_id.hex()))
-    found = ["\n".join(told)]
+        parts.append(locale.say("show.trace", value=task.trace_id.hex()))
+    found = ["\n".join(parts)]
     found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
     steps = [
         f"{step.index or i + 1}. {line(locale.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
@@ -188,10 +191,10 @@ def _tokens(task: Task, locale: Locale) -> str:
         "show.tokens_out": task.output_tokens,
         "show.tokens_cached": task.cache_read_tokens,
     }
-    told = [locale.say(key, n=n) for key, n in figures.items() if n is not None]
+    parts = [locale.say(key, n=n) for key, n in figures.items() if n is not None]
     if task.context_share is not None:
-        told.append(locale.say("show.context", share=task.context_share))
-    return ", ".join(told)
+        parts.append(locale.say("show.context", share=task.context_share))
+    return ", ".join(parts)
 
 
 def _time(at: datetime | None) -> str:
@@ -199,7 +202,7 @@ def _time(at: datetime | None) -> str:
 
 
 def _section(text: str) -> dict[str, Any]:
-    # Rich text knows no mentions or links but explicit ones: what an agent wrote stands there as it is.
+    # Rich text has only explicit mentions and links, so text from agents stays literal.
     parts = [{"type": "rich_text_section", "elements": [{"type": "text", "text": text}]}]
     return {"type": "rich_text", "elements": parts}
 
@@ -209,7 +212,7 @@ def _plain(text: str, limit: int = 150) -> dict[str, Any]:
 
 
 def read(meta: dict[str, Any]) -> Meta | None:
-    """Read what travelled; None for what is not of ours."""
+    """Read a dialogue's metadata; None if it is not ours."""
     try:
         return msgspec.convert(meta, Meta)
     except msgspec.ValidationError:

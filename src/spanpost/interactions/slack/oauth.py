@@ -1,8 +1,7 @@
-"""``/slack/install`` and ``/slack/oauth_redirect``: Bolt's flow of OAuth, over stores of ours. A person reads the answers: they are
-pages, for a client that takes pages.
+"""``/slack/install`` and ``/slack/oauth_redirect``: Bolt's OAuth flow over our stores, as pages.
 
-Who comes to `install` is a stranger: nothing is written for them. The state that goes to Slack and comes back is sealed and has
-its time in it, so that there is nothing to keep; that it was used is remembered for all processes, for longer than it holds.
+Visitors of `install` are strangers: nothing is stored for them. The OAuth state is encrypted and holds its
+own time, so it needs no row; its use is remembered for all processes, for longer than it is valid.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ log = logging.getLogger("spanpost.interactions")
 
 INSTALL: Final = "/slack/install"
 REDIRECT: Final = "/slack/oauth_redirect"
-#: Seconds for which a state holds: whoever installs reads what the app asks for, and says yes.
+#: Seconds for which a state is valid: the person reads what the app asks for, and agrees.
 HOLDS: Final = 600
-#: What Slack's answers may take, seconds.
+#: Seconds for Slack's answers.
 _TIMEOUT: Final = 8.0
 #: Characters of a query: a state and a code.
 _MOST_QUERY: Final = 4_096
 _ID: Final = re.compile(r"^[TE][A-Z0-9]{2,30}\Z")
 _WORD: Final = re.compile(r"^[a-z_]{1,60}\Z")
 _STATE: Final = "slack\0state"
-#: ``__Host-``: of this host alone, and over HTTPS. What browsers take for safe is their own machine, too.
+#: ``__Host-``: this host alone, over HTTPS. Browsers also trust their own machine.
 _COOKIE: Final = "__Host-spanpost-slack-state"
 _BEGIN_AGAIN: Final = "Begin again, and finish within ten minutes in the same browser."
 _WHY: Final = {
@@ -68,7 +67,7 @@ _WHY: Final = {
 
 
 class InstallTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """What the app is at Slack, and where it is."""
+    """The app at Slack, and its public address."""
 
     client_id: str
     client_secret: str
@@ -80,29 +79,29 @@ class InstallTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remembers(Protocol):
-    """**Protocol:** remembers for an hour, for all processes."""
+    """**Protocol:** remembers keys for an hour, for all processes."""
 
     async def is_first(self, key: str) -> bool:
-        """Return False when it was heard before. Raises `LedgerUnavailable`."""
+        """Remember a key; False if it was seen before. Raises `StoreUnavailable`."""
         ...
 
 
 class Keeps(Protocol):
-    """**Protocol:** keeps installations. `seal` is None where no key is set."""
+    """**Protocol:** stores installations. `encryption` is None without a key."""
 
     encryption: Encryption | None
 
     async def install(self, installed: Installed, tokens: dict[str, str]) -> Installed:
-        """Keep one. Raises `NotTaken`, and `LedgerUnavailable`."""
+        """Store an installation. Raises `NotTaken` and `StoreUnavailable`."""
         ...
 
     def name_of(self, team: str) -> str:
-        """Return what routes call a workspace."""
+        """Return the name of a workspace in routes."""
         ...
 
 
 class _InstallRefused(BoltError):
-    """What Bolt hands on to who tells people of a failure."""
+    """A refusal that Bolt passes to the failure handler."""
 
 
 class _Cookies(OAuthStateUtils):
@@ -111,7 +110,7 @@ class _Cookies(OAuthStateUtils):
 
 
 class States(AsyncOAuthStateStore):
-    """States that are sealed: each holds for ten minutes, once, whatever process it comes back to."""
+    """Encrypted states: each is valid once, for ten minutes, in any process."""
 
     def __init__(self, encryption: Encryption, interaction_store: Remembers) -> None:
         self._encryption = encryption
@@ -122,7 +121,7 @@ class States(AsyncOAuthStateStore):
         return self._encryption.encryption(_STATE, {"n": secrets.token_hex(16)}).decode().rstrip("=")
 
     async def async_consume(self, state: str) -> bool:
-        """Tell whether a state is ours, of now, and was not used before. Raises `LedgerUnavailable`."""
+        """Tell whether a state is ours, still valid and unused. Raises `StoreUnavailable`."""
         try:
             found = self._encryption.open(_STATE, (state + "=" * (-len(state) % 4)).encode(), within=HOLDS)
         except (Broken, ValueError):
@@ -131,14 +130,14 @@ class States(AsyncOAuthStateStore):
 
 
 class SlackInstallations(AsyncInstallationStore):
-    """Bolt's store, over ours. Of what Bolt can ask of it the flow asks for one thing."""
+    """Bolt's installation store over ours. The flow uses only `async_save`."""
 
     def __init__(self, keeps: Keeps, terms: InstallTerms) -> None:
         self._keeps = keeps
         self._terms = terms
 
     async def async_save(self, installation: BoltInstallation) -> None:
-        """Keep an installation. Raises `BoltError` with what may be shown, and `LedgerUnavailable`."""
+        """Store an installation. Raises `BoltError` with a text that may be shown, and `StoreUnavailable`."""
         if installation.is_enterprise_install or not installation.team_id:
             raise _InstallRefused(
                 "This app is installed in single workspaces, not in an organisation as a whole. Install it in one of them."
@@ -172,7 +171,7 @@ class SlackInstallations(AsyncInstallationStore):
 
 
 class OauthHttp:
-    """The endpoints, of both paths."""
+    """The endpoints of both paths."""
 
     def __init__(self, terms: InstallTerms, keeps: Keeps, interaction_store: Remembers, *, watch: InteractionMetrics | None = None) -> None:
         self._terms = terms
@@ -182,7 +181,7 @@ class OauthHttp:
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of these endpoints."""
         return [HttpRoute(path, self._show, ["GET"], count=self._count) for path in (INSTALL, REDIRECT)]
 
     def _count(self, status: int, outcome: str) -> None:
@@ -218,16 +217,16 @@ class OauthHttp:
         query = bytes(scope["query_string"])
         if len(query) > _MOST_QUERY:
             return _page(400, "Not installed", f"The address is too long. {_BEGIN_AGAIN}"), "query"
-        told = parse_qs(query.decode("latin-1"))
+        asked = parse_qs(query.decode("latin-1"))
         cookies = [bytes(value).decode("latin-1") for name, value in scope["headers"] if bytes(name).lower() == b"cookie"]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
             flow = self._flow(session, self._keeps.encryption)
             if scope["path"] == INSTALL:
-                # It is written into a header: nothing of it but a workspace's id.
-                team = next((team for team in told.get("team", ()) if _ID.match(team)), "")
-                asked = AsyncBoltRequest(body="", query={"team": team} if team else {})
-                return await flow.handle_installation(asked), "install"
-            query_of = {name: values[0] for name, values in told.items()}
+                # Only a workspace's id, because it is written into a header.
+                team = next((team for team in asked.get("team", ()) if _ID.match(team)), "")
+                begin = AsyncBoltRequest(body="", query={"team": team} if team else {})
+                return await flow.handle_installation(begin), "install"
+            query_of = {name: values[0] for name, values in asked.items()}
             request = AsyncBoltRequest(body="", query=query_of, headers={"cookie": cookies} if cookies else {})
             response = await flow.handle_callback(request)
         return response, (response.headers.pop("x-spanpost", None) or ["callback"])[0]
@@ -260,19 +259,19 @@ class OauthHttp:
     async def _succeeded(self, done: AsyncSuccessArgs) -> BoltResponse:
         team = done.installation.team_id or ""
         name = self._keeps.name_of(team)
-        told = (
+        text = (
             f"The app is installed in {line(done.installation.team_name or team, 200)}. Invite it to a channel, and have routes lead there: "
             f"they call this workspace {name}."
         )
-        return self._ended(200, "Installed", told, "installed")
+        return self._ended(200, "Installed", text, "installed")
 
     async def _failed(self, failure: AsyncFailureArgs) -> BoltResponse:
         if isinstance(failure.error, _InstallRefused):
             log.warning("the Slack app was not installed: %s", failure.error)
             return self._ended(403, "Not installed", str(failure.error), "refused")
         reason = failure.reason if _WORD.match(failure.reason or "") else "an error"
-        told = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
-        return self._ended(max(failure.suggested_status_code, 400), "Not installed", told, reason if reason in _WHY else "slack")
+        text = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
+        return self._ended(max(failure.suggested_status_code, 400), "Not installed", text, reason if reason in _WHY else "slack")
 
     @staticmethod
     def _ended(status: int, title: str, text: str, word: str) -> BoltResponse:
@@ -282,9 +281,9 @@ class OauthHttp:
         return response
 
 
-#: Where a page's text is kept, for a client that takes no pages.
+#: Header with a page's text, for clients that do not accept HTML.
 _TEXT: Final = "x-spanpost-text"
-#: Of a response of Bolt's these go out.
+#: Headers of Bolt's response that are passed on.
 _PASSED: Final = frozenset({"location", "set-cookie"})
 _HEADERS: Final = {
     "content-type": "text/html; charset=utf-8",

@@ -1,4 +1,4 @@
-"""What Slack sends, read: bytes and shapes of any kind give a value or None, and never raise."""
+"""Reads Slack's payloads: any bytes or shape gives a value or None, and raises nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spanpost.interactions.protocols import PersonMessage
 from spanpost.model.interventions import Verb
 from spanpost.text.sanitise import strip
 
-#: Of action ids, callback ids and block ids: ours begin so.
+#: Prefix of our action ids, callback ids and block ids.
 PREFIX: Final = "spanpost:"
-#: Of the button that opens the dialogue in which a question stands whole: no act of a person on a task.
+#: Action of the button that opens a dialogue with the whole question. It is no act on a task.
 READ: Final = "read"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
@@ -30,7 +30,7 @@ _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
 
 
 class Click(msgspec.Struct, frozen=True, kw_only=True):
-    """A button, or an entry of a menu, that somebody pressed."""
+    """A pressed button or menu entry."""
 
     #: A verb of interventions, ``view`` or ``read``.
     action: str
@@ -38,7 +38,7 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     option: int | None
     user: str
     message: PersonMessage
-    #: The root of the thread, where the message stands in one.
+    #: The root of the thread, if the message is in one.
     thread: str
     #: The bot that wrote the message, as Slack says.
     author: str
@@ -50,30 +50,30 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """A dialogue of ours that somebody sent off. `meta` is what we gave it."""
+    """A submitted dialogue. `meta` is the metadata that we gave it."""
 
     user: str
     team: str
     meta: dict[str, Any]
     comment: str
-    #: The answer that was chosen in it.
+    #: The decision chosen in it.
     choice: str
     is_foreign: bool
     idempotency_key: str
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person wrote in a thread."""
+    """A person's message in a thread."""
 
     user: str
     #: The thread's root message.
     root: PersonMessage
-    #: Of the message itself.
+    #: Timestamp of the message itself.
     ts: str
     text: str
-    #: As it was written, mentions included.
+    #: The text as written, mentions included.
     raw: str
-    #: Who began the thread, where Slack says so.
+    #: The user who began the thread, if Slack says so.
     parent: str
     is_foreign: bool
     idempotency_key: str
@@ -81,7 +81,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody pressed Slack's own button in the thread of a session."""
+    """A press of Slack's own *Stop* in the thread of a session."""
 
     user: str
     #: The thread's root message.
@@ -92,7 +92,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """Return the payload of a request: an object of JSON, or of a form with one in `payload`; None for anything else."""
+    """Return a request's payload: a JSON object, or a form with one in `payload`; None for anything else."""
     try:
         text = body.decode("utf-8")
         if content_type == FORM:
@@ -109,7 +109,7 @@ def decode(body: bytes, content_type: str) -> dict[str, Any] | None:
 
 
 def team_of(body: dict[str, Any]) -> tuple[str, str]:
-    """Return the workspace and the organisation that a payload is of; empty where it does not say."""
+    """Return a payload's workspace and organisation; empty where it names none."""
     team = _text(_dict(body.get("team")).get("id")) or _text(body.get("team_id")) or _text(body.get("team"))
     enterprise = _text(_dict(body.get("enterprise")).get("id")) or _text(body.get("enterprise_id"))
     enterprise = enterprise or _text(_dict(body.get("team")).get("enterprise_id"))
@@ -124,7 +124,7 @@ def app_of(body: dict[str, Any]) -> str:
 
 
 def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
-    """Read an event that says that an app's token has gone: why, in one word, and when; None for anything else."""
+    """Read an event that ends an app's token: the reason in a word, and the time; else None."""
     event = _dict(body.get("event"))
     at = body.get("event_time")
     when = float(at) if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11 else None
@@ -132,13 +132,13 @@ def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
         case "app_uninstalled":
             return "uninstalled", when
         case "tokens_revoked" if _dict(event.get("tokens")).get("bot"):
-            # Of which token it speaks it does not say: the one that is kept may be a newer one.
+            # It does not name the token: the stored one may be newer.
             return "revoked", None
     return None
 
 
 def click(body: dict[str, Any], team: str) -> Click | None:
-    """Read `block_actions`; None where it is none of ours, or none at all."""
+    """Read `block_actions`; None for anything else, or a button that is not ours."""
     actions = body.get("actions")
     action = _dict(actions[0]) if isinstance(actions, list) and len(actions) == 1 else {}
     chosen = _text(_dict(action.get("selected_option")).get("value"))
@@ -172,7 +172,7 @@ def click(body: dict[str, Any], team: str) -> Click | None:
 
 
 def grammar(action_id: str, value: str) -> tuple[str, int | None, UUID] | None:
-    """Read ``spanpost:<verb>[:<n>]`` with the key as value; of a menu's entry the value is ``<verb>[:<n>]:<key>``."""
+    """Read ``spanpost:<verb>[:<n>]`` with a key as value; or a menu entry's value ``<verb>[:<n>]:<key>``."""
     if not action_id.startswith(PREFIX) or len(action_id) > 255 or len(value) > 2000:
         return None
     *before, key = value.removeprefix(PREFIX).split(":")
@@ -212,7 +212,7 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
 
 
 def reply(body: dict[str, Any], team: str) -> Reply | None:
-    """Read a `message` event that is a person's new reply in a thread; None for anything else."""
+    """Read a `message` event with a person's new reply in a thread; None for anything else."""
     event = _dict(body.get("event"))
     channel, ts, root = (_text(event.get(name)) for name in ("channel", "ts", "thread_ts"))
     who = _text(event.get("user"))
@@ -237,7 +237,10 @@ def reply(body: dict[str, Any], team: str) -> Reply | None:
 
 
 def stop(body: dict[str, Any], team: str) -> Stop | None:
-    """Read an `agent_session_stopped` event (docs.slack.dev/reference/events/agent_session_stopped); None for anything else."""
+    """Read an `agent_session_stopped` event; None for anything else.
+
+    See docs.slack.dev/reference/events/agent_session_stopped.
+    """
     event = _dict(body.get("event"))
     user, channel, thread, ts = (_text(event.get(name)) for name in ("user", "channel", "thread_ts", "event_ts"))
     if event.get("type") != "agent_session_stopped" or not (_ID.match(user) and _ID.match(channel)):
@@ -269,12 +272,12 @@ def plain(text: str) -> str:
 
 
 def fingerprint(*parts: str) -> str:
-    """Return what all repeats of one act have in common."""
+    """Return the idempotency key shared by all repeats of an act."""
     return "slack:" + sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def moment(ts: str) -> datetime:
-    """Return the time of a Slack timestamp; the epoch's where it is beyond a calendar."""
+    """Return the time of a Slack timestamp; the epoch if it is outside the calendar."""
     try:
         return datetime.fromtimestamp(float(ts), UTC)
     except (ValueError, OverflowError, OSError):
@@ -282,7 +285,10 @@ def moment(ts: str) -> datetime:
 
 
 def _is_foreign(body: dict[str, Any], home: object, team: str) -> bool:
-    """Tell whether a payload itself calls somebody one of another workspace; of an organisation's people Slack is asked."""
+    """Tell whether a payload marks its user as a member of another workspace.
+
+    For members of an organisation Slack is asked later.
+    """
     return bool(_text(home)) and home != team and not team_of(body)[1]
 
 

@@ -1,4 +1,4 @@
-"""Who people are and where they belong, as Slack knows it: asked when needed, believed for some minutes, never guessed."""
+"""People in Slack: profiles and memberships, looked up when needed, cached for minutes, never guessed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Questi
 from spanpost.interactions.slack.web import Trouble, Web
 from spanpost.text.sanitise import line
 
-#: A refusal is looked up anew where what it rests on is older than this, seconds: who was just let in need not wait. Slack
-#: allows 20 looks a minute at user groups (Tier 2).
+#: Seconds after which a refusal's lookups are repeated, so that newly added people need not wait. Slack
+#: allows 20 lookups of user groups a minute (Tier 2).
 ANEW: Final = 20.0
-#: What could not be had is not asked for again so soon, seconds.
+#: Seconds until a failed lookup is repeated.
 FAILED: Final = 5.0
-#: A resolver's patience, seconds.
-STALL_RULES: Final = 1.5
+#: Seconds for a resolver's answer.
+RESOLVER_TIMEOUT: Final = 1.5
 #: Members of a channel that are read at most, and of a page (Slack's limit).
 MOST_MEMBERS: Final = 20_000
 _PAGE: Final = 1_000
-#: What is believed of so many people, groups and channels.
+#: Cached people, groups and channels, at most.
 _MOST: Final = 10_000
 
 
@@ -46,13 +46,13 @@ class SlackPeople:
         self._asking: dict[Look, asyncio.Task[Found]] = {}
 
     async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        """Return what is found; `Failed` where nothing is."""
+        """Return the result of a lookup; `Failed` if there is none."""
         if isinstance(look, Ask):
             return await self._resolve(look, message, question)
         known = self._known.get(look)
         if known is not None:
-            stall_rules = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
-            if self._clock() - known[0] < stall_rules:
+            max_age = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
+            if self._clock() - known[0] < max_age:
                 return known[1]
         task = self._asking.get(look)
         if task is None:
@@ -61,7 +61,7 @@ class SlackPeople:
         return await asyncio.shield(task)
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
-        """Forget what a refusal rests on, where it is old enough to be asked anew."""
+        """Forget the lookups behind a refusal that are old enough to be repeated."""
         lookups: list[Look] = [PersonOf(user)]
         lookups += [MembersOf(value, kind == "group") for kind, value in ruling.who if kind in ("group", "channel")]
         old = [look for look in lookups if look in self._known and self._clock() - self._known[look][0] > ANEW]
@@ -75,7 +75,7 @@ class SlackPeople:
             found = await (self._person(look.id, message) if isinstance(look, PersonOf) else self._members(look))
         except Trouble as trouble:
             found = Failed(line(f"Slack answers {trouble}", 200))
-        except Exception as error:  # an answer that is not as it should be: nobody is let through by it
+        except Exception as error:  # an unexpected answer allows no one
             found = Failed(f"Slack's answer could not be read ({type(error).__name__})")
         if len(self._known) >= _MOST:
             self._known.clear()
@@ -83,19 +83,19 @@ class SlackPeople:
         return found
 
     async def _person(self, user: str, message: PersonMessage) -> Person:
-        told = await self._web.call("users.info", user=user)
-        return person_of(told["user"], user, message.team)
+        response = await self._web.call("users.info", user=user)
+        return person_of(response["user"], user, message.team)
 
     async def _members(self, look: MembersOf) -> frozenset[str]:
         if look.is_group:
-            told = await self._web.call("usergroups.users.list", usergroup=look.id)
-            return frozenset(str(user) for user in told["users"])
+            response = await self._web.call("usergroups.users.list", usergroup=look.id)
+            return frozenset(str(user) for user in response["users"])
         members: set[str] = set()
         cursor = ""
         while True:
-            told = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
-            members.update(str(user) for user in told["members"])
-            cursor = str((told.get("response_metadata") or {}).get("next_cursor") or "")
+            response = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
+            members.update(str(user) for user in response["members"])
+            cursor = str((response.get("response_metadata") or {}).get("next_cursor") or "")
             if not cursor:
                 return frozenset(members)
             if len(members) >= MOST_MEMBERS:
@@ -108,17 +108,20 @@ class SlackPeople:
         action, asked = question
         who = actor_of("slack", look.person, message)
         try:
-            async with asyncio.timeout(STALL_RULES):
+            async with asyncio.timeout(RESOLVER_TIMEOUT):
                 answer = await resolver(Question(action=action, actor=who, task=asked.task, approval=asked.approval))
         except TimeoutError:
-            return Failed(f"no answer within {STALL_RULES:g} s")
-        except Exception as error:  # a stranger's code: whatever it raises lets nobody through
+            return Failed(f"no answer within {RESOLVER_TIMEOUT:g} s")
+        except Exception as error:  # foreign code: an exception allows no one
             return Failed(type(error).__name__)
         return answer if isinstance(answer, Answer) else Failed("an answer of another kind")
 
 
 def person_of(user: Any, asked_for: str, team: str) -> Person:
-    """Read a user object of the Web API, as seen from a workspace. Raises for what is none, or is somebody else's."""
+    """Read a user object of the Web API, as seen from a workspace.
+
+    Raises for anything else, or another user.
+    """
     if user["id"] != asked_for:
         raise ValueError("another user")
     profile = user.get("profile") or {}
@@ -127,7 +130,7 @@ def person_of(user: Any, asked_for: str, team: str) -> Person:
     is_confirmed = user.get("is_email_confirmed", True) is True
     return Person(
         id=asked_for,
-        # Of an organisation's people who are in several workspaces, the one that asks.
+        # For a member of several workspaces of an organisation: the asking one.
         team=team if team in teams else teams[0],
         name=line(str(profile.get("display_name") or user.get("real_name") or user.get("name") or ""), 200),
         email=str(profile.get("email") or "").strip() if is_confirmed else "",

@@ -1,4 +1,4 @@
-"""What somebody says to the app in words, read: a slash command, or a message that mentions it."""
+"""Reads slash commands, and messages that mention the app."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from spanpost.text.sanitise import strip
 _ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
 _TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _COMMAND: Final = re.compile(r"^/[^\s/<>&|`]{1,40}\Z")
-#: No word that anybody can write: a button goes on with a list.
+#: The word of the next-page button. It has a space, so nobody can type it.
 MORE: Final = f"{payloads.PREFIX} more"
-#: More is no command. Slack's own limit of a message's text.
+#: Characters of a command, at most: Slack's own limit for a message.
 _MOST: Final = 4_000
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said. `word` is its first word in small deliveries, `rest` what follows."""
+    """A command in words. `word` is its first word in lower case, `rest` what follows."""
 
     word: str
     rest: str
     user: str
     team: str
     channel: str
-    #: As a slash command says it: not of a private one, nor of a mention.
+    #: From a slash command, of a public channel; else empty.
     channel_name: str = ""
-    #: How one begins a command: the slash command's own name; empty where the app was mentioned.
+    #: How the user begins a command: the slash command's name; empty for a mention.
     by: str = ""
-    #: Where to answer; empty: in the channel, and in the thread where there is one.
+    #: Where to answer; empty: in the channel, and in the thread if there is one.
     response_url: str = ""
     thread: str = ""
     is_foreign: bool = False
@@ -42,7 +42,7 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def command(body: dict[str, Any], team: str) -> Spoken | None:
-    """Read a slash command; None for what is none."""
+    """Read a slash command; None for anything else."""
     user, channel, name, trigger = (_text(body.get(key)) for key in ("user_id", "channel_id", "command", "trigger_id"))
     if not (_ID.match(user) and _ID.match(channel) and _COMMAND.match(name) and trigger):
         return None
@@ -56,14 +56,14 @@ def command(body: dict[str, Any], team: str) -> Spoken | None:
         channel_name=_text(body.get("channel_name"))[:100],
         by=name,
         response_url=_text(body.get("response_url"))[:1000],
-        # Slack makes one for each time that somebody sends it off.
+        # Slack makes one for each submission.
         idempotency_key=payloads.fingerprint("command", team, trigger, user),
         at=datetime.now(UTC),
     )
 
 
 def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
-    """Read the button that goes on with a list; None for what is none. Its value is `rest`, and nothing of it is believed."""
+    """Read the next-page button; None for anything else. Its value becomes `rest`, and is untrusted."""
     actions = body.get("actions")
     action = actions[0] if isinstance(actions, list) and len(actions) == 1 and isinstance(actions[0], dict) else {}
     user, container = body.get("user"), body.get("container")
@@ -88,7 +88,7 @@ def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
 
 
 def mention(body: dict[str, Any], team: str, bot_user: str) -> Spoken | None:
-    """Read an `app_mention` that a person wrote; None for anything else."""
+    """Read an `app_mention` written by a person; None for anything else."""
     event = body.get("event")
     if not isinstance(event, dict) or event.get("type") != "app_mention" or event.get("edited") or event.get("subtype"):
         return None
@@ -97,7 +97,7 @@ def mention(body: dict[str, Any], team: str, bot_user: str) -> Spoken | None:
     user, channel, ts, thread = (_text(event.get(key)) for key in ("user", "channel", "ts", "thread_ts"))
     if not (bot_user and _ID.match(user) and _ID.match(channel) and _TS.match(ts)) or user == bot_user:
         return None
-    # What stands before the mention is said to others.
+    # Text before the mention is meant for others.
     said = re.split(rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>", _text(event.get("text")), maxsplit=1)[-1]
     word, rest = _split(payloads.plain(said))
     home = _text(event.get("user_team")) or _text(event.get("team"))
@@ -115,7 +115,7 @@ def mention(body: dict[str, Any], team: str, bot_user: str) -> Spoken | None:
 
 
 def place(spoken: Spoken) -> PersonMessage | None:
-    """Return the root of the thread in which it was said; None where it was in none."""
+    """Return the root of the command's thread; None outside a thread."""
     return PersonMessage(team=spoken.team, channel=spoken.channel, ts=spoken.thread) if spoken.thread else None
 
 

@@ -1,4 +1,4 @@
-"""What Slack is answered, and where what it is answered to came from."""
+"""Answers to Slack, and where a payload came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spanpost.text.locales import ENGLISH, Locale
 
 
 class SlackAnswered(msgspec.Struct, frozen=True, kw_only=True):
-    """What Slack is answered. `word` is for the metric."""
+    """The answer to a payload. `word` is the metric's outcome."""
 
     status: int
     word: str
@@ -25,7 +25,7 @@ class SlackAnswered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PayloadOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a payload came from, and until when (by the loop's clock) it must be answered."""
+    """The installation and workspace of a payload, and the loop time by which it must be answered."""
 
     installation: Installation
     team: str
@@ -33,7 +33,7 @@ class PayloadOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltResponse:
-    """Return an answer; `word` is for the metric, `body` is sent as JSON."""
+    """Return an answer; `word` is the metric's outcome, `body` is sent as JSON."""
     headers: dict[str, str | Sequence[str]] = {"x-spanpost": word}
     if body is None:
         return BoltResponse(status=status, body="", headers=headers)
@@ -41,12 +41,12 @@ def answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltRe
 
 
 def update(text: str, word: str, locale: Locale = ENGLISH) -> BoltResponse:
-    """Return an answer that changes the open dialogue into one that says this (mrkdwn of ours)."""
-    return answer(200, word, {"response_action": "update", "view": modals.told(text, locale)})
+    """Return an answer that replaces the open dialogue with one text (mrkdwn, ours)."""
+    return answer(200, word, {"response_action": "update", "view": modals.notice(text, locale)})
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, fit for a line of a log."""
+    """Return the first line of an error's text, for a log line."""
     with suppress(Exception):
         return str(error).splitlines()[0][:200] if str(error) else ""
     return ""

@@ -1,7 +1,7 @@
-"""Socket Mode: Slack is called, and speaks back through the connection; no public address is needed.
+"""Socket Mode: a connection to Slack, which sends payloads through it; no public address is needed.
 
-slack_sdk's client holds the connection: it pings, and connects anew when Slack says so or the line is dead. Each process has a
-connection of its own, and any of them may hear a click.
+slack_sdk's client holds the connection: it pings, and reconnects when Slack asks or the connection is dead.
+Each process has its own connection, and any of them may receive a click.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from spanpost.interactions.slack.web import Trouble, Web, is_slack, silent
 
 log = logging.getLogger("spanpost.interactions")
 
-#: Between two tries to connect, first and longest; and where a person must mend something. Seconds.
+#: Seconds between attempts to connect: first, longest; and after an error that a person must fix.
 _PAUSE: Final = (1.0, 60.0)
 _REFUSED: Final = 300.0
-#: Between two pings; a line is dead after four without an answer. Seconds.
+#: Seconds between pings; four without an answer mean a dead connection.
 PING: Final = 5.0
-#: What one try to connect may take, seconds.
+#: Seconds for one attempt to connect.
 _TRY: Final = 5.0
-#: What Slack answers where trying again mends nothing.
+#: Slack's errors that a retry does not cure.
 _LASTING: Final = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired", "not_allowed_token_type", "missing_scope"}
 )
-#: Requests that are worked on at once: beyond it Slack is left to bring them again.
+#: Requests handled at once; beyond it they are not acknowledged, and Slack sends them again.
 _MOST: Final = 200
 
 
 class _Client(SocketModeClient):
-    """slack_sdk's client, with an address asked for anew at every try, and what goes wrong told once."""
+    """slack_sdk's client, with a new address for every attempt, and each error logged once."""
 
     def __init__(self, app_token: str, web: Web, proxy: str | None, ping: float) -> None:
         super().__init__(app_token, logger=silent(), web_client=web.client, ping_interval=ping)
-        self.proxy = proxy  # it takes one from the environment without heeding NO_PROXY
+        self.proxy = proxy  # slack_sdk takes one from the environment and ignores NO_PROXY
         self._web = web
-        self._told = ""
+        self._logged = ""
         self._pause = _PAUSE[0]
 
     async def issue_new_wss_url(self) -> str:
-        """Return a new address, whatever it takes: until it is had, there is nothing else to do."""
+        """Return a new address. Retries until it has one: without it nothing else can be done."""
         while not self.closed:
             why = ""
             pause = self._pause
             try:
-                told = await self._web.call("apps.connections.open", token=self.app_token)
-                url = told.get("url")
+                response = await self._web.call("apps.connections.open", token=self.app_token)
+                url = response.get("url")
                 if isinstance(url, str) and (not is_slack(self._web.base_url) or urlsplit(url).scheme == "wss"):
                     self._pause = _PAUSE[0]
                     return url
@@ -66,23 +66,23 @@ class _Client(SocketModeClient):
                 why = str(trouble)
                 if trouble.error in _LASTING:
                     pause = _REFUSED
-            self.tell(why)
+            self.log_once(why)
             self._pause = min(self._pause * 2, _PAUSE[1])
             await asyncio.sleep(pause)
         raise asyncio.CancelledError
 
-    def tell(self, why: str) -> None:
-        """Log what keeps us from being connected, once for each reason."""
-        if why != self._told:
-            self._told = why
+    def log_once(self, why: str) -> None:
+        """Log why there is no connection, once for each reason."""
+        if why != self._logged:
+            self._logged = why
             log.warning("Slack's Socket Mode cannot be reached, nobody is heard until it is: %s", why)
 
     async def connect(self) -> None:
-        """Connect; every try with an address of its own, since one that failed may be used up."""
+        """Connect. Every attempt uses a new address, since a failed one may be used up."""
         while not self.closed:
             if self.wss_uri is None:
                 self.wss_uri = await self.issue_new_wss_url()
-            # In a task of its own: once connected, it cancels whoever noticed that the old line was dead.
+            # In its own asyncio task: once connected, it cancels the task that noticed the dead connection.
             trying = asyncio.create_task(self._connect())
             done, _ = await asyncio.wait({trying}, timeout=_TRY)
             if done:
@@ -91,17 +91,17 @@ class _Client(SocketModeClient):
             trying.cancel()
             await asyncio.wait({trying})
             self.wss_uri = None
-            self.tell("no connection")
+            self.log_once("no connection")
 
     async def _connect(self) -> None:
         await super().connect()  # type: ignore[no-untyped-call]
-        if self._told:
+        if self._logged:
             log.info("Slack's Socket Mode is connected again")
-            self._told = ""
+            self._logged = ""
 
 
 class Socket:
-    """One connection for one app; for all of these, where several have its token."""
+    """One connection for an app token, and for all `of` that share the token."""
 
     def __init__(
         self,
@@ -126,17 +126,17 @@ class Socket:
     def start(self) -> None:
         """Connect in the background, and stay connected."""
         self._client = _Client(self._of[0].app_token, self._of[0].web, self._proxy, self._ping)
-        self._client.socket_mode_request_listeners.append(self._hear)
+        self._client.socket_mode_request_listeners.append(self._on_request)
         self._connecting = asyncio.create_task(self._client.connect())
 
     async def is_connected(self) -> bool:
-        """Tell whether it is heard now what people do."""
+        """Tell whether payloads are received now."""
         return self._client is not None and await self._client.is_connected()
 
-    async def _hear(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
+    async def _on_request(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         if self._is_closing or self._under_way >= _MOST or not isinstance(request.payload, dict):
             self._count("payload" if not isinstance(request.payload, dict) else "busy")
-            return  # not acknowledged: another process hears it, or Slack brings it again
+            return  # not acknowledged: another process receives it, or Slack sends it again
         self._under_way += 1
         self._idle.clear()
         try:
@@ -147,14 +147,14 @@ class Socket:
                 self._idle.set()
 
     async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]) -> None:
-        answer = await self._app.hear(self._of, body)
+        answer = await self._app.handle(self._of, body)
         self._count(answer.word)
         if answer.status >= 500:
             return
         payload: dict[str, Any] | None = None
         if answer.body and answer.content_type.startswith("application/json"):
             payload = json.loads(answer.body)
-        with suppress(Exception):  # the connection has gone: what was asked is recorded, and Slack may bring it again
+        with suppress(Exception):  # the connection is gone: the act is recorded, and Slack may send it again
             await client.send_socket_mode_response(SocketModeResponse(envelope_id=request.envelope_id, payload=payload))
 
     def _count(self, word: str) -> None:
@@ -162,7 +162,7 @@ class Socket:
             self._watch.knocked("slack_socket", word)
 
     async def close(self) -> None:
-        """Answer what is under way, then close the connection."""
+        """Answer pending requests, then close the connection."""
         self._is_closing = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), 1.0)

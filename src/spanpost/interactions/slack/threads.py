@@ -1,4 +1,4 @@
-"""What people do in a task's thread, without a button of ours: they write, or press Slack's own *Stop*."""
+"""Acts in a task's thread without a button of spanpost: a reply, or Slack's own *Stop*."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from spanpost.model.interventions import Verb
 
 log = logging.getLogger("spanpost.interactions")
 
-#: By then the receipt of a message of ours is here, though whoever posted it was killed.
+#: By then a message's receipt is stored, even if the process that posted it was killed.
 _SETTLED: Final = timedelta(minutes=3)
 
 
 def is_settled(root: PersonMessage) -> bool:
-    """Tell whether a thread is old enough for what is known of it to be all."""
+    """Tell whether a thread is so old that the receipt of its root must be stored."""
     return datetime.now(UTC) - moment(root.ts) > _SETTLED
 
 
 async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UUID], RequestedAct], *, is_known: bool) -> tuple[bool, ActOutcome | None]:
-    """Do something to the task of a thread; None where it is no task's. False: not yet, Slack is to bring it again.
+    """Do an act on a thread's task.
 
-    `is_known`: that nothing is known of the thread means that it is no task's. Else it may have been begun a moment ago.
+    None: the thread is not a task's. False: not known yet, Slack shall send it again. `is_known`: a thread
+    without a receipt is not a task's. Otherwise its root may have been posted a moment ago.
     """
     try:
         asked = await interactions.told_in(root)
@@ -39,19 +40,19 @@ async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UU
 
 
 def said(reply: Reply, text: str) -> Callable[[UUID], RequestedAct]:
-    """Return what makes a message to the agent of a reply."""
+    """Return a function that makes a message to the agent from a reply."""
     common: dict[str, Any] = {"user": reply.user, "message": reply.root, "is_foreign": reply.is_foreign, "idempotency_key": reply.idempotency_key}
     return lambda key: RequestedAct(verb=Verb.MESSAGE, key=key, text=text, at=reply.at, **common)
 
 
 def stopped(stop: Stop) -> Callable[[UUID], RequestedAct]:
-    """Return what makes a cancel of Slack's own *Stop*."""
+    """Return a function that makes a cancel from Slack's own *Stop*."""
     common: dict[str, Any] = {"user": stop.user, "message": stop.root, "is_foreign": stop.is_foreign, "idempotency_key": stop.idempotency_key}
     return lambda key: RequestedAct(verb=Verb.CANCEL, key=key, at=stop.at, **common)
 
 
 async def rest(web: Web, root: PersonMessage) -> None:
-    """Say that a thread's session rests: Slack goes on showing that it works until the app says so."""
+    """Set a thread's session to active: Slack shows it as working until the app sets its status."""
     try:
         await web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
     except Trouble as trouble:

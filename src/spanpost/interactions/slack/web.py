@@ -1,4 +1,4 @@
-"""Calls of Slack's Web API and of response URLs. Nothing of them is logged, and no error holds a token, a URL or a body."""
+"""Calls of Slack's Web API and of response URLs. They are not logged; errors hold no token, URL or body."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-#: What a call may take: a click is answered within three seconds, whatever Slack's Web API does. Seconds.
+#: Seconds for a call: a click must be answered within three seconds, however slow Slack's Web API is.
 TIMEOUT = 1.5
-#: Where Slack has response URLs: of the world, and of the US government.
+#: Hosts of response URLs: Slack, and Slack for the US government.
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 #: Bytes of an answer, at most.
 _MOST = 4 * 1024 * 1024
 
 
 def silent() -> logging.Logger:
-    """Return a logger of nobody's: slack_sdk and Bolt show bodies and tokens in theirs."""
+    """Return a detached logger (no handlers, no parent): slack_sdk and Bolt log bodies and tokens."""
     return logging.Logger("spanpost.interactions.nowhere", level=logging.CRITICAL + 1)
 
 
 class Trouble(Exception):
-    """A call that Slack refused, or that did not reach it. The text is fit to be shown."""
+    """A call that Slack refused or that did not reach it. The text may be shown."""
 
     def __init__(self, error: str, needed: str = "") -> None:
         super().__init__(f"{error}: {needed}" if needed else error)
@@ -44,7 +44,7 @@ class Web:
 
     @property
     def client(self) -> AsyncWebClient:
-        """slack_sdk's client, made to keep silent and to try once."""
+        """slack_sdk's client, without logs and without retries."""
         return self._connected()[1]
 
     def _connected(self) -> tuple[aiohttp.ClientSession, AsyncWebClient]:
@@ -52,18 +52,18 @@ class Web:
         if self._open is None or self._open[0] is not loop or self._open[1].closed:
             session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
             client = AsyncWebClient(token=self._token, base_url=self.base_url, session=session, retry_handlers=[], logger=silent())
-            client.proxy = self._proxy  # slack_sdk takes one from the environment without heeding NO_PROXY
+            client.proxy = self._proxy  # slack_sdk takes one from the environment and ignores NO_PROXY
             self._open = (loop, session, client)
         return self._open[1], self._open[2]
 
     async def call(self, method: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
-        """Return what Slack answers. Raises `Trouble`."""
+        """Return Slack's answer. Raises `Trouble`."""
         return (await self.ask(method, token=token, **arguments))[0]
 
     async def ask(
         self, method: str, *, token: str | None = None, **arguments: Any
     ) -> tuple[dict[str, Any], tuple[str, ...] | None]:
-        """Return what Slack answers, and the scopes of the token where it names them. Raises `Trouble`."""
+        """Return Slack's answer, and the token's scopes if it names them. Raises `Trouble`."""
         _, client = self._connected()
         headers = {"Authorization": f"Bearer {token}"} if token else None
         try:
@@ -80,18 +80,18 @@ class Web:
         except Exception as error:
             raise Trouble(f"no answer ({type(error).__name__})") from None
         scopes = answer.headers.get("x-oauth-scopes")
-        told = answer.data if isinstance(answer.data, dict) else {}
-        return told, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
+        data = answer.data if isinstance(answer.data, dict) else {}
+        return data, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
 
     async def respond(self, url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> bool:
-        """Tell the one who pressed something, and nobody else; False where that address is not Slack's or does not take it."""
+        """Answer only the person who pressed; False if the address is not Slack's or does not accept it."""
         if not leads_to_slack(url, self.base_url):
             return False
         session, _ = self._connected()
-        told: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
-        told |= {"blocks": blocks} if blocks else {}
+        body: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
+        body |= {"blocks": blocks} if blocks else {}
         try:
-            async with session.post(url, json=told, proxy=self._proxy, allow_redirects=False) as answer:
+            async with session.post(url, json=body, proxy=self._proxy, allow_redirects=False) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             return False
@@ -105,7 +105,7 @@ class Web:
 
 
 def leads_to_slack(url: str, base_url: str) -> bool:
-    """Tell whether a response URL may be called: HTTPS at Slack, or the very server that stands in for it."""
+    """Tell whether a response URL may be called: HTTPS at Slack, or the server that stands in for Slack."""
     try:
         parts, base = urlsplit(url), urlsplit(base_url)
         if parts.username is not None or parts.password is not None or "@" in parts.netloc:
@@ -120,7 +120,7 @@ def leads_to_slack(url: str, base_url: str) -> bool:
 
 
 def is_slack(base_url: str) -> bool:
-    """Tell whether an address is Slack's own, not of what stands in for it."""
+    """Tell whether an address is Slack's own, not that of a stand-in."""
     host = urlsplit(base_url).hostname or ""
     return host in ("slack.com", "slack-gov.com") or host.endswith((".slack.com", ".slack-gov.com"))
 

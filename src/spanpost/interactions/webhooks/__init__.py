@@ -1,1 +1,1 @@
-"""Requests of other programs: ``POST /hooks/<provider>``, proven, stored, answered, and understood afterwards."""
+"""Webhooks: ``POST /hooks/<provider>``. Requests are verified, stored, answered, and read afterwards."""

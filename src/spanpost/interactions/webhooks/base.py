@@ -1,4 +1,4 @@
-"""What the hooks need of others, and what they are told."""
+"""Webhooks: what they need of the store, and their settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spanpost.routing.matching import Wanted
 
 
 class WebhookRecorder(Protocol):
-    """**Protocol:** what the store does for the hooks. All of it raises `LedgerUnavailable` when it cannot be reached."""
+    """**Protocol:** what webhooks need of the store. All methods raise `StoreUnavailable`."""
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place an order, once, and have it carried."""
+        """Place an order once, and have it delivered."""
         ...
 
     async def intervene(self, intervention: Intervention) -> Verdict: ...
@@ -26,12 +26,12 @@ class WebhookRecorder(Protocol):
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
 
     async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
-        """Return a question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+        """Return a question by its key; or by an agent's id all that it may mean, one for each wording."""
         ...
 
 
 class Does(msgspec.Struct, frozen=True, kw_only=True):
-    """What is made of a request that meets the conditions. Texts are templates."""
+    """The act for a request that meets the conditions. Texts are templates."""
 
     when: tuple[tuple[str, Wanted], ...] = ()
     start: str = ""

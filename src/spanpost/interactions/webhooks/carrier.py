@@ -1,4 +1,4 @@
-"""A provider's requests as the dispatcher sees them: orders to be understood, each answered by what was made of it."""
+"""Webhook requests as deliveries: each order is read and done after it was stored."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from spanpost.tasks.interventions import verb_of
 from spanpost.text.sanitise import line
 from spanpost.text.templates import render
 
-#: Characters of a message or comment, of a name, and of what a launcher is given.
+#: Characters of a message or comment, of a name, and of a launcher's parameter.
 _WORDS, _NAME, _PARAMETER = 4_000, 100, 1_000
 
 
 class HookCarrier:
-    """Makes of a request what its provider's settings say; safe to repeat, whatever became of an earlier try."""
+    """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended."""
 
     def __init__(
         self, interaction_store: WebhookRecorder, provider: Callable[[], Provider | None], launchers: Callable[[], frozenset[str]], name: str
@@ -33,7 +33,10 @@ class HookCarrier:
         self._launchers = launchers
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Understand a request and do it. Raises `Rejected` for what nothing can be made of: it is kept, and can be tried again."""
+        """Read a request and do it.
+
+        Raises `Rejected` if that is impossible: the delivery is kept and can be retried.
+        """
         order, provider = delivery.order, self._provider()
         if order is None or provider is None:
             raise Rejected("its provider is no longer set up: set it up again, then retry this delivery", reason="no_provider")
@@ -117,12 +120,12 @@ class HookCarrier:
         raise Rejected(f"it was not done: {verdict.result}", reason=str(verdict.result))
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | None]:
-        """Have all of them done again: what was done is known by the request."""
+        """Report nothing, so that all are repeated: the request's id prevents duplicates."""
         return {delivery.id: None for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name none of its own."""
+        """Return no rate limits."""
         return ()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""

@@ -1,4 +1,4 @@
-"""``POST /hooks/<provider>``: proven, stored, answered."""
+"""``POST /hooks/<provider>``: requests are verified, stored, answered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spanpost.text.templates import render
 PREFIX: Final = "/hooks/"
 #: Headers that are kept with a request: their number, and characters of each.
 _MOST_HEADERS, _LONGEST = 60, 500
-#: Headers that are not kept: they may prove who somebody is.
+#: Headers that are not kept, because they may hold credentials.
 _UNKEPT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _TOLD: Final[Mapping[str, str]] = {
     "unsigned": "the request is not signed, or not in the way of this provider",
@@ -36,7 +36,7 @@ _TOLD: Final[Mapping[str, str]] = {
 
 
 class HooksHttp:
-    """The endpoint. `providers` by name; `clock` is the time of day."""
+    """The endpoint. `providers` by name; `clock` returns Unix time."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class HooksHttp:
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of this endpoint."""
         return [HttpRoute(PREFIX, self._take, ["POST"], count=self._count)]
 
     def _count(self, status: int, outcome: str) -> None:
@@ -74,7 +74,7 @@ class HooksHttp:
         except WebhookRefused as refused:
             raise HttpError(401, refused.why, _TOLD[refused.why]) from None
         order = self._order(provider, proven, headers, body, now)
-        # The signature holds time and id: who repeats it repeats all.
+        # The signature covers time and id: a repeated signature is a repeated request.
         taken = await self._interaction_store.order(order, signature=f"hook:{provider.name}:{proven.signature}")
         if taken is Taken.REPLAYED:
             raise HttpError(409, "replayed", "the very same request was heard before")
@@ -113,7 +113,7 @@ class HooksHttp:
 
 
 def _headers(given: Any) -> dict[str, str]:
-    """Return headers by name; those that stand there twice are left out: it could not be told which was signed."""
+    """Return headers by name, without repeated ones: it is unknown which of them was signed."""
     found: dict[str, str] = {}
     twice: set[str] = set()
     for raw, value in given:

@@ -1,4 +1,4 @@
-"""What a provider's request says, and what is to be made of it. Pure."""
+"""Reads a provider's request and chooses the act for it. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from spanpost.interactions.webhooks.base import Does, Provider
 from spanpost.routing.matching import is_wanted
 from spanpost.text.templates import look, text_of
 
-#: Where headers stand in the document that templates are filled from.
+#: Key of the headers in the document that fills templates.
 HEADER: Final = "header"
 
 
 def document_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
-    """Return the JSON of a request, with its headers beside; None where it is none.
+    """Return a request's JSON, with its headers added; None if it has none.
 
-    A form whose field ``payload`` holds the JSON is taken too. What is no object stands under ``body``.
+    A form whose field ``payload`` holds JSON is accepted too. JSON that is no object is placed under
+    ``body``.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
@@ -33,7 +34,7 @@ def document_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | Non
 
 
 def chosen(provider: Provider, document: Mapping[str, Any]) -> Does | None:
-    """Return what is to be made of a request: the first whose conditions it meets."""
+    """Return the act for a request: the first whose conditions it meets."""
     for does in provider.does:
         if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when):
             return does

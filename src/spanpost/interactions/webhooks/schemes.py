@@ -1,7 +1,7 @@
-"""How providers sign their requests: one form, by which most schemes are a declaration. Pure.
+"""Signature schemes of webhooks: one form, in which most providers' schemes can be declared. Pure.
 
-A signature is an HMAC over a text made of the request's id, its timestamp and its raw body. It stands in a header, alone or
-among others, each with a prefix; any one that is right proves the request.
+A signature is an HMAC over a text made of the request's id, its timestamp and its raw body. A header holds
+one signature or several, each with a prefix; one valid signature proves the request.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final, Literal
 
 import msgspec
 
-#: How far a request's time may be from ours, seconds.
+#: Seconds by which a request's time may differ from ours.
 WINDOW: Final = 300
-#: Bytes of a key. Providers make most of them, so that this is less than what is asked of secrets of our own.
+#: Bytes of a key. Providers make most of them, so this is less than we require of our own secrets.
 _LEAST: Final = 16
-#: Signatures of one header that are looked at.
+#: Signatures of one header that are checked.
 _MOST: Final = 10
-#: Characters of a header that is looked at.
+#: Characters of a header that is read.
 _LONGEST: Final = 2_000
 _PARTS: Final = re.compile(r"(\{(?:id|timestamp|body)\})")
 _DIGITS: Final = re.compile(r"[0-9]{1,12}")
@@ -32,35 +32,37 @@ Algorithm = Literal["sha256", "sha384", "sha512", "sha1"]
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
-    """A way to sign. Names of headers are in lower case."""
+    """A signature scheme. Header names are in lower case."""
 
     signature_header: str
-    #: What stands before the signature; what does not begin so is passed over.
+    #: The text before a signature; entries without it are ignored.
     prefix: str = ""
-    #: What parts several in one header; empty: there is one.
+    #: The separator of several signatures in one header; empty: there is one.
     separator: str = ""
-    #: Where the time stands, in Unix seconds: in a header of its own, or in that of the signature after this prefix.
+    #: Where the time (Unix seconds) is: in its own header, or in the signature's header after this prefix.
     timestamp_header: str = ""
     timestamp_prefix: str = ""
-    #: A header with what the request is known by; only where it is signed too.
+    #: The header of the request's id, only if the id is signed too.
     id_header: str = ""
-    #: What is signed: of ``{id}``, ``{timestamp}`` and ``{body}``.
+    #: The signed text, made of ``{id}``, ``{timestamp}`` and ``{body}``.
     signed: str = "{timestamp}.{body}"
     encoding: Literal["hex", "base64"] = "hex"
-    #: What the secret is: a text, or base64 of the key (after ``whsec_`` where that stands there).
+    #: The form of the secret: text, or the key in base64 (after ``whsec_`` if present).
     key: Literal["text", "base64"] = "text"
     algorithm: Algorithm = "sha256"
-    #: What an event is known by, of its body in braces, where that is more than one request.
+    #: Template of an event's id from its body (in braces), for events that are sent as several requests.
     idempotency_key: str = ""
 
     @property
     def has_time(self) -> bool:
-        """True where a request says when it was made, and that is signed."""
+        """True if requests carry a signed time."""
         return bool(self.timestamp_header or self.timestamp_prefix)
 
 
-#: By name, as their makers document them (looked up 2026-11): standardwebhooks.com; docs.stripe.com/webhooks/signature;
-#: docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries; docs.slack.dev/authentication/verifying-requests-from-slack.
+#: By name, as their makers document them (looked up 2026-11): standardwebhooks.com;
+#: docs.stripe.com/webhooks/signature;
+#: docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries;
+#: docs.slack.dev/authentication/verifying-requests-from-slack.
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
     {
         "standard": Scheme(
@@ -86,7 +88,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
 
 
 class WebhookRefused(Exception):
-    """A request is not proven to be its provider's. `why` is one word."""
+    """A request that is not proven to come from its provider. `why` is one word."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -94,16 +96,16 @@ class WebhookRefused(Exception):
 
 
 class Proven(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that its provider sent."""
+    """A request proven to come from its provider."""
 
-    #: That of its signatures which is right, as it stood there.
+    #: The valid signature, as sent.
     signature: str
-    #: Signed id of the request; empty where the scheme has none.
+    #: Signed id of the request; empty if the scheme has none.
     id: str = ""
 
 
 def key_of(secret: str, scheme: Scheme) -> bytes:
-    """Return the key that a secret stands for. Raises ValueError, which tells nothing of the secret."""
+    """Return the key of a secret. Raises `ValueError`, whose text reveals nothing of the secret."""
     if scheme.key == "text":
         if len(secret.encode()) < _LEAST:
             raise ValueError(f"must have {_LEAST} bytes at least: shorter ones can be guessed")
@@ -118,9 +120,9 @@ def key_of(secret: str, scheme: Scheme) -> bytes:
 
 
 def prove(scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: float) -> Proven:
-    """Return what proves the request. Raises `WebhookRefused`.
+    """Verify a request. Raises `WebhookRefused`.
 
-    `headers` are in lower case; one that stood there twice is left out.
+    `headers` have lower-case names, and no header that was sent twice.
     """
     said = headers.get(scheme.signature_header, "")
     if not said or len(said) > _LONGEST:

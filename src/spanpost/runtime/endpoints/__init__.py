@@ -1,7 +1,8 @@
-"""The endpoints of the gateway's HTTP port beside OTLP: the modules of this package make their routes.
+"""The endpoints of the gateway's HTTP port besides OTLP, one for each module of this package.
 
-Each module is one door: its ``doors(house)`` returns what it opens, nothing where its settings or packages are missing; it may have ``prepare(settings)``, which imports what takes long. A new
-room adds a module here and touches no other.
+A module has ``endpoints(context)``, which returns its endpoints; an empty list if its settings or packages
+are missing. It may have ``prepare(settings)`` for slow imports. A new endpoint adds a module, and changes
+no other.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _PREFLIGHT: Final = {
 
 
 class EndpointContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a door is given of the gateway that it is in."""
+    """What an endpoint gets from its gateway."""
 
     pipeline: Pipeline
     settings: Settings
     sender_tokens: SenderTokens
-    #: As it is reached: scheme, host, port.
+    #: Where the gateway is reached: scheme, host, port.
     url: str
 
 
@@ -52,14 +53,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Routes that belong together. All of it is called in the pipeline's loop."""
 
     routes: Sequence[HttpRoute]
-    #: Goes by other settings from now on. Raises `ConfigError`, and then nothing has changed.
+    #: Apply new settings. Raises `ConfigError`, and then nothing has changed.
     reload: Callable[[Settings], None] | None = None
-    #: The gateway stops: answer who waits, end streams, at once.
+    #: The gateway stops: answer waiting clients and end streams at once.
     end: Callable[[], None] | None = None
 
 
 class Endpoints:
-    """The application of the HTTP port: the guard judges each request, then the router finds its endpoint. `first` are found first."""
+    """The application of the HTTP port: the guard judges a request, then the router finds its endpoint."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class Endpoints:
         watch: HttpMetrics | None = None,
         on_fault: Callable[[Scope, Exception], None] = log_fault,
     ) -> None:
-        #: Holds from the next request on.
+        #: Replaced on reload; holds from the next request on.
         self.guard = guard
         self._watch = watch
         self._endpoints = tuple(endpoints)
@@ -97,13 +98,13 @@ class Endpoints:
         await response_of(scope, of_refusal(refusal))(scope, receive, _with_headers(send))
 
     def reload(self, settings: Settings) -> None:
-        """Have all doors go by other settings."""
+        """Make all endpoints apply new settings."""
         for endpoint in self._endpoints:
             if endpoint.reload is not None:
                 endpoint.reload(settings)
 
     def end(self) -> None:
-        """Tell all doors that the gateway stops."""
+        """Tell all endpoints that the gateway stops."""
         for endpoint in self._endpoints:
             if endpoint.end is not None:
                 endpoint.end()
@@ -124,7 +125,7 @@ def request_of(scope: Scope) -> GuardedRequest:
 
 
 def _with_headers(send: Send, passed: AllowedRequest | None = None) -> Send:
-    """Add the headers that every answer has."""
+    """Add the headers of every answer."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -139,14 +140,14 @@ def _with_headers(send: Send, passed: AllowedRequest | None = None) -> Send:
 
 
 def prepare(settings: Settings) -> None:
-    """Import what the doors need, before there is a loop that it would hold up."""
+    """Import the packages of the endpoints before the loop runs, which the imports would block."""
     for module in _modules():
         if hasattr(module, "prepare"):
             module.prepare(settings)
 
 
 def endpoints_of(context: EndpointContext) -> list[Endpoint]:
-    """Open all doors that there are. Raises `ConfigError`."""
+    """Make all endpoints. Raises `ConfigError`."""
     return [endpoint for module in _modules() for endpoint in module.endpoints(context)]
 
 

@@ -1,4 +1,4 @@
-"""Alerts that come home: kept, told by deliveries, counted."""
+"""Alerts: stored, delivered, counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.runtime.endpoints import Endpoint, EndpointContext
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/alerts/``."""
+    """Return ``/alerts/``."""
     pipeline = context.pipeline
 
     async def take(alerts: Sequence[Alert], /, until: float) -> Sequence[bool]:
@@ -20,7 +20,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         async def one(alert: Alert) -> bool:
             before = known.get(alert.id)
             if before is not None and again(before, alert) is None:
-                return False  # most of what is sent again: it costs one query for all
+                return False  # most repeats: one query covers all of them
             taken = await pipeline.store.take_alert(alert)
             pipeline.take(taken.recorded)
             return not taken.is_repeat

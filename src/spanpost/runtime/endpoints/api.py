@@ -1,4 +1,4 @@
-"""The HTTP API: what of the store and of the settings it goes by."""
+"""The HTTP API: its settings, and its access to the store."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.interactions")
 
-#: Questions of one task that are told with it.
+#: Questions that are returned with a task.
 _QUESTIONS = 200
-#: Accounts, models and days of which is told how often providers held calls back.
+#: Provider limits that are returned: rows by account, model and day.
 _LIMITS = 200
 
 
 def prepare(settings: Settings) -> None:
-    """Import the packages, where they are installed."""
+    """Import the packages, if they are installed."""
     if settings.api.enabled:
-        with suppress(ImportError):  # `doors` says which is missing
+        with suppress(ImportError):  # `endpoints` logs which is missing
             import_module("spanpost.interactions.api.app")
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/api/``, where its packages are installed. Raises `ConfigError`."""
+    """Return ``/api/``, if its packages are installed. Raises `ConfigError`."""
     settings, pipeline = context.settings, context.pipeline
     if not settings.api.enabled:
         return []
@@ -75,12 +75,12 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         drawing.settings = settings
         hub.renew()
 
-    pipeline.recorded.subscribe(lambda recorded: hub.hear(recorded.tasks))
+    pipeline.recorded.subscribe(lambda recorded: hub.add(recorded.tasks))
     return [Endpoint(routes=[HttpRoute(PREFIX, application(parts, drawing))], reload=reload, end=hub.end)]
 
 
 def go_by(parts: ApiParts, settings: Settings, sessions: KeepsSessions) -> None:
-    """Have the API go by these settings."""
+    """Apply settings to the API."""
     from spanpost.interactions.api.callers import CallerToken, CallerTokens
     from spanpost.interactions.api.parts import BY_ROLE
 
@@ -104,7 +104,7 @@ def go_by(parts: ApiParts, settings: Settings, sessions: KeepsSessions) -> None:
 
 
 def token_here(settings: Settings) -> str:
-    """Return this machine's token; empty if the API asks for other tokens, a login or a client certificate."""
+    """Return this machine's token; empty if the API requires other tokens, a login or a certificate."""
     interactions, gateway = settings.interactions, settings.gateway
     is_asked = (
         (interactions is not None and bool(interactions.tokens))
@@ -122,7 +122,7 @@ def _this_machine(settings: Settings) -> Caller:
 
 
 def oidc_of(settings: Settings, sessions: KeepsSessions) -> Oidc | None:
-    """Return where people log in."""
+    """Return the login; None if it is not configured."""
     from spanpost.interactions.api.oidc import Oidc, OidcTerms
     from spanpost.interactions.api.sessions import Sessions
 
@@ -152,7 +152,7 @@ class ApiStore(StoreInteractions):
         super().__init__(pipeline.store, pipeline.take)
 
     async def _shown(self, message: PersonMessage) -> Task | None:
-        return None  # nothing is asked of the API in a message of ours
+        return None  # acts over HTTP have no message
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
         return await self._browse.timeline(task_uid, after, limit, content=content)

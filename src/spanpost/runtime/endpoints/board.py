@@ -1,4 +1,4 @@
-"""The web board: its files, where there is an API that it can show."""
+"""The web board: its files, if there is an API for its data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spanpost.runtime.endpoints import Endpoint, EndpointContext
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/`` and ``/board/``, where ``/api`` is."""
+    """Return ``/`` and ``/board/``, if there is ``/api``."""
     if not context.settings.api.enabled or find_spec("fastapi") is None:
         return []
     from spanpost.interactions.board import board_routes

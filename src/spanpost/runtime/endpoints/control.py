@@ -1,4 +1,4 @@
-"""Agents that wait for people."""
+"""The control API, where agents wait for people."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from spanpost.settings.gateway import GatewaySettings
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/control/``."""
+    """Return ``/control/``."""
     section = context.settings.gateway or GatewaySettings()
     answers = context.pipeline.answers
     control = ControlHttp(answers, context.sender_tokens, most=section.max_waiters)
-    answers.begin()  # what other processes decide has deliveries that go out at once, too
+    answers.begin()  # decisions of other processes also start deliveries at once
     return [Endpoint(routes=control.routes, end=control.end)]

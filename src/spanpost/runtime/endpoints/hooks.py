@@ -1,4 +1,4 @@
-"""Requests of other programs."""
+"""Webhooks: requests of other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spanpost.settings import Settings
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/hooks/``."""
+    """Return ``/hooks/``."""
     hooks = context.pipeline.hooks
     if hooks is None:
         return []

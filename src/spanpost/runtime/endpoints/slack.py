@@ -1,4 +1,4 @@
-"""Slack, where it is heard over HTTP, and where its app is installed."""
+"""Slack over HTTP: its events, and the installation of its app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("spanpost.interactions")
 
 
 def endpoints(context: EndpointContext) -> list[Endpoint]:
-    """Open ``/slack/events``, and ``/slack/install`` with where Slack leads back to. Raises `ConfigError`."""
+    """Return ``/slack/events``, and ``/slack/install`` with its redirect. Raises `ConfigError`."""
     opened = []
     interactions_runtime, workspaces = context.pipeline.interactions_runtime, context.pipeline.workspaces
     if interactions_runtime is not None and interactions_runtime.has_http:
@@ -32,7 +32,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
 
 
 def oauth(context: EndpointContext, workspaces: Workspaces) -> OauthHttp:
-    """Return the application by which the app is installed."""
+    """Return the endpoint that installs the app."""
     from spanpost.interactions.slack.oauth import InstallTerms, OauthHttp
     from spanpost.sinks.slack.transport import proxy_for
 

@@ -1,9 +1,8 @@
-"""The languages that spanpost speaks to people: each string of ours by its key, with named placeholders, one module for each language.
+"""Locales: the catalogues of texts that spanpost shows people, one module for each language.
 
-Only what we say ourselves stands here. What agents, people and alerts say is filled in as it is, and never looked up.
-
-`str.format` and the standard library do: gettext would want compiled files and has English sentences as keys; Fluent brings Babel's
-data of some hundred languages, for two whose plurals are one and other.
+A catalogue has spanpost's own phrases by key, with named placeholders. Text of agents, people and alerts is
+filled in literally. `str.format` is enough: gettext needs compiled files and uses English sentences as
+keys; Fluent brings Babel's data of some hundred languages, for two languages with two plural forms.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from spanpost.model.messages import Value
 from spanpost.text.locales import english, korean
 from spanpost.text.locales.catalogue import Phrase
 
-#: What settings call a language.
+#: Language codes in settings.
 Language: TypeAlias = Literal["en", "ko"]
 
 
 class Locale:
-    """A language. `say` fills a phrase; of one with two forms `n` chooses."""
+    """A language. `say` renders a phrase; for a phrase with two forms `n` chooses."""
 
     def __init__(self, code: str, phrases: Mapping[str, Phrase]) -> None:
         self.code = code
@@ -30,7 +29,7 @@ class Locale:
         self._durations = _Durations(self)
 
     def say(self, key: str, /, **values: object) -> str:
-        """Return a phrase of ours with its placeholders filled. Raises `KeyError` for what no catalogue has."""
+        """Return a phrase with its placeholders filled. Raises `KeyError` for an unknown key."""
         phrase = self._phrases[key]
         if not isinstance(phrase, str):
             phrase = phrase[values.get("n") != 1]
@@ -38,28 +37,28 @@ class Locale:
             return self._durations.vformat(phrase, (), values)
         return phrase.format_map(values)
 
-    def tell(self, saying: LocaleMessage | str) -> str:
-        """Return a phrase that was made before; somebody else's text as it is."""
-        if isinstance(saying, str):
-            return saying
-        return self.say(saying.key, **{name: self._value(value) for name, value in saying.values.items()})
+    def tell(self, message: LocaleMessage | str) -> str:
+        """Return a message rendered in this language; plain text unchanged."""
+        if isinstance(message, str):
+            return message
+        return self.say(message.key, **{name: self._value(value) for name, value in message.values.items()})
 
     def _value(self, value: Value) -> str | int | float:
         if isinstance(value, list):
             return ", ".join([self.tell(one) for one in value])
         return self.tell(value) if isinstance(value, LocaleMessage) else value
 
-    def translate(self, saying: LocaleMessage | None, text: str) -> str:
-        """Return a stored message in this language. `text`: its English, for messages that this catalogue cannot render."""
-        if saying is None or self.code == "en":
+    def translate(self, message: LocaleMessage | None, text: str) -> str:
+        """Return a stored message in this language; else `text`, its English, if it cannot be rendered."""
+        if message is None or self.code == "en":
             return text
         try:
-            return self.tell(saying)
+            return self.tell(message)
         except (LookupError, ValueError, TypeError, ArithmeticError):
             return text  # stored by another release
 
     def duration(self, seconds: float) -> str:
-        """Return a length of time within a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
+        """Return a duration for a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
         if seconds < 10 and not isinstance(seconds, int):
             return self.say("duration.tenths", s=seconds)
         minutes, s = divmod(int(seconds), 60)
@@ -71,12 +70,12 @@ class Locale:
         return self.say("duration.hours" if m else "duration.hours_even", h=h, m=m)
 
     def word(self, key: str, otherwise: str) -> str:
-        """Return a phrase without placeholders; of a key that no catalogue has, what is given for it."""
+        """Return a phrase without placeholders; `otherwise` if the key is unknown."""
         phrase = self._phrases.get(key, otherwise)
         return phrase if isinstance(phrase, str) else otherwise
 
     def span(self, seconds: float) -> str:
-        """Return a length of time in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
+        """Return a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
         whole = max(int(seconds), 0)
         if whole < 60:
             return self.say("span.seconds", s=whole)
@@ -90,7 +89,7 @@ class Locale:
 
 
 class _Durations(Formatter):
-    """`str.format` with one specification more: `{time:duration}` renders seconds as a length of time in a language."""
+    """`str.format` with one more format: `{time:duration}` renders seconds as a duration in a language."""
 
     def __init__(self, locale: Locale) -> None:
         self._locale = locale
@@ -105,5 +104,5 @@ LOCALES: Final[Mapping[str, Locale]] = {one.code: one for one in (ENGLISH, KOREA
 
 
 def locale(code: str) -> Locale:
-    """Return a language by its code; English where that is none of ours."""
+    """Return a language by its code; English for an unknown code."""
     return LOCALES.get(code, ENGLISH)

@@ -1,8 +1,8 @@
-"""What a catalogue holds."""
+"""The type of a catalogue's phrases."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-#: A text with named placeholders; or two of them, for one (`n` is 1) and for any other number.
+#: A text with named placeholders; or two texts, for `n` = 1 and for any other number.
 Phrase: TypeAlias = str | tuple[str, str]

@@ -6,13 +6,14 @@ from typing import Final
 
 from spanpost.text.locales.catalogue import Phrase
 
-#: Keys of messages that are stored with checkpoints and tasks begin so. They and the names of their placeholders are public.
+#: Prefixes of message keys that are stored with checkpoints and tasks. These keys and their placeholders
+#: are public.
 STORED: Final = ("checkpoint.", "task.", "limit.", "window.")
-#: Of those, what is rendered only for messages of a sink.
+#: Of those, the messages that only sinks render.
 UNSTORED: Final = frozenset({"task.unnamed", "task.for"})
 
 PHRASES: Final[dict[str, Phrase]] = {
-    # --- how a task is ---
+    # --- status ---
     "status.starting": "starting",
     "status.working": "working",
     "status.waiting": "waiting for a person",
@@ -27,7 +28,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.partly_failed": ("complete, {failed} of {n} agent failed", "complete, {failed} of {n} agents failed"),
     "alert.firing": "firing",
     "alert.resolved": "resolved",
-    # --- what news is ---
+    # --- kinds of checkpoints ---
     "news.start": "started",
     "news.checkpoint": "checkpoint",
     "news.artifact": "made something",
@@ -95,7 +96,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "root.nothing_known": "nothing is known of it yet",
     "root.steps_done": ("{n} step done", "{n} steps done"),
     "root.meant_for": "meant for {channel} ({why})",
-    # --- news in its thread ---
+    # --- replies in its thread ---
     "reply.agent_says": "the agent says: {said}",
     "reply.approved": "Approved by {by}{through}",
     "reply.denied": "Denied by {by}{through}",
@@ -117,7 +118,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "reply.hidden": "its arguments are not shown here",
     "reply.options": "{options} and {n} more",
     "reply.long": "This is long: read it whole to decide.",
-    # --- why somebody does not read all of a question ---
+    # --- why part of a question is hidden ---
     "hidden.nowhere": "Part of this question is hidden: {what}. It can be denied, or the agent can ask again without it.",
     "hidden.here": "Part of this question is not shown in Slack: {what}. It can be denied here, or decided on the board.",
     "hidden.secret": "something that looks like a secret",
@@ -275,7 +276,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.not_in_time": "not answered in time",
     "interactions.answered_with": "answered with “{decision}”",
     "interactions.answered": "answered",
-    # --- why somebody may not (`interactions.who`) ---
+    # --- why an act is refused (`interactions.authorization`) ---
     "why.foreign": "people of other workspaces may not do this",
     "why.no_rule": "no rule says who may {action} here, so nobody may",
     "why.may_not": "you may not {action} this",
@@ -305,7 +306,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "action.message": "message",
     "action.start": "start",
     "action.view": "view",
-    # --- dialogues, and one task in words ---
+    # --- dialogues, and a task's details ---
     "show.comment": "Comment for the agent",
     "show.why": "Why? The agent is told.",
     "show.question": "Question",

@@ -10,7 +10,7 @@ from typing import Final
 from spanpost.text.locales.catalogue import Phrase
 
 PHRASES: Final[dict[str, Phrase]] = {
-    # --- how a task is ---
+    # --- status ---
     "status.starting": "시작 중",
     "status.working": "작업 중",
     "status.waiting": "사람의 응답 대기 중",
@@ -25,7 +25,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "status.partly_failed": "완료, 에이전트 {n}개 중 {failed}개 실패",
     "alert.firing": "발생 중",
     "alert.resolved": "해소됨",
-    # --- what news is ---
+    # --- kinds of checkpoints ---
     "news.start": "시작됨",
     "news.checkpoint": "진행 상황",
     "news.artifact": "산출물 생성",
@@ -93,7 +93,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "root.nothing_known": "아직 알려진 내용이 없습니다",
     "root.steps_done": "{n}단계 완료",
     "root.meant_for": "원래 채널: {channel} ({why})",
-    # --- news in its thread ---
+    # --- replies in its thread ---
     "reply.agent_says": "에이전트의 말: {said}",
     "reply.approved": "{by} 님이 승인함{through}",
     "reply.denied": "{by} 님이 거부함{through}",
@@ -115,7 +115,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "reply.hidden": "인수는 여기에 표시되지 않습니다",
     "reply.options": "{options} 외 {n}개",
     "reply.long": "질문이 깁니다. 전체 내용을 읽고 결정해 주십시오.",
-    # --- why somebody does not read all of a question ---
+    # --- why part of a question is hidden ---
     "hidden.nowhere": "이 질문의 일부가 가려져 있습니다: {what}. 거부할 수 있으며, 에이전트가 그 부분 없이 다시 물을 수 있습니다.",
     "hidden.here": "이 질문의 일부는 슬랙에 표시되지 않습니다: {what}. 여기에서 거부하거나 보드에서 결정할 수 있습니다.",
     "hidden.secret": "비밀 정보로 보이는 내용",
@@ -270,7 +270,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "interactions.not_in_time": "기한이 지난",
     "interactions.answered_with": "“{decision}” 답변이 선택된",
     "interactions.answered": "답변된",
-    # --- why somebody may not (`interactions.who`) ---
+    # --- why an act is refused (`interactions.authorization`) ---
     "why.foreign": "다른 워크스페이스의 사용자에게는 허용되지 않습니다",
     "why.no_rule": "여기에서 {action} 권한을 정한 규칙이 없어 누구에게도 허용되지 않습니다",
     "why.may_not": "{action} 권한이 없습니다",
@@ -300,7 +300,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "action.message": "메시지 전달",
     "action.start": "시작",
     "action.view": "보기",
-    # --- dialogues, and one task in words ---
+    # --- dialogues, and a task's details ---
     "show.comment": "에이전트에게 남길 의견",
     "show.why": "거부 사유 (에이전트에게 전달됩니다)",
     "show.question": "질문",

@@ -1,4 +1,4 @@
-"""Why somebody does not read all of a question, in words."""
+"""Sentences that say why part of a question is hidden."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from spanpost.text.locales import ENGLISH, Locale
 
 
 class Reason(Protocol):
-    """**Protocol:** a reason whose text is the rest of a key ``hidden.…``; `is_here_alone`: the question can be read elsewhere."""
+    """**Protocol:** a reason, whose text has the key ``hidden.…``.
+
+    `is_here_alone`: the question is readable elsewhere.
+    """
 
     @property
     def is_here_alone(self) -> bool: ...
 
 
 def why_hidden(reasons: Sequence[Reason], locale: Locale = ENGLISH) -> str:
-    """Say what of a question is hidden, and what can be done: what can be read elsewhere is decided there."""
+    """Return what is hidden of a question, and the next step.
+
+    A question that is readable elsewhere is decided there.
+    """
     nowhere = [one for one in reasons if not one.is_here_alone]
     what = "; ".join(locale.say(f"hidden.{one}") for one in nowhere or reasons)
     return locale.say("hidden.nowhere" if nowhere else "hidden.here", what=what)
