@@ -1,4 +1,4 @@
-"""Lead a batch through the fold: read, place, judge, tell, address."""
+"""Lead a batch through the fold: read, place, judge, report, plan deliveries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from spanpost.text.content import without_content
 
 __all__ = ["FoldRules", "Folded", "Placed", "Prefetch", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare"]
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: looking up an enum's member is slow.
 _STARTED = Part.STARTED
 _LLM = Role.LLM
 _NOTHING = Tells.NOTHING
@@ -59,9 +59,9 @@ def prepare(
     redaction: Redaction | None = None,
     tick: Callable[[], None] = go_on,
 ) -> list[Placed]:
-    """Read a batch and name what it is known by. Pure; nothing is dropped but secrets, and content where it is not to be kept.
+    """Read a batch and compute its keys. Pure; removes only secrets, and content unless it is kept.
 
-    Model calls are priced here, once: what a call cost is kept with it. Whatever leaves here holds no secret that is known.
+    Model calls are priced here, once, so that their cost is stored with them. The result holds no secret that is known.
     `tick` is called before each observation, and may raise `Interrupted`.
     """
     placed = []
@@ -120,7 +120,7 @@ def prepare(
 
 
 def _stand_in(record: Observation, reading: Reading) -> Observation:
-    """Return the span for which a log record stands, or the record on the span that it is told of."""
+    """Return the span that a log record stands for, or the record placed on the span that it names."""
     assert reading.stands_for is not None
     trace_id, span_id, parent_id, start_ns = reading.stands_for
     at_ns = reading.at_ns or record.at_ns
@@ -138,7 +138,7 @@ def _stand_in(record: Observation, reading: Reading) -> Observation:
 
 
 def domains(batch: Sequence[Placed]) -> set[bytes]:
-    """Return the lock domains that are known to be touched before anything is fetched, and their tenants' keys."""
+    """Return the lock domains known to be touched before anything is fetched, and the tenants' keys."""
     out = {p.domain for p in batch}
     out.update(map(tenant_key, {p.observation.tenant for p in batch}))
     talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
@@ -160,8 +160,7 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
 
 
 def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes]]]:
-    """Return the positions of a batch in parts, each with the domains that it touches: at most so many, as far as that goes with
-    whole traces."""
+    """Split a batch into parts of positions, each with its domains: at most `most`, unless one trace has more."""
     traces: dict[bytes, list[int]] = {}
     for i, p in enumerate(batch):
         traces.setdefault(p.domain, []).append(i)
@@ -176,7 +175,7 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
 
 
 def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
-    """Return the positions of the traces of a batch that touch none of some domains, and of those that do, with what each touch."""
+    """Split a batch's traces into those that touch none of `domains` and those that do: positions and domains."""
     others: tuple[list[int], set[bytes]] = ([], set())
     those: tuple[list[int], set[bytes]] = ([], set())
     for positions, touched in parts(batch, 0):
@@ -187,18 +186,18 @@ def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int]
 
 
 def is_new(node: Node | None, p: Placed) -> bool:
-    """Tell by its span's cell whether an observation was surely not recorded before: whatever is recorded leaves that behind.
+    """Tell by its span's node whether an observation is surely new: every recorded one leaves a node behind.
 
-    Cells that were pruned are forgotten; what they were of is then taken for new.
+    Pruned nodes are forgotten; their observations count as new.
     """
     return node is None or (p.is_span and node.state == PLACEHOLDER)
 
 
 class Prefetch:
-    """The keys that the fold of a batch will ask for: what hangs together with what is fetched, found out step by step.
+    """The keys that the fold of a batch will ask for, found step by step from the records fetched so far.
 
-    `loaded` is what is fetched, `whole` the domains of which everything is, `leads` the units and tasks among it, in the order
-    in which they came.
+    `loaded` is what was fetched, `whole` the domains that were fetched completely, `leads` the subtrees and task states among
+    the records, in order of arrival.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class Prefetch:
         self._parents = {
             (p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span
         }
-        #: Spans whose cells are not fetched yet, and all that were met.
+        #: Spans whose nodes are not fetched yet; all spans that were met.
         self.open: dict[tuple[bytes, bytes], None] = {}
         self._met: set[tuple[bytes, bytes]] = set()
         for p in batch:
@@ -237,7 +236,7 @@ class Prefetch:
                 self.open[domain, span_id] = None
 
     def step(self) -> set[Key]:
-        """Return the keys that are wanted and not fetched yet; empty at the end of the trail. Each step climbs one level of parents."""
+        """Return the keys to fetch next; empty at the end. Each step climbs one level of parents."""
         while self._at < len(self._leads):
             record = self._leads[self._at]
             self._at += 1
@@ -262,7 +261,7 @@ class Prefetch:
         return wanted
 
     def _meet(self, domain: bytes, span_id: bytes) -> bool:
-        """Ask for what is kept of a span; return whether it was not met before."""
+        """Ask for the records of a span; return whether it is new here."""
         if (domain, span_id) in self._met:
             return False
         self._met.add((domain, span_id))
@@ -284,7 +283,7 @@ def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, t
     """Fold a batch of new observations into the records and return what it came to.
 
     `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the observations
-    hold, nothing raises but `work` and `tick`, which is called again and again; they may end it by raising `Interrupted`.
+    hold, only `work` and `tick` raise. `tick` is called again and again; both may stop the fold by raising `Interrupted`.
     """
     fold = Fold(work, rules, now, tick)
     try:
@@ -296,12 +295,12 @@ def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, t
                 fold.event(i, batch[i])
         return fold.close()
     except Exception:
-        fold.keep()  # a fault of ours: a store that cannot throw half-done work away must have it whole, to `mend` it
+        fold.keep()  # our bug: a store that cannot roll back needs all records written, for `mend`
         raise
 
 
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
-    """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
+    """Return the domains that the tasks' records name: of their spans, their parents and their child tasks."""
     found: set[bytes] = set()
     keys = list(map(milestones.state_of, tasks))
     work.want([asked for key in keys for asked in (key, members_key(key), child_tasks_key(key))])
@@ -319,7 +318,7 @@ def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
 
 
 def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
-    """Fold that time has passed: announce the tasks (by key) whose settling is over."""
+    """Fold the passing of time: announce the tasks (by key) whose settling time is over."""
     fold = Fold(work, rules, now, tick)
     for key in due:
         state = milestones.state_of(key)
@@ -331,10 +330,10 @@ def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick
 
 
 def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) -> Folded:
-    """Build the tasks anew of which records were changed by a fold that did not come to its end.
+    """Rebuild the tasks whose records were changed by a fold that did not finish.
 
-    For a store that cannot throw half-done work away: what cells and units hold is whole after each observation, what
-    their tasks add up may not be.
+    For a store that cannot roll back: nodes and subtrees are consistent after each observation, the sums of their tasks may
+    not be.
     """
     fold = Fold(work, rules, now)
     for key in changed:
@@ -346,8 +345,11 @@ def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) ->
 
 
 def parents_first(batch: Sequence[Placed]) -> list[int]:
-    """Return the positions of a batch in the order in which they are folded: parents before what lies below them, whatever their
-    times say, so that each span is placed once; of one span its start before its end, and the greatest copy first; events last."""
+    """Return a batch's positions in folding order.
+
+    Parents come before the spans below them, whatever their times say, so that each span is placed once. Of one span the
+    start comes before the end, and the greatest copy first. Events come last.
+    """
     spans: dict[bytes, list[int]] = {}
     events = []
     for i in sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__):
