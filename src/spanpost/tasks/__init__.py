@@ -1,5 +1,5 @@
-"""The verbs of the house, pure: no clock, socket, logger, thread or vendor.
+"""From spans to task states. Pure: no clock, socket, logger, thread or vendor.
 
-`read` says what an observation means, `kin` where it belongs and what counts, `tasks` what is judged and told,
-`routes` where news goes. `walk.fold` leads a batch through all of them.
+`readers` says what an observation means, `span_tree` and `placement` where it belongs and what counts, `status` what a
+task's state is, `routing` where checkpoints go. `batches.fold` leads a batch through all of them.
 """

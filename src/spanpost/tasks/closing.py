@@ -1,4 +1,4 @@
-"""How a batch closes: every task that was touched is judged, its segments told, its row made and its news addressed."""
+"""The close of a batch: judge the touched tasks, report their runs, write their rows, plan the deliveries."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from spanpost.tasks.usage import by_model, figures, is_counted, told_more, unpri
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import message, worded
 
-#: How long a task whose last call failed may be silent before it counts as failed without its root.
+#: Time without events after which a task whose last call failed counts as failed without an end of its root.
 GIVEN_UP_AFTER = timedelta(seconds=60)
-#: Of one moment a start comes first and an end last.
+#: At equal times a start comes first and an end last.
 _TURN = {Kind.START: 0, Kind.END: 2}
 
-#: News and the task that it is of.
+#: A checkpoint and the key of its task.
 Item = tuple[Checkpoint, Key]
 
 
 class Closing:
-    """The judging of one batch's tasks."""
+    """The close of one batch."""
 
     def __init__(self, states: TaskStates, rules: FoldRules, now: datetime, out: Folded, seen: RecordSet[Seen]) -> None:
         self.seen = seen
@@ -49,13 +49,13 @@ class Closing:
         self.rules = rules
         self.now = now
         self.out = out
-        #: How full the context of each task is that was judged.
+        #: Context use of each judged task.
         self._uses: dict[Key, ContextUse] = {}
-        #: Tasks of which held milestones may be due.
+        #: Tasks whose held milestones may be due.
         self._due: set[Key] = set()
 
     def judge(self, news: list[Item]) -> None:
-        """Judge every task that was touched, and those above them; then address the news."""
+        """Judge every touched task and the tasks above them; then plan the deliveries of the checkpoints."""
         states, out = self.states, self.out
         for before, after, tenant, moved in states.moved_use:
             back: Models = {model: minus(ZERO, amounts) for model, amounts in moved.items()}
@@ -67,7 +67,7 @@ class Closing:
             if at == len(waiting):
                 waiting += more
             states.tick()
-            key, at = waiting[at], at + 1  # it grows while it is walked: a child's failure touches its parent
+            key, at = waiting[at], at + 1  # grows while walked: a child's failure touches its parent
             state = states.state(key)
             if state is None:
                 continue
@@ -107,7 +107,7 @@ class Closing:
 
     @staticmethod
     def _is_first_end(state: TaskState) -> bool:
-        """Tell whether the run that ended is to be counted: each is once, under the status that it ended in first."""
+        """Tell whether the end of the newest run must be counted: each run once, under its first end status."""
         run = newest_run(state)
         if run is None:
             return not state.is_over
@@ -115,9 +115,9 @@ class Closing:
         return is_first
 
     def _announce(self, key: Key, state: TaskState) -> None:
-        """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle.
+        """Announce an explicit task, a live start and a top root span at once; let other tasks settle first.
 
-        An explicit task of which only events are known settles, too: its question may have come by a faster way than its start.
+        An explicit task with events only settles, too: its question may arrive before its start.
         """
         if state.is_announced:
             return
@@ -133,11 +133,11 @@ class Closing:
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
 
     def _is_root(self, key: Key, state: TaskState) -> bool:
-        """Of tasks that hang in a circle one is the root too: else it would depend on the order whether it was ever announced."""
+        """Tell whether a task is a root. One task of a cycle is a root too, whatever the order of arrival."""
         return not state.parent or self.states.root(key, state)[0] == key
 
     def _runs(self, key: Key, state: TaskState, verdict: TaskVerdict, news: list[Item]) -> None:
-        """Tell the start and the end of each segment, and revise what was told when the verdict changed."""
+        """Report the start and the end of each run, and revise them when the verdict changed."""
         if not state.has_root_span and not state.is_announced:
             return
         newest = newest_run(state)
@@ -187,7 +187,7 @@ class Closing:
         )
 
     def _address(self, verdicts: dict[Key, TaskVerdict], news: list[Item]) -> None:
-        """Make the rows of the tasks and the deliveries that carry them."""
+        """Build the rows of the tasks and plan the deliveries that carry them."""
         out = self.out
         tasks: dict[Key, Task] = {}
 
@@ -234,7 +234,7 @@ class Closing:
                 if state.has_message and state.shown_below:
                     out.woken.append(task.uid)
                 if at == NOWHERE and state.shown_below:
-                    state.has_message = True  # the root's that it left told of it: some news may still be on its way there
+                    state.has_message = True  # the former root's: checkpoints may still be on their way there
                 state.shown_below = at
                 self.states.states.put(key, state)
             if root is not state and (state.held or state.held_back):
@@ -252,7 +252,7 @@ class Closing:
                 if wait is not None:
                     out.waits[checkpoint.id] = wait
             root_key, root = self.states.root(key, state)
-            if not is_shown(state):  # it has no row of which anything could be told
+            if not is_shown(state):  # it has no row to show a checkpoint of
                 state.held = [*state.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(key, state)
             elif root.is_announced and is_shown(root):
@@ -277,7 +277,7 @@ class Closing:
             out.deliveries += self._addressed(row(root_key), row(root_key), None)
 
     def _keep_place(self, key: Key, root: TaskState, task: Task | None) -> None:
-        """Remember that a root task has a message and where; what stands where it is not sent any more is to be looked at."""
+        """Store where a root task's message is shown; a message in a place that routes left must be checked."""
         found = places(task, self.rules.routes) if task is not None and self.rules.routes.routes else []
         if root.has_message and root.places == found:
             return
@@ -287,7 +287,7 @@ class Closing:
         self.states.states.put(key, root)
 
     def _agents_at_work(self, child_tasks: ChildTasks) -> LocaleMessage | None:
-        """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""
+        """Return the working agents of a task: "2 of 8 agents at work: planner, writer"."""
         if not child_tasks.at_work:
             return None
         names = []
@@ -301,11 +301,11 @@ class Closing:
         return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
 
     def _milestones(self, verdicts: dict[Key, TaskVerdict], news: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
-        """Add the milestones that were reached to the news; return which of the news are some."""
+        """Add the milestones that were reached; return the ids of all milestones among the checkpoints."""
         found: set[UUID] = set()
         for key, verdict in verdicts.items():
             state = self.states.state(key)
-            # What follows comes later: what is known only at the end is no news of the way.
+            # A step or progress that is known only at the end is no milestone.
             if state is None or not state.has_root_span or verdict.is_over:
                 continue
             run, task = newest_keyed_run(state), row(key)
@@ -331,7 +331,7 @@ class Closing:
     def _tell(
         self, news: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, TaskState], *, is_milestone: bool
     ) -> None:
-        """Address news; what is only on the way may have to wait for its time."""
+        """Plan the deliveries of a checkpoint; a milestone may have to wait for its interval."""
         root_key, state = root
         for planned in self._addressed(task, shown, news, is_milestone=is_milestone):
             if planned.every and planned.mode is Mode.CHECKPOINT:
@@ -355,14 +355,14 @@ class Closing:
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def tell_held(self, key: Key) -> None:
-        """The time of a milestone has come that was held."""
+        """Mark a root task whose held milestone is due."""
         state = self.states.state(key)
         if state is not None:
             self._due.add(key)
             self.states.touch(key, state)
 
     def settled(self, key: Key) -> None:
-        """The settling time of a task is over: announce it if there is something to announce."""
+        """Announce a task whose settling time is over, if it is worth a message, and count its usage."""
         state = self.states.state(key)
         if state is None:
             return
@@ -371,10 +371,10 @@ class Closing:
                 state.is_announced = True
                 self.states.touch_below(key)
                 self.states.touch(key, state)
-            else:  # judged again it would settle again, and so for ever
+            else:  # judging it again would restart the settling, for ever
                 self._count_usage(state)
         elif state.is_counting or state.is_settling:
-            self._count_usage(state)  # for the counters alone: nothing that anybody is shown has changed
+            self._count_usage(state)  # only counters change, nothing that is shown
         state.is_settling = state.is_counting = False
         if may_be_given_up(state) and not state.is_over and state.facts.last_ns > state.quiet_ns:
             if state.watched_ns == state.facts.last_ns:
@@ -385,7 +385,7 @@ class Closing:
         self.states.states.put(key, state)
 
     def _watch_stall(self, key: Key, state: TaskState) -> None:
-        """Look again at a task whose last call failed: roots of failed runs are lost, and retries take a while."""
+        """Set a timer for a task whose last call failed: ends of failed roots get lost, and retries take a while."""
         newest = state.facts.last_ns
         if state.watched_ns != newest and newest > state.quiet_ns and may_be_given_up(state):
             state.watched_ns = newest
@@ -394,7 +394,7 @@ class Closing:
     # --- figures for counters -----------------------------------------------------------------------------------------
 
     def _count_usage(self, state: TaskState) -> None:
-        """Hand what the figures grew by to the counters."""
+        """Hand the growth of the figures to the counters."""
         if is_counted(state):
             return
         whole = figures(state)
@@ -424,12 +424,12 @@ class Closing:
             )
 
     def _spend(self, state: TaskState, whole: Amounts, grown: Amounts) -> None:
-        """Hand what the figures grew by, or shrank, to the budgets."""
+        """Hand the growth, or the decrease, of the figures to the budgets."""
         use = use_of(state.facts, self.rules)
         verdict = judge(state, use, self.rules)
         self.out.growths.append(
             Growth(
-                # Who spends, and where it is told of: of its family nothing is asked.
+                # Budgets need the task that spends and its message, not its parent or children.
                 task=as_task(state, verdict, use, self.rules, parent=None, root=state, children={}),
                 calls=grown[0],
                 unpriced=unpriced(whole) - unpriced(state.counted),
@@ -439,7 +439,7 @@ class Closing:
         )
 
     def _watch_usage(self, key: Key, state: TaskState) -> None:
-        """Have the figures counted: now when the run has ended, else in a while."""
+        """Have the figures counted: now when the run has ended, else when they have settled."""
         if state.is_over:
             self._count_usage(state)
         elif not is_counted(state) and not (state.is_counting or state.is_settling):
@@ -448,12 +448,12 @@ class Closing:
 
 
 def _is_seen_at_work(state: TaskState) -> bool:
-    """Tell whether more than news is known of a task of which no run is: a session that is met in the middle."""
+    """Tell whether work is known of a task without a run: a session that was joined in the middle."""
     return state.amounts[0] > 0 or any(state.tools) or state.facts.value("is_session") is not None
 
 
 def _is_worth_a_message(state: TaskState) -> bool:
-    """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
+    """Tell whether to announce a task: not a lone model call, nor tools that no model called (a tool server)."""
     if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
         return True
     if state.amounts[0] and state.facts.value("failed_turn") is not None:
@@ -462,6 +462,6 @@ def _is_worth_a_message(state: TaskState) -> bool:
 
 
 def _in_order(news: Item) -> tuple[datetime, int, UUID]:
-    """Sort news by time; of one moment a start comes first and an end last."""
+    """Sort by time; at equal times a start comes first and an end last."""
     checkpoint = news[0]
     return checkpoint.at, _TURN.get(checkpoint.kind, 1), checkpoint.id

@@ -1,4 +1,4 @@
-"""What a batch tells: each occurrence once, under the task in which it finally lies."""
+"""The checkpoints that a batch reports: each occurrence once, under the task that finally shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanpost.tasks.records import Node, Seen, Subtree, seen_key
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet
 
-#: Exceptions in doubt kept of one unit, the earliest.
+#: Unconfirmed exceptions kept of one subtree, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
 _OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
@@ -28,19 +28,19 @@ _ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
 class ReportedCheckpoints:
-    """The tellings of one batch."""
+    """The checkpoints reported by one batch."""
 
     def __init__(self, states: TaskStates) -> None:
         self.states = states
         self.seen = RecordSet(states.work, Seen)
-        #: (checkpoint, domain, whether it may be of no task at all). Their task is known at the close.
+        #: (checkpoint, domain, may belong to no task). The task is known when the batch closes.
         self.told: list[tuple[Checkpoint, bytes, bool]] = []
         self.retracted: list[UUID] = []
-        #: Of what was told and is taken back: so much had been told by then.
+        #: Retracted checkpoints, with the number of reports made before the retraction.
         self._taken_back: dict[UUID, int] = {}
 
     def tell(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
-        """Tell an occurrence, unless an earlier copy of it was told."""
+        """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
         if p.telling is not None and p.telling[0] is kind:
             _, id, key = p.telling
@@ -48,7 +48,7 @@ class ReportedCheckpoints:
             id = checkpoints.occurrence_id(o, r, kind)
             key = seen_key(p.domain, id.bytes)
         seen = self.seen.get(key)
-        copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
+        copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
         if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
             self._replace_told(p, r.approval, Seen(-1, copy))
@@ -67,7 +67,7 @@ class ReportedCheckpoints:
         self.told.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
     def _replace_told(self, p: Placed, decided: Approval, seen: Seen) -> None:
-        """What a person decided replaces what telemetry told of it, before and from now on."""
+        """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
         uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
         key = seen_key(p.domain, uid.bytes)
         told = self.seen.get(key)
@@ -86,7 +86,7 @@ class ReportedCheckpoints:
             self.states.touch(subtree.state, state)
 
     def take_back(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
-        """An exception was told on a span that turned out to be a call, a step or a box: its own end tells that."""
+        """Retract an exception of a span that turned out to be a call, a step or a root span: its end reports it."""
         for id in node.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
@@ -99,12 +99,12 @@ class ReportedCheckpoints:
         tree.nodes.put(span_id, node)
 
     def resolved(self) -> list[tuple[Checkpoint, Key]]:
-        """Return this batch's tellings with the task in which they finally lie, and those no longer in doubt."""
+        """Return the batch's checkpoints with the task that shows each, and the exceptions confirmed by it."""
         told: dict[UUID, tuple[Checkpoint, Key]] = {}
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = told.get(checkpoint.id)
-            # Of one time, and of what people did, the later telling was found to rank before.
+            # At equal times, and for questions, the later report ranks first.
             if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known[0].at:
                 told[checkpoint.id] = (checkpoint, key)
 
@@ -138,7 +138,7 @@ class ReportedCheckpoints:
         return list(told.values())
 
     def _keep_all(self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]) -> None:
-        """Tell what was in doubt of a unit that turned out to lie in a task."""
+        """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""
         for checkpoint in subtree.doubtful:
             keep(_with(checkpoint, self._uid(subtree), subtree_id), subtree.state)
         subtree.doubtful = []
