@@ -82,8 +82,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Longer text: an error's log tail, an approval's detail.
     detail: str = ""
     #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction `SAID`
-    #: or `INFERRED`; of a
-    #: checkpoint that reports an intervention, its verb.
+    #: or `INFERRED`; of a checkpoint that reports an intervention, its verb.
     ref: str = ""
 
     @property

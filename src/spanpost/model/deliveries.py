@@ -48,8 +48,8 @@ class SinkCall(StrEnum):
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """A rate limit: a bucket of calls that every process shares through the store by `key`.
 
-    `rate` limits the pace. The limit closes while the remote side throttles or refuses calls, and with `is_breaker` (circuit
-    breaker) after failures in a row.
+    `rate` limits the pace. The limit closes while the remote side throttles or refuses calls, and with
+    `is_breaker` (circuit breaker) after failures in a row.
     """
 
     #: Names what is limited, the same in all processes: ``slack:default:chat.update``.
@@ -77,7 +77,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery to one sink. At most one delivery of an ordering key is being sent, which keeps the order."""
+    """A delivery to one sink. To keep the order, one delivery of an ordering key is sent at a time."""
 
     #: The store's number; 0 before it is stored.
     id: int = 0
@@ -123,8 +123,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     #: Keys of the rate limits that the call used.
     drawn: tuple[str, ...] = ()
     #: The last state of a message whose task was merged. `task` is then what it shows at last: ended, with
-    #: reason
-    #: `spanpost.model.tasks.MERGED`, under the name and the id of the successor (empty: unknown).
+    #: reason `spanpost.model.tasks.MERGED`, under the name and the id of the successor (empty: unknown).
     has_moved: bool = False
     #: The receipt of the successor's message, once it exists.
     moved_to: Receipt | None = None

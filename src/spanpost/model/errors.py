@@ -31,8 +31,8 @@ class StoreUnavailable(SpanpostError):
 class DeliveryError(SpanpostError):
     """A sink could not deliver.
 
-    `reason` is a short word from the sink's closed list, for metrics and rows. `closes` is the key of the rate limit that
-    `Throttled` and `DeliveryRefused` are about; empty: all rate limits that the call used.
+    `reason` is a short word from the sink's closed list, for metrics and rows. `closes` is the key of the
+    rate limit that `Throttled` and `DeliveryRefused` are about; empty: all rate limits that the call used.
     """
 
     def __init__(self, message: str, *, reason: str = "", closes: str = "") -> None:
@@ -56,8 +56,8 @@ class Unavailable(DeliveryError):
 class DeliveryRefused(DeliveryError):
     """Refused until a person fixes something (a token, a scope, a channel). Nothing happened.
 
-    The delivery and all others that use the rate limit wait, with rare probes. `cure` is the next step for that person; it
-    is logged once, not with every delivery.
+    The delivery and all others that use the rate limit wait, with rare probes. `cure` is the next step for
+    that person; it is logged once, not with every delivery.
     """
 
     def __init__(self, message: str, *, cure: str, reason: str = "", closes: str = "") -> None:
@@ -74,10 +74,11 @@ class Rejected(DeliveryError):
 
 
 class Unverifiable(Rejected):
-    """It may have happened and cannot be reconciled. It becomes a dead letter: a person decides about a retry.
+    """It may have happened and cannot be reconciled. It becomes a dead letter: a person decides on a retry.
 
-    Raised by `Sink.reconcile` only. The message names the cure; a delivery retried by hand is sent without reconciling.
-    With `closes` and `retry_after` it also says, as `Throttled` does, how long other deliveries must not reconcile.
+    Raised by `Sink.reconcile` only. The message names the cure; a delivery retried by hand is sent without
+    reconciling. With `closes` and `retry_after` it also says, as `Throttled` does, how long other deliveries
+    must not reconcile.
     """
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None, reason: str = "", closes: str = "") -> None:

@@ -37,7 +37,7 @@ class OpenApprovals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Health of a tenant's agent: 100 minus a deduction by cause. The view `agent_health` is the same in SQL."""
+    """Health of a tenant's agent: 100 minus deductions. The view `agent_health` is the same in SQL."""
 
     tenant: str
     agent_name: str

@@ -162,7 +162,7 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_decided(self) -> bool:
-        """True when a person decided through spanpost, or a deadline did; not for a decision that telemetry reports."""
+        """True when a person decided through spanpost, or a deadline did; telemetry does not count."""
         return self.state in (InterventionState.DECIDED, InterventionState.EXPIRED) and self.source != ""
 
     @property

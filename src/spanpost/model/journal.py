@@ -29,7 +29,7 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """One tenant's waiting journal entries: rows, bytes, observations, and the age of the oldest in seconds."""
+    """One tenant's waiting journal entries: rows, bytes, observations, age of the oldest in seconds."""
 
     tenant: str
     rows: int

@@ -17,15 +17,14 @@ HOOK: Final = "hook:"
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Work that was asked for. Its texts come from people and agents: untrusted.
 
-    `id` lets a receiver recognise duplicates: an order is delivered at least once. It is derived from the request, so that a
-    repeated request has the same id.
+    `id` lets a receiver recognise duplicates: an order is delivered at least once. It is derived from the
+    request, so that a repeated request has the same id.
     """
 
     id: UUID
     tenant: str
     #: Who handles it: ``launch:<launcher>``, ``hook:<provider>`` for an incoming request that must be
-    #: parsed, or
-    #: ``summary:<sink>`` for a digest or a board (`spanpost.model.summaries`).
+    #: parsed, or ``summary:<sink>`` for a digest or a board (`spanpost.model.summaries`).
     carrier: str
     #: The work to do.
     text: str = ""

@@ -1,4 +1,4 @@
-"""Messages: spanpost's sentences as a catalogue key and values, which each locale renders in its own words."""
+"""Messages: spanpost's sentences as a catalogue key and values, which each locale renders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value: TypeAlias = Union[str, int, float, "LocaleMessage", list["LocaleMessage"]
 
 
 class LocaleMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message of the catalogue (`spanpost.text.locales`) with the values of its placeholders. Public: rows, JSON.
+    """A message of the catalogue (`spanpost.text.locales`) with its values. Public: rows, JSON.
 
     The values contain words of agents and people: untrusted text, as `Checkpoint.text` is.
     """

@@ -47,11 +47,11 @@ NO_ORIGIN = Origin()
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One span, span event, link or log record, as a receiver decoded it.
 
-    Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record
-    outside any span has empty ids. `index` is the position among the span's events or links; for a log record a 128-bit
-    hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start or the time of
-    its update; an event's timestamp; a record's timestamp or else its observed time. An event with a time after its span's
-    end has that end.
+    Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8;
+    a log record outside any span has empty ids. `index` is the position among the span's events or links;
+    for a log record a 128-bit hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it
+    has ended, else its start or the time of its update; an event's timestamp; a record's timestamp or else
+    its observed time. An event with a time after its span's end has that end.
     """
 
     part: Part
@@ -125,7 +125,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=repr).encode
 
 
 def content_hash(observation: Observation) -> bytes:
-    """Return 16 bytes that are equal for equal content, without resource and scope: Collectors enrich them."""
+    """Return 16 bytes, equal for equal content. Resource and scope are left out: Collectors enrich them."""
     o = observation
     attributes = o.attributes
     if "agent.producer" in attributes or "agent.seq" in attributes:

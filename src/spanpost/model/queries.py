@@ -171,7 +171,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """A checkpoint's position in the stream. It never changes, and nothing is inserted before a position already read."""
+    """A checkpoint's position in the stream. Fixed; nothing is inserted before a position already read."""
 
     #: Number of the transaction that recorded it.
     number: int

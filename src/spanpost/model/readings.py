@@ -73,7 +73,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReportedDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A decision reported by telemetry. It is only shown, not obeyed, when the question is put to spanpost."""
+    """A decision reported by telemetry. It is only shown when the question is put to spanpost."""
 
     decision: str
     by: str = ""
@@ -84,8 +84,9 @@ class ReportedDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question to a person (`decision` empty) or the answer to it.
 
-    A task's `approvals` hold one for each wording of each question and each trace that asked it. Of one id the newest wording
-    of a trace stands and its others are void; the same id in another trace is another question.
+    A task's `approvals` hold one for each wording of each question and each trace that asked it. Of one id
+    the newest wording of a trace stands and its others are void; the same id in another trace is another
+    question.
     """
 
     id: str
@@ -102,8 +103,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: decide.
     at_expiry: str = ""
     #: Mark of the wording. Of a question: computed here from all its words as received
-    #: (`semconv.question_mark`). Of an answer:
-    #: as sent; empty: it answers every wording of its id.
+    #: (`semconv.question_mark`). Of an answer: as sent; empty: it answers every wording of its id.
     mark: str = ""
     #: The question is put to spanpost (it has a mark, or an agent waits for it): only a person or the
     #: deadline decides.
@@ -120,7 +120,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: for.
     is_expired: bool = False
 
-    # --- of a task's approvals, not of a reading -----------------------------------------------------------------------
+    # --- of a task's approvals, not of a reading ------------------------------------------------------------------
     #: The decision reported by the trace that asked, when it is not the one that stands.
     told: ReportedDecision | None = None
     #: The key that a button carries; None: it cannot be answered.
@@ -179,8 +179,9 @@ class Tells(IntEnum):
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The meaning of one observation. What was not said is `None` or empty; nothing is guessed here.
 
-    A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading (`EVENT`, `LOG`) says
-    what happened on a span and has role OTHER unless the record stands for a span of its own (`stands_for`).
+    A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading
+    (`EVENT`, `LOG`) says what happened on a span and has role OTHER unless the record stands for a span of
+    its own (`stands_for`).
     """
 
     role: Role = Role.OTHER

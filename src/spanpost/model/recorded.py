@@ -14,8 +14,7 @@ from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 
 #: Reasons of `Recorded.lost`: an observation without a span or task, and one that no store can take
-#: (PostgreSQL keeps it in
-#: ``quarantine``).
+#: (PostgreSQL keeps it in ``quarantine``).
 NO_TASK = "no_task"
 UNFOLDABLE = "unfoldable"
 #: Observations of a trace that takes more time than allowed, also kept in ``quarantine``.
@@ -25,8 +24,8 @@ OVER_BUDGET = "over_budget"
 class FinalizedUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a task's model calls that are unlikely to change, ready to be added to counters once.
 
-    Counters cannot go back, so a task's calls are counted when its run has ended, or half a minute after they were seen;
-    a later correction downwards changes the tables and is counted as a correction.
+    Counters cannot go back, so a task's calls are counted when its run has ended, or half a minute after
+    they were seen; a later correction downwards changes the tables and is counted as a correction.
     """
 
     agent_name: str | None

@@ -18,7 +18,7 @@ class SessionState(msgspec.Struct, frozen=True):
 
 
 class KeepsSessions(Protocol):
-    """**Protocol:** the store of sessions. Every method raises `StoreUnavailable` when it cannot be reached."""
+    """**Protocol:** the store of sessions. Every method may raise `StoreUnavailable`."""
 
     async def state(self) -> SessionState:
         """Return the state; the first call creates the secret."""

@@ -31,8 +31,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run of an agent on one piece of work, as known now.
 
-    Figures are of the task's own calls, without its child tasks; `None` is unknown. `status` is one of the nine; `is_inferred`
-    marks one that was concluded rather than reported, with the rule in `rule`.
+    Figures are of the task's own calls, without its child tasks; `None` is unknown. `status` is one of the
+    nine; `is_inferred` marks one that was concluded rather than reported, with the rule in `rule`.
     """
 
     uid: UUID

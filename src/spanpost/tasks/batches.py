@@ -61,8 +61,8 @@ def prepare(
 ) -> list[Placed]:
     """Read a batch and compute its keys. Pure; removes only secrets, and content unless it is kept.
 
-    Model calls are priced here, once, so that their cost is stored with them. The result holds no secret that is known.
-    `tick` is called before each observation, and may raise `Interrupted`.
+    Model calls are priced here, once, so that their cost is stored with them. The result holds no secret
+    that is known. `tick` is called before each observation, and may raise `Interrupted`.
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
@@ -160,7 +160,7 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
 
 
 def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes]]]:
-    """Split a batch into parts of positions, each with its domains: at most `most`, unless one trace has more."""
+    """Split a batch into positions with their domains: at most `most`, unless a single trace has more."""
     traces: dict[bytes, list[int]] = {}
     for i, p in enumerate(batch):
         traces.setdefault(p.domain, []).append(i)
@@ -175,7 +175,7 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
 
 
 def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
-    """Split a batch's traces into those that touch none of `domains` and those that do: positions and domains."""
+    """Split a batch: traces that touch none of `domains`, and the others. Each: positions, domains touched."""
     others: tuple[list[int], set[bytes]] = ([], set())
     those: tuple[list[int], set[bytes]] = ([], set())
     for positions, touched in parts(batch, 0):
@@ -196,8 +196,8 @@ def is_new(node: Node | None, p: Placed) -> bool:
 class Prefetch:
     """The keys that the fold of a batch will ask for, found step by step from the records fetched so far.
 
-    `loaded` is what was fetched, `whole` the domains that were fetched completely, `leads` the subtrees and task states among
-    the records, in order of arrival.
+    `loaded` is what was fetched, `whole` the domains that were fetched completely, `leads` the subtrees and
+    task states among the records, in order of arrival.
     """
 
     def __init__(
@@ -282,8 +282,9 @@ class Prefetch:
 def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
     """Fold a batch of new observations into the records and return what it came to.
 
-    `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the observations
-    hold, only `work` and `tick` raise. `tick` is called again and again; both may stop the fold by raising `Interrupted`.
+    `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the
+    observations hold, only `work` and `tick` raise. `tick` is called again and again; both may stop the fold
+    by raising `Interrupted`.
     """
     fold = Fold(work, rules, now, tick)
     try:
@@ -300,7 +301,7 @@ def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, t
 
 
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
-    """Return the domains that the tasks' records name: of their spans, their parents and their child tasks."""
+    """Return the domains that the tasks' records name: of their spans, parents and child tasks."""
     found: set[bytes] = set()
     keys = list(map(milestones.state_of, tasks))
     work.want([asked for key in keys for asked in (key, members_key(key), child_tasks_key(key))])
@@ -332,8 +333,8 @@ def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick
 def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) -> Folded:
     """Rebuild the tasks whose records were changed by a fold that did not finish.
 
-    For a store that cannot roll back: nodes and subtrees are consistent after each observation, the sums of their tasks may
-    not be.
+    For a store that cannot roll back: nodes and subtrees are consistent after each observation, the sums of
+    their tasks may not be.
     """
     fold = Fold(work, rules, now)
     for key in changed:
@@ -347,8 +348,8 @@ def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) ->
 def parents_first(batch: Sequence[Placed]) -> list[int]:
     """Return a batch's positions in folding order.
 
-    Parents come before the spans below them, whatever their times say, so that each span is placed once. Of one span the
-    start comes before the end, and the greatest copy first. Events come last.
+    Parents come before the spans below them, whatever their times say, so that each span is placed once. Of
+    one span the start comes before the end, and the greatest copy first. Events come last.
     """
     spans: dict[bytes, list[int]] = {}
     events = []

@@ -107,7 +107,7 @@ class Closing:
 
     @staticmethod
     def _is_first_end(state: TaskState) -> bool:
-        """Tell whether the end of the newest run must be counted: each run once, under its first end status."""
+        """Tell whether to count the end of the newest run: each run once, under its first end status."""
         run = newest_run(state)
         if run is None:
             return not state.is_over
@@ -277,7 +277,7 @@ class Closing:
             out.deliveries += self._addressed(row(root_key), row(root_key), None)
 
     def _keep_place(self, key: Key, root: TaskState, task: Task | None) -> None:
-        """Store where a root task's message is shown; a message in a place that routes left must be checked."""
+        """Store where a root task's message is shown; check messages in places that routes no longer use."""
         found = places(task, self.rules.routes) if task is not None and self.rules.routes.routes else []
         if root.has_message and root.places == found:
             return
@@ -385,7 +385,7 @@ class Closing:
         self.states.states.put(key, state)
 
     def _watch_stall(self, key: Key, state: TaskState) -> None:
-        """Set a timer for a task whose last call failed: ends of failed roots get lost, and retries take a while."""
+        """Set a timer for a task whose last call failed: its root may never end, and retries take a while."""
         newest = state.facts.last_ns
         if state.watched_ns != newest and newest > state.quiet_ns and may_be_given_up(state):
             state.watched_ns = newest
@@ -453,7 +453,7 @@ def _is_seen_at_work(state: TaskState) -> bool:
 
 
 def _is_worth_a_message(state: TaskState) -> bool:
-    """Tell whether to announce a task: not a lone model call, nor tools that no model called (a tool server)."""
+    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
     if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
         return True
     if state.amounts[0] and state.facts.value("failed_turn") is not None:

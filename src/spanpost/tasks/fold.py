@@ -1,10 +1,11 @@
 """Fold of one transaction: take in observations one by one, then close the batch.
 
-The steps in order: `spans` and `span_tree` (which copy counts, its place in the tree, its sums), `ownership` (which task
-shows it), `absorb` (its facts), `reported` (its checkpoints), `rebuild` and `closing` (the result of the batch).
+The steps in order: `spans` and `span_tree` (which copy counts, its place in the tree, its sums), `ownership`
+(which task shows it), `absorb` (its facts), `reported` (its checkpoints), `rebuild` and `closing` (the
+result of the batch).
 
-The facts of an observation go into the subtree of its owning span only; tasks merge them when the batch closes. Nothing
-reads a task's facts in between.
+The facts of an observation go into the subtree of its owning span only; tasks merge them when the batch
+closes. Nothing reads a task's facts in between.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Fold:
 
     @staticmethod
     def _is_outermost(tree: SpanTree, node: Node) -> bool:
-        """Tell whether a model call counts, as far as known: neither a duplicate nor a call around it does."""
+        """Tell whether a model call counts, as far as known: no duplicate of it does, no call is around it."""
         above = tree.nodes.get(node.parent) if node.parent else None
         return node.wins and (above is None or above.role is not _LLM)
 

@@ -87,8 +87,8 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
 class Placed(msgspec.Struct, frozen=True, gc=False):
     """An observation with its meaning and its keys.
 
-    `observation` is what is folded: for a log record that stands for a span, that span. `source` is what the receiver
-    delivered: the audit row and the keys are made of it.
+    `observation` is what is folded: for a log record that stands for a span, that span. `source` is what the
+    receiver delivered: the audit row and the keys are made of it.
     """
 
     observation: Observation

@@ -1,7 +1,8 @@
 """The task states and subtrees of a batch, and the parent of each task.
 
-Rules. A task is a child of the task whose root span lies above its own. Where several runs name different parents, the
-earliest run that has one decides. The root of a task is the topmost task above it, at most `DEPTH` levels up.
+Rules. A task is a child of the task whose root span lies above its own. Where several runs name different
+parents, the earliest run that has one decides. The root of a task is the topmost task above it, at most
+`DEPTH` levels up.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class Hierarchy:
         self._to_touch[key] = None
 
     def touch_all_below(self) -> list[Key]:
-        """Touch the tasks below those named by `touch_below`, `DEPTH` levels down; return the newly touched."""
+        """Touch the tasks up to `DEPTH` levels below those of `touch_below`; return the newly touched."""
         waiting = [(key, DEPTH) for key in self._to_touch]
         self._to_touch.clear()
         new = []

@@ -1,17 +1,20 @@
 """Matching of runs in different traces that belong to one task: resumed runs, and runs joined by links.
 
-Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs are matched by a
-tool call's id, by their conversation, by the traces that a framework's message links join, and by a link of their own (of
-their root span or of a span above it, such as a queue's consumer). Of the candidates
-- a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
-  open, without a model call before; or, where the wait was reported and no tool call was left open, if it is the same
-  agent's. One run continues each wait, the earliest;
-- runs of linked traces are one task if they are the same agent's; those of other agents are children of the earliest;
-- a run that links to another trace continues the same agent's run there, else it is a child of the earliest run that
-  began before it. A span that links to several traces (a batch consumer) joins nothing.
+Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs are
+matched by a tool call's id, by their conversation, by the traces that a framework's message links join, and
+by a link of their own (of their root span or of a span above it, such as a queue's consumer). Of the
+candidates
+- a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call
+  that was left open, without a model call before; or, where the wait was reported and no tool call was left
+  open, if it is the same agent's. One run continues each wait, the earliest;
+- runs of linked traces are one task if they are the same agent's; those of other agents are children of the
+  earliest;
+- a run that links to another trace continues the same agent's run there, else it is a child of the earliest
+  run that began before it. A span that links to several traces (a batch consumer) joins nothing.
 
-Theory. A run's `RunCandidate` is a function of the facts of its own subtrees, never of what it was joined to; the matches
-are a function of the candidates. Both are computed again whenever they may have changed, so order does not matter.
+Theory. A run's `RunCandidate` is a function of the facts of its own subtrees, never of what it was joined
+to; the matches are a function of the candidates. Both are computed again whenever they may have changed, so
+order does not matter.
 """
 
 from __future__ import annotations
@@ -116,7 +119,7 @@ class Joining:
     # --- candidate sets -----------------------------------------------------------------------------------------------
 
     def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
-        """Return a run's candidate by set, and the set that it only links to; None while its task is unknown."""
+        """Return a run's candidate by set, and the set it only links to; None while its task is unknown."""
         tree = self.states.tree(key[:16])
         is_run = subtree.is_root_span and subtree.root == key and not subtree.task_id and root_span_above(tree, subtree)[1] is None
         if not is_run:
@@ -265,7 +268,7 @@ class Joining:
         return record.runs if record is not None else {}
 
     def _link(self, tree: SpanTree, span_id: bytes) -> bytes:
-        """Return the domain that a run links to: by its root span, or the nearest span above it with a link."""
+        """Return the domain that a run links to: by its root span, or the nearest linked span above."""
         for _ in range(DEPTH):
             node = tree.nodes.get(span_id)
             if node is None:
@@ -434,7 +437,7 @@ def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
 def of_links(
     runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate], is_joined: bool
 ) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
-    """Return, for linked traces and the runs that link to them: continued tasks, parent tasks, matched runs."""
+    """Return continued tasks, parent tasks and matched runs, for linked traces and the runs linked to them."""
     on, below = of_guests(runs, guests)
     if not is_joined:  # a single trace: its own spans say how its runs relate
         return on, below, guests

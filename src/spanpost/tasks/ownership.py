@@ -1,7 +1,7 @@
 """Task states and the subtrees shown in them: created, placed, moved, merged.
 
-`placement` decides where a subtree is shown; this module carries it out. A task that loses a subtree is marked stale and
-rebuilt when the batch closes (`rebuild`).
+`placement` decides where a subtree is shown; this module carries it out. A task that loses a subtree is
+marked stale and rebuilt when the batch closes (`rebuild`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TaskStates(Hierarchy):
     # --- subtrees ---------------------------------------------------------------------------------------------------
 
     def need_subtree(self, tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
-        """Return an owning span's subtree; create and place it, and those above it, where they are missing."""
+        """Return an owning span's subtree; create and place it, and those above it, if missing."""
         subtree = tree.subtrees.get(span_id)
         if subtree is not None:
             return subtree
@@ -181,7 +181,7 @@ class TaskStates(Hierarchy):
             self.regroup(tree, child_root)
 
     def hint(self, tree: SpanTree, span_id: bytes, subtree: Subtree, task_id: str) -> None:
-        """Show a subtree without a root span in the task that one of its spans names; of several the first name."""
+        """Show a subtree without a root span in the task that a span of it names; of several the first."""
         if subtree.is_root_span or (subtree.hint and subtree.hint <= task_id):
             return
         subtree.hint = task_id
@@ -193,7 +193,7 @@ class TaskStates(Hierarchy):
         self._orphaning[tree.domain, up] = None
 
     def settle(self) -> None:
-        """Do the postponed placement once for the batch: find the owning spans above, then place what is below."""
+        """Do the postponed placement once a batch: find the owning spans above, then place those below."""
         orphaning, self._orphaning = self._orphaning, {}
         for domain, up in orphaning:
             tree = self.tree(domain)
@@ -258,7 +258,7 @@ class TaskStates(Hierarchy):
             self.want([subtree.state for span_id in span_ids if (subtree := tree.subtrees.get(span_id)) is not None])
 
     def _put_in_place(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
-        """Show one subtree where it belongs; return whether its place changed, so that those below must be checked."""
+        """Show one subtree where it belongs; return whether its place changed: then check those below."""
         known, now = place_of(subtree), place(tree, span_id, subtree)
         state, root = now.state, now.root
         if root[16:17] == b"u":

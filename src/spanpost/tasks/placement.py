@@ -4,15 +4,18 @@ Rules. A root span is a task of its own, unless it is shown within the root span
 - the same explicit task id: the same task, in any trace;
 - below a tool call, or with a task id of its own: a child task;
 - a workflow without an agent's name, or the same agent's name: within;
-- the root span above names no agent and all root spans directly below it are one agent: within.
-A subtree without a root span is shown with the root span above it. Without one above, it is shown in the task that one
-of its spans names (a session's model call, before its prompt's span has ended), else in the trace's provisional task.
+- the root span above names no agent and all root spans directly below it are one agent: within. A subtree
+  without a root span is shown with the root span above it. Without one above, it is shown in the task that
+  one of its spans names (a session's model call, before its prompt's span has ended), else in the trace's
+  provisional task.
 
-At most `DEPTH` nested root spans are one task. A deeper one is a task of its own, a child of the task above it.
+At most `DEPTH` nested root spans are one task. A deeper one is a task of its own, a child of the task above
+it.
 
-Theory. Placement is a function of the subtrees, not of the order of arrival. It may change as more arrives (a second
-agent appears in a workflow); then the tasks concerned are rebuilt from their subtrees. A subtree's place follows from the
-place of the subtree above it, so no tree is walked: a change is passed down, only to the subtrees that it changes.
+Theory. Placement is a function of the subtrees, not of the order of arrival. It may change as more arrives
+(a second agent appears in a workflow); then the tasks concerned are rebuilt from their subtrees. A subtree's
+place follows from the place of the subtree above it, so no tree is walked: a change is passed down, only to
+the subtrees that it changes.
 """
 
 from __future__ import annotations
@@ -95,7 +98,7 @@ def is_within(tree: SpanTree, subtree: Subtree, above_id: bytes, above: Subtree,
 
 
 def place(tree: SpanTree, span_id: bytes, subtree: Subtree) -> Place:
-    """Return the task that shows a subtree and the root of its run there, by the place of the subtree above."""
+    """Return the task that shows a subtree and its run's root there, by the place of the subtree above."""
     above_id, above, via_tool = root_span_above(tree, subtree)
     if not subtree.is_root_span:
         if above is not None:

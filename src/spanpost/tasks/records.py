@@ -6,8 +6,9 @@
     subtree     one per owning span: the facts of the spans below it, down to the next owning span
     task state  one per task: the subtrees that are shown together, and their merged facts
 
-Nodes count, subtrees collect, task states are computed from subtrees and can change as more arrives. Records are stored
-as msgpack: add fields with defaults only, so that an older version can read what a newer one wrote.
+Nodes count, subtrees collect, task states are computed from subtrees and can change as more arrives. Records
+are stored as msgpack: add fields with defaults only, so that an older version can read what a newer one
+wrote.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.work import Key
 
 #: Levels that are followed from a task up to its root, and root spans that may be nested within one task. A
-#: deeper root
-#: span is a task of its own; a deeper task names the last task followed as its root. Other spans are
-#: followed to any depth.
+#: deeper root span is a task of its own; a deeper task names the last task followed as its root. Other spans
+#: are followed to any depth.
 DEPTH = 64
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
@@ -97,7 +97,8 @@ def seen_key(domain: bytes, id: bytes) -> Key:
 def given_key(state: Key) -> Key:
     """Return the key of the count of other tasks that took over this task's message (`Seen.at_ns`).
 
-    The count outlives the task: a task that comes back must not write into a message that belongs to another now.
+    The count outlives the task: a task that comes back must not write into a message that belongs to another
+    now.
     """
     return state[:16] + b"o" + blake2b(state, digest_size=16, person=b"given").digest()
 

@@ -86,7 +86,7 @@ class ReportedCheckpoints:
             self.states.touch(subtree.state, state)
 
     def take_back(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
-        """Retract an exception of a span that turned out to be a call, a step or a root span: its end reports it."""
+        """Retract the exceptions of a span that turned out to be a call, a step or a root span: its end reports them."""
         for id in node.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
@@ -99,7 +99,7 @@ class ReportedCheckpoints:
         tree.nodes.put(span_id, node)
 
     def resolved(self) -> list[tuple[Checkpoint, Key]]:
-        """Return the batch's checkpoints with the task that shows each, and the exceptions confirmed by it."""
+        """Return the batch's checkpoints with their tasks, and the exceptions that are confirmed now."""
         told: dict[UUID, tuple[Checkpoint, Key]] = {}
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:

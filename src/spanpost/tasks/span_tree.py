@@ -2,19 +2,23 @@
 
 Rules.
 1. Every span has a node; the first child that names a parent creates the parent's node as a placeholder.
-2. An *owning span* owns the subtree below it, down to the next owning span: a root span (agent, workflow, task), the top
-   of a trace, and every span that may still become a root span (not seen, or started and without a role yet).
-3. A span that turns out not to be a root span passes its subtree to the owning span above. A root span keeps it.
-4. Nodes pass sums upward. A change adds the difference to the parent, and on, until the difference is zero or an owning
-   span is reached. An owning span passes nothing up.
-5. A cycle of parents is cut before anything walks it: above its smallest root span, by span id, because what lies below
-   a root span belongs to it with the cut or without; in a cycle without a root span, above its smallest span.
+2. An *owning span* owns the subtree below it, down to the next owning span: a root span (agent, workflow,
+   task), the top of a trace, and every span that may still become a root span (not seen, or started and
+   without a role yet).
+3. A span that turns out not to be a root span passes its subtree to the owning span above. A root span keeps
+   it.
+4. Nodes pass sums upward. A change adds the difference to the parent, and on, until the difference is zero
+   or an owning span is reached. An owning span passes nothing up.
+5. A cycle of parents is cut before anything walks it: above its smallest root span, by span id, because what
+   lies below a root span belongs to it with the cut or without; in a cycle without a root span, above its
+   smallest span.
 
-Theory. A node's sums are a function of its children's sums, its role and its own figures; an owning span's facts are
-a merge of the facts below it. Both are therefore the same for every order of arrival.
+Theory. A node's sums are a function of its children's sums, its role and its own figures; an owning span's
+facts are a merge of the facts below it. Both are therefore the same for every order of arrival.
 
-Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are collected and
-carried up once, children before parents. Walks up cache shortcuts, which hold until a known span changes its kind.
+Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are
+collected and carried up once, children before parents. Walks up cache shortcuts, which hold until a known
+span changes its kind.
 """
 
 from __future__ import annotations
@@ -62,8 +66,9 @@ def passes(node: Node) -> Amount:
 def hands(node: Node) -> Amount:
     """Return the sums of a node and all below it, as if it were not an owning span.
 
-    A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
-    covers those within, but not the holders of response ids: one of them may be the copy that counts.
+    A model call covers the calls within it. A copy that lost its response id to another span counts nothing
+    and still covers those within, but not the holders of response ids: one of them may be the copy that
+    counts.
     """
     role, own = node.role, node.own
     if node.below is None and node.wins:  # most nodes: nothing lies below them
@@ -108,7 +113,7 @@ def below_of(node: Node) -> Amount:
 
 
 def total(node: Node) -> tuple[Amounts, Count, Models]:
-    """Return the figures of an owning span's subtree: model calls, tool calls (all, failed), calls by model."""
+    """Return the figures of a node's subtree: model calls, tool calls (all, failed), calls by model."""
     # The top of a trace that is not a root span counts itself.
     amount = below_of(node) if node.is_root_span or node.is_open_question else hands(node)
     calls = failed = 0
@@ -190,7 +195,7 @@ class SpanTree:
         return self._climb(span_id)[0]
 
     def above(self, node: Node) -> tuple[bytes, bool]:
-        """Return the nearest owning span above a node, and whether a tool call lies between; empty at a top."""
+        """Return the nearest owning span above a node, and whether a tool call is between; empty at a top."""
         if not node.parent or node.is_cut:
             return b"", False
         span_id, via_tool = self._climb(node.parent)
@@ -260,7 +265,7 @@ class SpanTree:
                 ready.append(node.parent)
 
     def _order(self, pending: dict[bytes, list[Amount]]) -> tuple[list[bytes], dict[bytes, int]]:
-        """Return the nodes to begin with, and for each node above the number of children that come before it."""
+        """Return the nodes to begin with, and for each node the number of children that come first."""
         left: dict[bytes, int] = {}
         met: set[bytes] = set()
         for span_id in pending:
@@ -361,7 +366,7 @@ def agent_below(child_roots: ChildRoots) -> str | None:
 
 
 def claim(duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None) -> Key:
-    """Enter, change or remove (None) a copy of a call. Return the copy that exceeds the cap; empty for none."""
+    """Enter, change or remove (None) a copy of a call. Return the copy beyond the cap; empty for none."""
     duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
     out = b""
     if call_copy is None:

@@ -6,8 +6,8 @@ Rules. The newest run decides. Within it, the first of these that applies decide
         interrupt    what looks like a failure waits for a person, and nothing was done since
     approval     a question is open
         root         the root span ended in error, or was cancelled
-        inner span   the last nested root span ended in error (frameworks whose root says OK over failed runs)
-        last call    the last model call, or a turn after it, failed
+        inner span   the last nested root span ended in error (frameworks whose root says OK over failed
+        runs) last call    the last model call, or a turn after it, failed
         unresolved   it ended with a tool call open: probably waiting for an answer
         rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
@@ -95,7 +95,7 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
 
 
 def may_be_given_up(state: TaskState) -> bool:
-    """Tell whether the task, without an end of its root, counts as failed once it stalls: its last call failed."""
+    """Tell whether a task whose root never ends counts as failed once it stalls: its last call failed."""
     return last(state.facts).has_failed and not approvals.is_waiting(state.facts)
 
 
@@ -195,7 +195,7 @@ def _active(state: TaskState, facts: Facts) -> int:
 
 
 def _rested(state: TaskState, facts: Facts, ending: Ending) -> tuple[int, bytes, str, str, str] | None:
-    """Return the end of a run that answered and did nothing since, in the form of its root's end; else None."""
+    """Return the end of a run that answered and did nothing since, as if its root had ended."""
     rested = ending.rested
     if rested is None or rested[0] < _active(state, facts):
         return None
@@ -233,7 +233,7 @@ def _has_thrown(facts: Facts) -> bool:
 
 
 def _has_failed_turn_last(facts: Facts) -> bool:
-    """True when a turn failed after all model and tool calls: a guardrail stopped it, whatever the root says."""
+    """True when a turn failed after all calls: a guardrail stopped it, whatever the root says."""
     at = facts.at("failed_turn")
     return bool(at) and at >= facts.at("call") and at >= facts.at("tool")
 
@@ -408,7 +408,7 @@ def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | 
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:
-    """Return the tool calls as steps, for an agent without steps; a call reported by several layers is one."""
+    """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
     out: list[Step] = []
     name, ended_ns = "", 0
     for _, fact in sorted(facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])):

@@ -2,18 +2,18 @@
 
 Rules.
 1. A message shows one root task, and a root task has one message (in each place that routes name).
-2. A task that is merged into another, or becomes a child, gives its message to the root above it, for good, if that root
-   has none. If the task becomes a root again, it gets a new message (`given_key`).
-3. If the root has a message, the other message ends and names its successor (`takeover`). If its task becomes a root
-   again, it gets its own message back.
+2. A task that is merged into another, or becomes a child, gives its message to the root above it, for good,
+   if that root has none. If the task becomes a root again, it gets a new message (`given_key`).
+3. If the root has a message, the other message ends and names its successor (`takeover`). If its task
+   becomes a root again, it gets its own message back.
 4. Held checkpoints move the same way.
-5. A task that separates from a root with a message is checked again when its own root is announced: checkpoints of it may
-   have been planned for a message that was never shown, and are set aside until then.
+5. A task that separates from a root with a message is checked again when its own root is announced:
+   checkpoints of it may have been planned for a message that was never shown, and are set aside until then.
 
-Theory. No record says who owns an ordering key. Deliveries name the task that they showed first; redirects lead from
-there to the task that it was merged into, and that task's row leads to its root. The dispatcher asks at each claim whether
-the delivery's message is still the root's, so an early conclusion corrects itself. This module only reports where to
-check (`Folded.woken`).
+Theory. No record says who owns an ordering key. Deliveries name the task that they showed first; redirects
+lead from there to the task that it was merged into, and that task's row leads to its root. The dispatcher
+asks at each claim whether the delivery's message is still the root's, so an early conclusion corrects
+itself. This module only reports where to check (`Folded.woken`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _next(states: TaskStates, key: Key) -> Key:
 
 
 def hand_over(states: TaskStates, out: Folded) -> None:
-    """Move the messages of tasks that are gone, or no longer roots; report the tasks whose messages change."""
+    """Move the messages of tasks that are gone or no longer roots; collect the tasks to check."""
     for key in sorted(states.went):
         _lead_held(states, key, states.dropped.get(key) or states.state(key))
     for key, former in sorted(states.dropped.items()):

@@ -1,12 +1,14 @@
 """Unit of work of the fold: records loaded by key, changed in place, written back by the store.
 
-The fold never queries a database. It reads and writes *records* (small mutable documents) through `Work.get` and
-`Work.put`; a store decides where they live. Every key has a *domain* (16 bytes: a trace, an explicit task, a response
-id). The domains of a transaction cover everything that it touches, so locking them in sorted order is all the locking.
+The fold never queries a database. It reads and writes *records* (small mutable documents) through `Work.get`
+and `Work.put`; a store decides where they live. Every key has a *domain* (16 bytes: a trace, an explicit
+task, a response id). The domains of a transaction cover everything that it touches, so locking them in
+sorted order is all the locking.
 
-A store in memory answers at once. A store that must fetch (PostgreSQL) prefetches the keys of `batches.Prefetch` and
-those that the fold passes to `want`. It fetches any other key when the fold asks, while the fold waits in its own
-thread. The caller can stop the fold by raising `Interrupted` from `get` or from `tick`.
+A store in memory answers at once. A store that must fetch (PostgreSQL) prefetches the keys of
+`batches.Prefetch` and those that the fold passes to `want`. It fetches any other key when the fold asks,
+while the fold waits in its own thread. The caller can stop the fold by raising `Interrupted` from `get` or
+from `tick`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Interrupted(BaseException):
-    """The caller stops the fold because of `reason`. No `Exception`, so that no handler blames an observation."""
+    """The fold is stopped from outside for `reason`. No `Exception`: no handler may blame an observation."""
 
     def __init__(self, reason: BaseException) -> None:
         super().__init__(str(reason))
@@ -34,8 +36,8 @@ class Interrupted(BaseException):
 class Work(Protocol):
     """**Protocol:** the records of one transaction.
 
-    `get` returns the stored record or None, and the same object on every call. `want` announces the next keys. A record
-    that was changed in place must be `put`, or the change is lost. `drop` deletes a record.
+    `get` returns the stored record or None, and the same object on every call. `want` announces the next
+    keys. A record that was changed in place must be `put`, or the change is lost. `drop` deletes a record.
     """
 
     def get(self, key: Key, kind: type[R]) -> R | None: ...
