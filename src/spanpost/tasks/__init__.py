@@ -1,6 +1,6 @@
-"""From spans to task states. Pure: no clock, socket, logger, thread or vendor.
+"""Tasks, computed from observations: no clock, socket, logger, thread or vendor.
 
-`readers` says what an observation means, `span_tree` and `placement` where it belongs and what counts,
-`status` what a task's state is, `routing` where checkpoints go. `batches.fold` leads a batch through all of
-them.
+`readers` says what an observation means, `span_tree` and `ownership` which task it belongs to and what
+counts, `status` and `closing` what the task's state is, `checkpoints` what people are notified of.
+`fold.fold` leads a batch through all of them.
 """

@@ -71,19 +71,19 @@ def prepare(
         tick()
         reading = read(source)
         if redaction is None:
-            told = source
+            taken = source
             kept = source if keeps_content else without_content(source)
         else:
             source, reading, kept = redaction.taken(source, reading, keeps_content=keeps_content)
-            told = kept
+            taken = kept
         if reading.is_plan and reading.step_name is not None and not keeps_content:
             reading = msgspec.structs.replace(reading, step_name=None)
-        o = told if reading.stands_for is None else _stand_in(told, reading)
+        o = taken if reading.stands_for is None else _stand_in(taken, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
         if domain is None:
             domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
-        if reading is NOTHING and o is told and part <= _STARTED:
+        if reading is NOTHING and o is taken and part <= _STARTED:
             placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
             continue
         usage = reading.usage
@@ -242,7 +242,7 @@ class Prefetch:
             self._at += 1
             if type(record) is Subtree:
                 self._task(record.state)
-                for candidates in record.meetings:
+                for candidates in record.candidate_sets:
                     self._look(candidates)
             elif type(record) is TaskState and record.parent:
                 self._look(record.parent)
@@ -324,7 +324,7 @@ def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick
     for key in due:
         state = milestones.state_of(key)
         if state is not key:
-            fold.closing.tell_held(state)
+            fold.closing.mark_due(state)
         else:
             fold.settled(key)
     return fold.close()

@@ -54,7 +54,7 @@ class Closing:
         #: Tasks whose held milestones may be due.
         self._due: set[Key] = set()
 
-    def judge(self, news: list[Item]) -> None:
+    def judge(self, reported: list[Item]) -> None:
         """Judge every touched task and the tasks above them; then plan the deliveries of the checkpoints."""
         states, out = self.states, self.out
         for before, after, tenant, moved in states.moved_use:
@@ -102,8 +102,8 @@ class Closing:
         for key, verdict in verdicts.items():
             state = states.state(key)
             if state is not None and is_shown(state):
-                self._runs(key, state, verdict, news)
-        self._address(verdicts, news)
+                self._runs(key, state, verdict, reported)
+        self._plan_deliveries(verdicts, reported)
 
     @staticmethod
     def _is_first_end(state: TaskState) -> bool:
@@ -136,7 +136,7 @@ class Closing:
         """Tell whether a task is a root. One task of a cycle is a root too, whatever the order of arrival."""
         return not state.parent or self.states.root(key, state)[0] == key
 
-    def _runs(self, key: Key, state: TaskState, verdict: TaskVerdict, news: list[Item]) -> None:
+    def _runs(self, key: Key, state: TaskState, verdict: TaskVerdict, reported: list[Item]) -> None:
         """Report the start and the end of each run, and revise them when the verdict changed."""
         if not state.has_root_span and not state.is_announced:
             return
@@ -147,31 +147,31 @@ class Closing:
         known = runs_of(state)
         for root, run in state.runs.items():
             if root not in known:
-                if run.told_start or run.told_end:
-                    run.told_start = run.told_end = ""
+                if run.reported_start or run.reported_end:
+                    run.reported_start = run.reported_end = ""
                     self.out.retracted += [start_id(root), end_id(root)]
                 continue
             started_ns = run.start_ns or state.facts.first_ns
             what = "checkpoint.resumed" if run.goes_on else "checkpoint.started"
-            if run.told_start != f"{what}\0{known_as}\0{started_ns}":
-                run.told_start = f"{what}\0{known_as}\0{started_ns}"
+            if run.reported_start != f"{what}\0{known_as}\0{started_ns}":
+                run.reported_start = f"{what}\0{known_as}\0{started_ns}"
                 start = message(what, name=str(known_as) if known_as else message("checkpoint.task"))
-                news.append((self._news(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key))
+                reported.append((self._checkpoint(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key))
             own = verdict if run is newest else of_past_run(run)
             if own is not None and own.is_over:
                 end = checkpoints.end(own, started_ns)
                 said = f"{own.status}\0{worded(end)[0]}\0{own.ended_ns}"
-                if run.told_end != said:
-                    run.told_end = said
-                    news.append((self._news(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key))
-            elif run.told_end:
-                run.told_end = ""
+                if run.reported_end != said:
+                    run.reported_end = said
+                    reported.append((self._checkpoint(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key))
+            elif run.reported_end:
+                run.reported_end = ""
                 self.out.retracted.append(end_id(root))
         self.states.states.put(key, state)
 
     @staticmethod
-    def _news(id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, said: LocaleMessage, at_ns: int, run: Run) -> Checkpoint:
-        text, saying = worded(said)
+    def _checkpoint(id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, words: LocaleMessage, at_ns: int, run: Run) -> Checkpoint:
+        text, rendered = worded(words)
         return Checkpoint(
             id=id,
             tenant=state.tenant,
@@ -179,14 +179,14 @@ class Closing:
             kind=kind,
             status=status,
             text=text,
-            message=saying,
+            message=rendered,
             at=moment(at_ns) or EPOCH,
             trace_id=run.trace_id or state.trace_id,
             span_id=run.span_id,
             subtree=run.span_id,
         )
 
-    def _address(self, verdicts: dict[Key, TaskVerdict], news: list[Item]) -> None:
+    def _plan_deliveries(self, verdicts: dict[Key, TaskVerdict], reported: list[Item]) -> None:
         """Build the rows of the tasks and plan the deliveries that carry them."""
         out = self.out
         tasks: dict[Key, Task] = {}
@@ -241,8 +241,8 @@ class Closing:
                 pass_on_held(state, root)
                 self.states.states.put(key, state)
                 self.states.states.put(root_key, root)
-        reached = self._milestones(verdicts, news, row)
-        for checkpoint, key in sorted(news, key=_in_order):
+        reached = self._milestones(verdicts, reported, row)
+        for checkpoint, key in sorted(reported, key=_in_order):
             out.checkpoints.append(checkpoint)
             state = self.states.state(key)
             if state is None:
@@ -256,7 +256,7 @@ class Closing:
                 state.held = [*state.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(key, state)
             elif root.is_announced and is_shown(root):
-                self._tell(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
+                self._plan(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(root_key, root)
@@ -268,13 +268,13 @@ class Closing:
                 held, root.held = root.held, []
                 self.states.states.put(root_key, root)
                 for checkpoint in held:
-                    self._tell(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
+                    self._plan(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
             for ordering_key, due in milestones.due(root, self.now) if root_key in self._due else ():
                 self.states.states.put(root_key, root)
                 assert due.checkpoint is not None
-                told = self._addressed(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
-                out.deliveries += [planned for planned in told if planned.ordering_key == ordering_key]
-            out.deliveries += self._addressed(row(root_key), row(root_key), None)
+                plans = self._planned(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
+                out.deliveries += [planned for planned in plans if planned.ordering_key == ordering_key]
+            out.deliveries += self._planned(row(root_key), row(root_key), None)
 
     def _keep_place(self, key: Key, root: TaskState, task: Task | None) -> None:
         """Store where a root task's message is shown; check messages in places that routes no longer use."""
@@ -300,7 +300,7 @@ class Closing:
         some = message("task.agents_at_work", open=len(child_tasks.at_work), all=many) if many > 1 else message("task.agent_at_work")
         return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
 
-    def _milestones(self, verdicts: dict[Key, TaskVerdict], news: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
+    def _milestones(self, verdicts: dict[Key, TaskVerdict], reported: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
         """Add the milestones that were reached; return the ids of all milestones among the checkpoints."""
         found: set[UUID] = set()
         for key, verdict in verdicts.items():
@@ -309,11 +309,11 @@ class Closing:
             if state is None or not state.has_root_span or verdict.is_over:
                 continue
             run, task = newest_keyed_run(state), row(key)
-            before, told = state.milestone, milestones.told_with(news, key)
+            before, own = state.milestone, milestones.told_with(reported, key)
             if (
                 run is None
                 or task is None
-                or (milestone := milestones.reached(state, task, *run, is_told=told is not None)) is None
+                or (milestone := milestones.reached(state, task, *run, is_told=own is not None)) is None
             ):
                 if state.milestone != before:
                     self.states.states.put(key, state)
@@ -323,29 +323,29 @@ class Closing:
             if self.seen.get(seen) is not None:
                 continue
             self.seen.put(seen, Seen())
-            if told is None:
-                news.append((milestone, key))
-            found.add(milestone.id if told is None else told.id)
+            if own is None:
+                reported.append((milestone, key))
+            found.add(milestone.id if own is None else own.id)
         return found
 
-    def _tell(
-        self, news: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, TaskState], *, is_milestone: bool
+    def _plan(
+        self, checkpoint: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, TaskState], *, is_milestone: bool
     ) -> None:
         """Plan the deliveries of a checkpoint; a milestone may have to wait for its interval."""
         root_key, state = root
-        for planned in self._addressed(task, shown, news, is_milestone=is_milestone):
+        for planned in self._planned(task, shown, checkpoint, is_milestone=is_milestone):
             if planned.every and planned.mode is Mode.CHECKPOINT:
-                until = milestones.is_held(state, planned, news, key, self.now)
+                until = milestones.is_held(state, planned, checkpoint, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:
                     self.out.timers.append(Timer(milestones.timer_key(root_key), until))
                     continue
             self.out.deliveries.append(planned)
-        if news.kind is Kind.END and key == root_key and state.held_back:
+        if checkpoint.kind is Kind.END and key == root_key and state.held_back:
             milestones.let_go(state)
             self.states.states.put(root_key, state)
 
-    def _addressed(
+    def _planned(
         self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
     ) -> list[PlannedDelivery]:
         if task is None or root is None:
@@ -354,7 +354,7 @@ class Closing:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def tell_held(self, key: Key) -> None:
+    def mark_due(self, key: Key) -> None:
         """Mark a root task whose held milestone is due."""
         state = self.states.state(key)
         if state is not None:
@@ -403,9 +403,9 @@ class Closing:
         self.out.used += used(state.uid, state.tenant, by)
         if self.rules.budgets and grown is not ZERO:
             self._spend(state, whole, grown)
-        before = state.told
+        before = state.counted_most
         state.counted, state.counted_models = whole, now
-        state.told = tuple(map(max, before, whole))  # type: ignore[assignment]
+        state.counted_most = tuple(map(max, before, whole))  # type: ignore[assignment]
         if min(grown) < 0:
             self.out.corrections += 1
         facts = state.facts
@@ -457,11 +457,11 @@ def _is_worth_a_message(state: TaskState) -> bool:
     if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
         return True
     if state.amounts[0] and state.facts.value("failed_turn") is not None:
-        return True  # a run whose root is lost, as smolagents' is when its model fails
+        return True  # a run whose root never arrives, as smolagents\' does not when its model fails
     return bool(state.facts.maps.keys() - {"acts", "attributes"}) or state.facts.value("status") is not None
 
 
-def _in_order(news: Item) -> tuple[datetime, int, UUID]:
+def _in_order(item: Item) -> tuple[datetime, int, UUID]:
     """Sort by time; at equal times a start comes first and an end last."""
-    checkpoint = news[0]
+    checkpoint = item[0]
     return checkpoint.at, _TURN.get(checkpoint.kind, 1), checkpoint.id

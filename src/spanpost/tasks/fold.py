@@ -24,14 +24,14 @@ from spanpost.tasks.closing import Closing
 from spanpost.tasks.conversations import Conversations
 from spanpost.tasks.facts import Facts
 from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
-from spanpost.tasks.matching_runs import Joining
+from spanpost.tasks.matching_runs import RunMatching
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
 from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, domain_of
 from spanpost.tasks.reported import ReportedCheckpoints
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
-from spanpost.tasks.succession import hand_over, successor_of
+from spanpost.tasks.succession import move_messages, successor_of
 from spanpost.tasks.work import Key, Work
 
 #: Bound once: looking up an enum's member is slow.
@@ -58,10 +58,10 @@ class Fold:
         self.kept = rules.attributes
         self.states = TaskStates(work, tick)
         self.spans = Spans(self.states)
-        self.news = ReportedCheckpoints(self.states)
-        self.conversations = Conversations(self.states, rules, self.news.seen)
-        self.joining = Joining(self.states)
-        self.closing = Closing(self.states, rules, now, self.out, self.news.seen)
+        self.reported = ReportedCheckpoints(self.states)
+        self.conversations = Conversations(self.states, rules, self.reported.seen)
+        self.matching = RunMatching(self.states)
+        self.closing = Closing(self.states, rules, now, self.out, self.reported.seen)
         #: Uids of tasks that lost their last subtree.
         self._uids: dict[Key, bytes] = {}
 
@@ -85,7 +85,7 @@ class Fold:
             if learned is not None:
                 self.states.put_unended(tree, node, o, learned)
             if node.errors and node.role is not _OTHER:
-                self.news.take_back(tree, node, span_id)
+                self.reported.retract(tree, node, span_id)
         elif node.is_root_span and r.role.is_root_span:
             self.spans.identify(tree, p, (state, rank))
         role = node.role
@@ -166,7 +166,7 @@ class Fold:
         if r.tells is not _NOTHING or r.failure is not None:
             kind = telling(o, r, role)
             if kind is not None:
-                self.news.tell(tree, p, owner, node, kind)
+                self.reported.report(tree, p, owner, node, kind)
         return owner
 
     def settled(self, key: Key) -> None:
@@ -181,8 +181,8 @@ class Fold:
             gather(states)
             self._uids |= {key: g.uid for key in states.gone if (g := states.state(key)) is not None}
             rebuild(states)
-            self.joining.examine()
-            if not self.joining.join():
+            self.matching.examine()
+            if not self.matching.match():
                 break
         states.touch_all_below()
         for key, uid in self._uids.items():
@@ -194,12 +194,12 @@ class Fold:
             state = states.state(state_key) or states.state_of(domain, subtree_to)
             if state is not None:
                 out.moves.append(Move(trace_id, subtree_from, subtree_to, uuid_of(state.uid)))
-        news = self.news.resolved() + self.conversations.judged()
+        reported = self.reported.resolved() + self.conversations.judged()
         overtaken = self.conversations.overtaken()
-        news = [item for item in news if item[0].id not in overtaken]
-        out.retracted = [*self.news.retracted, *states.retracted_ids(), *overtaken]
-        hand_over(states, out)
-        self.closing.judge(news)
+        reported = [item for item in reported if item[0].id not in overtaken]
+        out.retracted = [*self.reported.retracted, *states.retracted_ids(), *overtaken]
+        move_messages(states, out)
+        self.closing.judge(reported)
         for tree in list(states.trees.values()):
             for met, positions in tree.recorded.items():
                 owner = tree.owner(met)
@@ -213,5 +213,5 @@ class Fold:
 
     def keep(self) -> None:
         """Write all changed records to the work."""
-        for shelf in (self.states, self.joining, self.spans.duplicates_of, self.news.seen, self.conversations.talks):
-            shelf.flush()
+        for records in (self.states, self.matching, self.spans.duplicates_of, self.reported.seen, self.conversations.talks):
+            records.flush()

@@ -107,8 +107,8 @@ class Hierarchy:
         """Write all changed records to the work."""
         for tree in self.trees.values():
             tree.flush()
-        for shelf in (self.states, self._members, self._child_tasks, self.given):
-            shelf.flush()
+        for records in (self.states, self._members, self._child_tasks, self.given):
+            records.flush()
 
     # --- parents and children -----------------------------------------------------------------------------------------
 
@@ -128,9 +128,9 @@ class Hierarchy:
         if has_changed:
             self.tree(subtree.root[:16]).subtrees.put(subtree.root[17:], subtree)
         if state.parent and state.parent_rank[1] == subtree.root and (has_changed or state.parent_rank != rank):
-            self._hang(subtree.state, state, *self._earliest_parent(subtree.state))
+            self._attach(subtree.state, state, *self._earliest_parent(subtree.state))
         elif parent and (not state.parent or rank < state.parent_rank):
-            self._hang(subtree.state, state, parent, rank)
+            self._attach(subtree.state, state, parent, rank)
 
     def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
         """Return the parent named by the earliest run that has one, and that run's rank."""
@@ -143,7 +143,7 @@ class Hierarchy:
                     found = (rank, subtree.parent_state)
         return (found[1], found[0]) if found is not None else (b"", (0, b""))
 
-    def _hang(self, key: Key, state: TaskState, parent: Key, rank: tuple[int, Key]) -> None:
+    def _attach(self, key: Key, state: TaskState, parent: Key, rank: tuple[int, Key]) -> None:
         state.parent_rank = rank
         if parent != state.parent:
             if state.parent:

@@ -57,23 +57,23 @@ RULES = {
 }
 
 
-class _Met(NamedTuple):
+class _Former(NamedTuple):
     """A candidate set as it was before the batch."""
 
     runs: dict[Key, RunCandidate]
-    guests: dict[Key, RunCandidate]
+    linked: dict[Key, RunCandidate]
     is_joined: bool
 
 
-class Joining:
+class RunMatching:
     """The runs that one transaction touches, and the candidates for joining them."""
 
     def __init__(self, states: TaskStates) -> None:
         self.states = states
-        self.meetings = RecordSet(states.work, RunCandidates)
+        self.candidates = RecordSet(states.work, RunCandidates)
         self.linked_traces_of = RecordSet(states.work, LinkedTraces)
         #: Changed candidate sets as they were before: runs whose match stays the same are left alone.
-        self._changed: dict[Key, _Met] = {}
+        self._changed: dict[Key, _Former] = {}
         self._has_moved = False
         #: The changed runs: the sets each belongs in, as which candidate, and the set that it only links to.
         self._wanted: list[tuple[Key, Subtree, dict[Key, RunCandidate], Key]] = []
@@ -82,7 +82,7 @@ class Joining:
 
     def flush(self) -> None:
         """Write the changed records to the work."""
-        self.meetings.flush()
+        self.candidates.flush()
         self.linked_traces_of.flush()
 
     def examine(self) -> None:
@@ -90,7 +90,7 @@ class Joining:
         states, self._has_moved = self.states, False
         self._facts.clear()
         for domain, other in states.links:
-            self._tie(domain, other)
+            self._join_traces(domain, other)
         states.links.clear()
         for key, left in states.withdrawn.items():
             for candidates in left:
@@ -103,13 +103,13 @@ class Joining:
             if subtree is not None and wanted is not None:
                 self._wanted.append((key, subtree, *wanted))
 
-    def join(self) -> bool:
+    def match(self) -> bool:
         """Match the changed runs with others; return whether a run changed its task."""
         asked = [candidates for _, _, wanted, _ in self._wanted for candidates in wanted]
-        self.meetings.want(candidates for candidates in asked if candidates[16:17] != b"l")
+        self.candidates.want(candidates for candidates in asked if candidates[16:17] != b"l")
         self.linked_traces_of.want(candidates for candidates in asked if candidates[16:17] == b"l")
-        for key, subtree, wanted, guest_of in self._wanted:
-            self._meet(key, subtree, wanted, guest_of)
+        for key, subtree, wanted, link_of in self._wanted:
+            self._enter_all(key, subtree, wanted, link_of)
         self._wanted.clear()
         changed, self._changed = self._changed, {}
         for candidates, before in changed.items():
@@ -127,8 +127,8 @@ class Joining:
         state = self.states.state(subtree.state)
         if state is None:
             return None
-        candidate, meets = self._run(key, subtree, state)
-        wanted = dict.fromkeys(meets, candidate)
+        candidate, keys = self._run(key, subtree, state)
+        wanted = dict.fromkeys(keys, candidate)
         # Linked traces need only the agent and the time: facts that change with every batch are not written
         # there.
         own, linked_traces = self._linked_traces(key[:16])
@@ -139,16 +139,16 @@ class Joining:
         wanted[other] = wanted[own]
         return wanted, other
 
-    def _meet(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], guest_of: Key) -> None:
-        for candidates in [m for m in subtree.meetings if m not in wanted]:
+    def _enter_all(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], link_of: Key) -> None:
+        for candidates in [m for m in subtree.candidate_sets if m not in wanted]:
             self._withdraw(candidates, key)
-            del subtree.meetings[candidates]
+            del subtree.candidate_sets[candidates]
             if candidates[16:] == b"l":
                 subtree.linked_to = b""
             self._show(key, subtree)
         for candidates, as_run in wanted.items():
-            if self._enter(candidates, key, as_run, is_guest=candidates == guest_of) and candidates not in subtree.meetings:
-                subtree.meetings[candidates] = b""
+            if self._enter(candidates, key, as_run, is_link=candidates == link_of) and candidates not in subtree.candidate_sets:
+                subtree.candidate_sets[candidates] = b""
                 self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
 
     def _run(self, key: Key, subtree: Subtree, state: TaskState) -> tuple[RunCandidate, list[Key]]:
@@ -176,16 +176,16 @@ class Joining:
             first is None,
             totals_of(facts, state) if closed is not None else None,
         )
-        meets = []
+        keys = []
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
             if call_id:
-                meets.append(candidates_key(subtree.tenant, b"a", call_id))
+                keys.append(candidates_key(subtree.tenant, b"a", call_id))
         conversation = facts.value("conversation")
         if conversation:
-            meets.append(candidates_key(subtree.tenant, b"c", conversation))
+            keys.append(candidates_key(subtree.tenant, b"c", conversation))
         if candidate.totals is not None:
-            meets.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
-        return candidate, meets
+            keys.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
+        return candidate, keys
 
     def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
         """Return the facts of one run of a task with several runs."""
@@ -201,16 +201,16 @@ class Joining:
                         runs.setdefault(one.root, Facts()).merge(facts)
         return runs.get(root) or Facts()
 
-    def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_guest: bool) -> bool:
+    def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_link: bool) -> bool:
         if candidates[16:17] == b"l":
             linked_traces = self.linked_traces_of.get(candidates) or LinkedTraces()
-            runs = linked_traces.guests if is_guest else linked_traces.runs
+            runs = linked_traces.linked if is_link else linked_traces.runs
             if runs.get(key) == candidate:
                 return True
             self._change(candidates)
             runs[key] = candidate
             self.linked_traces_of.put(candidates, linked_traces)
-            return key not in self._let_go(candidates, runs)
+            return key not in self._drop_excess(candidates, runs)
         runs = self._runs(candidates)
         if runs.get(key) == candidate:
             return True
@@ -218,16 +218,16 @@ class Joining:
         runs[key] = candidate
         if len(runs) > RUNS_CAP:
             del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
-        self.meetings.put(candidates, self.meetings.get(candidates) or RunCandidates(runs=runs))
+        self.candidates.put(candidates, self.candidates.get(candidates) or RunCandidates(runs=runs))
         return True
 
-    def _let_go(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
+    def _drop_excess(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
         """Drop the latest runs of linked traces above the cap and return them: they become single tasks."""
         gone = nlargest(len(runs) - LINKED_TRACES_CAP, runs, key=lambda k: (runs[k].start_ns, k))
         for key in gone:
             del runs[key]
             subtree = self.states.subtree(key)
-            if subtree is not None and subtree.meetings.pop(linked_traces, None) is not None:
+            if subtree is not None and subtree.candidate_sets.pop(linked_traces, None) is not None:
                 subtree.linked_to = b""
                 self._show(key, subtree)
         return gone
@@ -236,26 +236,26 @@ class Joining:
         """Remember a candidate set as it was when it was last matched."""
         if candidates not in self._changed:
             linked_traces = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else None
-            guests, is_joined = (dict(linked_traces.guests), linked_traces.is_joined) if linked_traces is not None else ({}, False)
-            self._changed[candidates] = _Met(dict(self._runs(candidates)), guests, is_joined)
+            linked, is_joined = (dict(linked_traces.linked), linked_traces.is_joined) if linked_traces is not None else ({}, False)
+            self._changed[candidates] = _Former(dict(self._runs(candidates)), linked, is_joined)
 
     def _withdraw(self, candidates: Key, key: Key) -> None:
         if candidates[16:17] == b"l":
             candidates = self._linked_traces(candidates[:16])[0]
             linked_traces = self.linked_traces_of.get(candidates)
-            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.guests):
+            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.linked):
                 return
             self._change(candidates)
             if linked_traces.runs.pop(key, None) is None:
-                del linked_traces.guests[key]
+                del linked_traces.linked[key]
             self.linked_traces_of.put(candidates, linked_traces)
             return
-        met = self.meetings.get(candidates)
-        if met is None or key not in met.runs:
+        record = self.candidates.get(candidates)
+        if record is None or key not in record.runs:
             return
         self._change(candidates)
-        del met.runs[key]
-        self.meetings.put(candidates, met)
+        del record.runs[key]
+        self.candidates.put(candidates, record)
         subtree = self.states.subtree(key) if candidates[16:] == _TOTALS else None
         state = self.states.state(subtree.state) if subtree is not None else None
         if subtree is not None and state is not None and state.before is not None:
@@ -264,7 +264,7 @@ class Joining:
             self.states.touch(subtree.state, state)
 
     def _runs(self, candidates: Key) -> dict[Key, RunCandidate]:
-        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.meetings.get(candidates)
+        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.candidates.get(candidates)
         return record.runs if record is not None else {}
 
     def _link(self, tree: SpanTree, span_id: bytes) -> bytes:
@@ -290,36 +290,36 @@ class Joining:
             domain = linked_traces.into
         return linked_traces_key(domain), linked_traces
 
-    def _tie(self, domain: bytes, other: bytes) -> None:
+    def _join_traces(self, domain: bytes, other: bytes) -> None:
         (a, mine), (b, its) = self._linked_traces(domain), self._linked_traces(other)
         if a == b:
             return
-        if (-len(its.runs) - len(its.guests), b) < (-len(mine.runs) - len(mine.guests), a):  # the smaller set moves
+        if (-len(its.runs) - len(its.linked), b) < (-len(mine.runs) - len(mine.linked), a):  # the smaller set moves
             (a, mine), (b, its) = (b, its), (a, mine)
         self._change(a)
-        for of, to in ((its.runs, mine.runs), (its.guests, mine.guests)):
+        for of, to in ((its.runs, mine.runs), (its.linked, mine.linked)):
             for key, candidate in of.items():
                 self.states.tick()
                 to[key] = candidate
                 subtree = self.states.subtree(key)
-                if subtree is not None and subtree.meetings.pop(b, None) is not None:
-                    subtree.meetings[a] = b""
+                if subtree is not None and subtree.candidate_sets.pop(b, None) is not None:
+                    subtree.candidate_sets[a] = b""
                     self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
-            self._let_go(a, to)
-        mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
+            self._drop_excess(a, to)
+        mine.is_joined, its.into, its.runs, its.linked = True, a[:16], {}, {}
         self.states.runs.update(mine.runs)  # runs that linked from elsewhere are part of it now
         self.linked_traces_of.put(a, mine)
         self.linked_traces_of.put(b, its)
 
     # --- matches ------------------------------------------------------------------------------------------------------
 
-    def _decide(self, candidates: Key, former: _Met) -> None:
+    def _decide(self, candidates: Key, former: _Former) -> None:
         if candidates[16:17] == b"l":
             linked_traces = self.linked_traces_of.get(candidates)
             if linked_traces is None:
                 return
-            on, below, runs = of_links(linked_traces.runs, linked_traces.guests, linked_traces.is_joined)
-            was_on, was_below, were = of_links(former.runs, former.guests, former.is_joined)
+            on, below, runs = of_links(linked_traces.runs, linked_traces.linked, linked_traces.is_joined)
+            was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
         elif candidates[16:] == _TOTALS:
             self._take_off(self._runs(candidates))
             return
@@ -347,11 +347,11 @@ class Joining:
                 state = self.states.state(subtree.state)
                 if state is not None:
                     self.states.touch(subtree.state, state)
-            known = subtree.meetings.get(candidates, b"")
+            known = subtree.candidate_sets.get(candidates, b"")
             is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
             if known == to and not is_linked:
                 continue
-            subtree.meetings[candidates] = to
+            subtree.candidate_sets[candidates] = to
             if is_linked:
                 subtree.linked_to = below.get(key, b"")
             self._show(key, subtree)
@@ -374,10 +374,10 @@ class Joining:
         self._has_moved = True
         before, subtree.joined, subtree.joined_by = subtree.joined, b"", ""
         for end, rule in RULES.items():
-            for candidates, to in sorted(subtree.meetings.items()):
+            for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
                     subtree.joined, subtree.joined_by = to, rule
-        if not any(candidates[16:17] == b"l" for candidates in subtree.meetings):
+        if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
         tree.subtrees.put(key[17:], subtree)
         if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
@@ -435,37 +435,37 @@ def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
 
 
 def of_links(
-    runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate], is_joined: bool
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate], is_joined: bool
 ) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
     """Return continued tasks, parent tasks and matched runs, for linked traces and the runs linked to them."""
-    on, below = of_guests(runs, guests)
+    on, below = of_linked_runs(runs, linked)
     if not is_joined:  # a single trace: its own spans say how its runs relate
-        return on, below, guests
+        return on, below, linked
     one, other = of_linked_traces(runs)
-    return {**on, **one}, {**below, **other}, {**guests, **runs}
+    return {**on, **one}, {**below, **other}, {**linked, **runs}
 
 
-def of_guests(runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+def of_linked_runs(runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
     """Return for each run that links to a trace the task there that it continues, else its parent task."""
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
-    hosts = sorted((candidate.start_ns, host) for host, candidate in runs.items())
+    earlier = sorted((candidate.start_ns, other) for other, candidate in runs.items())
     by_agent: dict[str, list[tuple[int, Key]]] = {}
-    for at in hosts:
+    for at in earlier:
         by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
-    for key, guest in guests.items():
-        began = (guest.start_ns, key)
-        same = _earliest(by_agent.get(guest.agent_name, []), began) if guest.agent_name else b""
+    for key, run in linked.items():
+        began = (run.start_ns, key)
+        same = _earliest(by_agent.get(run.agent_name, []), began) if run.agent_name else b""
         if same:
             on[key] = runs[same].state
-        elif first := _earliest(hosts, began):
+        elif first := _earliest(earlier, began):
             below[key] = runs[first].state
     return on, below
 
 
-def _earliest(hosts: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
+def _earliest(earlier: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
     """Return the earliest of the runs that began before, in another trace; empty for none."""
-    return next((host for at, host in hosts if host[:16] != began[1][:16] and (at, host) < began), b"")
+    return next((other for at, other in earlier if other[:16] != began[1][:16] and (at, other) < began), b"")
 
 
 def of_linked_traces(runs: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:

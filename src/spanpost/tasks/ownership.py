@@ -48,7 +48,7 @@ class TaskStates(Hierarchy):
         #: Runs that their task no longer has: the checkpoints of their start and end are retracted.
         self.retracted: set[Key] = set()
         #: Tasks that had subtrees before their first root span.
-        self.boxed: set[Key] = set()
+        self.gained_root: set[Key] = set()
         #: Roots of runs that changed (for `matching_runs`); traces joined by links.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
@@ -160,8 +160,8 @@ class TaskStates(Hierarchy):
         if successor.state != subtree.state:
             self._move_counted(tree, span_id, subtree.state, successor.state)
         tree.subtrees.drop(span_id)
-        if subtree.meetings:
-            self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.meetings)
+        if subtree.candidate_sets:
+            self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
         self.moves.append((tree.domain, subtree.trace_id, span_id, up, successor.state))
         successor_state = self.state(successor.state)
         if successor_state is not None and successor.state != subtree.state:
@@ -233,9 +233,9 @@ class TaskStates(Hierarchy):
             subtree.facts.merge(facts)
         tree.subtrees.put(owner, subtree)
         tree.learned[owner] = None
-        lost = tree.subtrees.get(former)
-        if owner != former and lost is not None and lost.state:
-            self.stale.add(lost.state)
+        loser = tree.subtrees.get(former)
+        if owner != former and loser is not None and loser.state:
+            self.stale.add(loser.state)
 
     # --- placement --------------------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class TaskStates(Hierarchy):
         state, root = now.state, now.root
         if root[16:17] == b"u":
             self.runs.add(root)
-        if subtree.meetings:
+        if subtree.candidate_sets:
             self.runs.add(subtree_key(tree.domain, span_id))
         if now != known:
             subtree.root_span, subtree.is_root_span_via_tool, subtree.within = now[2:]
@@ -329,7 +329,7 @@ class TaskStates(Hierarchy):
         if subtree.is_root_span and not state.has_root_span:
             state.has_root_span = True
             if len(members.subtrees) > 1:
-                self.boxed.add(key)
+                self.gained_root.add(key)
         tree.learned[span_id] = None
         state.errors += subtree.errors
         node = tree.nodes.get(span_id)
@@ -381,7 +381,7 @@ class TaskStates(Hierarchy):
         before.counted_models = models_minus(known, moved)
         after.counted_models = models_plus(after.counted_models, moved)
         self.moved_use.append((before.uid, after.uid, before.tenant, moved))
-        before.told, after.told = minus(before.told, share), plus(after.told, share)
+        before.counted_most, after.counted_most = minus(before.counted_most, share), plus(after.counted_most, share)
         before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
         self.states.put(old, before)
         self.states.put(new, after)
@@ -393,7 +393,7 @@ def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor:
     if former is None or former.counted == ZERO:
         return
     if successor is not None:
-        successor.told, successor.counted = plus(successor.told, former.told), plus(successor.counted, former.counted)
+        successor.counted_most, successor.counted = plus(successor.counted_most, former.counted_most), plus(successor.counted, former.counted)
         successor.counted_models = models_plus(successor.counted_models, former.counted_models)
         states.touch(successor_key, successor)
     states.moved_use.append((former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models))

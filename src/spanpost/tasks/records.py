@@ -213,7 +213,7 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     #: that run.
     is_held: bool = False
     #: Candidate sets that this run is entered in, and the task that it continues by each.
-    meetings: dict[Key, Key] = {}
+    candidate_sets: dict[Key, Key] = {}
 
     @property
     def is_root_span(self) -> bool:
@@ -263,8 +263,8 @@ class Run(msgspec.Struct, omit_defaults=True, gc=False):
     trace_id: bytes = b""
     span_id: bytes = b""
     #: The start and the end as last reported, so that only changes are reported.
-    told_start: str = ""
-    told_end: str = ""
+    reported_start: str = ""
+    reported_end: str = ""
     #: It ended waiting for a person; it continues another run (`matching_runs`).
     waited: bool = False
     goes_on: bool = False
@@ -350,7 +350,7 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     counted: Amounts = ZERO
     counted_models: Models = {}
     #: The highest figures handed to counters. Counters cannot go back: an excess is not added again.
-    told: Amounts = ZERO
+    counted_most: Amounts = ZERO
     is_counting: bool = False
     is_failed: bool = False
     is_over: bool = False
@@ -433,7 +433,7 @@ class LinkedTraces(msgspec.Struct, omit_defaults=True, gc=False):
     is_joined: bool = False
     runs: dict[Key, RunCandidate] = {}
     #: Runs of other traces that link to this one.
-    guests: dict[Key, RunCandidate] = {}
+    linked: dict[Key, RunCandidate] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

@@ -34,12 +34,12 @@ class ReportedCheckpoints:
         self.states = states
         self.seen = RecordSet(states.work, Seen)
         #: (checkpoint, domain, may belong to no task). The task is known when the batch closes.
-        self.told: list[tuple[Checkpoint, bytes, bool]] = []
+        self.found: list[tuple[Checkpoint, bytes, bool]] = []
         self.retracted: list[UUID] = []
         #: Retracted checkpoints, with the number of reports made before the retraction.
-        self._taken_back: dict[UUID, int] = {}
+        self._retracted_at: dict[UUID, int] = {}
 
-    def tell(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
+    def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
         """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
         if p.telling is not None and p.telling[0] is kind:
@@ -51,7 +51,7 @@ class ReportedCheckpoints:
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
         if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
-            self._replace_told(p, r.approval, Seen(-1, copy))
+            self._replace_reported(p, r.approval, Seen(-1, copy))
         if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
             return
         self.seen.put(key, Seen(at_ns, copy))
@@ -64,16 +64,16 @@ class ReportedCheckpoints:
         assert subtree is not None
         uid = self._uid(subtree)
         is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
-        self.told.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+        self.found.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
-    def _replace_told(self, p: Placed, decided: Approval, seen: Seen) -> None:
+    def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
         """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
         uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
         key = seen_key(p.domain, uid.bytes)
-        told = self.seen.get(key)
-        if told is not None and told.at_ns >= 0:
+        known = self.seen.get(key)
+        if known is not None and known.at_ns >= 0:
             self.retracted.append(uid)
-            self.told = [n for n in self.told if n[0].id != uid]
+            self.found = [n for n in self.found if n[0].id != uid]
         self.seen.put(key, seen)
 
     def _count_error(self, tree: SpanTree, owner: bytes, by: int) -> None:
@@ -85,12 +85,12 @@ class ReportedCheckpoints:
             state.errors += by
             self.states.touch(subtree.state, state)
 
-    def take_back(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
+    def retract(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
         """Retract the exceptions of a span that turned out to be a call, a step or a root span: its end reports them."""
         for id in node.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
-            self._taken_back[uid] = len(self.told)
+            self._retracted_at[uid] = len(self.found)
             subtree = tree.subtrees.get(tree.owner(span_id))
             if subtree is not None:
                 subtree.doubtful = [d for d in subtree.doubtful if d.id != uid]
@@ -100,13 +100,13 @@ class ReportedCheckpoints:
 
     def resolved(self) -> list[tuple[Checkpoint, Key]]:
         """Return the batch's checkpoints with their tasks, and the exceptions that are confirmed now."""
-        told: dict[UUID, tuple[Checkpoint, Key]] = {}
+        resolved: dict[UUID, tuple[Checkpoint, Key]] = {}
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
-            known = told.get(checkpoint.id)
+            known = resolved.get(checkpoint.id)
             # At equal times, and for questions, the later report ranks first.
             if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known[0].at:
-                told[checkpoint.id] = (checkpoint, key)
+                resolved[checkpoint.id] = (checkpoint, key)
 
         for domain, _, _, subtree_to, state_key in self.states.moves:
             state = self.states.state(state_key)
@@ -114,13 +114,13 @@ class ReportedCheckpoints:
             subtree = tree.subtrees.get(subtree_to)
             if state is not None and state.has_root_span and subtree is not None and subtree.doubtful and subtree.state == state_key:
                 self._keep_all(tree, subtree_to, subtree, keep)
-        for state_key in self.states.boxed:
+        for state_key in self.states.gained_root:
             for own in self.states.members(state_key).subtrees:
                 subtree = self.states.subtree(own)
                 if subtree is not None and subtree.doubtful and subtree.state == state_key:
                     self._keep_all(self.states.tree(own[:16]), own[17:], subtree, keep)
-        for number, (checkpoint, domain, is_doubtful) in enumerate(self.told):
-            if number < self._taken_back.get(checkpoint.id, 0):
+        for number, (checkpoint, domain, is_doubtful) in enumerate(self.found):
+            if number < self._retracted_at.get(checkpoint.id, 0):
                 continue
             tree = self.states.tree(domain)
             owner = tree.owner(checkpoint.subtree)
@@ -135,7 +135,7 @@ class ReportedCheckpoints:
                 tree.subtrees.put(owner, subtree)
             else:
                 keep(checkpoint, subtree.state)
-        return list(told.values())
+        return list(resolved.values())
 
     def _keep_all(self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]) -> None:
         """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""

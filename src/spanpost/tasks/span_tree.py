@@ -143,7 +143,7 @@ class SpanTree:
         self._pending: dict[bytes, list[Amount]] = {}
         #: Cached walks: the span reached without an owning span before it, and whether a tool call was
         #: passed; the top.
-        self._ways: dict[bytes, tuple[bytes, bool]] = {}
+        self._walks: dict[bytes, tuple[bytes, bool]] = {}
         self._tops: dict[bytes, bytes] = {}
 
     def flush(self) -> None:
@@ -160,8 +160,8 @@ class SpanTree:
     def want(self, span_ids: Iterable[bytes]) -> None:
         """Announce that the records of these owning spans are needed next."""
         asked = list(span_ids)
-        for shelf in (self.subtrees, self.nodes, self._child_roots):
-            shelf.want(asked)
+        for records in (self.subtrees, self.nodes, self._child_roots):
+            records.want(asked)
 
     def add_child_root(self, up: bytes, span_id: bytes, child_root: ChildRoot) -> bool:
         """Enter a subtree below another; return whether that changed anything."""
@@ -204,19 +204,19 @@ class SpanTree:
 
     def _climb(self, span_id: bytes) -> tuple[bytes, bool]:
         """Return the nearest owning span at or above the span, and whether the way passes a tool call."""
-        nodes, ways = self.nodes, self._ways
+        nodes, walks = self.nodes, self._walks
         passed: list[tuple[bytes, bool]] = []
         while True:
             node = nodes.get(span_id)
             if node is None or node.owns_subtree:
                 break
-            known = ways.get(span_id)
+            known = walks.get(span_id)
             passed.append((span_id, known[1] if known is not None else node.role is _TOOL))
             span_id = known[0] if known is not None else node.parent
         via_tool = False
         for at, is_tool in reversed(passed):
             via_tool = via_tool or is_tool
-            ways[at] = (span_id, via_tool)
+            walks[at] = (span_id, via_tool)
         return span_id, via_tool
 
     def _top(self, span_id: bytes) -> bytes:
@@ -236,7 +236,7 @@ class SpanTree:
 
     def turned(self) -> None:
         """Forget the cached walks: a known span changed its kind or its parent."""
-        self._ways.clear()
+        self._walks.clear()
         self._tops.clear()
 
     # --- sums -------------------------------------------------------------------------------------------------------
@@ -397,5 +397,5 @@ def borrowed(duplicates: DuplicateCalls, holder: Key) -> int:
     own = duplicates.call_copies[holder]
     if own.cost >= 0:
         return 0
-    told = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
-    return max(0, *told)
+    costs = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
+    return max(0, *costs)

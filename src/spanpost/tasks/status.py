@@ -392,8 +392,8 @@ def _step(n: int, entry: str, name: str, index: int | None, at: int, ours: Any) 
     said = unpacked(ours) or name
     if index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
         said = message("task.nth_step", n=n, name=said)
-    text, saying = worded(said)
-    return Step(name=text, index=index, at=moment(at), message=saying)
+    text, rendered = worded(said)
+    return Step(name=text, index=index, at=moment(at), message=rendered)
 
 
 def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:

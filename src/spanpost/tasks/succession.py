@@ -63,10 +63,10 @@ def _next(states: TaskStates, key: Key) -> Key:
     return states.where_outdone().get(key, b"")
 
 
-def hand_over(states: TaskStates, out: Folded) -> None:
+def move_messages(states: TaskStates, out: Folded) -> None:
     """Move the messages of tasks that are gone or no longer roots; collect the tasks to check."""
     for key in sorted(states.went):
-        _lead_held(states, key, states.dropped.get(key) or states.state(key))
+        _move_held(states, key, states.dropped.get(key) or states.state(key))
     for key, former in sorted(states.dropped.items()):
         _inherit(states, key, former, out)
     for key in sorted(states.touched):
@@ -118,7 +118,7 @@ def _take_over(states: TaskStates, key: Key, former: TaskState, root_key: Key, r
         former.message_uid = message_of(former.uid, given.at_ns)
 
 
-def _lead_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
+def _move_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
     """Move held checkpoints of a task that lost a subtree along with that subtree."""
     if former is None or not former.held:
         return
@@ -147,6 +147,6 @@ def pass_on_held(former: TaskState, successor: TaskState) -> None:
     former.held, former.held_back = [], {}
 
 
-def _hold(successor: TaskState, news: list[Checkpoint]) -> None:
+def _hold(successor: TaskState, checkpoints: list[Checkpoint]) -> None:
     known = {c.id for c in successor.held}
-    successor.held = sorted([*successor.held, *(c for c in news if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]
+    successor.held = sorted([*successor.held, *(c for c in checkpoints if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]
