@@ -6,7 +6,7 @@ import msgspec
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Calls and seconds until a limit of the context window is reached; the range holds in four of five cases."""
+    """Calls and seconds until a limit of the context window is reached, each with an 80 % range."""
 
     #: The limit: tokens, and in words ("85 %", "150,000 tokens").
     tokens: int

@@ -81,7 +81,9 @@ class Unverifiable(Rejected):
     must not reconcile.
     """
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None, reason: str = "", closes: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after: timedelta | None = None, reason: str = "", closes: str = ""
+    ) -> None:
         super().__init__(message, reason=reason, closes=closes)
         self.retry_after = retry_after
 

@@ -118,7 +118,9 @@ def event_id(observation: Observation) -> bytes:
     if len(trace_id) != 16 or len(span_id) != 8:
         trace_id, span_id = trace_id.rjust(16, b"\0"), span_id.rjust(8, b"\0")
     which = _FIRSTS[o.part] if not index else _PARTS[o.part] + index.to_bytes(16, "big")
-    return blake2b(b"%b\0%b%b%b" % (o.tenant.encode("utf-8", "replace"), trace_id, span_id, which), digest_size=16).digest()
+    return blake2b(
+        b"%b\0%b%b%b" % (o.tenant.encode("utf-8", "replace"), trace_id, span_id, which), digest_size=16
+    ).digest()
 
 
 _encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=repr).encode

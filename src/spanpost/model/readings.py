@@ -317,7 +317,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     @property
     def says_use(self) -> bool:
         """True when it reports how many tokens a context holds."""
-        return self.context_used is not None or (self.role == 2 and self.usage is not None and self.usage.input is not None)
+        return self.context_used is not None or (
+            self.role == 2 and self.usage is not None and self.usage.input is not None
+        )
 
     @property
     def says_something(self) -> bool:

@@ -43,7 +43,20 @@ from spanpost.tasks.spans import link_of
 from spanpost.tasks.work import Key, Work
 from spanpost.text.content import without_content
 
-__all__ = ["FoldRules", "Folded", "Placed", "Prefetch", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare"]
+__all__ = [
+    "FoldRules",
+    "Folded",
+    "Placed",
+    "Prefetch",
+    "Timer",
+    "domains",
+    "elapse",
+    "fold",
+    "is_new",
+    "mend",
+    "parts",
+    "prepare",
+]
 
 #: Bound once: looking up an enum's member is slow.
 _STARTED = Part.STARTED
@@ -98,7 +111,11 @@ def prepare(
                 id = occurrence_id(o, reading, kind)
                 telling = (kind, id, seen_key(domain, id.bytes))
         talk = b""
-        if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
+        if (
+            (said := reading.conversation_id)
+            and (usage is not None or reading.context_used is not None)
+            and reading.says_use
+        ):
             talk = talks.get((tenant, said), b"")
             if not talk:
                 talk = talks[tenant, said] = talk_domain(tenant, said)
@@ -174,8 +191,10 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
     return found
 
 
-def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
-    """Split a batch: traces that touch none of `domains`, and the others. Each: positions, domains touched."""
+def apart(
+    batch: Sequence[Placed], domains: Set[bytes]
+) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
+    """Split a batch into traces that touch none of `domains` and the others: positions, touched domains."""
     others: tuple[list[int], set[bytes]] = ([], set())
     those: tuple[list[int], set[bytes]] = ([], set())
     for positions, touched in parts(batch, 0):
@@ -211,7 +230,9 @@ class Prefetch:
         self._at = 0
         self._wanted: set[Key] = set()
         self._parents = {
-            (p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span
+            (p.domain, p.observation.span_id): p.observation.parent_id
+            for p in batch
+            if p.domain not in whole and p.is_span
         }
         #: Spans whose nodes are not fetched yet; all spans that were met.
         self.open: dict[tuple[bytes, bytes], None] = {}
@@ -279,7 +300,9 @@ class Prefetch:
                 self._look(asked)
 
 
-def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
+def fold(
+    work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on
+) -> Folded:
     """Fold a batch of new observations into the records and return what it came to.
 
     `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the

@@ -156,21 +156,27 @@ class Closing:
             if run.reported_start != f"{what}\0{known_as}\0{started_ns}":
                 run.reported_start = f"{what}\0{known_as}\0{started_ns}"
                 start = message(what, name=str(known_as) if known_as else message("checkpoint.task"))
-                reported.append((self._checkpoint(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key))
+                reported.append(
+                    (self._checkpoint(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key)
+                )
             own = verdict if run is newest else of_past_run(run)
             if own is not None and own.is_over:
                 end = checkpoints.end(own, started_ns)
                 said = f"{own.status}\0{worded(end)[0]}\0{own.ended_ns}"
                 if run.reported_end != said:
                     run.reported_end = said
-                    reported.append((self._checkpoint(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key))
+                    reported.append(
+                        (self._checkpoint(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key)
+                    )
             elif run.reported_end:
                 run.reported_end = ""
                 self.out.retracted.append(end_id(root))
         self.states.states.put(key, state)
 
     @staticmethod
-    def _checkpoint(id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, words: LocaleMessage, at_ns: int, run: Run) -> Checkpoint:
+    def _checkpoint(
+        id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, words: LocaleMessage, at_ns: int, run: Run
+    ) -> Checkpoint:
         text, rendered = worded(words)
         return Checkpoint(
             id=id,
@@ -205,7 +211,14 @@ class Closing:
             child_tasks = self.states.child_tasks(key)
             doing = self._agents_at_work(child_tasks) if not verdict.is_over else None
             tasks[key] = as_task(
-                state, verdict, use, self.rules, parent=parent, root=root, children=child_tasks.tasks, agents_at_work=doing
+                state,
+                verdict,
+                use,
+                self.rules,
+                parent=parent,
+                root=root,
+                children=child_tasks.tasks,
+                agents_at_work=doing,
             )
             return tasks[key]
 
@@ -256,7 +269,9 @@ class Closing:
                 state.held = [*state.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(key, state)
             elif root.is_announced and is_shown(root):
-                self._plan(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
+                self._plan(
+                    checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached
+                )
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(root_key, root)
@@ -297,10 +312,16 @@ class Closing:
             if name:
                 names.append(str(name))
         many = len(child_tasks.tasks)
-        some = message("task.agents_at_work", open=len(child_tasks.at_work), all=many) if many > 1 else message("task.agent_at_work")
+        some = (
+            message("task.agents_at_work", open=len(child_tasks.at_work), all=many)
+            if many > 1
+            else message("task.agent_at_work")
+        )
         return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
 
-    def _milestones(self, verdicts: dict[Key, TaskVerdict], reported: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
+    def _milestones(
+        self, verdicts: dict[Key, TaskVerdict], reported: list[Item], row: Callable[[Key], Task | None]
+    ) -> set[UUID]:
         """Add the milestones that were reached; return the ids of all milestones among the checkpoints."""
         found: set[UUID] = set()
         for key, verdict in verdicts.items():
@@ -329,7 +350,14 @@ class Closing:
         return found
 
     def _plan(
-        self, checkpoint: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, TaskState], *, is_milestone: bool
+        self,
+        checkpoint: Checkpoint,
+        key: Key,
+        task: Task | None,
+        shown: Task | None,
+        root: tuple[Key, TaskState],
+        *,
+        is_milestone: bool,
     ) -> None:
         """Plan the deliveries of a checkpoint; a milestone may have to wait for its interval."""
         root_key, state = root

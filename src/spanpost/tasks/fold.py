@@ -106,7 +106,13 @@ class Fold:
         ):
             self.out.ended_spans.append(position)
         usage = r.usage
-        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(node, r):
+        if (
+            state == ENDED
+            and role is _LLM
+            and usage is not None
+            and usage.input is not None
+            and self._counts_first(node, r)
+        ):
             if self._is_outermost(tree, node):
                 self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
         elif r.context_used is not None:
@@ -114,7 +120,7 @@ class Fold:
 
     @staticmethod
     def _is_outermost(tree: SpanTree, node: Node) -> bool:
-        """Tell whether a model call counts, as far as known: no duplicate of it does, no call is around it."""
+        """Tell whether a model call counts, as far as known: no duplicate counts, no call is around it."""
         above = tree.nodes.get(node.parent) if node.parent else None
         return node.wins and (above is None or above.role is not _LLM)
 
@@ -213,5 +219,11 @@ class Fold:
 
     def keep(self) -> None:
         """Write all changed records to the work."""
-        for records in (self.states, self.matching, self.spans.duplicates_of, self.reported.seen, self.conversations.talks):
+        for records in (
+            self.states,
+            self.matching,
+            self.spans.duplicates_of,
+            self.reported.seen,
+            self.conversations.talks,
+        ):
             records.flush()

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState, child_tasks_key, given_key, members_key
+from spanpost.tasks.records import (
+    DEPTH,
+    ChildTasks,
+    Members,
+    Seen,
+    Subtree,
+    TaskState,
+    child_tasks_key,
+    given_key,
+    members_key,
+)
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
 

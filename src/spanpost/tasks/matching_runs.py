@@ -121,7 +121,12 @@ class RunMatching:
     def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
         """Return a run's candidate by set, and the set it only links to; None while its task is unknown."""
         tree = self.states.tree(key[:16])
-        is_run = subtree.is_root_span and subtree.root == key and not subtree.task_id and root_span_above(tree, subtree)[1] is None
+        is_run = (
+            subtree.is_root_span
+            and subtree.root == key
+            and not subtree.task_id
+            and root_span_above(tree, subtree)[1] is None
+        )
         if not is_run:
             return {}, b""
         state = self.states.state(subtree.state)
@@ -133,7 +138,11 @@ class RunMatching:
         # there.
         own, linked_traces = self._linked_traces(key[:16])
         wanted[own] = RunCandidate(subtree.start_ns, 0, subtree.state, subtree.agent_name)
-        other = self._linked_traces(link)[0] if not linked_traces.is_joined and (link := self._link(tree, key[17:])) else own
+        other = (
+            self._linked_traces(link)[0]
+            if not linked_traces.is_joined and (link := self._link(tree, key[17:]))
+            else own
+        )
         if other == own:
             return wanted, b""
         wanted[other] = wanted[own]
@@ -147,7 +156,10 @@ class RunMatching:
                 subtree.linked_to = b""
             self._show(key, subtree)
         for candidates, as_run in wanted.items():
-            if self._enter(candidates, key, as_run, is_link=candidates == link_of) and candidates not in subtree.candidate_sets:
+            if (
+                self._enter(candidates, key, as_run, is_link=candidates == link_of)
+                and candidates not in subtree.candidate_sets
+            ):
                 subtree.candidate_sets[candidates] = b""
                 self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
 
@@ -163,7 +175,11 @@ class RunMatching:
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
         done = last_by(facts, closed[0]) if closed is not None else last(facts)
-        if waits and done.tool is not None and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at):
+        if (
+            waits
+            and done.tool is not None
+            and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at)
+        ):
             pending = (done.tool.name, done.tool.id)
         candidate = RunCandidate(
             run.start_ns or subtree.start_ns,
@@ -236,7 +252,9 @@ class RunMatching:
         """Remember a candidate set as it was when it was last matched."""
         if candidates not in self._changed:
             linked_traces = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else None
-            linked, is_joined = (dict(linked_traces.linked), linked_traces.is_joined) if linked_traces is not None else ({}, False)
+            linked, is_joined = (
+                (dict(linked_traces.linked), linked_traces.is_joined) if linked_traces is not None else ({}, False)
+            )
             self._changed[candidates] = _Former(dict(self._runs(candidates)), linked, is_joined)
 
     def _withdraw(self, candidates: Key, key: Key) -> None:
@@ -437,7 +455,7 @@ def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
 def of_links(
     runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate], is_joined: bool
 ) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
-    """Return continued tasks, parent tasks and matched runs, for linked traces and the runs linked to them."""
+    """Return continued tasks, parent tasks and matched runs of linked traces and of runs linked to them."""
     on, below = of_linked_runs(runs, linked)
     if not is_joined:  # a single trace: its own spans say how its runs relate
         return on, below, linked
@@ -445,7 +463,9 @@ def of_links(
     return {**on, **one}, {**below, **other}, {**linked, **runs}
 
 
-def of_linked_runs(runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+def of_linked_runs(
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]
+) -> tuple[dict[Key, Key], dict[Key, Key]]:
     """Return for each run that links to a trace the task there that it continues, else its parent task."""
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}

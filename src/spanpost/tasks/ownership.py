@@ -393,10 +393,15 @@ def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor:
     if former is None or former.counted == ZERO:
         return
     if successor is not None:
-        successor.counted_most, successor.counted = plus(successor.counted_most, former.counted_most), plus(successor.counted, former.counted)
+        successor.counted_most, successor.counted = (
+            plus(successor.counted_most, former.counted_most),
+            plus(successor.counted, former.counted),
+        )
         successor.counted_models = models_plus(successor.counted_models, former.counted_models)
         states.touch(successor_key, successor)
-    states.moved_use.append((former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models))
+    states.moved_use.append(
+        (former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models)
+    )
 
 
 def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:
@@ -411,4 +416,6 @@ def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count
 
 
 def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:
-    return ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree))
+    return ChildRoot(
+        subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree)
+    )

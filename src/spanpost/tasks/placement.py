@@ -55,7 +55,11 @@ def root_span_above(tree: SpanTree, subtree: Subtree) -> tuple[bytes, Subtree | 
         return subtree.up, above, subtree.is_via_tool
     root_span = tree.subtrees.get(above.root_span) if above.root_span else None
     via_tool = subtree.is_via_tool or above.is_root_span_via_tool
-    return (above.root_span, root_span, via_tool) if root_span is not None and root_span.is_root_span else (b"", None, via_tool)
+    return (
+        (above.root_span, root_span, via_tool)
+        if root_span is not None and root_span.is_root_span
+        else (b"", None, via_tool)
+    )
 
 
 def hint_of(tree: SpanTree, subtree: Subtree) -> str:

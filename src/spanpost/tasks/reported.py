@@ -86,7 +86,7 @@ class ReportedCheckpoints:
             self.states.touch(subtree.state, state)
 
     def retract(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
-        """Retract the exceptions of a span that turned out to be a call, a step or a root span: its end reports them."""
+        """Retract the exceptions of a span that turned out to be an agent's: its own end reports them."""
         for id in node.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
@@ -112,7 +112,13 @@ class ReportedCheckpoints:
             state = self.states.state(state_key)
             tree = self.states.tree(domain)
             subtree = tree.subtrees.get(subtree_to)
-            if state is not None and state.has_root_span and subtree is not None and subtree.doubtful and subtree.state == state_key:
+            if (
+                state is not None
+                and state.has_root_span
+                and subtree is not None
+                and subtree.doubtful
+                and subtree.state == state_key
+            ):
                 self._keep_all(tree, subtree_to, subtree, keep)
         for state_key in self.states.gained_root:
             for own in self.states.members(state_key).subtrees:
@@ -137,7 +143,9 @@ class ReportedCheckpoints:
                 keep(checkpoint, subtree.state)
         return list(resolved.values())
 
-    def _keep_all(self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]) -> None:
+    def _keep_all(
+        self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]
+    ) -> None:
         """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""
         for checkpoint in subtree.doubtful:
             keep(_with(checkpoint, self._uid(subtree), subtree_id), subtree.state)

@@ -43,7 +43,11 @@ def enter_run(state: TaskState, subtree: Subtree, own: Key, span_id: bytes) -> N
         run = state.runs[subtree.root] = Run()
     is_root = subtree.root == own or not state.has_root_span
     if is_root:
-        begins = subtree.start_ns if subtree.is_root_span else min((f.first_ns for f in subtree.all_facts if f.first_ns), default=0)
+        begins = (
+            subtree.start_ns
+            if subtree.is_root_span
+            else min((f.first_ns for f in subtree.all_facts if f.first_ns), default=0)
+        )
         is_earliest = not run.start_ns or (begins, subtree.trace_id) < (run.start_ns, state.trace_id)
         if begins and not state.has_root_span and is_earliest:
             state.trace_id = subtree.trace_id  # the earliest of several traces that share only the task id

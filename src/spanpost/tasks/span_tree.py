@@ -365,7 +365,9 @@ def agent_below(child_roots: ChildRoots) -> str | None:
     return next(iter(child_roots.names), None) if len(child_roots.names) <= 1 else MANY
 
 
-def claim(duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None) -> Key:
+def claim(
+    duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None
+) -> Key:
     """Enter, change or remove (None) a copy of a call. Return the copy beyond the cap; empty for none."""
     duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
     out = b""

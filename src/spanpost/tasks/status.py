@@ -3,17 +3,17 @@
 Rules. The newest run decides. Within it, the first of these that applies decides:
 
     said         an explicit final status (agent.status), the earliest
-        interrupt    what looks like a failure waits for a person, and nothing was done since
+    interrupt    what looks like a failure waits for a person, and nothing was done since
     approval     a question is open
-        root         the root span ended in error, or was cancelled
-        inner span   the last nested root span ended in error (frameworks whose root says OK over failed
-        runs) last call    the last model call, or a turn after it, failed
-        unresolved   it ended with a tool call open: probably waiting for an answer
-        rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
+    root         the root span ended in error, or was cancelled
+    nested span  the last nested root span ended in error (frameworks whose root says OK over failed runs)
+    last call    the last model call, or a turn after it, failed
+    unresolved   it ended with a tool call open: probably waiting for an answer
+    rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
-        silent       its process stalled and nothing of the task came since: error, interrupted
+    stalled      its process stalled and nothing of the task came since: error, interrupted
 
 While nothing has ended it: waiting, paused, context_warning, working or starting, in this order.
 
@@ -69,7 +69,9 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
     if verdict is not None:
         return verdict
     if is_given_up(state):
-        return TaskVerdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
+        return TaskVerdict(
+            c.ERROR, "last call failed, nothing since", "error", True, True, facts.last_ns, facts.value("failure")
+        )
     if approvals.is_waiting(facts):
         return TaskVerdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
@@ -132,7 +134,7 @@ def of_past_run(run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
-    return TaskVerdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
+    return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed[0], failure)
 
 
 def _interrupted(rule: str, at_ns: int, key: str) -> TaskVerdict:
@@ -155,7 +157,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
             return _interrupted("process gone", ending.gone[0], "task.process_ended")
         stalled = max((s for s in (ending.stalled, inner.stalled) if s is not None), default=None)
         if stalled is not None and stalled[0] >= facts.last_ns:
-            return _interrupted("process silent", stalled[0], "task.process_silent")
+            return _interrupted("process stalled", stalled[0], "task.process_silent")
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
@@ -165,12 +167,16 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     if outcome == "cancelled":
         return TaskVerdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
     if outcome == "error":
-        shown = (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")  # an event has reported it
+        shown = (
+            (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")
+        )  # an event has reported it
         return TaskVerdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         words = (inner.closed[3], inner.closed[4], _log_tail(facts))
-        return TaskVerdict(status, "inner box", inner.closed[2], True, True, at, words if any(words) else facts.value("failure"))
+        return TaskVerdict(
+            status, "nested span", inner.closed[2], True, True, at, words if any(words) else facts.value("failure")
+        )
     by_then, by_now = last_by(facts, at), last(facts)
     if by_then.has_failed and by_now.has_failed:
         return TaskVerdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
@@ -375,7 +381,9 @@ def _span_id(state: TaskState) -> str:
 
 def _aliases(state: TaskState) -> tuple[str, ...]:
     newest = newest_run(state)
-    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
+    span = (
+        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
+    )
     known = (state.task_id, state.facts.value("alias"), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
@@ -384,7 +392,9 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
     entries = facts.maps.get("steps")
     if not entries:
         return _acts(facts)
-    order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
+    order = sorted(
+        entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0])
+    )
     return tuple(_step(n, entry, *fact[3]) for n, (entry, fact) in enumerate(order, 1))
 
 
@@ -411,7 +421,9 @@ def _acts(facts: Facts) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
     out: list[Step] = []
     name, ended_ns = "", 0
-    for _, fact in sorted(facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])):
+    for _, fact in sorted(
+        facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])
+    ):
         if fact[3][0] == name and fact[3][1] < ended_ns:
             continue
         name, begins, ended_ns = fact[3]

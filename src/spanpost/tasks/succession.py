@@ -149,4 +149,6 @@ def pass_on_held(former: TaskState, successor: TaskState) -> None:
 
 def _hold(successor: TaskState, checkpoints: list[Checkpoint]) -> None:
     known = {c.id for c in successor.held}
-    successor.held = sorted([*successor.held, *(c for c in checkpoints if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]
+    successor.held = sorted(
+        [*successor.held, *(c for c in checkpoints if c.id not in known)], key=lambda c: (c.at, c.id)
+    )[-HELD_CAP:]
