@@ -104,12 +104,12 @@ def prepare(
             priced = prices.priced(source, reading.provider, reading.model, usage)
             if priced is not usage:
                 reading = msgspec.structs.replace(reading, usage=priced)
-        telling = None
+        occurrence = None
         if reading.tells is not _NOTHING or reading.failure is not None:
             kind = possible_telling(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
-                telling = (kind, id, seen_key(domain, id.bytes))
+                occurrence = (kind, id, seen_key(domain, id.bytes))
         talk = b""
         if (
             (said := reading.conversation_id)
@@ -127,7 +127,7 @@ def prepare(
                 content_hash(source),
                 domain,
                 kept,
-                telling,
+                occurrence,
                 duplicates_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
                 talk,
@@ -167,8 +167,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.task_uid)
         if p.talk:
             out.add(p.talk)
-        if p.telling is not None:
-            out.add(p.telling[2][:16])
+        if p.occurrence is not None:
+            out.add(p.occurrence[2][:16])
         if p.reading.approval is not None:
             out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
         if p.observation.links and p.reading.role.is_root_span and (other := link_of(p.observation)):
@@ -246,8 +246,8 @@ class Prefetch:
             self._look(p.duplicates)
         if p.task_uid:
             self._task(state_key(p.task_uid))
-        if p.telling is not None:
-            self._look(p.telling[2])
+        if p.occurrence is not None:
+            self._look(p.occurrence[2])
         if domain not in self._whole:
             self._task(state_key(domain))
             self._look(linked_traces_key(domain))

@@ -99,7 +99,7 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     source: Observation
     #: The checkpoint that it may report, whatever its span turns out to be: kind, occurrence id, key of its
     #: `Seen`.
-    telling: tuple[Kind, UUID, Key] | None = None
+    occurrence: tuple[Kind, UUID, Key] | None = None
     #: Key of its call's duplicates; uid of the task that it names; both empty without.
     duplicates: Key = b""
     task_uid: bytes = b""

@@ -42,8 +42,8 @@ class ReportedCheckpoints:
     def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
         """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
-        if p.telling is not None and p.telling[0] is kind:
-            _, id, key = p.telling
+        if p.occurrence is not None and p.occurrence[0] is kind:
+            _, id, key = p.occurrence
         else:
             id = checkpoints.occurrence_id(o, r, kind)
             key = seen_key(p.domain, id.bytes)
