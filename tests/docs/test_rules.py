@@ -32,7 +32,7 @@ def test_the_page_names_every_rule() -> None:
     rules = _rules()
     assert len(rules) > 12
     assert {(rule, status) for rule, status in rules if status is not None} - told == set()
-    assert {rule for rule, status in rules if status is None} - {rule for rule, _ in told} == {"segment ended"}
+    assert {rule for rule, status in rules if status is None} - {rule for rule, _ in told} == {"run ended"}
     assert {rule for rule, _ in told} - {rule for rule, _ in rules} == set()
 
 

@@ -182,7 +182,7 @@ def test_an_exception_is_one_whoever_took_the_secret_out():
     assert scanned != raw
     first, second = (batches.prepare([o], redaction=a_redaction())[0] for o in (raw, scanned))
     assert first.reading.occurrence == second.reading.occurrence
-    assert first.telling == second.telling
+    assert first.occurrence == second.occurrence
 
 
 def test_a_questions_mark_is_of_its_own_words():

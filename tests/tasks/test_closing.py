@@ -162,7 +162,7 @@ def closed(state: TaskState, subtree: Subtree | None = None) -> tuple[Folded, Cl
         pytest.param(
             a_task(WELL, inner=(root(Reading(role=Role.AGENT, failure=BAD), 8),)),
             c.ERROR,
-            "inner box",
+            "nested span",
             "a box within failed last, though its root says OK",
             id="inner",
         ),
@@ -259,7 +259,7 @@ def closed(state: TaskState, subtree: Subtree | None = None) -> tuple[Folded, Cl
         pytest.param(
             a_task(started(CALL, 1), event(Reading(is_stalled=True), 5)),
             c.ERROR,
-            "process silent",
+            "process stalled",
             "its process is not heard of any more",
             id="silent",
         ),

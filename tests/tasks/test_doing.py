@@ -75,7 +75,7 @@ def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -
     for _ in range(3):
         twin.settle()
     (task,) = twin.tasks.values()
-    assert (task.status, task.rule, task.is_inferred) == ("error", "last call failed, and silence since", True)
+    assert (task.status, task.rule, task.is_inferred) == ("error", "last call failed, nothing since", True)
     twin.record([span(4, 1, CALL)])
     (task,) = twin.tasks.values()
     assert task.status == "working"

@@ -1,6 +1,6 @@
-"""The nouns of the house: frozen values that walk from room to room.
+"""Frozen values that all parts of the program share.
 
-They are left out of garbage collection (`gc=False`): values cannot hold themselves, and there are many.
+They are left out of garbage collection (`gc=False`): values cannot contain themselves, and there are many.
 
-Nothing here knows a clock, a socket, a database or a vendor. Import the values from the module that owns them.
+Nothing here uses a clock, a socket, a database or a vendor. Import a value from the module that defines it.
 """

@@ -1,4 +1,4 @@
-"""An alert: what a monitor says of something, while it lasts."""
+"""An alert of a monitor, from firing to resolved."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One alert from when it fires until it is over. All its texts are untrusted."""
+    """One alert from when it fires until it is resolved. All its texts are untrusted."""
 
-    #: Made of tenant, fingerprint and `starts_at`: whoever tells it, and how often, it is the same.
+    #: Derived from tenant, fingerprint and `starts_at`: the same for every sender and every repetition.
     id: UUID
     tenant: str
     #: alertmanager or grafana.
@@ -21,25 +21,25 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     #: None while it fires.
     ends_at: datetime | None = None
     name: str
-    #: As the rule says it: critical, warning, info, or a word of its own.
+    #: As the alert rule says it: critical, warning, info, or another word.
     severity: str = ""
     summary: str = ""
     #: What to do.
     description: str = ""
-    #: By name; http and https alone.
+    #: By name; only http and https.
     links: dict[str, str] = {}
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    #: The span of the task that it is told of; of one that names no task the span that it is itself. Empty before it is placed.
+    #: The span of the task that it is about; its own span if it names no task. Empty before it is placed.
     trace_id: bytes = b""
     span_id: bytes = b""
 
     @property
     def is_resolved(self) -> bool:
-        """True when it is over."""
+        """True when it no longer fires."""
         return self.ends_at is not None
 
     @property
     def is_own(self) -> bool:
-        """True when it names no task that is known: it is a message of its own."""
+        """True when it names no known task: it has a message of its own."""
         return self.trace_id == self.id.bytes

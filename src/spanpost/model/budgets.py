@@ -1,4 +1,4 @@
-"""Budgets of money and tokens: what is set, and what of it is spent."""
+"""Budgets of money and tokens: their limits and what was spent."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from spanpost.model.usage import Usage
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the settled figures of a task grew by; less than 0 where they had been too high."""
+    """Growth of a task's finalized figures; negative when they had been too high."""
 
     task: Task
     calls: int
-    #: Of the calls those of which no cost is known.
+    #: Calls whose cost is unknown.
     unpriced: int
-    #: Input and output; cache and reasoning are within.
+    #: Input and output, including cache and reasoning.
     tokens: int
     cost_usd: Decimal
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the settled figures of a task grew by, of one model; less than 0 where they had been too high."""
+    """Growth of a task's finalized figures for one model; negative when they had been too high."""
 
     task_uid: UUID
     tenant: str
-    #: As the calls say it; empty where they do not.
+    #: As the calls name it; empty when they do not.
     model: str
     calls: int
     unpriced: int
@@ -37,7 +37,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How often a provider held calls of one account back, in one day (UTC, by the store's clock)."""
+    """How often a provider limited the calls of one account in one day (UTC, by the store's clock)."""
 
     tenant: str
     account: str
@@ -50,23 +50,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was spent of one budget in one period, by those that it is kept for. Times are of the store's clock."""
+    """Spending of one budget in one period and scope. Times are by the store's clock."""
 
     budget: str
     tenant: str
-    #: Whom it is kept for: attribute and value, sorted; empty for all of the tenant.
+    #: Attributes and values that the budget is kept for, sorted; empty: the whole tenant.
     scope: tuple[tuple[str, str], ...] = ()
     began_at: datetime
     ends_at: datetime
     cost_usd: Decimal = Decimal(0)
     tokens: int = 0
     calls: int = 0
-    #: Calls of which no cost is known: the true cost is higher.
+    #: Calls whose cost is unknown: the true cost is higher.
     unpriced: int = 0
-    #: What it was when it was last counted; None: not limited.
+    #: The limits when it was last counted; None: not limited.
     limit_usd: Decimal | None = None
     limit_tokens: int | None = None
-    #: The highest share that was warned of in this period.
+    #: The highest share already warned of in this period.
     warned: float = 0.0
 
     @property
@@ -77,10 +77,10 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def left_usd(self) -> Decimal | None:
-        """Dollars that are left, 0 at least; None: not limited."""
+        """Dollars left, at least 0; None: not limited."""
         return None if self.limit_usd is None else max(self.limit_usd - self.cost_usd, Decimal(0))
 
     @property
     def left_tokens(self) -> int | None:
-        """Tokens that are left, 0 at least; None: not limited."""
+        """Tokens left, at least 0; None: not limited."""
         return None if self.limit_tokens is None else max(self.limit_tokens - self.tokens, 0)

@@ -1,4 +1,4 @@
-"""News: what is told about a task."""
+"""A checkpoint: a notification event of a task (not saved state)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spanpost.model.messages import LocaleMessage
 
 
 class Kind(StrEnum):
-    """What a checkpoint tells. Public: rows, JSON, metric labels."""
+    """What a checkpoint reports. Public: rows, JSON, metric labels."""
 
     START = "start"
     CHECKPOINT = "checkpoint"
@@ -22,24 +22,24 @@ class Kind(StrEnum):
     APPROVAL_REQUESTED = "approval_requested"
     APPROVAL_RESOLVED = "approval_resolved"
     END = "end"
-    # judged
-    #: A step changed, or progress crossed a fifth, and nothing said so.
+    # concluded by spanpost
+    #: A step changed, or progress crossed a fifth, and no checkpoint reported it.
     MILESTONE = "milestone"
     CONTEXT_WARNING = "context_warning"
     #: A limit of the context window is forecast to be near.
     CONTEXT_FORECAST = "context_forecast"
-    #: Told where something says so, judged where it is inferred from a drop.
+    #: Reported by the agent, or inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
-    #: A budget that the task spends from is nearly or wholly spent.
+    #: The task's budget is nearly or wholly spent.
     BUDGET_WARNING = "budget_warning"
-    #: An alert about the task that came from outside: it fires (status ``waiting``), it is over (``complete``).
+    #: An alert from a monitor about the task: it fires (status ``waiting``) or is resolved (``complete``).
     ALERT = "alert"
 
 
-#: How a compaction is known.
+#: How a compaction is known: reported or inferred.
 SAID, INFERRED = "said", "inferred"
-#: Told because something said so; the rest is judged by spanpost.
+#: Kinds that are reported; spanpost concludes the others.
 TOLD = frozenset(
     {
         Kind.START,
@@ -56,7 +56,7 @@ TOLD = frozenset(
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One piece of news. Its id is derived from what caused it, so telling twice is the same telling.
+    """One checkpoint. Its id is derived from its cause, so a repetition has the same id.
 
     An END is revised in place when a later fact changes the verdict: same id, other `status` and `text`.
     """
@@ -66,25 +66,26 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Internal identity of the task (`Task.uid`).
     task_uid: UUID
     kind: Kind
-    #: One of the nine statuses, as of this occurrence.
+    #: One of the nine statuses at that moment.
     status: str
-    #: One line, as the agent or spanpost said it: untrusted text.
+    #: One line, in the agent's or spanpost's words: untrusted text.
     text: str
     at: datetime
-    #: The message that `text` renders in English, for other languages; None where the words are an agent's. Its values are untrusted.
+    #: The message that `text` renders in English, for other languages; None: an agent's own words. Its
+    #: values are untrusted.
     message: LocaleMessage | None = None
     trace_id: bytes = b""
     span_id: bytes = b""
-    #: Span id of the owner under which it was told: where it moves, the checkpoint moves.
+    #: The owning span under which it was reported: the checkpoint moves with that span's subtree.
     subtree: bytes = b""
     progress: float | None = None
-    #: Longer text behind it (an error's log tail, an approval's detail).
+    #: Longer text: an error's log tail, an approval's detail.
     detail: str = ""
-    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction whether it was `SAID` or `INFERRED`;
-    #: of a checkpoint that tells what somebody asked of the task, the verb.
+    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction `SAID`
+    #: or `INFERRED`; of a checkpoint that reports an intervention, its verb.
     ref: str = ""
 
     @property
     def is_told(self) -> bool:
-        """True when something said so, False when spanpost judged it."""
+        """True when it was reported, False when spanpost concluded it."""
         return self.kind in TOLD or (self.kind is Kind.COMPACTION and self.ref == SAID)

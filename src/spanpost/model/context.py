@@ -1,4 +1,4 @@
-"""How full a context window is, and when it will be."""
+"""Forecast of a context window's use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """In how many calls, and in how many seconds, a limit of the context window will be reached, with a range that holds four of five."""
+    """Calls and seconds until a limit of the context window is reached, each with an 80 % range."""
 
     #: The limit: tokens, and in words ("85 %", "150,000 tokens").
     tokens: int
     limit: str = ""
-    #: The share of the window that the limit is, percent; None for a cap in tokens.
+    #: The limit as a share of the window, percent; None for a limit in tokens.
     percent: float | None = None
     calls: int
     calls_low: int

@@ -1,4 +1,4 @@
-"""A delivery: one checkpoint or state on its way to one sink, and what came back."""
+"""A delivery: one checkpoint or state on its way to one sink, and the sink's receipt."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from spanpost.model.tasks import Task
 
 
 class Mode(StrEnum):
-    """How deliveries of one lane relate: each matters, or only the newest."""
+    """Relation of the deliveries of one ordering key: each matters, or only the newest."""
 
     #: Each is delivered, in order.
     CHECKPOINT = "checkpoint"
-    #: Only the newest matters; a newer one replaces a waiting one.
+    #: Only the newest is delivered; it replaces one that waits.
     STATE = "state"
 
 
 class Urgency(StrEnum):
-    """What goes first when the dispatcher must choose, most urgent first: approval, end, error, then the rest."""
+    """Order of delivery when calls are limited, most urgent first: approval, end, error, then the rest."""
 
     APPROVAL = "approval"
     END = "end"
@@ -34,91 +34,96 @@ class Urgency(StrEnum):
 
 
 class SinkCall(StrEnum):
-    """What a sink will be asked to do with a delivery: the kind of call it makes at the far side."""
+    """The kind of call that a sink makes for a delivery."""
 
     #: Show something new.
     POST = "post"
-    #: Change what is shown: a state whose lane has a receipt, or news that is told again (`fold.letters.Again`).
+    #: Change what is shown: a state whose message exists, or a checkpoint that is repeated in place
+    #: (`Again`).
     EDIT = "edit"
-    #: Look whether an earlier attempt arrived (`Sink.reconcile`).
+    #: Ask whether an earlier attempt arrived (`Sink.reconcile`).
     LOOKUP = "look"
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket of calls, shared through the store by every process that draws on `key`.
+    """A rate limit: a bucket of calls that every process shares through the store by `key`.
 
-    It can be *paced* (`rate`), it is *closed* while the far side asks for patience or refuses, and with `is_breaker` it closes
-    by itself when calls fail in a row.
+    `rate` limits the pace. The limit closes while the remote side throttles or refuses calls, and with
+    `is_breaker` (circuit breaker) after failures in a row.
     """
 
-    #: Names what is limited, for all processes alike: ``slack:default:chat.update``.
+    #: Names what is limited, the same in all processes: ``slack:default:chat.update``.
     key: str
-    #: Calls gained per second; None: as many as one likes while it is open.
+    #: Calls gained per second; None: not limited while open.
     rate: float | None = None
-    #: Calls that may be saved up, one at least.
+    #: Calls that may be saved up, at least one.
     burst: float = 1.0
-    #: Of the burst, what only approvals, ends and errors may draw.
+    #: Part of the burst that only approvals, ends and errors may use.
     reserve: float = 0.0
-    #: Failures in a row (`Unavailable`, `Unknown`) of calls that draw on it close it, and one probe at a time opens it again.
+    #: Failures in a row (`Unavailable`, `DeliveryUncertain`) close it; it then opens again by one probe at a
+    #: time.
     is_breaker: bool = False
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sink brings back. `ref` is what it needs to edit next time (Slack: team, channel, ts)."""
+    """A sink's proof of delivery. `ref` is what it needs for the next edit (Slack: team, channel, ts)."""
 
     ref: dict[str, Any] = {}
-    #: The sink did nothing on purpose (an unchanged rendering, a muted route) and says why.
+    #: Why the sink did nothing on purpose (an unchanged rendering, a muted route); empty: it delivered.
     skipped: str = ""
-    #: It stands elsewhere than it was addressed to, and why: a short word, as of `DeliveryError.reason`.
+    #: Why it was delivered to another place than its address: a short word, as `DeliveryError.reason`; else
+    #: empty.
     diverted: str = ""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery to one sink. One delivery per lane is under way at a time, which keeps order."""
+    """A delivery to one sink. To keep the order, one delivery of an ordering key is sent at a time."""
 
-    #: Store's number; 0 before it is stored.
+    #: The store's number; 0 before it is stored.
     id: int = 0
     tenant: str
     sink: str
-    #: Where the route sends it; the sink's own address (Slack: "workspace/#channel"); empty: the sink's default.
+    #: Where the route sends it: the sink's own address (Slack: "workspace/#channel"); empty: the sink's
+    #: default.
     address: str = ""
-    #: What is delivered in order: sink, address and root task.
+    #: Deliveries with the same key arrive in order. Made of sink, address and root task.
     ordering_key: str
     mode: Mode
-    #: Unique per (sink, key): what makes telling twice the same telling.
+    #: Unique per sink: a repetition has the same key.
     key: str
     urgency: Urgency = Urgency.NORMAL
-    #: The task as known when the delivery was claimed (its newest state), with its child tasks beside.
+    #: The task when the delivery was claimed (its newest state), and its child tasks.
     task: Task
     children: tuple[Task, ...] = ()
-    #: News carries its checkpoint; state does not.
+    #: The checkpoint that it carries; None for a state.
     checkpoint: Checkpoint | None = None
-    #: An order carries itself (`domain.orders`); its task is the one that it is about, or a blank one.
+    #: The launch order that it carries; `task` is then the one it is about, or a blank one.
     order: Order | None = None
-    #: It tells of many tasks; its task is a blank one.
+    #: The summary of many tasks that it carries; `task` is then a blank one.
     summary: Summary | None = None
-    #: Where it tells of an alert: that alert as it is now.
+    #: The alert that it is about, as it is now.
     alert: Alert | None = None
-    #: Which attempt to send it this is, from 1; a look does not count.
+    #: Number of this attempt to send, from 1; reconciling does not count.
     attempt: int = 1
-    #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
+    #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ended while sending): reconcile
+    #: first.
     is_unknown: bool = False
-    #: Of news that is told again in one place (`Letter.again`): how often it was told by now.
+    #: Number of repetitions so far of a checkpoint that is repeated in place (`Again`).
     count: int = 1
     born_at: datetime
     not_before: datetime | None = None
-    #: Receipt of the lane's state (the root message) and of this very delivery, where there was one.
+    #: Receipt of the root message of its ordering key, and of this delivery; None: there is none yet.
     message_receipt: Receipt | None = None
     receipt: Receipt | None = None
-    #: By the store's clock: when this was claimed, and when an attempt to send it was claimed last before (None: never).
+    #: Store clock: when this was claimed, and when the attempt before was claimed (None: there was none).
     claimed_at: datetime | None = None
     sent_at: datetime | None = None
-    #: Since `sent_at`: how often a look (`Sink.reconcile`) found nothing yet and left it out.
+    #: Number of reconciliations since `sent_at` that found nothing yet and decided nothing.
     lookups: int = 0
-    #: Keys of the budgets that the call drew on.
+    #: Keys of the rate limits that the call used.
     drawn: tuple[str, ...] = ()
-    #: The last state of a message: what it told of goes on in another. `task` is what it is to show at last: ended, for the reason
-    #: `spanpost.model.tasks.MERGED`, under the name and the id of the task that it went on as part of (empty: nobody knows).
+    #: The last state of a message whose task was merged. `task` is then what it shows at last: ended, with
+    #: reason `spanpost.model.tasks.MERGED`, under the name and the id of the successor (empty: unknown).
     has_moved: bool = False
-    #: Then: the receipt of that other message, where it stands already.
+    #: The receipt of the successor's message, once it exists.
     moved_to: Receipt | None = None

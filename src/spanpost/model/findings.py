@@ -1,4 +1,4 @@
-"""What ``spanpost check`` finds."""
+"""A finding of ``spanpost check``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that ``spanpost check`` looked at."""
+    """One finding of ``spanpost check``."""
 
     ok: bool
     found: str
-    #: The next step for a person; empty when there is none.
+    #: The next step for a person; empty: none is needed.
     cure: str = ""

@@ -1,4 +1,4 @@
-"""All that is under way on one database: what gauges show of it, told by one process for all."""
+"""Figures of all tasks and deliveries in one database, which one process computes for the gauges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spanpost.model.journal import Backlog
 
 
 class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tasks that have not ended, of one status of now, agent, sort, environment and tenant."""
+    """Tasks that have not ended, by current status, agent, type, environment and tenant."""
 
     status: str
     agent_name: str | None
@@ -17,32 +17,34 @@ class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     environment: str | None
     tenant: str
     count: int
-    #: Longest time since anything was heard of one of them, seconds.
+    #: Longest time since the last event of one of them, seconds.
     stall: float
-    #: Largest share of a context window in use, 0 to 1; and the least time until one is as full as is warned of, seconds.
+    #: Largest used share of a context window, 0 to 1; shortest time until one reaches its warning limit,
+    #: seconds.
     context_share: float | None = None
     context_ahead: float | None = None
 
 
 class OpenApprovals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Questions that nobody has answered yet, of living tasks of one agent, environment and tenant."""
+    """Open questions of tasks that have not ended, by agent, environment and tenant."""
 
     agent_name: str | None
     environment: str | None
     tenant: str
     count: int
-    #: Since the oldest was recorded, seconds.
+    #: Seconds since the oldest was recorded.
     oldest: float
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How an agent does, of a tenant: 100 less what each cause takes away. The view `agent_health` is the same in SQL."""
+    """Health of a tenant's agent: 100 minus deductions. The view `agent_health` is the same in SQL."""
 
     tenant: str
     agent_name: str
     #: 0 to 100.
     score: int
-    #: What failed tasks, stalled and interrupted ones, questions that wait long, and a budget that is nearly spent take away.
+    #: Deductions: failed tasks, stalled and interrupted tasks, questions that wait long, a budget nearly
+    #: spent.
     errors: int
     stalls: int
     waiting: int
@@ -50,7 +52,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SinkQueue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Deliveries to one sink: those that wait or are being sent, since when the oldest does (seconds), and those given up."""
+    """Deliveries to one sink: waiting or being sent, the age of the oldest (seconds), and dead letters."""
 
     sink: str
     waiting: int
@@ -59,21 +61,21 @@ class SinkQueue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole."""
+    """All figures of one database."""
 
     tasks: list[OpenTasks] = []
     approvals: list[OpenApprovals] = []
     deliveries: list[SinkQueue] = []
     health: list[Health] = []
-    #: Budgets in their periods of now, of all tenants.
+    #: Budgets in their current periods, of all tenants.
     spending: list[Spent] = []
-    #: Budgets of calls that are closed or probed, by why: throttled, refused, failing.
+    #: Rate limits that are closed or probed, by reason: throttled, refused, failing.
     closed_rate_limits: dict[str, int] = {}
-    #: Observations and bodies that no store could take, by reason.
+    #: Observations and bodies in quarantine, by reason.
     quarantined: dict[str, int] = {}
-    #: What waits in the journal, by tenant.
+    #: Rows waiting in the journal, by tenant.
     journal: list[Backlog] = []
-    #: Revision of the database's schema; empty in memory.
+    #: Revision of the database schema; empty in memory.
     schema_version: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""An app that somebody installed in a workspace, as the store keeps it: its token sealed, everything else to be read."""
+"""An app installed in a workspace, as the store keeps it: its token encrypted, all else in clear."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
-    """One app in one workspace. An empty seal: it was removed, and its token let go of."""
+    """One app in one workspace. Empty `encrypted`: it was removed and its token deleted."""
 
-    #: The app, as its provider names it to those who install it (Slack: `client_id`), and the workspace (`T...`).
+    #: The app's id at its provider (Slack: `client_id`), and the workspace (`T...`).
     client: str
     team: str
     enterprise: str = ""
@@ -19,13 +19,13 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     bot: str = ""
     bot_user: str = ""
     scopes: tuple[str, ...] = ()
-    #: The user id of who installed it.
+    #: The user id of the person who installed it.
     by: str = ""
-    #: What `spanpost.encryption` made of its tokens.
+    #: Its tokens, encrypted by `spanpost.encryption`.
     encrypted: bytes = b""
-    #: When the token ends, where it does.
+    #: When the token expires; None: never.
     expires_at: datetime | None = None
-    #: Told by the store: since when, by its clock, and which writing of the row this is.
+    #: Set by the store: when it was installed and removed (store clock), and the revision of the row.
     installed_at: datetime | None = None
     removed_at: datetime | None = None
     #: Why it was removed, in one word.
@@ -34,5 +34,5 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_there(self) -> bool:
-        """True until it was removed."""
+        """True until it is removed."""
         return bool(self.encrypted)

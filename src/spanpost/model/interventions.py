@@ -1,4 +1,4 @@
-"""What a person asks of a task, and what became of it."""
+"""Interventions: what a person asks of a task, and the outcome."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from spanpost.model.recorded import Recorded
 
 
 class Verb(StrEnum):
-    """What is asked. Public: rows, JSON, metric labels, action ids of buttons."""
+    """The kind of an intervention. Public: rows, JSON, metric labels, action ids of buttons."""
 
-    #: A decision on an approval; `CHOOSE` takes one of the options that the agent gave.
+    #: Decisions on an approval; `CHOOSE` takes one of the agent's options.
     APPROVE = "approve"
     DENY = "deny"
     CHOOSE = "choose"
@@ -25,25 +25,25 @@ class Verb(StrEnum):
     RESUME = "resume"
     MUTE = "mute"
     UNMUTE = "unmute"
-    #: Words to the agent.
+    #: A text for the agent.
     MESSAGE = "message"
-    #: Of no task: new work by a launcher.
+    #: New work by a launcher; concerns no task.
     START = "start"
 
     @property
     def is_decision(self) -> bool:
-        """True for what answers an approval; the others are asked of the task."""
+        """True for a decision on an approval; the others concern the task."""
         return self in (Verb.APPROVE, Verb.DENY, Verb.CHOOSE)
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """A person (or a program) as the provider knows it. Never made from telemetry."""
+    """A person (or a program) as authenticated by the provider. Never made from telemetry."""
 
-    #: slack, api, cli; ``spanpost`` where a deadline decided.
+    #: slack, api, cli; ``spanpost`` when a deadline decided.
     provider: str
-    #: Who it is at the provider: Slack's user id; of the command line the operating system's user and host.
+    #: The id at the provider: Slack's user id; on the command line the operating system's user and host.
     id: str
-    #: Where at the provider: Slack's team id.
+    #: The team at the provider: Slack's team id.
     team: str = ""
     name: str = ""
     #: Verified by the provider; empty when unknown.
@@ -51,45 +51,45 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Intervention(msgspec.Struct, frozen=True, kw_only=True):
-    """One act of a person, granted or refused by the rules of who may. Every one becomes a row."""
+    """One act of a person, granted or refused by the authorization rules. Each becomes a row."""
 
     tenant: str
     verb: Verb
-    #: What it is about, as the button or the API carries it: the opaque key of an approval (decisions) or of a task.
+    #: The opaque key that the button or the API carries: of an approval (decisions) or of a task.
     key: UUID
     actor: Actor
-    #: The option taken, of a `CHOOSE`.
+    #: The option taken by a `CHOOSE`.
     option: str = ""
-    #: A decision's comment, a message's words: a person's text, shown literally.
+    #: A decision's comment or a message's text, from a person: shown literally.
     text: str = ""
     #: Where it came from: ``slack``, ``api``, ``cli``.
     source: str = ""
-    #: The same for every repeat of the same act, whatever process hears it; a repeat changes nothing.
+    #: The same for every repetition of the act, in any process; a repetition changes nothing.
     idempotency_key: str
-    #: Of a `RETRY` or `START`: the launcher that is to start it, and what it is given.
+    #: Of a `RETRY` or `START`: the launcher, and its parameters.
     launcher: str = ""
     parameters: dict[str, str] = {}
-    #: Why the rules refuse it; empty: granted.
+    #: Why the authorization rules refuse it; empty: granted.
     refusal: str = ""
-    #: When it was done, by the provider's clock; the row has the store's beside it.
+    #: The time of the act by the provider's clock; the row also has the store's time.
     at: datetime
 
 
 class Result(StrEnum):
-    """What became of an intervention."""
+    """The outcome of an intervention."""
 
-    #: It stands. A repeat of it is told the same.
+    #: It took effect. A repetition gets the same answer.
     DONE = "done"
-    #: Another decided before: the first decision stands.
+    #: Another decision came first and stands.
     DECIDED = "decided"
-    #: The request was asked again in other words: these buttons are void.
+    #: The question was asked again in other words: these buttons are void.
     VOID = "void"
     EXPIRED = "expired"
-    #: The task has ended, or is in a state where this cannot be asked.
+    #: The task has ended, or is in a state that does not allow this.
     TOO_LATE = "too_late"
-    #: Part of the question is hidden or was cut: nobody can read what they would approve. It can be denied.
+    #: Part of the question is hidden or was cut, so it cannot be approved; it can be denied.
     HIDDEN = "hidden"
-    #: The rules refused it; kept as a row, and nothing more.
+    #: The authorization rules refused it; only the row is kept.
     REFUSED = "refused"
     #: No such approval or task in that tenant.
     UNKNOWN = "unknown"
@@ -99,35 +99,35 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The store's answer to an intervention."""
 
     result: Result
-    #: The same act was heard before.
+    #: The same act was received before.
     is_repeat: bool = False
     task_uid: UUID | None = None
     task_id: str = ""
-    #: Of an approval: what was decided and by whom (the first), where it is.
+    #: Of an approval: the first decision and the person who made it, if there is one.
     decision: str = ""
     by: str = ""
     decided_at: datetime | None = None
-    #: The order that it came to (`domain.orders`).
+    #: The launch order that it created.
     order_id: UUID | None = None
-    #: What it came to in the tables, for who counts; nothing in a repeat.
+    #: What it changed in the tables, for metrics; None for a repetition.
     recorded: Recorded | None = None
 
 
 class InterventionState(StrEnum):
-    """What has become of a question. Public: rows, JSON."""
+    """The state of a question. Public: rows, JSON."""
 
     OPEN = "open"
     DECIDED = "decided"
     #: Asked again in other words, by the same trace.
     VOID = "void"
-    #: Its time was over before anybody decided.
+    #: The deadline passed without a decision.
     EXPIRED = "expired"
 
 
 class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to a person as it is kept: by its own key, whatever becomes of its task."""
+    """A question to a person as stored, under its own key: it outlives its task."""
 
-    #: What a button carries. Made of tenant, approval id, mark and the trace that asked: asked again there it is the same.
+    #: The key that a button carries. Derived from tenant, approval id, mark and the trace that asked.
     key: UUID
     tenant: str
     approval_id: str
@@ -135,7 +135,7 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
     mark: str
     is_asked: bool = False
     is_cut: bool = False
-    #: The task that asked, and trace and span (hex, with a dash between) of the newest asking.
+    #: The task that asked; trace and span (hex, with a dash between) of the newest request.
     task_uid: UUID
     span: str = ""
     question: str = ""
@@ -151,10 +151,10 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
     #: approve, deny, expired, or one of the agent's options.
     decision: str = ""
     by: str = ""
-    #: Who it is at the provider: ``slack:T1:U1``; empty where the agent told it.
+    #: The person's id at the provider: ``slack:T1:U1``; empty when the agent reported it.
     by_id: str = ""
     comment: str = ""
-    #: As `Approval.source`: empty for a decision that telemetry told.
+    #: As `Approval.source`: empty for a decision reported by telemetry.
     source: str = ""
     decided_at: datetime | None = None
     #: As `Approval.told`.
@@ -162,7 +162,7 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_decided(self) -> bool:
-        """True where a person decided through spanpost, or a deadline did. What telemetry tells of a decision is none."""
+        """True when a person decided through spanpost, or a deadline did; telemetry does not count."""
         return self.state in (InterventionState.DECIDED, InterventionState.EXPIRED) and self.source != ""
 
     @property
@@ -172,9 +172,9 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StandingAct(msgspec.Struct, frozen=True, kw_only=True):
-    """An act of a person that stands, as an agent is told of it."""
+    """An act of a person that is in effect, as the agent receives it."""
 
-    #: Ascending within the database: what came after a number is new.
+    #: Ascending within the database: acts with a greater number are newer.
     number: int
     verb: str
     by: str = ""

@@ -1,4 +1,4 @@
-"""What goes into the journal, and what waits there."""
+"""Values of the journal: its entries, the outcome of an append, and the backlog."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an append: all entries are durable but the refused ones."""
+    """The outcome of an append: all entries are durable, except the refused ones."""
 
-    #: Positions of entries that cannot be journaled: they are to be recorded directly.
+    #: Positions of entries that cannot be journaled: record them directly.
     refused: frozenset[int] = frozenset()
-    #: Bytes that each tenant's entries take in the journal.
+    #: Bytes of each tenant's entries in the journal.
     sizes: dict[str, int] = {}
-    #: Secrets that were taken out, and tasks whose process was heard again: what is counted at once.
+    #: What counts at once: redacted secrets, and tasks whose process was seen again.
     recorded: Recorded
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits in the journal of one tenant: rows, their bytes and observations, and the age of the oldest in seconds."""
+    """One tenant's waiting journal entries: rows, bytes, observations, age of the oldest in seconds."""
 
     tenant: str
     rows: int

@@ -1,4 +1,4 @@
-"""An order: work that somebody, or a rule, asked for; a row first, then carried to who does it."""
+"""A launch order: work that a person, a program or a rule asked for. It is stored first, then delivered."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from uuid import UUID
 
 import msgspec
 
-#: How the name of what carries an order begins; the rest is the launcher's, or the provider's, own name.
+#: Prefixes of `Order.carrier`; the launcher's or the provider's own name follows.
 LAUNCH: Final = "launch:"
 HOOK: Final = "hook:"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Work that is asked for. Texts in it are people's and agents': untrusted.
+    """Work that was asked for. Its texts come from people and agents: untrusted.
 
-    `id` is what a receiver knows a repeat by: an order is carried at least once. It is made of what asked for it, so that the
-    same asking is the same order.
+    `id` lets a receiver recognise duplicates: an order is delivered at least once. It is derived from the
+    request, so that a repeated request has the same id.
     """
 
     id: UUID
     tenant: str
-    #: Who carries it: ``launch:<launcher>``, ``hook:<provider>`` for a request that came in and is to be understood, or
-    #: ``summary:<sink>`` for a digest or a board (`domain.summaries`).
+    #: Who handles it: ``launch:<launcher>``, ``hook:<provider>`` for an incoming request that must be
+    #: parsed, or ``summary:<sink>`` for a digest or a board (`spanpost.model.summaries`).
     carrier: str
-    #: What is to be done, for who does it.
+    #: The work to do.
     text: str = ""
     parameters: dict[str, str] = {}
-    #: Public id of the task that is to be done again, or whose end asked for this.
+    #: Public id of the task to repeat, and of the task whose end caused this order.
     retry_of: str = ""
     caused_by: str = ""
-    #: That task: its uid, and which of its runs.
+    #: That task's uid, and the number of its run.
     task_uid: UUID | None = None
     run: int = 0
-    #: How many orders by rules led to this one; 0 where a person or a program asked.
+    #: Number of rule-made orders that led to this one; 0 when a person or a program asked.
     depth: int = 0
     #: slack, api, cli, rule, hook.
     source: str = ""
-    #: Who asked: for people, and for programs (provider, team and id).
+    #: Who asked: a name for people, an id for programs (provider, team and user id).
     by: str = ""
     by_id: str = ""
-    #: Name of the rule that asked.
+    #: Name of the rule that asked; empty: no rule.
     rule: str = ""
-    #: Of a request that came in: as it came.
+    #: The body of an incoming request, as received.
     body: bytes = b""
     at: datetime
 
@@ -55,17 +55,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Taken(StrEnum):
-    """What became of an order that was handed in."""
+    """The outcome of handing in an order."""
 
     NEW = "new"
-    #: The same was handed in before.
+    #: The same order was handed in before.
     KNOWN = "known"
-    #: The very same request was heard within the hour.
+    #: The same request was received within the hour.
     REPLAYED = "replayed"
 
 
 def order_json(order: Order) -> dict[str, Any]:
-    """Return an order as its receivers are told it: texts, without what concerns the house alone. Public."""
+    """Return an order as JSON for its receivers: texts, without spanpost's internal fields. Public."""
     told = {
         "id": str(order.id),
         "launcher": order.name,

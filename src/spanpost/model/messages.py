@@ -1,4 +1,4 @@
-"""Messages: sentences of spanpost as a key of the catalogue and values, so that each locale renders them in its own words."""
+"""Messages: spanpost's sentences as a catalogue key and values, which each locale renders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TypeAlias, Union
 
 import msgspec
 
-#: Numbers are formatted by the template; a text is somebody else's words and stands as it is; messages of a list are joined.
+#: The template formats numbers; texts stay as they are; the messages of a list are joined.
 Value: TypeAlias = Union[str, int, float, "LocaleMessage", list["LocaleMessage"]]
 
 
 class LocaleMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message of the catalogue (`spanpost.text.locales`) with the values of its placeholders. Public: rows, JSON.
+    """A message of the catalogue (`spanpost.text.locales`) with its values. Public: rows, JSON.
 
-    The values carry words of agents and people: untrusted text, as `Checkpoint.text` is.
+    The values contain words of agents and people: untrusted text, as `Checkpoint.text` is.
     """
 
     key: str

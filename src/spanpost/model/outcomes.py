@@ -1,4 +1,4 @@
-"""What became of a claimed delivery."""
+"""Outcomes of a claimed delivery."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from spanpost.model.deliveries import Receipt
 
 
 class RetryAt(msgspec.Struct, frozen=True, kw_only=True):
-    """The delivery waits until then. `reconcile` when it may already have arrived."""
+    """Retry the delivery at a time. `reconcile`: the delivery may already have arrived."""
 
     at: datetime
     reason: str
     error: str = ""
     reconcile: bool = False
-    #: Keys of budgets that nobody draws on until then: the far side asked for patience, or refuses.
+    #: Keys of rate limits closed until then: the remote side throttles or refuses calls.
     closes: tuple[str, ...] = ()
-    #: The far side failed: budgets that are breakers count it.
+    #: The remote side failed: circuit breakers count it.
     is_failure: bool = False
-    #: A person must mend something: what it closes stays closed for longer each time, and is probed.
+    #: A person must fix something: the closed rate limits stay closed for longer each time, and are probed.
     is_refusal: bool = False
-    #: No call was made: what the delivery drew is given back, and the attempt does not count.
+    #: No call was made: the rate limits get the call back, and the attempt does not count.
     is_unsent: bool = False
-    #: A look found nothing yet: `Delivery.looks` counts it.
+    #: A reconciliation found nothing yet: `Delivery.lookups` counts it.
     has_looked: bool = False
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """A look found what an earlier attempt sent. News is delivered with that; a state is edited next, because its text may be old."""
+    """Reconciled: an earlier attempt arrived. A checkpoint is done; a state is edited, as it may be old."""
 
     receipt: Receipt
 
 
 class NotArrived(msgspec.Struct, frozen=True, kw_only=True):
-    """A look found that nothing arrived: the delivery may be sent."""
+    """Reconciled: nothing arrived, so the delivery may be sent."""
 
 
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
-    """The delivery is buried: kept with its error, listed by ``spanpost deliveries list``."""
+    """Give up the delivery: keep it as a dead letter (``spanpost deliveries list --dead``)."""
 
     reason: str
     error: str = ""
-    #: It may have arrived: revived, it is looked up first.
+    #: It may have arrived: a retry by hand reconciles first.
     reconcile: bool = False
-    #: As of `RetryAt`; the delivery is too old, and what its last try taught holds for the others.
+    #: As in `RetryAt`: the delivery is too old, but its last attempt says something about the others.
     closes: tuple[str, ...] = ()
     until: datetime | None = None
     is_failure: bool = False

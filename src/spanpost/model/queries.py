@@ -1,4 +1,4 @@
-"""What somebody asks of tasks who looks: filters, pages by key, and what they are answered."""
+"""Queries about tasks: filters, page keys and results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Some of a list, and after what the next begins; None at its end."""
+    """A page of a list, and the key after which the next begins; None at the end."""
 
     items: list[T]
     next: Any = None
 
 
 class TaskKey(msgspec.Struct, frozen=True):
-    """Where a task stands in the list of tasks, newest first; without a start it is older than all."""
+    """A task's position in the list of tasks, newest first; a task without a start comes last."""
 
     started_at: datetime | None
     uid: UUID
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks. What is not given is met by any; of several words one must be met."""
+    """Which tasks to list. An empty field matches all; of several words one must match."""
 
     tenant: str | None = None
     statuses: tuple[str, ...] = ()
@@ -40,23 +40,23 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
-    #: Stands somewhere in name, action, id or agent's name, in capitals or not.
+    #: Part of name, action, id or agent's name, ignoring case.
     q: str = ""
-    #: Of the start.
+    #: Limits of the start time.
     since: datetime | None = None
     until: datetime | None = None
-    #: Those without a task above them.
+    #: Only tasks without a parent.
     is_root: bool = False
     parent: UUID | None = None
-    #: Those that retry a task with one of these public ids, or that its end started.
+    #: Only tasks that retry a task with one of these public ids, or that its end started.
     follows: tuple[str, ...] = ()
-    #: The order that started it (`Task.order_id`).
+    #: Only the task that this order started (`Task.order_id`).
     order: str = ""
-    #: Those too that are recorded and not announced (a lone model call).
+    #: Also tasks that are recorded and not announced (a lone model call).
     shows_all: bool = False
 
     def takes(self, task: Task) -> bool:
-        """Tell whether a task, with its status as it is now, is one of them."""
+        """Tell whether a task matches, with its current status."""
         return (
             (self.tenant is None or task.tenant == self.tenant)
             and (not self.statuses or task.status in self.statuses)
@@ -80,10 +80,10 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which questions. What is not given is met by any."""
+    """Which questions to list. An empty field matches all."""
 
     tenant: str
-    #: One of `State`.
+    #: An `InterventionState`.
     state: str | None = None
     agent: str | None = None
     risk: str | None = None
@@ -91,21 +91,21 @@ class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalKey(msgspec.Struct, frozen=True):
-    """Where a question stands in the list of questions, newest first."""
+    """A question's position in the list of questions, newest first."""
 
     requested_at: datetime
     key: UUID
 
 
 class TaskQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question, and the task that asks; None where it was let go of."""
+    """A question and the task that asks; None when the task was pruned."""
 
     row: ApprovalRow
     task: Task | None
 
 
 class TimelineKey(msgspec.Struct, frozen=True, order=True):
-    """Where something stands in a task's timeline: by time, then by where it comes from (0 checkpoint, 1 event, 2 intervention)."""
+    """A position in a task's timeline: time, then source (0 checkpoint, 1 event, 2 intervention)."""
 
     at: datetime
     source: int
@@ -113,10 +113,10 @@ class TimelineKey(msgspec.Struct, frozen=True, order=True):
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened in a task."""
+    """One entry of a task's timeline."""
 
     key: TimelineKey
-    #: A checkpoint's kind; step, llm, tool or handoff; or what a person did.
+    #: A checkpoint's kind; step, llm, tool or handoff; or an intervention's verb.
     kind: str
     #: Untrusted text.
     text: str
@@ -130,12 +130,12 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     #: Of an intervention.
     by: str | None = None
     result: str | None = None
-    #: What was recorded: prompts and tool arguments may stand in it.
+    #: Recorded content: it may hold prompts and tool arguments.
     content: dict[str, Any] | None = None
 
     @property
     def source(self) -> str:
-        """Where it comes from, in a word."""
+        """Its source, in a word."""
         return SOURCES[self.key.source]
 
 
@@ -143,9 +143,9 @@ SOURCES = ("checkpoint", "event", "intervention")
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """What tasks came to that are alike in something. None is what none of them knows; seconds are of those that ended."""
+    """Sums over tasks with something in common. None: unknown for all; seconds are of those that ended."""
 
-    #: What they have in common: the agent's name, the day (UTC), the status; None: nothing, or nobody said.
+    #: What they have in common: agent's name, day (UTC) or status; None: all tasks, or unknown.
     word: str | None = None
     tasks: int = 0
     input_tokens: int | None = None
@@ -162,7 +162,7 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over announced tasks by agent (those with most tasks first), by day (in order) and by status; and over all."""
+    """Sums over announced tasks: by agent (most tasks first), by day (in order), by status, and in total."""
 
     total: Sums
     agents: list[Sums]
@@ -171,16 +171,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
-    """Where a checkpoint stands in the stream of all. It never changes, and nothing is ever put in before what was read."""
+    """A checkpoint's position in the stream. Fixed; nothing is inserted before a position already read."""
 
-    #: Of the transaction that told it.
+    #: Number of the transaction that recorded it.
     number: int
     at: datetime
     id: UUID
 
 
 class StreamedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint in the stream, with its task as it is now."""
+    """A checkpoint in the stream, with the current state of its task."""
 
     position: Position
     checkpoint: Checkpoint

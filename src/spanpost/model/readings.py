@@ -1,4 +1,4 @@
-"""What an observation means, in one vocabulary for all dialects: the reader's answer."""
+"""A reading: the meaning of an observation, in one vocabulary for all dialects."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from spanpost.model.usage import Usage
 
 
 class Role(IntEnum):
-    """What a span is. Stored in cells: never renumber."""
+    """The kind of a span. Stored in nodes: never renumber."""
 
-    #: Not of an agent (HTTP, database, user code): transparent, its edge alone is kept.
+    #: Not an agent's (HTTP, database, user code): transparent, only its edge is kept.
     OTHER = 0
     #: A part of an agent's machinery: a turn, a node, a cycle. Transparent for placement.
     STEP = 1
     #: A model call.
     LLM = 2
     TOOL = 3
-    #: Boxes: they own what lies below them.
+    #: Root spans: they own the subtree below them.
     AGENT = 4
     WORKFLOW = 5
-    #: A span that says so itself, by ``agent.task.id`` or ``agent.task.name``.
+    #: A span with ``agent.task.id`` or ``agent.task.name``.
     TASK = 6
     #: Set-up and message plumbing of frameworks: ignored, its edge and links are kept.
     PLUMBING = 7
@@ -35,8 +35,8 @@ class Role(IntEnum):
 
     @property
     def is_root_span(self) -> bool:
-        """True for spans that own what lies below them."""
-        return 4 <= self <= 6  # naming three members would cost a microsecond: an enum's members are looked up slowly
+        """True for spans that always own the subtree below them."""
+        return 4 <= self <= 6  # naming the members would cost a microsecond
 
 
 class Finish(IntEnum):
@@ -44,7 +44,7 @@ class Finish(IntEnum):
 
     UNKNOWN = 0
     STOP = 1
-    #: It asks for tools.
+    #: It calls tools.
     TOOLS = 2
     LENGTH = 3
     FILTER = 4
@@ -52,7 +52,7 @@ class Finish(IntEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What went wrong. `log_tail` only when the agent gave it."""
+    """A failure. `log_tail` only when the agent gave it."""
 
     type: str = ""
     message: str = ""
@@ -60,7 +60,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that was made."""
+    """A result that a task produced."""
 
     name: str
     uri: str = ""
@@ -68,12 +68,12 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def key(self) -> str:
-        """What it is known by: its uri, else its name."""
+        """Its key: the uri, else the name."""
         return self.uri or self.name
 
 
 class ReportedDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What telemetry says was decided. Where spanpost itself is asked it decides nothing, and is only shown."""
+    """A decision reported by telemetry. It is only shown when the question is put to spanpost."""
 
     decision: str
     by: str = ""
@@ -84,8 +84,9 @@ class ReportedDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question to a person (`decision` empty) or the answer to it.
 
-    A task's `approvals` hold one for each wording of each question and each trace that asked it. Of one id the newest wording of a
-    trace stands, its others are void; what another trace asks is a question of its own.
+    A task's `approvals` hold one for each wording of each question and each trace that asked it. Of one id
+    the newest wording of a trace stands and its others are void; the same id in another trace is another
+    question.
     """
 
     id: str
@@ -93,46 +94,49 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detail: str = ""
     options: tuple[str, ...] = ()
     risk: str = ""
-    #: As the agent wrote it (RFC 3339 text or Unix seconds), not trusted to be a time.
+    #: As the agent wrote it (RFC 3339 text or Unix seconds); it may not be a time.
     expires_at: str = ""
     decision: str = ""
     by: str = ""
     comment: str = ""
-    #: What happens when nobody answered in time, as the agent said: wait, deny, escalate or expire; empty: as the settings say.
+    #: What the agent wants when the deadline passes: wait, deny, escalate or expire; empty: the settings
+    #: decide.
     at_expiry: str = ""
-    #: Of a question the mark of its words (`conventions.question_mark`), computed here from all of them as they came in. Of an
-    #: answer the mark that it bears; empty: it answers every wording of its id.
+    #: Mark of the wording. Of a question: computed here from all its words as received
+    #: (`semconv.question_mark`). Of an answer: as sent; empty: it answers every wording of its id.
     mark: str = ""
-    #: Spanpost itself is asked, by a question that bears a mark or for which an agent waits: only a person (or the deadline) decides.
+    #: The question is put to spanpost (it has a mark, or an agent waits for it): only a person or the
+    #: deadline decides.
     is_asked: bool = False
-    #: Not all words are kept as they were sent: too long, cut on the way, or others than those whose mark it bears.
+    #: Some words are missing or changed: too long, cut on the way, or not the words of its mark.
     is_cut: bool = False
-    #: It bears the mark of other words: something on the way changed them, or its sender computes it wrongly.
+    #: Its mark is of other words: something on the way changed them, or the sender computes it wrongly.
     is_altered: bool = False
-    #: False where the agent said no id: it is known by its words, and nobody can answer it through spanpost.
+    #: False when the agent gave no id: the words identify it, and it cannot be answered through spanpost.
     has_id: bool = True
-    #: How the decision came: empty as telemetry told it, else through spanpost: slack, api, cli; ``spanpost`` at a deadline.
+    #: Where the decision came from: empty: telemetry; else slack, api, cli, or ``spanpost`` at a deadline.
     source: str = ""
-    #: The time was over before anybody decided. `decision` is then ``expired``; ``deny`` where that was to be done.
+    #: The deadline passed without a decision. `decision` is then ``expired``, or ``deny`` if that was asked
+    #: for.
     is_expired: bool = False
 
-    # --- of a task's approvals, and of no reading ----------------------------------------------------------------------
-    #: What the trace that asked tells of a decision that is not the one which stands here.
+    # --- of a task's approvals, not of a reading ------------------------------------------------------------------
+    #: The decision reported by the trace that asked, when it is not the one that stands.
     told: ReportedDecision | None = None
-    #: What a button carries; None where nobody can answer it.
+    #: The key that a button carries; None: it cannot be answered.
     key: UUID | None = None
-    #: The checkpoints that told the question, and that told it once more when its time was over.
+    #: The checkpoints of the question, and of its escalation.
     reported_by: UUID | None = None
     escalated_by: UUID | None = None
-    #: The same trace asked again in other words: this one is void.
+    #: The same trace asked again in other words: this wording is void.
     is_void: bool = False
     asked_at: datetime | None = None
-    #: `expires_at` as a time, else what the settings give; None: never.
+    #: `expires_at` as a time, else from the settings; None: never.
     deadline: datetime | None = None
     decided_at: datetime | None = None
-    #: When it was told once more because nobody had answered.
+    #: When it was escalated, because the deadline passed without an answer.
     escalated_at: datetime | None = None
-    #: Trace and span (hex, with a dash between) of the newest asking.
+    #: Trace and span (hex, with a dash between) of the newest request.
     span: str = ""
 
     @property
@@ -142,22 +146,23 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a person asked of a task, as it was recorded: cancel, pause, resume, retry, mute, unmute, message."""
+    """A person's intervention on a task, as recorded: cancel, pause, resume, retry, mute, unmute, message."""
 
     verb: str
     by: str = ""
     text: str = ""
     source: str = ""
-    #: The newest moment that was known of the task then, by the clocks of those who tell of it; 0 where nobody wrote it down.
+    #: The newest event known of the task then, by the senders' clocks; 0: not stored.
     seen_ns: int = 0
 
 
-#: Above the data points of a session: not the id of any span. What lies below it counts where nothing else tells.
+#: Parent of a session's metric data points; no real span id. They count only where no span or record reports
+#: usage.
 METERED = b"\0metered"
 
 
 class Tells(IntEnum):
-    """What an event says that is worth telling at once."""
+    """What an event reports that becomes a checkpoint at once."""
 
     NOTHING = 0
     CHECKPOINT = 1
@@ -167,15 +172,16 @@ class Tells(IntEnum):
     APPROVAL_RESOLVED = 5
     COMPACTION = 6
     ALERT = 7
-    #: A share of a budget was passed.
+    #: A share of a budget was spent.
     BUDGET = 8
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What one observation means. Everything not said is `None` or empty; nothing is guessed here.
+    """The meaning of one observation. What was not said is `None` or empty; nothing is guessed here.
 
-    A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading (`EVENT`, `LOG`) says
-    what happened on a span and has role OTHER unless the record stands for a span of its own (`stands_for`).
+    A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading
+    (`EVENT`, `LOG`) says what happened on a span and has role OTHER unless the record stands for a span of
+    its own (`stands_for`).
     """
 
     role: Role = Role.OTHER
@@ -190,11 +196,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     task_name: str | None = None
     task_type: str | None = None
     task_parent_id: str | None = None
-    #: The agent's name *when the span is that agent's box*, cleaned; of child spans see `agent_label`.
+    #: The agent's name, cleaned, *when the span is that agent's root span*; for child spans see
+    #: `agent_label`.
     agent_name: str | None = None
     agent_id: str | None = None
     agent_version: str | None = None
-    #: Name of the agent that a non-box span says it belongs to.
+    #: The agent's name that any other span gives.
     agent_label: str | None = None
     repo: str | None = None
     topic: str | None = None
@@ -203,20 +210,21 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     caused_by: str | None = None
     order_id: str | None = None
     conversation_id: str | None = None
-    #: The service or environment, for routing: ``service.name``, ``deployment.environment.name``.
+    #: The service and environment, for routing: ``service.name``, ``deployment.environment.name``.
     service: str | None = None
     environment: str | None = None
-    #: A segment's good end leaves the task waiting for its next prompt (an interactive coding session).
+    #: After a good end the task waits for its next prompt (an interactive coding session).
     is_session: bool = False
 
     # --- a model call -------------------------------------------------------------------------------------------
     usage: Usage | None = None
-    #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
+    #: Totals of its calls that a root span reports: a marked fallback when no call has tokens, never added.
     aggregate: Usage | None = None
-    #: They are totals of a lifetime: of whose (its process and agent). The run before it is taken off.
+    #: Whose lifetime totals they are (process and agent); empty: the run's own. The totals before the run
+    #: are subtracted.
     totals_of: str = ""
     response_id: str | None = None
-    #: Model that answered, else the one asked for, as sent; and who serves it.
+    #: The model that answered, else the one requested, as sent; and its provider.
     model: str | None = None
     provider: str | None = None
     finish: Finish = Finish.UNKNOWN
@@ -224,11 +232,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None
     tool_call_id: str | None = None
-    #: It is no call of its own but a part of the one above it; of a model's: of one that another span counts.
+    #: Not a call of its own: part of the tool call above, or of a model call that another span counts.
     is_same_call: bool = False
-    #: The tool call is known to have given no result (it waits for a person). Unknown is False.
+    #: The tool call is known to have no result (it waits for a person). False: unknown.
     has_no_result: bool = False
-    #: It is known to have given one: nobody is waited for. Unknown is False.
+    #: The tool call is known to have a result: it waits for nobody. False: unknown.
     has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
@@ -241,13 +249,14 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     step_saying: LocaleMessage | None = None
     step_index: int | None = None
     step_count: int | None = None
-    #: The step is that of a plan which the agent wrote down: its words are content.
+    #: The step is one of a plan that the agent wrote: its words are content.
     is_plan: bool = False
-    #: What the agent says that this span cost; a model call's stands in its usage too.
+    #: The cost that the agent gave for this span; a model call has it in `usage`, too.
     cost_usd: Decimal | None = None
     context_used: int | None = None
     context_window: int | None = None
-    #: The context was compacted: by this event, or before this call. Tokens before and after, where that is said.
+    #: The context was compacted by this event or before this call: tokens before and after, None where
+    #: unknown.
     compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
@@ -255,58 +264,62 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     # --- what happened ------------------------------------------------------------------------------------------
     #: The span or event failed.
     failure: Failure | None = None
-    #: What looks like a failure is a wait for a person (GraphInterrupt, WaitingForEvent, finish_reason interrupt).
+    #: It looks like a failure and is a wait for a person (GraphInterrupt, WaitingForEvent, finish_reason
+    #: interrupt).
     is_interrupt: bool = False
-    #: The run was stopped on purpose (cancelled), however it says so.
+    #: The run was cancelled on purpose.
     is_cancelled: bool = False
     tells: Tells = Tells.NOTHING
     message: str | None = None
-    #: What it tells, where the words are spanpost's; `message` is then None.
+    #: The message in spanpost's words; `message` is then None.
     saying: LocaleMessage | None = None
     artifact: Artifact | None = None
     approval: Approval | None = None
-    #: Only of what spanpost recorded itself (`Part.INTERVENTION`).
+    #: Only in spanpost's own records (`Part.INTERVENTION`).
     act: Act | None = None
-    #: Occurrence key within the span (exceptions) or task (artifacts, approvals); empty: name, time and ordinal are used.
+    #: Key of the occurrence within the span (exceptions) or task (artifacts, approvals); empty: name, time
+    #: and ordinal.
     occurrence: str = ""
-    #: Set by live records: the span is gone with its process (``agent.span.interrupted``).
+    #: Of live records: the span ended with its process (``agent.span.interrupted``).
     is_gone: bool = False
-    #: Its process was not heard of any more, up to this moment (``agent.span.silent``); or it was again (``agent.span.heard``).
+    #: Its process stalled at this moment (``agent.span.silent``), or was seen again (``agent.span.heard``).
     is_stalled: bool = False
     is_heard: bool = False
-    #: A heartbeat names its process's open roots: (trace id, span id).
+    #: Of a heartbeat: its process's open roots (trace id, span id).
     open_roots: tuple[tuple[bytes, bytes], ...] = ()
-    #: A record that stands for a span of its own (a coding CLI's): (trace id, span id, parent id, start ns).
+    #: The span that a log record stands for (a coding CLI's): (trace id, span id, parent id, start ns).
     stands_for: tuple[bytes, bytes, bytes, int] | None = None
-    #: The record opens the span that it stands for; the end is told by another. Or it only happened on that span.
+    #: The record starts that span, and another ends it; or it is an event on that span.
     is_open: bool = False
     is_event: bool = False
-    #: When it was, where the record's own time does not order it; 0: the record's.
+    #: The time of the occurrence where the record's own time is wrong for ordering; 0: the record's.
     at_ns: int = 0
-    #: What all tellings of a call are known by, in whatever form and trace: of those that overlap in time one counts.
+    #: Common key of all copies of a call, in any form and trace: of copies that overlap in time one counts.
     call_key: str = ""
-    #: What is open has answered, and rests unless something follows.
+    #: The open run has answered; it rests unless something follows.
     rests: bool = False
-    #: It rests whatever was begun: its prompt has been open for a while.
+    #: It rests even if something was begun: its prompt has been open for a while.
     is_idle: bool = False
-    #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
+    #: A model call outside the conversation (a sub-agent's, a title's): it says nothing about the context.
     is_aside: bool = False
-    #: No sign of work, whatever it says.
+    #: It is no sign of work.
     is_quiet: bool = False
-    #: What a step is known by where names are not.
+    #: Identity of a step whose name does not identify it.
     step_key: str = ""
-    #: A data point: counts where neither spans nor records tell.
+    #: A metric data point: counts where neither spans nor records report usage.
     is_metered: bool = False
 
     @property
     def is_of_agent(self) -> bool:
-        """True when the observation is worth recording; False for a span of which the edge alone is kept."""
+        """True when the observation is recorded; False for a span of which only the edge is kept."""
         return self.role not in (Role.OTHER, Role.PLUMBING) or self.says_something
 
     @property
     def says_use(self) -> bool:
-        """True when it says how many tokens a context holds."""
-        return self.context_used is not None or (self.role == 2 and self.usage is not None and self.usage.input is not None)
+        """True when it reports how many tokens a context holds."""
+        return self.context_used is not None or (
+            self.role == 2 and self.usage is not None and self.usage.input is not None
+        )
 
     @property
     def says_something(self) -> bool:

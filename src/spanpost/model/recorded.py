@@ -1,4 +1,4 @@
-"""What a store answers when it has recorded a batch."""
+"""The store's answer to a recorded batch."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from spanpost.model.readings import Role
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 
-#: Reasons of `Recorded.lost`: an observation that neither span nor task claims, and one that no store can take (PostgreSQL
-#: keeps it in ``dead_letters``).
+#: Reasons of `Recorded.lost`: an observation without a span or task, and one that no store can take
+#: (PostgreSQL keeps it in ``quarantine``).
 NO_TASK = "no_task"
 UNFOLDABLE = "unfoldable"
-#: And those of a trace that takes more time than it may, which are kept in ``dead_letters`` too.
+#: Observations of a trace that takes more time than allowed, also kept in ``quarantine``.
 OVER_BUDGET = "over_budget"
 
 
 class FinalizedUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of a task's model calls that will hardly change any more, ready to be added to counters once.
+    """Figures of a task's model calls that are unlikely to change, ready to be added to counters once.
 
-    Counters cannot take back, so a task's calls are counted when its run has ended, or half a minute after they were seen;
-    a later correction downwards changes the tables and is counted as a correction.
+    Counters cannot go back, so a task's calls are counted when its run has ended, or half a minute after
+    they were seen; a later correction downwards changes the tables and is counted as a correction.
     """
 
     agent_name: str | None
-    #: The model that the calls name: a task with calls to several has one of these for each.
+    #: The model that the calls name: one value of this type for each model of a task.
     model: str | None
     calls: int
     usage: Usage
-    #: Of the calls those of which no cost is known.
+    #: Calls whose cost is unknown.
     unpriced: int = 0
     tenant: str = ""
     environment: str | None = None
 
 
 class Timed(msgspec.Struct, frozen=True, gc=False):
-    """A step, model call or tool call of a task that ended: told once for each span, however often that is sent."""
+    """A step, model call or tool call that ended: reported once for each span, however often it is sent."""
 
     task_uid: UUID
     role: Role
     seconds: float
     has_failed: bool
-    #: Of a model call.
+    #: Only of a model call.
     model: str | None
     trace_id: bytes
 
 
 class Limited(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A model call that its provider held back."""
+    """A model call that its provider limited."""
 
     tenant: str
-    #: The account at the provider, as the agent says (``agent.account``); empty when it does not.
+    #: The account at the provider that the agent gives (``agent.account``); empty: none.
     account: str
     provider: str
     model: str
@@ -66,49 +66,49 @@ class Limited(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Waited(msgspec.Struct, frozen=True, gc=False):
-    """A question that was answered: how long the task waited for that, by its sender's clock."""
+    """A question that was answered: how long the task waited, by its sender's clock."""
 
     task_uid: UUID
     seconds: float
     trace_id: bytes
-    #: The checkpoint that tells the answer.
+    #: The checkpoint that reports the answer.
     checkpoint_id: UUID
 
 
 class Recorded(msgspec.Struct, kw_only=True):
-    """What was new in a batch: metrics are fed by this and by nothing else."""
+    """What was new in a batch: the only source of metrics about tasks."""
 
-    #: Audit rows that were new, and the same by part (``ended``, ``started``, ``event``, ``link``, ``log``).
+    #: New audit rows, and the same by part (``ended``, ``started``, ``event``, ``link``, ``log``).
     events: int = 0
     parts: dict[str, int] = {}
     repeats: int = 0
-    #: Spans that are not an agent's: passed over.
+    #: Spans that are not an agent's, and were ignored.
     ignored: int = 0
-    #: Tasks whose row changed, newest state; and the uids that came into being or ended in this batch.
+    #: Tasks whose row changed, in their newest state; uids of tasks that started and that ended.
     tasks: list[Task] = []
     started: list[UUID] = []
     ended: list[UUID] = []
     checkpoints: list[Checkpoint] = []
-    #: Figures of model calls that settled in this batch, each told once, and how often counted figures proved too high.
+    #: Figures of model calls finalized in this batch, each once; how often counted figures proved too high.
     settled: list[FinalizedUsage] = []
     corrections: int = 0
     #: Spans that ended and questions that were answered, each once.
     timed: list[Timed] = []
     waited: list[Waited] = []
-    #: Model calls that providers held back, each once.
+    #: Model calls that providers limited, each once.
     limited: list[Limited] = []
     deliveries: int = 0
-    #: States that gave way to newer ones before they were sent, by sink.
+    #: States replaced by newer ones before they were sent, by sink.
     coalesced: dict[str, int] = {}
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}
-    #: Secrets that were taken out of what was sent, by kind, those of repeats too.
+    #: Redacted secrets by kind, including those of duplicates.
     redacted: dict[str, int] = {}
-    #: What the store is to record next by itself. Not added up.
+    #: Observations that the store must record next by itself. Not summed.
     owed: list[Observation] = []
 
     def plus(self, other: Recorded) -> Recorded:
-        """Return this and another part of one batch as one."""
+        """Return this part of a batch and another as one."""
         newest = {t.uid: t for t in (*self.tasks, *other.tasks)}
         return Recorded(
             events=self.events + other.events,

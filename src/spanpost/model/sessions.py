@@ -1,4 +1,4 @@
-"""What is kept of the sessions of people who logged in: what they are signed with, and which of them were ended."""
+"""Log-in sessions of people: the secret that signs them, and the sessions that were ended."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import msgspec
 
 
 class SessionState(msgspec.Struct, frozen=True):
-    """As it is now, the same for all gateways on one database."""
+    """The current state, shared by all gateways on one database."""
 
-    #: 32 random bytes. Another secret ends all sessions.
+    #: 32 random bytes. A new secret ends all sessions.
     secret: bytes
-    #: Ids of sessions that were ended before their time.
+    #: Ids of sessions ended before they expired.
     ended: frozenset[str]
 
 
 class KeepsSessions(Protocol):
-    """**Protocol:** where that is kept. All of it raises `LedgerUnavailable` when it cannot be reached."""
+    """**Protocol:** the store of sessions. Every method may raise `StoreUnavailable`."""
 
     async def state(self) -> SessionState:
-        """Return the state; the first who asks makes the secret."""
+        """Return the state; the first call creates the secret."""
         ...
 
     async def end(self, id: str, until: datetime) -> None:
-        """End a session, which would run out by itself at `until`."""
+        """End a session that would expire at `until`."""
         ...

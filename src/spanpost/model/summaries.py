@@ -1,4 +1,4 @@
-"""One message for many tasks: a digest of what a period came to, a board of what is under way."""
+"""Summaries of many tasks in one message: a digest of a period, a board of open tasks."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import msgspec
 
 from spanpost.model.tasks import Task
 
-#: How the name of what carries one begins; the rest is the sink's name.
+#: Prefix of `Order.carrier`; the sink's name follows.
 SUMMARY: Final = "summary:"
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, tag="digest"):
-    """What ended in a period on one route, and what waits at its end. Tasks are roots: sub-agents are part of them."""
+    """Tasks that ended in a period on one route, and those that wait at its end. Root tasks only."""
 
-    #: What the route is known by (`fold.summaries.route_key`).
+    #: The route's key (`spanpost.routing.summaries.route_key`).
     route: str
     began_at: datetime
     ends_at: datetime
-    #: How many ended, by status.
+    #: Number of ended tasks, by status.
     ended: dict[str, int] = {}
-    #: How many are under way, by status as it was at the end of the period.
+    #: Number of open tasks, by status at the end of the period.
     living: dict[str, int] = {}
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
-    #: Model calls of which no cost is known.
+    #: Model calls whose cost is unknown.
     unpriced: int = 0
-    #: Those that failed and those that need a person, the newest and the oldest first; of more than a few the number alone.
+    #: Failed tasks, newest first, and tasks that need a person, oldest first; beyond a few only the number.
     failed: tuple[Task, ...] = ()
     needy: tuple[Task, ...] = ()
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True, tag="board"):
-    """What is under way on one route, the neediest first; `more` are not listed."""
+    """Open tasks of one route, those that need a person first; `more` are not listed."""
 
     route: str
     tasks: tuple[Task, ...] = ()
     more: int = 0
-    #: How many, by status.
+    #: Number of open tasks, by status.
     living: dict[str, int] = {}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a delivery carries that tells of many tasks. `key` is what its message is known by: one for good of a board."""
+    """A summary that a delivery carries. `key` identifies its message: a board always has the same."""
 
     id: UUID
     key: str

@@ -1,4 +1,4 @@
-"""A task as people see it: the row, the message, the line in a list."""
+"""A task as people see it: the row, the message, the list entry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.semconv import ALERT
 
-#: `Task.end_reason` of what a message shows at last that goes on in another (`Delivery.has_moved`).
+#: `Task.end_reason` of a merged task, shown in the last state of its message (`Delivery.has_moved`).
 MERGED: Final = "merged"
 
 
@@ -31,8 +31,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run of an agent on one piece of work, as known now.
 
-    Figures are the task's own calls, not its child tasks'; `None` is unknown. `status` is one of the nine; what was
-    concluded rather than said is marked by `is_inferred`, with the rule in `rule`.
+    Figures are of the task's own calls, without its child tasks; `None` is unknown. `status` is one of the
+    nine; `is_inferred` marks one that was concluded rather than reported, with the rule in `rule`.
     """
 
     uid: UUID
@@ -42,9 +42,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     aliases: tuple[str, ...] = ()
     parent_uid: UUID | None = None
     parent_task_id: str | None = None
-    #: Root of its trace of tasks: the task whose Slack message carries it.
+    #: Root of its tree of tasks: the task whose message shows it.
     root_uid: UUID | None = None
-    #: The lane of that message: the root's own uid, or that of a provisional task whose message it took over.
+    #: Uid of that message: the root's own, or that of a provisional task whose message the root took over.
     message_uid: UUID | None = None
     trace_id: bytes = b""
     span_id: bytes = b""
@@ -59,7 +59,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     topic: str | None = None
     requested_by: str | None = None
     retry_of: str | None = None
-    #: The task whose end started this one, and the order that did (`domain.orders`), as the agent says.
+    #: The task whose end started this one, and the launch order that did, as the agent reports them.
     caused_by: str | None = None
     order_id: str | None = None
     session_id: str | None = None
@@ -68,7 +68,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end_reason: str | None = None
     is_inferred: bool = False
     rule: str = ""
-    #: False for what is recorded and not announced (a lone model call, a trace not settled yet).
+    #: False for a task that is only recorded (a lone model call, a trace that still settles).
     is_announced: bool = True
     progress: float | None = None
     action: str | None = None
@@ -77,7 +77,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_count: int | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    #: The newest time that anything of the task told of itself (the sender's clock).
+    #: The newest event of the task (sender's clock).
     last_event_at: datetime | None = None
     runs: int = 1
 
@@ -87,57 +87,58 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
-    #: Model calls of which no cost is known: with some the cost is that of the others.
+    #: Model calls whose cost is unknown: `cost_usd` is then of the others.
     unpriced_calls: int = 0
     context_used_tokens: int | None = None
     context_window_tokens: int | None = None
-    #: How the window is known: given, said, observed, table, default (`fold.context`); empty when unknown.
+    #: Where the window is from: given, said, observed, table, default (`spanpost.tasks.context`); empty when
+    #: unknown.
     context_window_source: str = ""
-    #: The model whose window it is, and the most that it writes in one answer.
+    #: The model of that window, and its maximum output tokens.
     context_model: str | None = None
     context_max_output_tokens: int | None = None
-    #: When the window will be as full as is warned of; None when there is nothing to say.
+    #: When the next warning limit will be reached; None: no forecast.
     context_forecast: Forecast | None = None
     model: str | None = None
     llm_calls: int = 0
     tool_calls: int = 0
     tool_errors: int = 0
     error_count: int = 0
-    #: Direct child tasks, and how many of them failed.
+    #: Child tasks, and how many of them failed.
     child_count: int = 0
     child_failed: int = 0
 
     steps: tuple[Step, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
-    #: Requested approvals with their decision when there is one.
+    #: Requested approvals, with their decisions.
     approvals: tuple[Approval, ...] = ()
-    #: A person asked to be told less of it (`Verb.MUTE`).
+    #: A person muted it (`Verb.MUTE`).
     is_muted: bool = False
-    #: Who asked to stop it and when (`Verb.CANCEL`); it goes on until the agent heeds it.
+    #: The person who asked to cancel it and when (`Verb.CANCEL`); it runs until the agent obeys.
     cancel_by: str = ""
     cancel_at: datetime | None = None
-    #: Who asked to pause it (`Verb.PAUSE`), until somebody resumes it.
+    #: The person who asked to pause it (`Verb.PAUSE`); empty: not paused.
     paused_by: str = ""
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
     error: Failure | None = None
-    #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
+    #: Attributes that routes and budgets name, as texts; no others are kept.
     attributes: dict[str, str] = {}
-    #: The messages that texts of this task render in English, by field: action, step_name, error, cancel_by, paused_by.
+    #: Messages that fields render in English, by field: action, step_name, error, cancel_by, paused_by.
     messages: dict[str, LocaleMessage] = {}
 
     @property
     def is_alert(self) -> bool:
-        """True for an alert that names no task: a message of its own, and no agent's work."""
+        """True for an alert that names no task: it has its own message and is no agent's work."""
         return self.type == ALERT and self.agent_name is None
 
     @property
     def open_approvals(self) -> tuple[Approval, ...]:
-        """Questions that nobody has answered yet."""
+        """Questions without an answer."""
         return tuple(a for a in self.approvals if a.is_open)
 
     def approval_of(self, checkpoint_id: UUID) -> Approval | None:
-        """Return the question that a checkpoint (`APPROVAL_REQUESTED`) told, or told once more."""
+        """Return the question that a checkpoint (`APPROVAL_REQUESTED`) reported or escalated."""
         return next((a for a in self.approvals if checkpoint_id in (a.reported_by, a.escalated_by)), None)
 
     @property

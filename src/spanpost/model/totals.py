@@ -1,4 +1,4 @@
-"""What tasks come to with all tasks below them."""
+"""Totals of tasks with all tasks below them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spanpost.model.usage import Usage
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of several tasks together. None is what none of them knows."""
+    """Sums over several tasks. None: unknown for all of them."""
 
     tasks: int
     llm_calls: int
@@ -46,7 +46,7 @@ def together(tasks: Iterable[Task]) -> Totals:
 
 
 def totals(tasks: Iterable[Task]) -> dict[UUID, Totals]:
-    """Return, of each task that has others below it, what it comes to with all of them."""
+    """Return, for each task with tasks below it, the totals of them all."""
     known = {task.uid: task for task in tasks}
     below: dict[UUID, list[UUID]] = {}
     for task in known.values():
@@ -56,7 +56,7 @@ def totals(tasks: Iterable[Task]) -> dict[UUID, Totals]:
     for uid in below:
         family, waiting = {uid: None}, [uid]
         while waiting:
-            new = [child for child in below.get(waiting.pop(), ()) if child not in family]  # a ring of parents has no end
+            new = [child for child in below.get(waiting.pop(), ()) if child not in family]  # parents may form a cycle
             family.update(dict.fromkeys(new))
             waiting += new
         out[uid] = together(known[one] for one in family)

@@ -1,4 +1,4 @@
-"""What model calls used: tokens and money."""
+"""Usage of model calls: tokens and money."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens of one model call, or of many. `None` is *unknown*, which is never 0.
+    """Tokens of one model call, or of many. `None` is *unknown*, never 0.
 
-    `input` includes what was read from and written to the cache; `output` includes reasoning.
+    `input` includes tokens read from and written to the cache; `output` includes reasoning.
     """
 
     input: int | None = None
@@ -22,5 +22,5 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_known(self) -> bool:
-        """True when the call said anything about its tokens."""
+        """True when the call reported any tokens."""
         return self.input is not None or self.output is not None

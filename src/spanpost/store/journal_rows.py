@@ -48,7 +48,7 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     content_hash: bytes
     domain: bytes
     stand_in: _StandIn | None = None
-    telling: tuple[Kind, UUID, Key] | None = None
+    occurrence: tuple[Kind, UUID, Key] | None = None
     duplicates: Key = b""
     task_uid: bytes = b""
     talk: bytes = b""
@@ -83,7 +83,7 @@ def _packed(p: Placed, origins: dict[int, tuple[int, Origin]]) -> _Packed:
         p.content_hash,
         p.domain,
         stand_in,
-        p.telling,
+        p.occurrence,
         p.duplicates,
         p.task_uid,
         p.talk,
@@ -111,5 +111,5 @@ def unpack(body: bytes) -> list[Placed]:
                 start_ns=s.start_ns,
                 end_ns=s.end_ns,
             )
-        placed.append(Placed(o, r.reading, r.event_id, r.content_hash, r.domain, source, r.telling, r.duplicates, r.task_uid, r.talk))
+        placed.append(Placed(o, r.reading, r.event_id, r.content_hash, r.domain, source, r.occurrence, r.duplicates, r.task_uid, r.talk))
     return placed

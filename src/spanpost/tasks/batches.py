@@ -1,4 +1,4 @@
-"""Lead a batch through the fold: read, place, judge, tell, address."""
+"""Lead a batch through the fold: read, place, judge, report, plan deliveries."""
 
 from __future__ import annotations
 
@@ -43,9 +43,22 @@ from spanpost.tasks.spans import link_of
 from spanpost.tasks.work import Key, Work
 from spanpost.text.content import without_content
 
-__all__ = ["FoldRules", "Folded", "Placed", "Prefetch", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare"]
+__all__ = [
+    "FoldRules",
+    "Folded",
+    "Placed",
+    "Prefetch",
+    "Timer",
+    "domains",
+    "elapse",
+    "fold",
+    "is_new",
+    "mend",
+    "parts",
+    "prepare",
+]
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: looking up an enum's member is slow.
 _STARTED = Part.STARTED
 _LLM = Role.LLM
 _NOTHING = Tells.NOTHING
@@ -59,10 +72,10 @@ def prepare(
     redaction: Redaction | None = None,
     tick: Callable[[], None] = go_on,
 ) -> list[Placed]:
-    """Read a batch and name what it is known by. Pure; nothing is dropped but secrets, and content where it is not to be kept.
+    """Read a batch and compute its keys. Pure; removes only secrets, and content unless it is kept.
 
-    Model calls are priced here, once: what a call cost is kept with it. Whatever leaves here holds no secret that is known.
-    `tick` is called before each observation, and may raise `Interrupted`.
+    Model calls are priced here, once, so that their cost is stored with them. The result holds no secret
+    that is known. `tick` is called before each observation, and may raise `Interrupted`.
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
@@ -71,19 +84,19 @@ def prepare(
         tick()
         reading = read(source)
         if redaction is None:
-            told = source
+            taken = source
             kept = source if keeps_content else without_content(source)
         else:
             source, reading, kept = redaction.taken(source, reading, keeps_content=keeps_content)
-            told = kept
+            taken = kept
         if reading.is_plan and reading.step_name is not None and not keeps_content:
             reading = msgspec.structs.replace(reading, step_name=None)
-        o = told if reading.stands_for is None else _stand_in(told, reading)
+        o = taken if reading.stands_for is None else _stand_in(taken, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
         if domain is None:
             domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
-        if reading is NOTHING and o is told and part <= _STARTED:
+        if reading is NOTHING and o is taken and part <= _STARTED:
             placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
             continue
         usage = reading.usage
@@ -91,14 +104,18 @@ def prepare(
             priced = prices.priced(source, reading.provider, reading.model, usage)
             if priced is not usage:
                 reading = msgspec.structs.replace(reading, usage=priced)
-        telling = None
+        occurrence = None
         if reading.tells is not _NOTHING or reading.failure is not None:
             kind = possible_telling(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
-                telling = (kind, id, seen_key(domain, id.bytes))
+                occurrence = (kind, id, seen_key(domain, id.bytes))
         talk = b""
-        if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
+        if (
+            (said := reading.conversation_id)
+            and (usage is not None or reading.context_used is not None)
+            and reading.says_use
+        ):
             talk = talks.get((tenant, said), b"")
             if not talk:
                 talk = talks[tenant, said] = talk_domain(tenant, said)
@@ -110,7 +127,7 @@ def prepare(
                 content_hash(source),
                 domain,
                 kept,
-                telling,
+                occurrence,
                 duplicates_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
                 talk,
@@ -120,7 +137,7 @@ def prepare(
 
 
 def _stand_in(record: Observation, reading: Reading) -> Observation:
-    """Return the span for which a log record stands, or the record on the span that it is told of."""
+    """Return the span that a log record stands for, or the record placed on the span that it names."""
     assert reading.stands_for is not None
     trace_id, span_id, parent_id, start_ns = reading.stands_for
     at_ns = reading.at_ns or record.at_ns
@@ -138,7 +155,7 @@ def _stand_in(record: Observation, reading: Reading) -> Observation:
 
 
 def domains(batch: Sequence[Placed]) -> set[bytes]:
-    """Return the lock domains that are known to be touched before anything is fetched, and their tenants' keys."""
+    """Return the lock domains known to be touched before anything is fetched, and the tenants' keys."""
     out = {p.domain for p in batch}
     out.update(map(tenant_key, {p.observation.tenant for p in batch}))
     talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
@@ -150,8 +167,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.task_uid)
         if p.talk:
             out.add(p.talk)
-        if p.telling is not None:
-            out.add(p.telling[2][:16])
+        if p.occurrence is not None:
+            out.add(p.occurrence[2][:16])
         if p.reading.approval is not None:
             out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
         if p.observation.links and p.reading.role.is_root_span and (other := link_of(p.observation)):
@@ -160,8 +177,7 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
 
 
 def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes]]]:
-    """Return the positions of a batch in parts, each with the domains that it touches: at most so many, as far as that goes with
-    whole traces."""
+    """Split a batch into positions with their domains: at most `most`, unless a single trace has more."""
     traces: dict[bytes, list[int]] = {}
     for i, p in enumerate(batch):
         traces.setdefault(p.domain, []).append(i)
@@ -175,8 +191,10 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
     return found
 
 
-def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
-    """Return the positions of the traces of a batch that touch none of some domains, and of those that do, with what each touch."""
+def apart(
+    batch: Sequence[Placed], domains: Set[bytes]
+) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
+    """Split a batch into traces that touch none of `domains` and the others: positions, touched domains."""
     others: tuple[list[int], set[bytes]] = ([], set())
     those: tuple[list[int], set[bytes]] = ([], set())
     for positions, touched in parts(batch, 0):
@@ -187,18 +205,18 @@ def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int]
 
 
 def is_new(node: Node | None, p: Placed) -> bool:
-    """Tell by its span's cell whether an observation was surely not recorded before: whatever is recorded leaves that behind.
+    """Tell by its span's node whether an observation is surely new: every recorded one leaves a node behind.
 
-    Cells that were pruned are forgotten; what they were of is then taken for new.
+    Pruned nodes are forgotten; their observations count as new.
     """
     return node is None or (p.is_span and node.state == PLACEHOLDER)
 
 
 class Prefetch:
-    """The keys that the fold of a batch will ask for: what hangs together with what is fetched, found out step by step.
+    """The keys that the fold of a batch will ask for, found step by step from the records fetched so far.
 
-    `loaded` is what is fetched, `whole` the domains of which everything is, `leads` the units and tasks among it, in the order
-    in which they came.
+    `loaded` is what was fetched, `whole` the domains that were fetched completely, `leads` the subtrees and
+    task states among the records, in order of arrival.
     """
 
     def __init__(
@@ -212,9 +230,11 @@ class Prefetch:
         self._at = 0
         self._wanted: set[Key] = set()
         self._parents = {
-            (p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span
+            (p.domain, p.observation.span_id): p.observation.parent_id
+            for p in batch
+            if p.domain not in whole and p.is_span
         }
-        #: Spans whose cells are not fetched yet, and all that were met.
+        #: Spans whose nodes are not fetched yet; all spans that were met.
         self.open: dict[tuple[bytes, bytes], None] = {}
         self._met: set[tuple[bytes, bytes]] = set()
         for p in batch:
@@ -226,8 +246,8 @@ class Prefetch:
             self._look(p.duplicates)
         if p.task_uid:
             self._task(state_key(p.task_uid))
-        if p.telling is not None:
-            self._look(p.telling[2])
+        if p.occurrence is not None:
+            self._look(p.occurrence[2])
         if domain not in self._whole:
             self._task(state_key(domain))
             self._look(linked_traces_key(domain))
@@ -237,13 +257,13 @@ class Prefetch:
                 self.open[domain, span_id] = None
 
     def step(self) -> set[Key]:
-        """Return the keys that are wanted and not fetched yet; empty at the end of the trail. Each step climbs one level of parents."""
+        """Return the keys to fetch next; empty at the end. Each step climbs one level of parents."""
         while self._at < len(self._leads):
             record = self._leads[self._at]
             self._at += 1
             if type(record) is Subtree:
                 self._task(record.state)
-                for candidates in record.meetings:
+                for candidates in record.candidate_sets:
                     self._look(candidates)
             elif type(record) is TaskState and record.parent:
                 self._look(record.parent)
@@ -262,7 +282,7 @@ class Prefetch:
         return wanted
 
     def _meet(self, domain: bytes, span_id: bytes) -> bool:
-        """Ask for what is kept of a span; return whether it was not met before."""
+        """Ask for the records of a span; return whether it is new here."""
         if (domain, span_id) in self._met:
             return False
         self._met.add((domain, span_id))
@@ -280,11 +300,14 @@ class Prefetch:
                 self._look(asked)
 
 
-def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
+def fold(
+    work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on
+) -> Folded:
     """Fold a batch of new observations into the records and return what it came to.
 
-    `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the observations
-    hold, nothing raises but `work` and `tick`, which is called again and again; they may end it by raising `Interrupted`.
+    `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the
+    observations hold, only `work` and `tick` raise. `tick` is called again and again; both may stop the fold
+    by raising `Interrupted`.
     """
     fold = Fold(work, rules, now, tick)
     try:
@@ -296,12 +319,12 @@ def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, t
                 fold.event(i, batch[i])
         return fold.close()
     except Exception:
-        fold.keep()  # a fault of ours: a store that cannot throw half-done work away must have it whole, to `mend` it
+        fold.keep()  # our bug: a store that cannot roll back needs all records written, for `mend`
         raise
 
 
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
-    """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
+    """Return the domains that the tasks' records name: of their spans, parents and child tasks."""
     found: set[bytes] = set()
     keys = list(map(milestones.state_of, tasks))
     work.want([asked for key in keys for asked in (key, members_key(key), child_tasks_key(key))])
@@ -319,22 +342,22 @@ def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
 
 
 def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
-    """Fold that time has passed: announce the tasks (by key) whose settling is over."""
+    """Fold the passing of time: announce the tasks (by key) whose settling time is over."""
     fold = Fold(work, rules, now, tick)
     for key in due:
         state = milestones.state_of(key)
         if state is not key:
-            fold.closing.tell_held(state)
+            fold.closing.mark_due(state)
         else:
             fold.settled(key)
     return fold.close()
 
 
 def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) -> Folded:
-    """Build the tasks anew of which records were changed by a fold that did not come to its end.
+    """Rebuild the tasks whose records were changed by a fold that did not finish.
 
-    For a store that cannot throw half-done work away: what cells and units hold is whole after each observation, what
-    their tasks add up may not be.
+    For a store that cannot roll back: nodes and subtrees are consistent after each observation, the sums of
+    their tasks may not be.
     """
     fold = Fold(work, rules, now)
     for key in changed:
@@ -346,8 +369,11 @@ def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) ->
 
 
 def parents_first(batch: Sequence[Placed]) -> list[int]:
-    """Return the positions of a batch in the order in which they are folded: parents before what lies below them, whatever their
-    times say, so that each span is placed once; of one span its start before its end, and the greatest copy first; events last."""
+    """Return a batch's positions in folding order.
+
+    Parents come before the spans below them, whatever their times say, so that each span is placed once. Of
+    one span the start comes before the end, and the greatest copy first. Events come last.
+    """
     spans: dict[bytes, list[int]] = {}
     events = []
     for i in sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__):

@@ -1,4 +1,4 @@
-"""How a batch closes: every task that was touched is judged, its segments told, its row made and its news addressed."""
+"""The close of a batch: judge the touched tasks, report their runs, write their rows, plan the deliveries."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from spanpost.tasks.usage import by_model, figures, is_counted, told_more, unpri
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import message, worded
 
-#: How long a task whose last call failed may be silent before it counts as failed without its root.
+#: Time without events after which a task whose last call failed counts as failed without an end of its root.
 GIVEN_UP_AFTER = timedelta(seconds=60)
-#: Of one moment a start comes first and an end last.
+#: At equal times a start comes first and an end last.
 _TURN = {Kind.START: 0, Kind.END: 2}
 
-#: News and the task that it is of.
+#: A checkpoint and the key of its task.
 Item = tuple[Checkpoint, Key]
 
 
 class Closing:
-    """The judging of one batch's tasks."""
+    """The close of one batch."""
 
     def __init__(self, states: TaskStates, rules: FoldRules, now: datetime, out: Folded, seen: RecordSet[Seen]) -> None:
         self.seen = seen
@@ -49,13 +49,13 @@ class Closing:
         self.rules = rules
         self.now = now
         self.out = out
-        #: How full the context of each task is that was judged.
+        #: Context use of each judged task.
         self._uses: dict[Key, ContextUse] = {}
-        #: Tasks of which held milestones may be due.
+        #: Tasks whose held milestones may be due.
         self._due: set[Key] = set()
 
-    def judge(self, news: list[Item]) -> None:
-        """Judge every task that was touched, and those above them; then address the news."""
+    def judge(self, reported: list[Item]) -> None:
+        """Judge every touched task and the tasks above them; then plan the deliveries of the checkpoints."""
         states, out = self.states, self.out
         for before, after, tenant, moved in states.moved_use:
             back: Models = {model: minus(ZERO, amounts) for model, amounts in moved.items()}
@@ -67,7 +67,7 @@ class Closing:
             if at == len(waiting):
                 waiting += more
             states.tick()
-            key, at = waiting[at], at + 1  # it grows while it is walked: a child's failure touches its parent
+            key, at = waiting[at], at + 1  # grows while walked: a child's failure touches its parent
             state = states.state(key)
             if state is None:
                 continue
@@ -102,12 +102,12 @@ class Closing:
         for key, verdict in verdicts.items():
             state = states.state(key)
             if state is not None and is_shown(state):
-                self._runs(key, state, verdict, news)
-        self._address(verdicts, news)
+                self._runs(key, state, verdict, reported)
+        self._plan_deliveries(verdicts, reported)
 
     @staticmethod
     def _is_first_end(state: TaskState) -> bool:
-        """Tell whether the run that ended is to be counted: each is once, under the status that it ended in first."""
+        """Tell whether to count the end of the newest run: each run once, under its first end status."""
         run = newest_run(state)
         if run is None:
             return not state.is_over
@@ -115,9 +115,9 @@ class Closing:
         return is_first
 
     def _announce(self, key: Key, state: TaskState) -> None:
-        """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle.
+        """Announce an explicit task, a live start and a top root span at once; let other tasks settle first.
 
-        An explicit task of which only events are known settles, too: its question may have come by a faster way than its start.
+        An explicit task with events only settles, too: its question may arrive before its start.
         """
         if state.is_announced:
             return
@@ -133,11 +133,11 @@ class Closing:
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
 
     def _is_root(self, key: Key, state: TaskState) -> bool:
-        """Of tasks that hang in a circle one is the root too: else it would depend on the order whether it was ever announced."""
+        """Tell whether a task is a root. One task of a cycle is a root too, whatever the order of arrival."""
         return not state.parent or self.states.root(key, state)[0] == key
 
-    def _runs(self, key: Key, state: TaskState, verdict: TaskVerdict, news: list[Item]) -> None:
-        """Tell the start and the end of each segment, and revise what was told when the verdict changed."""
+    def _runs(self, key: Key, state: TaskState, verdict: TaskVerdict, reported: list[Item]) -> None:
+        """Report the start and the end of each run, and revise them when the verdict changed."""
         if not state.has_root_span and not state.is_announced:
             return
         newest = newest_run(state)
@@ -147,31 +147,37 @@ class Closing:
         known = runs_of(state)
         for root, run in state.runs.items():
             if root not in known:
-                if run.told_start or run.told_end:
-                    run.told_start = run.told_end = ""
+                if run.reported_start or run.reported_end:
+                    run.reported_start = run.reported_end = ""
                     self.out.retracted += [start_id(root), end_id(root)]
                 continue
             started_ns = run.start_ns or state.facts.first_ns
             what = "checkpoint.resumed" if run.goes_on else "checkpoint.started"
-            if run.told_start != f"{what}\0{known_as}\0{started_ns}":
-                run.told_start = f"{what}\0{known_as}\0{started_ns}"
+            if run.reported_start != f"{what}\0{known_as}\0{started_ns}":
+                run.reported_start = f"{what}\0{known_as}\0{started_ns}"
                 start = message(what, name=str(known_as) if known_as else message("checkpoint.task"))
-                news.append((self._news(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key))
+                reported.append(
+                    (self._checkpoint(start_id(root), state, uid, Kind.START, c.STARTING, start, started_ns, run), key)
+                )
             own = verdict if run is newest else of_past_run(run)
             if own is not None and own.is_over:
                 end = checkpoints.end(own, started_ns)
                 said = f"{own.status}\0{worded(end)[0]}\0{own.ended_ns}"
-                if run.told_end != said:
-                    run.told_end = said
-                    news.append((self._news(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key))
-            elif run.told_end:
-                run.told_end = ""
+                if run.reported_end != said:
+                    run.reported_end = said
+                    reported.append(
+                        (self._checkpoint(end_id(root), state, uid, Kind.END, own.status, end, own.ended_ns, run), key)
+                    )
+            elif run.reported_end:
+                run.reported_end = ""
                 self.out.retracted.append(end_id(root))
         self.states.states.put(key, state)
 
     @staticmethod
-    def _news(id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, said: LocaleMessage, at_ns: int, run: Run) -> Checkpoint:
-        text, saying = worded(said)
+    def _checkpoint(
+        id: UUID, state: TaskState, uid: UUID, kind: Kind, status: str, words: LocaleMessage, at_ns: int, run: Run
+    ) -> Checkpoint:
+        text, rendered = worded(words)
         return Checkpoint(
             id=id,
             tenant=state.tenant,
@@ -179,15 +185,15 @@ class Closing:
             kind=kind,
             status=status,
             text=text,
-            message=saying,
+            message=rendered,
             at=moment(at_ns) or EPOCH,
             trace_id=run.trace_id or state.trace_id,
             span_id=run.span_id,
             subtree=run.span_id,
         )
 
-    def _address(self, verdicts: dict[Key, TaskVerdict], news: list[Item]) -> None:
-        """Make the rows of the tasks and the deliveries that carry them."""
+    def _plan_deliveries(self, verdicts: dict[Key, TaskVerdict], reported: list[Item]) -> None:
+        """Build the rows of the tasks and plan the deliveries that carry them."""
         out = self.out
         tasks: dict[Key, Task] = {}
 
@@ -205,7 +211,14 @@ class Closing:
             child_tasks = self.states.child_tasks(key)
             doing = self._agents_at_work(child_tasks) if not verdict.is_over else None
             tasks[key] = as_task(
-                state, verdict, use, self.rules, parent=parent, root=root, children=child_tasks.tasks, agents_at_work=doing
+                state,
+                verdict,
+                use,
+                self.rules,
+                parent=parent,
+                root=root,
+                children=child_tasks.tasks,
+                agents_at_work=doing,
             )
             return tasks[key]
 
@@ -234,15 +247,15 @@ class Closing:
                 if state.has_message and state.shown_below:
                     out.woken.append(task.uid)
                 if at == NOWHERE and state.shown_below:
-                    state.has_message = True  # the root's that it left told of it: some news may still be on its way there
+                    state.has_message = True  # the former root's: checkpoints may still be on their way there
                 state.shown_below = at
                 self.states.states.put(key, state)
             if root is not state and (state.held or state.held_back):
                 pass_on_held(state, root)
                 self.states.states.put(key, state)
                 self.states.states.put(root_key, root)
-        reached = self._milestones(verdicts, news, row)
-        for checkpoint, key in sorted(news, key=_in_order):
+        reached = self._milestones(verdicts, reported, row)
+        for checkpoint, key in sorted(reported, key=_in_order):
             out.checkpoints.append(checkpoint)
             state = self.states.state(key)
             if state is None:
@@ -252,11 +265,13 @@ class Closing:
                 if wait is not None:
                     out.waits[checkpoint.id] = wait
             root_key, root = self.states.root(key, state)
-            if not is_shown(state):  # it has no row of which anything could be told
+            if not is_shown(state):  # it has no row to show a checkpoint of
                 state.held = [*state.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(key, state)
             elif root.is_announced and is_shown(root):
-                self._tell(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
+                self._plan(
+                    checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached
+                )
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.states.states.put(root_key, root)
@@ -268,16 +283,16 @@ class Closing:
                 held, root.held = root.held, []
                 self.states.states.put(root_key, root)
                 for checkpoint in held:
-                    self._tell(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
+                    self._plan(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
             for ordering_key, due in milestones.due(root, self.now) if root_key in self._due else ():
                 self.states.states.put(root_key, root)
                 assert due.checkpoint is not None
-                told = self._addressed(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
-                out.deliveries += [planned for planned in told if planned.ordering_key == ordering_key]
-            out.deliveries += self._addressed(row(root_key), row(root_key), None)
+                plans = self._planned(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
+                out.deliveries += [planned for planned in plans if planned.ordering_key == ordering_key]
+            out.deliveries += self._planned(row(root_key), row(root_key), None)
 
     def _keep_place(self, key: Key, root: TaskState, task: Task | None) -> None:
-        """Remember that a root task has a message and where; what stands where it is not sent any more is to be looked at."""
+        """Store where a root task's message is shown; check messages in places that routes no longer use."""
         found = places(task, self.rules.routes) if task is not None and self.rules.routes.routes else []
         if root.has_message and root.places == found:
             return
@@ -287,7 +302,7 @@ class Closing:
         self.states.states.put(key, root)
 
     def _agents_at_work(self, child_tasks: ChildTasks) -> LocaleMessage | None:
-        """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""
+        """Return the working agents of a task: "2 of 8 agents at work: planner, writer"."""
         if not child_tasks.at_work:
             return None
         names = []
@@ -297,23 +312,29 @@ class Closing:
             if name:
                 names.append(str(name))
         many = len(child_tasks.tasks)
-        some = message("task.agents_at_work", open=len(child_tasks.at_work), all=many) if many > 1 else message("task.agent_at_work")
+        some = (
+            message("task.agents_at_work", open=len(child_tasks.at_work), all=many)
+            if many > 1
+            else message("task.agent_at_work")
+        )
         return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
 
-    def _milestones(self, verdicts: dict[Key, TaskVerdict], news: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
-        """Add the milestones that were reached to the news; return which of the news are some."""
+    def _milestones(
+        self, verdicts: dict[Key, TaskVerdict], reported: list[Item], row: Callable[[Key], Task | None]
+    ) -> set[UUID]:
+        """Add the milestones that were reached; return the ids of all milestones among the checkpoints."""
         found: set[UUID] = set()
         for key, verdict in verdicts.items():
             state = self.states.state(key)
-            # What follows comes later: what is known only at the end is no news of the way.
+            # A step or progress that is known only at the end is no milestone.
             if state is None or not state.has_root_span or verdict.is_over:
                 continue
             run, task = newest_keyed_run(state), row(key)
-            before, told = state.milestone, milestones.told_with(news, key)
+            before, own = state.milestone, milestones.told_with(reported, key)
             if (
                 run is None
                 or task is None
-                or (milestone := milestones.reached(state, task, *run, is_told=told is not None)) is None
+                or (milestone := milestones.reached(state, task, *run, is_told=own is not None)) is None
             ):
                 if state.milestone != before:
                     self.states.states.put(key, state)
@@ -323,29 +344,36 @@ class Closing:
             if self.seen.get(seen) is not None:
                 continue
             self.seen.put(seen, Seen())
-            if told is None:
-                news.append((milestone, key))
-            found.add(milestone.id if told is None else told.id)
+            if own is None:
+                reported.append((milestone, key))
+            found.add(milestone.id if own is None else own.id)
         return found
 
-    def _tell(
-        self, news: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, TaskState], *, is_milestone: bool
+    def _plan(
+        self,
+        checkpoint: Checkpoint,
+        key: Key,
+        task: Task | None,
+        shown: Task | None,
+        root: tuple[Key, TaskState],
+        *,
+        is_milestone: bool,
     ) -> None:
-        """Address news; what is only on the way may have to wait for its time."""
+        """Plan the deliveries of a checkpoint; a milestone may have to wait for its interval."""
         root_key, state = root
-        for planned in self._addressed(task, shown, news, is_milestone=is_milestone):
+        for planned in self._planned(task, shown, checkpoint, is_milestone=is_milestone):
             if planned.every and planned.mode is Mode.CHECKPOINT:
-                until = milestones.is_held(state, planned, news, key, self.now)
+                until = milestones.is_held(state, planned, checkpoint, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:
                     self.out.timers.append(Timer(milestones.timer_key(root_key), until))
                     continue
             self.out.deliveries.append(planned)
-        if news.kind is Kind.END and key == root_key and state.held_back:
+        if checkpoint.kind is Kind.END and key == root_key and state.held_back:
             milestones.let_go(state)
             self.states.states.put(root_key, state)
 
-    def _addressed(
+    def _planned(
         self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
     ) -> list[PlannedDelivery]:
         if task is None or root is None:
@@ -354,15 +382,15 @@ class Closing:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def tell_held(self, key: Key) -> None:
-        """The time of a milestone has come that was held."""
+    def mark_due(self, key: Key) -> None:
+        """Mark a root task whose held milestone is due."""
         state = self.states.state(key)
         if state is not None:
             self._due.add(key)
             self.states.touch(key, state)
 
     def settled(self, key: Key) -> None:
-        """The settling time of a task is over: announce it if there is something to announce."""
+        """Announce a task whose settling time is over, if it is worth a message, and count its usage."""
         state = self.states.state(key)
         if state is None:
             return
@@ -371,10 +399,10 @@ class Closing:
                 state.is_announced = True
                 self.states.touch_below(key)
                 self.states.touch(key, state)
-            else:  # judged again it would settle again, and so for ever
+            else:  # judging it again would restart the settling, for ever
                 self._count_usage(state)
         elif state.is_counting or state.is_settling:
-            self._count_usage(state)  # for the counters alone: nothing that anybody is shown has changed
+            self._count_usage(state)  # only counters change, nothing that is shown
         state.is_settling = state.is_counting = False
         if may_be_given_up(state) and not state.is_over and state.facts.last_ns > state.quiet_ns:
             if state.watched_ns == state.facts.last_ns:
@@ -385,7 +413,7 @@ class Closing:
         self.states.states.put(key, state)
 
     def _watch_stall(self, key: Key, state: TaskState) -> None:
-        """Look again at a task whose last call failed: roots of failed runs are lost, and retries take a while."""
+        """Set a timer for a task whose last call failed: its root may never end, and retries take a while."""
         newest = state.facts.last_ns
         if state.watched_ns != newest and newest > state.quiet_ns and may_be_given_up(state):
             state.watched_ns = newest
@@ -394,7 +422,7 @@ class Closing:
     # --- figures for counters -----------------------------------------------------------------------------------------
 
     def _count_usage(self, state: TaskState) -> None:
-        """Hand what the figures grew by to the counters."""
+        """Hand the growth of the figures to the counters."""
         if is_counted(state):
             return
         whole = figures(state)
@@ -403,9 +431,9 @@ class Closing:
         self.out.used += used(state.uid, state.tenant, by)
         if self.rules.budgets and grown is not ZERO:
             self._spend(state, whole, grown)
-        before = state.told
+        before = state.counted_most
         state.counted, state.counted_models = whole, now
-        state.told = tuple(map(max, before, whole))  # type: ignore[assignment]
+        state.counted_most = tuple(map(max, before, whole))  # type: ignore[assignment]
         if min(grown) < 0:
             self.out.corrections += 1
         facts = state.facts
@@ -424,12 +452,12 @@ class Closing:
             )
 
     def _spend(self, state: TaskState, whole: Amounts, grown: Amounts) -> None:
-        """Hand what the figures grew by, or shrank, to the budgets."""
+        """Hand the growth, or the decrease, of the figures to the budgets."""
         use = use_of(state.facts, self.rules)
         verdict = judge(state, use, self.rules)
         self.out.growths.append(
             Growth(
-                # Who spends, and where it is told of: of its family nothing is asked.
+                # Budgets need the task that spends and its message, not its parent or children.
                 task=as_task(state, verdict, use, self.rules, parent=None, root=state, children={}),
                 calls=grown[0],
                 unpriced=unpriced(whole) - unpriced(state.counted),
@@ -439,7 +467,7 @@ class Closing:
         )
 
     def _watch_usage(self, key: Key, state: TaskState) -> None:
-        """Have the figures counted: now when the run has ended, else in a while."""
+        """Have the figures counted: now when the run has ended, else when they have settled."""
         if state.is_over:
             self._count_usage(state)
         elif not is_counted(state) and not (state.is_counting or state.is_settling):
@@ -448,20 +476,20 @@ class Closing:
 
 
 def _is_seen_at_work(state: TaskState) -> bool:
-    """Tell whether more than news is known of a task of which no run is: a session that is met in the middle."""
+    """Tell whether work is known of a task without a run: a session that was joined in the middle."""
     return state.amounts[0] > 0 or any(state.tools) or state.facts.value("is_session") is not None
 
 
 def _is_worth_a_message(state: TaskState) -> bool:
-    """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
+    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
     if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
         return True
     if state.amounts[0] and state.facts.value("failed_turn") is not None:
-        return True  # a run whose root is lost, as smolagents' is when its model fails
+        return True  # a run whose root never arrives, as smolagents\' does not when its model fails
     return bool(state.facts.maps.keys() - {"acts", "attributes"}) or state.facts.value("status") is not None
 
 
-def _in_order(news: Item) -> tuple[datetime, int, UUID]:
-    """Sort news by time; of one moment a start comes first and an end last."""
-    checkpoint = news[0]
+def _in_order(item: Item) -> tuple[datetime, int, UUID]:
+    """Sort by time; at equal times a start comes first and an end last."""
+    checkpoint = item[0]
     return checkpoint.at, _TURN.get(checkpoint.kind, 1), checkpoint.id

@@ -1,4 +1,4 @@
-"""What is concluded from model calls, before it is put in words."""
+"""Conclusions from model calls, before they are put into words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.tasks.context import Window
 
 
 class Conclusion(IntEnum):
-    """What is concluded from a call. Part of ids: never renumber."""
+    """What a call shows. Part of ids: never renumber."""
 
     WARNING = 0
     COMPACTION = 1
@@ -19,7 +19,7 @@ class Conclusion(IntEnum):
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
-    """What a call made us conclude. `limit` names a limit (`limits.Limit.name`), 0 for a compaction."""
+    """A conclusion from one call. `limit` names a limit (`context_limits.Limit.name`), 0 for a compaction."""
 
     what: Conclusion
     climb: int
@@ -28,5 +28,5 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     limit: int = 0
     before: int = 0
     forecast: Forecast | None = None
-    #: Of a compaction: the last call before it (ns).
+    #: The last call before a compaction (ns).
     since_ns: int = 0

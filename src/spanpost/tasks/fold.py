@@ -1,10 +1,11 @@
-"""One transaction's work: take observations in, one by one, and close with what they came to.
+"""Fold of one transaction: take in observations one by one, then close the batch.
 
-The rooms of the fold in their order: `spans` and `kin` (which copy counts, where it hangs, what it passes up), `groups`
-(where it is shown), `absorb` (what it teaches), `news` (what it tells), `rebuild` and `closing` (what the batch came to).
+The steps in order: `spans` and `span_tree` (which copy counts, its place in the tree, its sums), `ownership`
+(which task shows it), `absorb` (its facts), `reported` (its checkpoints), `rebuild` and `closing` (the
+result of the batch).
 
-What an observation teaches goes to the unit of its owner alone; tasks take it in when the batch closes. Nothing between
-reads a task's facts.
+The facts of an observation go into the subtree of its owning span only; tasks merge them when the batch
+closes. Nothing reads a task's facts in between.
 """
 
 from __future__ import annotations
@@ -23,49 +24,49 @@ from spanpost.tasks.closing import Closing
 from spanpost.tasks.conversations import Conversations
 from spanpost.tasks.facts import Facts
 from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
-from spanpost.tasks.matching_runs import Joining
+from spanpost.tasks.matching_runs import RunMatching
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
 from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, domain_of
 from spanpost.tasks.reported import ReportedCheckpoints
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
-from spanpost.tasks.succession import hand_over, successor_of
+from spanpost.tasks.succession import move_messages, successor_of
 from spanpost.tasks.work import Key, Work
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: looking up an enum's member is slow.
 _OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
 _STEP, _TOOL = Role.STEP, Role.TOOL
 _PART_ENDED = Part.ENDED
 _NOTHING = Tells.NOTHING
 
-#: Rounds of joining: a run that is shown elsewhere may make others go on elsewhere, too.
+#: Rounds of joining runs: a run that changed its task may change the matches of others.
 ROUNDS = 16
 
 
 def go_on() -> None:
-    """Take all the time it takes."""
+    """Do nothing: the default `tick`."""
 
 
 class Fold:
-    """The fold at work on one batch."""
+    """The fold of one batch."""
 
     def __init__(self, work: Work, rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> None:
         self.out = Folded()
         self.tick = tick
-        #: Attributes that routes and budgets ask for.
+        #: Attributes that routes and budgets use.
         self.kept = rules.attributes
         self.states = TaskStates(work, tick)
         self.spans = Spans(self.states)
-        self.news = ReportedCheckpoints(self.states)
-        self.conversations = Conversations(self.states, rules, self.news.seen)
-        self.joining = Joining(self.states)
-        self.closing = Closing(self.states, rules, now, self.out, self.news.seen)
-        #: Of tasks that lost their last unit, what they were called.
+        self.reported = ReportedCheckpoints(self.states)
+        self.conversations = Conversations(self.states, rules, self.reported.seen)
+        self.matching = RunMatching(self.states)
+        self.closing = Closing(self.states, rules, now, self.out, self.reported.seen)
+        #: Uids of tasks that lost their last subtree.
         self._uids: dict[Key, bytes] = {}
 
     def span(self, position: int, p: Placed) -> None:
-        """Take in a span: started, looked at again, or ended."""
+        """Take in a span: started, updated, or ended."""
         o, r = p.observation, p.reading
         span_id = o.span_id
         if not span_id:
@@ -84,7 +85,7 @@ class Fold:
             if learned is not None:
                 self.states.put_unended(tree, node, o, learned)
             if node.errors and node.role is not _OTHER:
-                self.news.take_back(tree, node, span_id)
+                self.reported.retract(tree, node, span_id)
         elif node.is_root_span and r.role.is_root_span:
             self.spans.identify(tree, p, (state, rank))
         role = node.role
@@ -94,7 +95,7 @@ class Fold:
                     self.states.links.append((p.domain, domain_of(o.tenant, trace_id)))
         if not r.is_of_agent:
             return
-        # A copy teaches what it says itself: what the cell knows by now depends on the order of arrival.
+        # The facts come from the copy itself: what the node knows by now depends on the order of arrival.
         is_ending = 4 <= r.role <= 6 or o.parent_id in (b"", span_id)
         owner = self._record(position, tree, p, node, r.role, is_ending=is_ending)
         if (
@@ -105,7 +106,13 @@ class Fold:
         ):
             self.out.ended_spans.append(position)
         usage = r.usage
-        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(node, r):
+        if (
+            state == ENDED
+            and role is _LLM
+            and usage is not None
+            and usage.input is not None
+            and self._counts_first(node, r)
+        ):
             if self._is_outermost(tree, node):
                 self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
         elif r.context_used is not None:
@@ -113,12 +120,12 @@ class Fold:
 
     @staticmethod
     def _is_outermost(tree: SpanTree, node: Node) -> bool:
-        """Tell whether a model call counts, as far as is known: no copy of it does, and none lies around it."""
+        """Tell whether a model call counts, as far as known: no duplicate counts, no call is around it."""
         above = tree.nodes.get(node.parent) if node.parent else None
         return node.wins and (above is None or above.role is not _LLM)
 
     def _counts_first(self, node: Node, r: Reading) -> bool:
-        """Tell whether this is the first telling of a model call that is known to count."""
+        """Tell whether this is the first copy of a model call that is known to count."""
         if not node.wins or r.is_metered or r.is_aside:
             return False
         duplicates = self.spans.duplicates_of.get(node.duplicates) if r.call_key else None
@@ -129,7 +136,7 @@ class Fold:
         o, r = p.observation, p.reading
         span_id = o.span_id
         if r.open_roots:
-            return  # a heartbeat is of a process, not of a task
+            return  # a heartbeat belongs to a process, not to a task
         tree = self.states.tree(p.domain)
         node = tree.nodes.get(span_id) if span_id else None
         if node is None or node.role is _OTHER or node.role is _PLUMBING:
@@ -147,7 +154,7 @@ class Fold:
             self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
 
     def _record(self, position: int, tree: SpanTree, p: Placed, node: Node, role: Role, *, is_ending: bool) -> bytes:
-        """Enter what the observation teaches and tells under its owner, and return that."""
+        """Enter the facts and the checkpoint of an observation under its owning span; return that span."""
         o, r = p.observation, p.reading
         owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
         subtree = tree.subtrees.get(owner)
@@ -165,23 +172,23 @@ class Fold:
         if r.tells is not _NOTHING or r.failure is not None:
             kind = telling(o, r, role)
             if kind is not None:
-                self.news.tell(tree, p, owner, node, kind)
+                self.reported.report(tree, p, owner, node, kind)
         return owner
 
     def settled(self, key: Key) -> None:
-        """The settling time of a task is over: announce it if there is something to announce, count what it used."""
+        """Announce a task whose settling time is over, if it is worth it, and count its usage."""
         self.closing.settled(key)
 
     def close(self) -> Folded:
-        """Judge and tell what the batch came to."""
+        """Judge the touched tasks and return the result of the batch."""
         states, out = self.states, self.out
         states.settle()
         for _ in range(ROUNDS):
             gather(states)
             self._uids |= {key: g.uid for key in states.gone if (g := states.state(key)) is not None}
             rebuild(states)
-            self.joining.examine()
-            if not self.joining.join():
+            self.matching.examine()
+            if not self.matching.match():
                 break
         states.touch_all_below()
         for key, uid in self._uids.items():
@@ -189,16 +196,16 @@ class Fold:
                 successor = successor_of(states, key)[1]
                 out.gone.append((uuid_of(uid), uuid_of(successor.uid) if successor is not None else None))
         for domain, trace_id, subtree_from, subtree_to, state_key in states.moves:
-            # A task that was met only on the way is gone by now: what was recorded goes where the move went on to.
+            # A task that existed only in between is gone by now: use the task that the subtree moved on to.
             state = states.state(state_key) or states.state_of(domain, subtree_to)
             if state is not None:
                 out.moves.append(Move(trace_id, subtree_from, subtree_to, uuid_of(state.uid)))
-        news = self.news.resolved() + self.conversations.judged()
+        reported = self.reported.resolved() + self.conversations.judged()
         overtaken = self.conversations.overtaken()
-        news = [item for item in news if item[0].id not in overtaken]
-        out.retracted = [*self.news.retracted, *states.retracted_ids(), *overtaken]
-        hand_over(states, out)
-        self.closing.judge(news)
+        reported = [item for item in reported if item[0].id not in overtaken]
+        out.retracted = [*self.reported.retracted, *states.retracted_ids(), *overtaken]
+        move_messages(states, out)
+        self.closing.judge(reported)
         for tree in list(states.trees.values()):
             for met, positions in tree.recorded.items():
                 owner = tree.owner(met)
@@ -211,6 +218,12 @@ class Fold:
         return out
 
     def keep(self) -> None:
-        """Hand all records that changed to the work."""
-        for shelf in (self.states, self.joining, self.spans.duplicates_of, self.news.seen, self.conversations.talks):
-            shelf.flush()
+        """Write all changed records to the work."""
+        for records in (
+            self.states,
+            self.matching,
+            self.spans.duplicates_of,
+            self.reported.seen,
+            self.conversations.talks,
+        ):
+            records.flush()

@@ -1,4 +1,4 @@
-"""The values that go into the fold and come out of it."""
+"""Input and output values of the fold."""
 
 from __future__ import annotations
 
@@ -26,70 +26,69 @@ from spanpost.tasks.context import Windows
 from spanpost.tasks.stall import StallRules
 from spanpost.tasks.work import Key
 
-_STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
+_STARTED = Part.STARTED  # bound once: looking up an enum's member is slow
 
 
 class PriceSource(Protocol):
-    """**Protocol:** what model calls cost."""
+    """**Protocol:** prices of model calls."""
 
     def priced(self, o: Observation, provider: str | None, model: str | None, usage: Usage) -> Usage:
-        """Return the usage with its cost, as far as that is known. Must not raise."""
+        """Return the usage with its cost, as far as known. Must not raise."""
         ...
 
 
 class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the fold is told to go by. Values, no behaviour; but for the prices, which are too many to be held as values, and what
-    takes secrets out."""
+    """Rules of the fold. Plain values, except prices (too many to hold as values) and redaction."""
 
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
     windows: Mapping[str, int] = {}
-    #: Which of these names the settings give, and the window of a model that has none.
+    #: Models whose window the settings give, and the window of a model without one.
     given_windows: frozenset[str] = frozenset()
     default_window: int | None = None
-    #: Most output tokens by canonical model name.
+    #: Maximum output tokens by canonical model name.
     outputs: Mapping[str, int] = {}
-    #: Warn when this share of the window is used, per mille, ascending; and when so many tokens are.
+    #: Warn at these shares of the window, per mille, ascending; and at these numbers of tokens.
     warn_at: tuple[int, ...] = (700, 850)
     warn_tokens: tuple[int, ...] = ()
-    #: Warn ahead when the largest share or a cap is forecast to be reached in so many calls, or seconds.
+    #: Warn ahead when the largest share or a cap is forecast within this many calls, or seconds.
     ahead_calls: int = 3
     ahead_seconds: float = 60.0
-    #: How long a trace without a known root is given before it is announced after all.
+    #: How long a trace without a known root settles before it is announced.
     settle: timedelta = timedelta(seconds=10)
-    #: How long a model call's figures may change before they are added to counters.
+    #: How long a model call's usage may change before it is added to counters.
     usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
-    #: What model calls cost that do not say it.
+    #: Prices of model calls that report no cost.
     prices: PriceSource | None = None
-    #: What holds for questions to people that do not say it themselves.
+    #: Expiry of questions that do not set it themselves.
     expiry: Expiry = Expiry()
-    #: How long silence is borne.
+    #: When a task counts as stalled.
     stall_rules: StallRules = StallRules()
-    #: What may be started, and what the end of a task starts.
+    #: Allowed launches, and those that the end of a task starts.
     launches: Launches = Launches()
-    #: What takes secrets out of all that senders say; None: nothing does.
+    #: Redaction of secrets in everything received; None: off.
     redaction: Redaction | None = None
-    #: What is spent of budgets is counted, and warned of.
+    #: Budgets that are counted and warned of.
     budgets: tuple[Budget, ...] = ()
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Names of the attributes that routes and budgets ask for and that no field of a task holds."""
+        """Attributes that routes and budgets use and that no field of a task holds."""
         return self.routes.attributes.union(*(budget.kept for budget in self.budgets))
 
     @property
     def known_windows(self) -> Windows:
-        """What is known of windows beforehand."""
+        """Context windows known from settings and tables."""
         return Windows(self.windows, self.given_windows, self.default_window)
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
     """An observation with its meaning and its keys.
 
-    `observation` is what is folded: for a record that stands for a span, that span. `source` is what a door saw, which is
-    what an audit row keeps and what the keys are made of.
+    `observation` is what is folded: for a log record that stands for a span, that span. `source` is what the
+    receiver delivered: the audit row and the keys are made of it.
     """
 
     observation: Observation
@@ -98,29 +97,30 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     content_hash: bytes
     domain: bytes
     source: Observation
-    #: What it may tell, whatever its span turns out to be: kind, occurrence id, and the key under which that is remembered.
-    telling: tuple[Kind, UUID, Key] | None = None
-    #: The slot of its response id, and the identity of the task that it names; empty without.
+    #: The checkpoint that it may report, whatever its span turns out to be: kind, occurrence id, key of its
+    #: `Seen`.
+    occurrence: tuple[Kind, UUID, Key] | None = None
+    #: Key of its call's duplicates; uid of the task that it names; both empty without.
     duplicates: Key = b""
     task_uid: bytes = b""
-    #: The domain of its conversation, where it says how full a context is.
+    #: Domain of its conversation, where it reports context use.
     talk: bytes = b""
 
     @property
     def is_span(self) -> bool:
-        """True when it says what a span is, not what happened on one."""
+        """True for a span (started or ended), False for something that happened on one."""
         return self.observation.part <= _STARTED
 
 
 class Timer(msgspec.Struct, frozen=True, gc=False):
-    """Ask again about a task at that time. One per task; a later one replaces an earlier."""
+    """A later check of a task. One per task; a later one replaces an earlier."""
 
     key: Key
     at: datetime
 
 
 class Move(msgspec.Struct, frozen=True, gc=False):
-    """What was known under one unit is now under another, and shown in the task `task_uid`."""
+    """The records below owning span `subtree_from` are now below `subtree_to`, in task `task_uid`."""
 
     trace_id: bytes
     subtree_from: bytes
@@ -129,30 +129,30 @@ class Move(msgspec.Struct, frozen=True, gc=False):
 
 
 class Folded(msgspec.Struct):
-    """What a batch came to: what the store writes beside the records."""
+    """The result of a batch: what the store writes beside the records."""
 
-    #: By position in the batch: the task and the unit under which it is recorded. Others are passed over.
+    #: By position in the batch: the task and the owning span under which it is recorded. Others are ignored.
     recorded: dict[int, tuple[UUID | None, bytes]] = {}
     checkpoints: list[Checkpoint] = []
-    #: Checkpoints that are taken back: what they told of turned out to be part of something else.
+    #: Retracted checkpoints: their occurrence turned out to be part of another.
     retracted: list[UUID] = []
     tasks: list[Task] = []
-    #: Tasks that are no more, and the task that took them over, if one did.
+    #: Tasks that are gone, and their successors, if any.
     gone: list[tuple[UUID, UUID | None]] = []
     moves: list[Move] = []
     deliveries: list[PlannedDelivery] = []
-    #: Tasks whose messages may have changed hands: each lane that tells of one is to be looked at anew (`fold.carrying`).
+    #: Tasks whose messages may have moved: every ordering key that shows one must be checked (`takeover`).
     woken: list[UUID] = []
     timers: list[Timer] = []
     started: list[UUID] = []
     ended: list[UUID] = []
     settled: list[FinalizedUsage] = []
-    #: The same for budgets, where there are any: what the settled figures grew by, or shrank.
+    #: Growth (or decrease) of the figures by task, for budgets; empty without budgets.
     growths: list[Growth] = []
-    #: And by task and model: what the store keeps of it.
+    #: The same by task and model, for the store's usage rows.
     used: list[Used] = []
     corrections: int = 0
-    #: By position in the batch: steps and calls that are known to have ended for the first time.
+    #: By position in the batch: steps and calls that ended for the first time.
     ended_spans: list[int] = []
     #: By checkpoint: seconds from a question to its answer.
     waits: dict[UUID, float] = {}

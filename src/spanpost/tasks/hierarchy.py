@@ -1,7 +1,8 @@
-"""The tasks of a batch and their units, and which task hangs below which.
+"""The task states and subtrees of a batch, and the parent of each task.
 
-Rules. A task hangs below the task of the box above its leader. Where several segments say another, the earliest that has a
-parent stands. The root of a task is the topmost of those above it, of which `DEPTH` are followed.
+Rules. A task is a child of the task whose root span lies above its own. Where several runs name different
+parents, the earliest run that has one decides. The root of a task is the topmost task above it, at most
+`DEPTH` levels up.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from spanpost.tasks.placement import root_span_above
-from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState, child_tasks_key, given_key, members_key
+from spanpost.tasks.records import (
+    DEPTH,
+    ChildTasks,
+    Members,
+    Seen,
+    Subtree,
+    TaskState,
+    child_tasks_key,
+    given_key,
+    members_key,
+)
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
 
-#: Tasks whose rows are made anew at once because of a task above them.
+#: Tasks whose rows are rewritten at once because a task above them changed.
 BELOW_CAP = 10_000
 
 
 class SpanTrees(dict[bytes, SpanTree]):
-    """The kin of each trace domain."""
+    """The span tree of each trace domain."""
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__()
@@ -31,41 +42,41 @@ class SpanTrees(dict[bytes, SpanTree]):
 
 
 class Hierarchy:
-    """The records of the tasks that one transaction touches, and how they are related."""
+    """The task records that one transaction touches, and their relations."""
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         self.work = work
-        #: Called in each loop over what may be much: whoever waits for the fold may end it there.
+        #: Called in every loop that may be long; it may raise `Interrupted`.
         self.tick = tick
         self.trees = SpanTrees(work, tick)
         self.states = RecordSet(work, TaskState)
-        # By domain and by key. Asked for a dozen times a span, so that what is at hand is found without a call of ours.
+        # By domain and by key. Used a dozen times a span: a cached record is found without a Python call.
         self.tree: Callable[[bytes], SpanTree] = self.trees.__getitem__
         self.state: Callable[[Key], TaskState | None] = self.states.__getitem__
         self._members = RecordSet(work, Members)
         self._child_tasks = RecordSet(work, ChildTasks)
-        #: How often a task's message was taken over, by `given_key`.
+        #: How often other tasks took over a task's message, by `given_key`.
         self.given = RecordSet(work, Seen)
         #: Tasks whose row may have changed.
         self.touched: dict[Key, None] = {}
-        #: Tasks below which rows are to be made anew, and how far down that was done by now.
+        #: Tasks below which rows must be rewritten, and the levels already done.
         self._to_touch: dict[Key, None] = {}
         self._levels: dict[Key, int] = {}
 
     # --- records --------------------------------------------------------------------------------------------------
 
     def subtree(self, key: Key) -> Subtree | None:
-        """Return a unit by its whole key."""
+        """Return a subtree by its full key."""
         return self.tree(key[:16]).subtrees.get(key[17:])
 
     def key_of(self, node: Key) -> Key:
-        """Return the key of the task in which a span (by its cell's key) is shown now; empty for none."""
+        """Return the key of the task that shows a span (by its node's key) now; empty for none."""
         tree = self.tree(node[:16])
         subtree = tree.subtrees.get(tree.owner(node[17:]))
         return subtree.state if subtree is not None else b""
 
     def state_of(self, domain: bytes, span_id: bytes) -> TaskState | None:
-        """Return the task in which a span is shown now."""
+        """Return the task that shows a span now."""
         tree = self.tree(domain)
         subtree = tree.subtrees.get(tree.owner(span_id))
         return self.state(subtree.state) if subtree is not None else None
@@ -74,7 +85,7 @@ class Hierarchy:
         return self._members.get(members_key(key)) or Members()
 
     def put_members(self, key: Key, members: Members) -> None:
-        """Keep a task's units; a task without units has no such record."""
+        """Store a task's subtrees; a task without subtrees has no such record."""
         if members.subtrees:
             self._members.put(members_key(key), members)
         else:
@@ -91,33 +102,33 @@ class Hierarchy:
         self.touched[key] = None
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Say that tasks, their units and those below them will be asked for."""
+        """Announce that tasks, their subtrees and their child tasks are needed next."""
         asked = [key for key in dict.fromkeys(keys) if key and key not in self.states]
         if asked:
             self.work.want([of(key) for key in asked for of in (bytes, members_key, child_tasks_key, given_key)])
 
     def forget(self, key: Key) -> None:
-        """Drop a task that is no more."""
+        """Delete a task that is gone."""
         self.states.drop(key)
         self._child_tasks.drop(child_tasks_key(key))
         self.touched.pop(key, None)
 
     def flush(self) -> None:
-        """Hand all that changed to the work."""
+        """Write all changed records to the work."""
         for tree in self.trees.values():
             tree.flush()
-        for shelf in (self.states, self._members, self._child_tasks, self.given):
-            shelf.flush()
+        for records in (self.states, self._members, self._child_tasks, self.given):
+            records.flush()
 
-    # --- who hangs below whom -----------------------------------------------------------------------------------------
+    # --- parents and children -----------------------------------------------------------------------------------------
 
     def relate(self, tree: SpanTree, subtree: Subtree) -> None:
-        """Hang a leader's task below the task of the box above it."""
+        """Make a run's task a child of the task whose root span lies above."""
         state = self.state(subtree.state)
         if state is None:
             return
         above = root_span_above(tree, subtree)[1]
-        # A run that goes on with another hangs where that one does.
+        # A run that continues another has the parent of that run.
         linked_to = b"" if subtree.joined else subtree.linked_to
         parent = above.state if above is not None else linked_to
         if parent == subtree.state:
@@ -127,12 +138,12 @@ class Hierarchy:
         if has_changed:
             self.tree(subtree.root[:16]).subtrees.put(subtree.root[17:], subtree)
         if state.parent and state.parent_rank[1] == subtree.root and (has_changed or state.parent_rank != rank):
-            self._hang(subtree.state, state, *self._earliest_parent(subtree.state))
+            self._attach(subtree.state, state, *self._earliest_parent(subtree.state))
         elif parent and (not state.parent or rank < state.parent_rank):
-            self._hang(subtree.state, state, parent, rank)
+            self._attach(subtree.state, state, parent, rank)
 
     def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
-        """Return the parent that the earliest segment with one says, and that segment's rank."""
+        """Return the parent named by the earliest run that has one, and that run's rank."""
         found: tuple[tuple[int, Key], Key] | None = None
         for own in self.members(key).subtrees:
             subtree = self.subtree(own)
@@ -142,7 +153,7 @@ class Hierarchy:
                     found = (rank, subtree.parent_state)
         return (found[1], found[0]) if found is not None else (b"", (0, b""))
 
-    def _hang(self, key: Key, state: TaskState, parent: Key, rank: tuple[int, Key]) -> None:
+    def _attach(self, key: Key, state: TaskState, parent: Key, rank: tuple[int, Key]) -> None:
         state.parent_rank = rank
         if parent != state.parent:
             if state.parent:
@@ -161,11 +172,11 @@ class Hierarchy:
         self.touch_below(key)
 
     def root(self, key: Key, state: TaskState) -> tuple[Key, TaskState]:
-        """Return the topmost task above; where tasks hang in a circle, the one whose key sorts first."""
+        """Return the topmost task above; in a cycle of tasks the one whose key sorts first."""
         seen = {key: state}
         while state.parent and len(seen) < DEPTH:
             if state.parent in seen:
-                # Of the circle alone: what hangs below it is no part of it, and has the same root.
+                # Only of the cycle: a task below it is not part of it, and has the same root.
                 way = list(seen)
                 key = min(way[way.index(state.parent) :])
                 return key, seen[key]
@@ -177,15 +188,15 @@ class Hierarchy:
         return key, state
 
     def touch_below(self, key: Key) -> None:
-        """Have the rows of a task's child tasks made anew, by `touch_all_below`: what they say of their root has changed."""
+        """Have `touch_all_below` rewrite the rows of a task's child tasks, because their root changed."""
         self._to_touch[key] = None
 
     def touch_all_below(self) -> list[Key]:
-        """Touch what lies below the tasks that `touch_below` named, as far down as a root is looked for; return what was not before."""
+        """Touch the tasks up to `DEPTH` levels below those of `touch_below`; return the newly touched."""
         waiting = [(key, DEPTH) for key in self._to_touch]
         self._to_touch.clear()
         new = []
-        for at, levels in waiting:  # grows while it is walked: level by level, so that no task is met from farther above later
+        for at, levels in waiting:  # grows while walked, level by level: no task is met again from farther above
             self.tick()
             if self._levels.get(at, 0) >= levels or len(waiting) > BELOW_CAP:
                 continue

@@ -1,17 +1,20 @@
-"""Which runs of different traces belong to one task: those that go on with one that waits, and those that messages join.
+"""Matching of runs in different traces that belong to one task: resumed runs, and runs joined by links.
 
-Rules. A *run* is a box without a box above it and without a task id of its own. Runs meet by the id of a tool call, by their
-conversation, by the strand of traces that links of a framework's own messages join, and by a link of their own: of their box, or
-of a span above it (the consumer of a queue). Of those that meet
-- a run goes on with the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
-  open, without a model call before; or, where the wait was said and no tool call was left open, if it is the same agent's.
-  Each wait is gone on with by one run, the earliest;
-- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest;
-- a run that links to another trace goes on with the same agent's run there, else it hangs below the earliest run that began
-  before it. A span that links to several traces (the consumer of a batch) joins nothing.
+Rules. A *run* here is a root span without a root span above it and without a task id of its own. Runs are
+matched by a tool call's id, by their conversation, by the traces that a framework's message links join, and
+by a link of their own (of their root span or of a span above it, such as a queue's consumer). Of the
+candidates
+- a run continues the one that ended, before it began, waiting for a person: if it begins with the tool call
+  that was left open, without a model call before; or, where the wait was reported and no tool call was left
+  open, if it is the same agent's. One run continues each wait, the earliest;
+- runs of linked traces are one task if they are the same agent's; those of other agents are children of the
+  earliest;
+- a run that links to another trace continues the same agent's run there, else it is a child of the earliest
+  run that began before it. A span that links to several traces (a batch consumer) joins nothing.
 
-Theory. What a run is (`RunCandidate`) is a function of the facts of its own units, never of what it was joined to; who goes on with
-whom is a function of the runs that meet. Both are asked anew whenever they may have changed, so any order comes to the same.
+Theory. A run's `RunCandidate` is a function of the facts of its own subtrees, never of what it was joined
+to; the matches are a function of the candidates. Both are computed again whenever they may have changed, so
+order does not matter.
 """
 
 from __future__ import annotations
@@ -38,14 +41,15 @@ from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.status import how_it_waits
 from spanpost.tasks.work import Key, RecordSet
 
-#: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
+#: Runs kept of one candidate set; beyond it runs that do not wait are dropped first, the oldest first.
 RUNS_CAP = 32
-#: Runs of one strand that are joined, the earliest, and as many that link to it; others are tasks of their own.
+#: Runs of linked traces that are joined, the earliest, and as many runs that link to them; others stay
+#: single tasks.
 LINKED_TRACES_CAP = 256
 
-#: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
+#: End of the key under which one agent's runs with lifetime totals are matched.
 _TOTALS = b"rt"
-#: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
+#: The rules by which runs continue one another, by the end of the set's key, the strongest first.
 RULES = {
     b"ra": "the tool call that was left open",
     b"rc": "the conversation's run that waited",
@@ -53,40 +57,40 @@ RULES = {
 }
 
 
-class _Met(NamedTuple):
-    """A meeting as it was before."""
+class _Former(NamedTuple):
+    """A candidate set as it was before the batch."""
 
     runs: dict[Key, RunCandidate]
-    guests: dict[Key, RunCandidate]
+    linked: dict[Key, RunCandidate]
     is_joined: bool
 
 
-class Joining:
-    """The runs that one transaction touches, and those that they meet."""
+class RunMatching:
+    """The runs that one transaction touches, and the candidates for joining them."""
 
     def __init__(self, states: TaskStates) -> None:
         self.states = states
-        self.meetings = RecordSet(states.work, RunCandidates)
+        self.candidates = RecordSet(states.work, RunCandidates)
         self.linked_traces_of = RecordSet(states.work, LinkedTraces)
-        #: Meetings that changed, and the runs that met there before: whoever goes on as before is left alone.
-        self._changed: dict[Key, _Met] = {}
+        #: Changed candidate sets as they were before: runs whose match stays the same are left alone.
+        self._changed: dict[Key, _Former] = {}
         self._has_moved = False
-        #: The runs that changed, and where they are to be found, as what.
+        #: The changed runs: the sets each belongs in, as which candidate, and the set that it only links to.
         self._wanted: list[tuple[Key, Subtree, dict[Key, RunCandidate], Key]] = []
-        #: The facts of each run of tasks that have several, since they were asked for.
+        #: The facts of each run of tasks with several runs.
         self._facts: dict[Key, dict[Key, Facts]] = {}
 
     def flush(self) -> None:
-        """Hand what changed to the work."""
-        self.meetings.flush()
+        """Write the changed records to the work."""
+        self.candidates.flush()
         self.linked_traces_of.flush()
 
     def examine(self) -> None:
-        """Find out where the runs that changed are to be found."""
+        """Compute the candidate sets of the runs that changed."""
         states, self._has_moved = self.states, False
         self._facts.clear()
         for domain, other in states.links:
-            self._tie(domain, other)
+            self._join_traces(domain, other)
         states.links.clear()
         for key, left in states.withdrawn.items():
             for candidates in left:
@@ -99,55 +103,68 @@ class Joining:
             if subtree is not None and wanted is not None:
                 self._wanted.append((key, subtree, *wanted))
 
-    def join(self) -> bool:
-        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+    def match(self) -> bool:
+        """Match the changed runs with others; return whether a run changed its task."""
         asked = [candidates for _, _, wanted, _ in self._wanted for candidates in wanted]
-        self.meetings.want(candidates for candidates in asked if candidates[16:17] != b"l")
+        self.candidates.want(candidates for candidates in asked if candidates[16:17] != b"l")
         self.linked_traces_of.want(candidates for candidates in asked if candidates[16:17] == b"l")
-        for key, subtree, wanted, guest_of in self._wanted:
-            self._meet(key, subtree, wanted, guest_of)
+        for key, subtree, wanted, link_of in self._wanted:
+            self._enter_all(key, subtree, wanted, link_of)
         self._wanted.clear()
         changed, self._changed = self._changed, {}
         for candidates, before in changed.items():
             self._decide(candidates, before)
         return self._has_moved
 
-    # --- who meets where ----------------------------------------------------------------------------------------------
+    # --- candidate sets -----------------------------------------------------------------------------------------------
 
     def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
-        """Return the meetings at which a run is to be found, as what, and at which of them as a guest; None while that cannot be said."""
+        """Return a run's candidate by set, and the set it only links to; None while its task is unknown."""
         tree = self.states.tree(key[:16])
-        is_run = subtree.is_root_span and subtree.root == key and not subtree.task_id and root_span_above(tree, subtree)[1] is None
+        is_run = (
+            subtree.is_root_span
+            and subtree.root == key
+            and not subtree.task_id
+            and root_span_above(tree, subtree)[1] is None
+        )
         if not is_run:
             return {}, b""
         state = self.states.state(subtree.state)
         if state is None:
             return None
-        candidate, meets = self._run(key, subtree, state)
-        wanted = dict.fromkeys(meets, candidate)
-        # A strand needs no more than who it was and when: what changes with every batch is not written there.
+        candidate, keys = self._run(key, subtree, state)
+        wanted = dict.fromkeys(keys, candidate)
+        # Linked traces need only the agent and the time: facts that change with every batch are not written
+        # there.
         own, linked_traces = self._linked_traces(key[:16])
         wanted[own] = RunCandidate(subtree.start_ns, 0, subtree.state, subtree.agent_name)
-        other = self._linked_traces(link)[0] if not linked_traces.is_joined and (link := self._link(tree, key[17:])) else own
+        other = (
+            self._linked_traces(link)[0]
+            if not linked_traces.is_joined and (link := self._link(tree, key[17:]))
+            else own
+        )
         if other == own:
             return wanted, b""
         wanted[other] = wanted[own]
         return wanted, other
 
-    def _meet(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], guest_of: Key) -> None:
-        for candidates in [m for m in subtree.meetings if m not in wanted]:
+    def _enter_all(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], link_of: Key) -> None:
+        for candidates in [m for m in subtree.candidate_sets if m not in wanted]:
             self._withdraw(candidates, key)
-            del subtree.meetings[candidates]
+            del subtree.candidate_sets[candidates]
             if candidates[16:] == b"l":
                 subtree.linked_to = b""
             self._show(key, subtree)
         for candidates, as_run in wanted.items():
-            if self._enter(candidates, key, as_run, is_guest=candidates == guest_of) and candidates not in subtree.meetings:
-                subtree.meetings[candidates] = b""
+            if (
+                self._enter(candidates, key, as_run, is_link=candidates == link_of)
+                and candidates not in subtree.candidate_sets
+            ):
+                subtree.candidate_sets[candidates] = b""
                 self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
 
     def _run(self, key: Key, subtree: Subtree, state: TaskState) -> tuple[RunCandidate, list[Key]]:
-        """Return what others may go by, and the meetings at which the run is to be found."""
+        """Return a run's candidate, and the keys of the sets that it belongs in."""
         run = state.runs.get(key) or Run()
         facts = state.facts if len(state.runs) <= 1 else self._facts_of(key, subtree)
         waits = how_it_waits(facts, run)
@@ -158,7 +175,11 @@ class Joining:
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
         done = last_by(facts, closed[0]) if closed is not None else last(facts)
-        if waits and done.tool is not None and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at):
+        if (
+            waits
+            and done.tool is not None
+            and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at)
+        ):
             pending = (done.tool.name, done.tool.id)
         candidate = RunCandidate(
             run.start_ns or subtree.start_ns,
@@ -171,19 +192,19 @@ class Joining:
             first is None,
             totals_of(facts, state) if closed is not None else None,
         )
-        meets = []
+        keys = []
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
             if call_id:
-                meets.append(candidates_key(subtree.tenant, b"a", call_id))
+                keys.append(candidates_key(subtree.tenant, b"a", call_id))
         conversation = facts.value("conversation")
         if conversation:
-            meets.append(candidates_key(subtree.tenant, b"c", conversation))
+            keys.append(candidates_key(subtree.tenant, b"c", conversation))
         if candidate.totals is not None:
-            meets.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
-        return candidate, meets
+            keys.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
+        return candidate, keys
 
     def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
-        """Return the facts of one run of a task that has several."""
+        """Return the facts of one run of a task with several runs."""
         runs = self._facts.get(subtree.state)
         if runs is None:
             runs = self._facts[subtree.state] = {}
@@ -196,16 +217,16 @@ class Joining:
                         runs.setdefault(one.root, Facts()).merge(facts)
         return runs.get(root) or Facts()
 
-    def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_guest: bool) -> bool:
+    def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_link: bool) -> bool:
         if candidates[16:17] == b"l":
             linked_traces = self.linked_traces_of.get(candidates) or LinkedTraces()
-            runs = linked_traces.guests if is_guest else linked_traces.runs
+            runs = linked_traces.linked if is_link else linked_traces.runs
             if runs.get(key) == candidate:
                 return True
             self._change(candidates)
             runs[key] = candidate
             self.linked_traces_of.put(candidates, linked_traces)
-            return key not in self._let_go(candidates, runs)
+            return key not in self._drop_excess(candidates, runs)
         runs = self._runs(candidates)
         if runs.get(key) == candidate:
             return True
@@ -213,57 +234,59 @@ class Joining:
         runs[key] = candidate
         if len(runs) > RUNS_CAP:
             del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
-        self.meetings.put(candidates, self.meetings.get(candidates) or RunCandidates(runs=runs))
+        self.candidates.put(candidates, self.candidates.get(candidates) or RunCandidates(runs=runs))
         return True
 
-    def _let_go(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
-        """Have the latest runs of a strand be tasks of their own where it has too many; return them."""
+    def _drop_excess(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
+        """Drop the latest runs of linked traces above the cap and return them: they become single tasks."""
         gone = nlargest(len(runs) - LINKED_TRACES_CAP, runs, key=lambda k: (runs[k].start_ns, k))
         for key in gone:
             del runs[key]
             subtree = self.states.subtree(key)
-            if subtree is not None and subtree.meetings.pop(linked_traces, None) is not None:
+            if subtree is not None and subtree.candidate_sets.pop(linked_traces, None) is not None:
                 subtree.linked_to = b""
                 self._show(key, subtree)
         return gone
 
     def _change(self, candidates: Key) -> None:
-        """Remember a meeting as it was when it was last decided who goes on with whom."""
+        """Remember a candidate set as it was when it was last matched."""
         if candidates not in self._changed:
             linked_traces = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else None
-            guests, is_joined = (dict(linked_traces.guests), linked_traces.is_joined) if linked_traces is not None else ({}, False)
-            self._changed[candidates] = _Met(dict(self._runs(candidates)), guests, is_joined)
+            linked, is_joined = (
+                (dict(linked_traces.linked), linked_traces.is_joined) if linked_traces is not None else ({}, False)
+            )
+            self._changed[candidates] = _Former(dict(self._runs(candidates)), linked, is_joined)
 
     def _withdraw(self, candidates: Key, key: Key) -> None:
         if candidates[16:17] == b"l":
             candidates = self._linked_traces(candidates[:16])[0]
             linked_traces = self.linked_traces_of.get(candidates)
-            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.guests):
+            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.linked):
                 return
             self._change(candidates)
             if linked_traces.runs.pop(key, None) is None:
-                del linked_traces.guests[key]
+                del linked_traces.linked[key]
             self.linked_traces_of.put(candidates, linked_traces)
             return
-        met = self.meetings.get(candidates)
-        if met is None or key not in met.runs:
+        record = self.candidates.get(candidates)
+        if record is None or key not in record.runs:
             return
         self._change(candidates)
-        del met.runs[key]
-        self.meetings.put(candidates, met)
+        del record.runs[key]
+        self.candidates.put(candidates, record)
         subtree = self.states.subtree(key) if candidates[16:] == _TOTALS else None
         state = self.states.state(subtree.state) if subtree is not None else None
         if subtree is not None and state is not None and state.before is not None:
-            # The task is no run of its own any more: nothing is taken off its total.
+            # The task is no longer a run of its own: nothing is subtracted from its total.
             state.before = None
             self.states.touch(subtree.state, state)
 
     def _runs(self, candidates: Key) -> dict[Key, RunCandidate]:
-        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.meetings.get(candidates)
+        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.candidates.get(candidates)
         return record.runs if record is not None else {}
 
     def _link(self, tree: SpanTree, span_id: bytes) -> bytes:
-        """Return the domain to which a run links: by its box, or the nearest span above it that links anywhere."""
+        """Return the domain that a run links to: by its root span, or the nearest linked span above."""
         for _ in range(DEPTH):
             node = tree.nodes.get(span_id)
             if node is None:
@@ -273,10 +296,10 @@ class Joining:
             span_id = node.parent
         return b""
 
-    # --- strands ------------------------------------------------------------------------------------------------------
+    # --- linked traces ------------------------------------------------------------------------------------------------
 
     def _linked_traces(self, domain: bytes) -> tuple[Key, LinkedTraces]:
-        """Return the strand of a trace: of those that were joined, the one that speaks for all."""
+        """Return the linked traces of a domain: of joined ones the record that holds the runs."""
         linked_traces = LinkedTraces()
         for _ in range(DEPTH):
             linked_traces = self.linked_traces_of.get(linked_traces_key(domain)) or LinkedTraces()
@@ -285,36 +308,36 @@ class Joining:
             domain = linked_traces.into
         return linked_traces_key(domain), linked_traces
 
-    def _tie(self, domain: bytes, other: bytes) -> None:
+    def _join_traces(self, domain: bytes, other: bytes) -> None:
         (a, mine), (b, its) = self._linked_traces(domain), self._linked_traces(other)
         if a == b:
             return
-        if (-len(its.runs) - len(its.guests), b) < (-len(mine.runs) - len(mine.guests), a):  # the fewer move
+        if (-len(its.runs) - len(its.linked), b) < (-len(mine.runs) - len(mine.linked), a):  # the smaller set moves
             (a, mine), (b, its) = (b, its), (a, mine)
         self._change(a)
-        for of, to in ((its.runs, mine.runs), (its.guests, mine.guests)):
+        for of, to in ((its.runs, mine.runs), (its.linked, mine.linked)):
             for key, candidate in of.items():
                 self.states.tick()
                 to[key] = candidate
                 subtree = self.states.subtree(key)
-                if subtree is not None and subtree.meetings.pop(b, None) is not None:
-                    subtree.meetings[a] = b""
+                if subtree is not None and subtree.candidate_sets.pop(b, None) is not None:
+                    subtree.candidate_sets[a] = b""
                     self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
-            self._let_go(a, to)
-        mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
-        self.states.runs.update(mine.runs)  # whoever was a guest elsewhere is so no more
+            self._drop_excess(a, to)
+        mine.is_joined, its.into, its.runs, its.linked = True, a[:16], {}, {}
+        self.states.runs.update(mine.runs)  # runs that linked from elsewhere are part of it now
         self.linked_traces_of.put(a, mine)
         self.linked_traces_of.put(b, its)
 
-    # --- who goes on with whom ----------------------------------------------------------------------------------------
+    # --- matches ------------------------------------------------------------------------------------------------------
 
-    def _decide(self, candidates: Key, former: _Met) -> None:
+    def _decide(self, candidates: Key, former: _Former) -> None:
         if candidates[16:17] == b"l":
             linked_traces = self.linked_traces_of.get(candidates)
             if linked_traces is None:
                 return
-            on, below, runs = of_links(linked_traces.runs, linked_traces.guests, linked_traces.is_joined)
-            was_on, was_below, were = of_links(former.runs, former.guests, former.is_joined)
+            on, below, runs = of_links(linked_traces.runs, linked_traces.linked, linked_traces.is_joined)
+            was_on, was_below, were = of_links(former.runs, former.linked, former.is_joined)
         elif candidates[16:] == _TOTALS:
             self._take_off(self._runs(candidates))
             return
@@ -331,7 +354,7 @@ class Joining:
                 and below.get(key) == was_below.get(key)
                 and is_held == (is_talk and may_go_on(were, key, was_on))
             ):
-                continue  # not even asked for: a long conversation has many runs
+                continue  # not even fetched: a long conversation has many runs
             subtree = self.states.subtree(key)
             if subtree is None:
                 continue
@@ -342,17 +365,17 @@ class Joining:
                 state = self.states.state(subtree.state)
                 if state is not None:
                     self.states.touch(subtree.state, state)
-            known = subtree.meetings.get(candidates, b"")
+            known = subtree.candidate_sets.get(candidates, b"")
             is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
             if known == to and not is_linked:
                 continue
-            subtree.meetings[candidates] = to
+            subtree.candidate_sets[candidates] = to
             if is_linked:
                 subtree.linked_to = below.get(key, b"")
             self._show(key, subtree)
 
     def _take_off(self, runs: dict[Key, RunCandidate]) -> None:
-        """Say of each run what its agent had used before it: the total of the run that ended before it, unless it is the greater."""
+        """Store the lifetime total before each run: that of the run before it, unless that is greater."""
         before: tuple[int, int] | None = None
         for key in sorted(runs, key=lambda key: (runs[key].end_ns, key)):
             totals, state = runs[key].totals, self.states.state(runs[key].state)
@@ -364,24 +387,24 @@ class Joining:
                 self.states.touch(runs[key].state, state)
 
     def _show(self, key: Key, subtree: Subtree) -> None:
-        """Show a run where its meetings, and links, say."""
+        """Show a run in the task that its matches and links give."""
         tree = self.states.tree(key[:16])
         self._has_moved = True
         before, subtree.joined, subtree.joined_by = subtree.joined, b"", ""
         for end, rule in RULES.items():
-            for candidates, to in sorted(subtree.meetings.items()):
+            for candidates, to in sorted(subtree.candidate_sets.items()):
                 if to and not subtree.joined and candidates[16:] == end:
                     subtree.joined, subtree.joined_by = to, rule
-        if not any(candidates[16:17] == b"l" for candidates in subtree.meetings):
+        if not any(candidates[16:17] == b"l" for candidates in subtree.candidate_sets):
             subtree.linked_to = b""
         tree.subtrees.put(key[17:], subtree)
-        if bool(before) != bool(subtree.joined):  # where it is shown need not change by it; how its beginning is told does
+        if bool(before) != bool(subtree.joined):  # its place may stay, but its start is reported differently
             self.states.stale.add(subtree.state)
         self.states.regroup(tree, key[17:])
 
 
 def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
-    """Return the lifetime totals that a run told at its end, where no call of it tells tokens."""
+    """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
     total = facts.value("aggregate")
     if facts.value("totals_of") is None or total is None or state.amounts[0]:
         return None
@@ -389,7 +412,7 @@ def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
 
 
 def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
-    """Return for each run that goes on with another the task of that other."""
+    """Return for each run that continues another the task of that other."""
     out: dict[Key, Key] = {}
     waiting: list[Key] = []
     for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
@@ -409,7 +432,7 @@ def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
 
 
 def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bool:
-    """Tell whether a run that did nothing yet may turn out to go on with one that waits."""
+    """Tell whether a run that did nothing yet may still continue one that waits."""
     candidate = runs[key]
     if not candidate.is_idle or candidate.end_ns or key in on:
         return False
@@ -417,7 +440,7 @@ def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bo
 
 
 def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
-    """Tell whether a run does what the one that waits left open."""
+    """Tell whether a run does what the waiting one left open."""
     name, call_id = before.pending
     if not name and not call_id and before.waits == 2:
         return not before.agent_name or not candidate.agent_name or before.agent_name == candidate.agent_name
@@ -430,41 +453,43 @@ def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
 
 
 def of_links(
-    runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate], is_joined: bool
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate], is_joined: bool
 ) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
-    """Return of a strand and its guests who goes on with which task, who hangs below which, and of whom that says anything."""
-    on, below = of_guests(runs, guests)
-    if not is_joined:  # of one trace, which its own spans tell
-        return on, below, guests
+    """Return continued tasks, parent tasks and matched runs of linked traces and of runs linked to them."""
+    on, below = of_linked_runs(runs, linked)
+    if not is_joined:  # a single trace: its own spans say how its runs relate
+        return on, below, linked
     one, other = of_linked_traces(runs)
-    return {**on, **one}, {**below, **other}, {**guests, **runs}
+    return {**on, **one}, {**below, **other}, {**linked, **runs}
 
 
-def of_guests(runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
-    """Return for each run that links to a trace the task there that it goes on with, else the one that it hangs below."""
+def of_linked_runs(
+    runs: dict[Key, RunCandidate], linked: dict[Key, RunCandidate]
+) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run that links to a trace the task there that it continues, else its parent task."""
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
-    hosts = sorted((candidate.start_ns, host) for host, candidate in runs.items())
+    earlier = sorted((candidate.start_ns, other) for other, candidate in runs.items())
     by_agent: dict[str, list[tuple[int, Key]]] = {}
-    for at in hosts:
+    for at in earlier:
         by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
-    for key, guest in guests.items():
-        began = (guest.start_ns, key)
-        same = _earliest(by_agent.get(guest.agent_name, []), began) if guest.agent_name else b""
+    for key, run in linked.items():
+        began = (run.start_ns, key)
+        same = _earliest(by_agent.get(run.agent_name, []), began) if run.agent_name else b""
         if same:
             on[key] = runs[same].state
-        elif first := _earliest(hosts, began):
+        elif first := _earliest(earlier, began):
             below[key] = runs[first].state
     return on, below
 
 
-def _earliest(hosts: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
-    """Return the first of some runs that began before, in another trace; empty for none."""
-    return next((host for at, host in hosts if host[:16] != began[1][:16] and (at, host) < began), b"")
+def _earliest(earlier: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
+    """Return the earliest of the runs that began before, in another trace; empty for none."""
+    return next((other for at, other in earlier if other[:16] != began[1][:16] and (at, other) < began), b"")
 
 
 def of_linked_traces(runs: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
-    """Return for each run the task that it goes on with, and for the first run of each agent the task it hangs below."""
+    """Return for each run the task that it continues, and for each agent's first run the parent task."""
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
     first: dict[str, Key] = {}

@@ -1,7 +1,7 @@
-"""The life of units and tasks: made, placed, moved, handed over.
+"""Task states and the subtrees shown in them: created, placed, moved, merged.
 
-Where a unit is shown is asked of `placing`; here it is carried out. A task that loses a unit is marked stale and built anew
-when the batch closes (`rebuild`).
+`placement` decides where a subtree is shown; this module carries it out. A task that loses a subtree is
+marked stale and rebuilt when the batch closes (`rebuild`).
 """
 
 from __future__ import annotations
@@ -24,42 +24,47 @@ from spanpost.tasks.work import Key, Work
 
 
 class TaskStates(Hierarchy):
-    """The tasks touched in one transaction, and the units shown in them."""
+    """The tasks touched in one transaction, and the subtrees shown in them."""
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__(work, tick)
-        #: Boundaries below which others are to be placed anew, and those whose child roots may hang elsewhere by now: once for a batch.
+        #: Owning spans below which subtrees must be placed again, and those whose child roots may have
+        #: moved: once a batch.
         self._unsettled: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
-        #: Tasks to be built anew from their units.
+        #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
-        #: (domain, trace id, unit from, unit to, group key)
+        #: (domain, trace id, old owning span, new owning span, state key)
         self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
-        #: Tasks that lost their last unit, and where it went.
+        #: Tasks that lost their last subtree, and the task it moved to.
         self.gone: dict[Key, Key] = {}
-        #: Tasks that lost a unit, and where the last one went; of those that are no more, what they were.
+        #: Tasks that lost a subtree, and the task that the last one moved to; the former states of tasks
+        #: that are gone.
         self.went: dict[Key, Key] = {}
         self.dropped: dict[Key, TaskState] = {}
-        #: Tellings of a model call that do not count any more, and the one that does instead, by cell.
+        #: Copies of a model call that no longer count, and the copy that does, by node.
         self.outdone: list[tuple[Key, Key]] = []
         self._where_outdone: dict[Key, Key] | None = None
-        #: Segments that are no longer their task's: their start and end are taken back.
+        #: Runs that their task no longer has: the checkpoints of their start and end are retracted.
         self.retracted: set[Key] = set()
-        #: Tasks that had members before their first box.
-        self.boxed: set[Key] = set()
-        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
+        #: Tasks that had subtrees before their first root span.
+        self.gained_root: set[Key] = set()
+        #: Roots of runs that changed (for `matching_runs`); traces joined by links.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
-        #: What was counted of one task and is now another's: uid of both, tenant, figures by model.
+        #: Counted figures that moved to another task: uid of both, tenant, figures by model.
         self.moved_use: list[tuple[bytes, bytes, str, Models]] = []
         self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
-        """Return the ids of what was told of segments that are no more."""
+        """Return the ids of the start and end of runs that are gone."""
         return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
 
     def where_outdone(self) -> dict[Key, Key]:
-        """Return for tasks whose telling of a call does not count any more the task of the one that does. For the close: computed once."""
+        """Return, by task whose copy of a call no longer counts, the task of the copy that does.
+
+        Computed once, when the batch closes.
+        """
         if self._where_outdone is None:
             self._where_outdone = {}
             for loser, winner in self.outdone:
@@ -68,10 +73,10 @@ class TaskStates(Hierarchy):
                     self._where_outdone.setdefault(key, to)
         return self._where_outdone
 
-    # --- units ------------------------------------------------------------------------------------------------------
+    # --- subtrees ---------------------------------------------------------------------------------------------------
 
     def need_subtree(self, tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
-        """Return the unit of a owner, made and placed if it was not there, with those above it that are not either."""
+        """Return an owning span's subtree; create and place it, and those above it, if missing."""
         subtree = tree.subtrees.get(span_id)
         if subtree is not None:
             return subtree
@@ -81,7 +86,7 @@ class TaskStates(Hierarchy):
             tree.subtrees.put(span_id, new)
             made.append((span_id, new))
             span_id = new.up
-            if not span_id:  # none is known above; what is in no span has no id itself
+            if not span_id:  # none is known above; an observation outside any span has an empty id
                 break
             subtree = tree.subtrees.get(span_id)
         for span_id, new in reversed(made):
@@ -103,7 +108,7 @@ class TaskStates(Hierarchy):
         return subtree
 
     def update(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
-        """Place a owner anew after it, or its place, changed."""
+        """Place a subtree again after its owning span, or the span above, changed."""
         node = tree.nodes.get(span_id)
         if node is None:
             return
@@ -132,7 +137,7 @@ class TaskStates(Hierarchy):
         tree.learned[span_id] = None
 
     def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
-        """Hand over what a owner owned, because it turned out to be no box: to the owner above it."""
+        """Merge a subtree into the one above, because its owning span turned out not to be a root span."""
         node = tree.nodes.get(span_id)
         assert node is not None
         up, _ = tree.above(node)
@@ -155,8 +160,8 @@ class TaskStates(Hierarchy):
         if successor.state != subtree.state:
             self._move_counted(tree, span_id, subtree.state, successor.state)
         tree.subtrees.drop(span_id)
-        if subtree.meetings:
-            self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.meetings)
+        if subtree.candidate_sets:
+            self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
         self.moves.append((tree.domain, subtree.trace_id, span_id, up, successor.state))
         successor_state = self.state(successor.state)
         if successor_state is not None and successor.state != subtree.state:
@@ -176,7 +181,7 @@ class TaskStates(Hierarchy):
             self.regroup(tree, child_root)
 
     def hint(self, tree: SpanTree, span_id: bytes, subtree: Subtree, task_id: str) -> None:
-        """Show a owner below no box in the task that something in it names; of several the first by name."""
+        """Show a subtree without a root span in the task that a span of it names; of several the first."""
         if subtree.is_root_span or (subtree.hint and subtree.hint <= task_id):
             return
         subtree.hint = task_id
@@ -184,11 +189,11 @@ class TaskStates(Hierarchy):
         self.regroup(tree, span_id)
 
     def adopt_child_roots(self, tree: SpanTree, up: bytes) -> None:
-        """Have `settle` place the owners below `up` anew, after a transparent span below it changed."""
+        """Have `settle` place the subtrees below `up` again, after a span between them changed."""
         self._orphaning[tree.domain, up] = None
 
     def settle(self) -> None:
-        """Do once what the batch made necessary, perhaps many times: look who lies below whom, and place what is below."""
+        """Do the postponed placement once a batch: find the owning spans above, then place those below."""
         orphaning, self._orphaning = self._orphaning, {}
         for domain, up in orphaning:
             tree = self.tree(domain)
@@ -206,7 +211,7 @@ class TaskStates(Hierarchy):
     # --- spans that have not ended ----------------------------------------------------------------------------
 
     def take_unended(self, tree: SpanTree, node: Node | None, span_id: bytes) -> tuple[bytes, Facts] | None:
-        """Take the facts of a span that has not ended out of its owner; return the owner and the facts."""
+        """Take an unended span's facts out of its subtree; return the owning span and the facts."""
         if node is None or node.state != STARTED or node.owns_subtree:
             return None
         owner = tree.owner(node.parent)
@@ -218,7 +223,7 @@ class TaskStates(Hierarchy):
         return owner, facts
 
     def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give these facts to the owner above the span now; have the task that lost them built anew."""
+        """Give these facts to the owning span that is above now; mark the task that lost them stale."""
         former, facts = taken
         owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
         subtree = self.need_subtree(tree, owner, o.trace_id, o.tenant)
@@ -228,14 +233,14 @@ class TaskStates(Hierarchy):
             subtree.facts.merge(facts)
         tree.subtrees.put(owner, subtree)
         tree.learned[owner] = None
-        lost = tree.subtrees.get(former)
-        if owner != former and lost is not None and lost.state:
-            self.stale.add(lost.state)
+        loser = tree.subtrees.get(former)
+        if owner != former and loser is not None and loser.state:
+            self.stale.add(loser.state)
 
-    # --- grouping -----------------------------------------------------------------------------------------------------
+    # --- placement --------------------------------------------------------------------------------------------------
 
     def regroup(self, tree: SpanTree, span_id: bytes) -> None:
-        """Show a unit, and what depends on it, where it now belongs."""
+        """Show a subtree, and those that depend on it, in the task it now belongs to."""
         waiting = [span_id]
         while waiting:
             self.tick()
@@ -247,18 +252,18 @@ class TaskStates(Hierarchy):
                 waiting.extend(child_roots)
 
     def _want_subtrees(self, tree: SpanTree, span_ids: Sequence[bytes]) -> None:
-        """Say that units, and the tasks that show them, will be asked for."""
+        """Announce that subtrees, and the tasks that show them, are needed next."""
         if span_ids:
             tree.want(span_ids)
             self.want([subtree.state for span_id in span_ids if (subtree := tree.subtrees.get(span_id)) is not None])
 
     def _put_in_place(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
-        """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
+        """Show one subtree where it belongs; return whether its place changed: then check those below."""
         known, now = place_of(subtree), place(tree, span_id, subtree)
         state, root = now.state, now.root
         if root[16:17] == b"u":
             self.runs.add(root)
-        if subtree.meetings:
+        if subtree.candidate_sets:
             self.runs.add(subtree_key(tree.domain, span_id))
         if now != known:
             subtree.root_span, subtree.is_root_span_via_tool, subtree.within = now[2:]
@@ -278,11 +283,14 @@ class TaskStates(Hierarchy):
             self._join(tree, span_id, subtree)
             self._move_counted(tree, span_id, old, state)
         elif root == subtree_key(tree.domain, span_id):
-            self.relate(tree, subtree)  # it was shown there already, as what lies below no known box
+            self.relate(tree, subtree)  # it was shown there already, without a known root span
         return True
 
     def _recount(self, tree: SpanTree, span_id: bytes) -> None:
-        """Tell the nearest box who lies below: what is directly below it is placed anew when its being "of one agent" changed."""
+        """Update the agents' names below the nearest root span.
+
+        What is directly below that span is placed again when "of one agent" changed.
+        """
         subtree = tree.subtrees.get(span_id)
         while subtree is not None and not subtree.is_root_span:
             if not subtree.up or not tree.add_child_root(subtree.up, span_id, _child_root(tree, span_id, subtree)):
@@ -297,7 +305,7 @@ class TaskStates(Hierarchy):
             self._unsettled[tree.domain, span_id] = None
 
     def _regroup_below(self, tree: SpanTree, span_id: bytes) -> None:
-        """Regroup the boxes directly below a owner, and what is no box on the way to them."""
+        """Place again the root spans directly below an owning span, and the other owning spans on the way."""
         waiting = [span_id]
         for at in waiting:
             child_roots = list(tree.child_roots(at).subtrees.items())
@@ -321,7 +329,7 @@ class TaskStates(Hierarchy):
         if subtree.is_root_span and not state.has_root_span:
             state.has_root_span = True
             if len(members.subtrees) > 1:
-                self.boxed.add(key)
+                self.gained_root.add(key)
         tree.learned[span_id] = None
         state.errors += subtree.errors
         node = tree.nodes.get(span_id)
@@ -355,12 +363,12 @@ class TaskStates(Hierarchy):
         self.put_members(key, members)
         if not members.subtrees:
             self.gone[key] = successor
-        if successor != key:  # what is dissolved may stay in its task
+        if successor != key:  # a dissolved subtree may stay in its task
             self.went[key] = successor
         self.stale.add(key)
 
     def _move_counted(self, tree: SpanTree, span_id: bytes, old: Key, new: Key) -> None:
-        """What was added to counters of a unit's figures stays counted in the task it moves to."""
+        """Move the counted share of a subtree's figures to the task that it moves to."""
         before, after, node = self.state(old) if old else None, self.state(new), tree.nodes.get(span_id)
         if before is None or before.counted == ZERO or after is None or node is None:
             return
@@ -373,26 +381,31 @@ class TaskStates(Hierarchy):
         before.counted_models = models_minus(known, moved)
         after.counted_models = models_plus(after.counted_models, moved)
         self.moved_use.append((before.uid, after.uid, before.tenant, moved))
-        before.told, after.told = minus(before.told, share), plus(after.told, share)
+        before.counted_most, after.counted_most = minus(before.counted_most, share), plus(after.counted_most, share)
         before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
         self.states.put(old, before)
         self.states.put(new, after)
 
 
 def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor: TaskState | None) -> None:
-    """What was counted of a task that is no more stays counted in the task that took over what it lost last."""
+    """Pass the counted figures of a task that is gone to its successor."""
     former = states.state(key)
     if former is None or former.counted == ZERO:
         return
     if successor is not None:
-        successor.told, successor.counted = plus(successor.told, former.told), plus(successor.counted, former.counted)
+        successor.counted_most, successor.counted = (
+            plus(successor.counted_most, former.counted_most),
+            plus(successor.counted, former.counted),
+        )
         successor.counted_models = models_plus(successor.counted_models, former.counted_models)
         states.touch(successor_key, successor)
-    states.moved_use.append((former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models))
+    states.moved_use.append(
+        (former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models)
+    )
 
 
 def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:
-    """Add a owner's figures, or what they changed by, to its task; those of data points are kept apart."""
+    """Add a subtree's figures, or their change, to its task; metric data points are kept apart."""
     if span_id == METERED:
         state.metered = plus(state.metered, amounts)
         state.metered_models = models_plus(state.metered_models, models)
@@ -403,4 +416,6 @@ def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count
 
 
 def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:
-    return ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree))
+    return ChildRoot(
+        subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree)
+    )

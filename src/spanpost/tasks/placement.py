@@ -1,18 +1,21 @@
-"""Which units are shown together as one task, and the merged facts of each task.
+"""Placement: which subtrees are shown together as one task.
 
-Rules. A box is a task of its own, unless it is shown within the box above it (`is_within`):
-- the same explicit task id: the same task, in whatever trace;
+Rules. A root span is a task of its own, unless it is shown within the root span above it (`is_within`):
+- the same explicit task id: the same task, in any trace;
 - below a tool call, or with a task id of its own: a child task;
 - a workflow without an agent's name, or the same agent's name: within;
-- the box above names no agent and all boxes directly below it are one agent: within.
-What is no box is shown with the box above it; without one, in the task that something in it says it belongs to (a session's
-model call, before its prompt's span has ended), else in the trace's provisional task.
+- the root span above names no agent and all root spans directly below it are one agent: within. A subtree
+  without a root span is shown with the root span above it. Without one above, it is shown in the task that
+  one of its spans names (a session's model call, before its prompt's span has ended), else in the trace's
+  provisional task.
 
-At most `DEPTH` boxes above a box are one task with it: a deeper one is a task of its own, below the task of the box above it.
+At most `DEPTH` nested root spans are one task. A deeper one is a task of its own, a child of the task above
+it.
 
-Theory. Grouping is a projection of the units: it depends on what they are, not on when they were learned. It may change as
-more arrives (a second agent appears in a workflow); then the tasks concerned are built anew from their units. A unit's place
-follows from that of the owner above it, so that nothing is walked: what changes is handed down, to those alone whom it changes.
+Theory. Placement is a function of the subtrees, not of the order of arrival. It may change as more arrives
+(a second agent appears in a workflow); then the tasks concerned are rebuilt from their subtrees. A subtree's
+place follows from the place of the subtree above it, so no tree is walked: a change is passed down, only to
+the subtrees that it changes.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ _WORKFLOW = Role.WORKFLOW
 
 
 class Place(NamedTuple):
-    """Where a unit is shown, and what the units below it go by."""
+    """The task that shows a subtree, and the input for the placement of the subtrees below."""
 
     state: Key
     root: Key
@@ -39,12 +42,12 @@ class Place(NamedTuple):
 
 
 def place_of(subtree: Subtree) -> Place:
-    """Return the place that a unit was given."""
+    """Return the current place of a subtree."""
     return Place(subtree.state, subtree.root, subtree.root_span, subtree.is_root_span_via_tool, subtree.within)
 
 
 def root_span_above(tree: SpanTree, subtree: Subtree) -> tuple[bytes, Subtree | None, bool]:
-    """Return the nearest box above a unit and whether a tool call lies between."""
+    """Return the nearest root span above a subtree and whether a tool call lies between."""
     above = tree.subtrees.get(subtree.up) if subtree.up else None
     if above is None:
         return b"", None, subtree.is_via_tool
@@ -52,11 +55,15 @@ def root_span_above(tree: SpanTree, subtree: Subtree) -> tuple[bytes, Subtree | 
         return subtree.up, above, subtree.is_via_tool
     root_span = tree.subtrees.get(above.root_span) if above.root_span else None
     via_tool = subtree.is_via_tool or above.is_root_span_via_tool
-    return (above.root_span, root_span, via_tool) if root_span is not None and root_span.is_root_span else (b"", None, via_tool)
+    return (
+        (above.root_span, root_span, via_tool)
+        if root_span is not None and root_span.is_root_span
+        else (b"", None, via_tool)
+    )
 
 
 def hint_of(tree: SpanTree, subtree: Subtree) -> str:
-    """Return the task that a unit below no box belongs to by what is said in it, or above it; empty when nothing is."""
+    """Return the task id named in a subtree without a root span, or above it; else empty."""
     for _ in range(DEPTH):
         if subtree.hint:
             return subtree.hint
@@ -68,12 +75,12 @@ def hint_of(tree: SpanTree, subtree: Subtree) -> str:
 
 
 def is_of_one_agent(tree: SpanTree, span_id: bytes) -> bool:
-    """Tell whether all boxes directly below are one agent's: through owners that are no boxes, not through tools."""
+    """Tell whether all root spans directly below are one agent's; those below tools do not count."""
     return agent_below(tree.child_roots(span_id)) != MANY
 
 
 def says(tree: SpanTree, span_id: bytes, subtree: Subtree) -> str | None:
-    """Return what a owner adds to the names of the agents directly below the one above it."""
+    """Return what a subtree adds to the agents' names directly below the owning span above it."""
     if subtree.is_via_tool:
         return None
     if subtree.is_root_span:
@@ -82,7 +89,7 @@ def says(tree: SpanTree, span_id: bytes, subtree: Subtree) -> str | None:
 
 
 def is_within(tree: SpanTree, subtree: Subtree, above_id: bytes, above: Subtree, via_tool: bool) -> bool:
-    """Tell whether a box is shown within the box above it."""
+    """Tell whether a root span is shown within the root span above it."""
     if subtree.task_id:
         return subtree.task_id == above.task_id
     if via_tool:
@@ -95,7 +102,7 @@ def is_within(tree: SpanTree, subtree: Subtree, above_id: bytes, above: Subtree,
 
 
 def place(tree: SpanTree, span_id: bytes, subtree: Subtree) -> Place:
-    """Return the task in which a unit is shown, and the root of its segment there, by the place of the owner above it."""
+    """Return the task that shows a subtree and its run's root there, by the place of the subtree above."""
     above_id, above, via_tool = root_span_above(tree, subtree)
     if not subtree.is_root_span:
         if above is not None:

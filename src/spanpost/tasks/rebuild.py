@@ -69,7 +69,7 @@ def rebuild(states: TaskStates) -> None:
             subtrees.append((domain, span_id, subtree))
             state.has_root_span = state.has_root_span or subtree.is_root_span
         if state.has_root_span and not had_root_span:
-            states.boxed.add(key)
+            states.gained_root.add(key)
         for domain, span_id, subtree in subtrees:
             for facts in subtree.all_facts:
                 state.facts.merge(facts)
@@ -80,11 +80,11 @@ def rebuild(states: TaskStates) -> None:
             enter_run(state, subtree, subtree_key(domain, span_id), span_id)
         for root, run in old_runs.items():
             if root in state.runs:
-                state.runs[root].told_start = run.told_start
-                state.runs[root].told_end = run.told_end
+                state.runs[root].reported_start = run.reported_start
+                state.runs[root].reported_end = run.reported_end
                 state.runs[root].waited = run.waited
                 state.runs[root].is_counted = run.is_counted
-            elif run.told_start or run.told_end:
+            elif run.reported_start or run.reported_end:
                 states.retracted.add(root)
         states.touch(key, state)
     states.stale.clear()
@@ -92,7 +92,7 @@ def rebuild(states: TaskStates) -> None:
 
 def _drop(states: TaskStates, key: Key, state: TaskState) -> None:
     for root, run in state.runs.items():
-        if run.told_start or run.told_end:
+        if run.reported_start or run.reported_end:
             states.retracted.add(root)
     successor_key = states.gone.get(key, b"")
     successor = states.state(successor_key) if successor_key else None

@@ -1,12 +1,14 @@
-"""The documents that the fold keeps: cells, units, groups, and what ties them.
+"""Records of the fold: nodes, subtrees, task states and the links between them.
 
-    cell    one per span: role, parent, what it used, what lies below it
-    unit    one per *owner*: a box, a span not yet known, one that has not ended and may still become a box.
-            It owns the facts of what lies below it, down to the next owner
-    group   one per task: the units that are shown together, and their facts merged
+    node        one per span: role, parent, its own usage, the sums of the spans below
+    root span   a span of an agent, a workflow or a task: it can be the root of a task
+    owning span a root span, a span not yet seen, or one that runs and may still become a root span
+    subtree     one per owning span: the facts of the spans below it, down to the next owning span
+    task state  one per task: the subtrees that are shown together, and their merged facts
 
-Cells count; units collect; groups are a projection of units that can change as more arrives. Records are stored as
-msgpack: add fields with defaults only, so that an older version can read what a newer one wrote.
+Nodes count, subtrees collect, task states are computed from subtrees and can change as more arrives. Records
+are stored as msgpack: add fields with defaults only, so that an older version can read what a newer one
+wrote.
 """
 
 from __future__ import annotations
@@ -21,29 +23,30 @@ from spanpost.tasks.amounts import NO_OTHERS, ZERO, Amounts, Count, Models, Othe
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.work import Key
 
-#: How many tasks above a task are followed to its root, and how many boxes a box may be shown within. A deeper box is a task of its
-#: own; a deeper task names the last one that is followed as its root. Spans that are no boxes are followed however deep they lie.
+#: Levels that are followed from a task up to its root, and root spans that may be nested within one task. A
+#: deeper root span is a task of its own; a deeper task names the last task followed as its root. Other spans
+#: are followed to any depth.
 DEPTH = 64
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
-#: Stands for the root of a task of which nothing is shown any more.
+#: In place of a root's uid: nothing of the task is shown any more.
 NOWHERE = b"-"
-#: Roles of a running span that may still become a box.
+#: Roles of a running span that may still become a root span.
 _UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 def domain_of(tenant: str, trace_id: bytes) -> bytes:
-    """Return the 16 bytes under which a trace's records lie and are locked."""
+    """Return the 16 bytes under which a trace's records are stored and locked."""
     return blake2b(trace_id + tenant.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def tenant_key(tenant: str) -> bytes:
-    """Return what is locked, shared, together with domains of a tenant, in place of them where they are very many."""
+    """Return the tenant's key: locked (shared) with its domains, or in place of very many of them."""
     return blake2b(tenant.encode("utf-8", "replace"), digest_size=16, person=b"tenant").digest() + b"t"
 
 
 def is_tenant(domain: bytes) -> bool:
-    """Tell a tenant's key among domains."""
+    """Tell whether a lock key is a tenant's, not a domain."""
     return len(domain) > 16
 
 
@@ -60,7 +63,7 @@ def child_roots_key(domain: bytes, span_id: bytes) -> Key:
 
 
 def state_key(domain: bytes, span_id: bytes = b"") -> Key:
-    """Return the key of a task: of a box, of a trace without a known box (no span), of an explicit id (its own domain)."""
+    """Return a task's key: of a root span, of a trace without one, of an explicit id (its own domain)."""
     return domain + b"g" + span_id
 
 
@@ -77,7 +80,7 @@ def duplicates_key(tenant: str, response_id: str) -> Key:
 
 
 def candidates_key(tenant: str, kind: bytes, id: str) -> Key:
-    """Return the key under which runs meet: by a tool call's id (kind ``a``), or by a conversation (``c``)."""
+    """Return the key under which runs are matched: by tool call id (kind ``a``) or conversation (``c``)."""
     raw = f"{tenant}\0{kind.decode()}\0{id}".encode("utf-8", "replace")
     return blake2b(raw, digest_size=16, person=b"meeting").digest() + b"r" + kind
 
@@ -87,14 +90,15 @@ def linked_traces_key(domain: bytes) -> Key:
 
 
 def seen_key(domain: bytes, id: bytes) -> Key:
-    """Return the key of a told occurrence."""
+    """Return the key of a reported occurrence."""
     return domain + b"o" + id
 
 
 def given_key(state: Key) -> Key:
-    """Return the key under which is remembered how often a task's message was taken over by another (`Seen.at_ns`).
+    """Return the key of the count of other tasks that took over this task's message (`Seen.at_ns`).
 
-    It outlives the task: one that comes again must not write into a message that is another's by now.
+    The count outlives the task: a task that comes back must not write into a message that belongs to another
+    now.
     """
     return state[:16] + b"o" + blake2b(state, digest_size=16, person=b"given").digest()
 
@@ -105,50 +109,51 @@ NO_COPY: Copy = (0, (0, 0, b""))
 
 
 class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
-    """One span: what it is and what it passes up. Made as a placeholder by the first child that names it."""
+    """One span: its role and what it passes up. The first child that names it creates it as a placeholder."""
 
     parent: bytes = b""
     role: Role = Role.OTHER
     state: int = PLACEHOLDER
-    #: Rank of the copy in use: its end (of one that is open, the time of the look), number of attributes, hash. A greater copy replaces a smaller.
+    #: Rank of the copy in use: end (of an open span the time of the copy), number of attributes, hash. The
+    #: greatest wins.
     rank: tuple[int, int, bytes] = (0, 0, b"")
-    #: A model call's own figures, and whether they count (its response id may be another span's).
+    #: A model call's own usage, and whether it counts (another span may hold its response id).
     own: Amounts | None = None
     wins: bool = True
-    #: Sums of what lies below; None, as for most spans, when nothing does.
+    #: Sums of the spans below; None, as for most spans, when they are empty.
     below: tuple[Amounts, Amounts, Amounts, Tools] | None = None
     tool_name: str = ""
     failed: bool = False
-    #: Checkpoint ids of errors told on this very span; taken back when the span turns out to be a box.
+    #: Checkpoint ids of errors reported on this span; retracted when it turns out to be a root span.
     errors: tuple[bytes, ...] = ()
-    #: Slot of the response id, to be left when a greater copy names another.
+    #: Key of the response id's duplicate calls; left when a greater copy names another.
     duplicates: Key = b""
-    #: The parent edge was cut because it closed a circle.
+    #: The edge to the parent was cut because it closed a cycle.
     is_cut: bool = False
-    #: How a span that is not of an agent ended, kept where it is the top of its trace: the end of what lies below it.
+    #: How a span that is not an agent's ended, kept at the top of a trace: it ends the subtree.
     closed: tuple[int, bytes, str, str, str] | None = None
-    #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
+    #: Part of its own cost that was taken from a duplicate of the call, in nano-dollars.
     lent: int = 0
-    #: The domain of the trace to which it links, if that is one trace and another.
+    #: Domain of the trace that it links to, if that is exactly one other trace.
     link: bytes = b""
-    #: The model of its own figures; the one of what lies below, and of that what is of others (`Amount`).
+    #: Model of its own usage; model of the spans below; usage of other models below (`Amount`).
     model: str = ""
     model_below: str = ""
     others: Others = NO_OTHERS
 
     @property
     def is_root_span(self) -> bool:
-        return 4 <= self.role <= 6  # not by way of `Role.is_box`: this is asked a dozen times a span
+        return 4 <= self.role <= 6  # not `Role.is_root_span`: this runs a dozen times a span
 
     @property
     def is_open_question(self) -> bool:
-        """True while the span may still turn out to be a box."""
+        """True while the span may still turn out to be a root span."""
         state = self.state
         return state == PLACEHOLDER or (state == STARTED and self.role in _UNDECIDED)
 
     @property
     def owns_subtree(self) -> bool:
-        """True for a span that owns what lies below it, for now or for good."""
+        """True for a span that owns the subtree below it, for now or for good."""
         role, state = self.role, self.state
         if not self.parent or self.is_cut or 4 <= role <= 6 or state == PLACEHOLDER:
             return True
@@ -156,55 +161,59 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
 
 
 class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
-    """What lies below one owner, down to the next: facts, and where it is shown."""
+    """The spans below one owning span, down to the next: their facts, and the task that shows them."""
 
     trace_id: bytes = b""
     tenant: str = ""
-    #: The nearest owner above, empty when none is known.
+    #: The nearest owning span above; empty when none is known.
     up: bytes = b""
-    #: A tool call lies between this and the owner above.
+    #: A tool call lies between this span and the owning span above.
     is_via_tool: bool = False
-    #: The nearest box above, and whether a tool call lies between; how many boxes above this one are shown as one with it.
+    #: The nearest root span above; a tool call lies between; number of root spans above in the same task.
     root_span: bytes = b""
     is_root_span_via_tool: bool = False
     within: int = 0
     role: Role = Role.OTHER
     agent_name: str = ""
     task_id: str = ""
-    #: While no box is known: the task that something below says it belongs to.
+    #: While no root span is known: the task id that a span below names.
     hint: str = ""
     start_ns: int = 0
-    #: The copies of the box that said its agent's name and its task's id: of several the greatest stands.
+    #: The copies of the root span that gave the agent's name and the task id: the greatest one stands.
     named_by: Copy = NO_COPY
     identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
-    #: Facts of spans that have not ended, by span: when the end hangs elsewhere, the facts move with the span.
+    #: Facts of spans that have not ended, by span. They move with the span if it ends under another parent.
     unended: dict[bytes, Facts] = {}
-    #: The task it is shown in, and the root of its segment there.
+    #: The task that shows it, and the root of its run there.
     state: Key = b""
     root: Key = b""
-    #: Seen while it was running, by a live start.
+    #: A live start was received while it ran.
     is_live: bool = False
-    #: Without a parent: the top of its trace.
+    #: It has no parent: the top of its trace.
     is_top: bool = False
-    #: The boxes directly below are of more than one agent.
+    #: The root spans directly below belong to more than one agent.
     is_of_many: bool = False
-    #: What the placement of the owners below went by: role, name, task id, owner above, tool between.
+    #: Input of the last placement of the subtrees below: role, name, task id, owning span above, tool
+    #: between.
     shape: tuple[int, str, str, bytes, bool] | None = None
-    #: Errors of parts that were told below.
+    #: Errors of parts that were reported below.
     errors: int = 0
-    #: Exceptions of spans that are not an agent's: told when this turns out to lie in a task, else never.
+    #: Exceptions of spans that are not an agent's. Reported once the subtree turns out to lie in a task,
+    #: else never.
     doubtful: list[Checkpoint] = []
-    #: The task above, when this unit leads a segment.
+    #: The parent task, when this subtree leads a run.
     parent_state: Key = b""
-    #: The task whose run this one goes on with, and by which rule; of a run that links join to another agent's, the task above.
+    #: The task whose run this one continues, and the rule; for a run linked to another agent's, the parent
+    #: task.
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
-    #: It did nothing yet, and another of its conversation waits: whether it goes on with that is told by its first call.
+    #: Idle so far while another run of its conversation waits: its first call decides whether it continues
+    #: that run.
     is_held: bool = False
-    #: Where this run met others, and the task it was found to go on with there.
-    meetings: dict[Key, Key] = {}
+    #: Candidate sets that this run is entered in, and the task that it continues by each.
+    candidate_sets: dict[Key, Key] = {}
 
     @property
     def is_root_span(self) -> bool:
@@ -212,18 +221,18 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
 
     @property
     def all_facts(self) -> list[Facts]:
-        """All that was learned below the owner."""
+        """All facts learned in the subtree."""
         return [self.facts, *self.unended.values()]
 
 
 class ChildRoot(msgspec.Struct, array_like=True, gc=False):
-    """A owner directly below another."""
+    """The root of a subtree directly below another subtree."""
 
     role: Role
     agent_name: str
     task_id: str
     is_via_tool: bool
-    #: What it adds to the names of the agents directly below (`Kids.names`); None for nothing.
+    #: What it adds to the names of the agents directly below (`ChildRoots.names`); None: nothing.
     says: str | None = None
 
     @property
@@ -231,34 +240,35 @@ class ChildRoot(msgspec.Struct, array_like=True, gc=False):
         return 4 <= self.role <= 6
 
 
-#: Stands for the names of more than one agent.
+#: In place of a name: more than one agent.
 MANY = "\0"
 
 
 class ChildRoots(msgspec.Struct, gc=False):
-    """The owners directly below one, by span id. Written only when the structure changes."""
+    """The owning spans directly below one, by span id. Written only when the structure changes."""
 
     subtrees: dict[bytes, ChildRoot] = {}
-    #: How many of them say each agent's name: of boxes directly below, through what is no box, not through tools.
+    #: Number of root spans directly below by agent name: through spans that are not root spans, not through
+    #: tools.
     names: dict[str, int] = {}
 
 
 class Run(msgspec.Struct, omit_defaults=True, gc=False):
-    """One run within a task: its root box and how it ended."""
+    """One run of a task: its root span and how it ended."""
 
     start_ns: int = 0
     ending: Ending = msgspec.field(default_factory=Ending)
-    #: Ends of boxes shown within the segment that are not its root.
+    #: Ends of the nested root spans of the run.
     inner: Ending = msgspec.field(default_factory=Ending)
     trace_id: bytes = b""
     span_id: bytes = b""
-    #: What was told of its start and its end, to tell only changes.
-    told_start: str = ""
-    told_end: str = ""
-    #: It ended waiting for a person; and it goes on with another (`joining`).
+    #: The start and the end as last reported, so that only changes are reported.
+    reported_start: str = ""
+    reported_end: str = ""
+    #: It ended waiting for a person; it continues another run (`matching_runs`).
     waited: bool = False
     goes_on: bool = False
-    #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
+    #: Its end was counted. Counters cannot go back, so a run that resumes after all does not end twice.
     is_counted: bool = False
 
 
@@ -268,45 +278,45 @@ class Conversation(msgspec.Struct, omit_defaults=True, gc=False):
     newest_ns: int = 0
     newest_key: bytes = b""
     used: int = 0
-    #: Limits already warned of in this climb, by name, and those of which it was told that they are near.
+    #: Limits already warned of in this climb, by name; limits already announced as near.
     warned: list[int] = []
     ahead: list[int] = []
-    #: How often the lane was re-armed: part of a warning's id.
+    #: How often the warnings were re-armed: part of a warning's id.
     climb: int = 0
     #: A drop that the next call may confirm as a compaction: (before, after).
     drop: tuple[int, int] | None = None
     conversation: str = ""
-    #: The newest compaction that was said.
+    #: The newest compaction that the agent reported.
     compacted_ns: int = 0
     #: The climb's newest calls: end, start, tokens.
     points: list[tuple[int, int, int]] = []
 
 
 class Held(msgspec.Struct, omit_defaults=True, gc=False):
-    """A milestone of one message that waits for its time (by the store's clock, seconds), and when the last one was told."""
+    """A milestone held for one message (store clock, seconds), and the time of the last one reported."""
 
     reported_at: float = 0.0
     checkpoint: Checkpoint | None = None
-    #: The task that it is of.
+    #: The task of the milestone.
     of: Key = b""
     due_at: float = 0.0
 
 
 class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
-    """One task: the merged facts of its units, its segments, and what was told of it."""
+    """One task: the merged facts of its subtrees, its runs, and what was reported of it."""
 
     uid: bytes = b""
     tenant: str = ""
-    #: The leader's trace and span; of the newest segment for a task with an explicit id.
+    #: Trace and span of the root span; for a task with an explicit id those of the newest run.
     trace_id: bytes = b""
     span_id: bytes = b""
     task_id: str = ""
     has_root_span: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     amounts: Amounts = ZERO
-    #: Of a total of its agent's lifetime what was used before the run: input and output.
+    #: Tokens (input, output) used before the run, where the agent reports lifetime totals.
     before: tuple[int, int] | None = None
-    #: What its data points tell: shown where `flow` knows nothing.
+    #: Usage from metric data points: shown where no span or record reports usage.
     metered: Amounts = ZERO
     #: Both by model; calls that name no model are in neither.
     models: Models = {}
@@ -314,49 +324,50 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     #: Tool calls, and how many of them failed.
     tools: Count = (0, 0)
     runs: dict[Key, Run] = {}
-    #: The task above, by key; of several segments the earliest that has one says it.
+    #: The parent task's key; of several runs the earliest that has a parent decides.
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     conversations: dict[str, Conversation] = {}
-    #: Compactions that were inferred: checkpoint id, the last call before it, the call that confirmed it (ns).
+    #: Inferred compactions: checkpoint id, the last call before, the call that confirmed it (ns).
     inferred: list[tuple[bytes, int, int]] = []
     is_announced: bool = False
-    #: A timer runs, at whose end the task is announced after all.
+    #: A timer runs; when it ends the task is announced after all.
     is_settling: bool = False
-    #: Uid whose lane (message) this task uses: its own, or that of a task whose message it took over (`handover`).
+    #: Uid of the message in use: the task's own, or that of a task whose message it took over
+    #: (`succession`).
     message_uid: bytes = b""
-    #: A message tells of it, or did: its own, or that of a task that became part of it.
+    #: A message shows or showed it: its own, or that of a task merged into it.
     has_message: bool = False
-    #: Uid of the root under which it was shown last; `NOWHERE` while nothing of it is shown.
+    #: Uid of the root under which it was last shown; `NOWHERE` while nothing of it is shown.
     shown_below: bytes = b""
-    #: Where routes sent its messages last.
+    #: Where routes last sent its messages.
     places: list[str] = []
-    #: News held back until the task is announced.
+    #: Checkpoints held until the task is announced.
     held: list[Checkpoint] = []
-    #: Told errors of parts.
+    #: Errors of parts that were reported.
     errors: int = 0
-    #: What was counted of the figures, the same by model, and whether a timer runs for the rest.
+    #: The figures already counted, the same by model; a timer runs for the rest.
     counted: Amounts = ZERO
     counted_models: Models = {}
-    #: The most that counters were told: they cannot take back, and what was too high once is not added again.
-    told: Amounts = ZERO
+    #: The highest figures handed to counters. Counters cannot go back: an excess is not added again.
+    counted_most: Amounts = ZERO
     is_counting: bool = False
     is_failed: bool = False
     is_over: bool = False
     has_started: bool = False
-    #: Its newest moment when it was last looked at for silence, and when it was found to be silent.
+    #: Its newest event when its stall timer was set, and when it was found stalled.
     watched_ns: int = 0
     quiet_ns: int = 0
-    #: The status as last shown.
+    #: The status last shown.
     status: str = ""
-    #: The milestone reached last: its run, its fifth, its step.
+    #: The last milestone reached: its run, its fifth, its step.
     milestone: tuple[str, int, str] | None = None
-    #: Of a root task: what is held of the messages that carry it, by lane.
+    #: Of a root task: milestones held for its messages, by ordering key.
     held_back: dict[str, Held] = {}
 
 
 class Members(msgspec.Struct, gc=False):
-    """The units of a task, by key."""
+    """The subtrees of a task, by key."""
 
     subtrees: dict[Key, None] = {}
 
@@ -365,12 +376,12 @@ class ChildTasks(msgspec.Struct, gc=False):
     """Child tasks of a task, by key, and whether each has failed."""
 
     tasks: dict[Key, bool] = {}
-    #: Those of them that are at work.
+    #: Those that are working.
     at_work: dict[Key, bool] = {}
 
 
 class CallCopy(msgspec.Struct, array_like=True, gc=False):
-    """A span that carries a response id: when it ran and how it ranks."""
+    """A span that carries a response id: its times and its rank."""
 
     start_ns: int
     end_ns: int
@@ -381,51 +392,52 @@ class CallCopy(msgspec.Struct, array_like=True, gc=False):
 
 
 class DuplicateCalls(msgspec.Struct, gc=False):
-    """The spans that carry one response id, by cell key. Of those that overlap in time one counts."""
+    """The spans that carry one response id, by node key. One of those that overlap in time counts."""
 
     call_copies: dict[Key, CallCopy] = {}
 
 
 class RunCandidate(msgspec.Struct, array_like=True, gc=False):
-    """What others may go by to tell whether one run goes on with another."""
+    """The facts of a run that decide whether another run continues it."""
 
     start_ns: int
     #: 0 while it has not ended.
     end_ns: int
-    #: The task in which it is shown.
+    #: The task that shows it.
     state: Key
     agent_name: str = ""
-    #: 0: it waits for nobody; 1: probably, for the answer to a tool call; 2: it said so.
+    #: 0: does not wait for a person; 1: probably, for the answer to a tool call; 2: it said so.
     waits: int = 0
     #: The tool call that was left open: name and id.
     pending: tuple[str, str] = ("", "")
-    #: The tool call by which it began, before any model call; None when it began otherwise.
+    #: The tool call that it began with, before any model call; None when it began otherwise.
     began_with: tuple[str, str] | None = None
-    #: It did nothing yet.
+    #: It has done nothing yet.
     is_idle: bool = False
-    #: What its agent had used in its lifetime when it ended, where nothing else is known of the run: input and output.
+    #: Tokens (input, output) its agent had used in its lifetime at the end, where nothing else is known of
+    #: the run.
     totals: tuple[int, int] | None = None
 
 
 class RunCandidates(msgspec.Struct, gc=False):
-    """Runs that may go on with one another, by the key of their root's unit."""
+    """Runs that may continue one another, by the key of their root's subtree."""
 
     runs: dict[Key, RunCandidate] = {}
 
 
 class LinkedTraces(msgspec.Struct, omit_defaults=True, gc=False):
-    """Traces that links of a framework's messages join. `into` is the domain that speaks for this one, when it is another."""
+    """Traces joined by links of a framework's messages. `into`: the domain with the runs, when another."""
 
     into: bytes = b""
-    #: More traces than its own are in it.
+    #: It holds more traces than its own.
     is_joined: bool = False
     runs: dict[Key, RunCandidate] = {}
     #: Runs of other traces that link to this one.
-    guests: dict[Key, RunCandidate] = {}
+    linked: dict[Key, RunCandidate] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):
-    """An occurrence that was told, and by which of its copies: the earliest stands, so that any order tells the same."""
+    """A reported occurrence, and the copy it came from: the earliest copy stands, in any order of arrival."""
 
     at_ns: int = 0
     key: bytes = b""

@@ -1,4 +1,4 @@
-"""What a batch tells: each occurrence once, under the task in which it finally lies."""
+"""The checkpoints that a batch reports: each occurrence once, under the task that finally shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanpost.tasks.records import Node, Seen, Subtree, seen_key
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet
 
-#: Exceptions in doubt kept of one unit, the earliest.
+#: Unconfirmed exceptions kept of one subtree, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
 _OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
@@ -28,30 +28,30 @@ _ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
 class ReportedCheckpoints:
-    """The tellings of one batch."""
+    """The checkpoints reported by one batch."""
 
     def __init__(self, states: TaskStates) -> None:
         self.states = states
         self.seen = RecordSet(states.work, Seen)
-        #: (checkpoint, domain, whether it may be of no task at all). Their task is known at the close.
-        self.told: list[tuple[Checkpoint, bytes, bool]] = []
+        #: (checkpoint, domain, may belong to no task). The task is known when the batch closes.
+        self.found: list[tuple[Checkpoint, bytes, bool]] = []
         self.retracted: list[UUID] = []
-        #: Of what was told and is taken back: so much had been told by then.
-        self._taken_back: dict[UUID, int] = {}
+        #: Retracted checkpoints, with the number of reports made before the retraction.
+        self._retracted_at: dict[UUID, int] = {}
 
-    def tell(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
-        """Tell an occurrence, unless an earlier copy of it was told."""
+    def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
+        """Report an occurrence, unless an earlier copy of it was reported."""
         o, r = p.observation, p.reading
-        if p.telling is not None and p.telling[0] is kind:
-            _, id, key = p.telling
+        if p.occurrence is not None and p.occurrence[0] is kind:
+            _, id, key = p.occurrence
         else:
             id = checkpoints.occurrence_id(o, r, kind)
             key = seen_key(p.domain, id.bytes)
         seen = self.seen.get(key)
-        copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
+        copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
         if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
-            self._replace_told(p, r.approval, Seen(-1, copy))
+            self._replace_reported(p, r.approval, Seen(-1, copy))
         if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
             return
         self.seen.put(key, Seen(at_ns, copy))
@@ -64,16 +64,16 @@ class ReportedCheckpoints:
         assert subtree is not None
         uid = self._uid(subtree)
         is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
-        self.told.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+        self.found.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
-    def _replace_told(self, p: Placed, decided: Approval, seen: Seen) -> None:
-        """What a person decided replaces what telemetry told of it, before and from now on."""
+    def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
+        """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
         uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
         key = seen_key(p.domain, uid.bytes)
-        told = self.seen.get(key)
-        if told is not None and told.at_ns >= 0:
+        known = self.seen.get(key)
+        if known is not None and known.at_ns >= 0:
             self.retracted.append(uid)
-            self.told = [n for n in self.told if n[0].id != uid]
+            self.found = [n for n in self.found if n[0].id != uid]
         self.seen.put(key, seen)
 
     def _count_error(self, tree: SpanTree, owner: bytes, by: int) -> None:
@@ -85,12 +85,12 @@ class ReportedCheckpoints:
             state.errors += by
             self.states.touch(subtree.state, state)
 
-    def take_back(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
-        """An exception was told on a span that turned out to be a call, a step or a box: its own end tells that."""
+    def retract(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
+        """Retract the exceptions of a span that turned out to be an agent's: its own end reports them."""
         for id in node.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
-            self._taken_back[uid] = len(self.told)
+            self._retracted_at[uid] = len(self.found)
             subtree = tree.subtrees.get(tree.owner(span_id))
             if subtree is not None:
                 subtree.doubtful = [d for d in subtree.doubtful if d.id != uid]
@@ -99,28 +99,34 @@ class ReportedCheckpoints:
         tree.nodes.put(span_id, node)
 
     def resolved(self) -> list[tuple[Checkpoint, Key]]:
-        """Return this batch's tellings with the task in which they finally lie, and those no longer in doubt."""
-        told: dict[UUID, tuple[Checkpoint, Key]] = {}
+        """Return the batch's checkpoints with their tasks, and the exceptions that are confirmed now."""
+        resolved: dict[UUID, tuple[Checkpoint, Key]] = {}
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
-            known = told.get(checkpoint.id)
-            # Of one time, and of what people did, the later telling was found to rank before.
+            known = resolved.get(checkpoint.id)
+            # At equal times, and for questions, the later report ranks first.
             if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known[0].at:
-                told[checkpoint.id] = (checkpoint, key)
+                resolved[checkpoint.id] = (checkpoint, key)
 
         for domain, _, _, subtree_to, state_key in self.states.moves:
             state = self.states.state(state_key)
             tree = self.states.tree(domain)
             subtree = tree.subtrees.get(subtree_to)
-            if state is not None and state.has_root_span and subtree is not None and subtree.doubtful and subtree.state == state_key:
+            if (
+                state is not None
+                and state.has_root_span
+                and subtree is not None
+                and subtree.doubtful
+                and subtree.state == state_key
+            ):
                 self._keep_all(tree, subtree_to, subtree, keep)
-        for state_key in self.states.boxed:
+        for state_key in self.states.gained_root:
             for own in self.states.members(state_key).subtrees:
                 subtree = self.states.subtree(own)
                 if subtree is not None and subtree.doubtful and subtree.state == state_key:
                     self._keep_all(self.states.tree(own[:16]), own[17:], subtree, keep)
-        for number, (checkpoint, domain, is_doubtful) in enumerate(self.told):
-            if number < self._taken_back.get(checkpoint.id, 0):
+        for number, (checkpoint, domain, is_doubtful) in enumerate(self.found):
+            if number < self._retracted_at.get(checkpoint.id, 0):
                 continue
             tree = self.states.tree(domain)
             owner = tree.owner(checkpoint.subtree)
@@ -135,10 +141,12 @@ class ReportedCheckpoints:
                 tree.subtrees.put(owner, subtree)
             else:
                 keep(checkpoint, subtree.state)
-        return list(told.values())
+        return list(resolved.values())
 
-    def _keep_all(self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]) -> None:
-        """Tell what was in doubt of a unit that turned out to lie in a task."""
+    def _keep_all(
+        self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]
+    ) -> None:
+        """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""
         for checkpoint in subtree.doubtful:
             keep(_with(checkpoint, self._uid(subtree), subtree_id), subtree.state)
         subtree.doubtful = []

@@ -1,21 +1,21 @@
-"""A task's segments: its runs, each with its beginning and its end."""
+"""The runs of a task, each with its start and its end."""
 
 from __future__ import annotations
 
 from spanpost.tasks.records import Run, Subtree, TaskState
 from spanpost.tasks.work import Key
 
-#: Segments kept of a task, the newest; older ones are settled and only counted.
+#: Runs kept of a task, the newest; older ones keep only their counted figures.
 RUN_CAP = 16
 
 
 def is_loose(root: Key) -> bool:
-    """Tell by its key whether a segment is no run but what lies below no known box."""
+    """Tell by its key whether a run has no known root span."""
     return root[16:17] == b"g"
 
 
 def runs_of(state: TaskState) -> dict[Key, Run]:
-    """Return the segments of a task; what lies below no box is one only where there is no box at all."""
+    """Return the runs of a task; one without a root span is left out where another has one."""
     runs = state.runs
     if len(runs) <= 1 or not any(map(is_loose, runs)):
         return runs
@@ -23,13 +23,13 @@ def runs_of(state: TaskState) -> dict[Key, Run]:
 
 
 def newest_run(state: TaskState) -> Run | None:
-    """Return the segment that started last."""
+    """Return the run that started last."""
     newest = newest_keyed_run(state)
     return newest[1] if newest is not None else None
 
 
 def newest_keyed_run(state: TaskState) -> tuple[Key, Run] | None:
-    """Return the segment that started last, with the key of its root."""
+    """Return the run that started last, with the key of its root."""
     runs = runs_of(state)
     if len(runs) <= 1:
         return next(iter(runs.items()), None)
@@ -37,23 +37,27 @@ def newest_keyed_run(state: TaskState) -> tuple[Key, Run] | None:
 
 
 def enter_run(state: TaskState, subtree: Subtree, own: Key, span_id: bytes) -> None:
-    """Enter what a unit knows of its segment's beginning and end."""
+    """Enter a subtree's facts about the start and the end of its run."""
     run = state.runs.get(subtree.root)
     if run is None:
         run = state.runs[subtree.root] = Run()
     is_root = subtree.root == own or not state.has_root_span
     if is_root:
-        begins = subtree.start_ns if subtree.is_root_span else min((f.first_ns for f in subtree.all_facts if f.first_ns), default=0)
+        begins = (
+            subtree.start_ns
+            if subtree.is_root_span
+            else min((f.first_ns for f in subtree.all_facts if f.first_ns), default=0)
+        )
         is_earliest = not run.start_ns or (begins, subtree.trace_id) < (run.start_ns, state.trace_id)
         if begins and not state.has_root_span and is_earliest:
-            state.trace_id = subtree.trace_id  # of several in which nothing but its id is known
+            state.trace_id = subtree.trace_id  # the earliest of several traces that share only the task id
         if begins and (not run.start_ns or begins < run.start_ns):
             run.start_ns = begins
         for facts in subtree.all_facts:
             run.ending.merge(facts.ending)
         if subtree.root == own:
             run.trace_id, run.span_id = subtree.trace_id, span_id
-            run.goes_on = bool(subtree.joined) and subtree.state == subtree.joined  # below another box it is that one's part
+            run.goes_on = bool(subtree.joined) and subtree.state == subtree.joined  # else it is nested in another run
     else:
         for facts in subtree.all_facts:
             run.inner.merge(facts.ending)

@@ -1,20 +1,24 @@
-"""Placement and counting: whose a span is, and what counts once.
+"""Placement and counting: which span owns each span, and which figures count once.
 
 Rules.
-1. Every span has a cell; the first child that names a parent makes the parent's cell as a placeholder.
-2. A *owner* owns what lies below it down to the next owner: a box (agent, workflow, task), the top of a trace, and
-   every span of which it is not yet known that it is no box (not seen, or started and still without a role).
-3. A span that turns out to be no box hands what it owned to the owner above. A box keeps it.
-4. Cells pass sums upward. A change adds the difference to the parent, and on, until the difference is nothing or a owner
-   is reached. A owner passes nothing up.
-5. A circle of parents is cut before anything walks it: above its smallest box, by span id, because what lies below a box is the box's
-   with the cut or without; where there is no box, above its smallest span.
+1. Every span has a node; the first child that names a parent creates the parent's node as a placeholder.
+2. An *owning span* owns the subtree below it, down to the next owning span: a root span (agent, workflow,
+   task), the top of a trace, and every span that may still become a root span (not seen, or started and
+   without a role yet).
+3. A span that turns out not to be a root span passes its subtree to the owning span above. A root span keeps
+   it.
+4. Nodes pass sums upward. A change adds the difference to the parent, and on, until the difference is zero
+   or an owning span is reached. An owning span passes nothing up.
+5. A cycle of parents is cut before anything walks it: above its smallest root span, by span id, because what
+   lies below a root span belongs to it with the cut or without; in a cycle without a root span, above its
+   smallest span.
 
-Theory. A cell's sums are a function of its children's, its role and its own figures, never of the order in which they were
-learned; a owner's facts are a merge of the facts below it. Both are therefore the same for every order of arrival.
+Theory. A node's sums are a function of its children's sums, its role and its own figures; an owning span's
+facts are a merge of the facts below it. Both are therefore the same for every order of arrival.
 
-Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are collected and carried up
-once, children before parents. Walks up leave shortcuts behind, which hold until a span that was known turns into something else.
+Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are
+collected and carried up once, children before parents. Walks up cache shortcuts, which hold until a known
+span changes its kind.
 """
 
 from __future__ import annotations
@@ -39,34 +43,35 @@ from spanpost.tasks.amounts import (
 from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree
 from spanpost.tasks.work import Key, RecordSet, Work
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: looking up an enum's member is slow.
 _LLM = Role.LLM
 _TOOL = Role.TOOL
 
-#: The name of a tool call that is a part of the one above it, and counts for itself nowhere.
+#: The name of a tool call that is part of the one above it and is not counted by itself.
 SAME_CALL = "\0"
-#: A named tuple's own constructor is a Python function.
+#: A named tuple's own constructor is a Python function; this one is not.
 _tuple = tuple.__new__
-#: Figures of nothing.
 NO_COUNT: Count = (0, 0)
 _NO_FIGURES: tuple[Amounts, Count, Models] = (ZERO, NO_COUNT, NO_MODELS)
-#: Spans that may carry one response id; more is no honest telemetry, and those that rank last count by themselves.
+#: Copies kept of one response id. Honest telemetry has fewer; those that rank last are counted by
+#: themselves.
 CALL_COPY_CAP = 16
 
 
 def passes(node: Node) -> Amount:
-    """Return what a cell hands to its parent."""
+    """Return the sums that a node passes to its parent."""
     return NOTHING if node.owns_subtree else hands(node)
 
 
 def hands(node: Node) -> Amount:
-    """Return what a cell amounts to with all below it, were it not a owner.
+    """Return the sums of a node and all below it, as if it were not an owning span.
 
-    A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
-    covers those within, but not the holders of response ids: one of them may be the copy that won.
+    A model call covers the calls within it. A copy that lost its response id to another span counts nothing
+    and still covers those within, but not the holders of response ids: one of them may be the copy that
+    counts.
     """
     role, own = node.role, node.own
-    if node.below is None and node.wins:  # most cells: nothing lies below them
+    if node.below is None and node.wins:  # most nodes: nothing lies below them
         if role is _TOOL:
             return _tuple(Amount, (ZERO, ZERO, ZERO, {node.tool_name: (1, 1 if node.failed else 0)}, "", NO_OTHERS))
         if role is _LLM and own is not None:
@@ -75,8 +80,9 @@ def hands(node: Node) -> Amount:
         return NOTHING
     below = below_of(node)
     if role is _TOOL:
-        # A tool call inside one of the same name, or without a name, is the same call told by another layer.
-        if not node.wins:  # told by another span, too
+        # A tool call inside one of the same name, or without a name, is the same call reported by another
+        # layer.
+        if not node.wins:  # another span reports it, too
             return below
         name, failed = node.tool_name, node.failed
         if not below.tools:
@@ -101,14 +107,14 @@ def hands(node: Node) -> Amount:
 
 
 def below_of(node: Node) -> Amount:
-    """Return what lies below a cell."""
+    """Return the sums below a node."""
     below = node.below
     return NOTHING if below is None else _tuple(Amount, (*below, node.model_below, node.others))
 
 
 def total(node: Node) -> tuple[Amounts, Count, Models]:
-    """Return the figures of the unit that this owner cell heads: model calls, tool calls (all, failed), model calls by model."""
-    # The top of a trace that is no box counts itself.
+    """Return the figures of a node's subtree: model calls, tool calls (all, failed), calls by model."""
+    # The top of a trace that is not a root span counts itself.
     amount = below_of(node) if node.is_root_span or node.is_open_question else hands(node)
     calls = failed = 0
     for name, count in amount.tools.items():
@@ -118,7 +124,7 @@ def total(node: Node) -> tuple[Amounts, Count, Models]:
 
 
 class SpanTree:
-    """The kin of one trace domain: its cells and units, and what a batch changes in them."""
+    """The span tree of one trace domain: its nodes and subtrees, and what a batch changes in them."""
 
     def __init__(self, work: Work, domain: bytes, tick: Callable[[], None]) -> None:
         self.domain = domain
@@ -126,20 +132,22 @@ class SpanTree:
         self.nodes = RecordSet(work, Node, domain + b"c")
         self.subtrees = RecordSet(work, Subtree, domain + b"u")
         self._child_roots = RecordSet(work, ChildRoots, domain + b"k")
-        #: Figures of owners that change, as the tasks that show them know them: of the time before.
+        #: Figures of subtrees that change, as they were before the batch: the tasks that show them hold
+        #: these.
         self.former: dict[bytes, tuple[Amounts, Count, Models]] = {}
-        #: Boundaries that changed: their tasks take in what they know when the batch closes.
+        #: Owning spans whose subtree changed: their tasks merge its facts when the batch closes.
         self.learned: dict[bytes, None] = {}
-        #: Positions of the batch that are recorded, by the owner under which they were met.
+        #: Positions of the batch by the owning span under which they were recorded.
         self.recorded: dict[bytes, list[int]] = {}
-        #: Differences that are not added yet, by the cell below which they are.
+        #: Differences that are not added yet, by the node whose sums they change.
         self._pending: dict[bytes, list[Amount]] = {}
-        #: Shortcuts: a span above without a owner before it, and whether a tool call is passed; any span above.
-        self._ways: dict[bytes, tuple[bytes, bool]] = {}
+        #: Cached walks: the span reached without an owning span before it, and whether a tool call was
+        #: passed; the top.
+        self._walks: dict[bytes, tuple[bytes, bool]] = {}
         self._tops: dict[bytes, bytes] = {}
 
     def flush(self) -> None:
-        """Hand what changed to the work."""
+        """Write the changed records to the work."""
         self.nodes.flush()
         self.subtrees.flush()
         self._child_roots.flush()
@@ -150,13 +158,13 @@ class SpanTree:
         return self._child_roots.get(span_id) or ChildRoots()
 
     def want(self, span_ids: Iterable[bytes]) -> None:
-        """Say that what is kept of these owners will be asked for."""
+        """Announce that the records of these owning spans are needed next."""
         asked = list(span_ids)
-        for shelf in (self.subtrees, self.nodes, self._child_roots):
-            shelf.want(asked)
+        for records in (self.subtrees, self.nodes, self._child_roots):
+            records.want(asked)
 
     def add_child_root(self, up: bytes, span_id: bytes, child_root: ChildRoot) -> bool:
-        """Enter a owner below another, as it is now; return whether it was there otherwise, or not at all."""
+        """Enter a subtree below another; return whether that changed anything."""
         child_roots = self.child_roots(up)
         known = child_roots.subtrees.get(span_id)
         if known == child_root:
@@ -183,11 +191,11 @@ class SpanTree:
     # --- walking up -------------------------------------------------------------------------------------------------
 
     def owner(self, span_id: bytes) -> bytes:
-        """Return the nearest owner at or above the span."""
+        """Return the nearest owning span at or above the span."""
         return self._climb(span_id)[0]
 
     def above(self, node: Node) -> tuple[bytes, bool]:
-        """Return the nearest owner above a cell, and whether a tool call lies between; empty at a top."""
+        """Return the nearest owning span above a node, and whether a tool call is between; empty at a top."""
         if not node.parent or node.is_cut:
             return b"", False
         span_id, via_tool = self._climb(node.parent)
@@ -195,24 +203,24 @@ class SpanTree:
         return span_id, via_tool or (top is not None and top.role is _TOOL)
 
     def _climb(self, span_id: bytes) -> tuple[bytes, bool]:
-        """Return the nearest owner at or above the span, and whether a tool call is passed on the way to it."""
-        nodes, ways = self.nodes, self._ways
+        """Return the nearest owning span at or above the span, and whether the way passes a tool call."""
+        nodes, walks = self.nodes, self._walks
         passed: list[tuple[bytes, bool]] = []
         while True:
             node = nodes.get(span_id)
             if node is None or node.owns_subtree:
                 break
-            known = ways.get(span_id)
+            known = walks.get(span_id)
             passed.append((span_id, known[1] if known is not None else node.role is _TOOL))
             span_id = known[0] if known is not None else node.parent
         via_tool = False
         for at, is_tool in reversed(passed):
             via_tool = via_tool or is_tool
-            ways[at] = (span_id, via_tool)
+            walks[at] = (span_id, via_tool)
         return span_id, via_tool
 
     def _top(self, span_id: bytes) -> bytes:
-        """Return the topmost span known above, or the span itself."""
+        """Return the topmost known span above, or the span itself."""
         passed = []
         while True:
             up = self._tops.get(span_id, b"")
@@ -227,25 +235,25 @@ class SpanTree:
         return span_id
 
     def turned(self) -> None:
-        """Forget the shortcuts: a span that was known is something else, or hangs elsewhere, from now on."""
-        self._ways.clear()
+        """Forget the cached walks: a known span changed its kind or its parent."""
+        self._walks.clear()
         self._tops.clear()
 
     # --- sums -------------------------------------------------------------------------------------------------------
 
     def push(self, span_id: bytes, change: Amount) -> None:
-        """Have a difference added to a cell's sums, and what that changes carried upward, by `carry`."""
+        """Queue a difference to a node's sums; `carry` adds it and carries it upward."""
         self._pending.setdefault(span_id, []).append(change)
 
     def carry(self) -> None:
-        """Add the differences that were pushed: to each cell once, and to those below before those above."""
+        """Add the queued differences: to each node once, children before parents."""
         pending, self._pending = self._pending, {}
         ready, left = self._order(pending)
         while ready:
             self._tick()
             span_id = ready.pop()
             node, changes = self.nodes.get(span_id), pending.pop(span_id, None)
-            if node is None:  # every parent has its placeholder
+            if node is None:  # a parent without a node does not exist: it has a placeholder
                 continue
             change = self._add(span_id, node, changes) if changes else NOTHING
             if node.owns_subtree:
@@ -257,7 +265,7 @@ class SpanTree:
                 ready.append(node.parent)
 
     def _order(self, pending: dict[bytes, list[Amount]]) -> tuple[list[bytes], dict[bytes, int]]:
-        """Return the cells to begin with, and of those above how many wait to be carried to each."""
+        """Return the nodes to begin with, and for each node the number of children that come first."""
         left: dict[bytes, int] = {}
         met: set[bytes] = set()
         for span_id in pending:
@@ -272,7 +280,7 @@ class SpanTree:
         return [span_id for span_id, n in left.items() if not n], left
 
     def _add(self, span_id: bytes, node: Node, changes: list[Amount]) -> Amount:
-        """Add differences to a cell's sums; return what it hands to its parent more than before."""
+        """Add differences to a node's sums; return by how much it now passes up more."""
         owns_subtree, role = node.owns_subtree, node.role
         change = changes[0] if len(changes) == 1 else together(changes)
         old = hands(node) if not owns_subtree and (role is _TOOL or role is _LLM) else None
@@ -286,7 +294,7 @@ class SpanTree:
         return NOTHING if owns_subtree else change
 
     def recast(self, span_id: bytes, node: Node, old: Amount, before: tuple[Amounts, Count, Models] | None) -> None:
-        """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
+        """Carry the difference after a node changed. `old`: what it passed up; `before`: its figures."""
         self.nodes.put(span_id, node)
         owns_subtree = node.owns_subtree
         if (owns_subtree or before is not None) and span_id not in self.former:
@@ -297,7 +305,7 @@ class SpanTree:
                 self.push(node.parent, change)
 
     def changes(self) -> Iterator[tuple[bytes, Amounts, Count, Models]]:
-        """Yield the owners whose figures changed, and by what."""
+        """Yield the owning spans whose figures changed, with the differences."""
         for span_id, (amounts, tools, models) in self.former.items():
             node = self.nodes.get(span_id)
             now = total(node) if node is not None and node.owns_subtree else _NO_FIGURES
@@ -306,10 +314,10 @@ class SpanTree:
             if amounts is not ZERO or more != NO_COUNT or models:
                 yield span_id, amounts, more, models
 
-    # --- circles ----------------------------------------------------------------------------------------------------
+    # --- cycles -----------------------------------------------------------------------------------------------------
 
     def circle(self, span_id: bytes, parent: bytes, *, is_root_span: bool) -> bytes:
-        """Return the span whose edge must be cut if `span_id` under `parent` closes a circle; empty when it does not."""
+        """Return the span whose edge must be cut if `span_id` under `parent` closes a cycle; else empty."""
         node = self.nodes.get(span_id)
         is_top = node is None or not node.parent or node.is_cut
         if is_top and self._top(parent) != span_id:
@@ -324,7 +332,10 @@ class SpanTree:
         return first[1]
 
     def cut_anew(self, span_id: bytes) -> tuple[bytes, bytes]:
-        """Return the span of a circle that is cut and the one that is to be, after a span of it became a box, or none; else nothing."""
+        """Return the span of a cycle that is cut and the one to cut instead; empty when the cut stays.
+
+        The choice changes when a span of the cycle becomes a root span, or stops being one.
+        """
         cut = self._top(span_id)
         top = self.nodes.get(cut)
         if top is None or not top.is_cut:
@@ -341,7 +352,7 @@ class SpanTree:
 
 
 def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> None:
-    """Count in, or out, what a owner adds to the agents' names directly below the one above it."""
+    """Count an agent's name in or out of the names directly below an owning span."""
     if child_root is None or child_root.says is None:
         return
     child_roots.names[child_root.says] = left = child_roots.names.get(child_root.says, 0) + by
@@ -350,12 +361,14 @@ def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> No
 
 
 def agent_below(child_roots: ChildRoots) -> str | None:
-    """Return the name of the only agent directly below a owner; None for no agent at all, `MANY` for more than one."""
+    """Return the name of the only agent directly below an owning span; None: no agent, `MANY`: several."""
     return next(iter(child_roots.names), None) if len(child_roots.names) <= 1 else MANY
 
 
-def claim(duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None) -> Key:
-    """Enter, change or withdraw (None) a span's claim to a response id. Return the one for which there is no room; empty for none."""
+def claim(
+    duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None
+) -> Key:
+    """Enter, change or remove (None) a copy of a call. Return the copy beyond the cap; empty for none."""
     duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
     out = b""
     if call_copy is None:
@@ -371,7 +384,7 @@ def claim(duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_ke
 
 
 def winners(duplicates: DuplicateCalls) -> set[Key]:
-    """Return the cells that count: of copies that overlap in time the greatest; copies apart in time are separate calls."""
+    """Return the nodes that count: of copies that overlap in time the greatest; others are separate calls."""
     if len(duplicates.call_copies) <= 1:
         return set(duplicates.call_copies)
     won: list[tuple[Key, CallCopy]] = []
@@ -382,9 +395,9 @@ def winners(duplicates: DuplicateCalls) -> set[Key]:
 
 
 def borrowed(duplicates: DuplicateCalls, holder: Key) -> int:
-    """Return the cost that a holder of the slot does not know and another telling of the same call does; 0 for none."""
+    """Return the cost that a duplicate of the call knows and the holder does not; 0 for none."""
     own = duplicates.call_copies[holder]
     if own.cost >= 0:
         return 0
-    told = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
-    return max(0, *told)
+    costs = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
+    return max(0, *costs)

@@ -1,23 +1,23 @@
-"""The task machine: from facts to a status that can be trusted, and to the row that people see.
+"""The status of a task and its row, from its merged facts.
 
-Rules. The newest segment decides. Within it, the greatest authority stands:
+Rules. The newest run decides. Within it, the first of these that applies decides:
 
     said         an explicit final status (agent.status), the earliest
-    interrupt    what looks like a failure is a wait for a person, nothing was done since
+    interrupt    what looks like a failure waits for a person, and nothing was done since
     approval     a question is open
-    root         the root's error, or its cancellation
-    inner box    the last box within it ended in error (roots that say OK over failed runs)
-    last call    the last thing was a model call that failed, or a turn after it
-    unresolved   it closed on a tool call that nobody answered: waiting, probably
+    root         the root span ended in error, or was cancelled
+    nested span  the last nested root span ended in error (frameworks whose root says OK over failed runs)
+    last call    the last model call, or a turn after it, failed
+    unresolved   it ended with a tool call open: probably waiting for an answer
     rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
-    silent       its process was not heard of any more, and nothing of it since: error, interrupted
+    stalled      its process stalled and nothing of the task came since: error, interrupted
 
-While nothing has ended it: waiting, paused, context_warning, working or starting, in this order of precedence.
+While nothing has ended it: waiting, paused, context_warning, working or starting, in this order.
 
-Theory. Every input is a merged fact, so the status is a function of what is known and not of how it became known.
+Theory. Every input is a merged fact, so the status does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from spanpost.text.wording import message, unpacked, worded
 
 
 class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
-    """A status, why, and whether it was concluded rather than said."""
+    """A status, the rule that chose it, and whether it is inferred."""
 
     status: str
     rule: str
@@ -57,19 +57,21 @@ class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
     is_over: bool = False
     ended_ns: int = 0
     failure: tuple[str, str, str] | None = None
-    #: Why it failed, where the words are spanpost's.
+    #: Why it failed, in spanpost's words; None: in the agent's.
     reason: LocaleMessage | None = None
 
 
 def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
-    """Return the status of a task from its facts and how full its context is."""
+    """Return the status of a task from its facts and its context use."""
     facts = state.facts
     run = newest_run(state) or Run()
     verdict = _end(state, facts, run)
     if verdict is not None:
         return verdict
     if is_given_up(state):
-        return TaskVerdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
+        return TaskVerdict(
+            c.ERROR, "last call failed, nothing since", "error", True, True, facts.last_ns, facts.value("failure")
+        )
     if approvals.is_waiting(facts):
         return TaskVerdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
@@ -95,7 +97,7 @@ def judge(state: TaskState, use: ContextUse, rules: FoldRules) -> TaskVerdict:
 
 
 def may_be_given_up(state: TaskState) -> bool:
-    """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
+    """Tell whether a task whose root never ends counts as failed once it stalls: its last call failed."""
     return last(state.facts).has_failed and not approvals.is_waiting(state.facts)
 
 
@@ -104,7 +106,7 @@ def is_given_up(state: TaskState) -> bool:
 
 
 def how_it_waits(facts: Facts, run: Run) -> int:
-    """Return whether a run, by its own facts, ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
+    """Return whether a run ended waiting for a person, by its own facts: 0 no, 1 probably, 2 it said so."""
     if run.ending.closed is None:
         return 0
     verdict = _end(TaskState(facts=facts, has_root_span=True), facts, run)
@@ -114,7 +116,7 @@ def how_it_waits(facts: Facts, run: Run) -> int:
 
 
 def of_past_run(run: Run) -> TaskVerdict | None:
-    """Return how a segment ended that is not the newest: from its own end alone."""
+    """Return how an older run ended, from its own end alone; None: it has not."""
     ending, inner = run.ending, run.inner
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     closed = ending.closed
@@ -132,7 +134,7 @@ def of_past_run(run: Run) -> TaskVerdict | None:
         return TaskVerdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
-    return TaskVerdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
+    return TaskVerdict(status, "run ended", outcome, outcome == "unset", True, closed[0], failure)
 
 
 def _interrupted(rule: str, at_ns: int, key: str) -> TaskVerdict:
@@ -144,7 +146,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     ending, inner = run.ending, run.inner
     closed = ending.closed or _rested(state, facts, ending)
     if closed is not None and facts.active_ns > closed[0] and any(map(is_loose, state.runs)) and state.has_root_span:
-        closed = None  # something goes on of which the box is not known yet
+        closed = None  # something continues whose root span is not known yet
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed[0] if closed is not None else -said[0]
@@ -155,7 +157,7 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
             return _interrupted("process gone", ending.gone[0], "task.process_ended")
         stalled = max((s for s in (ending.stalled, inner.stalled) if s is not None), default=None)
         if stalled is not None and stalled[0] >= facts.last_ns:
-            return _interrupted("process silent", stalled[0], "task.process_silent")
+            return _interrupted("process stalled", stalled[0], "task.process_silent")
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
@@ -165,12 +167,16 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
     if outcome == "cancelled":
         return TaskVerdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
     if outcome == "error":
-        shown = (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")  # an event has told it
+        shown = (
+            (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")
+        )  # an event has reported it
         return TaskVerdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         words = (inner.closed[3], inner.closed[4], _log_tail(facts))
-        return TaskVerdict(status, "inner box", inner.closed[2], True, True, at, words if any(words) else facts.value("failure"))
+        return TaskVerdict(
+            status, "nested span", inner.closed[2], True, True, at, words if any(words) else facts.value("failure")
+        )
     by_then, by_now = last_by(facts, at), last(facts)
     if by_then.has_failed and by_now.has_failed:
         return TaskVerdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
@@ -190,16 +196,16 @@ def _end(state: TaskState, facts: Facts, run: Run) -> TaskVerdict | None:
 
 
 def _active(state: TaskState, facts: Facts) -> int:
-    """Return the newest sign of work; that of data points, which come late, only where nothing else tells."""
+    """Return the newest sign of work; metric data points come late and count only without a root span."""
     return facts.active_ns if state.has_root_span else max(facts.active_ns, facts.at("metered"))
 
 
 def _rested(state: TaskState, facts: Facts, ending: Ending) -> tuple[int, bytes, str, str, str] | None:
-    """Return the end of a run that has answered and did nothing since, as its root would tell it."""
+    """Return the end of a run that answered and did nothing since, as if its root had ended."""
     rested = ending.rested
     if rested is None or rested[0] < _active(state, facts):
         return None
-    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool is at work, or nobody has let it
+    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool runs, or waits for permission
         return None
     return rested[0], rested[1], "rested", "", ""
 
@@ -217,7 +223,7 @@ def _log_tail(facts: Facts) -> str:
 
 
 def _is_interrupted(facts: Facts) -> bool:
-    """An interrupt after which neither a model nor a tool did anything."""
+    """True when neither a model nor a tool did anything after the last interrupt."""
     at = facts.at("interrupt")
     if not at:
         return False
@@ -225,7 +231,7 @@ def _is_interrupted(facts: Facts) -> bool:
 
 
 def _has_thrown(facts: Facts) -> bool:
-    """An exception was recorded on a box that says it is well, and nothing was done after it."""
+    """True when a root span that did not fail recorded an exception, and nothing was done after it."""
     thrown, failure = facts.at("exception"), facts.latest.get("failure")
     if not thrown or failure is None:
         return False
@@ -233,7 +239,7 @@ def _has_thrown(facts: Facts) -> bool:
 
 
 def _has_failed_turn_last(facts: Facts) -> bool:
-    """A turn failed after all that models and tools did: a guardrail stopped it, whatever the root says."""
+    """True when a turn failed after all calls: a guardrail stopped it, whatever the root says."""
     at = facts.at("failed_turn")
     return bool(at) and at >= facts.at("call") and at >= facts.at("tool")
 
@@ -375,7 +381,9 @@ def _span_id(state: TaskState) -> str:
 
 def _aliases(state: TaskState) -> tuple[str, ...]:
     newest = newest_run(state)
-    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
+    span = (
+        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
+    )
     known = (state.task_id, state.facts.value("alias"), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
@@ -384,34 +392,38 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
     entries = facts.maps.get("steps")
     if not entries:
         return _acts(facts)
-    order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
+    order = sorted(
+        entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0])
+    )
     return tuple(_step(n, entry, *fact[3]) for n, (entry, fact) in enumerate(order, 1))
 
 
 def _step(n: int, entry: str, name: str, index: int | None, at: int, ours: Any) -> Step:
     said = unpacked(ours) or name
-    if index is None and entry[0] != "~":  # known by no name of its own (a prompt): told apart by its number
+    if index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
         said = message("task.nth_step", n=n, name=said)
-    text, saying = worded(said)
-    return Step(name=text, index=index, at=moment(at), message=saying)
+    text, rendered = worded(said)
+    return Step(name=text, index=index, at=moment(at), message=rendered)
 
 
 def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:
-    """Return what it is doing: what it said, else which of its agents are at work, else the newest that was begun."""
+    """Return the current action: as reported, else its working agents, else the newest thing that began."""
     action, doing = facts.latest.get("action"), facts.latest.get("doing")
     if agents_at_work and (action is None or action[0] == 0):
         return agents_at_work
-    # What only its start tells was seen live, and holds while the task runs.
+    # What only a start reports was seen live, and holds while the task runs.
     if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
         action = doing
     return unpacked(action[3]) if action is not None else None
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:
-    """Return the tool calls as steps, where the agent told none; a call told by several layers is one."""
+    """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
     out: list[Step] = []
     name, ended_ns = "", 0
-    for _, fact in sorted(facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])):
+    for _, fact in sorted(
+        facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])
+    ):
         if fact[3][0] == name and fact[3][1] < ended_ns:
             continue
         name, begins, ended_ns = fact[3]

@@ -1,19 +1,19 @@
-"""Whose message is whose, when tasks turn out to be one.
+"""Succession: which message shows a task after tasks were merged.
 
 Rules.
-1. A message tells of one root task, and a root task has one message (in each place that routes name).
-2. What becomes part of another task, or comes to hang below one, hands its message to the root above it, for good, where that
-   has none. Its own message, should it be a root again, is a new one (`given_key`).
-3. Where the root has a message, the other one ends: it says where it went on (`carrying`). Should its task be a root again,
-   the message is its own again.
-4. News that was held back for want of a message goes the same way.
-5. What comes loose from a root that had a message is looked at once more when its own root is announced: some news of it may have
-   been on its way to a message that was never shown, and is set aside until then.
+1. A message shows one root task, and a root task has one message (in each place that routes name).
+2. A task that is merged into another, or becomes a child, gives its message to the root above it, for good,
+   if that root has none. If the task becomes a root again, it gets a new message (`given_key`).
+3. If the root has a message, the other message ends and names its successor (`takeover`). If its task
+   becomes a root again, it gets its own message back.
+4. Held checkpoints move the same way.
+5. A task that separates from a root with a message is checked again when its own root is announced:
+   checkpoints of it may have been planned for a message that was never shown, and are set aside until then.
 
-Theory. Nobody is told who owns a lane. A lane's deliveries name the task that it told of first; redirects lead from there to the task
-that this became part of, and that task's row to its root. Whether the root's message is this very lane is asked whenever a delivery
-of it is handed out: so what was concluded too early is put right by looking again, and all that is told here is where to
-look (`Folded.woken`).
+Theory. No record says who owns an ordering key. Deliveries name the task that they showed first; redirects
+lead from there to the task that it was merged into, and that task's row leads to its root. The dispatcher
+asks at each claim whether the delivery's message is still the root's, so an early conclusion corrects
+itself. This module only reports where to check (`Folded.woken`).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import NOWHERE, Seen, TaskState, domain_of, given_key, node_key
 from spanpost.tasks.work import Key
 
-#: News held back for a task that is not announced yet; older news gives way.
+#: Checkpoints held for a task that is not announced yet; the newest are kept.
 HELD_CAP = 50
 
 
 def is_shown(state: TaskState) -> bool:
-    """A task without a box is shown when something was done in it that counts."""
+    """Tell whether a task is shown: it has a root span, counted calls, or facts beyond attributes."""
     if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
         return True
-    if state.facts.maps.keys() - {"attributes"}:  # which of these are kept is a matter of routes
+    if state.facts.maps.keys() - {"attributes"}:  # routes decide which attributes are kept
         return True
     return state.facts.value("status") is not None
 
 
 def successor_of(states: TaskStates, key: Key) -> tuple[Key, TaskState | None]:
-    """Return the task that took over what another lost last; of one that handed it on, the next."""
+    """Return the task that took over a task's last subtree; if that was merged too, the next one."""
     found: tuple[Key, TaskState | None] = b"", None
     seen = {key}
     state = states.state(key)
@@ -63,10 +63,10 @@ def _next(states: TaskStates, key: Key) -> Key:
     return states.where_outdone().get(key, b"")
 
 
-def hand_over(states: TaskStates, out: Folded) -> None:
-    """Have the messages of tasks that are no more, or no root any more, go where they belong; tell which lanes are concerned."""
+def move_messages(states: TaskStates, out: Folded) -> None:
+    """Move the messages of tasks that are gone or no longer roots; collect the tasks to check."""
     for key in sorted(states.went):
-        _lead_held(states, key, states.dropped.get(key) or states.state(key))
+        _move_held(states, key, states.dropped.get(key) or states.state(key))
     for key, former in sorted(states.dropped.items()):
         _inherit(states, key, former, out)
     for key in sorted(states.touched):
@@ -83,12 +83,12 @@ def hand_over(states: TaskStates, out: Folded) -> None:
 
 
 def _has_own(state: TaskState) -> bool:
-    """Tell whether a task was a root with a message when it was shown last."""
+    """Tell whether a task was a root with a message when it was last shown."""
     return state.has_message and state.is_announced and state.shown_below == state.uid
 
 
 def _inherit(states: TaskStates, key: Key, former: TaskState, out: Folded) -> None:
-    """Have the task that took over what there was of another look after its messages and what was held of its news."""
+    """Move a merged task's messages and held checkpoints to its successor."""
     successor_key, successor = successor_of(states, key)
     if former.has_message:
         out.woken.append(uuid_of(successor.uid if successor is not None else former.uid))
@@ -99,7 +99,7 @@ def _inherit(states: TaskStates, key: Key, former: TaskState, out: Folded) -> No
         successor.has_message, successor.shown_below = True, successor.shown_below or NOWHERE
         if _has_own(former):
             _take_over(states, key, former, *states.root(successor_key, successor))
-            former.is_announced = False  # should something come of it after all, it is announced anew
+            former.is_announced = False  # if it comes back, it is announced again
     states.touch(successor_key, successor)
 
 
@@ -118,8 +118,8 @@ def _take_over(states: TaskStates, key: Key, former: TaskState, root_key: Key, r
         former.message_uid = message_of(former.uid, given.at_ns)
 
 
-def _lead_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
-    """Have news that was held in a task that lost a part go with that part."""
+def _move_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
+    """Move held checkpoints of a task that lost a subtree along with that subtree."""
     if former is None or not former.held:
         return
     stays = []
@@ -139,7 +139,7 @@ def _lead_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
 
 
 def pass_on_held(former: TaskState, successor: TaskState) -> None:
-    """Hand on what was held of a task's news: until it is announced, or until its time has come."""
+    """Move the held checkpoints and milestones of a task to its successor."""
     waits = [held.checkpoint for held in former.held_back.values() if held.checkpoint is not None]
     if former is successor or not (former.held or waits):
         return
@@ -147,6 +147,8 @@ def pass_on_held(former: TaskState, successor: TaskState) -> None:
     former.held, former.held_back = [], {}
 
 
-def _hold(successor: TaskState, news: list[Checkpoint]) -> None:
+def _hold(successor: TaskState, checkpoints: list[Checkpoint]) -> None:
     known = {c.id for c in successor.held}
-    successor.held = sorted([*successor.held, *(c for c in news if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]
+    successor.held = sorted(
+        [*successor.held, *(c for c in checkpoints if c.id not in known)], key=lambda c: (c.at, c.id)
+    )[-HELD_CAP:]

@@ -1,12 +1,14 @@
-"""The table at which the fold works: records fetched by key, changed in place, put back by the store.
+"""Unit of work of the fold: records loaded by key, changed in place, written back by the store.
 
-The fold never asks a database. It reads and writes *records* (small mutable documents) through `Work.get` and `Work.put`;
-a store decides where they live. Every key has a *domain* (16 bytes: a trace, an explicit task, a response id). All that a
-transaction touches is covered by its domains, so locking the domains, sorted, is the whole of locking.
+The fold never queries a database. It reads and writes *records* (small mutable documents) through `Work.get`
+and `Work.put`; a store decides where they live. Every key has a *domain* (16 bytes: a trace, an explicit
+task, a response id). The domains of a transaction cover everything that it touches, so locking them in
+sorted order is all the locking.
 
-A store that keeps everything at hand (memory) answers at once. One that must fetch (Postgres) prefetches what
-`walk.Trail` names, and what the fold says that it `want`s; what is asked for and was not fetched is fetched then, while the
-fold waits in a thread of its own. Whoever waits for the fold may end it by raising `Interrupted` from `get` or from its `tick`.
+A store in memory answers at once. A store that must fetch (PostgreSQL) prefetches the keys of
+`batches.Prefetch` and those that the fold passes to `want`. It fetches any other key when the fold asks,
+while the fold waits in its own thread. The caller can stop the fold by raising `Interrupted` from `get` or
+from `tick`.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-#: domain (16 bytes) + kind (1 byte) + rest. Sorted by domain, so that one trace's records lie together.
+#: Domain (16 bytes), kind (1 byte), rest. Keys sort by domain, so that the records of one trace lie
+#: together.
 Key = bytes
 
 R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Interrupted(BaseException):
-    """The fold is ended from outside, because of `reason`. No `Exception`: nothing within takes it for a fault of an observation's."""
+    """The fold is stopped from outside for `reason`. No `Exception`: no handler may blame an observation."""
 
     def __init__(self, reason: BaseException) -> None:
         super().__init__(str(reason))
@@ -33,8 +36,8 @@ class Interrupted(BaseException):
 class Work(Protocol):
     """**Protocol:** the records of one transaction.
 
-    `get` returns the stored record or None, and the same object when asked again. `want` says which will be asked for next. A
-    record that was changed in place must be `put`, else the change is lost. `drop` forgets a record.
+    `get` returns the stored record or None, and the same object on every call. `want` announces the next
+    keys. A record that was changed in place must be `put`, or the change is lost. `drop` deletes a record.
     """
 
     def get(self, key: Key, kind: type[R]) -> R | None: ...
@@ -52,12 +55,12 @@ def domain(key: Key) -> bytes:
 
 
 class RecordSet(dict[bytes, R | None]):
-    """The records of one kind that a batch uses: each is asked for once and, when it changed, put back once, by `flush`.
+    """Cache of one kind of record for a batch. Each is fetched once; `flush` writes back those that changed.
 
-    `prefix` is what their keys begin with. A record that was changed in place must be `put`.
+    `prefix` is the start of their keys. A record that was changed in place must be `put`.
     """
 
-    __duplicates_of__ = ("_changed", "_kind", "_prefix", "_work")
+    __slots__ = ("_changed", "_kind", "_prefix", "_work")
 
     def __init__(self, work: Work, kind: type[R], prefix: bytes = b"") -> None:
         super().__init__()
@@ -70,11 +73,11 @@ class RecordSet(dict[bytes, R | None]):
         record = self[rest] = self._work.get(self._prefix + rest, self._kind)
         return record
 
-    # What is at hand is found without a call of ours: this is asked two dozen times a span.
+    # A cached record is found without a Python call: this runs two dozen times a span.
     get = dict.__getitem__  # type: ignore[assignment]
 
     def want(self, rests: Iterable[bytes]) -> None:
-        """Say which records will be asked for next."""
+        """Announce the records that are needed next."""
         prefix = self._prefix
         if wanted := [prefix + rest for rest in rests if rest not in self]:
             self._work.want(wanted)
@@ -88,7 +91,7 @@ class RecordSet(dict[bytes, R | None]):
         self._changed.add(rest)
 
     def flush(self) -> None:
-        """Hand what changed to the work."""
+        """Write the changed records to the work."""
         for rest in self._changed:
             record = self[rest]
             if record is None:

@@ -77,7 +77,7 @@ def judge(facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has
     if verdict is not None:
         return verdict
     if facts.has_failed_last() and not is_waiting(facts):
-        rule = "last call failed, and silence since"
+        rule = "last call failed, nothing since"
         return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.words)
     if is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
@@ -139,7 +139,7 @@ def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_lo
     if inner is not None and inner[2] in ("error", "cancelled"):
         its = (inner[3], inner[4], _log(facts))
         status = c.ERROR if inner[2] == "error" else c.CANCELLED
-        return over(status, "inner box", inner[2], failure=its if any(its) else facts.words)
+        return over(status, "nested span", inner[2], failure=its if any(its) else facts.words)
     last_done = max(call.at for call in facts.deeds) if facts.deeds else 0
     if facts.has_failed_last(by=at) and facts.has_failed_last():
         return over(c.ERROR, "last call failed", "error", failure=facts.words)
@@ -218,7 +218,7 @@ def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
     if stalled is not None and stalled[0] >= facts.last_ns:
         words = ("", "Its process is not heard of any more.", "")
-        return Verdict(c.ERROR, "process silent", "interrupted", True, True, stalled[0], words)
+        return Verdict(c.ERROR, "process stalled", "interrupted", True, True, stalled[0], words)
     return None
 
 
