@@ -1,5 +1,6 @@
-"""The verbs of the house, pure: no clock, socket, logger, thread or vendor.
+"""Tasks, computed from observations: no clock, socket, logger, thread or vendor.
 
-`read` says what an observation means, `kin` where it belongs and what counts, `tasks` what is judged and told,
-`routes` where news goes. `walk.fold` leads a batch through all of them.
+`readers` says what an observation means, `span_tree` and `ownership` which task it belongs to and what
+counts, `status` and `closing` what the task's state is, `checkpoints` what people are notified of.
+`fold.fold` leads a batch through all of them.
 """

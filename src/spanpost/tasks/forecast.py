@@ -1,17 +1,18 @@
 """When a limit of the context window will be reached, if it goes on filling as it did.
 
 Rules.
-1. A *climb* is what was used, call by call, since the last compaction. A call that falls to `DROP` of the former or below is
-   left out until the next call confirms it; then the climb begins there. Copies of one call (one within the other, or of no
-   length, with equal use) are one.
-2. Growth is the mean of the last `STEPS` steps. One step that is far above the rest is taken for the largest of the rest:
-   a large file that was read once says nothing of the next call.
-3. The range holds four of five crossings, were growth independent from call to call: Fieller's interval with Student's
-   quantiles, which knows both that steps differ and that few were seen.
-4. Nothing is said when the use does not grow, from fewer than two steps, of what is further than `FARTHEST` calls, and when
-   the range says as good as nothing.
+1. A *climb* is what was used, call by call, since the last compaction. A call that falls to `DROP` of the
+   former or below is left out until the next call confirms it; then the climb begins there. Copies of one
+   call (one within the other, or of no length, with equal use) are one.
+2. Growth is the mean of the last `STEPS` steps. One step that is far above the rest is taken for the largest
+   of the rest: a large file that was read once says nothing of the next call.
+3. The range holds four of five crossings, were growth independent from call to call: Fieller's interval with
+   Student's quantiles, which knows both that steps differ and that few were seen.
+4. Nothing is said when the use does not grow, from fewer than two steps, of what is further than `FARTHEST`
+   calls, and when the range says as good as nothing.
 
-Theory. All of it is a function of a set of calls in order of time, so that it is the same for any order of arrival.
+Theory. All of it is a function of a set of calls in order of time, so that it is the same for any order of
+arrival.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def _without_jump(steps: list[int]) -> list[int]:
 def _range(left: int, mean: float, spread: float, n: int) -> tuple[int, int | None]:
     """Return between how many calls `left` tokens come together; None where there may be no end.
 
-    After x calls x*mean tokens are expected, give or take spread*sqrt(x + x²/n): the calls themselves differ, and their mean
-    is known from n of them.
+    After x calls x*mean tokens are expected, give or take spread*sqrt(x + x²/n): the calls themselves
+    differ, and their mean is known from n of them.
     """
     a = mean * mean - spread * spread / n
     b = 2 * left * mean + spread * spread
