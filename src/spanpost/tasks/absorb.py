@@ -114,7 +114,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
 
 
 def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is_root_span: bool) -> None:
-    """Keep the attributes that routes match on: the root span's own first, then its process's, then descendants'; the earliest."""
+    """Keep the attributes that routes match on: the earliest.
+
+    The root span's own come before its process's, and those before attributes of spans below it.
+    """
     begins = -(o.start_ns or o.at_ns)
     for name in names:
         for rank, source in ((2 if is_root_span else 0, o.attributes), (1, o.origin.resource)):
@@ -125,7 +128,10 @@ def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is
 
 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
-    """Keep who works on the task. Among equals the earliest stands, so that a name does not change while people read it."""
+    """Keep who works on the task.
+
+    Among equals the earliest stands, so that a name does not change under its readers.
+    """
     earliest = -begins
     # Of a span's copies its end says most: at its start a weaker attribute may stand in for one that comes
     # later.

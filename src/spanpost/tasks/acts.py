@@ -33,7 +33,10 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
 
 
 def cancel_by(state: TaskState) -> LocaleMessage | str:
-    """Return who last asked to stop the current run. A request for a run that has ended since does not count."""
+    """Return who last asked to stop the current run.
+
+    A request for a run that has ended since does not count.
+    """
     request = _since_last_run(state, "cancel_asked")
     return request[1] or message("task.a_person") if request is not None else ""
 # `seen_ns` is exact to the microsecond.
@@ -51,7 +54,10 @@ def is_muted(state: TaskState) -> bool:
 
 
 def _since_last_run(state: TaskState, fact: str) -> Any:
-    """Return what was asked, unless a run that ended since was asked it: by what was known then of the task, not by our clock."""
+    """Return the request, unless it was made of a run that has ended since.
+
+    The comparison uses what the person had seen of the task, not our clock.
+    """
     request = state.facts.value(fact)
     if request is None or len(state.runs) < 2:
         return request

@@ -14,8 +14,8 @@ from spanpost.readers import NOTHING, read
 from spanpost.readers.redaction import Redaction
 from spanpost.tasks import milestones
 from spanpost.tasks.approvals import APPROVAL, topic_of
-from spanpost.tasks.checkpoints import occurrence_id, possible_telling
-from spanpost.tasks.conversations import talk_domain
+from spanpost.tasks.checkpoints import occurrence_id, possible_kind
+from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.fold import Fold, go_on
 from spanpost.tasks.folded import Folded, FoldRules, Placed, PriceSource, Timer
 from spanpost.tasks.records import (
@@ -93,7 +93,7 @@ def prepare(
                 reading = msgspec.structs.replace(reading, usage=priced)
         telling = None
         if reading.tells is not _NOTHING or reading.failure is not None:
-            kind = possible_telling(o, reading)
+            kind = possible_kind(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
                 telling = (kind, id, seen_key(domain, id.bytes))
@@ -101,7 +101,7 @@ def prepare(
         if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
             talk = talks.get((tenant, said), b"")
             if not talk:
-                talk = talks[tenant, said] = talk_domain(tenant, said)
+                talk = talks[tenant, said] = conversation_domain(tenant, said)
         placed.append(
             Placed(
                 o,

@@ -14,7 +14,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, Reading, Role, Tells
-from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, told_id
+from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.secrets import unhashed
@@ -41,7 +41,7 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     """Return the id of an occurrence, equal in its live form, its log form and its final form."""
     trace, span = o.trace_id.hex(), o.span_id.hex()
     if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
-        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else told_id
+        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else requested_id
         return id_of(o.tenant, r.approval.id, r.approval.mark, trace)
     if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
         if o.part is Part.INTERVENTION:
@@ -60,7 +60,7 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     return uuid_of(named(f"{o.tenant}\0{what}"))
 
 
-def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
+def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
     """Return the kind of checkpoint that the observation is; None when it is none.
 
     The end of a call's span reports that the call failed: there its name is known. An exception event counts
@@ -77,12 +77,12 @@ def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
     return None
 
 
-def possible_telling(o: Observation, r: Reading) -> Kind | None:
+def possible_kind(o: Observation, r: Reading) -> Kind | None:
     """Return the kind of checkpoint that the observation may be, whatever role its span turns out to have."""
-    return _KINDS[r.tells] if r.tells is not _NOTHING else telling(o, r, r.role)
+    return _KINDS[r.tells] if r.tells is not _NOTHING else kind_of(o, r, r.role)
 
 
-def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
+def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
     """Return the checkpoint of an occurrence."""
     status, detail, ref = c.WORKING, "", ""
     said: LocaleMessage | str = ""

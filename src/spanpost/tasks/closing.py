@@ -27,7 +27,7 @@ from spanpost.tasks.runs import newest_keyed_run, newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict, as_task, judge, may_be_given_up, of_past_run
 from spanpost.tasks.succession import HELD_CAP, is_shown, pass_on_held, successor_of
 from spanpost.tasks.times import EPOCH, moment
-from spanpost.tasks.usage import by_model, figures, is_counted, told_more, unpriced, used
+from spanpost.tasks.usage import by_model, counter_growth, figures, is_counted, unpriced, used
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import message, worded
 
@@ -117,7 +117,8 @@ class Closing:
     def _announce(self, key: Key, state: TaskState) -> None:
         """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle.
 
-        An explicit task of which only events are known settles, too: its question may have come by a faster way than its start.
+        An explicit task of which only events are known settles, too: its question may have come by a faster
+        way than its start.
         """
         if state.is_announced:
             return
@@ -269,7 +270,7 @@ class Closing:
                 self.states.states.put(root_key, root)
                 for checkpoint in held:
                     self._tell(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
-            for ordering_key, due in milestones.due(root, self.now) if root_key in self._due else ():
+            for ordering_key, due in milestones.take_due(root, self.now) if root_key in self._due else ():
                 self.states.states.put(root_key, root)
                 assert due.checkpoint is not None
                 told = self._addressed(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
@@ -309,11 +310,11 @@ class Closing:
             if state is None or not state.has_root_span or verdict.is_over:
                 continue
             run, task = newest_keyed_run(state), row(key)
-            before, told = state.milestone, milestones.told_with(news, key)
+            before, told = state.milestone, milestones.reported_with(news, key)
             if (
                 run is None
                 or task is None
-                or (milestone := milestones.reached(state, task, *run, is_told=told is not None)) is None
+                or (milestone := milestones.reached(state, task, *run, is_reported=told is not None)) is None
             ):
                 if state.milestone != before:
                     self.states.states.put(key, state)
@@ -335,14 +336,14 @@ class Closing:
         root_key, state = root
         for planned in self._addressed(task, shown, news, is_milestone=is_milestone):
             if planned.every and planned.mode is Mode.CHECKPOINT:
-                until = milestones.is_held(state, planned, news, key, self.now)
+                until = milestones.hold(state, planned, news, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:
                     self.out.timers.append(Timer(milestones.timer_key(root_key), until))
                     continue
             self.out.deliveries.append(planned)
         if news.kind is Kind.END and key == root_key and state.held_back:
-            milestones.let_go(state)
+            milestones.drop_held(state)
             self.states.states.put(root_key, state)
 
     def _addressed(
@@ -410,7 +411,7 @@ class Closing:
             self.out.corrections += 1
         facts = state.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
-        for model, more in told_more(whole, before, by).items():
+        for model, more in counter_growth(whole, before, by).items():
             self.out.settled.append(
                 FinalizedUsage(
                     agent_name=agent,

@@ -1,7 +1,7 @@
 """The life of units and tasks: made, placed, moved, handed over.
 
-Where a unit is shown is asked of `placing`; here it is carried out. A task that loses a unit is marked stale and built anew
-when the batch closes (`rebuild`).
+Where a unit is shown is asked of `placing`; here it is carried out. A task that loses a unit is marked stale
+and built anew when the batch closes (`rebuild`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, 
 from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
-from spanpost.tasks.usage import told_more
+from spanpost.tasks.usage import counter_growth
 from spanpost.tasks.work import Key, Work
 
 
@@ -28,7 +28,8 @@ class TaskStates(Hierarchy):
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__(work, tick)
-        #: Boundaries below which others are to be placed anew, and those whose child roots may hang elsewhere by now: once for a batch.
+        #: Boundaries below which others are to be placed anew, and those whose child roots may hang
+        #: elsewhere by now: once for a batch.
         self._unsettled: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to be built anew from their units.
@@ -47,7 +48,8 @@ class TaskStates(Hierarchy):
         self.retracted: set[Key] = set()
         #: Tasks that had members before their first box.
         self.boxed: set[Key] = set()
-        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
+        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no
+        #: more.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
         #: What was counted of one task and is now another's: uid of both, tenant, figures by model.
@@ -59,7 +61,10 @@ class TaskStates(Hierarchy):
         return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
 
     def where_outdone(self) -> dict[Key, Key]:
-        """Return for tasks whose telling of a call does not count any more the task of the one that does. For the close: computed once."""
+        """Return for tasks whose telling of a call does not count any more the task of the one that does.
+
+        For the close: computed once.
+        """
         if self._where_outdone is None:
             self._where_outdone = {}
             for loser, winner in self.outdone:
@@ -368,7 +373,7 @@ class TaskStates(Hierarchy):
             return
         _, _, models = total(node)
         known = before.counted_models
-        moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
+        moved = counter_growth(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
         share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
         before.counted_models = models_minus(known, moved)
         after.counted_models = models_plus(after.counted_models, moved)

@@ -64,7 +64,7 @@ class ReportedCheckpoints:
         assert subtree is not None
         uid = self._uid(subtree)
         is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
-        self.told.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+        self.told.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
     def _replace_told(self, p: Placed, decided: Approval, seen: Seen) -> None:
         """What a person decided replaces what telemetry told of it, before and from now on."""

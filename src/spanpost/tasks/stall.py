@@ -66,7 +66,10 @@ NO_STALL = StallRules(stall=_ENDLESS, gone=_ENDLESS)
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that sends heartbeats, as its newest one says. `last_seen_at` and `gone_at` are by the store's clock."""
+    """A process that sends heartbeats, as its newest one says.
+
+    `last_seen_at` and `gone_at` are by the store's clock.
+    """
 
     tenant: str
     producer: str
