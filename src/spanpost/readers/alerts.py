@@ -48,7 +48,7 @@ _LINKS: Final = (
     ("Dashboard", ("dashboard_url", "dashboardURL", "dashboard")),
     ("Panel", ("panelURL",)),
     ("Query", ("generatorURL",)),
-    ("Stall", ("silenceURL",)),
+    ("Silence", ("silenceURL",)),
 )
 _HTTP: Final = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 

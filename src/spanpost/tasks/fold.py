@@ -212,5 +212,5 @@ class Fold:
 
     def keep(self) -> None:
         """Hand all records that changed to the work."""
-        for shelf in (self.states, self.joining, self.spans.duplicates_of, self.news.seen, self.conversations.talks):
+        for shelf in (self.states, self.joining, self.spans.duplicates_of, self.news.seen, self.conversations.shared_conversations):
             shelf.flush()
