@@ -98,7 +98,7 @@ TRANSITIONS: Final = (
     ),
     Transition(DeliveryEvent.RETRY, (_SENDING,), (_WAITING,), "The call failed and may succeed later."),
     Transition(DeliveryEvent.GIVE_UP, (_SENDING,), (_DEAD, _WAITING), "The call can never succeed. It waits if a newer one came."),
-    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: nobody knows whether it arrived."),
+    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: it may have arrived."),
     Transition(
         DeliveryEvent.REPORT_LATE, (_SENDING,), (_SENDING,), "A worker sent it after its lease had run out: it is looked up again."
     ),
@@ -232,7 +232,7 @@ def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer
         shown = {"task_uid": entry.task_uid, "checkpoint_id": entry.checkpoint_id}
     if planned.again is Again.NEVER:
         counts = False
-    if is_gone:  # it was set aside before anyone saw it, and is told after all, where news of its task goes now
+    if is_gone:  # it was set aside unseen, and is sent after all, to its task's current message
         moved = {"ordering_key": planned.ordering_key, "address": planned.address, "urgency": planned.urgency, "task_uid": planned.task_uid}
         return _put_again(entry, now, by=int(counts), **{**moved, **(shown if counts else {})})
     if not counts:

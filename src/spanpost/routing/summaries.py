@@ -170,20 +170,20 @@ def tenant_of(route: Route, otherwise: str) -> str:
     return own if isinstance(own, str) and "*" not in own else otherwise
 
 
-def digest_order(route: Route, told: Digest, tenant: str) -> Order:
+def digest_order(route: Route, summary: Digest, tenant: str) -> Order:
     """Return the order that carries a digest."""
-    ordering_key = UUID(bytes=named(f"digests\0{told.route}"))
-    return _order(digest_id(route, told.began_at), ordering_key, route, told, tenant, told.ends_at)
+    ordering_key = UUID(bytes=named(f"digests\0{summary.route}"))
+    return _order(digest_id(route, summary.began_at), ordering_key, route, summary, tenant, summary.ends_at)
 
 
-def board_order(route: Route, told: Board, tenant: str, now: datetime) -> Order:
+def board_order(route: Route, summary: Board, tenant: str, now: datetime) -> Order:
     """Return the order that carries a board in its current state: one for each interval of time."""
     interval = int(now.timestamp() // route.board_every.total_seconds())
     ordering_key = board_id(route)
-    return _order(UUID(bytes=named(f"{ordering_key}\0{interval}")), ordering_key, route, told, tenant, now)
+    return _order(UUID(bytes=named(f"{ordering_key}\0{interval}")), ordering_key, route, summary, tenant, now)
 
 
-def _order(id: UUID, ordering_key: UUID, route: Route, told: Digest | Board, tenant: str, at: datetime) -> Order:
+def _order(id: UUID, ordering_key: UUID, route: Route, summary: Digest | Board, tenant: str, at: datetime) -> Order:
     return Order(
         id=id,
         tenant=tenant,
@@ -191,7 +191,7 @@ def _order(id: UUID, ordering_key: UUID, route: Route, told: Digest | Board, ten
         task_uid=ordering_key,
         parameters={"address": route.address},
         source="schedule",
-        body=msgspec.json.encode(told),
+        body=msgspec.json.encode(summary),
         at=at,
     )
 
@@ -199,12 +199,12 @@ def _order(id: UUID, ordering_key: UUID, route: Route, told: Digest | Board, ten
 def summary_of(order: Order) -> Summary | None:
     """Return the summary that an order carries; None where it cannot be decoded."""
     try:
-        told = msgspec.json.decode(order.body, type=Digest | Board)
+        summary = msgspec.json.decode(order.body, type=Digest | Board)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
-    return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(told, Board) else order.id}", told=told)
+    return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary)
 
 
-def came_from(told: Digest | Board, routes: Sequence[Route]) -> Route | None:
+def route_of_summary(summary: Digest | Board, routes: Sequence[Route]) -> Route | None:
     """Return the route of a summary; None where it no longer exists."""
-    return next((route for route in routes if route_key(route) == told.route), None)
+    return next((route for route in routes if route_key(route) == summary.route), None)

@@ -48,7 +48,7 @@ def paused_by(state: TaskState) -> LocaleMessage | str:
 
 
 def is_muted(state: TaskState) -> bool:
-    """Tell whether somebody asked to be told less of it, and nobody asked for more since."""
+    """Return whether someone muted the task's notifications and no one has unmuted them since."""
     request = state.facts.value("mute_asked")
     return request is not None and request[0] == Verb.MUTE
 

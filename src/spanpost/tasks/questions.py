@@ -175,7 +175,7 @@ def _open(row: ApprovalRow) -> ApprovalRow:
 
 
 def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
-    """Return the question of which an agent is informed, and an error where it cannot be told apart; empty: no error.
+    """Return the question that an agent waits for, and an error where several match; empty: no error.
 
     `rows` are the questions of one id that match `mark` and `trace` as the agent named them, the newest
     first. `is_all` is false where there are more.
@@ -183,7 +183,7 @@ def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -
     if not rows:
         return None, ""
     standing = [row for row in rows if row.state is not InterventionState.VOID]
-    if trace and not mark:  # what that trace asked last
+    if trace and not mark:  # the newest question of that trace
         return (standing or rows)[0], ""
     if not mark and (not is_all or len({row.mark for row in standing}) > 1):
         said = "it was asked in several wordings: name the mark of yours (mark=), or the trace that asks (trace=)"

@@ -30,7 +30,7 @@ def gather(states: TaskStates) -> None:
         for span_id in {**tree.learned, **dict.fromkeys(tree.recorded)}:
             states.tick()
             subtree = tree.subtrees.get(span_id)
-            if subtree is None:  # dissolved: its successor has learned what it knew
+            if subtree is None:  # dissolved: its successor has its facts
                 continue
             tree.subtrees.put(span_id, subtree)
             if subtree.root[16:17] == b"u":
