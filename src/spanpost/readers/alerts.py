@@ -59,7 +59,7 @@ class Unreadable(ValueError):
 
 
 def alerts_of(body: object) -> list[object]:
-    """Return what a webhook's body lists, each to be read by `read`. Raises `Unreadable`."""
+    """Return the entries of a webhook's body, each to be read by `read`. Raises `Unreadable`."""
     if not isinstance(body, dict):
         raise Unreadable("the body is no JSON object")
     listed = body.get("alerts")
@@ -125,7 +125,7 @@ def _moment(given: object) -> datetime | None:
         at = datetime.fromisoformat(given)
     except ValueError:
         return None
-    # A firing alert's end is the year 1.
+    # The end of a firing alert is the year 1.
     return at.astimezone(UTC) if at.tzinfo is not None and 1970 <= at.year < 2262 else None
 
 
@@ -163,7 +163,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return self.at - FAR, self.at, self.at - LAG
 
     def was_under_way(self, task: Task) -> bool:
-        """True when a task was under way when the alert began."""
+        """Return whether a task was running when the alert began."""
         earliest, latest, end = self.under_way
         began, ended = task.started_at, task.ended_at
         return began is not None and earliest <= began <= latest and (ended is None or ended >= end)

@@ -182,8 +182,8 @@ def _alert(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     if o.part is not Part.INTERVENTION:
                 return  # not an alert that spanpost received
-    told = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
-    said.update(tells=Tells.ALERT, message=told, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
+    text = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
+    said.update(tells=Tells.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:

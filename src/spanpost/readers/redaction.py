@@ -83,7 +83,7 @@ class _Cleaner:
         return found
 
     def map(self, given: dict[str, Any], *, is_top: bool = False) -> dict[str, Any]:
-        """Return a map without the secrets of its names and values; the very one when it holds none."""
+        """Return a map without the secrets of its names and values; the same object when it holds none."""
         names = tuple(given)
         plan, renamed = self._plans.get(names) or self._plan(names)
         clean, text_of = self._clean, self.text
@@ -175,8 +175,8 @@ class _Cleaner:
         for item in value:
             kind = type(item)
             if kind is str:
-                told = said if said.strength else _flagged(before)
-                found: Any = self._named(item, told) if told.strength else self.text(item)
+                meaning = said if said.strength else _flagged(before)
+                found: Any = self._named(item, meaning) if meaning.strength else self.text(item)
                 before = item
             else:
                 found = self._within(item, said) if kind is list or kind is dict else item
@@ -188,8 +188,8 @@ class _Cleaner:
         found = self.map(value)
         for field in _VALUES if said.strength is Strength.STRONG else ():
             inner = found.get(field)
-            if type(inner) is str and (told := self._named(inner, said)) is not inner:
-                found = {**found, field: told}
+            if type(inner) is str and (cleaned := self._named(inner, said)) is not inner:
+                found = {**found, field: cleaned}
         return found
 
     def _by_two_fields(self, given: Mapping[str, Any], changed: dict[str, Any]) -> None:
@@ -269,7 +269,7 @@ class Redaction:
         return _Cleaner(Scanner(self.key, off=off, patterns=self._patterns), self._spared)
 
     def clean(self, o: Observation) -> Observation:
-        """Return an observation without its secrets; the very one when it holds none."""
+        """Return an observation without its secrets; the same object when it holds none."""
         if o.part is Part.INTERVENTION:
             return o
         cleaner = self.of(o.tenant)
@@ -353,8 +353,8 @@ def _with_content(source: Observation, kept: Observation, clean: Observation) ->
         clean = msgspec.structs.replace(clean, attributes=attributes, body=clean.body if kept.body is source.body else source.body)
     if clean.part is Part.LOG:
         # Its index is a hash of its content, from which a short secret could be guessed.
-        told = {**clean.attributes, c.ORDINAL: clean.ordinal} if clean.ordinal else clean.attributes
-        index = log_index(msgspec.structs.replace(clean, attributes=told))
+        attributes = {**clean.attributes, c.ORDINAL: clean.ordinal} if clean.ordinal else clean.attributes
+        index = log_index(msgspec.structs.replace(clean, attributes=attributes))
         clean = msgspec.structs.replace(clean, index=index)
     return clean
 

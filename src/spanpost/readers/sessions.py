@@ -71,7 +71,7 @@ class Cli:
     """
 
     name: str
-    #: Its name as people read it.
+    #: The agent's name for people.
     agent: str
     #: Instrumentation scopes and heads of event names that identify its telemetry.
     scopes: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Cli:
     #: `input` excludes tokens read from and written to the cache; `output` excludes reasoning.
     excludes_cache: bool = False
     excludes_reasoning: bool = False
-    #: (attribute of the record or resource, value) where no person sits at the terminal.
+    #: (attribute of the record or resource, value) that marks a session without a person at the terminal.
     unattended: tuple[str, str] = ("", "")
     #: Heads of the field `source` for calls of the conversation; empty: all calls are.
     main: tuple[str, ...] = ()

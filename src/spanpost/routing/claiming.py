@@ -1,4 +1,4 @@
-"""Which delivery of an ordering key goes first, whether it is sent when its turn comes, and what the sink receives. Pure."""
+"""Which delivery of an ordering key goes first, whether it is sent, and what the sink receives. Pure."""
 
 from __future__ import annotations
 

@@ -397,12 +397,12 @@ def _reason_and_error(outcome: RetryAt | GiveUp) -> dict[str, str]:
 
 
 def revive(entry: OutboxEntry, now: datetime) -> OutboxEntry:
-    """Have a dead delivery wait again, with its last error."""
+    """Return a dead delivery to waiting, with its last error."""
     # After "unverifiable" it is sent without another look-up: that is what the person decided.
     is_unsure = entry.is_unsure and entry.reason != UNVERIFIABLE
     return _changed(entry, DeliveryEvent.REVIVE, _WAITING, attempt=0, not_before=None, born_at=now, is_unsure=is_unsure)
 
 
 def discard(entry: OutboxEntry) -> OutboxEntry:
-    """Give up a waiting delivery by hand."""
+    """Give up a waiting delivery on a person's request."""
     return _changed(entry, DeliveryEvent.DISCARD, _DEAD, reason="discarded", error="discarded by hand")

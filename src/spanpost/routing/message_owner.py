@@ -1,9 +1,10 @@
-"""Whether an ordering key is that of its root task's message, and what happens when it no longer is (see `tasks.succession`).
+"""Whether an ordering key is that of its root task's message, and what happens when it no longer is.
 
-The store asks `carries` for each delivery of a state that it hands out, with the current task of the
-delivery. A message that is no longer carried is edited to its end (`last`), if it was ever posted, and
-checkpoints that wait under its key go to the task's current message (`anew`). The same holds for checkpoints
-under a key without a message; they are set aside while their root has none.
+`tasks.succession` says when that is. The store asks `carries` for each delivery of a state that it hands
+out, with the current task of the delivery. A message that is no longer carried is edited to its end
+(`last`), if it was ever posted, and checkpoints that wait under its key go to the task's current message
+(`anew`). The same holds for checkpoints under a key without a message; they are set aside while their root
+has none.
 """
 
 from __future__ import annotations

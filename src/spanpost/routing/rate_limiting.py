@@ -102,11 +102,11 @@ def why_closed(bucket: Bucket) -> str:
 def check(rate_limit: RateLimit) -> None:
     """Raise ValueError when a rate limit is not valid."""
     if not rate_limit.key or "\0" in rate_limit.key:
-        raise ValueError("a budget needs a key")
+        raise ValueError("a rate limit needs a key")
     if rate_limit.rate is not None and not (isfinite(rate_limit.rate) and rate_limit.rate > 0):
-        raise ValueError(f"budget {rate_limit.key}: a rate is a number above 0, or None")
+        raise ValueError(f"rate limit {rate_limit.key}: the rate must be a number above 0, or None")
     if not (isfinite(rate_limit.burst) and rate_limit.burst >= 1 and isfinite(rate_limit.reserve) and rate_limit.reserve >= 0):
-        raise ValueError(f"budget {rate_limit.key}: a burst is 1 at least, a reserve is no less than 0")
+        raise ValueError(f"rate limit {rate_limit.key}: the burst must be at least 1, the reserve at least 0")
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def opens_at(bucket: Bucket, rate_limit: RateLimit, now: datetime, *, is_urgent:
 def draw(
     buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool, lease: timedelta
 ) -> dict[str, Bucket] | None:
-    """Return the buckets that one call under these rate limits changes, or None when one of them allows none."""
+    """Return the buckets that one call changes, or None when one of these rate limits allows none."""
     drawn: dict[str, Bucket] = {}
     for rate_limit in rate_limits:
         bucket = buckets.get(rate_limit.key) or full(rate_limit, now)
@@ -170,11 +170,11 @@ def all_left(buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], no
 
 
 def in_turn(sorts: Sequence[tuple[datetime, Sequence[RateLimit]]], buckets: Mapping[str, Bucket]) -> list[int]:
-    """Return the indexes of the sorts of deliveries that may go on. A sort is the time since when its first is due, and its limits.
+    """Return the indexes of the sorts of deliveries that may go on.
 
-    On a bucket that lets one probe through, deliveries take turns: the one due longest goes, whatever its
-    urgency. Otherwise an urgent delivery that always fails would be the probe each time, and hold all others
-    back.
+    `sorts` has for each the time since when its first delivery is due, and its rate limits. On a bucket that
+    lets one probe through, deliveries take turns: the one due longest goes, whatever its urgency. Otherwise
+    an urgent delivery that always fails would be the probe each time, and hold all others back.
     """
     opened = [[b.key for b in rate_limits if b.key in buckets and buckets[b.key].opened] for _, rate_limits in sorts]
     first: dict[str, int] = {}

@@ -80,9 +80,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     max_age: timedelta = timedelta(minutes=15)
     #: Least time between two milestones of one message.
     every: timedelta = timedelta(0)
-    #: Who is mentioned when a task fails or asks: ids as the sink knows them.
+    #: People to mention when a task fails or asks: ids as the sink knows them.
     mention: tuple[str, ...] = ()
-    #: Stands before the task's name.
+    #: Text before the task's name.
     prefix: str = ""
     #: Address for deliveries that this address refuses.
     fallback: str = ""
@@ -95,7 +95,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     #: One message for many tasks in place of theirs: ``hourly``, ``daily``; empty: each has its own
     #: (`routing.summaries`).
     digest: str = ""
-    #: When a day of it begins: minutes after midnight in this zone (an IANA name).
+    #: Begin of a daily digest's day: minutes after midnight in this zone (an IANA name).
     digest_at: int = 0
     zone: str = "UTC"
     #: Whether tasks in a digest that fail get messages of their own, once they have failed.

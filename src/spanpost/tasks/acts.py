@@ -64,5 +64,5 @@ def _since_last_run(state: TaskState, fact: str) -> Any:
     newest = newest_run(state)
     ends = [s.ending.closed[0] for s in state.runs.values() if s is not newest and s.ending.closed is not None]
     seen_ns = request[2]
-    # What was seen is known to the microsecond.
+    # `seen_ns` is exact to the microsecond.
     return request if (seen_ns + 999 if seen_ns else state.facts.at(fact) - 1) >= max(ends, default=0) else None

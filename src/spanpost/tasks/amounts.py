@@ -160,11 +160,11 @@ _tuple = tuple.__new__
 
 
 class Amount(NamedTuple):
-    """Model and tool calls below a span. An outer call covers the model calls in `plain` and `slotted` (those with a response id);
-    those in `barred` have a tool call in between, and are not covered.
+    """Model and tool calls below a span.
 
-    All calls are `model`'s but those of `others`: most amounts have one model, and then only its name is
-    kept.
+    An outer call covers the model calls in `plain` and `slotted` (those with a response id); those in
+    `barred` have a tool call in between, and are not covered. All calls are `model`'s but those of `others`:
+    most amounts have one model, and then only its name is kept.
     """
 
     plain: Amounts

@@ -44,7 +44,7 @@ class Expiry(msgspec.Struct, frozen=True, kw_only=True):
 
     #: How long a question is open; None: without a limit.
     after: timedelta | None = None
-    #: One of `conventions.AT_EXPIRY`.
+    #: One of `semconv.AT_EXPIRY`.
     then: str = "expire"
 
 

@@ -26,12 +26,12 @@ FIRST_CAP = 1_000
 
 
 def limits(window: Window | None, rules: FoldRules) -> tuple[Limit, ...]:
-    """Return the limits that hold, ascending."""
+    """Return the limits of a window, ascending."""
     return _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[0]
 
 
 def alarm(used: int, window: Window | None, rules: FoldRules) -> Limit | None:
-    """Return the limit that a forecast is made for: the largest share, or a cap before it; None once all are passed."""
+    """Return the limit to forecast: the largest share, or a cap before it; None once all are passed."""
     for limit in _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[1]:
         if limit.tokens > used:
             return limit

@@ -180,7 +180,7 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """Return the time in UTC, with as many digits of a second as it has."""
+    """Return the time in UTC, as RFC 3339 with the digits of a second that it has."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

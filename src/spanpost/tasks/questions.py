@@ -47,7 +47,10 @@ def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
 
 
 def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, str]]]:
-    """Return the keys of the tasks' questions, and those that may have been decided for another trace: tenant, id, mark."""
+    """Return the keys of the tasks' questions, and those that may have been decided for another trace.
+
+    The latter by tenant, id and mark.
+    """
     asked = [(task.tenant, a) for task in tasks for a in task.approvals if a.key is not None]
     return {a.key for _, a in asked if a.key is not None}, {(tenant, a.id, a.mark) for tenant, a in asked if not a.source}
 
@@ -161,7 +164,7 @@ def answerable(rows: Sequence[ApprovalRow]) -> list[ApprovalRow]:
 
 
 def awaited(row: ApprovalRow) -> ApprovalRow:
-    """Return a question for which an agent waits: from now on spanpost is asked, and reported decisions do not count."""
+    """Return a question that an agent waits for: from now on spanpost is asked, and reported decisions do not count."""
     if row.is_decided or row.state is InterventionState.VOID:
         return msgspec.structs.replace(row, is_asked=True)
     return _open(msgspec.structs.replace(row, is_asked=True))

@@ -71,7 +71,7 @@ class Spans:
         if has_new_parent or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
             tree.turned()
         if not (is_new or owned_subtree or owns_subtree) and former[1] != (role is _TOOL):
-            self.states.adopt_child_roots(tree, tree.owner(span_id))  # a tool call lies above them now, or none does
+                        self.states.adopt_child_roots(tree, tree.owner(span_id))  # the span became a tool call, or is none any more
         if is_new and not owns_subtree:
             tree.nodes.put(span_id, node)
             change = hands(node)
@@ -88,13 +88,13 @@ class Spans:
         return node
 
     def edge(self, tree: SpanTree, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
-        """Keep the parent of an ended span that is no agent's and that no span names as its parent: all that `adopt` would do."""
+        """Keep the parent of an ended span that is no agent's and no known parent: all that `adopt` would do."""
         if tree.nodes.get(parent) is None:
             tree.nodes.put(parent, Node())
         tree.nodes.put(span_id, Node(parent=parent, state=ENDED, rank=rank, link=link))
 
     def _link(self, tree: SpanTree, span_id: bytes, parent: bytes, node: Node | None, *, is_root_span: bool) -> bool:
-        """Add a placeholder for the parent; where it would close a cycle, cut that.
+        """Add a placeholder for the parent, and cut a cycle that the edge would close.
 
         Return whether this very edge is cut.
         """
@@ -110,7 +110,10 @@ class Spans:
         return False
 
     def _cut_anew(self, tree: SpanTree, span_id: bytes) -> None:
-        """Move the cut of a cycle to where it belongs now: cut the new edge before the old one is joined, so that none is closed."""
+        """Move the cut of a cycle to where it belongs now.
+
+        The new edge is cut before the old one is joined, so that the cycle is never closed.
+        """
         was_cut, cut = tree.cut_anew(span_id)
         if cut:
             self._set_cut(tree, cut, is_cut=True)
@@ -164,7 +167,10 @@ class Spans:
             self.states.update(tree, span_id, subtree)
 
     def _claim_duplicates(self, p: Placed, node: Node, domain: bytes) -> list[Key]:
-        """Enter the span among the copies of its model call, of which one counts; return the calls whose winner may have changed."""
+        """Enter the span among the copies of its model call, of which one counts.
+
+        Return the keys of the calls whose winner may have changed.
+        """
         o, r = p.observation, p.reading
         own = node_key(domain, o.span_id)
         key = p.duplicates if r.role is _LLM or r.call_key else b""
@@ -241,7 +247,7 @@ def _identify(subtree: Subtree, o: Observation, r: Reading, copy: Copy) -> bool:
 
 
 def link_of(o: Observation) -> bytes:
-    """Return the domain of the trace to which a span links; empty where it links to several, as a batch consumer does."""
+    """Return the domain of the trace to which a span links; empty where it links to several, as a batch does."""
     traces = {trace_id for trace_id, _ in o.links} - {o.trace_id}
     return domain_of(o.tenant, traces.pop()) if len(traces) == 1 else b""
 
