@@ -115,7 +115,7 @@ def test_what_is_ordered_comes_back_whole(tasks: list) -> None:
     back = summaries.summary_of(order)
     assert back is not None
     assert back.told == board
-    assert summaries.route_of_summary(back.told, [OTHER, route]) == route
+    assert summaries.came_from(back.told, [OTHER, route]) == route
     later = summaries.board_order(route, board, "t", NOON + timedelta(seconds=59))
     assert (later.id == order.id, summaries.summary_of(later).key) == (NOON.second == 0, back.key)
 

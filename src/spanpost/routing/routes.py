@@ -37,7 +37,7 @@ from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
 from spanpost.semconv import ERROR, FINAL_STATUSES
 
-__all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "chosen", "deliveries", "is_paced", "route_of"]
+__all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chosen", "deliveries", "is_paced"]
 
 
 class Verbosity(StrEnum):
@@ -221,7 +221,7 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
             yield Route(sink=name)
 
 
-def route_of(routes: Sequence[Route], address: str, task: Task) -> Route | None:
+def came_by(routes: Sequence[Route], address: str, task: Task) -> Route | None:
     """Return the route of a delivery: the first to its address that matches its task, else the first to its address."""
     same = [route for route in routes if route.address == address]
     return next((route for route in same if route.match.takes(task)), same[0] if same else None)

@@ -205,6 +205,6 @@ def summary_of(order: Order) -> Summary | None:
     return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary)
 
 
-def route_of_summary(summary: Digest | Board, routes: Sequence[Route]) -> Route | None:
+def came_from(summary: Digest | Board, routes: Sequence[Route]) -> Route | None:
     """Return the route of a summary; None where it no longer exists."""
     return next((route for route in routes if route_key(route) == summary.route), None)

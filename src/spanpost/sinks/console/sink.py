@@ -20,7 +20,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import Unavailable
 from spanpost.model.tasks import Task
-from spanpost.routing.routes import Route, route_of
+from spanpost.routing.routes import Route, came_by
 from spanpost.sinks import labels
 from spanpost.sinks.console import render
 from spanpost.text.locales import ENGLISH, Locale
@@ -153,7 +153,7 @@ class ConsoleSink:
         card = self._cards.get(delivery.ordering_key)
         if card is None:
             card = self._cards[delivery.ordering_key] = _Card(delivery.task)
-            route = route_of(self._routes, delivery.address, delivery.task)
+            route = came_by(self._routes, delivery.address, delivery.task)
             card.locale = language(route.language) if route is not None and route.language else self._locale
             card.task = None
             self._forget()

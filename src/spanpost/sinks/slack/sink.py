@@ -15,8 +15,8 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, Rejected, Unverifiable
 from spanpost.model.tasks import Task
-from spanpost.routing.routes import Route, route_of
-from spanpost.routing.summaries import route_of_summary
+from spanpost.routing.routes import Route, came_by
+from spanpost.routing.summaries import came_from
 from spanpost.sinks.base import AnsweringSink, Finding, TokenSource
 from spanpost.sinks.slack import check, flow, lookup, render, sessions
 from spanpost.sinks.slack import rates as rate_limits
@@ -287,9 +287,9 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route by which a delivery came: of those that lead to its address the first that takes its task."""
-        if delivery.summary is not None and (route := route_of_summary(delivery.summary.told, self._routes)) is not None:
+        if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
             return route
-        return route_of(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
+        return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
         """Return the workspace of an address: "workspace/#channel". Raises `DeliveryRefused` for one that is not set any more."""
