@@ -20,16 +20,13 @@ _FACTS = {
     Verb.MUTE: "mute_asked",
     Verb.UNMUTE: "mute_asked",
 }
-"""Return whether someone muted the task's notifications and no one has unmuted them since."""
+
 
 def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     """Add a person's act to the facts."""
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
-        """Return the request, unless it was made of a run that has ended since.
-
-        The comparison uses what the person had seen of the task, not our clock.
-        """
+        facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
 
 
 def cancel_by(state: TaskState) -> LocaleMessage | str:
@@ -39,7 +36,7 @@ def cancel_by(state: TaskState) -> LocaleMessage | str:
     """
     request = _since_last_run(state, "cancel_asked")
     return request[1] or message("task.a_person") if request is not None else ""
-# `seen_ns` is exact to the microsecond.
+
 
 def paused_by(state: TaskState) -> LocaleMessage | str:
     """Return who asked to pause the current run, unless someone has asked to resume it since; empty: no one."""

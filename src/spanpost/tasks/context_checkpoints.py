@@ -46,7 +46,9 @@ def use(used: int, window: Window | None, model: str) -> LocaleMessage:
     return message(key, percent=percent, used=used, window=window.tokens, source=source, **of_model)
 
 
-def context_checkpoint(judged: Judged, state: TaskState, place: bytes | str, model: str, o: Observation, subtree: bytes) -> Checkpoint:
+def context_checkpoint(
+    judged: Judged, state: TaskState, place: bytes | str, model: str, o: Observation, subtree: bytes
+) -> Checkpoint:
     """Return the checkpoint of a context warning, a forecast or a compaction.
 
     `place` is the key of a conversation, else the name of the context window within the task.
@@ -64,9 +66,9 @@ def context_checkpoint(judged: Judged, state: TaskState, place: bytes | str, mod
         kind, status, ref = Kind.COMPACTION, c.WORKING, INFERRED
         shown = message("checkpoint.inferred", text=compaction(judged.before, judged.used))
     text, saying = worded(shown)
-    of_model = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
+    window_id = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
     return Checkpoint(
-        id=uuid_of(named(f"{of_model}\0{kind}\0{judged.limit}\0{judged.climb}")),
+        id=uuid_of(named(f"{window_id}\0{kind}\0{judged.limit}\0{judged.climb}")),
         tenant=state.tenant,
         task_uid=uid,
         kind=kind,
