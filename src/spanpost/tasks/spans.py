@@ -71,7 +71,7 @@ class Spans:
         if has_new_parent or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
             tree.turned()
         if not (is_new or owned_subtree or owns_subtree) and former[1] != (role is _TOOL):
-                        self.states.adopt_child_roots(tree, tree.owner(span_id))  # the span became a tool call, or is none any more
+            self.states.adopt_child_roots(tree, tree.owner(span_id))  # it became a tool call, or is none any more
         if is_new and not owns_subtree:
             tree.nodes.put(span_id, node)
             change = hands(node)
