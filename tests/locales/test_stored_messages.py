@@ -61,7 +61,7 @@ def a_told(**fields: Any) -> Checkpoint:
     """Return the checkpoint that `tell` makes of a reading."""
     kind = fields.pop("kind", Kind.CHECKPOINT)
     o = fields.pop("o", Observation(part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name="x", at_ns=1))
-    return checkpoints.told(o, Reading(**fields), kind, a_checkpoint().id, a_task().uid, b"s" * 8)
+    return checkpoints.checkpoint_of(o, Reading(**fields), kind, a_checkpoint().id, a_task().uid, b"s" * 8)
 
 
 def a_forecast(calls: int, low: int, high: int, seconds: float, soon: float, late: float) -> Forecast:

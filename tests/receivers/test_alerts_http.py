@@ -131,7 +131,7 @@ async def test_grafana_is_understood() -> None:
     assert (await endpoint.post(body(sent, sent, title="x", state="alerting"), GRAFANA))[1] == {"taken": 2, "new": 2, "unreadable": 0}
     one, other = endpoint.taken
     assert (one.source, one.id) == ("grafana", other.id)
-    assert {"Stall", "Panel"} <= one.links.keys()
+    assert {"Silence", "Panel"} <= one.links.keys()
 
 
 @pytest.mark.parametrize(

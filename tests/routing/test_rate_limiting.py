@@ -335,9 +335,9 @@ def test_a_clock_that_goes_back_gives_nothing_away():
     [{"rate": 0.0}, {"rate": -1.0}, {"rate": float("nan")}, {"rate": float("inf")}, {"burst": 0.5}, {"reserve": -1.0}, {"key": ""}],
     ids=str,
 )
-def test_a_budget_that_makes_no_sense_is_named(more):
+def test_a_rate_limit_that_makes_no_sense_is_named(more):
     """Rates, bursts and reserves that would stop a sink for ever or let all through are refused with the reason."""
-    with pytest.raises(ValueError, match="budget"):
+    with pytest.raises(ValueError, match="rate limit"):
         rate_limiting.check(RateLimit(**{"key": KEY, **more}))
 
 

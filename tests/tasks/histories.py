@@ -21,7 +21,7 @@ from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 from spanpost.readers import NOTHING
 from spanpost.tasks import batches
-from spanpost.tasks.conversations import talk_domain
+from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.folded import Folded, FoldRules, Placed
 from spanpost.tasks.records import DEPTH, domain_of, duplicates_key
 from spanpost.tasks.work import Key, R
@@ -34,7 +34,7 @@ NOW = datetime(2026, 9, 21, tzinfo=UTC)
 def placed(o: Observation, r: Reading) -> Placed:
     duplicates = duplicates_key(o.tenant, name) if (name := r.call_key or r.response_id) else b""
     r = NOTHING if r == NOTHING else r  # as the reader has it: the fold knows strangers by it
-    talk = talk_domain(o.tenant, r.conversation_id) if r.conversation_id and r.says_use else b""
+    talk = conversation_domain(o.tenant, r.conversation_id) if r.conversation_id and r.says_use else b""
     return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, duplicates=duplicates, talk=talk)
 
 

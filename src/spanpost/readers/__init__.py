@@ -1,15 +1,16 @@
-"""What an observation means: `read` turns any dialect into one vocabulary.
+"""The meaning of an observation: `read` turns any dialect into one vocabulary.
 
 Rules, in order; the first that decides what a span is wins (R1).
 1. Set-up and message plumbing of frameworks is known by operation, MCP method or name.
-2. Each dialect's own word for the kind, in the order of `DIALECTS`: vendors by scope, MCP, Traceloop, LangSmith, gen_ai,
-   OpenInference. What words cannot say, the dialect's `refine` corrects.
-3. No word: a span with a model or tokens is a model call, with a tool's name a tool call; a named agent is one.
-4. A span that says ``agent.task.id`` or ``agent.task.name`` and is nothing else is a task; one that says any other
+2. Each dialect's own word for the kind, in the order of `DIALECTS`: vendors by scope, MCP, Traceloop,
+   LangSmith, gen_ai, OpenInference. What words cannot express, the dialect's `refine` corrects.
+3. No word: a span with a model or tokens is a model call, with a tool's name a tool call; with a named agent
+   an agent's.
+4. A span with ``agent.task.id`` or ``agent.task.name`` and of no other kind is a task; one with any other
    ``agent.*`` is a step.
 5. A step at the top of its trace is a workflow.
 
-Synonyms are alternatives, never addends. `read` is total: whatever the attributes hold, it answers.
+Synonyms are alternatives, never addends. `read` is total: it returns a reading whatever the attributes hold.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ from spanpost.readers.strands import STRANDS
 from spanpost.readers.traceloop import TRACELOOP
 from spanpost.readers.vercel_ai import VERCEL_AI
 
-#: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+#: Bound once: the members of an enum are slow to look up (0.2 µs each in CPython 3.11).
 _OTHER = Role.OTHER
 _STEP = Role.STEP
 _LLM = Role.LLM
@@ -79,7 +80,7 @@ _PART_LINK = Part.LINK
 
 __all__ = ["DIALECTS", "NOTHING", "is_silent", "overlooked", "read", "try_out"]
 
-#: ``agent.*`` first; of those that speak for all scopes, the order decides.
+#: ``agent.*`` first; of dialects that apply to all scopes, the first in order wins.
 DIALECTS: tuple[Dialect, ...] = (
     AGENT,
     CLAUDE_CODE,
@@ -115,21 +116,24 @@ _INT64 = 2**63 - 1
 
 _overlooked: deque[Exception] = deque(maxlen=1024)
 _tables: dict[str, Tables] = {}
-#: The same by the dialects that speak for the scope alone: strangers name scopes as they like, and
-#: compiling takes 170 µs.
+#: The same tables by the dialects of the scope alone: senders choose scope names freely, and compiling takes
+#: 170 µs.
 _compiled: dict[tuple[str, ...], Tables] = {}
 _resources: dict[int, tuple[Origin, dict[str, Any]]] = {}
-#: What is remembered between calls is bounded: scopes, resources.
+#: Bounds of the caches: resources, scopes.
 _MEMO = 1024
 _SCOPES = 256
 
 
 def read(observation: Observation) -> Reading:
-    """Return what the observation means. Never raises; what it cannot understand says nothing."""
+    """Return what the observation means.
+
+    Never raises; an observation that it cannot understand has an empty reading.
+    """
     try:
         if observation.part > _PART_STARTED:
             return NOTHING if observation.part is _PART_LINK else read_event(observation)
-        # Most spans of a busy service are not an agent's: that is all they cost.
+        # Most spans of a busy service are not an agent's, and this is all that they cost.
         attributes = observation.attributes
         scope = observation.origin.scope
         tables = _tables.get(scope) or _tables_for(scope)
@@ -138,13 +142,13 @@ def read(observation: Observation) -> Reading:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
         return _read_span(observation, tables, plan)
     except Exception as error:
-        # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
+        # Attributes are not trusted: an error costs this reading, never the batch.
         _overlooked.append(error)
         return NOTHING
 
 
 def overlooked() -> list[Exception]:
-    """Return what was raised while reading since this was last asked, the newest: who can log does so."""
+    """Return the newest errors of readings since the last call, for a caller that can log them."""
     found = []
     while _overlooked:
         found.append(_overlooked.popleft())
@@ -152,13 +156,16 @@ def overlooked() -> list[Exception]:
 
 
 def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
-    """Tell by the names of its attributes alone that a span is not an agent's: `read` would find nothing in their values."""
+    """Return whether the names of its attributes alone show that a span is not an agent's: their values add nothing."""
     tables = _tables.get(scope) or _tables_for(scope)
     return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
 
 
 def try_out(dialect: Dialect, observation: Observation) -> Reading:
-    """Return what a span would mean if the dialect were known too: for whoever writes one. Raises what the dialect raises."""
+    """Return the reading of a span if the dialect were known, too: for authors of dialects.
+
+    Raises what the dialect raises.
+    """
     tables = compile_tables((DIALECTS[0], dialect, *DIALECTS[1:]), observation.origin.scope)
     return _read_span(observation, tables, plan_for(tables, observation.attributes))
 
@@ -256,13 +263,13 @@ def _decide_role(span: ReadSpan, tables: Tables, plan: Plan) -> None:
         return
     is_guess = span.role is _OTHER
     if is_guess and "workflow" in inner and name.startswith(_INVOKED):
-        span.role, span.rule = _WORKFLOW, "gen_ai.workflow.name"  # it failed before it could say what it does
+                span.role, span.rule = _WORKFLOW, "gen_ai.workflow.name"  # it failed before its kind was set
     elif is_guess:
         has_model = "model_answered" in inner or "model_asked" in inner
         if type(attributes.get(c.NAME)) is str and not has_model:
             span.role, span.rule = _AGENT, c.NAME
         elif has_model or "input" in inner or "output" in inner:
-            if span.observation.part is not _PART_STARTED:  # a span that has begun may yet say that it is an agent's
+            if span.observation.part is not _PART_STARTED:  # a running span may still turn out to be an agent's
                 span.role, span.rule = _LLM, "model or tokens"
         elif "tool_name" in said:
             span.role, span.rule = _TOOL, "tool name"
@@ -277,9 +284,9 @@ def _decide_role(span: ReadSpan, tables: Tables, plan: Plan) -> None:
         span.role, span.rule = _WORKFLOW, f"top of its trace: {span.rule}"
 
 
-#: Fields by which a span of no kind shows that an agent is at work in it.
+#: Fields that show that an agent works in a span of no kind.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
-#: How the GenAI conventions name the span of a workflow: by its operation.
+#: Head of a workflow span's name by the GenAI conventions.
 _INVOKED = "invoke_workflow "
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
@@ -297,7 +304,7 @@ def _reading(span: ReadSpan) -> Reading:
         for field, value in resource["shared"]:
             if field not in said:
                 said[field] = value
-        # A process that works on one task says so once; the span by which it was entered carries it.
+        # A process that works on one task names it on the resource; its entry span carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
     if role.is_root_span:
@@ -321,7 +328,7 @@ _TOTALS = frozenset({"total_input", "total_output", "input", "output", "cost"})
 
 
 def _spread(inner: dict[str, Any]) -> None:
-    """Take in what a JSON text says was used, where no attribute of its own does."""
+    """Add the usage in a JSON text, where no attribute of its own states it."""
     for field, count in inner.pop("used").items():
         inner.setdefault(field, count)
 
@@ -332,7 +339,7 @@ def _as_root_span(span: ReadSpan, resource: dict[str, Any]) -> None:
     if role is _WORKFLOW:
         title = inner.get("workflow") or v.name_of_span(span.observation.name)
         if title is not None and title in (inner.get("model_asked"), inner.get("model_answered")):
-            title = None  # an invocation of nobody is called by its model
+                        title = None  # an invocation without an agent is named after its model
         if title is not None and "task_name" not in said:
             said["task_name"] = title
     elif agent is None:
@@ -370,7 +377,7 @@ def _as_call(span: ReadSpan) -> None:
     given, output = inner.get("input"), inner.get("output")
     cost: Decimal | None = said.get("cost_usd", inner.get("cost"))
     if not given and not output:
-        given = output = None  # a call that took nothing was not made: these zeros mean "unknown"
+                given = output = None  # no call takes nothing: these zeros mean "unknown"
     if given is not None or output is not None or cost is not None:
         read_, write = inner.get("cache_read"), inner.get("cache_write")
         if span.excludes_cache and given is not None:
@@ -397,7 +404,7 @@ def _as_call(span: ReadSpan) -> None:
 
 def _as_tool(span: ReadSpan) -> None:
     a, said = span.attributes, span.said
-    # Both are written for all tools that gave something.
+    # Both are written for all tools with a result.
     if ("gen_ai.tool.call.result" in a or "ai.toolCall.result" in a) and "has_no_result" not in said:
         said["has_result"] = True
     called = said.get("tool_name")

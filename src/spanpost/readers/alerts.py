@@ -1,11 +1,12 @@
-"""Alerts that come home: read from a webhook's body, and told where they belong.
+"""Alerts that a webhook reports: read from its body, and recorded at the task where they belong.
 
-Rules. An alert is known by tenant, fingerprint and start; what is said of it again says nothing new, but that it is over. It is told
-in the thread of the task that it names (`wanted`), else it is a task of its own, of the type ``alert``: a message that begins when it
-fires and ends when it is over. Where it is told is decided once.
+Rules. An alert is known by tenant, fingerprint and start; a repeat changes nothing, except that it is over.
+It is recorded at the task that it names (`wanted`), in that task's thread; else it is a task of its own, of
+the type ``alert``: a message that begins when it fires and ends when it is over. Its place is decided once.
 
-What is told is an observation like any other: on the task's box, which no sender can make (`Part.INTERVENTION`), or a span of a trace
-that is the alert's own. So an agent that is started for the alert, in its trace, works in its thread.
+The record is an observation like any other: on the task's root span, which no sender can make
+(`Part.INTERVENTION`), or a span of the alert's own trace. So an agent that is started for the alert, in its
+trace, works in its thread.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from spanpost.text.repair import mend_text
 
 ALERTMANAGER: Final = "alertmanager"
 GRAFANA: Final = "grafana"
-#: Labels, then annotations, that name a task.
+#: Names of labels, then of annotations, that identify a task.
 NAMES: Final = ("task_id", "trace_id")
-#: An annotation that says in which state the one task of the label `agent` is that the alert is about.
+#: An annotation with the status of the one task of the label `agent` that the alert is about.
 STATE: Final = "task_status"
-#: What a monitor sees is so old at most: a gauge is told, scraped and asked about in turns.
+#: Greatest age of what a monitor sees: a gauge is set, scraped and evaluated at intervals.
 LAG: Final = timedelta(minutes=2)
-#: A task that is no longer in the state that an alert is about is looked for among those that began so long before the alert.
+#: How long before the alert a task may have begun that is no longer in the state of the alert.
 FAR: Final = timedelta(hours=6)
-#: What our metrics say where nothing is known, or too much: no name of anything.
+#: Label values of our metrics for an unknown agent or environment, or one too many.
 _NOBODY: Final = frozenset({"", "unknown", "other"})
-#: Texts are kept so far, and so many labels or annotations.
+#: Bounds: characters of a text, and number of labels or annotations.
 _LONG: Final = 4_000
 _MANY: Final = 100
 #: Names of links, by the annotation or field that holds one.
@@ -48,17 +49,17 @@ _LINKS: Final = (
     ("Dashboard", ("dashboard_url", "dashboardURL", "dashboard")),
     ("Panel", ("panelURL",)),
     ("Query", ("generatorURL",)),
-    ("Stall", ("silenceURL",)),
+    ("Silence", ("silenceURL",)),
 )
 _HTTP: Final = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 
 
 class Unreadable(ValueError):
-    """It is no alert: the field and what is wrong with it."""
+    """The body is no alert: names the field and the fault."""
 
 
 def alerts_of(body: object) -> list[object]:
-    """Return what a webhook's body lists, each to be read by `read`. Raises `Unreadable`."""
+    """Return the entries of a webhook's body, each to be read by `read`. Raises `Unreadable`."""
     if not isinstance(body, dict):
         raise Unreadable("the body is no JSON object")
     listed = body.get("alerts")
@@ -68,7 +69,10 @@ def alerts_of(body: object) -> list[object]:
 
 
 def read(given: object, source: str, tenant: str, *, base: str = "") -> Alert:
-    """Return one alert of a webhook's body. `base` is where links without a host lead (Grafana). Raises `Unreadable`."""
+    """Return one alert of a webhook's body.
+
+    `base` is the host of links without one (Grafana). Raises `Unreadable`.
+    """
     if not isinstance(given, dict):
         raise Unreadable("it is no JSON object")
     state = given.get("status")
@@ -121,7 +125,7 @@ def _moment(given: object) -> datetime | None:
         at = datetime.fromisoformat(given)
     except ValueError:
         return None
-    # A firing alert's end is the year 1.
+    # The end of a firing alert is the year 1.
     return at.astimezone(UTC) if at.tzinfo is not None and 1970 <= at.year < 2262 else None
 
 
@@ -140,12 +144,13 @@ def _links(given: Mapping[str, str], base: str) -> Iterator[tuple[str, str]]:
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which task an alert names."""
+    """The task that an alert names."""
 
-    #: Ids of a task or of a trace, the first that is known stands.
+    #: Ids of a task or of a trace; the first that is known wins.
     refs: tuple[str, ...] = ()
-    #: Without any: agent, environment (empty: any) and status of the task that is meant, where it is the only one. Where none is in
-    #: that state any more, the only one that was under way when the alert began: it comes some seconds or minutes after what it tells.
+    #: Without any: agent, environment (empty: any) and status of the task, where exactly one matches. Where
+    #: none has that status any more, the only one that was running when the alert began: alerts are seconds
+    #: or minutes late.
     agent: str = ""
     environment: str = ""
     status: str = ""
@@ -154,18 +159,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def under_way(self) -> tuple[datetime, datetime, datetime]:
-        """Of a task that was under way then: the earliest and the latest start, and the earliest end if it has ended."""
+        """Limits for a task that was running then: earliest and latest start, and the earliest end if it has ended."""
         return self.at - FAR, self.at, self.at - LAG
 
     def was_under_way(self, task: Task) -> bool:
-        """True when a task was under way when the alert began."""
+        """Return whether a task was running when the alert began."""
         earliest, latest, end = self.under_way
         began, ended = task.started_at, task.ended_at
         return began is not None and earliest <= began <= latest and (ended is None or ended >= end)
 
 
 def wanted(alert: Alert) -> Wanted:
-    """Return which task an alert names: by an id in its labels or annotations, or as the one of its agent in some state."""
+    """Return the task that an alert names: by an id in its labels or annotations, or by agent and status."""
     refs = [where[name].strip() for where in (alert.labels, alert.annotations) for name in NAMES if where.get(name, "").strip()]
     agent, status = alert.labels.get("agent", ""), alert.annotations.get(STATE, "")
     if agent in _NOBODY or status not in c.STATUSES:
@@ -181,21 +186,21 @@ def wanted(alert: Alert) -> Wanted:
 
 
 def placed(alert: Alert, task: Task | None) -> Alert:
-    """Return an alert with where it is told: on a task's box, or on a span of its own."""
+    """Return an alert with its place: a task's root span, or a span of its own."""
     if task is not None and task.trace_id and task.span_id:
         return msgspec.structs.replace(alert, trace_id=task.trace_id, span_id=task.span_id)
     return msgspec.structs.replace(alert, trace_id=alert.id.bytes, span_id=named(f"span\0{alert.id}")[:8])
 
 
 def again(known: Alert, alert: Alert) -> Alert | None:
-    """Return what a kept alert becomes by being told once more; None where that is nothing new."""
+    """Return the stored alert after a repeat; None where the repeat changes nothing."""
     if known.is_resolved or not alert.is_resolved:
         return None
     return msgspec.structs.replace(alert, trace_id=known.trace_id, span_id=known.span_id)
 
 
-def told(alert: Alert, now: datetime) -> Observation:
-    """Return the record of what is new of a placed alert."""
+def record_of(alert: Alert, now: datetime) -> Observation:
+    """Return the record of a placed alert."""
     at_ns = _ns(now)
     if not alert.is_own:
         said = {
@@ -226,7 +231,7 @@ def told(alert: Alert, now: datetime) -> Observation:
         c.TOPIC: alert.labels.get("topic", ""),
     }
     said |= {f"{c.LINK_PREFIX}{name}": url for name, url in alert.links.items()}
-    # What routes may ask for.
+    # Attributes that routes may match on.
     said |= {c.ALERT_SEVERITY: alert.severity} | {f"alert.label.{name}": value for name, value in alert.labels.items()}
     where = alert.labels.get("environment", "")
     ends_ns = _ns(alert.ends_at) if alert.ends_at is not None else 0
@@ -255,14 +260,14 @@ _GRAVE: Final = frozenset({"critical", "error", "page", "fatal", "emergency", "h
 _MILD: Final = frozenset({"info", "information", "none", "notice", "low", "debug", "p3", "p4", "p5", "sev3", "sev4"})
 
 
-def gravity(severity: str) -> str:
-    """Return how grave a rule's own word is: critical, warning or info."""
+def severity_of(severity: str) -> str:
+    """Return the severity of a rule's own word: critical, warning or info."""
     word = severity.strip().lower()
     return "critical" if word in _GRAVE else "info" if word in _MILD else "warning"
 
 
 def line(state: str, severity: str, name: str, summary: str) -> str:
-    """Return one line that tells of an alert."""
+    """Return an alert as one line."""
     head = "Resolved" if state == c.RESOLVED else (severity or "alert").capitalize()
     said = f"{name}: {summary}" if summary and summary != name else name
     return f"{head} · {said}"

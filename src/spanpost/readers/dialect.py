@@ -1,9 +1,9 @@
-"""What a dialect declares, and how declarations become look-up tables.
+"""Dialects as data, and how they become look-up tables.
 
-Rules. A dialect is data: which attribute holds which field, which attribute says what a span is and by which words, and for
-what data cannot say one `refine` function. Dialects are ordered; of two that say the same field, or what a span is, the
-earlier wins. A dialect with `scopes` speaks only for spans of instrumentation scopes that begin so, and comes before the
-general ones.
+Rules. A dialect declares which attribute holds which field, which attribute states what a span is and by
+which words, and a `refine` function for what data cannot express. Dialects are ordered; of two with the same
+field, or a word for the kind of a span, the earlier wins. A dialect with `scopes` applies only to spans
+whose instrumentation scope begins so, and comes before the general ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spanpost.readers.used import used
 
 Coerce = Callable[[Any], Any]
 
-#: Fields of `Reading` that are said by attributes as they are, and how each is taken.
+#: Fields of `Reading` that attributes state as they are, and how each is converted.
 DIRECT: dict[str, Coerce] = {
     "task_id": v.identifier,
     "task_alias": v.identifier,
@@ -50,7 +50,7 @@ DIRECT: dict[str, Coerce] = {
     "provider": v.text,
     "cost_usd": v.money,
 }
-#: Fields that the interpreter puts together.
+#: Fields from which the interpreter makes others.
 INNER: dict[str, Coerce] = {
     "agent": v.name,
     "workflow": v.name,
@@ -76,14 +76,17 @@ INNER: dict[str, Coerce] = {
 }
 
 
-#: Short text and plain numbers, which most values are, are taken without a call.
+#: Short texts and plain numbers, which most values are, are taken without a call.
 SHORT_TEXT, PLAIN_NUMBER = 1, 2
 _SHORTCUTS: dict[Coerce, int] = {v.text: SHORT_TEXT, v.identifier: SHORT_TEXT, v.count: PLAIN_NUMBER}
 
 
 @dataclass(slots=True)
 class ReadSpan:
-    """A span while it is being read. `refine` functions change role, rule, `said` (fields of the reading) and `inner`."""
+    """A span while it is read.
+
+    `refine` functions change role, rule, `said` (fields of the reading) and `inner`.
+    """
 
     observation: Observation
     attributes: Mapping[str, Any]
@@ -94,9 +97,9 @@ class ReadSpan:
     finish: Finish = Finish.UNKNOWN
     #: A STEP that is the top of its trace is a workflow (rule R1.7), unless its kind says that it is a leaf.
     is_leaf: bool = False
-    #: `input` leaves out what came from and went to the cache.
+    #: `input` excludes tokens read from and written to the cache.
     excludes_cache: bool = False
-    #: What a box says that was used, was used since its agent was made.
+    #: The totals on a root span count from when its agent was made.
     is_lifetime: bool = False
 
 
@@ -108,100 +111,104 @@ class Dialect:
     """One vocabulary. `fields` maps a field of `DIRECT` or `INNER` to attribute names, best first."""
 
     name: str
-    #: What it was read from, with version: a package, or a page of conventions.
+    #: Its source, with version: a package, or a page of conventions.
     source: str = ""
-    #: What it does not say, for the person who wonders why a figure is missing.
+    #: Facts that it does not state, for people who miss a figure.
     cannot_tell: tuple[str, ...] = ()
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: The attribute that says what a span is, its words, and the role of any other word (None: it says nothing).
+    #: The attribute that states what a span is, its words, and the role of any other word (None: it decides
+    #: nothing).
     kind: str = ""
     roles: Mapping[str, Role] = field(default_factory=dict)
     otherwise: Role | None = None
-    #: Span names that say what a span is, where no attribute does.
+    #: Span names that decide what a span is, where no attribute does.
     names: Mapping[str, Role] = field(default_factory=dict)
-    #: Prefixes of the instrumentation scopes for which alone this dialect speaks; empty: for all.
+    #: Prefixes of the instrumentation scopes to which this dialect is limited; empty: it applies to all.
     scopes: tuple[str, ...] = ()
     #: Attributes that do not make a span an agent's by themselves (HTTP spans carry them too).
     weak: frozenset[str] = frozenset()
-    #: Attributes that are no fields and make a span an agent's all the same: `refine` looks into them.
+    #: Attributes that are no fields and still make a span an agent's: `refine` reads them.
     marks: frozenset[str] = frozenset()
-    #: Totals on boxes are those of the agent's lifetime, not of the run: what the run before it had used is taken off when shown.
+    #: Totals on root spans are those of the agent's lifetime, not of the run: the use before the run is
+    #: subtracted when shown.
     has_lifetime_totals: bool = False
-    #: Asked when the dialect's word, or a name, decided; of a dialect with scopes, for each of their spans.
+    #: Called when the dialect's word, or a name, decided; for a dialect with scopes, for each of their spans.
     refine: Refine | None = None
 
 
-#: (attribute, field, how to take it, is it a field of the reading)
+#: (attribute, field, conversion, whether it is a field of the reading)
 Take = tuple[str, str, Coerce, bool]
 
 
 class Plan(NamedTuple):
-    """What to do with spans that have the same attributes, in the same order."""
+    """The steps to read spans that have the same attributes, in the same order."""
 
-    #: Nothing in them is said by an agent: what is left is the span's name.
+    #: None of them is an agent's: only the span's name is left.
     is_silent: bool
-    #: What one attribute alone says: as short text, as plain numbers, and as neither.
+    #: Fields that one attribute alone states: as short text, as plain numbers, and as neither.
     texts: tuple[Take, ...]
     numbers: tuple[Take, ...]
     others: tuple[Take, ...]
-    #: What other attributes say too, of one field the best first: the best that can be used is taken. With what is plain of it.
+    #: Fields that several attributes state, best first: the first usable value wins. The number is the
+    #: shortcut for plain values.
     rivals: tuple[tuple[str, str, Coerce, bool, int], ...]
     #: ``agent.*`` attributes that are no fields: links and results.
     extras: tuple[str, ...]
-    #: Of the tables' kinds those that the span has.
+    #: Those of the tables' kinds that the span has.
     kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The dialects that speak for one scope, compiled."""
+    """The dialects that apply to one scope, compiled."""
 
-    #: attribute → (field, rank, how to take it, is it a field of the reading, shortcut)
+    #: attribute → (field, rank, conversion, whether it is a field of the reading, shortcut)
     keys: Mapping[str, tuple[str, int, Coerce, bool, int]]
-    #: Attributes of which one at least makes a span worth reading.
+    #: Attributes of which at least one makes a span worth reading.
     marks: frozenset[str]
-    #: (attribute, its words, role of other words, what refines the dialect's answer)
+    #: (attribute, its words, role of other words, the dialect's `refine`)
     kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
-    #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
+    #: `refine` of the dialects of this very scope: called for each of its spans, which are read even without
+    #: a mark.
     refines: tuple[Refine, ...]
     is_vendor: bool
     has_lifetime_totals: bool
-    #: What a span is by its name, and what refines the answer.
+    #: Span name → (dialect, role, `refine`).
     names: Mapping[str, tuple[str, Role, Refine | None]]
-    #: A program makes the same few sorts of spans over and over.
+    #: Plans of the few sorts of spans that a program makes over and over.
     plans: Plans
 
 
 class Plans(dict[tuple[str, ...], "Plan"]):
-    """Plans by the names of the attributes, as many as have `_NAMES` names together."""
+    """Plans by the names of the attributes. All together they hold at most `_NAMES` names."""
 
-    __slots__ = ("_section",)
+    __slots__ = ("_room",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._section = _NAMES
+        self._room = _NAMES
 
     def remember(self, names: tuple[str, ...], plan: Plan) -> None:
-        """Keep a plan; all others go where there is no room."""
-        self._section -= len(names) + 1
-        if self._section < 0:
+        """Keep a plan; when there is no room, drop all others."""
+        self._room -= len(names) + 1
+        if self._room < 0:
             self.clear()
-            self._section = _NAMES
+            self._room = _NAMES
         self[names] = plan
 
 
 def own_dialects(dialects: tuple[Dialect, ...], scope: str) -> tuple[Dialect, ...]:
-    """Return the dialects that speak for a scope and not for all."""
+    """Return the dialects that apply to this scope and not to all."""
     return tuple([d for d in dialects if d.scopes and scope.startswith(d.scopes)])
 
 
 def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
     """Return the tables for a scope."""
     own = own_dialects(dialects, scope)
-    speaking = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
+    applying = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
     keys: dict[str, tuple[str, int, Coerce, bool, int]] = {}
     marks: set[str] = set()
-    for order, dialect in enumerate(speaking):
+    for order, dialect in enumerate(applying):
         for name, attributes in dialect.fields.items():
             is_direct = name in DIRECT
             coerce = DIRECT[name] if is_direct else INNER[name]
@@ -215,18 +222,18 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
     return Tables(
         keys=keys,
         marks=frozenset(marks),
-        kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
+        kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in applying if d.kind),
         refines=tuple(d.refine for d in own if d.refine is not None),
         is_vendor=bool(own),
         has_lifetime_totals=any(d.has_lifetime_totals for d in own),
-        names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
+        names={name: (d.name, role, d.refine) for d in reversed(applying) for name, role in d.names.items()},
         plans=Plans(),
     )
 
 
-#: The rank of what no dialect declares.
+#: Rank of attributes that no dialect declares.
 _LAST = 10**6
-#: Names of attributes in the plans that are remembered: strangers choose them, and a name has 70 bytes.
+#: Bound of attribute names in cached plans: senders choose them freely, and a name takes 70 bytes.
 _NAMES = 32 * 1024
 
 

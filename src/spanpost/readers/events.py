@@ -1,4 +1,4 @@
-"""What span events and log records say: one vocabulary for both, because both forms mean the same."""
+"""Readings of span events and log records: one vocabulary for both, because both forms mean the same."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from spanpost.readers.dialect import DIRECT
 from spanpost.readers.sessions import Cli, read_session
 from spanpost.text.secrets import unhashed
 
-#: Nothing is said: shared, because most events are of that kind.
+#: The empty reading: shared, because most events have it.
 NOTHING = Reading()
 
-#: A wait for a person that looks like a failure: LangGraph, llama-index, pydantic-ai's deferred tools, strands.
+#: A wait for a person that looks like a failure: LangGraph, llama-index, pydantic-ai's deferred tools,
+#: strands.
 INTERRUPT = re.compile(
     r"\b(?:GraphInterrupt|NodeInterrupt|WaitingForEvent|InterruptException|CallDeferred|ApprovalRequired)\b|^\(?Interrupt\("
 )
@@ -41,7 +42,7 @@ _FIELDS = {
 }
 
 
-#: Coding CLIs that tell of themselves by log records and data points.
+#: Coding CLIs that report by log records and data points.
 CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
 _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
@@ -52,25 +53,25 @@ _ALERT = (c.ALERT_STATE, c.ALERT_SEVERITY, c.ALERT_NAME, c.ALERT_SUMMARY)
 
 
 def is_meter(name: str) -> bool:
-    """Tell whether the data points of a metric are read; those of all others are only counted."""
+    """Return whether the data points of a metric are read; those of all others are only counted."""
     return name in _METERS
 
 
 def is_interrupt(kind: str, message: str) -> bool:
-    """Tell whether an error is a wait for a person."""
+    """Return whether an error is a wait for a person."""
     return INTERRUPT.search(kind) is not None or INTERRUPT.search(message, 0, 400) is not None
 
 
 def is_cancel(kind: str) -> bool:
-    """Tell whether an error is a stop on purpose."""
+    """Return whether an error is a stop on purpose."""
     return kind.rpartition(".")[2] in _CANCELLED
 
 
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
-    """Return a failure; a type at the head of the message is its type, and a traceback is no message."""
+    """Return a failure; a type at the head of the message becomes its type, and a traceback is cut from the message."""
     kind, message = kind or "", message or ""
     if kind in _ANY:
-        kind = ""  # LangSmith's export writes it for all; the type stands in the message
+                kind = ""  # LangSmith's export writes it for all; the type is in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         message = message[:cut].rstrip()
@@ -83,14 +84,14 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     return Failure(type=kind, message=message[:_MESSAGE], log_tail=log_tail)
 
 
-def speaks(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a key begins with ``agent.`` (one search in the joined keys: a third of the cost of asking each)."""
+def has_agent_key(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a key begins with ``agent.`` (one search in the joined keys costs a third of a check of each)."""
     joined = "\0".join(attributes)
     return "agent." in joined and (joined.startswith("agent.") or "\0agent." in joined)
 
 
 def own_fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a reading that ``agent.*`` attributes say; links and results among them."""
+    """Return the fields of a reading that ``agent.*`` attributes state, links and results among them."""
     said: dict[str, Any] = {}
     for key, value in attributes.items():
         if key[:6] == "agent.":
@@ -107,9 +108,9 @@ def own_fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def note_extra(said: dict[str, Any], key: str, value: Any) -> None:
-    """Take in ``agent.link.<name>`` and ``agent.result.<name>``."""
+    """Add ``agent.link.<name>`` and ``agent.result.<name>`` to the fields."""
     if key.startswith(c.LINK_PREFIX):
-        # Anything but http(s) is no link that a person should be led to.
+        # Only http(s) links are shown to people.
         if type(value) is str and value[:8].lower().startswith(("https://", "http://")) and len(value) <= 2048:
             said.setdefault("links", {})[key[len(c.LINK_PREFIX) :]] = value
     elif key.startswith(c.RESULT_PREFIX) and type(value) in (str, int, float, bool):
@@ -124,7 +125,7 @@ def read_event(o: Observation) -> Reading:
             return read_session(cli, o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
-    if say is None and not speaks(attributes):
+    if say is None and not has_agent_key(attributes):
         return NOTHING
     said = own_fields(attributes)
     if say is not None:
@@ -147,7 +148,7 @@ def _artifact(o: Observation, said: dict[str, Any]) -> None:
     uri = v.text(o.attributes.get(c.ARTIFACT_URI)) or ""
     name = v.text(o.attributes.get(c.ARTIFACT_NAME)) or uri.rstrip("/").rpartition("/")[2] or uri
     if not name:
-        _checkpoint(o, said)  # something was made that has no name: news, but nothing to keep
+        _checkpoint(o, said)  # an artifact without a name: a checkpoint, but nothing to list
         return
     artifact = Artifact(name=name, uri=uri, kind=v.text(o.attributes.get(c.ARTIFACT_KIND)) or "")
     said.update(tells=Tells.ARTIFACT, artifact=artifact, occurrence=f"artifact:{unhashed(artifact.key)}")
@@ -157,7 +158,7 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     verb = a.get(c.INTERVENTION_VERB)
     if o.part is not Part.INTERVENTION or verb not in _VERBS:
-        return  # an agent's own word for what a person did is no act of that person
+                return  # an agent's report of a person's act is no act of that person
     text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
     by, source = v.text(a.get(c.INTERVENTION_BY)) or "", v.text(a.get(c.INTERVENTION_SOURCE)) or ""
     seen = a.get(c.INTERVENTION_SEEN)
@@ -169,7 +170,7 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
 
 def _budget(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
-    if o.part is Part.INTERVENTION:  # what an agent says of budgets is no budget of ours
+    if o.part is Part.INTERVENTION:  # an agent's report of a budget is no budget of ours
         said.update(
             tells=Tells.BUDGET,
             saying=sentences.message_of(o),
@@ -180,9 +181,9 @@ def _budget(o: Observation, said: dict[str, Any]) -> None:
 def _alert(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     if o.part is not Part.INTERVENTION:
-        return  # no alert that came to spanpost
-    told = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
-    said.update(tells=Tells.ALERT, message=told, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
+                return  # not an alert that spanpost received
+    text = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
+    said.update(tells=Tells.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:
@@ -196,7 +197,7 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
         said["is_cancelled"] = True
         return
     failure = failure_of(kind, message, (v.long_text(a.get(c.ERROR_LOG_TAIL)) or "")[-65536:])
-    # Whoever took a secret out, and by whatever key: it is one exception.
+    # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(tells=Tells.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
 
@@ -216,7 +217,7 @@ def _silent(o: Observation, said: dict[str, Any]) -> None:
     said["is_stalled"] = True
 
 
-def _heard(o: Observation, said: dict[str, Any]) -> None:
+def _seen_again(o: Observation, said: dict[str, Any]) -> None:
     said["is_heard"] = True
 
 
@@ -236,7 +237,7 @@ def _heartbeat(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _choice(o: Observation, said: dict[str, Any]) -> None:
-    # strands 1.62: an agent that stopped for a person says so in the event of its last answer.
+    # strands 1.62: an agent that stopped for a person sets this in the event of its last answer.
     if o.attributes.get("finish_reason") == "interrupt":
         said["is_interrupt"] = True
 
@@ -257,8 +258,8 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     "gen_ai.client.operation.exception": _error,
     "gen_ai.execute_tool.exception": _error,
     c.EVENT_SPAN_INTERRUPTED: _gone,
-    c.EVENT_SPAN_SILENT: _silent,
-    c.EVENT_SPAN_HEARD: _heard,
+    c.EVENT_SPAN_SILENT: _stalled,
+    c.EVENT_SPAN_HEARD: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
 }

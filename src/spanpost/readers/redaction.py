@@ -1,10 +1,10 @@
-"""Takes secrets out of everything that senders say, before any of it is written, told or counted.
+"""Takes secrets out of all telemetry, before any of it is stored, shown or counted.
 
-Rules. It is done once, between reading and folding (`walk.prepare`), and by a process that forwards (`intake.wire`). What a reading
-found is read again without the secrets; but of a question its mark, and whatever else was concluded from its words, is that of its
-original words, because the agent knows those.
-Numbers and truths stay, and so does what something is known by (`IDENTITY`): ids are looked up, compared and joined. What people
-say through spanpost is theirs and stays (`Part.INTERVENTION`).
+Rules. It runs once, between reading and folding (`batches`), and in a process that forwards (`receivers`).
+The cleaned observation is read again; but a question keeps its mark, and everything else that was concluded
+from its words, from the original words, because the agent knows those. Numbers and booleans stay, and so do
+identities (`IDENTITY`): ids are looked up, compared and joined. What people write through spanpost stays
+(`Part.INTERVENTION`).
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ from spanpost.text.names import NameVerdict, Strength, verdict
 from spanpost.text.secrets import SHORTEST, Scanner
 from spanpost.text.values import is_nothing, is_random, is_secret
 
-#: Questions travel in their original words to whoever computes their mark.
+#: Questions are forwarded in their original words to the process that computes their mark.
 QUESTIONS = frozenset({c.APPROVAL_QUESTION, c.APPROVAL_DETAIL, c.APPROVAL_OPTIONS})
-#: What is remembered between calls is bounded: names of attributes, texts without secrets, resources.
+#: Bounds of the caches: names of attributes, texts without secrets and their length, resources.
 _MEMO, _TEXTS, _TEXT, _ORIGINS = 4096, 16_384, 160, 1024
-#: Fields of a reading that are texts; what is known by one of the others is an id.
+#: Fields of a reading that are texts; its other fields are ids or numbers.
 _SAID = (
     "task_name", "task_type", "agent_name", "agent_label", "agent_version", "repo", "topic", "requested_by", "service", "environment", "model",
     "provider", "tool_name", "action", "step_name", "step_saying", "message", "saying", "links", "results", "failure", "artifact", "approval",
 )  # fmt: skip
-#: Of the values within those.
+#: Fields of the structures within those that are ids.
 _IDS = frozenset(
     {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"}
 )
-#: Maps that say a name and its value in two fields.
+#: Keys of maps that hold a name and its value in two fields.
 _NAMES = ("name", "key", "Name", "Key", "field", "header", "variable", "env")
 _VALUES = ("value", "val", "Value", "content", "data", "secret", "default")
-#: Ids as machines make them: no secret of a known form is hexadecimal from its first to its last character.
+#: Ids made by machines: no secret of a known form is hexadecimal throughout.
 _HEX_ID = re.compile(r"[0-9a-f]{8,64}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-#: Of a map's names: which are ids (None) and which name a secret; and those that hold one, as they are written then.
+#: For the names of a map: the verdict on each (None: an id); and the cleaned form of names that hold a
+#: secret.
 _Plan = tuple[dict[str, NameVerdict | None], dict[str, str]]
 
 
@@ -58,7 +59,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Cleaner:
-    """What is done to what one tenant sends. Several threads may use one: what it remembers is read and written in single steps."""
+    """Cleans what one tenant sends.
+
+    Several threads may share one: its caches are read and written in single steps.
+    """
 
     def __init__(self, scanner: Scanner, spared: frozenset[str]) -> None:
         self.scanner = scanner
@@ -79,7 +83,7 @@ class _Cleaner:
         return found
 
     def map(self, given: dict[str, Any], *, is_top: bool = False) -> dict[str, Any]:
-        """Return a map without the secrets of its names and values; the very one when it holds none."""
+        """Return a map without the secrets of its names and values; the same object when it holds none."""
         names = tuple(given)
         plan, renamed = self._plans.get(names) or self._plan(names)
         clean, text_of = self._clean, self.text
@@ -109,7 +113,7 @@ class _Cleaner:
         return {renamed.get(name, name): changed.get(name, value) for name, value in given.items()}
 
     def value(self, value: Any) -> Any:
-        """Return a value without its secrets, whatever it is."""
+        """Return a value of any type without its secrets."""
         kind = type(value)
         if kind is str:
             return self.text(value)
@@ -147,7 +151,7 @@ class _Cleaner:
         return plan, renamed
 
     def _named(self, value: str, said: NameVerdict) -> str:
-        """Return what stands for a value that its name calls a secret."""
+        """Return the replacement of a value whose name marks it as a secret."""
         if said.strength is Strength.STRONG:
             is_one = len(value) >= 3 and not is_nothing(value) and (not value.isdigit() or said.kind == "password")
         elif said.strength is Strength.TOKEN:
@@ -158,7 +162,7 @@ class _Cleaner:
             )
         if not is_one:
             return self.text(value)
-        found = self.scanner.scan(value)  # where its form is known, its kind is told
+        found = self.scanner.scan(value)  # a known form has the exact kind
         if found.startswith("[redacted") and found.endswith("]") and found.count("[redacted") == 1:
             return found
         return self.scanner.replacement(said.kind, value)
@@ -171,8 +175,8 @@ class _Cleaner:
         for item in value:
             kind = type(item)
             if kind is str:
-                told = said if said.strength else _flagged(before)
-                found: Any = self._named(item, told) if told.strength else self.text(item)
+                meaning = said if said.strength else _flagged(before)
+                found: Any = self._named(item, meaning) if meaning.strength else self.text(item)
                 before = item
             else:
                 found = self._within(item, said) if kind is list or kind is dict else item
@@ -184,12 +188,12 @@ class _Cleaner:
         found = self.map(value)
         for field in _VALUES if said.strength is Strength.STRONG else ():
             inner = found.get(field)
-            if type(inner) is str and (told := self._named(inner, said)) is not inner:
-                found = {**found, field: told}
+            if type(inner) is str and (cleaned := self._named(inner, said)) is not inner:
+                found = {**found, field: cleaned}
         return found
 
     def _by_two_fields(self, given: Mapping[str, Any], changed: dict[str, Any]) -> None:
-        """Take out the value of a map that says its name in one field and its value in another."""
+        """Redact the value of a map that has its name in one field and its value in another."""
         for field in _NAMES:
             name = given.get(field)
             if type(name) is not str or not (said := verdict(name)).strength or self.scanner.is_off(said.kind):
@@ -204,15 +208,16 @@ _UNNAMED = NameVerdict(Strength.NONE, "")
 
 
 def _flagged(before: str) -> NameVerdict:
-    """Return what an argument of a command says of the next: ``["--password", "x"]``."""
+    """Return the verdict of a command's argument on the next one: ``["--password", "x"]``."""
     return verdict(before.lstrip("-")) if before[:1] == "-" and before[1:2].isalpha() | (before[:2] == "--") else _UNNAMED
 
 
 class Redaction:
-    """Takes secrets out. `off`: kinds that stay; `tenants`: further ones of a tenant; `patterns`: kinds of your own.
+    """Takes secrets out. `off`: kinds that stay; `tenants`: more such kinds of a tenant; `patterns`: your own kinds.
 
-    The `key` makes the same secret the same hash. Where it is not set, whoever opens a database sets the database's own.
-    With `spares_questions` the words of questions stay, for whoever takes them in next.
+    The `key` makes equal secrets have equal hashes. Where it is not set, a program that opens a database
+    sets the database's. With `spares_questions` the words of questions stay, for the process that receives
+    them next.
     """
 
     def __init__(
@@ -233,24 +238,24 @@ class Redaction:
         self._default: _Cleaner | None = None
 
     def keyed(self, key: bytes) -> None:
-        """Hash by this key from now on, where the settings give none."""
+        """Hash with this key from now on, unless the settings give one."""
         if key and not self.key:
             self.key, self._default = key, None
             self._cleaners.clear()
 
     def found(self) -> dict[str, int]:
-        """Return how many secrets were taken out since this was last asked, by kind."""
+        """Return how many secrets were taken out since the last call, by kind."""
         total: dict[str, int] = {}
         for cleaner in (self._default, *self._cleaners.values()):
             if cleaner is not None and cleaner.scanner.found:
-                # Another thread may be scanning: it goes on with the new one.
+                # Another thread may be scanning: it continues with the new counter.
                 found, cleaner.scanner.found = cleaner.scanner.found, Counter()
                 for kind, count in list(found.items()):
                     total[kind] = total.get(kind, 0) + count
         return total
 
     def of(self, tenant: str) -> _Cleaner:
-        """Return what is done to what a tenant sends."""
+        """Return the cleaner of a tenant."""
         own = self._tenants.get(tenant)
         if own is None:
             if self._default is None:
@@ -264,7 +269,7 @@ class Redaction:
         return _Cleaner(Scanner(self.key, off=off, patterns=self._patterns), self._spared)
 
     def clean(self, o: Observation) -> Observation:
-        """Return an observation without its secrets; the very one when it holds none."""
+        """Return an observation without its secrets; the same object when it holds none."""
         if o.part is Part.INTERVENTION:
             return o
         cleaner = self.of(o.tenant)
@@ -278,10 +283,10 @@ class Redaction:
             return o
         return msgspec.structs.replace(o, attributes=attributes, name=name, status_message=message, body=body, origin=origin)
 
-    def taken(self, source: Observation, reading: Reading, *, keeps_content: bool) -> tuple[Observation, Reading, Observation]:
-        """Return an observation and its reading without secrets, and what is kept of it.
+    def cleaned(self, source: Observation, reading: Reading, *, keeps_content: bool) -> tuple[Observation, Reading, Observation]:
+        """Return an observation and its reading without secrets, and the part of it that is stored.
 
-        Content that is not kept is not searched: what the reading took of it is.
+        Content that is not stored is not searched: only what the reading took of it is.
         """
         kept = source if keeps_content else without_content(source)
         clean = self.clean(kept)
@@ -289,7 +294,7 @@ class Redaction:
             source = _with_content(source, kept, clean)
             clean = source if keeps_content else msgspec.structs.replace(clean, index=source.index)
             again = read(source)
-            if reading.approval is not None:  # whatever was concluded from its own words stands
+            if reading.approval is not None:  # conclusions from the question's own words stay
                 approval = _struct(reading.approval, self.of(source.tenant))
                 again = msgspec.structs.replace(again, approval=approval, occurrence=reading.occurrence)
             reading = again
@@ -305,7 +310,7 @@ class Redaction:
             said = getattr(reading, field)
             if said:
                 if isinstance(said, LocaleMessage):
-                    found: Any = _saying(said, cleaner)
+                    found: Any = _clean_message(said, cleaner)
                 else:
                     found = _struct(said, cleaner) if isinstance(said, msgspec.Struct) else cleaner.value(said)
                 if found is not said:
@@ -320,7 +325,7 @@ class Redaction:
         return msgspec.structs.replace(alert, **changed) if changed else alert
 
     def order(self, order: Order) -> Order:
-        """Return what a program asked for without its secrets. What a person asks for is that person's."""
+        """Return a program's order without its secrets. A person's order stays as it is."""
         if order.source != "hook":
             return order
         cleaner = self.of(order.tenant)
@@ -341,27 +346,27 @@ class Redaction:
 
 
 def _with_content(source: Observation, kept: Observation, clean: Observation) -> Observation:
-    """Return the observation without secrets in what is kept of it, and with the content that is not."""
+    """Return the observation without secrets in its stored part, and with its content that is not stored."""
     if kept is not source:
         pairs = zip(source.attributes.items(), kept.attributes.values(), clean.attributes.items(), strict=True)
         attributes = {key: whole if left is not whole else value for (_, whole), left, (key, value) in pairs}
         clean = msgspec.structs.replace(clean, attributes=attributes, body=clean.body if kept.body is source.body else source.body)
     if clean.part is Part.LOG:
-        # Its index is a hash of its content, from which a short secret could be found by trying.
-        told = {**clean.attributes, c.ORDINAL: clean.ordinal} if clean.ordinal else clean.attributes
-        index = log_index(msgspec.structs.replace(clean, attributes=told))
+        # Its index is a hash of its content, from which a short secret could be guessed.
+        attributes = {**clean.attributes, c.ORDINAL: clean.ordinal} if clean.ordinal else clean.attributes
+        index = log_index(msgspec.structs.replace(clean, attributes=attributes))
         clean = msgspec.structs.replace(clean, index=index)
     return clean
 
 
-def _saying(said: LocaleMessage, cleaner: _Cleaner) -> LocaleMessage:
+def _clean_message(said: LocaleMessage, cleaner: _Cleaner) -> LocaleMessage:
     """Return a message without secrets in its values, nested ones included."""
 
     def value(given: Value) -> Value:
         if isinstance(given, LocaleMessage):
-            return _saying(given, cleaner)
+            return _clean_message(given, cleaner)
         if isinstance(given, list):
-            return [_saying(one, cleaner) for one in given]
+            return [_clean_message(one, cleaner) for one in given]
         return cleaner.text(given) if isinstance(given, str) else given
 
     values = {name: value(given) for name, given in said.values.items()}

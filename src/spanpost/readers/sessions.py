@@ -1,12 +1,13 @@
-"""Coding CLIs that tell of themselves by log records and data points: what such a CLI declares, and how it is read.
+"""Coding CLIs that report by log records and data points: what such a CLI declares, and how it is read.
 
-Rules. A session is a task and each of its prompts a run of it. Records are joined by the session's and the prompt's id, and
-stand for spans of their own: the prompt, its model calls, its tools. Their ids are made of what the record says, so that any
-order and any repetition finds the same. Of one moment the CLI's own sequence decides what came first.
-A record that lies in a span (`is_traced`) stands in that span's trace, below it; a call that is told by a span and by a
-record is one, known by `call_key`. The span's place stands; what the record alone knows (its cost) is lent to it.
-Data points are kept apart (`is_metered`): they are what a task used where nothing else tells.
-A record whose end no record tells is over when the CLI has answered and does nothing more (`rests`).
+Rules. A session is a task and each of its prompts a run of it. Records are joined by the session's and the
+prompt's id, and stand for spans of their own: the prompt, its model calls, its tools. Their ids are made of
+the record's content, so that any order and any repetition finds the same. Among records of the same time the
+CLI's own sequence decides the order. A record inside a span (`is_traced`) stands in that span's trace, below
+it; a call that a span and a record report is one, known by `call_key`. The span's place counts, and it takes
+over what the record alone knows (its cost). Data points are kept apart (`is_metered`): they count as a
+task's use where nothing else reports it. A record without an end of its own is over when the CLI has
+answered and does nothing more (`rests`).
 """
 
 from __future__ import annotations
@@ -31,45 +32,48 @@ from spanpost.text.wording import message, worded
 
 
 class SessionPart(Enum):
-    """What a log record tells."""
+    """The kind of a log record."""
 
     PROMPT = auto()
     CALL = auto()
     CALL_FAILED = auto()
     TOOL = auto()
-    #: A tool may run, or may not; whoever decided.
+    #: A tool may run, or may not; decided by a person or a rule.
     DECISION = auto()
-    #: The model has answered in words: unless something follows, the prompt is done.
+    #: The model has answered in text: unless something follows, the prompt is done.
     ANSWER = auto()
-    #: Nothing more will be tried.
+    #: The CLI gave up.
     GAVE_UP = auto()
     #: The conversation was shortened.
     COMPACTION = auto()
-    #: A part of the work was done by an agent of its own.
+    #: A sub-agent did a part of the work.
     SUBAGENT = auto()
     HOOK = auto()
 
 
 class TokenMeter(Enum):
-    """What a data point tells."""
+    """The kind of a data point."""
 
-    #: Tokens; an attribute says of what sort.
+    #: Tokens; an attribute states which sort.
     TOKENS = auto()
     COST = auto()
     #: A session began.
     SESSION = auto()
-    #: Time at work, told when the work is done.
+    #: Time at work, reported when the work is done.
     WORKED = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cli:
-    """One coding CLI. `fields` maps what is read to attribute names, best first; a name that no rule asks for is not read."""
+    """One coding CLI.
+
+    `fields` maps names of this module to attribute names, best first; names that no rule uses are not read.
+    """
 
     name: str
-    #: Its name as people read it.
+    #: The agent's name for people.
     agent: str
-    #: Instrumentation scopes and heads of event names by which its telemetry is known.
+    #: Instrumentation scopes and heads of event names that identify its telemetry.
     scopes: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     #: Event names without their head, and metric names with it.
@@ -80,20 +84,20 @@ class Cli:
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Words of the data points' attribute ``type``, and the field of `Usage` that they count.
     sorts: Mapping[str, str] = field(default_factory=dict)
-    #: `input` leaves out what came from and went to the cache; `output` leaves out reasoning.
+    #: `input` excludes tokens read from and written to the cache; `output` excludes reasoning.
     excludes_cache: bool = False
     excludes_reasoning: bool = False
-    #: (attribute of the record or resource, value) where no person sits at the terminal.
+    #: (attribute of the record or resource, value) that marks a session without a person at the terminal.
     unattended: tuple[str, str] = ("", "")
-    #: How the field `source` begins of calls that are of the conversation; empty: all are.
+    #: Heads of the field `source` for calls of the conversation; empty: all calls are.
     main: tuple[str, ...] = ()
-    #: A record's span is that of its prompt: spans and records are one tree.
+    #: A record's span is that of its prompt: spans and records form one tree.
     is_traced: bool = False
     #: Makes the key of a model call from its attributes; the same for a call's span and for its record.
     call_key: Callable[[str, Mapping[str, Any]], str] | None = None
 
 
-#: What a resource says for routing, as fields of a reading.
+#: Fields of a reading that a resource may state for routing.
 _ROUTING = frozenset({"service", "environment", "repo", "topic"})
 
 
@@ -131,7 +135,7 @@ class _SessionRecord:
         return blake2b(whole, digest_size=size, person=self.cli.name.encode()[:16]).digest()
 
     def _moment(self) -> int:
-        """Return the record's time; of those that are known to the millisecond the sequence is their order within it."""
+        """Return the record's time; records with a time in milliseconds are ordered by the sequence within it."""
         at, sequence = self.o.at_ns, self.count("sequence")
         return at if sequence is None or at % 1_000_000 else at + min(sequence, 999_999)
 
@@ -148,7 +152,7 @@ class _SessionRecord:
         }
 
     def of_process(self) -> dict[str, Any]:
-        """Return what the resource says for routing; who starts the CLI sets it."""
+        """Return what the resource states for routing; the person or program that starts the CLI sets it."""
         resource = self.o.origin.resource
         said: dict[str, Any] = {}
         for attribute, name in ON_RESOURCE.items():
@@ -165,7 +169,7 @@ class _SessionRecord:
         return Failure(type=self.text("error_type"), message=v.long_text(self.get("error_message")) or "")
 
     def event(self, **said: Any) -> Reading:
-        """Return what happened on the prompt's span."""
+        """Return the reading of an event on the prompt's span."""
         return Reading(is_event=True, stands_for=(self.trace, self.root_span, b"", self.at_ns), **self.common(), **said)
 
 
@@ -187,12 +191,12 @@ def read_session(cli: Cli, o: Observation) -> Reading | None:
     return (_READERS[what](record) or _QUIET) if record.session else None
 
 
-#: A record that means nothing here: kept with its span, and no sign of work.
+#: A record without meaning here: kept with its span, and no sign of work.
 _QUIET = Reading(is_quiet=True)
 
 
 def prompt(length: int | None) -> LocaleMessage:
-    """Return the step that a prompt of so many characters is."""
+    """Return the name of a prompt's step; `length` is in characters."""
     return message("task.prompt_of", length=length) if length else message("task.prompt")
 
 
@@ -227,7 +231,7 @@ def _call_failed(r: _SessionRecord) -> Reading:
 def _as_call(r: _SessionRecord, usage: Usage | None, failure: Failure | None) -> Reading:
     key = r.cli.call_key(r.session, r.attributes) if r.cli.call_key is not None else ""
     own = r.identifier("request") or key or str(r.o.index)
-    # What will not be tried again ends the prompt, unless something follows.
+    # An error that is not retried ends the prompt, unless something follows.
     status = r.count("status_code")
     is_final = failure is not None and status is not None and 400 <= status < 500 and status not in (408, 409, 429)
     return Reading(
@@ -277,13 +281,16 @@ def _decision(r: _SessionRecord) -> Reading:
     key = r.o.span_id.hex() if r.cli.is_traced and r.o.span_id else r.identifier("tool_call_id")
     if key and decision:
         said |= approval_of(key, decision in _ACCEPTED, r.text("decided_by"), r.text("tool_name"))
-        # A person who says no is asked what to do instead.
+        # After a rejection the person is asked what to do instead.
         said["rests"] = decision not in _ACCEPTED and r.text("decided_by").startswith("user")
     return _as_tool(r, **said)
 
 
 def approval_of(key: str, is_accepted: bool, source: str, what: str) -> dict[str, Any]:
-    """Return what a decision says: a person's always, a rule's or hook's only where it refused. A refusal is told."""
+    """Return the fields of a decision: a person's always, a rule's or hook's only where it refused.
+
+    A refusal is a checkpoint.
+    """
     is_person = source.lower().startswith("user")
     if is_accepted and not is_person:
         return {}
@@ -325,7 +332,7 @@ def _hook(r: _SessionRecord) -> Reading | None:
     if hook == "PermissionRequest" or (hook == "Notification" and "permission" in name):
         return r.event(is_interrupt=True)
     if hook == "Notification" and "idle" in name:
-        # The prompt is open and nobody types: all that is told of a prompt that was given up with Escape.
+        # The prompt waits for input: the only record of a prompt that was given up with Escape.
         return r.event(rests=True, is_idle=True, is_quiet=True)
     return r.event(rests=True, is_quiet=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
 
@@ -345,17 +352,17 @@ _READERS: dict[SessionPart, Callable[[_SessionRecord], Reading | None]] = {
 
 
 def is_aside(cli: Cli, source: Any) -> bool:
-    """Tell by who asked for it whether a model call is beside the conversation."""
+    """Return whether a model call is beside the conversation, by what requested it."""
     return bool(cli.main) and type(source) is str and not source.startswith(cli.main)
 
 
 def failure_key(call: str | None) -> str:
-    """Return the occurrence of a failed call, by the call's own id: told by its span or its record, it is one."""
+    """Return the occurrence of a failed call, by the call's own id: the same in its span and its record."""
     return f"call\0{call}" if call else ""
 
 
 def usage_of(cli: Cli, get: Callable[[str], Any]) -> Usage | None:
-    """Return what a call used."""
+    """Return the usage of a call; None where none is known."""
     given, output = v.count(get("input")), v.count(get("output"))
     read, write, reasoning = v.count(get("cache_read")), v.count(get("cache_write")), v.count(get("reasoning"))
     if cli.excludes_cache and given is not None:
@@ -398,7 +405,7 @@ def _point(r: _SessionRecord, meter: TokenMeter) -> Reading | None:
             return None
     else:
         common |= {"status": c.STARTING, "at_ns": r.o.start_ns or r.o.at_ns}
-    # A cumulative point takes the place of the one before it; after a restart its start is another.
+    # A cumulative point replaces the one before it; after a restart it has another start.
     times = (str(r.o.start_ns), "" if r.o.kind == CUMULATIVE else str(r.o.at_ns))
     series = msgspec.json.encode([r.o.name, r.attributes], order="deterministic").decode()
     span = r.hash(8, series, *times)
@@ -418,7 +425,7 @@ def _metered(r: _SessionRecord, meter: TokenMeter) -> Usage | None:
     count, sort = v.count(r.o.body), r.cli.sorts.get(r.attributes.get("type", ""))
     if count is None or sort is None:
         return None
-    # What came from and went to the cache is input too.
+    # Tokens read from and written to the cache are input too.
     is_input = sort == "input" or (sort.startswith("cache") and r.cli.excludes_cache)
     return Usage(
         input=count if is_input else None,

@@ -1,1 +1,1 @@
-"""Pure: which checkpoint goes to which sink, when, and how often it is tried again."""
+"""Pure: which checkpoint goes to which sink, when, and when it is retried."""

@@ -1,4 +1,4 @@
-"""Which delivery of an ordering key goes first, whether it is sent when its turn has come, and what the sink gets. Pure."""
+"""Which delivery of an ordering key goes first, whether it is sent, and what the sink receives. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from spanpost.routing.planned import ON_THE_WAY
 
 
 def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool) -> int:
-    """Return the place of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
+    """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
 
-    The state goes first until it has a message, because news hangs below that. Then news, newest-only news after the rest; then the edit.
+    The state goes first until it has a message, because checkpoints are posted below it. Then checkpoints,
+    newest-only ones after the rest; then the edit of the state.
     """
     if is_state:
         return 3 if has_message_receipt else 0
@@ -39,13 +40,13 @@ def first(entries: Iterable[OutboxEntry], *, has_message_receipt: bool) -> Outbo
 
 
 def call_of(entry: OutboxEntry, *, has_message_receipt: bool) -> SinkCall:
-    """Return what the sink will be asked to do."""
+    """Return the call that the sink will get."""
     has_receipt = entry.receipt is not None and bool(entry.receipt.ref)
     return rate_limiting.call_of(entry.mode, entry.is_unsure, has_message_receipt, has_receipt)
 
 
 class Claimed(StrEnum):
-    """What becomes of a delivery whose turn has come."""
+    """What happens to a delivery when its turn comes."""
 
     #: The sink gets it.
     DELIVER = "deliver"
@@ -53,15 +54,16 @@ class Claimed(StrEnum):
     SKIP = "skip"
     #: `set_aside`: its subject does not exist.
     GONE = "gone"
-    #: News below a message that was never posted and never will be: it goes where news of its task goes now.
+    #: A checkpoint below a message that was never posted and never will be: it moves to its task's current
+    #: message.
     STRAY = "stray"
 
 
 def decide_claim(entry: OutboxEntry, *, has_subject: bool, is_carried: bool, is_bound: bool, has_message_receipt: bool) -> Claimed:
-    """Decide what becomes of a delivery whose turn has come.
+    """Decide what happens to a delivery when its turn comes.
 
-    `has_subject`: what it tells of exists. `is_carried`: its ordering key is where its root task's message stands
-    (`fold.carrying`). `is_bound`: it tells of a checkpoint, which belongs below such a message.
+    `has_subject`: its task, checkpoint or order exists. `is_carried`: its ordering key is that of its root
+    task's message (`message_owner`). `is_bound`: it is a checkpoint, which belongs below such a message.
     """
     if entry.is_state:
         is_shown = has_message_receipt or entry.is_unsure
@@ -102,7 +104,8 @@ def as_delivery(
         alert=alert,
         attempt=entry.attempt,
         is_unknown=entry.is_unsure,
-        # Errors that are alike are counted. Other news is shown anew where its subject changed, and was told once.
+        # Similar errors are counted. Any other checkpoint that is shown again was reported once: its subject
+        # changed.
         count=entry.revision + 1 if checkpoint is not None and checkpoint.kind is Kind.ERROR else 1,
         born_at=entry.born_at,
         not_before=entry.not_before,

@@ -1,17 +1,22 @@
-"""The states of a delivery in the outbox. Pure: the store gives the row, the outcome and its own clock, and writes what comes back.
+"""The states of a delivery in the outbox. Pure: the store passes the row, the outcome and its own clock, and writes the result.
 
-1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each event.
-2. One delivery of an ordering key (`lane`) is under way at a time. `claiming.place` says which one goes first.
-3. A worker that sends may never come back. Then the delivery may have arrived: it is *unsure*, and the next call looks for it.
-4. What was told is told once. A newer revision goes out after the one that is under way, whatever became of that one.
-5. A dead delivery stays dead, until a person retries it, a newer telling takes its place, or a late worker says that it sent it.
+1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each
+   event.
+2. One delivery of an ordering key is under way at a time. `claiming.place` says which one goes first.
+3. A worker that sends may crash. Then the delivery may have arrived: it is *unsure*, and the next call looks
+   it up.
+4. Each delivery goes out once. A newer revision goes out after the one that is under way, whatever its
+   outcome.
+5. A dead delivery stays dead, until a person retries it, a newer delivery replaces it, or a late worker
+   reports that it was sent.
 
     waiting ──claim──▶ sending ──receipt, found──▶ delivered
        ▲                  │  └──────give_up──────▶ dead
        └─retry, absent────┘
 
-A row that is delivered or dead waits again when something newer is put. PostgreSQL and the memory store call these functions for
-every change; the table in docs/explanation/how-deliveries-travel.md is tested against `TRANSITIONS`.
+A row that is delivered or dead waits again when something newer is put. PostgreSQL and the memory store call
+these functions for every change; the table in docs/explanation/how-deliveries-travel.md is tested against
+`TRANSITIONS`.
 """
 
 from __future__ import annotations
@@ -32,17 +37,18 @@ from spanpost.text.repair import mend_text
 LONGEST: Final = 4000
 #: Order of urgency, 0 first.
 RANK: Final = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
-#: Reason of a delivery whose subject does not exist, or has no message yet: it goes on when it is put again.
+#: Reason of a delivery whose subject does not exist, or has no message yet: it waits again when it is put
+#: again.
 GONE: Final = "gone"
 #: Errors of these two cases.
-NO_SUBJECT: Final = "what it told of is no more"
-NO_MESSAGE: Final = "the task that it tells of has no message yet"
-#: Reason of a delivery that was given up because no look could tell whether it arrived.
+NO_SUBJECT: Final = "its task, checkpoint or order no longer exists"
+NO_MESSAGE: Final = "its task has no message yet"
+#: Reason of a delivery that was given up because no look-up could tell whether it arrived.
 UNVERIFIABLE: Final = "unverifiable"
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -51,7 +57,7 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryEvent(StrEnum):
-    """What changes a delivery."""
+    """An event that changes a delivery."""
 
     CLAIM = "claim"
     RECEIPT = "receipt"
@@ -69,7 +75,7 @@ class DeliveryEvent(StrEnum):
 
 
 class Transition(NamedTuple):
-    """One row of the table: from which states an event may come, and to which it may lead."""
+    """One row of the table: the states in which an event may come, and those to which it may lead."""
 
     event: DeliveryEvent
     sources: tuple[DeliveryState, ...]
@@ -82,19 +88,19 @@ _CLOSED: Final = (_DELIVERED, _DEAD)
 
 #: An event that keeps the state has it on both sides. A new delivery is born waiting.
 TRANSITIONS: Final = (
-    Transition(DeliveryEvent.CLAIM, (_WAITING,), (_SENDING,), "A worker leases it, to send it or to look whether it arrived."),
+    Transition(DeliveryEvent.CLAIM, (_WAITING,), (_SENDING,), "A worker leases it, to send it or to look it up."),
     Transition(DeliveryEvent.RECEIPT, (_SENDING,), (_DELIVERED, _WAITING), "The sink delivered it. It waits if a newer one came."),
     Transition(
-        DeliveryEvent.FOUND, (_SENDING,), (_DELIVERED, _WAITING), "A look found it. An edit is sent again: its text may be old."
+        DeliveryEvent.FOUND, (_SENDING,), (_DELIVERED, _WAITING), "A look-up found it. An edit is sent again: its text may be old."
     ),
     Transition(
-        DeliveryEvent.ABSENT, (_SENDING,), (_WAITING, _DELIVERED), "A look found nothing: it is sent, unless it has a receipt."
+        DeliveryEvent.ABSENT, (_SENDING,), (_WAITING, _DELIVERED), "A look-up found nothing: it is sent, unless it has a receipt."
     ),
     Transition(DeliveryEvent.RETRY, (_SENDING,), (_WAITING,), "The call failed and may succeed later."),
     Transition(DeliveryEvent.GIVE_UP, (_SENDING,), (_DEAD, _WAITING), "The call can never succeed. It waits if a newer one came."),
-    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: nobody knows whether it arrived."),
+    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: it may have arrived."),
     Transition(
-        DeliveryEvent.REPORT_LATE, (_SENDING,), (_SENDING,), "A worker sent it after its lease had run out: look once more."
+        DeliveryEvent.REPORT_LATE, (_SENDING,), (_SENDING,), "A worker sent it after its lease had run out: it is looked up again."
     ),
     Transition(DeliveryEvent.REPORT_LATE, (_WAITING, *_CLOSED), (_WAITING,), "The same, while no other worker has it."),
     Transition(DeliveryEvent.PUT_AGAIN, (_WAITING, *_CLOSED), (_WAITING,), "Something newer takes its place."),
@@ -123,21 +129,21 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     task_uid: UUID
     checkpoint_id: UUID | None = None
     state: DeliveryState = DeliveryState.WAITING
-    #: Attempts to send it that were begun. A look is none.
+    #: Attempts to send it that were begun. A look-up does not count.
     attempt: int = 0
     born_at: datetime
     not_before: datetime | None = None
-    #: Of the newest claim: who, when, until when, and which revision.
+    #: The newest claim: its worker, when, until when, and of which revision.
     owner: UUID | None = None
     claimed_at: datetime | None = None
     lease_until: datetime | None = None
     claimed_revision: int = 0
-    #: Counts up with each newer state or telling.
+    #: Counts up with each newer state or checkpoint.
     revision: int = 0
-    #: When an attempt to send it was claimed last, and the looks since then that found nothing yet.
+    #: When the last attempt to send it was claimed, and the look-ups since then that found nothing.
     sent_at: datetime | None = None
     lookups: int = 0
-    #: An attempt may have arrived: look first.
+    #: An attempt may have arrived: look it up first.
     is_unsure: bool = False
     #: While sending: another worker, whose lease had run out, sent it too.
     is_rechecked: bool = False
@@ -148,12 +154,12 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_state(self) -> bool:
-        """True for the state of a task, False for news."""
+        """True for the state of a task, False for a checkpoint."""
         return self.mode is Mode.STATE
 
     @property
     def is_unseen(self) -> bool:
-        """True for news of which nothing was ever shown."""
+        """True for a checkpoint that was never shown."""
         return not self.is_state and self.receipt is None and not self.is_unsure
 
     @property
@@ -202,14 +208,15 @@ def begin(planned: PlannedDelivery, now: datetime, *, tenant: str = "") -> Outbo
 
 
 def comes_after(new: tuple[datetime, UUID] | None, known: tuple[datetime, UUID] | None) -> bool:
-    """Tell whether a checkpoint is newer than another, by their times and ids; None: it is not recorded."""
+    """Return whether a checkpoint is newer than another, by their times and ids; None: it is not recorded."""
     return new is not None and (known is None or new > known)
 
 
 def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer: bool = False, is_recorded_now: bool = False) -> OutboxEntry:
-    """Put a delivery onto the delivery that has its key already. The very same entry comes back when nothing changes.
+    """Put a delivery onto the one with the same key. Returns the same object when nothing changes.
 
-    `is_newer`: the delivery's checkpoint is newer than the one that is kept. `is_recorded_now`: it was recorded just now.
+    `is_newer`: the delivery's checkpoint is newer than the stored one. `is_recorded_now`: it was recorded in
+    this transaction.
     """
     if planned.mode is Mode.STATE:
         urgency = planned.urgency
@@ -220,32 +227,32 @@ def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer
     shown: dict[str, Any] = {"task_uid": planned.task_uid, "checkpoint_id": planned.checkpoint_id}
     counts = is_newer or planned.again is Again.CHANGED
     if planned.again is Again.COUNTED and not is_newer:
-        # A late one counts, once. The newer one stays shown.
+        # A late one is counted, once. The newer one stays shown.
         counts = is_recorded_now and planned.checkpoint_id != entry.checkpoint_id
         shown = {"task_uid": entry.task_uid, "checkpoint_id": entry.checkpoint_id}
     if planned.again is Again.NEVER:
         counts = False
-    if is_gone:  # it was set aside before anyone saw it, and is told after all, where news of its task goes now
+    if is_gone:  # it was set aside unseen, and is sent after all, to its task's current message
         moved = {"ordering_key": planned.ordering_key, "address": planned.address, "urgency": planned.urgency, "task_uid": planned.task_uid}
         return _put_again(entry, now, by=int(counts), **{**moved, **(shown if counts else {})})
     if not counts:
         return entry
     if entry.state in _CLOSED:
-        # A count is no news: what stands there already told the worst of it.
+        # A higher count is not urgent: the message already shows the error.
         shown["urgency"] = Urgency.NORMAL if planned.again is Again.COUNTED else planned.urgency
         if planned.again is Again.NEWEST:
             shown["receipt"] = None
-    # It is told again where it stands, though its task may have another message by now.
+    # It is shown again in its message, though its task may have another one by now.
     return _put_again(entry, now, **shown)
 
 
 def wake(entry: OutboxEntry, now: datetime) -> OutboxEntry:
-    """Have a state looked at again, because its task may have another message by now."""
+    """Have a state claimed again, because its task may have another message by now."""
     return _put_again(entry, now, urgency=entry.urgency if entry.state is _WAITING else Urgency.NORMAL)
 
 
 def count_more(entry: OutboxEntry, by: int) -> OutboxEntry:
-    """Add the revisions of a delivery whose news it carries on."""
+    """Add the revisions of a delivery that this one continues."""
     return msgspec.structs.replace(entry, revision=entry.revision + by)
 
 
@@ -260,7 +267,7 @@ def _put_again(entry: OutboxEntry, now: datetime, *, by: int = 1, **fields: Any)
 
 
 def claim(entry: OutboxEntry, call: SinkCall, now: datetime, lease: timedelta, owner: UUID | None = None) -> OutboxEntry:
-    """Lease a delivery, to send it or to look for it."""
+    """Lease a delivery, to send it or to look it up."""
     sent: dict[str, Any] = {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
     return _changed(
         entry,
@@ -293,33 +300,33 @@ def set_aside(entry: OutboxEntry, error: str) -> OutboxEntry:
 
 
 def is_same_claim(entry: OutboxEntry, delivery: Delivery) -> bool:
-    """Tell whether this delivery is the newest claim of the entry."""
+    """Return whether this delivery is the newest claim of the entry."""
     return (entry.claimed_at, entry.attempt) == (delivery.claimed_at, delivery.attempt)
 
 
 def is_held(entry: OutboxEntry, delivery: Delivery, owner: UUID | None = None) -> bool:
-    """Tell whether this claim still holds the lease: then its outcome counts."""
+    """Return whether this claim still holds the lease: only then its outcome counts."""
     return entry.state is _SENDING and entry.owner == owner and is_same_claim(entry, delivery)
 
 
 def has_sent(delivery: Delivery, outcome: Outcome) -> bool:
-    """Tell whether a claim whose lease was lost may have shown something: then it is looked up again."""
+    """Return whether a claim that lost its lease may have posted something: then it is looked up again."""
     if delivery.is_unknown:
         return False
     return (isinstance(outcome, Receipt) and not outcome.skipped) or (isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile)
 
 
 def wait_of(outcome: Outcome, now: datetime) -> timedelta:
-    """Return how far away the time is that an outcome names, `now` by the clock that named it.
+    """Return the time until the moment that an outcome names, `now` by the clock that named it.
 
-    The store adds the distance to its own clock, so that clocks that differ change nothing.
+    The store adds it to its own clock, so that clocks that differ change nothing.
     """
     at = outcome.at if isinstance(outcome, RetryAt) else outcome.until if isinstance(outcome, GiveUp) else None
     return max(at - now, timedelta(0)) if at is not None else timedelta(0)
 
 
 def kept_receipt(outcome: Outcome) -> Receipt | None:
-    """Return the receipt that an outcome brings; None where the sink did nothing, and the receipt before it stays."""
+    """Return the receipt of an outcome; None where the sink did nothing, and the previous receipt stays."""
     if isinstance(outcome, Arrived):
         return outcome.receipt
     return outcome if isinstance(outcome, Receipt) and (outcome.ref or not outcome.skipped) else None
@@ -334,10 +341,10 @@ def settle(
     sent_before: datetime | None = None,
     is_paced: bool = False,
 ) -> OutboxEntry:
-    """Return the entry after a claim that holds its lease had this outcome.
+    """Return the entry after the outcome of a claim that holds its lease.
 
-    `wait` is `wait_of` the outcome, `sent_before` is `Delivery.sent_at`. `is_paced`: a circuit breaker paces the next try, which needs
-    no wait of its own.
+    `wait` is `wait_of` the outcome, `sent_before` is `Delivery.sent_at`. `is_paced`: a circuit breaker paces
+    the next try, so the delivery needs no wait of its own.
     """
     is_rechecked, is_behind = entry.is_rechecked, entry.is_behind
     left: dict[str, Any] = {"owner": None, "lease_until": None, "is_rechecked": False, "finalized_at": now, "not_before": None}
@@ -352,15 +359,15 @@ def settle(
             if state is _WAITING:
                 left["attempt"] = 0
             if is_behind and entry.key.endswith(ON_THE_WAY):
-                left["receipt"] = None  # the newer one is told beside it
+                                left["receipt"] = None  # the newer one is a message of its own
         case NotArrived():
-            # News with a receipt was delivered, whatever a look cannot see.
+            # A checkpoint with a receipt was delivered, even if the look-up does not find it.
             was_shown = not entry.is_state and entry.receipt is not None
             left["is_unsure"] = is_rechecked
             state = _DELIVERED if was_shown and not is_behind and not is_rechecked else _WAITING
             event, is_behind = DeliveryEvent.ABSENT, is_behind and was_shown
         case RetryAt():
-            left |= {"not_before": now if is_paced else now + wait, **_said(outcome), "is_unsure": entry.is_unsure or is_rechecked}
+            left |= {"not_before": now if is_paced else now + wait, **_reason_and_error(outcome), "is_unsure": entry.is_unsure or is_rechecked}
             if outcome.is_unsent:
                 left |= {"attempt": max(entry.attempt - (not entry.is_unsure), 0), "sent_at": sent_before}
             else:
@@ -368,21 +375,21 @@ def settle(
                 left["lookups"] = entry.lookups + outcome.has_looked
             event, state, is_behind = DeliveryEvent.RETRY, _WAITING, False
         case GiveUp():
-            left |= {**_said(outcome), "is_unsure": entry.is_unsure or outcome.reconcile or is_rechecked}
+            left |= {**_reason_and_error(outcome), "is_unsure": entry.is_unsure or outcome.reconcile or is_rechecked}
             event, state = DeliveryEvent.GIVE_UP, _WAITING if is_behind or is_rechecked else _DEAD
-    if is_behind:  # the newer one has an age of its own, and every attempt before it
+    if is_behind:  # the newer one has its own age, and no attempts yet
         left |= {"attempt": 0, "born_at": now}
     return _changed(entry, event, state, **left)
 
 
 def report_late(entry: OutboxEntry) -> OutboxEntry:
-    """Note that a worker sent it whose lease had run out: it is looked up again, whoever has it now."""
+    """Note that a worker whose lease had run out sent it: it is looked up again, also while another worker has it."""
     if entry.state is _SENDING:
         return _changed(entry, DeliveryEvent.REPORT_LATE, _SENDING, is_rechecked=True)
     return _changed(entry, DeliveryEvent.REPORT_LATE, _WAITING, is_unsure=True, not_before=None)
 
 
-def _said(outcome: RetryAt | GiveUp) -> dict[str, str]:
+def _reason_and_error(outcome: RetryAt | GiveUp) -> dict[str, str]:
     return {"reason": _short(outcome.reason), "error": _short(outcome.error or outcome.reason)}
 
 
@@ -390,8 +397,8 @@ def _said(outcome: RetryAt | GiveUp) -> dict[str, str]:
 
 
 def revive(entry: OutboxEntry, now: datetime) -> OutboxEntry:
-    """Have a dead delivery wait again, with its last error."""
-    # What no look could find is sent without another look: that is what the person decided.
+    """Return a dead delivery to waiting, with its last error."""
+    # After "unverifiable" it is sent without another look-up: that is what the person decided.
     is_unsure = entry.is_unsure and entry.reason != UNVERIFIABLE
     return _changed(entry, DeliveryEvent.REVIVE, _WAITING, attempt=0, not_before=None, born_at=now, is_unsure=is_unsure)
 

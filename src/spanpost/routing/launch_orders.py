@@ -1,14 +1,15 @@
-"""What is ordered, by whom and once: retries, what people start, and what the end of a task starts.
+"""Orders to start something, each placed once: retries, tasks that people start, and tasks that the end of another starts.
 
 Rules.
 
-1. The same asking is the same order: its id is made of what asked. A click is known by its `once`, a rule by the run that ended,
-   and a run is retried once: whoever asks for it again is told who did. That stands for a while (`STANDS`), or until the order
-   was given up: then it may be asked for again.
-2. What a rule starts knows how deep it stands: an order's depth is one more than that of the order by which the ended task was
-   started. Beyond `Launches.depth` nothing is started.
-3. An agent that does not say by which order it runs has no depth. So a rule also starts no more than `Launches.hourly` in an hour.
-4. What ended long ago starts nothing: a drained backlog must set nothing off.
+1. The same request is the same order: its id is made of the request. A click has its idempotency key, a rule
+   the run that ended, and a run is retried once: a second request is answered with who made the first. That
+   holds for a while (`STANDS`), or until the order was given up: then it may be requested again.
+2. A rule's order has a depth: one more than that of the order by which the ended task was started. Beyond
+   `Launches.depth` nothing is started.
+3. An agent that does not say by which order it runs has no depth. So a rule also starts at most
+   `Launches.hourly` an hour.
+4. A task that ended long ago starts nothing: a drained backlog must not start tasks.
 """
 
 from __future__ import annotations
@@ -31,41 +32,41 @@ from spanpost.routing.planned import PlannedDelivery
 from spanpost.text.sanitise import line
 from spanpost.text.templates import render
 
-#: How long a retry stands that was carried: who asks within is told of it.
+#: How long a delivered retry holds: a request within that time is answered with it.
 STANDS: Final = timedelta(minutes=15)
-#: How an ended task starts another, and a task asked for by a person, are called in `Order.source`.
+#: `Order.source` of a rule's order.
 RULE: Final = "rule"
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Which launcher starts a task again."""
+    """A launcher that retries tasks."""
 
     launcher: str
     match: Match = Match()
     type: Wanted = None
 
     def takes(self, task: Task) -> bool:
-        """Say whether it starts that task again."""
+        """Return whether it retries that task."""
         return self.match.takes(task) and is_wanted(self.type, task.type)
 
 
 class OnEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """What the end of a task starts."""
+    """A rule: the end of a task starts other tasks."""
 
-    #: Names it: in rows, and in what it did once.
+    #: Its name, in rows and in the ids of its orders.
     name: str
     start: tuple[str, ...]
     match: Match = Match()
     type: Wanted = None
     status: tuple[str, ...] = ("complete",)
-    #: Of the task's own fields, in braces.
+    #: A template with the task's own fields in braces.
     text: str = "{name}"
     parameters: tuple[tuple[str, str], ...] = ()
-    #: Tasks that another task started count too.
+    #: Whether tasks below another task count too.
     is_of_parts: bool = False
 
     def takes(self, task: Task) -> bool:
-        """Say whether the end of that task is one that it waits for."""
+        """Return whether the end of that task starts it."""
         return (
             task.status in self.status
             and (self.is_of_parts or task.parent_uid is None)
@@ -75,7 +76,7 @@ class OnEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Launches(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be started, and by what."""
+    """The launchers, and the rules by which they start tasks."""
 
     #: Names of the launchers that are on.
     launchers: frozenset[str] = frozenset()
@@ -83,25 +84,25 @@ class Launches(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[OnEnd, ...] = ()
     depth: int = 5
     hourly: int = 100
-    #: What ended earlier than this before now starts nothing.
+    #: Tasks that ended longer ago than this start nothing.
     max_age: timedelta = timedelta(minutes=15)
 
     def retrier(self, task: Task) -> str:
-        """Return the launcher that starts a task again; empty where none does."""
+        """Return the launcher that retries a task; empty where none does."""
         return next((retry.launcher for retry in self.retries if retry.takes(task)), "")
 
 
-#: Of one lane of summaries so many orders are kept.
+#: Orders kept per ordering key of summaries.
 KEPT: Final = 20
 
 
 def planned_of(order: Order) -> PlannedDelivery:
-    """Return the delivery that carries an order. What a delivery of a checkpoint has as its checkpoint is the order here."""
+    """Return the delivery that carries an order: in place of a checkpoint's id it has the order's."""
     is_summary = order.carrier.startswith(SUMMARY)
     return PlannedDelivery(
         sink=order.carrier,
         address=order.parameters.get("address", "") if is_summary else "",
-        # Of one route's summaries each goes after the one before; other orders go beside each other.
+        # The summaries of one route go one after the other; other orders go in parallel.
         ordering_key=f"{order.carrier}||{order.task_uid if is_summary else order.id}",
         mode=Mode.CHECKPOINT,
         key=str(order.id),
@@ -112,22 +113,25 @@ def planned_of(order: Order) -> PlannedDelivery:
 
 
 def blank_task(order: Order) -> Task:
-    """Return what stands for the task of an order that is about none, or about one that is gone."""
+    """Return a stand-in for the task of an order without one, or whose task is gone."""
     return Task(uid=order.id, tenant=order.tenant, task_id="", name=order.text)
 
 
 def act_id(act: Intervention) -> UUID:
-    """Return the id of what an act orders."""
+    """Return the id of an act's order."""
     return UUID(bytes=named(f"{act.tenant}\0order\0{act.idempotency_key}"))
 
 
 def of_act(act: Intervention, task: Task | None, first: Order | None, at: datetime, *, by: str, by_id: str) -> Order | None:
-    """Return what an act orders that stands; None where it orders nothing. `first` is the order by which the task was started."""
+    """Return the order of an act; None where it orders nothing.
+
+    `first` is the order by which the task was started.
+    """
     if not act.launcher:
         return None
     text, parameters = act.text, act.parameters
     if task is not None and first is not None and first.tenant == task.tenant:
-        # Started again is what was started: a person's comment on the click is no other piece of work.
+        # A retry starts the same work: a person's comment on the click does not change it.
         text, parameters = first.text, first.parameters
     elif task is not None:
         text, parameters = act.text or task.name, act.parameters or parameters_of(task)
@@ -149,13 +153,16 @@ def of_act(act: Intervention, task: Task | None, first: Order | None, at: dateti
 
 
 def parameters_of(task: Task) -> dict[str, str]:
-    """Return what is known of a task that was started by nothing of ours, for who starts it again."""
+    """Return the parameters of a task that no order started, for its retry."""
     known = {"agent": task.agent_name, "type": task.type, "repo": task.repo, "topic": task.topic, "environment": task.environment}
     return {name: value for name, value in known.items() if value}
 
 
 def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> Iterator[Order]:
-    """Return what the end of a run starts. `by` is the order by which the task was started, where it says it."""
+    """Return the orders that the end of a run places.
+
+    `by` is the order by which the task was started, where the task names it.
+    """
     if task.ended_at is None or now - task.ended_at > launches.max_age:
         return
     depth = by.depth + 1 if by is not None else 1
@@ -181,7 +188,7 @@ def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> I
             )
 
 
-#: Names of a task's fields that a rule's texts may hold.
+#: Fields of a task that a rule's texts may use.
 FIELDS: Final = (
     "task_id", "name", "agent_name", "type", "repo", "topic", "environment", "requested_by", "status", "tenant", "session_id",
 )  # fmt: skip
@@ -197,6 +204,6 @@ def fields_of(task: Task) -> Mapping[str, Any]:
 
 
 def too_deep(orders: Sequence[Order], launches: Launches) -> tuple[list[Order], list[Order]]:
-    """Part orders into those that may be placed and those that a loop may have made."""
+    """Split orders into those within the allowed depth and those that a loop may have made."""
     may = [order for order in orders if order.depth <= launches.depth]
     return may, [order for order in orders if order.depth > launches.depth]

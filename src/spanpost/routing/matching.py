@@ -1,8 +1,7 @@
-"""What a route asks of a task.
+"""The conditions by which a route matches a task.
 
-Each field that is given must match: a text, or one of several; ``*`` in it stands for anything. Of what a span carries a task
-keeps what its fields hold (`FIELDS`) and, of all other attributes, those alone that some route names: nothing that nobody asked
-for is kept for routing.
+Each field that is given must match: a text, or one of several; ``*`` in it stands for anything. A task keeps
+what its own fields hold (`FIELDS`) and, of all other attributes, only those that some route names.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ FIELDS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class Severity(IntEnum):
-    """How grave news is, or the state of a task: a part that failed is a warning, a task that failed an error."""
+    """How serious a checkpoint or a task's state is: a part that failed is a warning, a task that failed an error."""
 
     INFO = 0
     WARNING = 1
@@ -73,14 +72,14 @@ _STATES: Final = {
 
 
 def severity_of(checkpoint: Checkpoint) -> Severity:
-    """Return how grave news is: an end is as its status."""
+    """Return the severity of a checkpoint: that of an end is its status's."""
     if checkpoint.kind in (Kind.END, Kind.APPROVAL_RESOLVED):
         return _STATES.get(checkpoint.status, Severity.INFO) if checkpoint.kind is Kind.END else Severity.WARNING
     return _GRAVE.get(checkpoint.kind, Severity.INFO)
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route asks of a task: each field that is given must match. An empty match takes everything."""
+    """Conditions on a task: each field that is given must match. An empty match takes every task."""
 
     tenant: Wanted = None
     agent: Wanted = None
@@ -89,16 +88,16 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     service: Wanted = None
     repo: Wanted = None
     status: Wanted = None
-    #: At least so grave.
+    #: Least severity.
     least: Severity = Severity.INFO
-    #: It has cost so much, in dollars.
+    #: Least cost, in US dollars.
     cost_usd: Decimal | None = None
     #: Other attributes by name.
     attributes: tuple[tuple[str, Wanted], ...] = ()
 
     @property
     def is_passing(self) -> bool:
-        """True when it asks for what changes while a task runs."""
+        """True when it matches on something that changes while a task runs."""
         return self.status is not None or self.least > Severity.INFO or self.cost_usd is not None
 
     @property
@@ -107,7 +106,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(name for name, _ in self.attributes if name not in FIELDS)
 
     def takes(self, task: Task) -> bool:
-        """Say whether the task is the route's."""
+        """Return whether the task matches."""
         return (
             is_wanted(self.tenant, task.tenant)
             and is_wanted(self.agent, task.agent_name)
@@ -127,21 +126,21 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def attribute(task: Task, name: str) -> str | None:
-    """Return an attribute of a task by its name; None where it is not known, or nobody asked for it."""
+    """Return an attribute of a task by its name; None where it is unknown, or not kept because no route names it."""
     field = FIELDS.get(name)
     value = getattr(task, field) if field is not None else task.attributes.get(name)
     return None if value is None else str(value)
 
 
 def described(task: Task, attributes: Mapping[str, object]) -> Task:
-    """Return a task with what these attributes say of it, where it does not know that itself."""
-    said = {name: str(value) for name, value in attributes.items()}
-    fields = {field: said[name] for name, field in FIELDS.items() if name in said and getattr(task, field) in (None, "")}
-    return msgspec.structs.replace(task, **fields, attributes={**said, **task.attributes})
+    """Return the task, filled up with these attributes where its own fields are empty."""
+    texts = {name: str(value) for name, value in attributes.items()}
+    fields = {field: texts[name] for name, field in FIELDS.items() if name in texts and getattr(task, field) in (None, "")}
+    return msgspec.structs.replace(task, **fields, attributes={**texts, **task.attributes})
 
 
 def is_wanted(wanted: Wanted, value: str | None) -> bool:
-    """Say whether a value is the one, or one of those, that is asked for."""
+    """Return whether a value matches what is wanted."""
     if wanted is None:
         return True
     if value is None:
@@ -153,5 +152,5 @@ def is_wanted(wanted: Wanted, value: str | None) -> bool:
 
 @lru_cache(1024)
 def _pattern(wanted: str) -> re.Pattern[str]:
-    # Runs of stars are one; between them texts alone: nothing that could take long.
+    # Several stars in a row are one; between them are plain texts, so matching cannot take long.
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\*+", wanted)), re.DOTALL)

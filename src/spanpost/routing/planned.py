@@ -1,4 +1,4 @@
-"""A delivery: what a route decides, before the store numbers it and the dispatcher carries it."""
+"""A planned delivery: the decision of a route, before the store numbers it and the dispatcher carries it."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from spanpost.model.deliveries import Mode, Urgency
 
 
 class Again(IntEnum):
-    """What becomes of news that is put once more under its key. Parameter of a statement: never renumber."""
+    """The effect of putting a checkpoint again under its key. Parameter of a statement: never renumber."""
 
-    #: The same telling: nothing.
+    #: The same checkpoint: nothing changes.
     NEVER = 0
-    #: Shown anew where it stands, when another, newer checkpoint tells it; each is counted.
+    #: Shown again in its message, when another, newer checkpoint has the same key; each is counted.
     COUNTED = 1
-    #: Shown anew where it stands: what it tells of has changed.
+    #: Shown again in its message: its subject has changed.
     CHANGED = 2
-    #: Something on the way, of which the newest is enough: what still waits gives way, what was told stays and this is told beside.
+    #: Progress, of which the newest is enough: one that still waits is replaced, one that was sent stays
+    #: beside the new one.
     NEWEST = 3
 
 
-#: How the key of a lane's `Again.NEWEST` ends.
+#: End of an ordering key's `Again.NEWEST` key.
 ON_THE_WAY = "|way"
 
 
 def mark_of(key: str, checkpoint_id: UUID | None) -> str:
-    """Return what a telling is known by at the far side: its key; of what has one key for many tellings, the checkpoint too."""
+    """Return the mark of a checkpoint at the far side: its key, with the checkpoint's id where many share one key."""
     return f"{key}|{checkpoint_id}" if key.endswith(ON_THE_WAY) else key
 
 
 class PlannedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Who is told what, where. A store stores it as a delivery, unique by (sink, key)."""
+    """One delivery of a checkpoint or a state to one address. The store keeps it unique by (sink, key)."""
 
     sink: str
     #: The sink's own address; empty: its default.
     address: str = ""
-    #: What is delivered in order: sink, address and root task.
+    #: Deliveries with the same key go out in order: sink, address and root task.
     ordering_key: str
     mode: Mode
-    #: State: the lane. News: the checkpoint, with the address where one is given; of what is counted, what the checkpoints share.
+    #: State: the ordering key. Checkpoint: its id, with the address where one is given; where repeats count,
+    #: what they share.
     key: str
     urgency: Urgency = Urgency.NORMAL
-    #: State: the root task. News: the task that the checkpoint is of.
+    #: State: the root task. Checkpoint: its own task.
     task_uid: UUID
     checkpoint_id: UUID | None = None
     again: Again = Again.NEVER
-    #: Of something on the way: seconds that the last of its kind in this lane must be past (`fold.milestones`).
+    #: Progress: seconds since the last of its kind under this ordering key (`tasks.milestones`).
     every: float = 0.0
-    #: A state that is put only where its message stands, or is about to.
+    #: A state that is put only where its message exists, or is about to.
     is_quiet: bool = False

@@ -1,22 +1,23 @@
-"""Where news goes, and how much of it: from a task and its checkpoint to deliveries.
+"""Where checkpoints go, and which of them: from a task and its checkpoint to deliveries.
 
 Rules:
 
-1. Each enabled sink is asked by itself. Of its routes the first that matches is taken; without one, the sink's default.
-2. A route that matches by what changes while a task runs (status, severity, cost) is taken *beside* the others and never ends
-   the search: a message must not move when its task's status changes.
-3. A task's deliveries are routed by its root task, so that a sub-agent's news stands in the thread of the message that
-   carries it.
-4. Nothing is told of a task that is not announced.
-5. What was only inferred is told in `live` alone: a task that fell silent is seen in its message.
-6. Of a task that a person muted only its questions, alerts and its end are told, and its message goes on.
-7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
-   Nothing else waits.
-8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
-   are one piece of news with a counter, and an alert that is over is shown where it was told.
-9. An alert that is a task of its own is one message: its beginning and its end are no news beside it.
-10. Of tasks that a digest tells of, only questions and alerts are told by themselves, failures too where the route says so. What has a
-   message by that goes on in it.
+1. Each enabled sink is decided by itself. The first of its routes that matches is taken; without one, the
+   sink's default.
+2. A route that matches on what changes while a task runs (status, severity, cost) is taken *beside* the
+   others and never ends the search: a message must not move when its task's status changes.
+3. A task's deliveries are routed by its root task, so that a sub-agent's checkpoints stand in the thread of
+   the root task's message.
+4. A task that is not announced has no deliveries.
+5. Inferred checkpoints pass only with `live`: that a task stalled is also visible in its message.
+6. Of a task that a person muted only questions, alerts and its end pass, and its message is still edited.
+7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is sent
+   (`tasks.milestones`). Nothing else waits.
+8. In a sink that can edit its checkpoints (`Routes.editing`) a decision is shown where the question stands,
+   similar errors are one message with a counter, and an alert that is over is shown where it was posted.
+9. An alert that is a task of its own is one message: its start and its end are not posted beside it.
+10. Of tasks in a digest only questions and alerts are posted by themselves, failures too where the route
+    says so. A message that exists because of that is still edited.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ __all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chos
 
 
 class Verbosity(StrEnum):
-    """How much of a task a route lets through."""
+    """Which checkpoints of a task a route lets through."""
 
-    #: Everything that was told, and what was inferred.
+    #: All checkpoints, inferred ones too.
     LIVE = "live"
-    #: No starts of parts; of what an agent says on its way the steps, and each fifth of its progress.
+    #: No starts of child tasks; of an agent's progress the steps, and each fifth.
     MILESTONES = "milestones"
     #: Ends, alerts and questions to people; the message appears with the first of them.
     FINAL = "final"
     MUTE = "mute"
 
 
-#: What an agent tells on its way.
+#: Progress that an agent reports.
 _ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
 _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT})
-#: Of tasks that a digest tells of, too.
+#: Checkpoints that pass for tasks in a digest, too.
 _ALWAYS = _FINAL_KINDS - {Kind.END}
-#: Of an alert that is a task of its own its message says when it began and ended.
+#: The message of an alert that is a task of its own says when it began and ended.
 _BOUNDS = frozenset({Kind.START, Kind.END})
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
     Verbosity.LIVE: frozenset(Kind),
@@ -68,36 +69,38 @@ _PASSES: dict[Verbosity, frozenset[Kind]] = {
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the routing table. What a sink makes of the lower half is the sink's affair; Slack makes use of all."""
+    """One line of the routing table. Sinks may use any of the lower fields; Slack uses all."""
 
     sink: str
     address: str = ""
     match: Match = Match()
     verbosity: Verbosity = Verbosity.LIVE
-    #: News older than this is recorded and not told: a drained backlog must not page anyone. Open approvals still go out.
+    #: Older checkpoints are recorded and not sent: a drained backlog must not page people. Open approvals
+    #: still go out.
     max_age: timedelta = timedelta(minutes=15)
-    #: Between two milestones of one message, at least.
+    #: Least time between two milestones of one message.
     every: timedelta = timedelta(0)
-    #: Who is mentioned when a task fails or asks: ids as the sink knows them.
+    #: People to mention when a task fails or asks: ids as the sink knows them.
     mention: tuple[str, ...] = ()
-    #: Stands before the task's name.
+    #: Text before the task's name.
     prefix: str = ""
-    #: Where deliveries go that this address refuses.
+    #: Address for deliveries that this address refuses.
     fallback: str = ""
-    #: What people and models said (questions' details, tool arguments, prompts) may be shown.
+    #: Whether texts of people and models (questions' details, tool arguments, prompts) may be shown.
     shows_content: bool = True
-    #: Nothing leaves: what would be sent is written down.
+    #: Dry run: nothing is sent; what would be sent is logged.
     is_dry: bool = False
-    #: What we say is said in it: a code of `spanpost.text.locales`; empty: as the sink has it.
+    #: Locale of our own texts: a code of `spanpost.text.locales`; empty: the sink's.
     language: str = ""
-    #: One message for many tasks in place of theirs: ``hourly``, ``daily``; empty: each has its own (`fold.summaries`).
+    #: One message for many tasks in place of theirs: ``hourly``, ``daily``; empty: each has its own
+    #: (`routing.summaries`).
     digest: str = ""
-    #: When a day of it begins: minutes after midnight in this zone (an IANA name).
+    #: Begin of a daily digest's day: minutes after midnight in this zone (an IANA name).
     digest_at: int = 0
     zone: str = "UTC"
-    #: Of those tasks the ones that fail have their messages all the same, when they have failed.
+    #: Whether tasks in a digest that fail get messages of their own, once they have failed.
     tells_failures: bool = False
-    #: One message that lists what is under way, edited at most so often.
+    #: Whether one message lists the running tasks, and how often it is edited at most.
     has_board: bool = False
     board_every: timedelta = timedelta(minutes=1)
 
@@ -107,12 +110,12 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
 
     sinks: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
-    #: Those of the sinks that can edit news which they have shown.
+    #: The sinks that can edit checkpoints after they were shown.
     editing: frozenset[str] = frozenset()
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Names of the attributes that routes ask for and that no field of a task holds."""
+        """Names of the attributes that routes match on and that no field of a task holds."""
         return frozenset(name for route in self.routes for name in route.match.kept)
 
 
@@ -125,10 +128,11 @@ def deliveries(
     now: datetime | None = None,
     is_milestone: bool = False,
 ) -> list[PlannedDelivery]:
-    """Return who is told of a task's change and, when there is one, of its checkpoint.
+    """Return the deliveries of a task's change and, when there is one, of its checkpoint.
 
-    `root` is the task whose message carries this one (left out: the task itself, or it is not at hand). `now` is the
-    store's clock; without it no news is too old. `is_milestone`: the checkpoint is one, whatever its kind.
+    `root` is the task whose message carries this one (left out: the task itself, or it is not loaded). `now`
+    is the store's clock; without it no checkpoint is too old. `is_milestone`: the checkpoint is one,
+    whatever its kind.
     """
     carrier = task if root is None else root
     if not (task.is_announced and carrier.is_announced):
@@ -138,13 +142,13 @@ def deliveries(
     answer: dict[tuple[str, str], PlannedDelivery] = {}
     for route in chosen(carrier, routes):
         ordering_key = f"{route.sink}|{route.address}|{message_uid}"
-        news = None
+        passed = None
         is_muted = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
         if checkpoint is not None and not is_muted and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
-            news = checkpoint
-        urgency = _urgency(news)
-        is_quiet = bool(route.digest) and not (news or carrier.open_approvals or carrier.is_alert)
-        if is_quiet or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or news or _is_worth_a_message(carrier, route):
+            passed = checkpoint
+        urgency = _urgency(passed)
+        is_quiet = bool(route.digest) and not (passed or carrier.open_approvals or carrier.is_alert)
+        if is_quiet or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or passed or _is_worth_a_message(carrier, route):
             state = PlannedDelivery(
                 sink=route.sink,
                 address=route.address,
@@ -156,8 +160,9 @@ def deliveries(
                 is_quiet=is_quiet,
             )
             answer.setdefault((state.sink, state.key), state)
-        if news is not None:
-            for key, id, again in _tellings(task, news, ordering_key, is_editing=route.sink in routes.editing, is_spaced=bool(route.every)):
+        if passed is not None:
+            is_editing, is_spaced = route.sink in routes.editing, bool(route.every)
+            for key, id, again in _keys_of(task, passed, ordering_key, is_editing=is_editing, is_spaced=is_spaced):
                 planned = PlannedDelivery(
                     sink=route.sink,
                     address=route.address,
@@ -168,36 +173,38 @@ def deliveries(
                     task_uid=task.uid,
                     checkpoint_id=id,
                     again=again,
-                    every=route.every.total_seconds() if is_paced(news) else 0.0,
+                    every=route.every.total_seconds() if is_paced(passed) else 0.0,
                 )
                 answer.setdefault((planned.sink, planned.key), planned)
     return list(answer.values())
 
 
-def _tellings(task: Task, news: Checkpoint, ordering_key: str, *, is_editing: bool, is_spaced: bool) -> Iterator[tuple[str, UUID, Again]]:
-    """Return under which keys news is told (empty: its checkpoint's), by which checkpoint, and what a repeat does."""
-    if is_spaced and is_paced(news):
-        yield f"{ordering_key}{ON_THE_WAY}", news.id, Again.NEWEST
+def _keys_of(
+    task: Task, checkpoint: Checkpoint, ordering_key: str, *, is_editing: bool, is_spaced: bool
+) -> Iterator[tuple[str, UUID, Again]]:
+    """Return the keys under which a checkpoint is sent (empty: its id), the checkpoint to show, and the effect of a repeat."""
+    if is_spaced and is_paced(checkpoint):
+        yield f"{ordering_key}{ON_THE_WAY}", checkpoint.id, Again.NEWEST
     elif not is_editing:
-        yield "", news.id, Again.NEVER
-    elif news.kind is Kind.ERROR:
-        yield f"{ordering_key}|{likeness(news)}", news.id, Again.COUNTED
-    elif news.kind is Kind.ALERT:
-        yield f"{ordering_key}|alert|{news.ref}", news.id, Again.CHANGED
-    elif news.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
-        told = task.approval_of(news.id)
-        id = told.id if told is not None else news.ref
-        # Every wording of the question that was told: one is decided, another void.
+        yield "", checkpoint.id, Again.NEVER
+    elif checkpoint.kind is Kind.ERROR:
+        yield f"{ordering_key}|{likeness(checkpoint)}", checkpoint.id, Again.COUNTED
+    elif checkpoint.kind is Kind.ALERT:
+        yield f"{ordering_key}|alert|{checkpoint.ref}", checkpoint.id, Again.CHANGED
+    elif checkpoint.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
+        asked = task.approval_of(checkpoint.id)
+        id = asked.id if asked is not None else checkpoint.ref
+        # All closed wordings of the question that were sent: one is decided, another void.
         others = [t for a in task.approvals if a.id == id and not a.is_open for t in (a.reported_by, a.escalated_by) if t is not None]
-        if news.kind is Kind.APPROVAL_REQUESTED or not others:
-            yield "", news.id, Again.NEVER
-        yield from (("", other, Again.CHANGED) for other in others if other != news.id)
+        if checkpoint.kind is Kind.APPROVAL_REQUESTED or not others:
+            yield "", checkpoint.id, Again.NEVER
+        yield from (("", other, Again.CHANGED) for other in others if other != checkpoint.id)
     else:
-        yield "", news.id, Again.NEVER
+        yield "", checkpoint.id, Again.NEVER
 
 
 def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
-    """Return the routes that a root task's deliveries take; of one sink where that is named."""
+    """Return the routes of a root task's deliveries; only those to `sink` where it is named."""
     for name in routes.sinks:
         if sink not in ("", name):
             continue
@@ -215,18 +222,18 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
 
 
 def came_by(routes: Sequence[Route], address: str, task: Task) -> Route | None:
-    """Return the route by which a delivery came: of those to its address the first that takes its task."""
+    """Return the route of a delivery: the first to its address that matches its task, else the first to its address."""
     same = [route for route in routes if route.address == address]
     return next((route for route in same if route.match.takes(task)), same[0] if same else None)
 
 
 def places(task: Task, routes: Routes) -> list[str]:
-    """Return where the message of a root task stands for good, sink and address."""
+    """Return the permanent places of a root task's message: sink and address."""
     return [f"{route.sink}|{route.address}" for route in chosen(task, routes) if not route.match.is_passing]
 
 
 def is_paced(checkpoint: Checkpoint) -> bool:
-    """Tell whether news is something on the way, of which the newest is enough."""
+    """Return whether a checkpoint is progress, of which the newest is enough."""
     return checkpoint.kind in _ON_THE_WAY
 
 
@@ -247,8 +254,8 @@ def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | No
 
 
 def _is_worth_a_message(task: Task, route: Route) -> bool:
-    is_calling = task.status in FINAL_STATUSES or bool(task.open_approvals) or task.is_alert
-    return route.verbosity is Verbosity.FINAL and is_calling
+    is_worth = task.status in FINAL_STATUSES or bool(task.open_approvals) or task.is_alert
+    return route.verbosity is Verbosity.FINAL and is_worth
 
 
 def _urgency(checkpoint: Checkpoint | None) -> Urgency:

@@ -1,4 +1,4 @@
-"""Which errors are alike: those whose texts are the same but for numbers, ids and what is quoted."""
+"""Which errors are similar: those whose texts differ only in numbers, ids, paths and quotes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Final
 
 from spanpost.model.checkpoints import Checkpoint
 
-#: A cause stands at the beginning.
+#: Characters compared: the cause stands at the beginning.
 _READ: Final = 400
-#: What differs between two accidents of one kind: each is one class of characters, nothing to back track over.
+#: Parts that differ between two errors of one kind. Each is one class of characters, so matching never
+#: backtracks far.
 _VARYING: Final = re.compile(
     r"\"[^\"]{0,200}\"|'[^']{0,200}'|`[^`]{0,200}`"
     r"|[a-z]{2,10}://\S++"
@@ -20,7 +21,7 @@ _VARYING: Final = re.compile(
 
 
 def likeness(error: Checkpoint) -> str:
-    """Return a short word that errors of one kind share: by type and text, numbers, ids, paths and quotes left out."""
-    said = _VARYING.sub("#", error.text[:_READ].lower())
-    whole = f"{error.ref[:200]}\0{' '.join(said.split())}"
+    """Return a short hash that similar errors share: of type and text, without numbers, ids, paths and quotes."""
+    text = _VARYING.sub("#", error.text[:_READ].lower())
+    whole = f"{error.ref[:200]}\0{' '.join(text.split())}"
     return blake2b(whole.encode("utf-8", "replace"), digest_size=10).hexdigest()

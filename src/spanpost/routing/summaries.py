@@ -1,13 +1,13 @@
-"""Digests and boards: when one is due, what it is known by, and what stands in it.
+"""Digests and boards: when one is due, its key, and its content.
 
 Rules
-- A digest's period is an hour, or a day from a time of the day in the route's zone to the next. It is made `GRACE` after the period's
-  end, by the store's clock, so that what was recorded at the last moment is committed. Each end is told in the period in which it
-  was recorded, whatever the sender's clock says. Of a period in which nothing ended and at whose end nothing needs anybody, nothing
-  is told.
-- A board is looked at once in each span of `Route.board_every` seconds; it is sent where it has changed.
-- Each is an order (`domain.orders`) whose id is made of the route and the period or span: whoever makes it, it is placed once. Orders of
-  one route go in turn, by one lane.
+- A digest's period is an hour, or a day from a time of day in the route's zone to the next. It is made
+  `GRACE` after the period's end, by the store's clock, so that records of the last moment are committed.
+  Each end counts in the period in which it was recorded, whatever the sender's clock says. A period without
+  ends, after which no task needs a person, has no digest.
+- A board is computed once in each interval of `Route.board_every` seconds; it is sent when it has changed.
+- Each is an order (`model.launch_orders`) whose id is made of the route and the period or interval: it is
+  placed once, whichever process makes it. Orders of one route go in turn, by one ordering key.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from spanpost.model.totals import together
 from spanpost.routing.routes import Route, Routes, chosen
 from spanpost.semconv import CONTEXT_WARNING, ERROR, FINAL_STATUSES, PAUSED, STALLED, WAITING
 
-#: After the end of a period.
+#: Wait after the end of a period.
 GRACE: Final = timedelta(seconds=30)
-#: An end that is told this much later than it was is no news any more, and is in no digest.
+#: An end that was recorded this much later than it happened is too old, and is in no digest.
 LATEST: Final = timedelta(days=1)
-#: Named in a digest, of a kind; and on a board.
+#: Tasks named per list of a digest; and on a board.
 NAMED: Final = 10
 LISTED: Final = 20
-#: Neediest first.
+#: Order on a board: the most in need of a person first.
 _NEED: Final = {WAITING: 0, STALLED: 1, CONTEXT_WARNING: 3, PAUSED: 5}
 _FAILING, _AT_WORK = 2, 4
 
 
 def route_key(route: Route) -> str:
-    """Return what a route is known by, as long as it leads the same tasks to the same place."""
+    """Return the key of a route, the same as long as it takes the same tasks to the same place."""
     return named(f"{route.sink}\0{route.address}\0{route.match!r}").hex()
 
 
 def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
-    """Return the last period of a route's digest that is over, in UTC."""
+    """Return the last completed period of a route's digest, in UTC."""
     until = now.astimezone(UTC) - GRACE
     if route.digest == "hourly":
         ends = until.replace(minute=0, second=0, microsecond=0)
@@ -60,14 +60,17 @@ def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
 
 
 def _at(day: datetime, minutes: int, zone: ZoneInfo) -> datetime:
-    """Return a time of a day in a zone, in UTC; one that the clocks leap over is as long after midnight as it would be."""
+    """Return a time of day in a zone, in UTC. A time that the clocks skip is taken as if they had not."""
     return datetime(day.year, day.month, day.day, minutes // 60, minutes % 60, tzinfo=zone).astimezone(UTC)
 
 
 def digest(
     route: Route, began: datetime, ends: datetime, ended: Iterable[Task], living: Iterable[Task], routes: Routes
 ) -> Digest | None:
-    """Return what is told of a period; None where there is nothing. `ended` and `living` are any root tasks: the route's are chosen."""
+    """Return the digest of a period; None where it is empty.
+
+    `ended` and `living` are any root tasks: the route's are selected.
+    """
     over = [task for task in _of(route, ended, routes) if task.status in FINAL_STATUSES]
     open_ = _of(route, living, routes)
     needy = sorted((task for task in open_ if task.status in (WAITING, STALLED)), key=_started)
@@ -91,7 +94,7 @@ def digest(
 
 
 def board(route: Route, living: Iterable[Task], routes: Routes) -> Board:
-    """Return what is under way on a route: what needs somebody first, then the longest."""
+    """Return the running tasks of a route: those that need a person first, then those that run longest."""
     open_ = sorted(_of(route, living, routes), key=lambda task: (_need(task), *_started(task)))
     return Board(
         route=route_key(route),
@@ -116,7 +119,7 @@ def _started(task: Task) -> tuple[datetime, UUID]:
 
 
 def _short(task: Task) -> Task:
-    """Return of a task what a summary shows and links are made of: what else moves changes no board."""
+    """Return the part of a task that a summary shows or makes links of: other changes do not change a board."""
     return Task(
         uid=task.uid,
         tenant=task.tenant,
@@ -152,35 +155,35 @@ def _short(task: Task) -> Task:
 
 
 def board_id(route: Route) -> UUID:
-    """Return what a route's board is known by for good."""
+    """Return the permanent id of a route's board."""
     return UUID(bytes=named(f"board\0{route_key(route)}"))
 
 
 def digest_id(route: Route, began: datetime) -> UUID:
-    """Return what the digest of a period is known by."""
+    """Return the id of a period's digest."""
     return UUID(bytes=named(f"digest\0{route_key(route)}\0{route.digest}\0{began.isoformat()}"))
 
 
 def tenant_of(route: Route, otherwise: str) -> str:
-    """Return whose a summary is: of a route of one tenant that one's, so that its workspace takes it."""
+    """Return the tenant of a summary: the route's where it names one, so that its workspace takes it; else `otherwise`."""
     own = route.match.tenant
     return own if isinstance(own, str) and "*" not in own else otherwise
 
 
-def digest_order(route: Route, told: Digest, tenant: str) -> Order:
+def digest_order(route: Route, summary: Digest, tenant: str) -> Order:
     """Return the order that carries a digest."""
-    ordering_key = UUID(bytes=named(f"digests\0{told.route}"))
-    return _order(digest_id(route, told.began_at), ordering_key, route, told, tenant, told.ends_at)
+    ordering_key = UUID(bytes=named(f"digests\0{summary.route}"))
+    return _order(digest_id(route, summary.began_at), ordering_key, route, summary, tenant, summary.ends_at)
 
 
-def board_order(route: Route, told: Board, tenant: str, now: datetime) -> Order:
-    """Return the order that carries a board as it is in this span of time: one for all who look."""
-    duplicates = int(now.timestamp() // route.board_every.total_seconds())
+def board_order(route: Route, summary: Board, tenant: str, now: datetime) -> Order:
+    """Return the order that carries a board in its current state: one for each interval of time."""
+    interval = int(now.timestamp() // route.board_every.total_seconds())
     ordering_key = board_id(route)
-    return _order(UUID(bytes=named(f"{ordering_key}\0{duplicates}")), ordering_key, route, told, tenant, now)
+    return _order(UUID(bytes=named(f"{ordering_key}\0{interval}")), ordering_key, route, summary, tenant, now)
 
 
-def _order(id: UUID, ordering_key: UUID, route: Route, told: Digest | Board, tenant: str, at: datetime) -> Order:
+def _order(id: UUID, ordering_key: UUID, route: Route, summary: Digest | Board, tenant: str, at: datetime) -> Order:
     return Order(
         id=id,
         tenant=tenant,
@@ -188,20 +191,20 @@ def _order(id: UUID, ordering_key: UUID, route: Route, told: Digest | Board, ten
         task_uid=ordering_key,
         parameters={"address": route.address},
         source="schedule",
-        body=msgspec.json.encode(told),
+        body=msgspec.json.encode(summary),
         at=at,
     )
 
 
 def summary_of(order: Order) -> Summary | None:
-    """Return what an order of ours carries; None where it cannot be read."""
+    """Return the summary that an order carries; None where it cannot be decoded."""
     try:
-        told = msgspec.json.decode(order.body, type=Digest | Board)
+        summary = msgspec.json.decode(order.body, type=Digest | Board)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
-    return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(told, Board) else order.id}", told=told)
+    return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary)
 
 
-def came_from(told: Digest | Board, routes: Sequence[Route]) -> Route | None:
-    """Return the route of a summary, where it is still there."""
-    return next((route for route in routes if route_key(route) == told.route), None)
+def came_from(summary: Digest | Board, routes: Sequence[Route]) -> Route | None:
+    """Return the route of a summary; None where it no longer exists."""
+    return next((route for route in routes if route_key(route) == summary.route), None)

@@ -44,7 +44,7 @@ class AlertRecording(Folding):
 
         async def foreseen(connection: Any) -> set[bytes]:
             new = await self._new(connection, alert)
-            return {idempotency_key} if new is None else {idempotency_key, *self._domains(rules.told(new, alert.starts_at))}
+            return {idempotency_key} if new is None else {idempotency_key, *self._domains(rules.record_of(new, alert.starts_at))}
 
         return await self._widening(partial(self._take_alert, alert, idempotency_key), await self._run(foreseen))
 
@@ -60,7 +60,7 @@ class AlertRecording(Folding):
         if new is None:
             await alert_rows.repeated(connection, [alert.id])
             return Alerted(alert=alert, is_repeat=True)
-        record = rules.told(new, now)
+        record = rules.record_of(new, now)
         await self._lock_more(connection, locked, self._domains(record) - locked)
         await alert_rows.write(connection, new)
         return Alerted(alert=new, recorded=await self._fold_in(connection, record, locked, now))

@@ -1,4 +1,4 @@
-"""Turn one understood observation into facts."""
+"""Turn an observation and its reading into facts."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from spanpost.tasks.facts import LOG_CAP, Ending, Facts
 from spanpost.text.sanitise import paragraph
 from spanpost.text.wording import TEXT_CAP, message, packed, worded
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: the members of an enum are slow to look up.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
 _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
-#: The lane of calls that name no model, and of what the agent says itself: no model is called so.
+#: Model of the context window for calls that name no model, and for what the agent reports itself: no model
+#: has these names.
 NO_MODEL, AGENT_CONVERSATION = "model", "agent"
-#: Of an attribute that routes ask for, characters kept.
+#: Characters kept of an attribute that routes match on.
 ATTRIBUTE_CAP = 200
-#: Identity that a box says of its task, and the attribute of `Reading` that holds it.
+#: Identity that a root span states about its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
     ("type", "task_type"),
     ("agent_name", "agent_name"),
@@ -47,8 +48,9 @@ _IDENTITY = (
 def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, is_ending: bool) -> None:
     """Add to `facts` what the observation says.
 
-    `key` breaks ties between facts of one time (the content hash). `role` is the span's role as its cell knows it;
-    `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
+    `key` breaks ties between facts of the same time (the content hash). `role` is the span's role as its
+    node has it; `is_ending` says that the span is a root span or the top of its trace, so that its end ends
+    something.
     """
     at = o.at_ns if o.part is not _EVENT or not o.end_ns else o.end_ns
     if o.part is _INTERVENTION:  # a person's act is no sign of work
@@ -57,7 +59,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         if r.act is not None:
             acts.enter(facts, r.act, at, key)
         return
-    if r.is_stalled:  # nothing was heard: no fact of it but that
+    if r.is_stalled:  # its process stopped sending: this is all that the observation says
         stalled = (at, key)
         if facts.ending.stalled is None or stalled > facts.ending.stalled:
             facts.ending.stalled = stalled
@@ -69,7 +71,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         facts.last_ns = at
     is_span = o.part <= _STARTED
     if is_span:
-        # Of what began at one moment the same stands in every form in which it is told: a span's end knows most of it.
+        # The same value must win in every form of an occurrence (start, end, log): a span's end knows most.
         _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
@@ -81,7 +83,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                     facts.note("begun", 0, begins, key, True)
             _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
-            # By what a run began: of one span's copies the ended one says most.
+            # What the run began with: of a span's copies, its end knows most.
             first = facts.latest.get("first")
             if first is None or first[1] <= -begins:
                 what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
@@ -89,7 +91,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
             facts.note("action", 0, begins, key, packed(message("task.tool", name=name)))
-            # The newest stay: what sorts first is kept.
+            # A bounded map keeps the entries that sort first: the newest calls.
             rank = 1 if o.part is _ENDED else 0
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns and not r.is_quiet:
@@ -112,7 +114,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
 
 
 def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is_root_span: bool) -> None:
-    """Keep the attributes that routes ask for: a box's own before its process's, those before what lies below; the earliest."""
+    """Keep the attributes that routes match on: the earliest.
+
+    The root span's own come before its process's, and those before attributes of spans below it.
+    """
     begins = -(o.start_ns or o.at_ns)
     for name in names:
         for rank, source in ((2 if is_root_span else 0, o.attributes), (1, o.origin.resource)):
@@ -123,9 +128,13 @@ def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is
 
 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
-    """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
+    """Keep who works on the task.
+
+    Among equals the earliest stands, so that a name does not change under its readers.
+    """
     earliest = -begins
-    # Of one span's copies the ended one says most: at its start a lesser attribute may stand in for one that comes later.
+    # Of a span's copies its end says most: at its start a weaker attribute may stand in for one that comes
+    # later.
     key = (b"\1" if o.part is _ENDED else b"\0") + key
     is_root_span = 4 <= role <= 6
     if is_root_span:
@@ -149,7 +158,7 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.is_session:
         facts.note("is_session", 0, earliest, key, True)
-    # Most spans say what an earlier one has said: that is seen without a call.
+    # Most spans repeat what an earlier one said: check that without a call.
     latest = facts.latest
     if (said := r.conversation_id) and ((known := latest.get("conversation")) is None or known[1] <= earliest or is_root_span):
         facts.note("conversation", 1 if is_root_span else 0, earliest, key, said)
@@ -160,9 +169,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
 
 
 def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
-    """Keep what is being done just now, for as long as the task runs: the newest start says it.
+    """Keep what the task is doing now: the newest start counts.
 
-    By what this very copy says it is: what its cell knows by now depends on the order of arrival.
+    `role` is taken from this copy of the span: the role that its node has depends on the order of arrival.
     """
     role = r.role
     if role is not _LLM and role is not _TOOL and (role is not _STEP or not o.parent_id):
@@ -184,11 +193,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     failure = r.failure
     has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
     if o.exceptions and not has_failed and not r.is_interrupt and not r.has_no_result:
-        # LangSmith's export says OK over an exception. A call that was answered after all is well.
+        # LangSmith's export sets OK although there was an exception. A call that was answered did not fail.
         has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
         usage = r.usage
-        if r.is_metered:  # of many calls, and late: when they were, nobody knows
+        if r.is_metered:  # a late sum of many calls, whose times are unknown
             facts.note("metered", 0, at, key, True)
             if r.model:
                 facts.note("model", -1, at, key, r.model)
@@ -211,7 +220,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
                 facts.accept(model, usage.input)
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
-        # What it gave: unknown (0), known to be nothing (1), known to be something (2).
+        # Its result: unknown (0), known to be empty (1), known to be there (2).
         result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
         if not r.is_same_call:
             _tool(facts, o, key, r.tool_name or "", has_failed, result, r.tool_call_id or "")
@@ -219,7 +228,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         _tool(facts, o, key, "handoff", has_failed, 0, "")
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
-    if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
+    if has_failed and (failure is not None or o.status is _ERROR):  # else an event reported it with more detail
         words = _failure(failure, o)
         facts.note("failure", (1 if is_ending else 0) if any(words) else -1, at, key, words)
     if is_ending:
@@ -233,7 +242,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
 
 
 def _conversation(r: Reading) -> int:
-    """Return a number that differs between conversations; 0 when it is not said which."""
+    """Return a number that differs between conversations; 0 when the call names none."""
     return crc32(r.conversation_id.encode("utf-8", "replace")) or 1 if r.conversation_id else 0
 
 
@@ -250,7 +259,7 @@ def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
 
 
 def _tail(log: str) -> str:
-    # Of a long one the secrets go before it is cut: the better half of one would be known by no pattern any more.
+    # Redact a long log before it is cut: no pattern matches half a secret.
     return log if len(log) <= LOG_CAP else paragraph(log, LOG_CAP, keep="tail")
 
 
@@ -273,18 +282,18 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         if not name:
             name, saying = worded(message("task.step", index=r.step_index or 0))
         name, ours = name[:TEXT_CAP], packed(saying) if saying is not None else None
-        # What the agent says of its steps itself stands above a plan that it wrote down.
+        # The agent's own steps stand above a plan that it wrote down.
         is_named = bool(r.step_name) or not r.is_plan
         step = (name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
         facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
     if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
-        # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
-        # set late, so that its start is only the second best answer.
+        # The earliest mention of a step stands: it is when the step began. An event has the exact time; a
+        # span's attribute may have been set late, so the span's start is only second best.
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
-        # Of a step that is a span, its end says last what it was.
+        # The end of a step's own span is the last to name it.
         best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
         facts.enter("steps", entry, best, -began, key, (name, r.step_index, began, ours))
     if r.cost_usd is not None and 4 <= role <= 6:

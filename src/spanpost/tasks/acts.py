@@ -1,4 +1,4 @@
-"""What people asked of a task beside decisions, as facts: the newest of each kind stands."""
+"""What people asked of a task, other than decisions, as facts: the newest of each kind counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spanpost.tasks.records import TaskState
 from spanpost.tasks.runs import newest_run
 from spanpost.text.wording import message
 
-#: The fact under which a verb is kept. A message is kept by none: the agent fetches it.
+#: The fact in which a verb is kept. A message is in none: the agent fetches it.
 _FACTS = {
     Verb.CANCEL: "cancel_asked",
     Verb.PAUSE: "pause_asked",
@@ -23,37 +23,43 @@ _FACTS = {
 
 
 def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
-    """Take in an act."""
+    """Add a person's act to the facts."""
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
         facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
 
 
 def cancel_by(state: TaskState) -> LocaleMessage | str:
-    """Return who asked last to stop the run that goes on: what was asked of one that has ended since is over with it."""
-    said = _since_last_run(state, "cancel_asked")
-    return said[1] or message("task.a_person") if said is not None else ""
+    """Return who last asked to stop the current run.
+
+    A request for a run that has ended since does not count.
+    """
+    request = _since_last_run(state, "cancel_asked")
+    return request[1] or message("task.a_person") if request is not None else ""
 
 
 def paused_by(state: TaskState) -> LocaleMessage | str:
-    """Return who asked to pause the run, if nobody asked to go on since."""
-    said = _since_last_run(state, "pause_asked")
-    return said[1] or message("task.a_person") if said is not None and said[0] == Verb.PAUSE else ""
+    """Return who asked to pause the current run, unless someone has asked to resume it since; empty: no one."""
+    request = _since_last_run(state, "pause_asked")
+    return request[1] or message("task.a_person") if request is not None and request[0] == Verb.PAUSE else ""
 
 
 def is_muted(state: TaskState) -> bool:
-    """Tell whether somebody asked to be told less of it, and nobody asked for more since."""
-    said = state.facts.value("mute_asked")
-    return said is not None and said[0] == Verb.MUTE
+    """Return whether someone muted the task's notifications and no one has unmuted them since."""
+    request = state.facts.value("mute_asked")
+    return request is not None and request[0] == Verb.MUTE
 
 
 def _since_last_run(state: TaskState, fact: str) -> Any:
-    """Return what was asked, unless a run that ended since was asked it: by what was known then of the task, not by our clock."""
-    said = state.facts.value(fact)
-    if said is None or len(state.runs) < 2:
-        return said
+    """Return the request, unless it was made of a run that has ended since.
+
+    The comparison uses what the person had seen of the task, not our clock.
+    """
+    request = state.facts.value(fact)
+    if request is None or len(state.runs) < 2:
+        return request
     newest = newest_run(state)
     ends = [s.ending.closed[0] for s in state.runs.values() if s is not newest and s.ending.closed is not None]
-    seen_ns = said[2]
-    # What was seen is known to the microsecond.
-    return said if (seen_ns + 999 if seen_ns else state.facts.at(fact) - 1) >= max(ends, default=0) else None
+    seen_ns = request[2]
+    # `seen_ns` is exact to the microsecond.
+    return request if (seen_ns + 999 if seen_ns else state.facts.at(fact) - 1) >= max(ends, default=0) else None

@@ -1,7 +1,8 @@
-"""What model calls used, as sums that can be added and taken away.
+"""Use of model calls, as sums that can be added and subtracted.
 
-A `Flow` is a tuple of 13 integers: calls, then pairs (how many calls said it, the sum) for input, output, cache read,
-cache write, reasoning, cost in nano-dollars. Counting who said it keeps "unknown" apart from 0.
+`Amounts` is a tuple of 13 integers: calls, then pairs (how many calls stated it, the sum) for input, output,
+cache read, cache write, reasoning, cost in nano-dollars. The count of calls that stated it keeps "unknown"
+apart from 0.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from spanpost.model.usage import Usage
 
 Amounts = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 
-#: Tool calls: how many, and how many of them failed; and the same by name.
+#: Tool calls: how many, and how many of them failed; and the same by tool name.
 Count = tuple[int, int]
 Tools = dict[str, Count]
 
-#: Model calls by model: by what each call says itself.
+#: Amounts by model, as each call names it.
 Models = dict[str, Amounts]
-#: The same of an amount: what an outer call covers, of that what holds a response id, and what is barred from it.
+#: Parts of an `Amount` by model: its `plain`, `slotted` and `barred`.
 Others = dict[str, tuple[Amounts, Amounts, Amounts]]
 
 ZERO: Amounts = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -31,11 +32,11 @@ NO_TOOLS: Tools = {}
 NO_MODELS: Models = {}
 NO_OTHERS: Others = {}
 _NO_PART = (ZERO, ZERO, ZERO)
-#: Names kept apart in one sum, of tools and of models. Those that sort last are summed together: tools as `OTHER_TOOLS`, which is no
-#: tool's name, models with the calls that name none.
+#: Names kept apart in one sum, of tools and of models. Those that sort last are summed together: tools as
+#: `OTHER_TOOLS`, which is no tool's name, models with the calls that name none.
 NAME_CAP = 32
 OTHER_TOOLS = "\1"
-#: Sums stay far inside 64 bits for any honest telemetry; a hostile figure is cut here.
+#: Largest figure of one call. Real sums stay far below 64 bits; a hostile figure is cut here.
 _CAP = 10**15
 
 
@@ -50,7 +51,7 @@ def dollars(nanos: int) -> Decimal:
 
 
 def of_call(usage: Usage | None) -> Amounts:
-    """Return the flow of one model call."""
+    """Return the amounts of one model call."""
     if usage is None:
         return ONE_CALL
     amounts = [1]
@@ -82,7 +83,10 @@ def minus(a: Amounts, b: Amounts) -> Amounts:
 
 
 def as_usage(amounts: Amounts) -> Usage:
-    """Return the sums with None for what no call has said. Of a difference the sum may be told where no call more says it."""
+    """Return the sums, with None for figures that no call stated.
+
+    The difference of two sums may have a figure although its count of calls is 0.
+    """
     _, n_in, s_in, n_out, s_out, n_cr, s_cr, n_cw, s_cw, n_rs, s_rs, n_cost, s_cost = amounts
     return Usage(
         input=s_in if n_in or s_in else None,
@@ -107,7 +111,7 @@ def tools_minus(a: Tools, b: Tools) -> Tools:
 
 
 def tools_plus(a: Tools, delta: Tools) -> Tools:
-    """Return the sum by name, without names that came to nothing."""
+    """Return the sum by name, without names whose sum is zero."""
     if not delta:
         return a
     out = dict(a)
@@ -127,7 +131,7 @@ def count_plus(a: Count, b: Count) -> Count:
 
 
 def models_plus(a: Models, delta: Models) -> Models:
-    """Return the sum by model, without models that came to nothing."""
+    """Return the sum by model, without models whose sum is zero."""
     if not delta:
         return a
     out = dict(a)
@@ -151,15 +155,16 @@ def models_minus(a: Models, b: Models) -> Models:
     return {model: amounts for model, amounts in found.items() if amounts is not ZERO}
 
 
-#: A named tuple's own constructor is a Python function, and sums are made by the dozen.
+#: A named tuple's constructor is a Python function, and too slow for the number of sums.
 _tuple = tuple.__new__
 
 
 class Amount(NamedTuple):
-    """What lies below a span: model calls that an outer call covers (`slotted`: those that hold a response id), those that
-    a tool call bars from that, and tool calls by name.
+    """Model and tool calls below a span.
 
-    All calls are `model`'s but those of `others`: most amounts are of one model, and then its name is all that is kept.
+    An outer call covers the model calls in `plain` and `slotted` (those with a response id); those in
+    `barred` have a tool call in between, and are not covered. All calls are `model`'s but those of `others`:
+    most amounts have one model, and then only its name is kept.
     """
 
     plain: Amounts
@@ -217,7 +222,7 @@ class Amount(NamedTuple):
 
     @property
     def models(self) -> Models:
-        """All model calls in it, by model; those that name none under the empty name."""
+        """All model calls in it, by model; calls that name none under the empty name."""
         calls = self.calls
         if not self.others:
             return {self.model: calls} if calls is not ZERO and calls != ZERO else NO_MODELS
@@ -229,12 +234,12 @@ class Amount(NamedTuple):
 
     @property
     def all_barred(self) -> Others:
-        """What is of other models, when a tool call lies around all of it."""
+        """The parts of other models, after a tool call lies around all of it."""
         return {m: (ZERO, ZERO, plus(plus(p, s), b)) for m, (p, s, b) in self.others.items()} if self.others else NO_OTHERS
 
     @property
     def is_nothing(self) -> bool:
-        """True when there is nothing in it."""
+        """True when it is empty."""
         plain, slotted, barred, tools, _, others = self
         return plain is ZERO and slotted is ZERO and barred is ZERO and not tools and not others
 
@@ -260,7 +265,7 @@ def together(amounts: Sequence[Amount]) -> Amount:
 
 
 def _few(tools: Tools) -> Tools:
-    """Return tool calls by name without names that came to nothing, and not by more names than are kept."""
+    """Return tool calls by name, without zeros and with at most `NAME_CAP` names."""
     if not all(map(any, tools.values())):
         tools = {name: count for name, count in tools.items() if any(count)}
     if len(tools) <= NAME_CAP:
@@ -277,7 +282,7 @@ def _part_plus(a: tuple[Amounts, Amounts, Amounts], b: tuple[Amounts, Amounts, A
 
 
 def _mixed(a: Amount, b: Amount, add_up: Callable[[Amounts, Amounts], Amounts]) -> tuple[str, Others]:
-    """Return of which model most is told by its name alone, and what is of others, in the sum or difference of two amounts."""
+    """Return the main model and the parts of the others, in the sum or difference of two amounts."""
     found = _parts(a)
     for model, part in _parts(b).items():
         known = found.get(model, _NO_PART)
@@ -286,9 +291,9 @@ def _mixed(a: Amount, b: Amount, add_up: Callable[[Amounts, Amounts], Amounts]) 
 
 
 def _named(parts: dict[str, tuple[Amounts, Amounts, Amounts]]) -> tuple[str, Others]:
-    """Return the model of which most is told by its name alone, and the parts of the others, not of more than are kept.
+    """Return the main model, and the parts of the others, at most as many as are kept.
 
-    What of the whole is in no part is that first model's: where there are too many, of none.
+    The main model has all that is in no part; where there are too many models, it is the empty name.
     """
     left = sorted(model for model, part in parts.items() if part != _NO_PART)
     if len(left) > NAME_CAP:

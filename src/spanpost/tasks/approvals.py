@@ -1,14 +1,14 @@
-"""Questions to people, as facts: what was asked in which words, what was answered, and what counts.
+"""Questions to people, as facts: the question's wording, its answers, and which of them counts.
 
-Rules. A question is known by its id, by the *mark* of its words and by the trace that asked it. Asked in other words it is another:
-of one id the newest wording of a trace stands, its others are void. What another trace asks under the same id is a question of its
-own, and voids nothing.
-A decision is what spanpost recorded itself (`Part.INTERVENTION`): what a person did through it, or a deadline. The first stands.
-What telemetry tells of a decision counts where spanpost itself was not asked, and only in the trace that asked; where it was asked, it
-is shown beside the question and decides nothing.
+Rules. A question is known by its id, by the *mark* of its words and by the trace that asked it. The same id
+in other words is another question: of one id the newest wording of a trace stands, and its others are void.
+A question that another trace asks under the same id is separate, and voids nothing. A decision is what
+spanpost recorded itself (`Part.INTERVENTION`): an act of a person through it, or a deadline. The first
+stands. A decision that telemetry reports counts where spanpost itself was not asked, and only in the trace
+that asked; where spanpost was asked, it is shown beside the question and decides nothing.
 
-Theory. All are facts by rank (`facts`), in maps into which either spanpost enters or telemetry does, so any order comes to the same and
-no sender can push out what a person did. Of questions the newest are kept.
+Theory. All are facts by rank (`facts`), in maps that either spanpost fills or telemetry does, so any order
+gives the same result and no sender can push out a person's answer. The newest questions are kept.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
 
-#: Maps of facts: by question (`_entry`). Into `TOLD` telemetry enters its answers, under an empty mark where they bear none.
+#: Maps of facts, by question (`_entry`). `TOLD` holds telemetry's answers, under an empty mark where they
+#: have none.
 ASKS, ANSWERS, ESCALATIONS, AWAITED, TOLD = "asks", "answers", "escalations", "awaited", "told"
 #: Kinds of topics.
 APPROVAL, TASK = "approval", "task"
-#: No honest deadline lies outside.
+#: No plausible deadline lies outside.
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Expiry(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for questions that do not say it themselves."""
+    """The expiry of questions that state none themselves."""
 
-    #: How long a question is open; None: for ever.
+    #: How long a question is open; None: without a limit.
     after: timedelta | None = None
-    #: One of `conventions.AT_EXPIRY`.
+    #: One of `semconv.AT_EXPIRY`.
     then: str = "expire"
 
 
 def approval_of(row: ApprovalRow) -> Approval:
-    """Return a question that is kept, in the words in which it was asked."""
+    """Return a kept question, in the words in which it was asked."""
     return Approval(
         id=row.approval_id,
         question=row.question,
@@ -68,27 +69,27 @@ def approval_of(row: ApprovalRow) -> Approval:
 
 
 def approval_key(tenant: str, id: str, mark: str, trace: str) -> UUID:
-    """Return what a button carries."""
+    """Return the key that the question's buttons carry."""
     return _named(tenant, "approval", id, mark, trace)
 
 
-def told_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
-    """Return the id of the checkpoint that tells a question."""
+def requested_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
+    """Return the id of the checkpoint of a question."""
     return _named(tenant, "approval_requested", id, mark, trace)
 
 
 def escalated_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
-    """Return the id of the checkpoint that tells a question once more because nobody answered."""
+    """Return the id of the checkpoint that repeats a question without an answer."""
     return _named(tenant, "approval_escalated", id, mark, trace)
 
 
 def decided_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
-    """Return the id of the checkpoint that tells what a person decided."""
+    """Return the id of the checkpoint of a person's decision."""
     return _named(tenant, "approval_decided", id, mark, trace)
 
 
 def answered_id(tenant: str, id: str, trace: str) -> UUID:
-    """Return the id of the checkpoint that tells what telemetry says was decided."""
+    """Return the id of the checkpoint of a decision that telemetry reports."""
     return _named(tenant, "approval_told", id, trace)
 
 
@@ -97,18 +98,21 @@ def _named(tenant: str, *parts: str) -> UUID:
 
 
 def topic_of(tenant: str, kind: str, id: str) -> bytes:
-    """Return the 16 bytes under which an approval (by its id) or a task (by an alias) is locked, and waited for."""
+    """Return the 16 bytes by which an approval (by its id) or a task (by an alias) is locked and awaited."""
     return blake2b(f"{tenant}\0{kind}\0{id}".encode("utf-8", "replace"), digest_size=16, person=b"topic").digest()
 
 
-def deadline(said: str) -> datetime | None:
-    """Return a time as agents write it: RFC 3339 (without a zone: UTC), or Unix seconds. None for what is neither."""
-    said = said.strip()
+def deadline(text: str) -> datetime | None:
+    """Return a deadline as agents write it: RFC 3339 (without a zone: UTC), or Unix seconds.
+
+    None for anything else.
+    """
+    text = text.strip()
     try:
-        at = EPOCH + timedelta(seconds=float(said))
+        at = EPOCH + timedelta(seconds=float(text))
     except (ValueError, OverflowError):
         try:
-            at = datetime.fromisoformat(said)
+            at = datetime.fromisoformat(text)
         except ValueError:
             return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
@@ -119,7 +123,7 @@ def deadline(said: str) -> datetime | None:
 
 
 def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None:
-    """Take in a question, an answer, or what spanpost recorded of one."""
+    """Add a question, an answer, or spanpost's record of one to the facts."""
     a: Any = r.approval
     trace = o.trace_id.hex()
     entry = _entry(a.id, a.mark, trace)
@@ -133,21 +137,22 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
     elif a.decision:
         facts.enter(TOLD, entry, 0, -at, key, [a.decision, a.by, a.comment, a.is_expired])
     else:
-        # Of equal words those stand by which spanpost itself is asked, and that came whole: a copy may have been cut on the way.
+        # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
+        # be cut on the way.
         rank = 2 * a.is_asked + (not a.is_cut)
         asked = [a.question, a.detail, list(a.options), a.risk, a.expires_at, a.at_expiry, a.has_id, a.is_cut, a.is_altered]
         facts.enter(ASKS, entry, rank, at, key, [*asked, f"{trace}-{o.span_id.hex()}"])
 
 
 def is_waiting(facts: Facts) -> bool:
-    """Tell whether a question is open."""
+    """Return whether a question is open."""
     if not facts.maps.get(ASKS):
         return False
     return any(a.is_open for a in approvals(facts, "", Expiry()))
 
 
 def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]:
-    """Return the questions of a task in the order of asking, each wording of each trace by itself, with the answers that there are."""
+    """Return a task's questions in the order of asking, each wording of each trace by itself, with their answers."""
     asks = facts.maps.get(ASKS, {})
     answers, escalations, awaited = (facts.maps.get(name, {}) for name in (ANSWERS, ESCALATIONS, AWAITED))
     standing = _standing(asks)
@@ -156,10 +161,10 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
         id, mark, trace = entry.split("\0")
         question, detail, options, risk, expires_at, at_expiry, has_id, is_cut, is_altered, span = value
         is_asked = rank >= 2 or entry in awaited
-        answer, said, escalated = answers.get(entry), _told(facts, id, mark, trace), escalations.get(entry)
-        told = ReportedDecision(decision=said[3][0], by=said[3][1], comment=said[3][2], at=moment(-said[1])) if said is not None else None
-        if answer is None and said is not None and not is_asked:
-            answer, told = (*said[:3], [*said[3][:3], "", said[3][3]]), None
+        answer, reported, escalated = answers.get(entry), _told(facts, id, mark, trace), escalations.get(entry)
+        told = ReportedDecision(decision=reported[3][0], by=reported[3][1], comment=reported[3][2], at=moment(-reported[1])) if reported is not None else None
+        if answer is None and reported is not None and not is_asked:
+            answer, told = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
         decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
         asked_at, until = moment(at), deadline(expires_at)
         if until is None and expiry.after is not None and asked_at is not None:
@@ -183,10 +188,10 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 has_id=has_id,
                 source=source,
                 is_expired=is_expired,
-                # What a person decided replaces what was told before.
+                # A person's decision replaces a reported one.
                 told=told if answer is None else None,
                 key=approval_key(tenant, id, mark, trace) if has_id else None,
-                reported_by=told_id(tenant, id, mark, trace),
+                reported_by=requested_id(tenant, id, mark, trace),
                 escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
                 is_void=entry not in standing and not decision,
                 asked_at=asked_at,
@@ -196,12 +201,12 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 span=span,
             )
         )
-    # Answers to what was never asked, as far as it is known.
+    # Answers to questions that are not known.
     return (*_unasked(facts, {a.id for a in out}), *out)
 
 
 def seconds_to_answer(facts: Facts, id: str, trace: str) -> float | None:
-    """Return how long the newest answered question of an id in a trace was open; None where there is none."""
+    """Return how long (s) the newest answered question of an id in a trace was open; None where there is none."""
     newest: tuple[int, float] | None = None
     for entry, ask in facts.maps.get(ASKS, {}).items():
         asked, mark, within = entry.split("\0")
@@ -220,7 +225,8 @@ def _entry(id: str, mark: str, trace: str) -> str:
 def _standing(asks: Mapping[str, Fact]) -> set[str]:
     """Return the questions that are not void: of an id the newest wording of each trace.
 
-    One that was altered on its way stands before no other. What was asked outside any trace, nobody is known to have asked anew.
+    One that was altered on its way replaces no other. Outside any trace no question replaces another: it is
+    unknown who asked.
     """
     newest: dict[tuple[str, ...], tuple[bool, int, str]] = {}
     for entry, (_, at, _, value) in asks.items():
@@ -231,10 +237,13 @@ def _standing(asks: Mapping[str, Fact]) -> set[str]:
 
 
 def _told(facts: Facts, id: str, mark: str, trace: str) -> Fact | None:
-    """Return what the trace that asked tells of a decision; the first stands. Outside any trace nobody knows who tells."""
+    """Return the decision that the asking trace reports; the first stands.
+
+    Outside any trace it is unknown who reports.
+    """
     told = facts.maps.get(TOLD, {}) if trace else {}
-    said = [fact for which in (mark, "") if (fact := told.get(_entry(id, which, trace))) is not None]
-    return max(said, key=lambda fact: fact[:3], default=None)
+    reported = [fact for which in (mark, "") if (fact := told.get(_entry(id, which, trace))) is not None]
+    return max(reported, key=lambda fact: fact[:3], default=None)
 
 
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:

@@ -14,8 +14,8 @@ from spanpost.readers import NOTHING, read
 from spanpost.readers.redaction import Redaction
 from spanpost.tasks import milestones
 from spanpost.tasks.approvals import APPROVAL, topic_of
-from spanpost.tasks.checkpoints import occurrence_id, possible_telling
-from spanpost.tasks.conversations import talk_domain
+from spanpost.tasks.checkpoints import occurrence_id, possible_kind
+from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.fold import Fold, go_on
 from spanpost.tasks.folded import Folded, FoldRules, Placed, PriceSource, Timer
 from spanpost.tasks.records import (
@@ -106,7 +106,7 @@ def prepare(
                 reading = msgspec.structs.replace(reading, usage=priced)
         occurrence = None
         if reading.tells is not _NOTHING or reading.failure is not None:
-            kind = possible_telling(o, reading)
+            kind = possible_kind(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
                 occurrence = (kind, id, seen_key(domain, id.bytes))
@@ -118,7 +118,7 @@ def prepare(
         ):
             talk = talks.get((tenant, said), b"")
             if not talk:
-                talk = talks[tenant, said] = talk_domain(tenant, said)
+                talk = talks[tenant, said] = conversation_domain(tenant, said)
         placed.append(
             Placed(
                 o,

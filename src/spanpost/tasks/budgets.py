@@ -1,11 +1,12 @@
-"""Budgets of money and tokens: who spends from which, and when that is warned of.
+"""Budgets of money and tokens: which task spends from which, and when a warning is due.
 
-Rules. What a task's calls used is spent once it has settled, by those that the task names then, in the period of the store's
-clock. A budget that is newly set begins with what was used in that period before. It is kept for each tenant by itself, and within it for each value of what `per` names; a task that does not name it
-spends from none. A share is warned of when it is passed, once in a period: what was corrected downwards and is passed again is
-not told again. Where a limit is raised, what is below its shares may be warned of anew.
+Rules. The use of a task's calls is spent once it is final, by the agent, person and so on that the task
+names then, in the period of the store's clock. A new budget begins with what was used in its current period
+before. It is kept per tenant, and within it per value of each attribute in `per`; a task that lacks one of
+them spends from none. A warning is sent when a share is passed, once in a period: after a correction
+downwards, passing it again sends none. Where a limit is raised, shares that are no longer passed may warn
+again.
 """
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,12 +37,12 @@ WORDS: Final[Mapping[str, str]] = {
     "team": c.TEAM,
 }
 _DAY: Final = timedelta(days=1)
-#: Characters of a value that a budget is kept for.
+#: Characters kept of a scope's value.
 _VALUE: Final = 200
 
 
 class Period(StrEnum):
-    """How long a budget is for."""
+    """The period of a budget."""
 
     DAY = "day"
     MONTH = "month"
@@ -49,11 +50,11 @@ class Period(StrEnum):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget, as it is set."""
+    """A budget as the settings state it."""
 
     name: str
     period: Period = Period.DAY
-    #: Attributes by which it is kept apart.
+    #: Attributes that separate it: each combination of values has its own spending.
     per: tuple[str, ...] = ()
     match: Match = msgspec.field(default_factory=Match)
     limit_usd: Decimal | None = None
@@ -70,7 +71,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def asked_of(budget: Budget) -> frozenset[str]:
-    """Return the attributes of a task that decide whether it spends of a budget, and for whom."""
+    """Return the attributes of a task that decide whether it spends from a budget, and in which scope."""
     match = budget.match
     fields = {
         "agent.name": match.agent,
@@ -83,7 +84,7 @@ def asked_of(budget: Budget) -> frozenset[str]:
 
 
 def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
-    """Return whom the task's part of a budget is kept for; None where the task spends nothing of it."""
+    """Return the scope in which a task spends from a budget; None where it spends nothing of it."""
     if not budget.match.takes(task):
         return None
     found = {name: attribute(task, name) for name in sorted(budget.per)}
@@ -92,11 +93,11 @@ def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
 
 
 def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
-    """Return when the period began that is now, and when it ends."""
+    """Return the begin and the end of the current period."""
     zone = ZoneInfo(budget.zone)
     began = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if budget.period is Period.DAY:
-        ends = began + _DAY  # by the wall's clock: a day may have 23 hours
+        ends = began + _DAY  # local time: a day may have 23 hours
     elif budget.period is Period.MONTH:
         began = began.replace(day=1)
         ends = (began + 31 * _DAY).replace(day=1)
@@ -106,19 +107,19 @@ def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
     return began.astimezone(now.tzinfo), ends.astimezone(now.tzinfo)
 
 
-#: What a row of spending is known by: budget, tenant, scope, and when its period began.
+#: Key of a row of spending: budget, tenant, scope, and the begin of its period.
 SpentKey = tuple[str, str, tuple[tuple[str, str], ...], datetime]
 
 
 def key_of(spent: Spent) -> SpentKey:
-    """Return what the row is known by."""
+    """Return the key of the row."""
     return spent.budget, spent.tenant, spent.scope, spent.began_at
 
 
 def drawn(
     budgets: Sequence[Budget], growths: Iterable[Growth], now: datetime
 ) -> dict[SpentKey, tuple[Budget, list[Growth]]]:
-    """Return what is drawn from which budget, in the order in which the rows are locked."""
+    """Return the growth that is drawn from each budget, in the order in which the rows are locked."""
     found: dict[SpentKey, tuple[Budget, list[Growth]]] = {}
     for growth in growths:
         for budget in budgets:
@@ -130,7 +131,7 @@ def drawn(
 
 
 def opened(budget: Budget, tenant: str, scope: tuple[tuple[str, str], ...], now: datetime) -> Spent:
-    """Return a budget of which nothing is spent yet."""
+    """Return a budget from which nothing is spent yet."""
     began, ends = period_of(budget, now)
     return Spent(
         budget=budget.name,
@@ -144,7 +145,7 @@ def opened(budget: Budget, tenant: str, scope: tuple[tuple[str, str], ...], now:
 
 
 def begun(budget: Budget, used: Iterable[Growth], now: datetime) -> list[Spent]:
-    """Return what was spent of a budget in its period of now before it was set: nothing of that is warned of by itself."""
+    """Return what was spent of a budget in its current period before it was set: nothing of that sends a warning."""
     found: dict[SpentKey, Spent] = {}
     for growth in used:
         scope = scope_of(budget, growth.task)
@@ -165,7 +166,7 @@ def _sum(spent: Spent, growths: Sequence[Growth]) -> Spent:
 
 
 def grown(spent: Spent, budget: Budget, growths: Iterable[Growth], now: datetime) -> tuple[Spent, Observation | None]:
-    """Return what is spent now, and the record of the highest share that was passed by it, if one was."""
+    """Return the row with the new spending, and the record of the highest share that it passed, if any."""
     growths = list(growths)
     if (spent.limit_usd, spent.limit_tokens) != (budget.limit_usd, budget.limit_tokens):
         spent = msgspec.structs.replace(spent, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
@@ -181,7 +182,7 @@ def grown(spent: Spent, budget: Budget, growths: Iterable[Growth], now: datetime
 
 
 def standing(budgets: Sequence[Budget], spent: Mapping[SpentKey, Spent], task: Task, now: datetime) -> list[Spent]:
-    """Return each budget that a task spends from, as it stands now under the limits of now."""
+    """Return each budget that a task spends from, with its current state and limits."""
     found = []
     for budget in budgets:
         scope = scope_of(budget, task)
@@ -196,7 +197,7 @@ def standing(budgets: Sequence[Budget], spent: Mapping[SpentKey, Spent], task: T
 
 
 def in_words(spent: Spent) -> LocaleMessage:
-    """Return a budget as it stands: untrusted text where names of agents are in it."""
+    """Return the text of a budget's state: untrusted, where names of agents are in it."""
     whom = ", ".join(value for _, value in spent.scope)
     parts = []
     if spent.limit_usd is not None:
@@ -206,25 +207,21 @@ def in_words(spent: Spent) -> LocaleMessage:
     values: dict[str, Value] = {"budget": spent.budget, "percent": int(spent.share * 100), "figures": parts}
     return message("checkpoint.budget_of", scope=whom, **values) if whom else message("checkpoint.budget", **values)
 
-
-
-
-
 def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observation:
-    saying = in_words(spent)
-    said = {
+    text = in_words(spent)
+    attributes = {
         c.BUDGET_NAME: spent.budget,
-        c.BUDGET_TEXT: worded(saying)[0],
-        c.BUDGET_MESSAGE: msgspec.json.encode(saying).decode(),
+        c.BUDGET_TEXT: worded(text)[0],
+        c.BUDGET_MESSAGE: msgspec.json.encode(text).decode(),
         c.BUDGET_LEVEL: level,
-        # What makes it the same occurrence: the budget, its period, the level.
+        # The identity of the occurrence: the budget, its period, the level.
         c.BUDGET_KEY: blake2b(
             repr((*key_of(spent)[:3], spent.began_at.isoformat(), level, str(spent.limit_usd), spent.limit_tokens)).encode(),
             digest_size=16,
         ).hexdigest(),
     }
     if not task.span_id:
-        said[c.TASK_ID] = task.task_id  # of a task that was told by log records alone: known by its id
+        attributes[c.TASK_ID] = task.task_id  # the task is known from log records alone: its id identifies it
     record = Observation(
         part=Part.INTERVENTION,
         trace_id=task.trace_id,
@@ -232,6 +229,6 @@ def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observatio
         tenant=task.tenant,
         name=c.EVENT_BUDGET,
         at_ns=int(now.timestamp() * 1e6) * 1000,
-        attributes=said,
+        attributes=attributes,
     )
     return msgspec.structs.replace(record, index=log_index(record))

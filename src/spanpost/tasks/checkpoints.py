@@ -1,7 +1,7 @@
-"""What is told: one checkpoint per occurrence, with an id that any order and any repetition finds again.
+"""Checkpoints: one per occurrence, with an id that any order and any repetition finds again.
 
-An id is made of the occurrence alone (tenant, trace, span, what happened), not of the task: a span's task may be learned
-later, and news that was posted must keep its name.
+An id is made of the occurrence alone (tenant, trace, span, what happened), not of the task: a span's task may
+become known later, and a checkpoint that was posted must keep its id.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, Reading, Role, Tells
-from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, told_id
+from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.secrets import unhashed
 from spanpost.text.wording import TEXT_CAP, message, worded
 
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: the members of an enum are slow to look up.
 _NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
 _OTHER, _LLM, _TOOL = Role.OTHER, Role.LLM, Role.TOOL
 _ENDED = Part.ENDED
@@ -38,10 +38,10 @@ _KINDS = {
 
 
 def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
-    """Return the id of what happened, equal in its live form, its log form and its final form."""
+    """Return the id of an occurrence, equal in its live form, its log form and its final form."""
     trace, span = o.trace_id.hex(), o.span_id.hex()
     if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
-        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else told_id
+        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else requested_id
         return id_of(o.tenant, r.approval.id, r.approval.mark, trace)
     if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
         if o.part is Part.INTERVENTION:
@@ -49,7 +49,7 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         return answered_id(o.tenant, r.approval.id, trace)
     if kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{unhashed(r.artifact.key)}"
-    elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
+    elif r.occurrence.startswith("call\0"):  # a call's own id: the same in each of its spans and records
         what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
@@ -60,11 +60,12 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     return uuid_of(named(f"{o.tenant}\0{what}"))
 
 
-def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
-    """Return what kind of news the observation is, if any.
+def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
+    """Return the kind of checkpoint that the observation is; None when it is none.
 
-    A failed call is told by its span's end, where its name is known; an exception event is told on spans that are no call,
-    no step and no box, because there it would be the same failure on its way up.
+    The end of a call's span reports that the call failed: there its name is known. An exception event counts
+    only on spans that are no call, no step and no root span, because there it would be the same failure on
+    its way up.
     """
     tells = r.tells
     if tells is not _NOTHING:
@@ -76,12 +77,12 @@ def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
     return None
 
 
-def possible_telling(o: Observation, r: Reading) -> Kind | None:
-    """Return the kind of news that the observation may be, whatever its span turns out to be."""
-    return _KINDS[r.tells] if r.tells is not _NOTHING else telling(o, r, r.role)
+def possible_kind(o: Observation, r: Reading) -> Kind | None:
+    """Return the kind of checkpoint that the observation may be, whatever role its span turns out to have."""
+    return _KINDS[r.tells] if r.tells is not _NOTHING else kind_of(o, r, r.role)
 
 
-def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
+def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
     """Return the checkpoint of an occurrence."""
     status, detail, ref = c.WORKING, "", ""
     said: LocaleMessage | str = ""
@@ -149,7 +150,7 @@ def _decision(answer: Approval) -> LocaleMessage | str:
 
 
 def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
-    """Return how a segment ended."""
+    """Return the text of a run's end."""
     if verdict.status == c.ERROR:
         kind, words, _ = verdict.failure or ("", "", "")
         reason: LocaleMessage | str = words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
@@ -165,7 +166,7 @@ def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
 
 
 def compaction(before: int | None, after: int | None) -> LocaleMessage:
-    """Return a compaction, with its tokens as far as they are known."""
+    """Return the text of a compaction, with its tokens as far as they are known."""
     if before is not None and after is not None:
         return message("checkpoint.compacted_from_to", before=before, after=after)
     if before is not None:

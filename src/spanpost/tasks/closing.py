@@ -27,7 +27,7 @@ from spanpost.tasks.runs import newest_keyed_run, newest_run, runs_of
 from spanpost.tasks.status import TaskVerdict, as_task, judge, may_be_given_up, of_past_run
 from spanpost.tasks.succession import HELD_CAP, is_shown, pass_on_held, successor_of
 from spanpost.tasks.times import EPOCH, moment
-from spanpost.tasks.usage import by_model, figures, is_counted, told_more, unpriced, used
+from spanpost.tasks.usage import by_model, counter_growth, figures, is_counted, unpriced, used
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import message, worded
 
@@ -438,7 +438,7 @@ class Closing:
             self.out.corrections += 1
         facts = state.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
-        for model, more in told_more(whole, before, by).items():
+        for model, more in counter_growth(whole, before, by).items():
             self.out.settled.append(
                 FinalizedUsage(
                     agent_name=agent,

@@ -1,13 +1,14 @@
-"""Names of models, and how large their context windows are.
+"""Names of models, and the sizes of their context windows.
 
-Names. The same model is told as `openai/gpt-4o`, `gpt-4o-2024-08-06`, `azure/eu/gpt-4o`. A canonical name is what is left
-without who serves it, its date and words like `-latest`. Sizes (`-32k`, `-mini`, `:70b`) and versions that a maker counts
-(`deepseek-v3`) are other models and stay. Where a date does say another window (`qwen-plus-2025-01-25`), a table lists that
-longer name too: a look-up goes from the longest name to the shortest.
+Names. The same model is called `openai/gpt-4o`, `gpt-4o-2024-08-06`, `azure/eu/gpt-4o`. A canonical name is
+the rest without the provider, the date and words like `-latest`. Sizes (`-32k`, `-mini`, `:70b`) and
+versions that a maker counts (`deepseek-v3`) are other models and stay. Where a date does mean another window
+(`qwen-plus-2025-01-25`), a table lists the longer name too: a look-up goes from the longest name to the
+shortest.
 
-Windows. In this order: *given* by the settings for the model; *said* by the span, or by the model's name (`[1m]`);
-*observed*, when a larger input was accepted than the table allows; the *table*; the *default* of the settings. That word
-goes wherever the window goes.
+Windows. In this order: *given* by the settings for the model; *said* by the span, or by the model's name
+(`[1m]`); *observed*, when a larger input was accepted than the table allows; the *table*; the *default* of
+the settings. That word is kept with the window everywhere.
 """
 
 from __future__ import annotations
@@ -17,27 +18,30 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-#: A longer name, or one with more suffixes, is nobody's model; it is compared as it is.
+#: A longer name, or one with more suffixes, is no known model's; it is compared as it is.
 _LONGEST, _MOST_SUFFIXES = 200, 8
 
-#: Who serves it, before a colon. What could as well be an Ollama model with its tag (`mistral:7b`) is not taken for that.
+#: The provider, before a colon. A name that may be an Ollama model with its tag (`mistral:7b`) is not
+#: matched.
 _SERVICE = re.compile(
     r"^(?:openai(?:-chat|-responses)?|azure(?:_openai|_ai)?|anthropic|google(?:-gla|-vertex|_genai|_vertexai|_anthropic_vertex)?"
     r"|vertex(?:_ai)?|gemini|bedrock(?:_converse)?|groq|cohere|deepseek|xai|grok|ollama|openrouter|together|fireworks|huggingface|litellm"
     r"|cerebras|perplexity|moonshotai|github|heroku|vercel|mistral(?:ai)?(?=:\w*stral-|:open-))[:]"
 )
-#: Bedrock: a geography and the maker. https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html (2026-09)
+#: Bedrock: a geography and the maker.
+#: https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html (2026-09)
 _BEDROCK = re.compile(
     r"^(?:(?:[a-z]{2}|apac|global|us-gov)\.)?"
     r"(ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshot|moonshotai|nvidia|openai|qwen|stability|twelvelabs"
     r"|writer|xai|zai)\.(?=[a-z])"
 )
 _BEDROCK_VERSION = re.compile(r"(?<!claude)(?<!instant)(?:-v\d+(?::\d+)?|-\d+:\d+)$")
-#: Makers put before the name with a hyphen, by Databricks and Gradient.
+#: Makers before the name with a hyphen, by Databricks and Gradient.
 _HYPHENATED = re.compile(r"^(?:databricks-|openai-(?=gpt-|o\d)|anthropic-(?=claude-))(?=.)")
 
 _YEAR, _MONTH, _DAY = r"20[12]\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-#: What says when or how a model is served, never which. A number counts as a date only where it can be one.
+#: Suffixes that say when or how a model is served, not which it is. A number counts as a date only where it
+#: can be one.
 _SUFFIX = re.compile(
     r"(?<=.)(?:"
     rf"-{_YEAR}-?{_MONTH}-?{_DAY}|-{_MONTH}-{_YEAR}|-2\d{_MONTH}{_DAY}|-{_MONTH}{_DAY}|-2[3-9]{_MONTH}"
@@ -51,12 +55,13 @@ _SUFFIX = re.compile(
 _VERTEX_DATE = re.compile(r"(?<=.)@(\d{4,8}|latest)$")
 _GEMINI_VERSION = re.compile(r"^(gemini-.+)-00\d$")
 _CLAUDE_DOT = re.compile(r"(?<=\d)\.(?=\d)")
-#: A size of window that the name itself tells: Claude Code's `[1m]`, Bedrock's `:200k`.
+#: A window size in the name itself: Claude Code's `[1m]`, Bedrock's `:200k`.
 _SIZE = re.compile(r"(?:(?<=.)\[(\d{1,4})([km])\]|(?<=:\d):(\d{1,4})(k))$")
 _FINE_TUNED = re.compile(r"^ft:([^:]+)")
 _QUANTISED = re.compile(r"(?<=\db)(?:-(?:instruct|chat|text|it))?(?:-(?:i?q\d\w*|fp?16|bf16|fp8))?$")
 
-#: Models whose own name has what is elsewhere a suffix. https://platform.openai.com/docs/models (2026-09)
+#: Models whose own name has a part that is a suffix elsewhere. https://platform.openai.com/docs/models
+#: (2026-09)
 _OWN_NAME = {
     "gpt-4-1106-preview": "gpt-4-turbo",
     "gpt-4-0125-preview": "gpt-4-turbo",
@@ -66,22 +71,25 @@ _OWN_NAME = {
 
 
 def canonical_model(model: str) -> str:
-    """Return the model's name without who serves it, dates and suffixes, lower case."""
+    """Return the model's name without provider, dates and suffixes, in lower case."""
     return model_names(model)[-1]
 
 
 @lru_cache(maxsize=1024)
 def model_names(model: str) -> tuple[str, ...]:
-    """Return the names by which a model may be known, the most exact first, the canonical one last. Never empty."""
+    """Return the names by which a model may be known, the most exact first, the canonical one last.
+
+    Never empty.
+    """
     name = model.strip().lower()
     if len(name) > _LONGEST:
         return (name,)
     size = _SIZE.search(name)
     if size is not None:
-        told = f"[{size[1] or size[3]}{size[2] or size[4]}]"
+        suffix = f"[{size[1] or size[3]}{size[2] or size[4]}]"
         if _SIZE.search(name[: size.start()].rstrip()):
             return (name,)
-        return tuple(shorter + told for shorter in model_names(name[: size.start()]))
+        return tuple(shorter + suffix for shorter in model_names(name[: size.start()]))
     names: list[str] = []
     while True:
         name = _bare(name)
@@ -101,7 +109,7 @@ def model_names(model: str) -> tuple[str, ...]:
 
 
 def _bare(name: str) -> str:
-    """Return the name without those who serve it."""
+    """Return the name without its providers."""
     while True:
         former = name
         name = name.rsplit("/", 1)[-1].strip() or name
@@ -121,21 +129,21 @@ def _bare(name: str) -> str:
     return name
 
 
-#: How a window is known, from the surest down.
+#: How a window's size is known, from the surest down.
 GIVEN, SAID, OBSERVED, TABLE, DEFAULT = "given", "said", "observed", "table", "default"
-#: Sizes in which windows are made: of one that is larger than the table says, the next of them is taken.
+#: Usual window sizes: when a larger input was accepted than the table allows, the next of them is taken.
 _SIZES = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 200_000, 262_144, 400_000, 524_288, 1_000_000, 1_048_576, 2_097_152)
 
 
 class Window(NamedTuple):
-    """A context window: tokens, and how it is known."""
+    """A context window: its tokens, and how they are known."""
 
     tokens: int
     source: str
 
 
 class Windows(NamedTuple):
-    """What is known of windows beforehand: tokens by model name, which of these names the settings give, and the default."""
+    """Known windows: tokens by model name, the names that the settings give, and the default."""
 
     table: Mapping[str, int]
     given: Collection[str] = ()
@@ -143,7 +151,10 @@ class Windows(NamedTuple):
 
 
 def resolve(model: str | None, known: Windows, *, said: int | None = None, accepted: int = 0) -> Window | None:
-    """Return the window of a model; None when unknown. `accepted` is the largest input that it is known to have taken."""
+    """Return a model's window; None when unknown.
+
+    `accepted` is the largest input that the model is known to have taken.
+    """
     key = _key(model, known.table) if model else None
     if key is not None and key in known.given:
         return Window(known.table[key], GIVEN)
@@ -164,7 +175,7 @@ def resolve(model: str | None, known: Windows, *, said: int | None = None, accep
 
 
 def window_of(model: str | None, table: Mapping[str, int]) -> int | None:
-    """Return the context window of a model from a table of canonical names, or from its own name; None when unknown."""
+    """Return a model's window from a table of canonical names, or from its own name; None when unknown."""
     if not model:
         return None
     key = _key(model, table)
@@ -172,7 +183,7 @@ def window_of(model: str | None, table: Mapping[str, int]) -> int | None:
 
 
 def _key(model: str, table: Mapping[str, int]) -> str | None:
-    """Return the name under which a table has the model."""
+    """Return the name that the table has for the model; None when it has none."""
     if model in table:
         return model
     name = model
@@ -189,6 +200,6 @@ def _key(model: str, table: Mapping[str, int]) -> str | None:
 
 
 def _size(model: str) -> int | None:
-    """Return the window that a model's name tells."""
+    """Return the window size in a model's name; None when there is none."""
     size = _SIZE.search(canonical_model(model))
     return None if size is None else int(size[1] or size[3]) * (1_000_000 if (size[2] or size[4]) == "m" else 1_000)

@@ -1,4 +1,4 @@
-"""What is told of a filling context, in words."""
+"""What is prediction of a filling context, in words."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import message, worded
 
 
-def forecast(told: Forecast) -> LocaleMessage:
+def forecast(prediction: Forecast) -> LocaleMessage:
     """Return "Context: 85 % in about 3 calls, 40 s" with its ranges."""
-    limit, ranges = limit_of(told), []
-    said = message("checkpoint.forecast", limit=limit, n=told.calls)
-    if told.calls_low != told.calls_high:
-        ranges.append(message("checkpoint.range_of_calls", low=told.calls_low, high=told.calls_high))
-    if told.seconds >= 0.5:
-        said = message("checkpoint.forecast_time", limit=limit, n=told.calls, time=_whole(told.seconds))
-        low, high = round(told.seconds_low), round(told.seconds_high)
+    limit, ranges = limit_of(prediction), []
+    shown = message("checkpoint.forecast", limit=limit, n=prediction.calls)
+    if prediction.calls_low != prediction.calls_high:
+        ranges.append(message("checkpoint.range_of_calls", low=prediction.calls_low, high=prediction.calls_high))
+    if prediction.seconds >= 0.5:
+        shown = message("checkpoint.forecast_time", limit=limit, n=prediction.calls, time=_whole(prediction.seconds))
+        low, high = round(prediction.seconds_low), round(prediction.seconds_high)
         if low != high:
             ranges.append(message("checkpoint.range_of_time", low=low, high=high))
-    return message("checkpoint.with_ranges", text=said, ranges=ranges) if ranges else said
+    return message("checkpoint.with_ranges", text=shown, ranges=ranges) if ranges else shown
 
 
 def _whole(seconds: float) -> int:
@@ -38,35 +38,37 @@ def _whole(seconds: float) -> int:
 
 def use(used: int, window: Window | None, model: str) -> LocaleMessage:
     """Return "Context 72 % full: 144,000 of 200,000 tokens (window: table; gpt-4o)"."""
-    whose: dict[str, Value] = {"model": model} if model != AGENT_CONVERSATION else {}
+    of_model: dict[str, Value] = {"model": model} if model != AGENT_CONVERSATION else {}
     if window is None:
-        return message("checkpoint.context_at_of" if whose else "checkpoint.context_at", used=used, **whose)
+        return message("checkpoint.context_at_of" if of_model else "checkpoint.context_at", used=used, **of_model)
     percent, source = used * 100 // window.tokens, message(f"window.{window.source}")
-    key = "checkpoint.context_full_of" if whose else "checkpoint.context_full"
-    return message(key, percent=percent, used=used, window=window.tokens, source=source, **whose)
+    key = "checkpoint.context_full_of" if of_model else "checkpoint.context_full"
+    return message(key, percent=percent, used=used, window=window.tokens, source=source, **of_model)
 
 
-def context_news(judged: Judged, state: TaskState, place: bytes | str, model: str, o: Observation, subtree: bytes) -> Checkpoint:
+def context_checkpoint(
+    judged: Judged, state: TaskState, place: bytes | str, model: str, o: Observation, subtree: bytes
+) -> Checkpoint:
     """Return the checkpoint of a context warning, a forecast or a compaction.
 
-    `place` is the lane: of a conversation its key, else its name within the task.
+    `place` is the key of a conversation, else the name of the context window within the task.
     """
     uid = uuid_of(state.uid)
     status, detail, ref = c.CONTEXT_WARNING, "", f"{judged.limit / 10:g}" if judged.limit < FIRST_CAP else f"{judged.limit} tokens"
     full = use(judged.used, judged.window, model)
     if judged.what == Conclusion.WARNING:
-        kind, said = Kind.CONTEXT_WARNING, full
+        kind, shown = Kind.CONTEXT_WARNING, full
         if judged.limit >= FIRST_CAP:
-            said = message("checkpoint.past", text=said, limit=judged.limit)
+            shown = message("checkpoint.past", text=shown, limit=judged.limit)
     elif judged.forecast is not None:
-        kind, said, detail = Kind.CONTEXT_FORECAST, forecast(judged.forecast), worded(full)[0]
+        kind, shown, detail = Kind.CONTEXT_FORECAST, forecast(judged.forecast), worded(full)[0]
     else:
         kind, status, ref = Kind.COMPACTION, c.WORKING, INFERRED
-        said = message("checkpoint.inferred", text=compaction(judged.before, judged.used))
-    text, saying = worded(said)
-    whose = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
+        shown = message("checkpoint.inferred", text=compaction(judged.before, judged.used))
+    text, saying = worded(shown)
+    window_id = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
     return Checkpoint(
-        id=uuid_of(named(f"{whose}\0{kind}\0{judged.limit}\0{judged.climb}")),
+        id=uuid_of(named(f"{window_id}\0{kind}\0{judged.limit}\0{judged.climb}")),
         tenant=state.tenant,
         task_uid=uid,
         kind=kind,

@@ -1,4 +1,4 @@
-"""How full a task's context was, call after call: what the board draws. Pure."""
+"""How full a task's context was, call after call: the line that the board draws. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from spanpost.tasks.times import moment
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call was given, or what the agent said of itself. `model` is as it was sent; None where nobody said."""
+    """Use of the context in one call, or as the agent reports it.
+
+    `model` is as it was sent; None where it is not stated.
+    """
 
     at: datetime
     used_tokens: int
@@ -22,7 +25,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CurveUse(msgspec.Struct, frozen=True, gc=False):
-    """What one observation says of a context. `is_said`: the agent says it of itself."""
+    """Context use that one observation states. `is_said`: the agent reports its own use."""
 
     at_ns: int
     used_tokens: int
@@ -31,7 +34,7 @@ class CurveUse(msgspec.Struct, frozen=True, gc=False):
 
 
 def use_of(reading: Reading, at_ns: int) -> CurveUse | None:
-    """Return what an observation says of a context; None where it says nothing."""
+    """Return the context use that an observation states; None where it states none."""
     if reading.context_used is not None:
         return CurveUse(at_ns, reading.context_used, reading.model, True)
     if reading.usage is not None and reading.usage.input is not None:
@@ -45,7 +48,10 @@ def curve(observations: Iterable[Observation]) -> list[Point]:
 
 
 def drawn(uses: Iterable[CurveUse]) -> list[Point]:
-    """Return the points of a line, in order of time. What the agent says of its use stands above what its calls say."""
+    """Return the points of the line, in order of time.
+
+    Use that the agent reports itself stands above that of its calls.
+    """
     found = sorted(uses, key=lambda use: use.at_ns)
     is_said = any(use.is_said for use in found)
     return [

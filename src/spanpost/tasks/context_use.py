@@ -1,8 +1,9 @@
-"""How full a task's context is, from its facts: what its row shows.
+"""How full a task's context is, from its facts: the figure that its row shows.
 
-Rules. Each model is a lane of its own, and of a lane the newest conversation counts. Of several lanes the fullest is shown:
-a small call to a small model in between does not hide that the large one fills. Lanes that none of the newest calls
-(`facts.POINT_CAP`) belongs to are out of sight. What the agent says of its use itself stands above what its calls say.
+Rules. Each model has a context window of its own, and of each the newest conversation counts. Of several the
+fullest is shown: a small call to a small model in between does not hide that the large one fills. Models of
+which none of the newest calls (`facts.POINT_CAP`) is known are left out. Use that the agent reports itself
+stands above that of its calls.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NO_USE = ContextUse()
 
 
 def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
-    """Return how full a task's context is, in its fullest lane."""
+    """Return how full a task's context is: the fullest of its context windows."""
     said_used, said_window = facts.value("context_used"), facts.value("context_window")
     if said_used is None and not facts.points:
         if said_window is None:
@@ -68,17 +69,17 @@ def _accepted(accepted: Mapping[str, int], model: str) -> int:
 
 
 def _conversation(points: list[Point], compacted: int) -> list[Call]:
-    """Return the calls of a lane's newest conversation since a compaction."""
+    """Return the calls of a model's newest conversation since its last compaction."""
     current = next((point[5] for point in reversed(points) if point[5]), 0)
     return [(at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted]
 
 
 def ahead(use: ContextUse, rules: FoldRules) -> Forecast | None:
-    """Return when the context will be as full as is warned of; None when there is nothing to say."""
+    """Return when the context will reach the next limit; None when there is no forecast."""
     if use.used is None or len(use.calls) < 3:
         return None
     limit = alarm(use.used, use.window, rules)
     if limit is None or not may_reach(use.calls, limit.tokens):
         return None
-    told = forecast(climb_of(use.calls), limit.tokens)
-    return None if told is None else named(told, limit)
+    prediction = forecast(climb_of(use.calls), limit.tokens)
+    return None if prediction is None else named(prediction, limit)

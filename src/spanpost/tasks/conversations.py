@@ -1,12 +1,13 @@
-"""Context use, call by call: what is warned of, and when.
+"""Warnings about context use, call by call, and when they are due.
 
-Rules. A lane is the calls of one agent with one model: within its task, or within its conversation where calls say which one
-it is, because each turn of a conversation may be a task of its own. A limit is told once per climb, and so is the forecast
-that it is near. A compaction (said, or a drop to `DROP` that the next call confirms) or a new conversation begins the next
-climb. A call older than its lane's newest never tells.
+Rules. A conversation is the calls of one agent with one model: within its task, or across tasks where calls
+name their conversation, because each turn of it may be a task of its own. A limit is reported once per
+climb, and so is the forecast that it is near. A compaction (reported, or a drop to `DROP` that the next
+call confirms) or a new conversation begins the next climb. A call older than the newest of its conversation
+is ignored.
 
-Theory. The climb's number, not a time, is part of an id: whatever subset of a history is seen in order, the n-th climb's
-warnings have the same ids, so no order tells one twice.
+Theory. The climb's number, not a time, is part of an id: whatever subset of a history is seen in order, the
+n-th climb's warnings have the same ids, so no order reports one twice.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from spanpost.model.readings import Reading
 from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL
 from spanpost.tasks.conclusions import Conclusion, Judged
 from spanpost.tasks.context import Window, canonical_model, resolve
-from spanpost.tasks.context_checkpoints import context_news
+from spanpost.tasks.context_checkpoints import context_checkpoint
 from spanpost.tasks.context_limits import alarm, is_near, limits, named
 from spanpost.tasks.facts import Facts
 from spanpost.tasks.folded import FoldRules
@@ -32,24 +33,24 @@ from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import Conversation, Seen, TaskState, seen_key
 from spanpost.tasks.work import Key, RecordSet
 
-#: Lanes kept of one task.
+#: Conversations kept of one task, by model.
 CONVERSATION_CAP = 16
 
 
 class ModelCall(msgspec.Struct, frozen=True, gc=False):
-    """What a model call was given."""
+    """The context use of a model call."""
 
     at_ns: int
     key: bytes
     start_ns: int
     used: int
     conversation: str = ""
-    #: When it was last said of its task that the context was compacted (ns); 0 when never.
+    #: When its task last reported a compaction (ns); 0 when never.
     compacted_ns: int = 0
 
 
 def judge(conversation: Conversation, call: ModelCall, window: Window | None, rules: FoldRules) -> list[Judged]:
-    """Take a call into its lane, in place, and return what is to be told."""
+    """Add a call to its conversation, in place, and return what is to be reported."""
     if (call.at_ns, call.key) <= (conversation.newest_ns, conversation.newest_key):
         return []
     out: list[Judged] = []
@@ -58,7 +59,7 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
     conversation.compacted_ns = max(conversation.compacted_ns, call.compacted_ns)
     if is_compacted or (call.conversation and conversation.conversation and call.conversation != conversation.conversation):
         _rearm(conversation)
-        conversation.used = 0  # what was used before is no height to drop from
+        conversation.used = 0  # a drop is measured within one climb
     if call.conversation:
         conversation.conversation = call.conversation
     if conversation.drop is not None:
@@ -71,7 +72,8 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
     if conversation.used and used <= conversation.used * DROP and not out:
         conversation.drop = (conversation.used, used)
     conversation.newest_ns, conversation.newest_key, conversation.used = call.at_ns, call.key, used
-    if not conversation.points or used != conversation.points[-1][2] or call.start_ns != call.at_ns:  # what an agent says of itself it repeats
+    is_new_use = not conversation.points or used != conversation.points[-1][2]
+    if is_new_use or call.start_ns != call.at_ns:  # an agent repeats the use that it reports itself
         conversation.points = [*conversation.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
     if conversation.drop is not None:
         return out
@@ -79,24 +81,24 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
         if used >= limit.tokens and limit.name not in conversation.warned:
             conversation.warned.append(limit.name)
             out.append(Judged(Conclusion.WARNING, conversation.climb, used, window, limit.name))
-    near = _near(conversation, used, window, rules)
-    if near is not None:
-        out.append(near)
+    ahead = _near(conversation, used, window, rules)
+    if ahead is not None:
+        out.append(ahead)
     return out
 
 
 def _near(conversation: Conversation, used: int, window: Window | None, rules: FoldRules) -> Judged | None:
-    """Return the warning ahead, if a limit that nobody was warned of is near."""
+    """Return the forecast, if it nears a limit that no warning was sent for."""
     limit = alarm(used, window, rules)
     if limit is None or limit.name in conversation.ahead or limit.name in conversation.warned:
         return None
     if not may_reach(conversation.points, limit.tokens):
         return None
-    told = forecast(climb_of(conversation.points), limit.tokens)
-    if told is None or not is_near(told, rules):
+    prediction = forecast(climb_of(conversation.points), limit.tokens)
+    if prediction is None or not is_near(prediction, rules):
         return None
     conversation.ahead.append(limit.name)
-    return Judged(Conclusion.AHEAD, conversation.climb, used, window, limit.name, forecast=named(told, limit))
+    return Judged(Conclusion.AHEAD, conversation.climb, used, window, limit.name, forecast=named(prediction, limit))
 
 
 def _rearm(conversation: Conversation) -> None:
@@ -105,25 +107,25 @@ def _rearm(conversation: Conversation) -> None:
     conversation.drop = None
 
 
-def talk_domain(tenant: str, conversation: str) -> bytes:
-    """Return the 16 bytes under which a conversation's lanes lie and are locked."""
+def conversation_domain(tenant: str, conversation: str) -> bytes:
+    """Return the 16 bytes by which a conversation's records are stored and locked."""
     return blake2b(f"{tenant}\0conversation\0{conversation}".encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def conversation_key(talk: bytes, agent: str, model: str) -> Key:
-    return talk + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
+def conversation_key(shared_domain: bytes, agent: str, model: str) -> Key:
+    return shared_domain + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
 
 
 class _CallPlace(NamedTuple):
-    """The task in which calls are judged, and what is known of it."""
+    """The task in which calls are judged, and its facts."""
 
     owner: bytes
     key: Key
     state: TaskState
     facts: Facts
-    #: The agent's name and the task's, of a task with a box.
+    #: The agent's name and the task's, of a task with a root span.
     agent: tuple[str | None, str | None] | None
-    #: It says itself how full its context is, and how large that is.
+    #: Whether the agent reports its own context use; and the window that it states.
     says_use: bool
     said_window: int | None
     compacted_ns: int
@@ -134,26 +136,27 @@ def _in_order(call: tuple[Any, ...]) -> tuple[int, bytes, bytes]:
 
 
 class Conversations:
-    """The lanes of one batch."""
+    """The conversations of one batch."""
 
     def __init__(self, states: TaskStates, rules: FoldRules, seen: RecordSet[Seen]) -> None:
         self.states = states
         self.rules = rules
         self.seen = seen
-        self.talks = RecordSet(states.work, Conversation)
-        #: Calls to be judged in order of time: (time, key, domain, owner, observation, reading, domain of the conversation).
+        self.shared_conversations = RecordSet(states.work, Conversation)
+        #: Calls to be judged in order of time: (time, key, domain, owner, observation, reading, domain of
+        #: the conversation).
         self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading, bytes]] = []
-        #: Canonical names, windows and keys of lanes, as they were asked for.
+        #: Caches: canonical names, windows and keys of conversations.
         self._models: dict[str, str] = {}
         self._windows: dict[tuple[str | None, int | None], Window | None] = {}
         self._keys: dict[tuple[bytes, str | None, str], Key] = {}
         self._known = rules.known_windows
 
     def judged(self) -> list[tuple[Checkpoint, Key]]:
-        """Judge this batch's calls, in order of time; return what they tell, with the task."""
-        news: list[tuple[Checkpoint, Key]] = []
+        """Judge this batch's calls, in order of time; return their checkpoints, each with its task."""
+        checkpoints: list[tuple[Checkpoint, Key]] = []
         places: dict[tuple[bytes, bytes], _CallPlace | None] = {}
-        for at, key, domain, met, o, r, talk in sorted(self.calls, key=_in_order):
+        for at, key, domain, met, o, r, shared_domain in sorted(self.calls, key=_in_order):
             try:
                 where = places[domain, met]
             except KeyError:
@@ -169,7 +172,7 @@ class Conversations:
                 model = name
             else:
                 continue
-            found = self._conversation(where, r, name, talk)
+            found = self._conversation(where, r, name, shared_domain)
             if found is None:
                 continue
             conversation, place = found
@@ -177,21 +180,22 @@ class Conversations:
             call = ModelCall(at, key, begun, used, r.conversation_id or "", where.compacted_ns)
             for judged in judge(conversation, call, window, self.rules):
                 if judged.what is Conclusion.COMPACTION and call.compacted_ns:
-                    continue  # who says its compactions is believed
-                checkpoint = context_news(judged, state, place or name, name, o, where.owner)
-                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
-                told = seen_key(where.key[:16], checkpoint.id.bytes)
-                if self.seen.get(told) is None:
-                    self.seen.put(told, Seen(at, key))
-                    news.append((checkpoint, where.key))
+                                        continue  # the agent reports its compactions itself
+                checkpoint = context_checkpoint(judged, state, place or name, name, o, where.owner)
+                # A task that was merged into another for a while has lost its conversations, not the record
+                # of its checkpoints.
+                own_key = seen_key(where.key[:16], checkpoint.id.bytes)
+                if self.seen.get(own_key) is None:
+                    self.seen.put(own_key, Seen(at, key))
+                    checkpoints.append((checkpoint, where.key))
                     if judged.what is Conclusion.COMPACTION:
                         state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-CONVERSATION_CAP:]
             if place:
-                self.talks.put(place, conversation)
-        return news
+                self.shared_conversations.put(place, conversation)
+        return checkpoints
 
     def overtaken(self) -> list[UUID]:
-        """Return the compactions that were inferred, and that the agent has said since: told once, in its own words."""
+        """Return the inferred compactions that the agent has reported since: only its own checkpoint stays."""
         out: list[UUID] = []
         for key in list(self.states.touched):
             state = self.states.state(key)
@@ -206,7 +210,10 @@ class Conversations:
         return out
 
     def _place(self, domain: bytes, met: bytes) -> _CallPlace | None:
-        """Return the task of calls that were met under a owner; that they are judged may change its row."""
+        """Return the task of calls whose subtree had this owner; None where it is unknown.
+
+        Judging them may change its row.
+        """
         tree = self.states.tree(domain)
         owner = tree.owner(met)
         subtree = tree.subtrees.get(owner)
@@ -219,20 +226,20 @@ class Conversations:
         says_use = facts.value("context_used") is not None
         return _CallPlace(owner, subtree.state, state, facts, agent, says_use, facts.value("context_window"), facts.at("compacted"))
 
-    def _conversation(self, where: _CallPlace, r: Reading, name: str, talk: bytes) -> tuple[Conversation, Key] | None:
-        """Return the lane of a call, and its key where it is a conversation's."""
+    def _conversation(self, where: _CallPlace, r: Reading, name: str, shared_domain: bytes) -> tuple[Conversation, Key] | None:
+        """Return the conversation of a call, and its key where calls name it; None where a task has too many."""
         state = where.state
         own = state.conversations.get(name)
         agent = r.agent_label
         if where.agent is not None:
             agent = where.agent[0] or agent or where.agent[1]
-        if talk:
-            # Without a box whose calls these are is not known: they are nobody's, as they are in the task.
-            place = self._keys.get((talk, agent, name))
+        if shared_domain:
+            # Without a root span the calls have no known agent: they are kept without one, as in the task.
+            place = self._keys.get((shared_domain, agent, name))
             if place is None:
-                place = self._keys[talk, agent, name] = conversation_key(talk, agent or "", name)
-            conversation = self.talks.get(place)
-            if own is not None:  # it was not known yet whose calls these are
+                place = self._keys[shared_domain, agent, name] = conversation_key(shared_domain, agent or "", name)
+            conversation = self.shared_conversations.get(place)
+            if own is not None:  # its calls did not name their conversation before
                 del state.conversations[name]
                 if conversation is None or (own.newest_ns, own.newest_key) > (conversation.newest_ns, conversation.newest_key):
                     own.climb = max(own.climb, conversation.climb + 1) if conversation is not None else own.climb
@@ -245,7 +252,7 @@ class Conversations:
         return own, b""
 
     def _window(self, model: str | None, said: int | None, accepted: int) -> Window | None:
-        """Return a model's window, as `resolve` does."""
+        """Return a model's window, as `resolve` does, from a cache."""
         try:
             window = self._windows[model, said]
         except KeyError:

@@ -1,4 +1,4 @@
-"""How long things took: steps and calls that ended, questions that were answered."""
+"""Durations: of steps and calls that ended, and of questions until their answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spanpost.tasks.folded import Folded, Placed
 
 
 def timed(placed: Sequence[Placed], folded: Folded) -> list[Timed]:
-    """Return the steps and calls of a batch that are known to have ended for the first time."""
+    """Return the steps and calls whose end this batch is the first to report."""
     found = []
     for position in folded.ended_spans:
         task_uid, _ = folded.recorded.get(position, (None, b""))
@@ -22,7 +22,7 @@ def timed(placed: Sequence[Placed], folded: Folded) -> list[Timed]:
 
 
 def waited(folded: Folded, new: Collection[UUID]) -> list[Waited]:
-    """Return how long the answers that are new were waited for."""
+    """Return how long each new answer was waited for."""
     if not folded.waits:
         return []
     answers = [c for c in folded.checkpoints if c.id in new and c.id in folded.waits]

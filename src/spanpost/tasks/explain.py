@@ -1,6 +1,6 @@
-"""Why a task is what it is: why it is one, what was merged into it, and which rule decided its status, name and tokens.
+"""Explain a task: why it exists, what was merged into it, and which rule decided its status, name and tokens.
 
-Asked of a replay alone: it reads the records that the fold keeps, and the observations once more.
+Only a replay can answer: it needs the records that the fold keeps, and the observations again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,21 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.readers import read
-from spanpost.tasks.records import DuplicateCalls, Members, Node, Subtree, TaskState, domain_of, members_key, node_key, subtree_key
+from spanpost.tasks.records import (
+    DuplicateCalls,
+    Members,
+    Node,
+    Subtree,
+    TaskState,
+    domain_of,
+    members_key,
+    node_key,
+    subtree_key,
+)
 from spanpost.tasks.work import Key, Work
 
-#: By its priority, what gave a task its name (`absorb`).
-_NAMED = {
+#: What gave a task its name, by the priority of the fact (see `absorb`).
+_NAME_SOURCES = {
     3: "its task's or workflow's own name",
     2: "its agent's name",
     1: "the agent's name on its workflow",
@@ -30,7 +40,7 @@ Place = tuple[bytes, bytes]
 
 
 class Explaining:
-    """The answers for one replay. `groups` are the keys of its tasks."""
+    """The explanations of one replay. `states` are the keys of its tasks' states."""
 
     def __init__(self, work: Work, states: Iterable[Key], observations: Iterable[Observation]) -> None:
         self._work = work
@@ -45,16 +55,16 @@ class Explaining:
                 self._spans[(domain_of(o.tenant, o.trace_id), o.span_id)] = (o, read(o))
 
     def explain(self, task: Task) -> dict[str, Any]:
-        """Return why the task is one, what was merged into it, and by which rules."""
+        """Return why the task exists, what was merged into it, and the rules that decided its fields."""
         key = self._states.get(task.uid)
         state = self._work.get(key, TaskState) if key is not None else None
         if key is None or state is None:
             return {"why": "", "merged": [], "status": task.rule, "name": "", "tokens": ""}
         subtrees = self._subtrees(key)
-        leader = next((place for place, subtree in subtrees if subtree.root == subtree_key(*place) and not subtree.joined), None)
+        leader = next((place for place, own in subtrees if own.root == subtree_key(*place) and not own.joined), None)
         return {
             "why": self._why(state, leader, subtrees),
-            "merged": [said for place, subtree in subtrees if place != leader and (said := self._merged(place, subtree))],
+            "merged": [text for place, own in subtrees if place != leader and (text := self._merged(place, own))],
             "status": task.rule + (" (inferred)" if task.is_inferred else ""),
             "name": self._name(state, task),
             "tokens": self._tokens(state, task, subtrees),
@@ -76,7 +86,8 @@ class Explaining:
         if leader is None or subtree is None or not subtree.is_root_span:
             return "no span of an agent is known: what was done in the trace"
         _, reading = self._spans.get(leader, (None, Reading()))
-        why = f"{_KINDS.get(subtree.role, 'a span')} ({reading.rule})" if reading.rule else _KINDS.get(subtree.role, "a span")
+        kind = _KINDS.get(subtree.role, "a span")
+        why = f"{kind} ({reading.rule})" if reading.rule else kind
         if subtree.linked_to:
             return f"{why}, below another agent's by a link"
         if state.parent:
@@ -101,7 +112,7 @@ class Explaining:
     def _name(self, state: TaskState, task: Task) -> str:
         fact = state.facts.latest.get("name")
         if fact is not None:
-            return _NAMED.get(fact[0], "")
+            return _NAME_SOURCES.get(fact[0], "")
         if state.facts.value("agent_label"):
             return "the agent that its spans name"
         return "its service" if task.name == task.service else "its model" if task.name else "nothing names it"
@@ -109,9 +120,9 @@ class Explaining:
     def _tokens(self, state: TaskState, task: Task, subtrees: list[tuple[Place, Subtree]]) -> str:
         if state.amounts[0] == 0:
             if task.input_tokens is not None or task.output_tokens is not None:
-                told = "totals of the agent's own span: no model call was told"
-                return f"{told}; less what the agent had used before" if state.before is not None else told
-            return "unknown: no model call was told"
+                text = "totals of the agent's own span: no model call was reported"
+                return f"{text}; less what the agent had used before" if state.before is not None else text
+            return "unknown: no model call was reported"
         places = {place for place, _ in subtrees}
         copies = 0
         for (domain, span_id), (_, reading) in self._spans.items():
@@ -119,14 +130,16 @@ class Explaining:
                 continue
             copies += 1
             node = self._work.get(node_key(domain, span_id), Node)
-            duplicates = self._work.get(node.duplicates, DuplicateCalls) if node is not None and node.duplicates and node.wins else None
-            if duplicates is not None:  # copies that lie in traces of their own
+            duplicates = None
+            if node is not None and node.duplicates and node.wins:
+                duplicates = self._work.get(node.duplicates, DuplicateCalls)
+            if duplicates is not None:  # copies in other traces
                 copies += sum(self._owner(one[:16], one[17:]) not in places for one in duplicates.call_copies)
-        twice = max(copies - state.amounts[0], 0)
-        told = f"the sum of {state.amounts[0]} model call{'s' if state.amounts[0] > 1 else ''}, each once"
+        duplicate_calls = max(copies - state.amounts[0], 0)
+        text = f"the sum of {state.amounts[0]} model call{'s' if state.amounts[0] > 1 else ''}, each once"
         if task.input_tokens is None and task.output_tokens is None:
-            told = f"unknown: none of {state.amounts[0]} model calls told any"
-        return told + (f"; {twice} told by another span, too" if twice else "")
+            text = f"unknown: none of {state.amounts[0]} model calls reported any"
+        return text + (f"; {duplicate_calls} reported by another span, too" if duplicate_calls else "")
 
     def _owner(self, domain: bytes, span_id: bytes) -> Place:
         for _ in range(256):

@@ -1,12 +1,11 @@
 """What is known of a task, as values that merge in any order to the same result.
 
-Rules. A fact is kept by *rank*: the greatest (priority, time, key) stands. Maps merge by key, each entry by rank; where a
-map is bounded, the entries that sort first stay. Nothing is ever appended, counted or overwritten here: sums live in
-cells, where they can be taken back.
+Rules. A fact is kept by *rank*: the greatest (priority, time, key) stands. Maps merge by key, each entry by
+rank; a bounded map keeps the entries that sort first. Nothing is appended, counted or overwritten here: sums
+are kept at the spans' nodes, where they can be taken back.
 
-Theory. Every operation is commutative, associative and idempotent, so facts form a semilattice: any order and any
-repetition of the same observations gives the same facts. That is the whole proof behind "any order gives the same task",
-and the property tests hold it.
+Theory. Every operation is commutative, associative and idempotent, so facts form a semilattice: any order
+and any repetition of the same observations gives the same facts. The property tests check it.
 """
 
 from __future__ import annotations
@@ -21,46 +20,52 @@ Rank = tuple[int, int, bytes]
 #: A fact: rank and value.
 Fact = tuple[int, int, bytes, Any]
 
-#: Entries kept of each map. A task with more is told by its counts.
+#: Entries kept of each map. Beyond that, a task shows only counts.
 MAP_CAP = 100
-#: Of tool calls, from which steps are made where an agent tells none.
+#: Tool calls kept: steps are made of them where an agent reports no steps.
 ACTS_CAP = 20
-#: What belongs to questions is kept of more of them than are kept: one whose answer is forgotten would be open again.
-_OF_QUESTIONS = frozenset({"answers", "told", "awaited", "escalations"})
-_CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_OF_QUESTIONS, 4 * MAP_CAP)
-#: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
+#: Maps about questions keep more entries than there are questions: a question whose answer is forgotten
+#: would be open again.
+_QUESTION_MAPS = frozenset({"answers", "told", "awaited", "escalations"})
+_CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
+#: Newest model calls of which the use is kept: a forecast needs seven steps, and instrumentations report a
+#: call twice.
 POINT_CAP = 10
-#: Model and tool calls kept with their beginnings, the newest: so many may follow a run's end until nothing is known of its last.
+#: Newest model and tool calls kept with their starts: as many may follow a run's end before its last call is
+#: forgotten.
 DEED_CAP = 4
 #: Characters kept of the end of a log.
 LOG_CAP = 8192
 
 
-#: What a model call was given: (end ns, tie-break, start ns, tokens, model, conversation). Model and conversation are its lane.
+#: Input of a model call: (end ns, tie-break, start ns, tokens, model, conversation). The last two name its
+#: context window.
 Point = tuple[int, bytes, int, int, str, int]
-#: A model or tool call that ended: (end ns, tie-break, start ns, is a tool, has failed, outcome, tool's name, call's id); see `deeds`.
+#: A model or tool call that ended: (end ns, tie-break, start ns, is a tool, has failed, outcome, tool's
+#: name, call's id).
 Deed = tuple[int, bytes, int, bool, bool, int, str, str]
 
 
 class Ending(msgspec.Struct, omit_defaults=True, gc=False):
-    """How a box ended: each field by rank, so that it merges in any order.
+    """How a root span ended: each field by rank, so that it merges in any order.
 
-    `said` is an explicit final status: the earliest stands, because final is final. `closed` is the box's own end.
+    `said` is an explicit final status: the earliest stands, because final is final. `closed` is the span's
+    own end.
     """
 
-    #: (-time, key, status, reason)
+    #: (-time, key, status)
     said: tuple[int, bytes, str] | None = None
     #: (end ns, key, outcome, failure type, failure message); outcome: error, cancelled, ok, unset
     closed: tuple[int, bytes, str, str, str] | None = None
     #: The process is gone with the span open: (time, key).
     gone: tuple[int, bytes] | None = None
-    #: Its process was silent until then: (time, key). It stands while nothing was heard since.
+    #: Its process sent nothing until then: (time, key). It stands until something is received.
     stalled: tuple[int, bytes] | None = None
-    #: It has answered and asks for nothing more: (time, key). It stands while nothing is done after it.
+    #: It has answered and asks for nothing more: (time, key). It stands until something is done after it.
     rested: tuple[int, bytes] | None = None
 
     def merge(self, other: Ending) -> None:
-        """Take in what the other knows."""
+        """Add what the other knows."""
         if other.said is not None and (self.said is None or other.said > self.said):
             self.said = other.said
         if other.closed is not None and (self.closed is None or other.closed > self.closed):
@@ -78,22 +83,22 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
 
     first_ns: int = 0
     last_ns: int = 0
-    #: Newest sign of work (a call, a tool, an event), as opposed to a start.
+    #: Newest activity (a call, a tool, an event), as opposed to a start.
     active_ns: int = 0
     latest: dict[str, Fact] = {}
     maps: dict[str, dict[str, Fact]] = {}
     ending: Ending = msgspec.field(default_factory=Ending)
-    #: The newest calls, in order of time; and the largest input that each model accepted.
+    #: The newest calls in order of time; and the largest input that each model accepted.
     points: list[Point] = []
     accepted: dict[str, int] = {}
     #: The newest model and tool calls, in order of time.
     deeds: list[Deed] = []
 
     def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
-        """Keep the value if it ranks above what is known under the name."""
+        """Keep the value if it ranks above the known one."""
         known = self.latest.get(name)
         if known is not None:
-            # By turns, not as slices: this is asked half a dozen times a span.
+            # Field by field, not by slices: this runs half a dozen times a span.
             if priority != known[0]:
                 if priority < known[0]:
                     return
@@ -105,7 +110,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         self.latest[name] = (priority, at_ns, key, value)
 
     def point(self, point: Point) -> None:
-        """Keep what a model call was given, if it is among the newest."""
+        """Keep a model call's input if it is among the newest."""
         points = self.points
         if not points or point > points[-1]:
             points.append(point)
@@ -117,7 +122,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             del points[0]
 
     def deed(self, deed: Deed) -> None:
-        """Keep a call that ended, if it is among the newest."""
+        """Keep a call that ended if it is among the newest."""
         deeds = self.deeds
         if not deeds or deed > deeds[-1]:
             deeds.append(deed)
@@ -129,7 +134,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             del deeds[0]
 
     def accept(self, model: str, used: int) -> None:
-        """Keep how large an input the model accepted, if none was larger."""
+        """Keep the largest input that the model accepted."""
         accepted = self.accepted
         if used > accepted.get(model, 0):
             accepted[model] = used
@@ -137,7 +142,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
                 del accepted[max(accepted)]
 
     def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
-        """Keep the value in the map if it ranks above what is known under the entry."""
+        """Keep the value in the map if it ranks above the entry's known one."""
         self._enter(map_name, entry, (priority, at_ns, key, value))
 
     def _enter(self, map_name: str, entry: str, fact: Fact) -> None:
@@ -149,24 +154,24 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             entries[entry] = fact
             cap = _CAPS.get(map_name, MAP_CAP)
             if len(entries) > cap:
-                del entries[self._spare(map_name, entries)]
+                del entries[self._entry_to_remove(map_name, entries)]
         elif _is_greater(fact, known):
             entries[entry] = fact
 
-    def _spare(self, map_name: str, entries: dict[str, Fact]) -> str:
-        """Return the entry that goes, of a map with one too many."""
+    def _entry_to_remove(self, map_name: str, entries: dict[str, Fact]) -> str:
+        """Return the entry to remove from a map with one too many."""
         if map_name == "asks":
-            # Of questions the newest stay: by rank, which only grows, so that this too is the same in any order.
+            # The newest questions stay: by rank, which only grows, so the result is the same in any order.
             return min(entries, key=lambda e: (*entries[e][:3], e))
-        if map_name in _OF_QUESTIONS:
-            # A question that is kept keeps what belongs to it. Of the others the oldest goes.
-            asked = set(map(_asking, self.maps.get("asks", ())))
-            spare = [e for e in entries if _asking(e) not in asked]
+        if map_name in _QUESTION_MAPS:
+            # A kept question keeps its entries. Of the others the oldest goes.
+            asked = set(map(_question_of, self.maps.get("asks", ())))
+            spare = [e for e in entries if _question_of(e) not in asked]
             return max(spare or entries, key=lambda e: (entries[e][1], e))
         return max(entries)
 
     def merge(self, other: Facts) -> None:
-        """Take in what the other knows."""
+        """Add what the other knows."""
         if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
             self.first_ns = other.first_ns
         if other.last_ns > self.last_ns:
@@ -203,18 +208,18 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         return known[3] if known is not None else None
 
     def at(self, name: str) -> int:
-        """Return when the fact was (ns), 0 when unknown."""
+        """Return the time of the fact (ns), 0 when unknown."""
         known = self.latest.get(name)
         return known[1] if known is not None else 0
 
 
-def _asking(entry: str) -> tuple[str, str]:
-    """Return the id of a question and the trace that asked it, of an entry about it."""
+def _question_of(entry: str) -> tuple[str, str]:
+    """Return the id of the question and the trace that asked it, from the key of an entry."""
     return entry.partition("\0")[0], entry.rpartition("\0")[2]
 
 
 def _is_greater(fact: Fact, known: Fact) -> bool:
-    """Compare by rank alone: values need not be comparable."""
+    """Compare by rank alone: values may not be comparable."""
     if fact[0] != known[0]:
         return fact[0] > known[0]
     if fact[1] != known[1]:

@@ -19,7 +19,7 @@ from spanpost.model.readings import Reading, Role, Tells
 from spanpost.model.recorded import NO_TASK
 from spanpost.readers import NOTHING as STALL
 from spanpost.tasks.absorb import absorb, keep
-from spanpost.tasks.checkpoints import telling
+from spanpost.tasks.checkpoints import kind_of
 from spanpost.tasks.closing import Closing
 from spanpost.tasks.conversations import Conversations
 from spanpost.tasks.facts import Facts
@@ -170,7 +170,7 @@ class Fold:
             keep(facts, o, self.kept, p.content_hash, is_root_span=r.role.is_root_span)
         tree.recorded.setdefault(owner, []).append(position)
         if r.tells is not _NOTHING or r.failure is not None:
-            kind = telling(o, r, role)
+            kind = kind_of(o, r, role)
             if kind is not None:
                 self.reported.report(tree, p, owner, node, kind)
         return owner

@@ -1,17 +1,18 @@
-"""When a limit of the context window will be reached, if it goes on filling as it did.
+"""When a limit of the context window will be reached, if it goes on filling at the same rate.
 
 Rules.
-1. A *climb* is what was used, call by call, since the last compaction. A call that falls to `DROP` of the former or below is
-   left out until the next call confirms it; then the climb begins there. Copies of one call (one within the other, or of no
-   length, with equal use) are one.
-2. Growth is the mean of the last `STEPS` steps. One step that is far above the rest is taken for the largest of the rest:
-   a large file that was read once says nothing of the next call.
-3. The range holds four of five crossings, were growth independent from call to call: Fieller's interval with Student's
-   quantiles, which knows both that steps differ and that few were seen.
-4. Nothing is said when the use does not grow, from fewer than two steps, of what is further than `FARTHEST` calls, and when
-   the range says as good as nothing.
+1. A *climb* is the use, call by call, since the last compaction. A call that falls to `DROP` of the one
+   before or below is left out until the next call confirms it; then the climb begins there. Copies of one
+   call (one within the other, or of no length, with equal use) are one.
+2. Growth is the mean of the last `STEPS` steps. One step that is far above the rest is cut to the largest of
+   the rest: a large file that was read once says nothing about the next call.
+3. The range holds four of five crossings, if growth is independent from call to call: Fieller's interval with
+   Student's quantiles, which knows both that steps differ and that few were seen.
+4. There is no forecast when the use does not grow, from fewer than two steps, beyond `FARTHEST` calls, and
+   when the range is too wide to be useful.
 
-Theory. All of it is a function of a set of calls in order of time, so that it is the same for any order of arrival.
+Theory. All of it is a function of a set of calls in order of time, so it is the same for any order of
+arrival.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from spanpost.model.context import Forecast
 
 #: A drop to this share of the former use, or below, may be a compaction.
 DROP = 0.7
-#: Steps that are looked at, and calls ahead of which nothing is said.
+#: Newest steps that count, and the number of calls beyond which there is no forecast.
 STEPS = 7
 FARTHEST = 40
-#: A step so many times the median of the others is a jump.
+#: A step this many times the median of the others is a jump.
 _JUMP = 6
-#: Steps never seen to differ may do so all the same.
+#: Least spread, as a share of the mean: steps that never differed may still do so.
 _LEAST_SPREAD = 0.1
 #: Student's t for 80 %, by degrees of freedom.
 _T = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41)
-#: A range that ends beyond so many times the middle, plus two, says nothing.
+#: A range that ends beyond this many times the middle, plus two, is too wide.
 _WIDEST = 4
 
-#: A call: its end, its start (ns), and the tokens that it was given.
+#: A call: its end, its start (ns), and its input tokens.
 Call = tuple[int, int, int]
 
 
 def climb_of(calls: Iterable[Call]) -> list[Call]:
-    """Return the calls of the climb that the newest call is part of. `calls` are one lane's, in order of time."""
+    """Return the calls of the newest call's climb. `calls` are one conversation's, in order of time."""
     climb: list[Call] = []
     drop: Call | None = None
     for call in calls:
@@ -61,16 +62,16 @@ def climb_of(calls: Iterable[Call]) -> list[Call]:
 
 
 def may_reach(calls: Sequence[Call], limit: int) -> bool:
-    """Tell, at a tenth of the cost, whether `forecast` may have anything to say: most calls are far from any limit."""
+    """Return whether `forecast` may find anything, at a tenth of the cost: most calls are far from any limit."""
     if len(calls) < 3:
         return False
     used = max(calls[-1][2], calls[-2][2])  # a drop that the next call has not confirmed ends no climb
-    # From two steps at least, the mean is half of what was added at most.
+    # From at least two steps, the mean is at most half of what was added.
     return (used - min([call[2] for call in calls])) * FARTHEST >= (limit - used) * 2
 
 
 def forecast(climb: Sequence[Call], limit: int) -> Forecast | None:
-    """Return when `limit` tokens will be reached; None when there is nothing to say."""
+    """Return when `limit` tokens will be reached; None when there is no forecast."""
     recent = climb[-STEPS - 1 :]
     steps = [b[2] - a[2] for a, b in pairwise(recent)]
     left = limit - recent[-1][2] if recent else 0
@@ -100,7 +101,7 @@ def forecast(climb: Sequence[Call], limit: int) -> Forecast | None:
 
 
 def _without_jump(steps: list[int]) -> list[int]:
-    """Return the steps with one that is far above all others cut to the largest of them."""
+    """Return the steps; one that is far above all others is cut to the largest of the others."""
     if len(steps) < 3:
         return steps
     *others, largest = sorted(steps)
@@ -111,15 +112,15 @@ def _without_jump(steps: list[int]) -> list[int]:
 
 
 def _range(left: int, mean: float, spread: float, n: int) -> tuple[int, int | None]:
-    """Return between how many calls `left` tokens come together; None where there may be no end.
+    """Return the least and the greatest number of calls that add `left` tokens; None where there may be no greatest.
 
-    After x calls x*mean tokens are expected, give or take spread*sqrt(x + x²/n): the calls themselves differ, and their mean
-    is known from n of them.
+    After x calls x*mean tokens are expected, give or take spread*sqrt(x + x²/n): the calls themselves
+    differ, and their mean is known from n of them.
     """
     a = mean * mean - spread * spread / n
     b = 2 * left * mean + spread * spread
     root = sqrt(max(b * b - 4 * a * left * left, 0.0))
-    low = max(1, ceil(2 * left * left / (b + root)))  # the smaller root, in the form that cancels nothing
+    low = max(1, ceil(2 * left * left / (b + root)))  # the smaller root, in the form without cancellation
     if a <= 0:
         return low, None
     return low, max(low, ceil((b + root) / (2 * a)))

@@ -1,8 +1,9 @@
-"""How agents do: a score that can be explained. The view `agent_health` does the same in SQL.
+"""Health of agents: a score that can be explained. The view `agent_health` computes the same in SQL.
 
-Of 100 are taken away: up to 50 for the share of tasks that failed, up to 20 for the share that stalls or was interrupted, up to 15
-for the share of open tasks that wait for a person for a quarter of an hour, and up to 15 for a budget beyond 80 per cent. Of tasks
-that began in the last day, and those under way. The weights are a judgement: what nobody can do anything about weighs little.
+From 100 are subtracted: up to 50 for the share of tasks that failed, up to 20 for the share that stalled or
+was interrupted, up to 15 for the share of open tasks that have waited for a person for a quarter of an hour,
+and up to 15 for a budget beyond 80 per cent. Tasks count that began in the last day or are still running.
+The weights are a judgement: what people cannot change weighs little.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from spanpost.model.tasks import Task
 
 ERRORS, STALLS, WAITING, BUDGET = 50, 20, 15, 15
 DAY: Final = timedelta(days=1)
-#: A question that is open for longer waits long.
+#: A question that is open for longer counts as waiting.
 LONG: Final = timedelta(minutes=15)
-#: The share of a budget from which it takes away something.
+#: Share of a budget above which points are subtracted.
 FROM: Final = 0.8
 _INTERRUPTED: Final = "interrupted"
 
 
 def health(tasks: Iterable[Task], spending: Sequence[Spent], now: datetime) -> list[Health]:
-    """Return the health of each agent of these tasks, by tenant; their status is that of now."""
+    """Return the health of each agent of these tasks, by tenant. The tasks have their current status."""
     found: dict[tuple[str, str], list[Task]] = {}
     for task in tasks:
         is_recent = task.started_at is not None and task.started_at > now - DAY
@@ -36,7 +37,7 @@ def health(tasks: Iterable[Task], spending: Sequence[Spent], now: datetime) -> l
 
 
 def _of(tenant: str, agent: str, tasks: list[Task], spending: Sequence[Spent], now: datetime) -> Health:
-    cut = [t for t in tasks if t.end_reason == _INTERRUPTED and t.status in c.FINAL_STATUSES]
+    interrupted = [t for t in tasks if t.end_reason == _INTERRUPTED and t.status in c.FINAL_STATUSES]
     ended = [t for t in tasks if t.status in (c.COMPLETE, c.ERROR) and t.end_reason != _INTERRUPTED]
     living = [t for t in tasks if t.status not in c.FINAL_STATUSES]
     failed = sum(t.status == c.ERROR for t in ended)
@@ -44,7 +45,7 @@ def _of(tenant: str, agent: str, tasks: list[Task], spending: Sequence[Spent], n
     waiting = sum(any((a.asked_at or now) < now - LONG for a in t.open_approvals) for t in living)
     shares = [s.share for s in spending if s.tenant == tenant and dict(s.scope) in ({}, {"agent.name": agent})]
     errors = _part(ERRORS, failed, len(ended))
-    stalls = _part(STALLS, stalled + len(cut), len(tasks))
+    stalls = _part(STALLS, stalled + len(interrupted), len(tasks))
     waits = _part(WAITING, waiting, len(living))
     budget = _part(BUDGET, min(max(max(shares, default=0.0) - FROM, 0.0), 1 - FROM), 1 - FROM)
     return Health(

@@ -1,9 +1,10 @@
-"""What becomes of a person's act, and of the questions that are kept: the same rules for every store.
+"""Results of people's acts, and of the questions that are kept: the same rules for every store.
 
-Rules. The first decision of a person stands; what telemetry told before is no decision. A question that was asked again in other words
-is void, one whose time is over is expired, one that nobody can read whole can only be denied, and a refused act changes nothing. What
-stands is recorded as an observation of its own (`Part.INTERVENTION`) on the span that asked, and folded like any other: so a replay
-comes to the same. The same words under the same id are answered for every trace that asks them.
+Rules. The first decision of a person stands; one that telemetry reported before is no decision. A question
+that was asked again in other words is void, one past its deadline is expired, one that people cannot read
+whole can only be denied, and a refused act changes nothing. A decision that stands is recorded as an
+observation of its own (`Part.INTERVENTION`) on the span that asked, and folded like any other: so a replay
+gives the same result. The same words under the same id are answered for every trace that asks them.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from spanpost.model.tasks import Task
 from spanpost.tasks.approvals import TASK, topic_of
 from spanpost.text.legible import hidden, shown
 
-#: The delivery of a timer at which a question's time is over, after the 16 bytes of its key.
+#: Kind of the timer of a question's deadline: it follows the 16 bytes of the question's key.
 TIMER = b"a"
-#: Who decided, where a deadline did.
+#: The `source` of a decision that a deadline made.
 SPANPOST = "spanpost"
 _INTERRUPTED = "interrupted"
-#: An escalated question is open at least so long.
+#: Least time for which an escalated question is open.
 _LEAST = timedelta(minutes=1)
 
 
 def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime, standing: Order | None = None) -> Verdict:
-    """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone.
+    """Return the result of an act.
 
-    `standing` is the order by which this run of the task is being started again already.
+    `row` is the question of a decision; `task` the task of the act, None where it is gone; `standing` the
+    order that already starts this run of the task again.
     """
     if act.verb is Verb.START:
         return Verdict(result=Result.REFUSED if act.refusal else Result.DONE, by=name_of(act.actor))
@@ -51,20 +53,20 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
     if row is None:
         assert task is not None
         if standing is not None:
-            told: dict[str, Any] = {
+            order: dict[str, Any] = {
                 "decision": str(act.verb),
                 "by": standing.by,
                 "decided_at": standing.at,
                 "order_id": standing.id,
             }
-            return Verdict(result=Result.DECIDED, **about, **told)
+            return Verdict(result=Result.DECIDED, **about, **order)
         return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
     decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
     if row.state is InterventionState.VOID:
         return Verdict(result=Result.VOID, **about)
     if row.is_decided:
         return Verdict(result=Result.EXPIRED if row.state is InterventionState.EXPIRED else Result.DECIDED, **about, **decided)
-    if is_over(row, now):  # nobody has looked yet: what watches deadlines was down, or is on its way
+    if is_over(row, now):  # not marked yet: the watch on deadlines was down, or is about to see it
         return Verdict(result=Result.EXPIRED, **about)
     if _is_over_for(row, task):
         return Verdict(result=Result.TOO_LATE, **about)
@@ -77,22 +79,29 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
 
 
 def _has_ended(task: Task) -> bool:
-    # An agent whose process is gone may come back and ask again: what was decided meanwhile is what it came back for.
+    # An agent whose process is gone may come back and ask again: it comes back for the decision made
+    # meanwhile.
     return task.status in c.FINAL_STATUSES and task.ended_at is not None and task.end_reason != _INTERRUPTED
 
 
 def _is_over_for(row: ApprovalRow, task: Task | None) -> bool:
-    """Tell whether a question ended with its task. Where spanpost itself is asked it does not: an end is told by telemetry, too."""
+    """Return whether a question ended with its task.
+
+    One that waits for spanpost does not: telemetry also reports the end.
+    """
     return task is not None and not row.is_asked and _has_ended(task)
 
 
 def is_whole(asked: ApprovalRow | Approval) -> bool:
-    """Tell whether a person can read all of a question (`fold.legible`). One that is not whole is denied or asked anew."""
+    """Return whether people can read all of a question (`text.legible`).
+
+    One that is not whole is denied or asked anew.
+    """
     return not hidden(asked)
 
 
 def why_not_whole(row: ApprovalRow) -> str:
-    """Return, for who asked, why a question cannot be approved as it stands; empty where it can."""
+    """Return why a question cannot be approved as it stands, in words for the agent that asked; empty where it can."""
     if row.is_cut:
         return (
             f"the question cannot be approved, only denied: not all of it came, or its mark is of other words; ask with at most"
@@ -115,7 +124,10 @@ def _is_too_late(verb: Verb, task: Task) -> bool:
 
 
 def possible(task: Task) -> tuple[Verb, ...]:
-    """Return what may be asked of a task as it is: it would stand, and something would come of it. Who may is another matter."""
+    """Return the verbs that would change the task as it is.
+
+    Whether a person is allowed to use them is decided elsewhere.
+    """
     muting = Verb.UNMUTE if task.is_muted else Verb.MUTE
     if task.status in c.FINAL_STATUSES:
         return (muting,) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, muting)
@@ -127,7 +139,7 @@ def possible(task: Task) -> tuple[Verb, ...]:
 
 
 def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
-    """Return by what a question can be decided now; nothing where it cannot be any more."""
+    """Return the verbs that can decide a question now; none where it can no longer be decided."""
     if row.state is InterventionState.VOID or row.is_decided or is_over(row, now) or _is_over_for(row, task):
         return ()
     if not is_whole(row):
@@ -136,18 +148,21 @@ def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, .
 
 
 def words_of(row: ApprovalRow) -> tuple[str, ...]:
-    """Return the words by which a question is answered."""
+    """Return the words that answer a question."""
     return row.options or (str(Verb.APPROVE), str(Verb.DENY))
 
 
 def option_of(row: ApprovalRow, word: str) -> str:
-    """Return the option that a word names: as the agent wrote it, or as a person reads it; any other word as it is."""
+    """Return the option that a word names, as the agent wrote it or as a person reads it; any other word as it is."""
     read = shown(row).options
     return row.options[read.index(word)] if word not in row.options and word in read else word
 
 
 def verb_of(row: ApprovalRow, word: str) -> Verb | None:
-    """Return what a word answers to a question; None where it is no answer. What cannot be read whole can always be denied."""
+    """Return the verb by which a word answers a question; None where it is no answer.
+
+    A question that cannot be read whole can always be denied.
+    """
     if word in row.options:
         return Verb.CHOOSE
     if word == Verb.DENY and not is_whole(row):
@@ -156,12 +171,12 @@ def verb_of(row: ApprovalRow, word: str) -> Verb | None:
 
 
 def decision_of(act: Intervention) -> str:
-    """Return a decision in the agent's words: the option that was taken, else approve or deny."""
+    """Return a decision in the agent's words: the chosen option, else approve or deny."""
     return act.option if act.verb is Verb.CHOOSE else str(act.verb)
 
 
 def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
-    """Return a question as a decision leaves it."""
+    """Return the row of a question after a decision."""
     return msgspec.structs.replace(
         row,
         state=InterventionState.DECIDED,
@@ -176,12 +191,12 @@ def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
 
 
 def name_of(actor: Actor) -> str:
-    """Return who a person is, for people."""
+    """Return a person's name for people."""
     return actor.name or actor.id
 
 
 def id_of(actor: Actor) -> str:
-    """Return who a person is, for programs: provider, team and id."""
+    """Return a person's identity for programs: provider, team and id."""
     return ":".join(part for part in (actor.provider, actor.team, actor.id) if part)
 
 
@@ -189,21 +204,22 @@ def id_of(actor: Actor) -> str:
 
 
 def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) -> Observation:
-    """Return the record of a decision, on the span that asked; `again` is when that asked what was decided before.
+    """Return the record of a decision, on the span that asked.
 
-    Asked again on one span, that makes it a record of its own.
+    `again` is when that span asked a question that was decided before: it makes the record of each asking
+    its own.
     """
-    said: dict[str, Any] = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
-    said[c.INTERVENTION_SOURCE] = row.source
+    attributes: dict[str, Any] = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
+    attributes[c.INTERVENTION_SOURCE] = row.source
     if again is not None:
-        said[c.INTERVENTION_AGAIN] = _ns(again)
+        attributes[c.INTERVENTION_AGAIN] = _ns(again)
     if row.state is InterventionState.EXPIRED:
-        return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said | {c.INTERVENTION_EXPIRED: True})
-    return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said)
+        return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes | {c.INTERVENTION_EXPIRED: True})
+    return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, attributes)
 
 
 def escalated(row: ApprovalRow, at: datetime) -> Observation:
-    """Return the record that nobody answered in time, by which the question is told once more."""
+    """Return the record that a question got no answer in time: it asks people once more."""
     return _of_approval(c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail})
 
 
@@ -212,30 +228,30 @@ def awaiting(row: ApprovalRow, at: datetime) -> Observation:
     return _of_approval(c.EVENT_APPROVAL_AWAITED, row, at, {})
 
 
-def _of_approval(name: str, row: ApprovalRow, at: datetime, said: dict[str, Any]) -> Observation:
+def _of_approval(name: str, row: ApprovalRow, at: datetime, attributes: dict[str, Any]) -> Observation:
     trace, _, span = row.span.partition("-")
-    said = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark} | said
-    return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, said)
+    attributes = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark} | attributes
+    return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, attributes)
 
 
 def done(act: Intervention, task: Task, at: datetime) -> Observation:
-    """Return the record of what was asked of a task, on its box."""
-    said: dict[str, Any] = {
+    """Return the record of an act on a task, on its root span."""
+    attributes: dict[str, Any] = {
         c.INTERVENTION_VERB: str(act.verb),
         c.INTERVENTION_BY: name_of(act.actor),
         c.INTERVENTION_TEXT: act.text,
         c.INTERVENTION_SOURCE: act.source,
     }
     if task.last_event_at is not None:
-        said[c.INTERVENTION_SEEN] = _ns(task.last_event_at)
-    return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, said, task_id=task.task_id)
+        attributes[c.INTERVENTION_SEEN] = _ns(task.last_event_at)
+    return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, attributes, task_id=task.task_id)
 
 
 def _record(
-    name: str, tenant: str, trace_id: bytes, span_id: bytes, at: datetime, said: dict[str, Any], *, task_id: str = ""
+    name: str, tenant: str, trace_id: bytes, span_id: bytes, at: datetime, attributes: dict[str, Any], *, task_id: str = ""
 ) -> Observation:
     if not span_id and task_id:
-        said = said | {c.TASK_ID: task_id}  # by a log record that was in no span: known by what it said it belongs to
+        attributes = attributes | {c.TASK_ID: task_id}  # the task is known from log records outside any span: its id identifies it
     record = Observation(
         part=Part.INTERVENTION,
         trace_id=trace_id,
@@ -243,7 +259,7 @@ def _record(
         tenant=tenant,
         name=name,
         at_ns=_ns(at),
-        attributes={key: value for key, value in said.items() if value != ""},
+        attributes={key: value for key, value in attributes.items() if value != ""},
     )
     return msgspec.structs.replace(record, index=log_index(record))
 
@@ -256,18 +272,19 @@ def _ns(at: datetime) -> int:
 
 
 def is_over(row: ApprovalRow, now: datetime) -> bool:
-    """Tell whether the time of an open question is over, so that it will be found expired."""
+    """Return whether an open question is past its deadline, so that it will be marked as expired."""
     if row.expires_at is None or row.expires_at > now or row.at_expiry == "wait":
         return False
     return row.at_expiry != "escalate" or row.escalated_at is not None
 
 
 def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation | None]:
-    """Return what becomes of an open question whose time is over, and the record of it; None where it simply stays open."""
+    """Return an open question after its deadline, and the record of that; None where it simply stays open."""
     if row.at_expiry == "wait":
         return row, None
     if row.at_expiry == "escalate" and row.escalated_at is None and row.expires_at is not None:
-        # Once more for as long again, and at least for a while: the agent may have given a time that was over when it came.
+        # As long again, and at least `_LEAST`: the agent's deadline may have been past when the question
+        # arrived.
         more = max(row.expires_at - row.requested_at, _LEAST)
         row = msgspec.structs.replace(row, escalated_at=now, expires_at=now + more)
         return row, escalated(row, now)
@@ -277,5 +294,5 @@ def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation |
 
 
 def topics_of(task: Task) -> set[bytes]:
-    """Return what those wait for who wait for acts on a task: each of its ids."""
+    """Return the topics on which agents wait for acts on a task: one for each of its ids."""
     return {topic_of(task.tenant, TASK, alias) for alias in (task.task_id, *task.aliases)}

@@ -1,7 +1,7 @@
 """The public JSON form of tasks and checkpoints, as ``spanpost replay --json`` and ``spanpost tasks --json`` print it.
 
-Keys stand in a fixed order; a time is RFC 3339 in UTC, a cost a JSON number; what is not known is null, never 0 or "".
-The page docs/reference/replay-format.md describes it; changing it is a matter for the changelog.
+Keys have a fixed order; a time is RFC 3339 in UTC, a cost a JSON number; unknown values are null, never 0 or
+"". The page docs/reference/replay-format.md describes it; a change needs a line in the changelog.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def report(
     *,
     explained: Mapping[UUID, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return the whole of a replay as one JSON-ready object.
+    """Return a replay as one JSON-ready object.
 
-    With `explained`, by uid, each task has the rule that decided its status and why it is what it is.
+    With `explained`, by uid, each task has the rule that decided its status and its explanation.
     """
     tasks = list(tasks)
     sums = totals(tasks)
@@ -50,8 +50,8 @@ def report(
 
 
 def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None) -> dict[str, Any]:
-    """Return one task. `totals` are its own figures with those of all tasks below it."""
-    told: dict[str, Any] = {
+    """Return one task. `totals` are its own figures plus those of all tasks below it."""
+    out: dict[str, Any] = {
         "task_id": task.task_id,
         "parent_task_id": task.parent_task_id,
         "name": task.name or None,
@@ -88,11 +88,11 @@ def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals:
         "totals": None if totals is None else _totals(totals),
     }
     if explained is not None:
-        told["rule"] = task.rule or None
-        told["explained"] = dict(explained)
-        told["context_model"] = task.context_model
-        told["context_max_output_tokens"] = task.context_max_output_tokens
-    return told
+        out["rule"] = task.rule or None
+        out["explained"] = dict(explained)
+        out["context_model"] = task.context_model
+        out["context_max_output_tokens"] = task.context_max_output_tokens
+    return out
 
 
 def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
 
 
 def message_json(message: LocaleMessage | None) -> dict[str, Any]:
-    """Return the message that a text renders in English, for those who render it in other words."""
+    """Return the catalogue message that a text renders in English, for programs that render it in another language."""
     return {
         "message": None if message is None else message.key,
         "values": {} if message is None else msgspec.to_builtins(message.values),
@@ -117,7 +117,7 @@ def message_json(message: LocaleMessage | None) -> dict[str, Any]:
 
 
 def spent_json(spent: Spent) -> dict[str, Any]:
-    """Return a budget as programs are told of it: money as text."""
+    """Return a budget: money as text."""
     return {
         "budget": spent.budget,
         "scope": dict(spent.scope),
@@ -151,7 +151,7 @@ def news_json(one: StreamedCheckpoint) -> dict[str, Any]:
 
 
 def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
-    """Return a question to a person, as one reads it."""
+    """Return a question to a person, as people read it."""
     read = shown(row)
     return {
         "key": str(row.key),
@@ -175,12 +175,12 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "source": row.source or None,
         "decided_at": rfc3339(row.decided_at),
         "is_asked": row.is_asked,
-        "told": _told(row.told),
+        "told": _reported(row.told),
     }
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """Return the time in UTC, with as many digits of a second as it has."""
+    """Return the time in UTC, as RFC 3339 with the digits of a second that it has."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -225,12 +225,14 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "by": approval.by or None,
         "comment": approval.comment or None,
         "source": approval.source or None,
-        "told": _told(approval.told),
+        "told": _reported(approval.told),
     }
 
 
-def _told(told: ReportedDecision | None) -> dict[str, Any] | None:
-    return None if told is None else {"decision": told.decision, "by": told.by, "comment": told.comment, "at": rfc3339(told.at)}
+def _reported(one: ReportedDecision | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {"decision": one.decision, "by": one.by, "comment": one.comment, "at": rfc3339(one.at)}
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:

@@ -1,10 +1,12 @@
-"""What a run did last, its newest model call and its newest tool call, and whether that left something open.
+"""The newest model call and tool call of a run, and whether they left something open.
 
-Rules. What begins after a run has ended says nothing of how it ended: a tool that cleans up afterwards leaves no question behind,
-a summary that fails afterwards fails no run. It may settle what was open: whoever answered a tool call late has answered it.
+Rules. What begins after a run has ended says nothing about how it ended: a tool that cleans up afterwards
+leaves no question open, a summary that fails afterwards fails no run. It may close what was open: a late
+answer to a tool call answers it.
 
-Theory. The end may be learned before or after what follows it, so the newest few deeds are kept with their beginnings, and asked
-as of the end when that is judged. Where all that is kept began after the end, nothing is concluded from deeds.
+Theory. The end may become known before or after what follows it, so the newest few calls are kept with their
+starts, and selected as of the end when that is judged. Where all kept calls began after the end, they
+conclude nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import msgspec
 from spanpost.model.readings import Finish
 from spanpost.tasks.facts import Facts
 
-#: Tools after which no model turn is expected: closing on one of them is an end, not a question.
+#: Tools after which no model turn is expected: a run that closes on one of them has ended, not asked.
 _CLOSING = (
     "final_answer",
     "final_result",
@@ -34,26 +36,26 @@ class Called(msgspec.Struct, frozen=True, gc=False):
 
     at: int
     has_failed: bool
-    #: Of a model call its `Finish`; of a tool what it gave: unknown (0), nothing (1), something (2).
+    #: Of a model call its `Finish`; of a tool its result: unknown (0), nothing (1), something (2).
     outcome: int
     name: str = ""
     id: str = ""
 
 
 class Last(msgspec.Struct, frozen=True, gc=False):
-    """The newest of each."""
+    """The newest model call and the newest tool call."""
 
     call: Called | None = None
     tool: Called | None = None
 
     @property
     def has_failed(self) -> bool:
-        """True when the last thing done was a model call, and it failed."""
+        """True when the newest call is a model call that failed."""
         return self.call is not None and self.call.has_failed and (self.tool is None or self.tool.at <= self.call.at)
 
     @property
     def is_unresolved(self) -> bool:
-        """True when it closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
+        """True when the run closed on a tool call that was requested and not made, or made and not followed by a model turn."""
         call, tool = self.call, self.tool
         if call is None:
             return tool is not None and tool.outcome == 1
@@ -66,7 +68,7 @@ class Last(msgspec.Struct, frozen=True, gc=False):
 
 
 def last(facts: Facts) -> Last:
-    """Return what was done last, of all that is known."""
+    """Return the newest calls of all that are known."""
     call, tool = facts.latest.get("call"), facts.latest.get("tool")
     return Last(
         Called(call[1], call[3][3], call[3][2]) if call is not None else None,
@@ -75,7 +77,7 @@ def last(facts: Facts) -> Last:
 
 
 def last_by(facts: Facts, end_ns: int) -> Last:
-    """Return what was done last of what had begun by then."""
+    """Return the newest calls that had begun by then."""
     newest = last(facts)
     call, tool = newest.call, newest.tool
     if call is not None and call.at > end_ns:

@@ -19,7 +19,7 @@ from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, 
 from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
-from spanpost.tasks.usage import told_more
+from spanpost.tasks.usage import counter_growth
 from spanpost.tasks.work import Key, Work
 
 
@@ -376,7 +376,7 @@ class TaskStates(Hierarchy):
             return
         _, _, models = total(node)
         known = before.counted_models
-        moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
+        moved = counter_growth(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
         share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
         before.counted_models = models_minus(known, moved)
         after.counted_models = models_plus(after.counted_models, moved)

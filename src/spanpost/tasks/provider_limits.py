@@ -1,4 +1,4 @@
-"""Model calls that a provider held back: a limit of its rate, or a quota that is spent."""
+"""Model calls that a provider rejected: a rate limit, or a quota that is spent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from spanpost.model.recorded import Limited
 from spanpost.model.tasks import Task
 from spanpost.tasks.folded import Folded, Placed
 
-#: Spent for longer than a minute: waiting a little does not help. OpenAI, Anthropic, Google, Azure, Bedrock and LiteLLM say it so.
+#: Spent for longer than a minute: a short wait does not help. In the words of OpenAI, Anthropic, Google,
+#: Azure, Bedrock and LiteLLM.
 _QUOTA: Final = re.compile(
     r"insufficient.?quota|quota.{0,20}(exceed|exhaust|spent|reached)|exceed.{0,30}quota|billing|credit balance|usage.?limit|spend.?limit",
     re.IGNORECASE,
@@ -21,8 +22,8 @@ _QUOTA: Final = re.compile(
 _RATE: Final = re.compile(
     r"rate.?limit|too.?many.?requests|\b429\b|throttl|overloaded|resource.?exhausted|tokens per min|requests per min", re.IGNORECASE
 )
-#: Characters of a message that are looked at; and of a name that is kept.
-_LOOKED: Final = 500
+#: Characters of a message that are searched; and of a name that is kept.
+_SEARCHED: Final = 500
 _NAME: Final = 200
 
 QUOTA: Final = "quota"
@@ -30,20 +31,20 @@ RATE: Final = "rate_limit"
 
 
 def kind_of(failure: Failure | None) -> str:
-    """Return which limit a failure is of, ``quota`` or ``rate_limit``; empty for any other."""
+    """Return the kind of limit that a failure met, ``quota`` or ``rate_limit``; empty for any other failure."""
     if failure is None:
         return ""
-    said = f"{failure.type[:_LOOKED]} {failure.message[:_LOOKED]}"
-    return QUOTA if _QUOTA.search(said) else RATE if _RATE.search(said) else ""
+    text = f"{failure.type[:_SEARCHED]} {failure.message[:_SEARCHED]}"
+    return QUOTA if _QUOTA.search(text) else RATE if _RATE.search(text) else ""
 
 
 def of_account(one: Limited) -> tuple[str, str, str, str, str]:
-    """Return what a held-back call is counted under."""
+    """Return the key under which a rejected call is counted."""
     return one.tenant, one.account, one.provider, one.model, one.kind
 
 
 def limited(placed: Sequence[Placed], folded: Folded) -> list[Limited]:
-    """Return the model calls of a batch that are known for the first time to have been held back."""
+    """Return the model calls whose rejection this batch is the first to report."""
     found = []
     tasks: dict[UUID, Task] = {}
     for position in folded.ended_spans:

@@ -1,7 +1,8 @@
-"""The questions that are kept, one row each: brought up to date with what tasks know of them, and told to agents that wait.
+"""Rows of the kept questions: brought up to date with the tasks, and reported to agents that wait.
 
-Rules. What a person decided stays. What telemetry tells of a decision never becomes one where spanpost itself is asked, and makes way for
-a person's everywhere. The same words under the same id, asked by whatever trace, have the answer that a person gave to any of them.
+Rules. What a person decided stays. A decision that telemetry reports never counts where spanpost itself is
+asked, and gives way to a person's everywhere. The same words under the same id, asked by any trace, have the
+answer that a person gave to any of them.
 """
 
 from __future__ import annotations
@@ -20,24 +21,25 @@ from spanpost.tasks.approvals import APPROVAL, topic_of
 from spanpost.tasks.folded import Folded, Placed
 from spanpost.tasks.interventions import decided
 
-#: Of equal words what a person decided counts, then what is open; what is over for one trace may be open for another.
+#: Order among equal words: decided by a person and open first; a question that is over for one trace may be
+#: open for another.
 _WEIGHT = {InterventionState.OPEN: 0, InterventionState.DECIDED: 0, InterventionState.EXPIRED: 1, InterventionState.VOID: 2}
 
 
 class KeptQuestion(msgspec.Struct):
-    """What the questions of a batch came to."""
+    """Changes that a batch makes to the kept questions."""
 
     rows: dict[UUID, ApprovalRow] = {}
-    #: When the time of a question is over that is new, or has another time than before.
+    #: Deadlines of questions that are new or have another deadline than before.
     timers: list[tuple[UUID, datetime]] = []
-    #: What agents may wait for.
+    #: Topics on which agents may wait.
     topics: set[bytes] = set()
-    #: Decisions that the asking task does not know of: it asked again what was decided for another, or long ago.
+    #: Decisions that the asking task lacks: it asked again what was decided for another, or long ago.
     owed: list[Observation] = []
 
 
 def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
-    """Tell whether questions that are kept may have to change."""
+    """Return whether kept questions may have to change."""
     if any(p.reading.approval is not None for p in placed):
         return True
     has_moved = bool(folded.moves or folded.gone)
@@ -45,15 +47,20 @@ def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
 
 
 def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, str]]]:
-    """Return the keys of the questions of tasks, and by tenant, id and mark those that may have been decided for another trace."""
+    """Return the keys of the tasks' questions, and those that may have been decided for another trace.
+
+    The latter by tenant, id and mark.
+    """
     asked = [(task.tenant, a) for task in tasks for a in task.approvals if a.key is not None]
     return {a.key for _, a in asked if a.key is not None}, {(tenant, a.id, a.mark) for tenant, a in asked if not a.source}
 
 
-def keep(known: Mapping[UUID, ApprovalRow], decided_before: Iterable[ApprovalRow], tasks: Iterable[Task], now: datetime) -> KeptQuestion:
-    """Return what the questions of these tasks come to, beside those that are kept already.
+def keep(
+    known: Mapping[UUID, ApprovalRow], decided_before: Iterable[ApprovalRow], tasks: Iterable[Task], now: datetime
+) -> KeptQuestion:
+    """Return what the questions of these tasks change in the kept rows.
 
-    `decided_before`: what people decided of the same words under the same ids, for whatever trace.
+    `decided_before`: people's decisions on the same words under the same ids, for any trace.
     """
     out = KeptQuestion()
     answers = {(row.tenant, row.approval_id, row.mark): row for row in decided_before}
@@ -66,7 +73,7 @@ def keep(known: Mapping[UUID, ApprovalRow], decided_before: Iterable[ApprovalRow
             answer = row if row.is_decided else answers.get((task.tenant, a.id, a.mark))
             if answer is not None and not a.is_void:
                 row = _answered(row, answer)
-                if not a.source:  # its task does not know of it: another trace asked, or it has forgotten
+                if not a.source:  # the task lacks the decision: another trace asked, or the task has forgotten it
                     on = msgspec.structs.replace(answer, span=a.span or row.span)
                     out.owed.append(decided(on, on.decided_at or now, again=a.asked_at or now))
             if row == before:
@@ -111,10 +118,13 @@ def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
 
 
 def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
-    """Return a kept question with what is known of it now. What was decided stays, and that spanpost itself is asked."""
+    """Return a kept question with what its task knows now.
+
+    A decision stays, and so does that spanpost itself is asked.
+    """
     row = msgspec.structs.replace(row, is_asked=row.is_asked or a.is_asked, is_cut=row.is_cut and a.is_cut)
     if (a.asked_at or row.requested_at) >= row.requested_at:
-        # Asked again: what was asked for is the same, how long may be another.
+        # Asked again: the question is the same, its deadline may differ.
         until = a.deadline if row.escalated_at is None or a.asked_at != row.requested_at else row.expires_at
         row = msgspec.structs.replace(
             row,
@@ -131,7 +141,7 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
         row = msgspec.structs.replace(
             row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at, told=a.told
         )
-        # A task that does not know that spanpost is asked takes what is told for an answer.
+        # A task that does not know that spanpost is asked takes a reported decision for an answer.
         return row if a.source or not row.is_asked else _open(row)
     return msgspec.structs.replace(_open(row), state=InterventionState.VOID if a.is_void else InterventionState.OPEN, told=a.told)
 
@@ -145,16 +155,16 @@ def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
 
 
 def answerable(rows: Sequence[ApprovalRow]) -> list[ApprovalRow]:
-    """Return of the questions of one id, the newest first, those that an answer by that id may mean: one for each wording.
+    """Return the questions that an answer by their id may mean, of its `rows`, the newest first: one for each wording.
 
-    Where nobody has to answer any more, the newest: so that who answers is told what became of it.
+    Where none waits for an answer, the newest: so that the caller learns its result.
     """
     waiting = [row for row in rows if not row.is_decided and row.state is not InterventionState.VOID]
     return list({row.mark: row for row in reversed(waiting)}.values()) or list(rows[:1])
 
 
 def awaited(row: ApprovalRow) -> ApprovalRow:
-    """Return a question for which an agent waits: from now on it is spanpost that is asked, and what was told is none."""
+    """Return a question that an agent waits for: from now on spanpost is asked, and reported decisions do not count."""
     if row.is_decided or row.state is InterventionState.VOID:
         return msgspec.structs.replace(row, is_asked=True)
     return _open(msgspec.structs.replace(row, is_asked=True))
@@ -168,14 +178,15 @@ def _open(row: ApprovalRow) -> ApprovalRow:
 
 
 def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
-    """Return of the questions of one id that of which an agent is told, and why it is told nothing of an answer; empty: it is told.
+    """Return the question that an agent waits for, and an error where several match; empty: no error.
 
-    `mark` and `trace` are what it named; of `rows` those that fit, the newest first. `is_all` is false where there are more.
+    `rows` are the questions of one id that match `mark` and `trace` as the agent named them, the newest
+    first. `is_all` is false where there are more.
     """
     if not rows:
         return None, ""
     standing = [row for row in rows if row.state is not InterventionState.VOID]
-    if trace and not mark:  # what that trace asked last
+    if trace and not mark:  # the newest question of that trace
         return (standing or rows)[0], ""
     if not mark and (not is_all or len({row.mark for row in standing}) > 1):
         said = "it was asked in several wordings: name the mark of yours (mark=), or the trace that asks (trace=)"

@@ -1,7 +1,7 @@
-"""What happens to tasks when a batch closes: they take in what their units learned, or are built anew from them.
+"""The end of a batch: tasks take in what their subtrees learned, or are built anew from them.
 
-Theory. Facts merge in any order and any number of times to the same, so that a unit's facts may be handed to its task once
-per batch, whole, instead of each by each. Figures are sums: what they changed by is added, once.
+Theory. Facts merge in any order and any number of times to the same, so a subtree's facts may be handed to
+its task once per batch, whole. Figures are sums: their change is added, once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spanpost.tasks.work import Key
 
 
 def gather(states: TaskStates) -> None:
-    """Have tasks take in what the batch taught their units, and what their figures changed by."""
+    """Merge what the batch taught their subtrees into tasks, and add the change of their figures."""
     for tree in list(states.trees.values()):
         tree.carry()
         for span_id, amounts, tools, models in tree.changes():
@@ -30,7 +30,7 @@ def gather(states: TaskStates) -> None:
         for span_id in {**tree.learned, **dict.fromkeys(tree.recorded)}:
             states.tick()
             subtree = tree.subtrees.get(span_id)
-            if subtree is None:  # dissolved: its successor has learned what it knew
+            if subtree is None:  # dissolved: its successor has its facts
                 continue
             tree.subtrees.put(span_id, subtree)
             if subtree.root[16:17] == b"u":
@@ -45,7 +45,7 @@ def gather(states: TaskStates) -> None:
 
 
 def rebuild(states: TaskStates) -> None:
-    """Build stale tasks anew from their units; drop those that have none."""
+    """Build stale tasks anew from their subtrees; drop those that have none."""
     for key in sorted(states.stale):
         state = states.state(key)
         if state is None:
@@ -110,6 +110,6 @@ def _drop(states: TaskStates, key: Key, state: TaskState) -> None:
             states.put_child_tasks(state.parent, siblings)
             states.touched[state.parent] = None
     former = states.dropped.setdefault(key, state)
-    if former is not state:  # it came again for a moment
+    if former is not state:  # it came back within the batch
         pass_on_held(state, former)
     states.forget(key)

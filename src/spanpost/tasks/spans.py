@@ -1,8 +1,9 @@
-"""Spans as they become known: which copy counts, where it hangs, which of the holders of a response id counts.
+"""Spans as they become known: which copy counts, where it hangs, which copy of a model call counts.
 
-A span is told in several copies (its start, a later look, its end, repeats with other content). The greatest by (state, end
-time, number of attributes, hash) stands; a greater copy takes the place of a smaller, and what the smaller one passed up is
-taken back. All of it is carried out in the kin of the span's domain.
+A span is reported in several copies (its start, a later state, its end, duplicates with other content). The
+greatest by (state, end time, number of attributes, hash) stands; a greater copy replaces a smaller one, and
+what the smaller one added to the spans above is taken back. All of it happens in the span tree of the span's
+domain.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _STARTED = Part.STARTED
 
 #: Characters kept of a model's name.
 MODEL_CAP = 200
-#: A span's copies are ranked by this: end time, number of attributes, hash.
+#: Rank of a span's copies: end time, number of attributes, hash.
 Rank = tuple[int, int, bytes]
 
 
@@ -43,7 +44,7 @@ class Spans:
         old, before, owned_subtree, former, was_root_span = NOTHING, None, False, (b"", False), False
         if node is None:
             node = Node()
-        else:  # only now: a cut may have changed it
+        else:  # read only now: a cut may have changed it
             owned_subtree, was_root_span = node.owns_subtree, node.is_root_span
             former = (node.parent, node.role is _TOOL)
             old = passes(node)
@@ -61,16 +62,16 @@ class Spans:
         node.own = of_call(r.usage) if role is _LLM else None
         node.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
         if (r.is_metered or r.is_same_call) and node.own is not None:
-            node.own = (0, *node.own[1:])  # how many calls it was, nobody knows; or another span counts the call
+            node.own = (0, *node.own[1:])  # an unknown number of calls; or another span counts the call
         node.lent = 0
         node.closed = _closed(p) if state == ENDED and not node.parent and not node.is_root_span else None
         contests = self._claim_duplicates(p, node, tree.domain) if node.duplicates or (p.duplicates and (role is _LLM or r.call_key)) else ()
         owns_subtree = node.owns_subtree
-        is_installed_apps = bool(former[0]) and former[0] != node.parent
-        if is_installed_apps or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
+        has_new_parent = bool(former[0]) and former[0] != node.parent
+        if has_new_parent or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
             tree.turned()
         if not (is_new or owned_subtree or owns_subtree) and former[1] != (role is _TOOL):
-            self.states.adopt_child_roots(tree, tree.owner(span_id))  # a tool call lies above them now, or none does
+            self.states.adopt_child_roots(tree, tree.owner(span_id))  # it became a tool call, or is none any more
         if is_new and not owns_subtree:
             tree.nodes.put(span_id, node)
             change = hands(node)
@@ -79,25 +80,28 @@ class Spans:
         else:
             tree.recast(span_id, node, old, before)
         for contest in contests:
-            self._crown(contest)
-        if not is_new or owns_subtree:  # nothing can be known below a span that nobody named
-            self._settle_owner(tree, p, node, span_id, is_new, owned_subtree)
+            self._pick_winners(contest)
+        if not is_new or owns_subtree:  # a placeholder that no span has named as its parent has nothing below it
+            self._update_owner(tree, p, node, span_id, is_new, owned_subtree)
         if not is_new and was_root_span != node.is_root_span:
             self._cut_anew(tree, span_id)
         return node
 
     def edge(self, tree: SpanTree, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
-        """Keep of an ended span that is not an agent's and that nobody named where it hangs: all that `adopt` would do."""
+        """Keep the parent of an ended span that is no agent's and no known parent: all that `adopt` would do."""
         if tree.nodes.get(parent) is None:
             tree.nodes.put(parent, Node())
         tree.nodes.put(span_id, Node(parent=parent, state=ENDED, rank=rank, link=link))
 
     def _link(self, tree: SpanTree, span_id: bytes, parent: bytes, node: Node | None, *, is_root_span: bool) -> bool:
-        """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
+        """Add a placeholder for the parent, and cut a cycle that the edge would close.
+
+        Return whether this very edge is cut.
+        """
         if tree.nodes.get(parent) is None:
             tree.nodes.put(parent, Node())
             return False
-        if node is None or node.parent == parent:  # no parent leads back to a span that nobody named
+        if node is None or node.parent == parent:  # no parent leads back to a span that no other has named
             return False
         cut = tree.circle(span_id, parent, is_root_span=is_root_span)
         if not cut or cut == span_id:
@@ -106,7 +110,10 @@ class Spans:
         return False
 
     def _cut_anew(self, tree: SpanTree, span_id: bytes) -> None:
-        """Have a circle be cut where it is now to be: first the one, then not the other, so that it is never whole."""
+        """Move the cut of a cycle to where it belongs now.
+
+        The new edge is cut before the old one is joined, so that the cycle is never closed.
+        """
         was_cut, cut = tree.cut_anew(span_id)
         if cut:
             self._set_cut(tree, cut, is_cut=True)
@@ -128,7 +135,7 @@ class Spans:
         elif subtree is not None:
             self.states.update(tree, span_id, subtree)
 
-    def _settle_owner(self, tree: SpanTree, p: Placed, node: Node, span_id: bytes, is_new: bool, owned_subtree: bool) -> None:
+    def _update_owner(self, tree: SpanTree, p: Placed, node: Node, span_id: bytes, is_new: bool, owned_subtree: bool) -> None:
         o, r = p.observation, p.reading
         subtree = tree.subtrees.get(span_id)
         if node.owns_subtree:
@@ -141,7 +148,7 @@ class Spans:
             subtree.is_live = subtree.is_live or (o.part is _STARTED and node.is_root_span)
             tree.subtrees.put(span_id, subtree)
             self.states.update(tree, span_id, subtree)
-            if is_first and not is_new and not owned_subtree:  # nothing lies below a span that nobody has named yet
+            if is_first and not is_new and not owned_subtree:  # nothing lies below a span that no other has named yet
                 up = subtree.up
                 if up:
                     self.states.adopt_child_roots(tree, up)
@@ -152,7 +159,7 @@ class Spans:
             self.states.dissolve(tree, span_id, subtree)
 
     def identify(self, tree: SpanTree, p: Placed, copy: Copy) -> None:
-        """Take in what a smaller copy of a box says of itself and the greater ones do not."""
+        """Take in what a smaller copy of a root span states and the greater ones do not."""
         span_id = p.observation.span_id
         subtree = tree.subtrees.get(span_id)
         if subtree is not None and _identify(subtree, p.observation, p.reading, copy):
@@ -160,7 +167,10 @@ class Spans:
             self.states.update(tree, span_id, subtree)
 
     def _claim_duplicates(self, p: Placed, node: Node, domain: bytes) -> list[Key]:
-        """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
+        """Enter the span among the copies of its model call, of which one counts.
+
+        Return the keys of the calls whose winner may have changed.
+        """
         o, r = p.observation, p.reading
         own = node_key(domain, o.span_id)
         key = p.duplicates if r.role is _LLM or r.call_key else b""
@@ -170,7 +180,7 @@ class Spans:
             contests.append(node.duplicates)
         node.duplicates, node.wins = key, True
         if key:
-            # A span knows its place, a record that stands for one only what it was told in.
+            # A span knows its parent; a record that stands for one knows only the span around it.
             place = -1 if r.stands_for is not None else 1 if node.parent else 0
             ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
             cost = node.own[12] if node.own is not None and node.own[11] else -1
@@ -178,21 +188,21 @@ class Spans:
             if out == own:
                 return contests
             if out:
-                self._let_go(key, out)
+                self._release(key, out)
             duplicates = self.duplicates_of.get(key)
             node.wins = duplicates is None or own in winners(duplicates)
             contests.append(key)
         return contests
 
-    def _let_go(self, key: Key, holder: Key) -> None:
-        """Have a holder of a response id for which there is no room any more count by itself."""
+    def _release(self, key: Key, holder: Key) -> None:
+        """Have a copy of a call that no longer fits among its copies count by itself."""
         tree, span_id = self.states.tree(holder[:16]), holder[17:]
         node = tree.nodes.get(span_id)
         if node is not None and node.duplicates == key:
             self._judge(tree, span_id, node, wins=True, lent=0)
 
-    def _crown(self, key: Key) -> None:
-        """Have the holders of a response id count, or not."""
+    def _pick_winners(self, key: Key) -> None:
+        """Set for each copy of a call whether it counts."""
         duplicates = self.duplicates_of.get(key)
         if duplicates is None:
             return
@@ -209,7 +219,7 @@ class Spans:
 
     @staticmethod
     def _judge(tree: SpanTree, span_id: bytes, node: Node, *, wins: bool, lent: int) -> None:
-        """Have a holder of a response id count, or not, at the cost that another telling of the call knew."""
+        """Set whether a copy of a call counts, and the cost that it takes from another copy."""
         if (node.wins, node.lent) == (wins, lent):
             return
         old, before = passes(node), total(node) if node.owns_subtree else None
@@ -221,9 +231,10 @@ class Spans:
 
 
 def _identify(subtree: Subtree, o: Observation, r: Reading, copy: Copy) -> bool:
-    """Take in what one copy of a box says of itself; return whether that changed the unit.
+    """Take in what one copy of a root span states; return whether that changed its subtree.
 
-    Of each word the greatest copy that says it stands, and the earliest start: the same for any order of the copies.
+    Of each field the greatest copy that states it stands, and the earliest start: the same for any order of
+    the copies.
     """
     before = (subtree.agent_name, subtree.task_id, subtree.start_ns)
     if r.agent_name and copy > subtree.named_by:
@@ -236,13 +247,13 @@ def _identify(subtree: Subtree, o: Observation, r: Reading, copy: Copy) -> bool:
 
 
 def link_of(o: Observation) -> bytes:
-    """Return the domain of the trace to which a span links; empty where it links to several, as the consumer of a batch does."""
+    """Return the domain of the trace to which a span links; empty where it links to several, as a batch does."""
     traces = {trace_id for trace_id, _ in o.links} - {o.trace_id}
     return domain_of(o.tenant, traces.pop()) if len(traces) == 1 else b""
 
 
 def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
-    """Return how a span ended, for the ending of what lies below it."""
+    """Return how a span ended, for the ending of the spans below it."""
     o, failure = p.observation, p.reading.failure
     outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
     kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)

@@ -1,18 +1,19 @@
-"""Silence: who was heard last, when nobody is heard any more, and what that means.
+"""Stalled tasks and processes that are gone: when they were last seen, and what follows.
 
 Rules
-- A task is *heard* when anything of it, or of a living task below it, is recorded, and by the heartbeats of a process that
-  names its trace. It is *stalled* when it was not heard for `Patience.stall`, unless a tool or model call of it is known to be
-  open. Nobody stores that: it is computed when the task is read, from the clock of whoever keeps it.
-- A process is *gone* when its heartbeats stopped for `Patience.gone` (or three of its intervals) with roots open. Its tasks are
-  then interrupted, by a record that says so and is folded like any other: weaker than every other end, and taken back by
-  anything that the task told of itself after the moment of the record.
-- A heartbeat is placed in time by its own clock and the least delay that was seen of its process: one that waited in a
-  Collector tells of the time when it was sent. One that is older than the newest is nothing.
-- While nobody listened (an outage of ours) nobody was silent: patience begins anew.
+- A task is *seen* when anything of it, or of a running task below it, is recorded, and by the heartbeats of
+  a process that names its trace. It is *stalled* when it was not seen for `StallRules.stall`, unless a tool
+  or model call of it is known to be open. That is not stored: it is computed when the task is read, from the
+  store's clock.
+- A process is *gone* when it sent no heartbeat for `StallRules.gone` (or three of its intervals) and has
+  root spans open. Its tasks are then interrupted, by a record that is folded like any other: weaker than
+  every other end, and taken back by anything that the task reports with a time after that record.
+- A heartbeat is placed in time by its own clock and the least delay seen of its process: one that waited in a
+  Collector counts for the time when it was sent. One that is older than the newest is ignored.
+- While no receiver ran (an outage of ours) nothing counts as stalled: all timeouts begin anew.
 
-Theory. The records are functions of the process's newest heartbeat, and facts of the fold: any order of arrival comes to the
-same task. What depends on the clock alone (stalled) is in no fact.
+Theory. The records are functions of the process's newest heartbeat, and facts of the fold: any order of
+arrival gives the same task. What depends on the clock alone (stalled) is in no fact.
 """
 
 from __future__ import annotations
@@ -33,46 +34,49 @@ from spanpost.readers.values import number
 from spanpost.tasks.times import moment
 from spanpost.text.wording import message, worded
 
-#: Statuses under which silence shows; a task that waits for a person, or was paused, may be silent.
+#: Statuses that become "stalled"; a task that waits for a person, or was paused, may be quiet.
 _QUIET = frozenset({c.STARTING, c.WORKING, c.CONTEXT_WARNING})
 #: Heartbeats that may be missed, in intervals.
 _MISSED = 3
-#: A stalled task is looked at again after as long as it was silent, at most after this.
-_LIMITED_LOG = timedelta(hours=1)
+#: A stalled task is checked again after as long as it has been quiet, at most after this.
+_LONGEST_RECHECK = timedelta(hours=1)
 
 
 _ENDLESS = timedelta(days=36_500)
 
 
 class StallRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How long silence is borne."""
+    """How long a task, a process or a call may be quiet."""
 
     stall: timedelta = timedelta(minutes=5)
     gone: timedelta = timedelta(minutes=1)
-    #: How long a tool or model call that is known to be open explains it.
+    #: How long an open tool or model call explains that nothing else is received.
     call: timedelta = timedelta(hours=1)
-    #: Nobody having listened for longer is an outage of ours.
+    #: A longer time without a receiver is an outage of ours.
     outage: timedelta = timedelta(seconds=30)
 
     @property
     def is_endless(self) -> bool:
-        """True where nobody is ever silent."""
+        """True where nothing ever counts as stalled."""
         return self.stall >= _ENDLESS
 
 
-#: For what is not listened to but read: nobody is silent.
+#: For telemetry that is read from a file, not received: nothing stalls.
 NO_STALL = StallRules(stall=_ENDLESS, gone=_ENDLESS)
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that sends heartbeats, as its newest tells. Times of `heard_at` and `gone_at` are the store's."""
+    """A process that sends heartbeats, as its newest one says.
+
+    `last_seen_at` and `gone_at` are by the store's clock.
+    """
 
     tenant: str
     producer: str
     seq: int
     at_ns: int
     last_seen_at: datetime
-    #: Least time seen between the process's clock and ours: what its clock is off, and the way.
+    #: Least difference seen between the process's clock and ours: the clocks' offset plus the way.
     lag: timedelta
     interval: timedelta
     #: Open spans without a parent in the process: (trace id, span id).
@@ -81,17 +85,17 @@ class Producer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> bytes:
-        """What it is stored and timed by."""
+        """Key of its row and its timer."""
         return producer_key(self.tenant, self.producer)
 
     @property
     def traces(self) -> frozenset[bytes]:
-        """Traces that it has open."""
+        """Traces in which it has root spans open."""
         return frozenset(trace for trace, _ in self.roots)
 
 
 def producer_key(tenant: str, producer: str) -> bytes:
-    """Return the key of a process: 16 bytes, and a byte that says what sort of timer it is."""
+    """Return the key of a process: 16 bytes, and one that names the kind of timer."""
     return blake2b(f"{tenant}\0{producer}".encode("utf-8", "replace"), digest_size=16).digest() + b"p"
 
 
@@ -101,12 +105,12 @@ def stall_key(uid: bytes) -> bytes:
 
 
 def is_beat(o: Observation) -> bool:
-    """Tell whether an observation is a heartbeat: of a process, no row of any task."""
+    """Return whether an observation is a heartbeat: it is of a process, not of a task."""
     return o.name == c.EVENT_HEARTBEAT and bool(o.producer)
 
 
 def hear(known: Producer | None, beat: Observation, now: datetime) -> Producer | None:
-    """Return what is known of a process after a heartbeat; None when it is not newer than what is known."""
+    """Return the process's state after a heartbeat; None when the heartbeat is not newer than the known one."""
     if known is not None and (beat.seq, beat.at_ns) <= (known.seq, known.at_ns):
         return None
     sent = moment(beat.at_ns)
@@ -135,14 +139,17 @@ def gone_after(producer: Producer, stall_rules: StallRules) -> timedelta:
 
 
 def is_of(task: Task, producer: Producer, others: Iterable[bytes]) -> bool:
-    """Tell whether a task runs in a process: its box is a root there, or its trace is open there and in no other (`others`)."""
+    """Return whether a task runs in a process.
+
+    True when its root span is open there, or its trace is open there and in no other process (`others`).
+    """
     if (task.trace_id, task.span_id) in producer.roots:
         return True
     return task.trace_id in producer.traces and task.trace_id not in others
 
 
 def silenced(task: Task, producer: Producer, stall_rules: StallRules) -> Observation | None:
-    """Return the record that interrupts a task whose process is gone; None when it was heard of since."""
+    """Return the record that interrupts a task whose process is gone; None when something was received since."""
     if task.ended_at is not None or not task.span_id:
         return None
     at_ns = min(producer.at_ns + _ns(gone_after(producer, stall_rules)), MAX_NS)
@@ -153,7 +160,7 @@ def silenced(task: Task, producer: Producer, stall_rules: StallRules) -> Observa
 
 
 def revived(task: Task, producer: Producer) -> Observation | None:
-    """Return the record that takes an interruption back, of a process that is heard again; None where there is none."""
+    """Return the record that takes an interruption back, of a process that sends again; None when there is none."""
     if task.end_reason != "interrupted" or not task.span_id:
         return None
     return _record(c.EVENT_SPAN_HEARD, task, producer, producer.at_ns)
@@ -175,19 +182,20 @@ def _record(name: str, task: Task, producer: Producer, at_ns: int) -> Observatio
 
 
 def phase(task: Task, last_seen_at: datetime, now: datetime, stall_rules: StallRules, *, has_open_call: bool = False) -> str:
-    """Return a task's status as it is now. `heard_at`: when it was heard last, in whatever way, by the clock of `now`."""
+    """Return a task's current status. `last_seen_at` is by the clock of `now`."""
     if task.ended_at is not None or task.status not in _QUIET or has_open_call or now - last_seen_at < stall_rules.stall:
         return task.status
     return c.STALLED
 
 
 def look_again(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
-    """Return when a task is to be looked at for silence next."""
-    return max(last_seen_at + stall_rules.stall, now + min(max(now - last_seen_at, timedelta(seconds=1)), _LIMITED_LOG, stall_rules.stall))
+    """Return when to check next whether a task is stalled."""
+    pause = min(max(now - last_seen_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall)
+    return max(last_seen_at + stall_rules.stall, now + pause)
 
 
 def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Checkpoint:
-    """Return the news that a task was not heard of since then: one for each time that it falls silent."""
+    """Return the checkpoint that a task is stalled: one for each time that it stalls."""
     text, saying = worded(message("checkpoint.stalled", time=stall_rules.stall.total_seconds()))
     return Checkpoint(
         id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{last_seen_at.timestamp():.6f}")),
@@ -205,12 +213,12 @@ def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Chec
 
 
 def now_shown(task: Task, status: str) -> Task:
-    """Return a task as it is shown under its status of now."""
+    """Return a task under its current status."""
     return task if status == task.status else msgspec.structs.replace(task, status=status, is_inferred=True, rule="stall")
 
 
 def without_beats(batch: Sequence[Observation]) -> tuple[Sequence[Observation], list[Observation]]:
-    """Return what is folded of a batch, and its heartbeats."""
+    """Return the observations of a batch that are folded, and its heartbeats."""
     beats = [o for o in batch if is_beat(o)]
     return ([o for o in batch if not is_beat(o)], beats) if beats else (batch, beats)
 

@@ -1,9 +1,10 @@
-"""What a task used: the one figure of its row, of counters and of budgets, and the same by model.
+"""What a task used: the same figures for its row, for counters and for budgets, and by model.
 
-Rules. Calls tell it, each once (`kin`); of tokens, and of cost, data points do where no call tells any, and so do not add up with
-calls of the same session. What the agent says that the whole run cost stands above what its calls cost. What an agent's span alone
-says of all its calls is shown for the task (`tasks`) and counted nowhere: the tasks below it may have told of the same calls.
-By model it is what each call says itself.
+Rules. Model calls report it, each counted once (`span_tree`); data points count for tokens, and for cost,
+where no call reports any, and so do not add up with calls of the same session. A cost that the agent states
+for the whole run stands above that of its calls. A total that only an agent's span states is shown for the
+task (`status`) and counted nowhere: the tasks below it may have reported the same calls. By model, each call
+counts under the model that it names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from spanpost.tasks.runs import runs_of
 
 
 def figures(state: TaskState) -> Amounts:
-    """Return what a task used. As a call of known cost counts what data points or the agent say of the cost of all."""
+    """Return what a task used.
+
+    A cost from data points or from the agent counts as a cost known for every call.
+    """
     amounts, metered = state.amounts, state.metered
     whole = said_cost(state)
     if metered is ZERO or metered == ZERO:
@@ -34,9 +38,13 @@ def figures(state: TaskState) -> Amounts:
 
 
 def by_model(state: TaskState, whole: Amounts) -> Models:
-    """Return these figures of a task by model: what no call names a model for under the empty name. They add up to the whole."""
+    """Return these figures of a task by model, which add up to the whole.
+
+    Calls that name no model are under the empty name.
+    """
     amounts, metered = state.amounts, state.metered
-    tokens = _parts(amounts, state.models) if amounts[1] or amounts[3] or metered == ZERO else _parts(metered, state.metered_models)
+    has_calls = bool(amounts[1] or amounts[3]) or metered == ZERO
+    tokens = _parts(amounts, state.models) if has_calls else _parts(metered, state.metered_models)
     if state.metered == ZERO and said_cost(state) is None:
         return tokens
     calls = _parts(amounts, state.models)
@@ -49,7 +57,10 @@ def by_model(state: TaskState, whole: Amounts) -> Models:
 
 
 def said_cost(state: TaskState) -> Decimal | None:
-    """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
+    """Return the cost that the agent states for its runs; None unless it states one for each.
+
+    It is stated on the root span, or by the only span that states a cost.
+    """
     said = state.facts.maps.get("costs")
     if not said:
         return None
@@ -63,14 +74,14 @@ def said_cost(state: TaskState) -> Decimal | None:
 
 
 def is_counted(state: TaskState) -> bool:
-    """Tell whether all of a task's figures are counted, under their models."""
+    """Return whether all of a task's figures are counted, under their models."""
     whole = figures(state)
     return whole == state.counted and by_model(state, whole) == state.counted_models
 
 
-def told_more(whole: Amounts, told: Amounts, grown: Models) -> Models:
-    """Return what counters are told anew: not more than the whole grew beyond the most that they were told."""
-    left = [n if n > 0 else 0 for n in map(sub, whole, told)]
+def counter_growth(whole: Amounts, reported: Amounts, grown: Models) -> Models:
+    """Return what counters grow by: at most what the whole grew beyond the most that they were given."""
+    left = [n if n > 0 else 0 for n in map(sub, whole, reported)]
     found: Models = {}
     for model, amounts in sorted(grown.items()):
         more = amounts
@@ -83,7 +94,7 @@ def told_more(whole: Amounts, told: Amounts, grown: Models) -> Models:
 
 
 def unpriced(amounts: Amounts) -> int:
-    """Return the calls of which no cost is known."""
+    """Return the number of calls without a known cost."""
     return max(0, amounts[0] - amounts[11])
 
 
@@ -104,7 +115,7 @@ def used(uid: bytes, tenant: str, grown: Models) -> list[Used]:
 
 
 def _parts(whole: Amounts, models: Models) -> Models:
-    """Return figures by model, with what none of them holds."""
+    """Return figures by model; what none of them holds is under the empty name."""
     if len(models) == 1:
         [amounts] = models.values()
         if amounts == whole:
@@ -116,14 +127,14 @@ def _parts(whole: Amounts, models: Models) -> Models:
 
 
 def _at_cost(found: Models, whole: Amounts) -> Models:
-    """Share out the cost of the whole: as the calls cost where all of them say it, else by their tokens."""
+    """Share out the cost of the whole: by the calls' cost where all of them state it, else by their tokens."""
     if sum(amounts[12] for amounts in found.values()) == whole[12] or not found:
         return found or {"": whole}
     is_priced = all(amounts[11] >= amounts[0] and amounts[12] for amounts in found.values())
     weights = {model: amounts[12] if is_priced else amounts[2] + amounts[4] for model, amounts in found.items()}
-    all_of_it, left = sum(weights.values()), whole[12]
+    total, left = sum(weights.values()), whole[12]
     for model, amounts in found.items():
-        share = whole[12] * weights[model] // all_of_it if all_of_it else 0
+        share = whole[12] * weights[model] // total if total else 0
         left -= share
         found[model] = (*amounts[:11], max(amounts[11], amounts[0], 1), share)
     most = max(found, key=lambda model: (weights[model], model))

@@ -83,7 +83,7 @@ def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, objec
 
 
 def _look(alert: Alert) -> tuple[str, str]:
-    return _OVER if alert.is_resolved else _LOOKS[alerts.gravity(alert.severity)]
+    return _OVER if alert.is_resolved else _LOOKS[alerts.severity_of(alert.severity)]
 
 
 def _name(alert: Alert, locale: Locale, limit: int = 150) -> str:
@@ -147,7 +147,7 @@ def _plain(alert: Alert, who: str, most: int, slack_style: SlackStyle) -> tuple[
 
 def _calls(alert: Alert, slack_style: SlackStyle) -> tuple[str, ...]:
     """Return who is called: for what is critical, while it is."""
-    return slack_style.mention if not alert.is_resolved and alerts.gravity(alert.severity) == "critical" else ()
+    return slack_style.mention if not alert.is_resolved and alerts.severity_of(alert.severity) == "critical" else ()
 
 
 def _links(alert: Alert) -> list[tuple[str, str]]:
