@@ -1,6 +1,6 @@
-"""The body of a journal's row: observations that were read and redacted, so that no secret and no content is in it.
+"""The body of a journal row: observations after reading and redaction, so it holds no secrets.
 
-An observation is packed with its reading and its keys, and is not read again. Origins are packed once a row.
+An observation is packed with its reading and its keys, so it is not read again. Each origin is packed once a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INT64 = 2**63 - 1
 
 
 class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where the span that a log record stands for differs from the record."""
+    """The fields in which a log record differs from the span that it stands for."""
 
     part: Part
     trace_id: bytes
@@ -36,9 +36,9 @@ class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One `Placed`.
+    """One packed `Placed`.
 
-    `source` is without its origin, whose position is `origin`, and without an index of 128 bits: that is `index`.
+    `origin` is the position of the source's origin; `index` holds a 128-bit index. `source` has neither.
     """
 
     origin: int

@@ -299,6 +299,6 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
 
     async def fleet(self) -> Fleet | None:
         """Return the figures of all open work when it is this process's turn, else None."""
-        found = await self._run(lambda c: fleet.told(c, self._owner))
+        found = await self._run(lambda c: fleet.figures(c, self._owner))
         self._has_turn = found is not None
         return found
