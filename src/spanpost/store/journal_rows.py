@@ -24,7 +24,7 @@ _INT64 = 2**63 - 1
 
 
 class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The fields in which a log record differs from the span that it stands for."""
+    """The fields of a span that differ from those of the log record that stands for it."""
 
     part: Part
     trace_id: bytes
