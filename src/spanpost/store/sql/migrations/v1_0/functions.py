@@ -1,4 +1,4 @@
-"""Functions that say how a task stands now."""
+"""Functions that compute a task's status as of now."""
 
 from __future__ import annotations
 
