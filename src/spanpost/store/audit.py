@@ -56,7 +56,10 @@ def identities(placed: Sequence[Placed]) -> str:
 
 
 async def write_events(connection: Any, rows: Sequence[bytes]) -> None:
-    """Insert audit rows (`events`). None of them exists: this was checked under the locks of their domains."""
+    """Insert audit rows (`events`).
+
+    None of them exists: this was checked under the locks of their domains.
+    """
     await copy_into(connection, "agent_events", EVENT_COLUMNS, rows)
 
 

@@ -1,9 +1,10 @@
-"""Queries for people and the API, in PostgreSQL: pages by key, timelines, sums, and the stream of checkpoints.
+"""Queries for people and the API in PostgreSQL: pages by key, timelines, sums, the stream of checkpoints.
 
-The stream. Transactions commit in another order than they begin, so a cursor over a number given at the insert would
-skip rows that are committed later. Each checkpoint has the id of its transaction (`xid`), and only rows below the
-oldest open transaction are read: no row can be inserted before them any more. The price: any long writing transaction
-on that server delays the stream. Within a transaction the order is by `first_at`, which never changes.
+The stream. Transactions commit in another order than they begin, so a cursor over a number given at the
+insert would skip rows that are committed later. Each checkpoint has the id of its transaction (`xid`), and
+only rows below the oldest open transaction are read: no row can be inserted before them any more. The price:
+any long writing transaction on that server delays the stream. Within a transaction the order is by
+`first_at`, which never changes.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY
 
 
 class PostgresBrowse:
-    """The queries of `Browses`; `run` runs a function in a transaction. All methods raise `StoreUnavailable`."""
+    """The queries of `Browses`; `run` runs a function in a transaction.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
@@ -241,7 +245,10 @@ class PostgresBrowse:
         return found
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """Return the open tasks that changed after `since`, with the time, oldest first. See `Browses.changed`."""
+        """Return the open tasks that changed after `since`, with the time, oldest first.
+
+        See `Browses.changed`.
+        """
         rows = await self._run(lambda c: c.fetch(_CHANGED, since, limit))
         return [(row["uid"], row["updated_at"]) for row in rows]
 

@@ -1,6 +1,7 @@
 """Spending of budgets in PostgreSQL: one row for each budget, tenant, scope and period.
 
-Rows are locked in one order and as the last ones of a transaction that records, so these locks never deadlock.
+Rows are locked in one order and as the last ones of a transaction that records, so these locks never
+deadlock.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
 """Claim deliveries as far as their rate limits allow, and record their outcomes.
 
 A claim is one transaction:
-1. Read which sorts of call wait (sink, address, call, urgency). They are few, however many ordering keys there are.
+1. Read which sorts of call wait (sink, address, call, urgency). They are few, however many ordering keys
+   there are.
 2. Leave out sorts whose rate limits are closed.
 3. Lock the rows of the most urgent ordering keys of the other sorts and read the first delivery of each.
 4. Lock the buckets and draw in order of urgency. An ordering key that gets nothing stays as it was.
 
-Locks are taken in one order everywhere: ordering keys, deliveries, buckets by key. Ordering keys that another
-transaction has locked are skipped.
+Locks are taken in one order everywhere: ordering keys, deliveries, buckets by key. Ordering keys that
+another transaction has locked are skipped.
 
-`address` and `call` in the row of an ordering key are hints for the choice; the delivery itself decides what is drawn.
+`address` and `call` in the row of an ordering key are hints for the choice; the delivery itself decides what
+is drawn.
 """
 
 from __future__ import annotations
@@ -43,10 +45,12 @@ from spanpost.tasks.stall import now_shown
 _NONE = UUID(int=0)
 #: Ranks below this are urgent: approval, end, error.
 URGENT = 3
-#: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked the first.
+#: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
+#: the first.
 SPARE = 4
 
-#: The sorts of call that wait, each with when its first is due: a loose scan of the index over due ordering keys.
+#: The sorts of call that wait, each with when its first is due: a loose scan of the index over due ordering
+#: keys.
 _SORTS = """
 WITH RECURSIVE sort AS (
   (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL ORDER BY sink, address, call, rank, due_at LIMIT 1)
@@ -83,7 +87,10 @@ WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_ke
 
 
 def _place(receipt: str) -> str:
-    """Return `claiming.place` of a delivery `d` as SQL; `receipt` is the SQL of its ordering key's receipt."""
+    """Return `claiming.place` of a delivery `d` as SQL.
+
+    `receipt` is the SQL of its ordering key's receipt.
+    """
     checkpoint, on_the_way, root, edit = (
         claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag)
         for is_state in (False, True)
@@ -154,8 +161,9 @@ async def claim(
 ) -> tuple[list[Delivery], list[int]]:
     """Lease the first delivery of each due ordering key that has calls left, most urgent first.
 
-    Also return the ids of checkpoint deliveries under an ordering key whose message is not their task's and was never
-    sent. The caller moves them (`takeovers.look_at`) in another transaction, because that locks other ordering keys.
+    Also return the ids of checkpoint deliveries under an ordering key whose message is not their task's and
+    was never sent. The caller moves them (`takeovers.look_at`) in another transaction, because that locks
+    other ordering keys.
     """
     sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
     if not sorts:
@@ -269,7 +277,10 @@ class _Turn(NamedTuple):
 async def _lease(
     connection: Any, turns: Sequence[_Turn], routes: Routes, now: datetime, lease: timedelta, owner: UUID
 ) -> tuple[list[Delivery], list[int], list[OutboxEntry]]:
-    """Lease deliveries whose calls were drawn; return them, the ids that the caller must move, and all changed entries."""
+    """Lease deliveries whose calls were drawn.
+
+    Return them, the ids that the caller must move, and all changed entries.
+    """
     tasks, roots = await takeovers.known(connection, {turn.entry.task_uid for turn in turns})
     carried: dict[int, Task | None] = {}
     for entry, _, message_receipt, _ in turns:
@@ -363,10 +374,10 @@ async def _moved(
 async def settle(
     connection: Any, delivery: Delivery, outcome: Outcome, owner: UUID, rate_limits: Mapping[str, RateLimit], jitter: float
 ) -> tuple[bool, list[OpenCircuit]]:
-    """Record the outcome of a claimed delivery; return whether its lease still held, and the circuits that it stopped.
+    """Record the outcome of a claimed delivery.
 
-    A delivery that another process has claimed since keeps its state. If it was sent nevertheless, it is marked to be
-    reconciled once more.
+    Return whether its lease still held, and the circuits that it stopped. A delivery that another process
+    has claimed since keeps its state. If it was sent nevertheless, it is marked to be reconciled once more.
     """
     ordering_key = ([delivery.sink], [delivery.ordering_key])
     is_troubled = await connection.fetchval(_OPEN, delivery.sink, delivery.ordering_key, list(delivery.drawn))
@@ -395,7 +406,10 @@ async def settle(
 async def _answer(
     connection: Any, delivery: Delivery, outcome: Outcome, rate_limits: Mapping[str, RateLimit], wait: timedelta, jitter: float
 ) -> tuple[list[OpenCircuit], bool]:
-    """Apply the sink's answer to the call's buckets; return the circuits that stopped, and whether they pace the retry."""
+    """Apply the sink's answer to the call's buckets.
+
+    Return the circuits that stopped, and whether they pace the retry.
+    """
     concerned = {key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)}
     known = await bucket_rows.read(connection, concerned)
     said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None

@@ -1,8 +1,8 @@
 """COPY in binary form, for rows that do not exist yet: it costs the server half of an INSERT.
 
-A row is the number of its columns, then each column's size and bytes; a size of -1 is null. The encoding is written by
-hand because the driver, which looks up a codec for each value, takes three times as long; and in few pieces, because
-each piece costs as much as a short value.
+A row is the number of its columns, then each column's size and bytes; a size of -1 is null. The encoding is
+written by hand because the driver, which looks up a codec for each value, takes three times as long; and in
+few pieces, because each piece costs as much as a short value.
 """
 
 from __future__ import annotations

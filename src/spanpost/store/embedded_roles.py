@@ -1,8 +1,9 @@
 """Roles of the embedded PostgreSQL and their URLs.
 
-The superuser only makes the roles and the database when the server starts. `USER` owns the database and nothing else;
-`READER` reads what it is granted. The superuser's password is the secret in the server's directory; the passwords of
-the others are derived from it, so the URL of a role reveals no other role's password.
+The superuser only makes the roles and the database when the server starts. `USER` owns the database and
+nothing else; `READER` reads what it is granted. The superuser's password is the secret in the server's
+directory; the passwords of the others are derived from it, so the URL of a role reveals no other role's
+password.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ async def make(connection: Any, secret: str) -> None:
 
 
 async def close_to_others(connection: Any) -> None:
-    """Let only our roles connect to the database, and only its owner create objects (before PostgreSQL 15 all roles may)."""
+    """Let only our roles connect, and only the owner create objects (before PostgreSQL 15 all roles may)."""
     await connection.execute(
         f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO {READER};"
         f" REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}"

@@ -1,4 +1,4 @@
-"""The store in the embedded PostgreSQL: starts the server, or joins the one that another process of this machine runs."""
+"""The store in the embedded PostgreSQL: starts the server, or joins that of another process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reachable(dsn: str | None, data_dir: Path, pg_bin: Path | None, *, role: str = USER) -> Iterator[str]:
-    """Yield the URL of a database: `dsn` if given, else the embedded one's, which is started or joined meanwhile."""
+    """Yield `dsn`, or without one the URL of the embedded database, started or joined meanwhile."""
     if dsn is not None:
         yield dsn
         return
@@ -44,8 +44,8 @@ def _start(server: EmbeddedPostgres) -> str:
 class EmbeddedStore(PostgresStore):
     """A `PostgresStore` with its own server. A second process on the machine joins the first one's server.
 
-    A server lives as long as the process that started it. When that process has ended or the server has crashed, the
-    next process that needs it starts it again. Committed data is kept.
+    A server lives as long as the process that started it. When that process has ended or the server has
+    crashed, the next process that needs it starts it again. Committed data is kept.
     """
 
     def __init__(self, data_dir: Path, *, pg_bin: Path | None = None, **options: Any) -> None:

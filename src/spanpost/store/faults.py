@@ -16,7 +16,7 @@ _MOST = 256
 
 
 def tell(error: BaseException) -> None:
-    """Log a fault with its traceback, once for each place and type: it recurs with every similar observation."""
+    """Log a fault with its traceback, once for each place and type: similar observations repeat it."""
     cause = error.__cause__ or error
     key = (type(cause).__name__, *_place(cause.__traceback__))
     if key in _logged or len(_logged) >= _MOST:
@@ -26,7 +26,10 @@ def tell(error: BaseException) -> None:
 
 
 def losses() -> dict[str, int]:
-    """Log the reader's faults since the last call; return the number of observations it could not read, by reason."""
+    """Log the reader's faults since the last call.
+
+    Return the number of observations it could not read, by reason.
+    """
     found = overlooked()
     for error in found:
         tell(error)

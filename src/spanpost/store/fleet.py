@@ -1,4 +1,4 @@
-"""Figures of all open work on a database, published by one process at a time: whose turn it is, and the figures."""
+"""Figures of all open work on a database, and whose turn it is to publish them: one process at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environ
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
 FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
-#: A question with an id is open until it is decided here, whatever telemetry says. Without an id, telemetry closes it.
+#: A question with an id is open until it is decided here, whatever telemetry says. Without an id, telemetry
+#: closes it.
 _APPROVALS = f"""
 SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() - greatest(a.recorded_at, a.requested_at))), 0)::float8 AS oldest

@@ -1,7 +1,7 @@
 """Threads in which a store reads and folds, so that its event loop stays free.
 
-They are daemon threads of our own and not an executor's: an exiting process starts no executor threads, and that is
-when its last telemetry is recorded.
+They are daemon threads of our own and not an executor's: an exiting process starts no executor threads, and
+that is when its last telemetry is recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from spanpost.tasks.work import Interrupted
 
 T = TypeVar("T")
 
-#: Seconds that one query counts for: the thread's clock does not measure what it costs the server and the event loop.
+#: Seconds that one query counts for: the thread's clock does not measure what it costs the server and the
+#: event loop.
 QUESTION = 0.001
 #: Seconds that cancelled work is given to end.
 _CANCELLED = 1.0
@@ -50,7 +51,10 @@ class TimeMeter:
             self.spent += time.thread_time() - self._began
 
     def tick(self) -> None:
-        """Raise `Interrupted` when the work was given up or its time is spent. Cheap: reads the clock now and then."""
+        """Raise `Interrupted` when the work was given up or its time is spent.
+
+        Cheap: reads the clock now and then.
+        """
         self._ticks += 1
         if self._ticks % _LOOKS == 0:
             self.look()

@@ -1,8 +1,8 @@
 """One transaction of the Postgres store: lock the domains of a batch, fetch their records, fold, write.
 
-All transactions take locks in one order: the domains of a batch (`locks`); rows of events, task state, tasks and
-checkpoints (sorted by key); ordering keys (sorted); deliveries. Advisory locks end with the transaction, so a pooler in
-transaction mode does no harm.
+All transactions take locks in one order: the domains of a batch (`locks`); rows of events, task state, tasks
+and checkpoints (sorted by key); ordering keys (sorted); deliveries. Advisory locks end with the transaction,
+so a pooler in transaction mode does no harm.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LEVELS = 32
 
 
 class Wider(Exception):
-    """The fold touched domains that another transaction has locked: restart with all of them locked in order."""
+    """The fold touched domains that others have locked: restart with all of them locked in order."""
 
     def __init__(self, domains: set[bytes]) -> None:
         super().__init__(f"{len(domains)} domains")
@@ -112,9 +112,10 @@ class Folding(ABC):
     ) -> Recorded:
         """Record the new observations of a batch.
 
-        The audit rows are asked about observations that may be duplicates; about all of them with `asks_all`. `touched`
-        are the batch's domains, if known. Raises `OverBudget`; and `asyncpg.UniqueViolationError` for an audit row whose
-        task state was pruned, or for a checkpoint that another transaction writes at this moment.
+        The audit rows are asked about observations that may be duplicates; about all of them with
+        `asks_all`. `touched` are the batch's domains, if known. Raises `OverBudget`; and
+        `asyncpg.UniqueViolationError` for an audit row whose task state was pruned, or for a checkpoint that
+        another transaction writes at this moment.
         """
         meter = meter or self.meter()
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
@@ -138,7 +139,8 @@ class Folding(ABC):
     ) -> Recorded:
         """Add what was spent to its budgets, and record the thresholds that were passed.
 
-        These are the last rows to be locked. The records of passed thresholds belong to tasks that are locked already.
+        These are the last rows to be locked. The records of passed thresholds belong to tasks that are
+        locked already.
         """
         growths, budgets = folded.growths, self.rules.budgets
         passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
@@ -161,7 +163,10 @@ class Folding(ABC):
         return TimeMeter(self.trace_budget)
 
     def _records(self, connection: Any, locked: set[bytes], meter: TimeMeter) -> FetchedRecords:
-        """Return the records of one transaction. Records that the fold needs and that were not fetched are fetched then."""
+        """Return the records of one transaction.
+
+        Records that the fold needs and that were not fetched are fetched then.
+        """
         loop = asyncio.get_running_loop()
 
         async def bring(keys: Sequence[Key]) -> None:
@@ -182,7 +187,10 @@ class Folding(ABC):
         return records
 
     async def _follow(self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter) -> None:
-        """Fetch the records connected with a batch, level by level; beyond `_LEVELS`, which no normal trace has, in pages."""
+        """Fetch the records connected with a batch, level by level.
+
+        Beyond `_LEVELS`, which no normal trace has, in pages.
+        """
         trail = await self._threads.run(meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new))
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
@@ -277,7 +285,7 @@ def _is_new(records: FetchedRecords, p: Placed) -> bool:
 
 
 def _is_heard(placed: Sequence[Placed]) -> bool:
-    """Return whether telemetry changed the tasks: neither time nor a person's act shows that a task is alive."""
+    """Return whether telemetry changed the tasks: time and people's acts do not show that a task is alive."""
     return any(p.observation.part is not Part.INTERVENTION for p in placed)
 
 

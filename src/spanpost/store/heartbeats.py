@@ -1,4 +1,4 @@
-"""Heartbeats in PostgreSQL: record them, and find processes and tasks that have stalled. The rules: `tasks.stall`."""
+"""Heartbeats in PostgreSQL: record them, and find stalled processes and tasks by the rules of `tasks.stall`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ UPDATE heartbeats SET stall = $1, call = $2, outage = $3 WHERE (stall, call, out
 
 
 async def hear(connection: Any, beats: Sequence[Observation], stall_rules: StallRules) -> list[Observation]:
-    """Record heartbeats; return the records that resume interrupted tasks of processes that were declared gone."""
+    """Record heartbeats.
+
+    Return the records that resume interrupted tasks of processes that were declared gone.
+    """
     fresh = stall.newest(beats)
     keys = [stall.producer_key(b.tenant, b.producer) for b in fresh]
     # An advisory lock per process: for its first heartbeat there is no row to lock yet.
@@ -81,9 +84,10 @@ async def _others(connection: Any, producer: Producer) -> frozenset[bytes]:
 
 
 async def overdue(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
-    """Check processes whose timers are due; return those that are gone and the records that interrupt their tasks.
+    """Check processes whose timers are due.
 
-    Timers of the others are set to their next check.
+    Return those that are gone and the records that interrupt their tasks. Timers of the others are set to
+    their next check.
     """
     gone: list[Producer] = []
     records: list[Observation] = []
@@ -148,7 +152,10 @@ async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[
 
 
 async def look(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, routes: Routes) -> Folded:
-    """Check tasks whose stall timers are due; return the checkpoints and deliveries of those that have stalled."""
+    """Check tasks whose stall timers are due.
+
+    Return the checkpoints and deliveries of those that have stalled.
+    """
     out = Folded()
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", list(keys), now)

@@ -30,13 +30,22 @@ class Installations(Protocol):
         ...
 
     async def remove(self, client: str, team: str, why: str, revision: int | None = None) -> bool:
-        """**Protocol:** delete the workspace's tokens (only that revision, if given); False: there were none. Safe to repeat."""
+        """**Protocol:** delete the workspace's tokens (only that revision, if given).
+
+        False: there were none. Safe to repeat.
+        """
         ...
 
     async def claim(self, installed: Installed, lease: timedelta) -> bool:
-        """**Protocol:** lease the right to fetch the next token; False when another process has it or the row has changed."""
+        """**Protocol:** lease the right to fetch the next token.
+
+        False when another process has it or the row has changed.
+        """
         ...
 
     async def renew(self, installed: Installed, encrypted: bytes, expires_at: datetime | None) -> bool:
-        """**Protocol:** save renewed encrypted tokens; False when the row has changed since it was read (also when repeated)."""
+        """**Protocol:** save renewed encrypted tokens.
+
+        False when the row has changed since it was read (also when repeated).
+        """
         ...

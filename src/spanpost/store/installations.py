@@ -41,7 +41,10 @@ _MOST: Final = 10_000
 
 
 class PostgresInstallations:
-    """`Installations` in PostgreSQL; `run` runs a function in a transaction. All methods raise `StoreUnavailable`."""
+    """`Installations` in PostgreSQL; `run` runs a function in a transaction.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
@@ -68,7 +71,10 @@ class PostgresInstallations:
         return bool(await self._run(lambda c: c.fetchval(_REMOVE, client, team, why, revision)))
 
     async def claim(self, installed: Installed, lease: timedelta) -> bool:
-        """Lease the right to fetch the next token; False when another process has it or the row has changed."""
+        """Lease the right to fetch the next token.
+
+        False when another process has it or the row has changed.
+        """
         key = (installed.client, installed.team, installed.revision)
         return bool(await self._run(lambda c: c.fetchval(_CLAIM, *key, lease)))
 

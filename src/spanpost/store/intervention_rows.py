@@ -1,7 +1,7 @@
 """Rows of questions and interventions in PostgreSQL, and the notification of processes that wait for them.
 
-A decision is one transaction: the rows of the intervention and the question, the record that is folded, and the
-notification. Transactions about the same question or act run one after the other: they lock its topic
+A decision is one transaction: the rows of the intervention and the question, the record that is folded, and
+the notification. Transactions about the same question or act run one after the other: they lock its topic
 (`tasks.approvals.topic_of`).
 """
 
@@ -127,7 +127,7 @@ async def approvals(connection: Any, query: ApprovalQuery) -> list[ApprovalRow]:
 
 
 async def lock_words(connection: Any, key: UUID) -> None:
-    """Lock a question and all with the same wording and id, in the order of their keys, to avoid deadlocks."""
+    """Lock a question and all with its wording and id, in the order of their keys to avoid deadlocks."""
     await connection.execute(_LOCK_WORDS, key)
 
 

@@ -135,7 +135,10 @@ class PostgresInterventions(Folding):
             await self._fold_in(connection, judging.awaiting(row, now), locked, now)
 
     async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded:
-        """Fold the record of an act. If that fails by a bug, the act is recorded all the same: an agent may wait for it."""
+        """Fold the record of an act.
+
+        If that fails by a bug, the act is recorded all the same: an agent may wait for it.
+        """
         try:
             with unfoldable():
                 placed = batches.prepare([mended(record)], keeps_content=True)
@@ -254,5 +257,6 @@ class PostgresInterventions(Folding):
 
 #: Most characters that are kept of a person's text.
 _LONGEST_TEXT = 8_000
-#: Most tasks with the same question that show a decision in its transaction; the others show it when they change next.
+#: Most tasks with the same question that show a decision in its transaction; the others show it when they
+#: change next.
 _AT_ONCE = 20

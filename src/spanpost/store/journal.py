@@ -5,9 +5,9 @@ Rules.
    hold, and nothing else.
 2. A row is locked (`FOR UPDATE SKIP LOCKED`) by the transaction that records it, and deleted by the same
    transaction. After a kill at any moment the row is there, or all of its observations are recorded.
-3. A row that cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by trace,
-   and the refused observations are kept in `quarantine`. The row is deleted last: after a kill, traces that were
-   recorded before are recognised as duplicates by their keys.
+3. A row that cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by
+   trace, and the refused observations are kept in `quarantine`. The row is deleted last: after a kill,
+   traces that were recorded before are recognised as duplicates by their keys.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Journaling(Recording):
     async def append(self, entries: Sequence[Entry]) -> Appended:
         """Make requests durable, to be recorded later: all except the refused ones, in one transaction.
 
-        A row holds observations of one tenant and, if possible, whole traces. Heartbeats are recorded at once.
+        A row holds observations of one tenant and, if possible, whole traces. Heartbeats are recorded at
+        once.
         """
         beats: list[Observation] = []
         plain: list[tuple[str, Sequence[Observation]]] = []
@@ -221,7 +222,10 @@ class Journaling(Recording):
     async def _record_locked(
         self, connection: Any, tenant: str, rows: Sequence[_Row], locked: set[bytes], now: datetime, *, checks_all: bool
     ) -> Recorded:
-        """Record rows and delete them. `checks_all`: ask the audit rows about every observation, not only doubtful ones."""
+        """Record rows and delete them.
+
+        `checks_all`: ask the audit rows about every observation, not only doubtful ones.
+        """
         meter = TimeMeter(self.batch_budget)
         placed = [p for row in rows for p in row.placed]
         touched = set[bytes]().union(*(row.domains for row in rows))
@@ -256,7 +260,10 @@ class Journaling(Recording):
         return recorded
 
     async def _record_trace(self, placed: Sequence[Placed], touched: set[bytes]) -> Recorded:
-        """Record a trace. `quarantine` keeps all of it when it takes too long, else the refused observations."""
+        """Record a trace.
+
+        `quarantine` keeps all of it when it takes too long, else the refused observations.
+        """
         sources = [p.source for p in placed]
         trace = (sources[0].tenant, sources[0].trace_id)
         most = self.batch_budget if trace in self._slow else self.trace_budget
@@ -312,7 +319,10 @@ def _rows(entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mappin
 
 
 def _cut(placed: Sequence[Placed]) -> Iterator[tuple[Sequence[Placed], int]]:
-    """Yield the observations of each row of one tenant and the number of their domains; split only between traces."""
+    """Yield the observations of each row of one tenant and the number of their domains.
+
+    Split only between traces.
+    """
     touched = batches.domains(placed)
     if len(touched) <= _AT_ONCE:
         yield placed, len(touched)

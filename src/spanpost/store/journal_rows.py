@@ -1,6 +1,7 @@
 """The body of a journal row: observations after reading and redaction, so it holds no secrets.
 
-An observation is packed with its reading and its keys, so it is not read again. Each origin is packed once a row.
+An observation is packed with its reading and its keys, so it is not read again. Each origin is packed once a
+row.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ _decode = msgspec.msgpack.Decoder(tuple[list[Origin], list[_Packed]]).decode
 
 
 def pack(placed: Sequence[Placed]) -> bytes:
-    """Return the body of a row. Raises ValueError, TypeError or OverflowError for a value that cannot be packed."""
+    """Return the body of a row.
+
+    Raises ValueError, TypeError or OverflowError for a value that cannot be packed.
+    """
     origins: dict[int, tuple[int, Origin]] = {}
     packed = [_packed(p, origins) for p in placed]
     return zlib.compress(_encode(([origin for _, origin in origins.values()], packed)), _LEVEL)
@@ -92,7 +96,10 @@ def _packed(p: Placed, origins: dict[int, tuple[int, Origin]]) -> _Packed:
 
 
 def unpack(body: bytes) -> list[Placed]:
-    """Return what a row holds. Raises ValueError (`msgspec.DecodeError` is one) or `zlib.error` for a damaged body."""
+    """Return what a row holds.
+
+    Raises ValueError (`msgspec.DecodeError` is one) or `zlib.error` for a damaged body.
+    """
     origins, packed = _decode(zlib.decompress(body))
     placed = []
     for r in packed:

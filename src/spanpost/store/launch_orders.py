@@ -1,4 +1,4 @@
-"""Launch orders in PostgreSQL: placed with their deliveries, in the transaction of the act or end that caused them."""
+"""Launch orders in PostgreSQL: placed with their deliveries, in the transaction of what caused them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Notifications of questions and acts from all processes: one connection per process listens for all callbacks in it.
+"""Notifications of questions and acts from all processes, over one connection per process.
 
-Behind a pooler in transaction mode LISTEN does not work: then the newest acts are polled twice a second, as long as
-there are callbacks.
+Behind a pooler in transaction mode LISTEN does not work: then the newest acts are polled twice a second, as
+long as there are callbacks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ WHERE i.number > (SELECT max(number) FROM human_interventions) - $1"""
 
 
 class Listener:
-    """Calls callbacks when questions or acts change. `connect` opens a connection of its own; None: poll with `run`."""
+    """Calls callbacks when questions or acts change.
+
+    `connect` opens a connection of its own; None: poll with `run`.
+    """
 
     def __init__(
         self, connect: Callable[[], Awaitable[Any]] | None, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]

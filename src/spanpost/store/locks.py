@@ -1,13 +1,13 @@
-"""Locks on domains, held until the transaction ends: coarse ones for a large batch, fine ones for a small one.
+"""Locks on domains, held until the transaction ends: coarse for a large batch, fine for a small one.
 
-A small batch takes an advisory lock for each domain (by hash), and its *tenant's* lock in shared mode. A batch that
-touches more than `FINE` domains takes only its tenants' locks, exclusively: the server has room for some thousand locks
-in all. So two batches wait for each other when they touch the same domain, or when they belong to one tenant and one
-of them touches very many domains.
+A small batch takes an advisory lock for each domain (by hash), and its *tenant's* lock in shared mode. A
+batch that touches more than `FINE` domains takes only its tenants' locks, exclusively: the server has room
+for some thousand locks in all. So two batches wait for each other when they touch the same domain, or when
+they belong to one tenant and one of them touches very many domains.
 
-No deadlocks: one statement takes the tenants first and then the domains, each sorted; domains found later are tried,
-not waited for. A batch that can do part of its work at once tries all locks first, and waits for the rest in a second
-transaction.
+No deadlocks: one statement takes the tenants first and then the domains, each sorted; domains found later
+are tried, not waited for. A batch that can do part of its work at once tries all locks first, and waits for
+the rest in a second transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from spanpost.tasks.records import is_tenant
 
 #: More domains than this are locked by their tenants. Only a single trace has more: larger batches are split.
 FINE = 512
-#: First keys of the advisory locks (arbitrary, fixed); the second key is the hash of the tenant or the domain.
+#: First keys of the advisory locks (arbitrary, fixed); the second key is the hash of the tenant or the
+#: domain.
 _TENANT, _DOMAIN = 0x5350, 0x5351
 
 _LOCK = (
@@ -38,16 +39,20 @@ _TRY_LOCK = (
 
 
 async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
-    """Lock domains and their tenants (`records.tenant_key`) until the transaction ends; return the time after that."""
+    """Lock domains and their tenants (`records.tenant_key`) until the transaction ends.
+
+    Return the time after that.
+    """
     known = set(domains)
     now: datetime = await connection.fetchval(_LOCK, *_keys(known, is_fine=is_few(known)))
     return now
 
 
 async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set[bytes]]:
-    """Lock the free ones of at most `FINE` domains; return the database's time and the domains that others hold.
+    """Lock the free ones of at most `FINE` domains.
 
-    Never wait for those in the same transaction, which could deadlock: start a new one.
+    Return the database's time and the domains that others hold. Never wait for those in the same
+    transaction, which could deadlock: start a new one.
     """
     now, refused = await connection.fetchrow(_TRY_LOCK, *_keys(domains, is_fine=True))
     taken = set(refused or ())
@@ -55,7 +60,10 @@ async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set
 
 
 async def try_lock(connection: Any, locked: set[bytes], domains: set[bytes]) -> bool:
-    """Lock further domains; False when another transaction has one of them, or they are too many for fine locks."""
+    """Lock further domains.
+
+    False when another transaction has one of them, or they are too many for fine locks.
+    """
     is_fine = is_few(locked)
     more = {domain for domain in domains - locked if is_fine or is_tenant(domain)}
     if not more:

@@ -1,11 +1,12 @@
 """The outbox: put, list, retry and discard deliveries. `claims` hands them out.
 
-Deliveries are kept in order within an *ordering key*. A transaction that puts, claims or settles a delivery first locks
-the row of its ordering key, then the delivery; rows of ordering keys are locked in sorted order, and a claim skips
-those that another transaction holds. While a delivery is being sent, its ordering key is leased by the database's
-clock. A lease that ran out is taken over, and its delivery is then marked unsure.
+Deliveries are kept in order within an *ordering key*. A transaction that puts, claims or settles a delivery
+first locks the row of its ordering key, then the delivery; rows of ordering keys are locked in sorted order,
+and a claim skips those that another transaction holds. While a delivery is being sent, its ordering key is
+leased by the database's clock. A lease that ran out is taken over, and its delivery is then marked unsure.
 
-`routing.delivery_states` decides the next state of a delivery, and which delivery of an ordering key goes first.
+`routing.delivery_states` decides the next state of a delivery, and which delivery of an ordering key goes
+first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from spanpost.store.claims import REFRESH, ordering_key_columns
 from spanpost.store.protocols import DeliveryRow
 from spanpost.store.takeovers import Takeover
 
-#: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint, that call is a post.
+#: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
+#: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)
 SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_news OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
@@ -69,10 +71,11 @@ _WAITING = "SELECT id, sink, ordering_key FROM deliveries WHERE state = 'waiting
 async def put(
     connection: Any, deliveries: Sequence[PlannedDelivery], retracted: Sequence[UUID], takeover: Takeover | None = None
 ) -> tuple[int, dict[str, int]]:
-    """Put deliveries into the outbox; return how many, and how many waiting states were replaced by newer ones, by sink.
+    """Put deliveries into the outbox.
 
-    Deliveries of retracted checkpoints that were not sent are deleted. A takeover wakes ordering keys and moves
-    deliveries (`takeovers`).
+    Return how many, and how many waiting states were replaced by newer ones, by sink. Deliveries of
+    retracted checkpoints that were not sent are deleted. A takeover wakes ordering keys and moves deliveries
+    (`takeovers`).
     """
     deliveries = await _without_quiet(connection, deliveries)
     counts: list[tuple[str, str, int]] = []
@@ -115,7 +118,8 @@ async def put(
         pending = [x for x in pending if _identity(x) not in before and _identity(x) not in inserted]  # lost the race
     concerned += [(x.sink, x.ordering_key) for x in repeated]
     if concerned:
-        # The insert above assumed a post or an edit now; an existing delivery may need another call or a later time.
+        # The insert above assumed a post or an edit now; an existing delivery may need another call or a
+        # later time.
         await connection.execute(REFRESH, *ordering_key_columns(sorted(set(concerned))))
     return count, dict(coalesced)
 
@@ -156,7 +160,7 @@ def _identity(x: PlannedDelivery | OutboxEntry) -> tuple[str, str, str]:
 
 
 async def _without_quiet(connection: Any, deliveries: Sequence[PlannedDelivery]) -> Sequence[PlannedDelivery]:
-    """Return the deliveries without quiet ones whose message does not exist: a quiet delivery never starts a message."""
+    """Return the deliveries without quiet ones that would start a message."""
     quiet = sorted({(x.sink, x.ordering_key) for x in deliveries if x.is_quiet})
     if not quiet:
         return deliveries

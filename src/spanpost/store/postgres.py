@@ -1,7 +1,7 @@
 """The store in PostgreSQL (14 to 18).
 
-One transaction holds audit rows, task state, tasks, checkpoints and deliveries (`folding`). Nothing depends on the
-caller's clock.
+One transaction holds audit rows, task state, tasks, checkpoints and deliveries (`folding`). Nothing depends
+on the caller's clock.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ _LEAVE = 0.3
 class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing):
     """A `Store` in PostgreSQL.
 
-    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction mode.
-    `own_reader` is for the embedded database, which has no administrator: the schema is upgraded when the store opens,
-    and this role may read it. `batch_budget` and `trace_budget` are the seconds of processor time that one transaction
-    may take: for a batch of several traces, and for one trace alone.
+    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction
+    mode. `own_reader` is for the embedded database, which has no administrator: the schema is upgraded when
+    the store opens, and this role may read it. `batch_budget` and `trace_budget` are the seconds of
+    processor time that one transaction may take: for a batch of several traces, and for one trace alone.
     """
 
     def __init__(
@@ -163,7 +163,8 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             raise StoreUnavailable("the store is not open")
 
         async def once(connection: Any) -> T:
-            # Read committed whatever the database's default is: each statement must see what the locks waited for.
+            # Read committed whatever the database's default is: each statement must see what the locks
+            # waited for.
             async with connection.transaction(isolation="read_committed"):
                 if self._is_pooled:
                     await bound(connection, "LOCAL")

@@ -1,4 +1,7 @@
-"""The protocols of the store, with the rows that it lists. `MemoryStore` and `PostgresStore` implement them."""
+"""The protocols of the store, with the rows that it lists.
+
+`MemoryStore` and `PostgresStore` implement them.
+"""
 
 from __future__ import annotations
 
@@ -162,22 +165,30 @@ class Alerted(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Recorded = msgspec.field(default_factory=Recorded)
 
 
-#: Callback with the topic (`tasks.approvals.topic_of`) of a question or act that changed. Empty: some may have been missed.
+#: Callback with the topic (`tasks.approvals.topic_of`) of a question or act that changed. Empty: some may
+#: have been missed.
 Hears: TypeAlias = Callable[[bytes], None]
 
 
 class Curves(Protocol):
-    """**Protocol:** how full context windows were over time. Every method raises `StoreUnavailable`; all are safe to repeat."""
+    """**Protocol:** how full context windows were over time.
+
+    Every method raises `StoreUnavailable`; all are safe to repeat.
+    """
 
     async def of(self, task_uid: UUID) -> list[Point]:
-        """**Protocol:** return how full a task's context window was, oldest first; only its newest calls when there are many."""
+        """**Protocol:** return how full a task's context window was, oldest first.
+
+        Only its newest calls when there are many.
+        """
         ...
 
 
 class Browses(Protocol):
-    """**Protocol:** queries for people and the API: pages by key, timelines, sums, the stream of checkpoints.
+    """**Protocol:** queries for people and the API: pages, timelines, sums, the stream of checkpoints.
 
-    Every method raises `StoreUnavailable` when the database cannot be reached. All only read and are safe to repeat.
+    Every method raises `StoreUnavailable` when the database cannot be reached. All only read and are safe to
+    repeat.
     """
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
@@ -185,15 +196,18 @@ class Browses(Protocol):
         ...
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        """**Protocol:** return a task by any of its ids, its uid, or a trace id (then the trace's topmost task)."""
+        """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost of the trace)."""
         ...
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
-        """**Protocol:** return a page of a task's timeline, oldest first; span attributes only with `content`."""
+        """**Protocol:** return a page of a task's timeline, oldest first.
+
+        Span attributes only with `content`.
+        """
         ...
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """**Protocol:** return sums over the announced tasks that started from `since` until before `until`."""
+        """**Protocol:** return sums over the announced tasks that started in `[since, until)`."""
         ...
 
     async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
@@ -207,14 +221,16 @@ class Browses(Protocol):
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """**Protocol:** return checkpoints after a position, in the order of the stream.
 
-        No checkpoint is ever inserted before one that was returned: reading on from the last position misses none.
+        No checkpoint is ever inserted before one that was returned: reading on from the last position misses
+        none.
         """
         ...
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """**Protocol:** return the open tasks that changed after `since`, with the time by the store's clock, oldest first.
+        """**Protocol:** return the open tasks that changed after `since`, and when, oldest first.
 
-        A change may commit later than its time says: overlap the periods, and expect some tasks twice.
+        The times are by the store's clock. A change may commit later than its time says: overlap the
+        periods, and expect some tasks twice.
         """
         ...
 
@@ -227,23 +243,28 @@ class Browses(Protocol):
         ...
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """**Protocol:** return the root tasks whose end was first recorded in `[since, until)`, by the store's clock.
+        """**Protocol:** return the root tasks whose end was first recorded in `[since, until)`.
 
-        An end that was recorded more than `latest` after it happened is left out.
+        The times are by the store's clock. An end that was recorded more than `latest` after it happened is
+        left out.
         """
         ...
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-        """**Protocol:** return where a sink shows these tasks (`ref` of the receipt), by uid; tasks it does not show are left out."""
+        """**Protocol:** return where a sink shows these tasks (`ref` of the receipt), by uid.
+
+        Tasks it does not show are left out.
+        """
         ...
 
 
 class Store(Protocol):
     """**Protocol:** records observations, computes task state from them, and hands out deliveries.
 
-    `record` is one transaction: when it returns, all of the batch is recorded; when it raises, nothing is. Duplicates change
-    nothing, so every method that records is safe to repeat. All methods may be called concurrently from one event loop.
-    Methods that reach a database raise `StoreUnavailable` when it is down: the caller keeps its data and tries again.
+    `record` is one transaction: when it returns, all of the batch is recorded; when it raises, nothing is.
+    Duplicates change nothing, so every method that records is safe to repeat. All methods may be called
+    concurrently from one event loop. Methods that reach a database raise `StoreUnavailable` when it is down:
+    the caller keeps its data and tries again.
     """
 
     #: How long a claimed delivery belongs to the process that claimed it.
@@ -270,7 +291,10 @@ class Store(Protocol):
         ...
 
     async def open(self) -> None:
-        """**Protocol:** connect and check the schema. Raises `ConfigError` with the next step. Safe to repeat."""
+        """**Protocol:** connect and check the schema. Raises `ConfigError` with the next step.
+
+        Safe to repeat.
+        """
         ...
 
     async def close(self) -> None:
@@ -278,15 +302,19 @@ class Store(Protocol):
         ...
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
-        """**Protocol:** record a batch. Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`.
+        """**Protocol:** record a batch.
 
-        Raises `StoreUnavailable`; safe to repeat. With `is_whole` a batch that takes too long is neither split nor
+        Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`. Raises
+        `StoreUnavailable`; safe to repeat. With `is_whole` a batch that takes too long is neither split nor
         quarantined: it raises `OverBudget`.
         """
         ...
 
     async def elapse(self) -> Recorded:
-        """**Protocol:** fold the timers that are due by the store's clock (finalized usage, expiry, stalls). Safe to repeat."""
+        """**Protocol:** fold the timers that are due by the store's clock: finalized usage, expiry, stalls.
+
+        Raises `StoreUnavailable`; safe to repeat.
+        """
         ...
 
     async def listen_anew(self) -> None:
@@ -296,17 +324,23 @@ class Store(Protocol):
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """**Protocol:** lease deliveries that are due: one per ordering key, urgent ones first.
 
-        Each draws on all `rate_limits` of its call, in the same transaction. A delivery that they hold back stays waiting.
-        When the answer is lost, the leases run out and the deliveries are claimed again.
+        Each draws on all `rate_limits` of its call, in the same transaction. A delivery that they hold back
+        stays waiting. When the answer is lost, the leases run out and the deliveries are claimed again.
         """
         ...
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> Sequence[OpenCircuit]:
-        """**Protocol:** record the outcome of a claimed delivery; return the circuits that it stopped. Safe to repeat."""
+        """**Protocol:** record the outcome of a claimed delivery; return the circuits that it stopped.
+
+        Safe to repeat.
+        """
         ...
 
     async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:
-        """**Protocol:** return the seconds until a delivery of these sinks or a timer is due; 0 is now, None: nothing waits."""
+        """**Protocol:** return the seconds until a delivery of these sinks or a timer is due.
+
+        0 is now, None: nothing waits.
+        """
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
@@ -322,19 +356,31 @@ class Store(Protocol):
         ...
 
     async def retry_deliveries(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
-        """**Protocol:** set dead deliveries to waiting (without ids: all of the sink); return how many. Safe to repeat."""
+        """**Protocol:** set dead deliveries to waiting (without ids: all of the sink); return how many.
+
+        Safe to repeat.
+        """
         ...
 
     async def discard_deliveries(self, ids: Sequence[int]) -> int:
-        """**Protocol:** give up waiting deliveries: they become dead letters. Return how many. Safe to repeat."""
+        """**Protocol:** give up waiting deliveries: they become dead letters. Return how many.
+
+        Safe to repeat.
+        """
         ...
 
     async def rate_limits(self, *, is_closed: bool = False) -> list[RateLimitRow]:
-        """**Protocol:** list rate limits that were used or closed, longest closed first; `is_closed`: only those not open."""
+        """**Protocol:** list rate limits that were used or closed, longest closed first.
+
+        `is_closed`: only those not open.
+        """
         ...
 
     async def reopen_rate_limits(self, keys: Sequence[str]) -> int:
-        """**Protocol:** open closed rate limits at once, after the cause was fixed; return how many. Safe to repeat."""
+        """**Protocol:** open closed rate limits at once, after the cause was fixed; return how many.
+
+        Safe to repeat.
+        """
         ...
 
     # --- people ---------------------------------------------------------------------------------------------------------
@@ -348,17 +394,24 @@ class Store(Protocol):
         ...
 
     async def await_answer(self, key: UUID) -> None:
-        """**Protocol:** note that an agent waits for the answer to a question: telemetry no longer answers it. Safe to repeat."""
+        """**Protocol:** note that an agent waits for a question's answer: telemetry no longer answers it.
+
+        Safe to repeat.
+        """
         ...
 
     async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """**Protocol:** record an operation on the database from the command line. Repeated, it is recorded again."""
+        """**Protocol:** record an operation on the database from the command line.
+
+        Repeated, it is recorded again.
+        """
         ...
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """**Protocol:** place a launch order with the delivery that carries it. Safe to repeat: one id is placed once.
+        """**Protocol:** place a launch order with the delivery that carries it.
 
-        `signature` proves a request that came in: a signature that was seen within the hour returns `Taken.REPLAYED`.
+        Safe to repeat: one id is placed once. `signature` proves a request that came in: a signature that
+        was seen within the hour returns `Taken.REPLAYED`.
         """
         ...
 
@@ -375,28 +428,35 @@ class Store(Protocol):
         ...
 
     async def find_task(self, key: UUID) -> Task | None:
-        """**Protocol:** return a task by the opaque key of a button (its uid), or the task that it was merged into."""
+        """**Protocol:** return a task by a button's opaque key (its uid), or the task it was merged into."""
         ...
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
-        """**Protocol:** return a task by any of its ids; by a trace id (32 hex digits) the trace's topmost task."""
+        """**Protocol:** return a task by any of its ids.
+
+        By a trace id (32 hex digits) the trace's topmost task.
+        """
         ...
 
     async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
-        """**Protocol:** return the root task of a sink's message, by a part of the receipt's `ref` (Slack: channel and ts).
+        """**Protocol:** return the root task of a sink's message, by a part of the receipt's `ref`.
 
-        The message may be the root message or a checkpoint in its thread. None: the sink did not send this message.
+        For Slack, `ref` holds channel and ts. The message may be the root message or a checkpoint in its
+        thread. None: the sink did not send this message.
         """
         ...
 
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """**Protocol:** return acts on a task that were granted, in order, numbered above `after` and recorded later than `since`."""
+        """**Protocol:** return granted acts on a task, in order: numbered above `after`, recorded after `since`."""
         ...
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
-        """**Protocol:** return when the task's newest end of a run was recorded, by the store's clock; None before the first."""
+        """**Protocol:** return when the task's newest end of a run was recorded, by the store's clock.
+
+        None before the first.
+        """
         ...
 
     # --- alerts ---------------------------------------------------------------------------------------------------------
@@ -406,17 +466,20 @@ class Store(Protocol):
         ...
 
     async def take_alert(self, alert: Alert) -> Alerted:
-        """**Protocol:** record an alert and its checkpoint at the task that it concerns, in one transaction. Safe to repeat."""
+        """**Protocol:** record an alert and its checkpoint, in one transaction. Safe to repeat."""
         ...
 
     # --- requests -------------------------------------------------------------------------------------------------------
 
     async def is_first(self, key: str) -> bool:
-        """**Protocol:** remember a request for an hour, for all processes; False when it was received before."""
+        """**Protocol:** remember a request for an hour, for all processes.
+
+        False when it was received before.
+        """
         ...
 
     async def listen(self, hears: Hears) -> None:
-        """**Protocol:** call `hears` for every decision and act of any process from now on, in the running loop.
+        """**Protocol:** call `hears` in the running loop for every decision and act of any process.
 
         Returns when it listens, or after some seconds when the database is down; then it keeps trying.
         """
@@ -441,7 +504,10 @@ class Store(Protocol):
         ...
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
-        """**Protocol:** list how often providers refused calls, by account, provider, model and day, newest first."""
+        """**Protocol:** list how often providers refused calls, newest first.
+
+        Counted by account, provider, model and day.
+        """
         ...
 
     async def counts(self) -> dict[str, Any]:
@@ -449,7 +515,10 @@ class Store(Protocol):
         ...
 
     async def fleet(self) -> Fleet | None:
-        """**Protocol:** return the figures of all open work on the database; None while another process has the turn to publish."""
+        """**Protocol:** return the figures of all open work on the database.
+
+        None while another process has the turn to publish.
+        """
         ...
 
 

@@ -27,9 +27,10 @@ ON CONFLICT (key) DO UPDATE SET attempts = known.attempts + 1, last_at = now(), 
 
 
 def mended(o: Observation) -> Observation:
-    """Return the observation with values that PostgreSQL accepts, flagged in `repairs`; the same object if it was fine.
+    """Return the observation with values that PostgreSQL accepts, flagged in `repairs`.
 
-    An observation is repaired the same way each time, so that its duplicates are recognised.
+    The same object if it was fine. An observation is repaired the same way each time, so that its duplicates
+    are recognised.
     """
     flags = 0
     changes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Rows of rate limits (`routing.rate_limiting`): read without locks to choose, locked in the order of keys to draw."""
+"""Rows of rate limits (`routing.rate_limiting`): read without locks to choose, locked by key to draw."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ async def read(connection: Any, keys: Collection[str]) -> dict[str, Bucket]:
 
 
 async def lock(connection: Any, rate_limits: Mapping[str, RateLimit], known: Collection[str]) -> tuple[dict[str, Bucket], datetime]:
-    """Lock the buckets of these rate limits, after making those not in `known`; return them and the database's time."""
+    """Lock the buckets of these rate limits, after making those not in `known`.
+
+    Return them and the database's time.
+    """
     missing = sorted(rate_limits.keys() - set(known))
     if missing:
         caps, rates, reserves = _figures([rate_limits[key] for key in missing])

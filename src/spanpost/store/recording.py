@@ -1,7 +1,7 @@
 """The part of the Postgres store that records observations.
 
-A batch is one transaction as far as no other process is recording the same traces. Observations that the database
-refuses go to quarantine.
+A batch is one transaction as far as no other process is recording the same traces. Observations that the
+database refuses go to quarantine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from spanpost.text.content import without_content
 
 log = logging.getLogger(__name__)
 
-#: Domains of one transaction when a batch touches too many for fine locks; leaves room for domains found later.
+#: Domains of one transaction when a batch touches too many for fine locks; leaves room for domains found
+#: later.
 _AT_ONCE = FINE * 3 // 4
 
 
@@ -54,12 +55,14 @@ class Recording(Folding):
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """Record a batch. See `Store.record`.
 
-        When a value is refused, the batch is repaired and bisected: the refused observation goes to `quarantine` and the
-        others are recorded, all in one transaction. A batch of very many traces takes several transactions; when a later
-        one fails and the caller tries again, the observations recorded before are duplicates.
+        When a value is refused, the batch is repaired and bisected: the refused observation goes to
+        `quarantine` and the others are recorded, all in one transaction. A batch of very many traces takes
+        several transactions; when a later one fails and the caller tries again, the observations recorded
+        before are duplicates.
 
-        A batch that takes longer than `batch_budget` is recorded trace by trace, the smallest first. A trace that takes
-        longer than `trace_budget` goes to `quarantine`. With `is_whole` the batch raises `OverBudget` instead.
+        A batch that takes longer than `batch_budget` is recorded trace by trace, the smallest first. A trace
+        that takes longer than `trace_budget` goes to `quarantine`. With `is_whole` the batch raises
+        `OverBudget` instead.
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch, self.batch_budget) if is_whole else await self._record_all(batch)
@@ -76,7 +79,10 @@ class Recording(Folding):
         return o if (redaction := self._redaction) is None else redaction.clean(o)
 
     async def _record_all(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch; in parts if it takes too long. A trace that takes too long by itself goes to quarantine."""
+        """Record a batch; in parts if it takes too long.
+
+        A trace that takes too long by itself goes to quarantine.
+        """
         traces: dict[Trace, list[Observation]] = {}
         for o in batch:
             traces.setdefault((o.tenant, o.trace_id), []).append(o)
@@ -146,7 +152,8 @@ class Recording(Folding):
     ) -> Recorded:
         """Record the traces that no other transaction holds, then the others in a second transaction.
 
-        This way a batch does not hold all of its locks while it waits for the one trace that another process records.
+        This way a batch does not hold all of its locks while it waits for the one trace that another process
+        records.
         """
         if not is_few(domains):
             return await self._record_in_turn(batch, placed, domains, most)
@@ -180,7 +187,10 @@ class Recording(Folding):
     async def _take_free(
         self, placed: Sequence[Placed], domains: set[bytes], most: float, connection: Any
     ) -> tuple[Recorded, list[int], set[bytes]]:
-        """Record the traces that no other transaction holds; return the others' positions and their domains."""
+        """Record the traces that no other transaction holds.
+
+        Return the others' positions and their domains.
+        """
         now, taken = await lock_free(connection, domains)
         held, touched = list[int](), set[bytes]()
         if taken:
@@ -229,7 +239,10 @@ class Recording(Folding):
         locked: set[bytes],
         most: float,
     ) -> Recorded:
-        """Record a batch without the observations that are refused. `prepared(first, end, meter)` reads a range of it."""
+        """Record a batch without the observations that are refused.
+
+        `prepared(first, end, meter)` reads a range of it.
+        """
         now = await self._lock(connection, locked)
         meter = TimeMeter(most)
         total = Recorded()
@@ -266,7 +279,10 @@ class Recording(Folding):
         return await self._record_all(back) if back else Recorded()
 
     async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
-        """Keep a body that the receiver could not decode in `quarantine`. The same bytes again count as one more attempt."""
+        """Keep a body that the receiver could not decode in `quarantine`.
+
+        The same bytes again count as one more attempt.
+        """
         if (redaction := self._redaction) is not None:
             body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
         await self._run(lambda c: discard_body(c, tenant, source, error, body))

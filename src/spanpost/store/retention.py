@@ -1,7 +1,7 @@
 """Prune old data: audit rows, the task state of closed traces, deliveries that arrived.
 
-A task is *kept* while it, or any task with the same root, is not final or has changed since the given time. Nothing of
-a kept task is deleted, however old. Of the rest, everything older than the given time is deleted:
+A task is *kept* while it, or any task with the same root, is not final or has changed since the given time.
+Nothing of a kept task is deleted, however old. Of the rest, everything older than the given time is deleted:
 
 - `agent_events`: a whole month if no kept task has a row in it, else row by row. Rows of no month
   (`agent_events_rest`: senders whose clocks are years off) go by the time they were received.
@@ -10,8 +10,8 @@ a kept task is deleted, however old. Of the rest, everything older than the give
 
 Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
 
-Limit: a span of a closed task that is sent again after pruning is recorded as new. So the given time should be longer
-than any sender buffers its data.
+Limit: a span of a closed task that is sent again after pruning is recorded as new. So the given time should
+be longer than any sender buffers its data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFA
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
 _OLD = "{age} < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
-# Bytes of keys that tie traces together: 115 is s (duplicate calls), 114 is r (run candidates), 108 is l (linked traces).
+# Bytes of keys that tie traces together: 115 is s (duplicate calls), 114 is r (run candidates), 108 is l
+# (linked traces).
 _TREE = (
     "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS tie"
     " FROM task_state WHERE key > $1 ORDER BY key LIMIT $3"
@@ -83,7 +84,10 @@ class Pruned(msgspec.Struct, kw_only=True):
 
 
 async def prune(connection: Any, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Delete what is older, by the database's clock; `is_done` False: only count. Safe to repeat and to interrupt."""
+    """Delete what is older, by the database's clock; `is_done` False: only count.
+
+    Safe to repeat and to interrupt.
+    """
     before = await connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
     pruned = Pruned(before=before, is_done=is_done)
     kept = await connection.fetch(_KEPT, sorted(FINAL_STATUSES), before)
@@ -104,7 +108,8 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
             if pruned.is_done:
                 await connection.execute(f"DROP TABLE {name}")
             continue
-        # Rows of no month have unreliable event times (1970, 2099), so they go by the time they were received.
+        # Rows of no month have unreliable event times (1970, 2099), so they go by the time they were
+        # received.
         old = _OLD.format(age="received_at" if is_rest else "occurred_at")
         if not pruned.is_done:
             pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {old}", pruned.before, kept)
@@ -117,7 +122,7 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
 
 
 async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
-    """Return the domains with records of kept tasks: their traces, their own ids, and the traces of all their subtrees."""
+    """Return the domains of kept tasks: their traces, their own ids, and the traces of their subtrees."""
     domains, members = set(), []
     for row in kept:
         trace, own = domain_of(row["tenant"], row["trace_id"]), row["uid"].bytes

@@ -5,8 +5,8 @@
   (`human_interventions`) and move them to another task; it can neither change nor delete them.
 - A reader sees what people read: no tokens, secrets, raw bodies or internal state.
 
-The operator chooses the names. `granted_roles` lists the roles that were granted rights, so that an upgrade grants them
-new tables, too.
+The operator chooses the names. `granted_roles` lists the roles that were granted rights, so that an upgrade
+grants them new tables, too.
 """
 
 from __future__ import annotations
@@ -114,7 +114,10 @@ async def renew(connection: Any) -> None:
 
 
 def statements(kind: Kind, role: str, schema: str, seen: dict[str, list[str]]) -> list[str]:
-    """Return the SQL that grants. `seen`: the columns that a reader may see, for tables that it sees in part."""
+    """Return the SQL that grants.
+
+    `seen`: the columns that a reader may see, for tables that it sees in part.
+    """
     to, within = _quoted(role), _quoted(schema)
     tables = [f"{within}.{table}" for table in (*WRITER, *VIEWS, *OWNERS)]
     return [

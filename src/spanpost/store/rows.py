@@ -37,7 +37,9 @@ def json_text(value: Any) -> str:
 
 
 def tidy(record: S) -> S:
-    """Return a record whose text PostgreSQL accepts (no NUL, no lone surrogate); the same object when it is clean.
+    """Return a record whose text PostgreSQL accepts (no NUL, no lone surrogate).
+
+    The same object when it is clean.
 
     *Derived* rows must never be refused: the error would be blamed on observations that did not cause it.
     """
@@ -50,7 +52,10 @@ def tidy(record: S) -> S:
 
 
 def _tidied(records: list[S], encode: Callable[[list[S]], str]) -> tuple[list[S], str]:
-    """Return records as `tidy` does, and their encoding. One scan of the whole text finds that all are clean."""
+    """Return records as `tidy` does, and their encoding.
+
+    One scan of the whole text finds that all are clean.
+    """
     try:
         given = encode(records)
         if r"\u0000" not in given:
@@ -64,8 +69,8 @@ def _tidied(records: list[S], encode: Callable[[list[S]], str]) -> tuple[list[S]
 def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Mapping[str, Any] = {}) -> str:
     """Return a SELECT of rows from one JSON array of objects (parameter 1); bytes are in base64.
 
-    One text is encoded in a tenth of the time that an array for each column takes. `defaults` are the values of fields
-    that an object leaves out. `names` are the fields of columns that are named differently.
+    One text is encoded in a tenth of the time that an array for each column takes. `defaults` are the values
+    of fields that an object leaves out. `names` are the fields of columns that are named differently.
     """
     values: list[str] = []
     given: dict[str, None] = {}  # a value may go to two columns
@@ -100,7 +105,8 @@ _TASK_COLUMNS = {
     "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb", "results": "jsonb",
     "error": "jsonb", "doc": "bytea",
 }  # fmt: skip
-#: Defaults of the fields that a row and its document leave out when they have this value: most fields of a task do.
+#: Defaults of the fields that a row and its document leave out when they have this value: most fields of a
+#: task do.
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Task) if field.default in (None, "", 0, False, ())}
 _DEFAULTS |= {f.name: {} for f in msgspec.structs.fields(Task) if f.default_factory is dict}
 _REQUIRED = tuple(name for name in Task.__struct_fields__ if name not in _DEFAULTS)
@@ -123,7 +129,10 @@ _counts_of = attrgetter(*_COUNTS)
 
 
 def task_rows(tasks: Sequence[Task]) -> str:
-    """Return the parameter of `UPSERT_TASKS`; integers that are too large for a column become the largest that fits."""
+    """Return the parameter of `UPSERT_TASKS`.
+
+    Integers that are too large for a column become the largest that fits.
+    """
     found = []
     for task in tasks:
         fields = _fields(task)
@@ -271,7 +280,8 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
 def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
     """Return where the moves lead in the end: (trace, first subtree) to (last subtree, task).
 
-    Rows that one move brought to a subtree go on with a later move from there, so the last move is read first.
+    Rows that one move brought to a subtree go on with a later move from there, so the last move is read
+    first.
     """
     ends: dict[tuple[bytes, bytes], tuple[bytes, UUID]] = {}
     for m in reversed(moves):
@@ -292,7 +302,7 @@ _INHERIT = [
 
 
 async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) -> None:
-    """Delete tasks that no longer exist, and point their other rows to their successors (`task_redirects`)."""
+    """Delete tasks that no longer exist, and point their rows to their successors (`task_redirects`)."""
     uids = [uid for uid, _ in gone]
     await connection.execute("DELETE FROM agent_tasks WHERE uid = ANY($1::uuid[])", uids)
     await connection.execute("DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])", uids)
@@ -309,7 +319,10 @@ def ready_tasks(tasks: Sequence[Task]) -> tuple[list[Task], str]:
 
 
 async def write_tasks(connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True) -> None:
-    """Write changed tasks (`ready_tasks`) with their artifacts. `is_heard`: telemetry changed them, not time alone."""
+    """Write changed tasks (`ready_tasks`) with their artifacts.
+
+    `is_heard`: telemetry changed them, not time alone.
+    """
     await connection.execute(UPSERT_TASKS if is_heard else UPSERT_STALLED_TASKS, given)
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())

@@ -1,8 +1,8 @@
-"""Move deliveries after a task's message changed: it was merged into another task, or its parent became known.
+"""Move deliveries after a task's message changed: the task was merged, or its parent became known.
 
 The ordering keys of the old messages are woken; what their messages show is decided at the claim
-(`routing.message_owner`). Checkpoints that were never sent move from the old message to the new one. Checkpoints that
-were sent stay where they are and are edited there.
+(`routing.message_owner`). Checkpoints that were never sent move from the old message to the new one.
+Checkpoints that were sent stay where they are and are edited there.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
 
 
 async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
-    """Plan what to do about the messages of these tasks; None when they have none. Reads only, without locks."""
+    """Plan what to do about the messages of these tasks; None when they have none.
+
+    Reads only, without locks.
+    """
     uids = list(set(woken))
     states = await connection.fetch(_STATES, uids)
     tasks, roots = await known(connection, {row["task_uid"] for row in states}) if states else ({}, {})
@@ -95,7 +98,7 @@ async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Take
 
 
 async def look_at(connection: Any, ids: Collection[int], routes: Routes) -> Takeover:
-    """Plan where checkpoint deliveries go that wait under an ordering key which is not their task's message."""
+    """Plan where checkpoint deliveries go that wait under another message than their task's."""
     return await _plan(connection, [], await connection.fetch(_THESE, list(ids)), routes)
 
 
@@ -110,7 +113,8 @@ async def _plan(connection: Any, ordering_keys: list[tuple[str, str]], rows: Seq
         for row in rows:
             task, checkpoint = tasks.get(row["task_uid"]), checkpoints.get(row["checkpoint_id"])
             root = root_of(task, roots)
-            # A root without a message: the delivery is set aside at its claim and moves when the root is announced.
+            # A root without a message: the delivery is set aside at its claim and moves when the root is
+            # announced.
             if task is not None and root is not None and checkpoint is not None and root.is_announced:
                 moves.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
                 left.add((row["sink"], row["ordering_key"]))

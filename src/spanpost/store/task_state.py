@@ -1,4 +1,4 @@
-"""The records of task state in PostgreSQL: fetched by key, changed in memory, written back if they changed."""
+"""Records of task state in PostgreSQL: fetched by key, changed in memory, written back if they changed."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ _UNKNOWN: Any = object()
 WHOLE = 1000
 #: Records of one query: the event loop is blocked while they are decoded.
 _AT_ONCE = 4000
-#: A domain with at most this many records is prefetched whole: most traces are small, and one query fetches all.
+#: A domain with at most this many records is prefetched whole: most traces are small, and one query fetches
+#: all.
 SMALL = 100
 
-# Arrays of keys are sent as text, and documents as one value with a list of sizes, because the driver checks the type
-# of each element of an array twice.
+# Arrays of keys are sent as text, and documents as one value with a list of sizes, because the driver checks
+# the type of each element of an array twice.
 _FETCH = "SELECT key, doc FROM task_state WHERE key = ANY($1::text::bytea[])"
 _FETCH_DOMAINS = (
     "SELECT found.key, found.doc FROM unnest($1::text::bytea[]) AS domain CROSS JOIN LATERAL ("
@@ -86,8 +87,9 @@ class FetchedRecords:
 
     def __init__(self, ask: Callable[[Sequence[Key]], None] = _cannot) -> None:
         self._ask = ask
-        #: Current records by key; None: there is none. Records of domains that were fetched whole are decoded when first
-        #: used, because most never are (`_LEADING` records always are: prefetching goes on from them).
+        #: Current records by key; None: there is none. Records of domains that were fetched whole are
+        #: decoded when first used, because most never are (`_LEADING` records always are: prefetching goes
+        #: on from them).
         self.loaded: dict[Key, msgspec.Struct | None] = {}
         self._raw: dict[Key, bytes | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}

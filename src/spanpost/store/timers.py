@@ -1,4 +1,4 @@
-"""The part of the Postgres store that folds timers due by the database's clock: finalized usage, expiry, stalls."""
+"""The part of the Postgres store that folds timers when they are due: finalized usage, expiry, stalls."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Elapsing(Folding):
         recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
             gone, stalled = await self._run(lambda c: heartbeats.overdue(c, processes, self.rules.stall_rules))
-            # First the interrupted tasks, then the mark on the process: after a crash in between, both are done again.
+            # First the interrupted tasks, then the mark on the process: after a crash in between, both are
+            # done again.
             if stalled:
                 recorded = recorded.plus(await self._record_all(stalled))
             back = await self._run(lambda c: heartbeats.give_up(c, gone))
@@ -96,7 +97,10 @@ class Elapsing(Folding):
         return recorded
 
     async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
-        """Fold these timers: together, else one by one. A timer that takes too long by itself is postponed."""
+        """Fold these timers: together, else one by one.
+
+        A timer that takes too long by itself is postponed.
+        """
         if not asked:
             return Recorded()
         try:
@@ -125,7 +129,8 @@ class Elapsing(Folding):
             records = self._records(connection, locked, meter)
             await records.fetch_domains(connection, {name[:16] for name in names})
             await records.fetch(connection, names)
-            # Prefetch the traces of these tasks and their neighbours: each would be a miss that restarts the fold.
+            # Prefetch the traces of these tasks and their neighbours: each would be a miss that restarts the
+            # fold.
             for _ in range(_ROUNDS):
                 beside = await self._threads.run(meter, lambda: batches.beside(records, names)) - records.whole
                 if not beside:

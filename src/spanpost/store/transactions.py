@@ -20,26 +20,30 @@ T = TypeVar("T")
 
 #: Seconds for which a transaction is retried before it raises `StoreUnavailable`.
 RETRY_FOR = 2.0
-#: The server ends our transactions that are idle for this long: a frozen process (a paused container, a suspended
-#: function) must not keep its locks. Shorter than `WAIT`, for which others wait for these locks; longer than folding
-#: a large batch takes on a slow machine.
+#: The server ends our transactions that are idle for this long: a frozen process (a paused container, a
+#: suspended function) must not keep its locks. Shorter than `WAIT`, for which others wait for these locks;
+#: longer than folding a large batch takes on a slow machine.
 IDLE = timedelta(seconds=20)
 #: Seconds that one statement may take.
 WAIT = 30.0
-#: SQLSTATE classes and codes after which the same transaction may succeed: connection, serialization, deadlock, resources,
-#: shutdown, a standby that is not yet primary, a transaction that the server ended because it was idle.
+#: SQLSTATE classes and codes after which the same transaction may succeed: connection, serialization,
+#: deadlock, resources, shutdown, a standby that is not yet primary, a transaction that the server ended
+#: because it was idle.
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P04")
 #: Data exceptions, constraint violations, program limits: the database will never accept some value.
 _DATA = ("22", "23", "54")
 
 
 class Unfoldable(Exception):
-    """The reader or the fold raised. This is a bug: the observation goes to quarantine and the fault is logged."""
+    """The reader or the fold raised.
+
+    This is a bug: the observation goes to quarantine and the fault is logged.
+    """
 
 
 @contextmanager
 def unfoldable() -> Iterator[None]:
-    """Turn exceptions raised within into `Unfoldable`: they are blamed on the observations being read or folded."""
+    """Turn exceptions into `Unfoldable`: they are blamed on the observations being read or folded."""
     try:
         yield
     except MemoryError:
@@ -56,18 +60,23 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_of_data(error: BaseException) -> bool:
-    """Return whether the data caused the error: a value that PostgreSQL refuses, or that cannot be encoded or folded."""
+    """Return whether the data caused the error:
+
+    PostgreSQL refuses a value, or it cannot be encoded or folded.
+    """
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_DATA)
-    # Values that cannot be encoded: lone surrogates, numbers out of range, deep nesting. Other exceptions are bugs.
+    # Values that cannot be encoded: lone surrogates, numbers out of range, deep nesting. Other exceptions
+    # are bugs.
     return isinstance(error, (ValueError, OverflowError, RecursionError, Unfoldable))
 
 
 async def bound(connection: Any, scope: str = "SESSION") -> None:
-    """Limit idle transactions and turn `synchronous_commit` on; `scope`: SESSION, or LOCAL for one transaction.
+    """Limit idle transactions and turn `synchronous_commit` on; `scope`:
 
-    With `synchronous_commit` off, a crash of the server would lose commits that were acknowledged to senders. Other
-    values of it (waiting for standbys) stay as the server has them.
+    SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server would lose
+    commits that were acknowledged to senders. Other values of it (waiting for standbys) stay as the server
+    has them.
     """
     is_local = "true" if scope == "LOCAL" else "false"
     # Not as startup parameters: a pooler refuses those that it does not know.
@@ -93,14 +102,14 @@ async def end_frozen(pool: Any) -> None:
 
 
 async def keep(connection: Any) -> None:
-    """Reset nothing when a connection returns to its pool: except `bound`, all our settings end with the transaction."""
+    """Reset nothing when a connection returns to its pool: all settings but `bound` end with the transaction."""
 
 
 async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for: float = RETRY_FOR) -> T:
-    """Run `work(connection)` until it succeeds or `retry_for` seconds have passed; then raise `StoreUnavailable`.
+    """Run `work(connection)` until it succeeds or `retry_for` seconds have passed.
 
-    `work` opens its own transaction and may run several times. When a commit's answer is lost, `work` runs again and
-    recognises by its keys what is recorded already.
+    Then raise `StoreUnavailable`. `work` opens its own transaction and may run several times. When a
+    commit's answer is lost, `work` runs again and recognises by its keys what is recorded already.
     """
     deadline = time.monotonic() + retry_for
     delay = 0.01

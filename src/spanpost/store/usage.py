@@ -1,7 +1,7 @@
 """Usage of tasks in PostgreSQL, by model and quarter of an hour; and the usage with which new budgets begin.
 
-Rows are written under their task's lock. A budget's period begins once: the first transaction that finds it missing
-counts the usage before, and all others wait for it.
+Rows are written under their task's lock. A budget's period begins once: the first transaction that finds it
+missing counts the usage before, and all others wait for it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ ON CONFLICT (task_uid, model, at) DO UPDATE SET {", ".join(f"{c} = u.{c} + exclu
 _OF = f"""
 SELECT tenant, model, {", ".join(f"sum({c})::bigint" for c in _COUNTS)}, sum(cost_usd) FROM model_usage WHERE task_uid = $1
 GROUP BY tenant, model ORDER BY model"""
-# New rows are returned with true. Rows that existed before this transaction are returned with false: they stay even if
-# it is rolled back.
+# New rows are returned with true. Rows that existed before this transaction are returned with false: they
+# stay even if it is rolled back.
 _BEGIN = """
 WITH k AS (SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS k(budget, began_at)),
 new AS (INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING budget, began_at)
 SELECT budget, began_at, true FROM new
 UNION ALL SELECT b.budget, b.began_at, false FROM budgets_begun b JOIN k USING (budget, began_at) WHERE b.at < now()"""
-#: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans below.
+#: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans
+#: below.
 _SAID = """
 LEFT JOIN LATERAL (
   SELECT coalesce(CASE WHEN e.role BETWEEN 4 AND 6 THEN e.attributes->>{name} END, e.resource->>{name}, e.attributes->>{name}) AS said
@@ -91,7 +92,7 @@ async def of(connection: Any, task_uid: UUID) -> list[Used]:
 async def begin(
     connection: Any, budgets: Sequence[tuple[Budget, datetime]], begun: Begun
 ) -> list[tuple[Budget, list[Growth]]]:
-    """Return the budgets whose period begins in this transaction, with the usage since the start of the period."""
+    """Return the budgets whose period begins in this transaction, with the usage since the period's start."""
     asked = sorted({(b.name, at): b for b, at in budgets if (b.name, at) not in begun}.items())
     if not asked:
         return []

@@ -1,7 +1,7 @@
 """The version of the schema: upgrade it, and refuse one that does not fit.
 
-Revisions are ``major.minor``. A minor revision only adds (columns with defaults, tables, indexes), so an older spanpost
-keeps working beside a newer one. An older spanpost refuses a newer major revision.
+Revisions are ``major.minor``. A minor revision only adds (columns with defaults, tables, indexes), so an
+older spanpost keeps working beside a newer one. An older spanpost refuses a newer major revision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from spanpost.store import roles
 
 #: The newest revision in `migrations/versions`.
 HEAD = "1.0"
-#: Key of the advisory lock that a migration or a change of grants holds until its commit. Arbitrary and fixed.
+#: Key of the advisory lock that a migration or a change of grants holds until its commit. Arbitrary and
+#: fixed.
 LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"
 _USE_ANOTHER = "name another database, or another schema, in DATABASE_URL"
@@ -27,8 +28,8 @@ _TAKEN = ("42P07", "42723", "42710")
 async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
     """Upgrade the schema to `HEAD`; return the revision before and after. Safe to repeat, and concurrently.
 
-    Roles in `granted_roles` get their rights on new tables, and `reader` gets those of a reader. A newer schema stays as
-    it is. Raises `ConfigError` when the database cannot be reached or refuses.
+    Roles in `granted_roles` get their rights on new tables, and `reader` gets those of a reader. A newer
+    schema stays as it is. Raises `ConfigError` when the database cannot be reached or refuses.
     """
     import asyncpg
     from sqlalchemy.exc import SQLAlchemyError
@@ -89,7 +90,10 @@ UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
 
 
 def unreachable(error: BaseException) -> str:
-    """Return the message for a database that cannot be reached. It never holds the URL, which has the password."""
+    """Return the message for a database that cannot be reached.
+
+    It never holds the URL, which has the password.
+    """
     # The parser's own message may quote the password.
     why = (
         "it is not the URL of a PostgreSQL"

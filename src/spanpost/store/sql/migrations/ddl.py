@@ -43,7 +43,10 @@ def _quote(text: str) -> str:
 
 
 def add_columns(table: str, columns: Sequence[Column]) -> list[str]:
-    """Return the statements that add columns with comments. Each needs a default or may be null, for older gateways."""
+    """Return the statements that add columns with comments.
+
+    Each needs a default or may be null, for older gateways.
+    """
     added = ", ".join(f"ADD COLUMN {column} {kind}" for column, kind, _ in columns)
     about = [f"COMMENT ON COLUMN {table}.{column} IS {_quote(text)}" for column, _, text in columns]
     return [f"ALTER TABLE {table} {added}", *about]

@@ -121,8 +121,9 @@ TASKS: Final = table(
         ("updated_at", "timestamptz NOT NULL DEFAULT now()", "When this row last changed, by the database's clock."),
         ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back."),
     ],
-    # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some kilobytes
-    # stay uncompressed in the table: compressing them took a tenth of the time that writing them did.
+    # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some
+    # kilobytes stay uncompressed in the table: compressing them took a tenth of the time that writing them
+    # did.
     options="WITH (fillfactor = 70, toast_tuple_target = 8160)",
     indexes=[
         "CREATE INDEX agent_tasks_task_id ON agent_tasks USING hash (task_id)",
@@ -134,7 +135,8 @@ TASKS: Final = table(
         "CREATE INDEX agent_tasks_retry_of ON agent_tasks USING hash (retry_of) WHERE retry_of IS NOT NULL",
         "CREATE INDEX agent_tasks_caused_by ON agent_tasks USING hash (caused_by) WHERE caused_by IS NOT NULL",
         "CREATE INDEX agent_tasks_order_id ON agent_tasks USING hash (order_id) WHERE order_id IS NOT NULL",
-        # Lists: newest first, a page of them, open ones, and those that a heartbeat's traces are looked up in.
+        # Lists: newest first, a page of them, open ones, and those that a heartbeat's traces are looked up
+        # in.
         "CREATE INDEX agent_tasks_started ON agent_tasks (started_at DESC)",
         "CREATE INDEX agent_tasks_page ON agent_tasks (tenant, (coalesce(started_at, "
         "'-infinity'::timestamptz)) DESC, uid DESC)",

@@ -1,1 +1,4 @@
-"""One module per revision, named after it. A minor revision only adds, so that older gateways keep working."""
+"""One module per revision, named after it.
+
+A minor revision only adds, so that older gateways keep working.
+"""
