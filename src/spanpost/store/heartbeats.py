@@ -1,4 +1,4 @@
-"""Heartbeats in PostgreSQL: record them, and find stalled processes and tasks by the rules of `tasks.stall`."""
+"""Heartbeats in PostgreSQL: record them, find stalled processes and tasks (rules: `tasks.stall`)."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ class Browses(Protocol):
         ...
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost of the trace)."""
+        """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
         ...
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
@@ -449,7 +449,7 @@ class Store(Protocol):
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """**Protocol:** return granted acts on a task, in order: numbered above `after`, recorded after `since`."""
+        """**Protocol:** return granted acts on a task in order, numbered above `after`, recorded after `since`."""
         ...
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
