@@ -294,21 +294,21 @@ async def _lease(
     children: dict[UUID, list[Task]] = {}
     for root_uid, doc, phase in await connection.fetch(_BELOW, list(shown)):
         children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
-    told: dict[UUID | None, Checkpoint] = {}
+    checkpoints: dict[UUID | None, Checkpoint] = {}
     ids = [turn.entry.checkpoint_id for turn in turns if turn.entry.checkpoint_id is not None]
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
-            told[row["id"]] = checkpoint_of(row)
-    ordered = await launch_order_rows.known(connection, {id for id in ids if id not in told})
-    about = {e.id: alert_of(tasks.get(e.task_uid), told.get(e.checkpoint_id)) for e, *_ in turns}
+            checkpoints[row["id"]] = checkpoint_of(row)
+    orders = await launch_order_rows.known(connection, {id for id in ids if id not in checkpoints})
+    about = {e.id: alert_of(tasks.get(e.task_uid), checkpoints.get(e.checkpoint_id)) for e, *_ in turns}
     alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
     strays: list[int] = []
     changed: list[OutboxEntry] = []
     moved: dict[int, Task | None] = {}
     for entry, call, message_receipt, drawn in turns:
-        task, checkpoint = tasks.get(entry.task_uid), told.get(entry.checkpoint_id)
-        order = ordered.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        task, checkpoint = tasks.get(entry.task_uid), checkpoints.get(entry.checkpoint_id)
+        order = orders.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         root = takeovers.root_of(task, roots)
         if entry.is_state and carried[entry.id] is None:
             moved[entry.id], task = root, root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
@@ -361,12 +361,12 @@ async def _moved(
     asked = {d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None}
     ordering_keys = sorted({(d.sink, ordering_key) for d in deliveries for ordering_key in asked.get(d.id, ())})
     rows = await connection.fetch(_RECEIPTS, *ordering_key_columns(ordering_keys)) if ordering_keys else []
-    stands = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
+    receipts = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
     out = []
     for d in deliveries:
         if d.id in moved:
-            installed_apps = next((stands[d.sink, ordering_key] for ordering_key in asked.get(d.id, ()) if (d.sink, ordering_key) in stands), None)
-            d = last(d, moved[d.id], installed_apps)
+            receipt = next((receipts[d.sink, key] for key in asked.get(d.id, ()) if (d.sink, key) in receipts), None)
+            d = last(d, moved[d.id], receipt)
         out.append(d)
     return out
 

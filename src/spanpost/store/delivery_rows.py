@@ -80,9 +80,9 @@ async def lock(connection: Any, ids: Collection[int]) -> list[OutboxEntry]:
 
 async def lock_known(connection: Any, wanted: Iterable[tuple[str, str, str]]) -> list[OutboxEntry]:
     """Lock and return the existing deliveries among these (`identity`)."""
-    news = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.CHECKPOINT]
+    checkpoints = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.CHECKPOINT]
     states = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.STATE]
-    columns = [[at[i] for at in found] for found in (news, states) for i in (0, 1)]
+    columns = [[at[i] for at in found] for found in (checkpoints, states) for i in (0, 1)]
     return [entry_of(row) for row in await connection.fetch(_KNOWN, *columns)]
 
 

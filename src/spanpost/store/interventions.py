@@ -148,7 +148,7 @@ class PostgresInterventions(Folding):
         except Exception as error:
             if not (is_of_data(error) or isinstance(error, OverBudget)):
                 raise
-            log.warning("what a person did stands, and is not shown at its task: %s", error, exc_info=True)
+            log.warning("a person's act is recorded, but its task does not show it: %s", error, exc_info=True)
             return Recorded()
 
     async def note_operation(self, what: str, user: str, detail: str) -> None:

@@ -191,7 +191,7 @@ class Journaling(Recording):
         lost = 0
         for of, row in zip(taken, found, strict=True):
             if isinstance(row, Exception):
-                log.error("row %d of the journal, of tenant %s, is damaged and is kept in dead_letters: %s", of["id"], tenant, row)
+                log.error("row %d of the journal, of tenant %s, is damaged and is kept in quarantine: %s", of["id"], tenant, row)
                 await discard_body(connection, tenant, "journal", str(row), of["body"])
                 await connection.execute(_DELETE, tenant, [of["id"]])
                 lost += of["observations"]
@@ -245,8 +245,8 @@ class Journaling(Recording):
         """Record rows one by one, trace by trace, after a value was refused or spanpost failed."""
         if isinstance(error, (SpanpostError, MemoryError)):
             raise error
-        said = "%d rows of the journal, of tenant %s, are taken apart: %s: %s"
-        log.warning(said, len(rows), tenant, type(error).__name__, error)
+        message = "%d rows of the journal, of tenant %s, are recorded trace by trace: %s: %s"
+        log.warning(message, len(rows), tenant, type(error).__name__, error)
         recorded = Recorded()
         for row in rows:
             recorded = recorded.plus(await self._record_row(tenant, row))
@@ -283,7 +283,7 @@ class Journaling(Recording):
         except (SpanpostError, MemoryError):
             raise
         except Exception as error:  # a bug in spanpost: other traces must not wait for this one
-            log.exception("trace %s of tenant %s cannot be recorded and is kept in dead_letters", trace[1].hex(), trace[0])
+            log.exception("trace %s of tenant %s cannot be recorded and is kept in quarantine", trace[1].hex(), trace[0])
             rows = list(discarded(sources, error))
             await self._run(lambda c: set_aside(c, rows))
             return Recorded(lost={UNFOLDABLE: len(sources)})

@@ -206,7 +206,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         jitter = self._jitter()
         is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._rate_limits, jitter))
         if not is_held:
-            log.info("delivery %d was taken over before it was settled", delivery.id)
+            log.info("delivery %d was claimed by another process before its outcome was recorded", delivery.id)
         return closed
 
     async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:

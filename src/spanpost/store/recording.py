@@ -104,7 +104,7 @@ class Recording(Folding):
         if len(self._slow) > _SLOW:
             del self._slow[next(iter(self._slow))]
         log.error(
-            "%d observations of tenant %s, trace %s, are kept in dead_letters, and their sender is told so: %s",
+            "%d observations of tenant %s, trace %s, are kept in quarantine, and their sender is told not to repeat them: %s",
             len(part), trace[0], trace[1].hex(), error,
         )  # fmt: skip
         kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
@@ -212,7 +212,7 @@ class Recording(Folding):
     async def _mend(self, batch: Sequence[Observation], error: Exception, most: float) -> Recorded:
         if not is_of_data(error):
             raise error
-        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        log.warning("a batch of %d observations is repaired and bisected: %s", len(batch), error)
         if isinstance(error, Unfoldable):
             faults.tell(error)
         meter = TimeMeter(most)
@@ -274,7 +274,7 @@ class Recording(Folding):
         except Exception as error:
             if not is_of_data(error):
                 raise
-            log.warning("%d heartbeats are left out: %s", len(beats), error)
+            log.warning("%d heartbeats cannot be recorded: %s", len(beats), error)
             return Recorded(lost={UNFOLDABLE: len(beats)})
         return await self._record_all(back) if back else Recorded()
 
