@@ -58,7 +58,7 @@ class AlertRecording(Folding):
         now = await self._lock(connection, locked)
         new = await self._new(connection, alert)
         if new is None:
-            await alert_rows.repeated(connection, [alert.id])
+            await alert_rows.count_duplicates(connection, [alert.id])
             return Alerted(alert=alert, is_repeat=True)
         record = rules.told(new, now)
         await self._lock_more(connection, locked, self._domains(record) - locked)

@@ -26,7 +26,7 @@ _WRITE = (
     f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (id) DO UPDATE SET reported_at = now(), "
     + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[5:])
 )
-_AGAIN = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
+_COUNT_DUPLICATES = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.announced AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -61,9 +61,9 @@ async def write(connection: Any, alert: Alert) -> None:
     await connection.execute(_WRITE, *values)
 
 
-async def repeated(connection: Any, ids: Sequence[UUID]) -> None:
+async def count_duplicates(connection: Any, ids: Sequence[UUID]) -> None:
     """Count that alerts were received again."""
-    await connection.execute(_AGAIN, list(ids))
+    await connection.execute(_COUNT_DUPLICATES, list(ids))
 
 
 async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:

@@ -34,7 +34,7 @@ from spanpost.model.tasks import Task
 from spanpost.store import intervention_rows
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
-from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, saying_of
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class PostgresBrowse:
                         key=key,
                         kind=row["kind"],
                         text=row["text"],
-                        message=saying_of(row["message"]),
+                        message=message_of(row["message"]),
                         status=row["status"],
                         detail=row["detail"] or None,
                         span_id=row["span_id"],

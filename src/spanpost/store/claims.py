@@ -162,7 +162,7 @@ async def claim(
     """Lease the first delivery of each due ordering key that has calls left, most urgent first.
 
     Also return the ids of checkpoint deliveries under an ordering key whose message is not their task's and
-    was never sent. The caller moves them (`takeovers.look_at`) in another transaction, because that locks
+    was never sent. The caller moves them (`takeovers.plan_moves`) in another transaction, because that locks
     other ordering keys.
     """
     sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]

@@ -45,7 +45,7 @@ class TimeMeter:
         """Run a part of the work in the calling thread and count its time."""
         self._began = time.thread_time()
         try:
-            self.look()
+            self.check()
             return job()
         finally:
             self.spent += time.thread_time() - self._began
@@ -57,18 +57,18 @@ class TimeMeter:
         """
         self._ticks += 1
         if self._ticks % _LOOKS == 0:
-            self.look()
+            self.check()
 
     def asked(self) -> None:
         """Count one query."""
         self.spent += QUESTION
-        self.look()
+        self.check()
 
     def give_up(self) -> None:
         """End the work at its next tick: its caller was cancelled."""
         self._is_given_up = True
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Do the same as `tick`, but read the clock at once: for use between steps that may take long."""
         if self._is_given_up:
             raise Interrupted(StoreUnavailable("the transaction was given up"))

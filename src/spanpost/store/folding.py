@@ -253,7 +253,7 @@ class Folding(ABC):
                 [at for _, at in timers],
             )
         count, coalesced = 0, dict[str, int]()
-        takeover = await takeovers.look(connection, folded.woken, self.rules.routes) if folded.woken else None
+        takeover = await takeovers.plan(connection, folded.woken, self.rules.routes) if folded.woken else None
         if folded.deliveries or folded.retracted or takeover is not None:
             count, coalesced = await outbox.put(connection, folded.deliveries, folded.retracted, takeover)
         limited = provider_limits.limited(placed, folded)

@@ -32,16 +32,16 @@ _OTHERS = """
 SELECT DISTINCT unnest(traces) FROM processes WHERE gone_at IS NULL AND key <> $1 AND tenant = $2 AND traces && $3::bytea[]"""
 _RESUMED = "SELECT resumed_at FROM heartbeats"
 #: Notes that the receiver runs. After an outage of the receiver, every stall timeout restarts.
-PULSE = """
+RECEIVER_RUNS = """
 UPDATE heartbeats SET resumed_at = CASE WHEN seen_at < clock_timestamp() - outage THEN clock_timestamp() ELSE resumed_at END,
   seen_at = clock_timestamp()
 WHERE seen_at < clock_timestamp() - interval '3 s'"""
-ANEW = "UPDATE heartbeats SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
-BEARS = """
+RESTART = "UPDATE heartbeats SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
+SET_RULES = """
 UPDATE heartbeats SET stall = $1, call = $2, outage = $3 WHERE (stall, call, outage) IS DISTINCT FROM ($1, $2, $3)"""
 
 
-async def hear(connection: Any, beats: Sequence[Observation], stall_rules: StallRules) -> list[Observation]:
+async def record(connection: Any, beats: Sequence[Observation], stall_rules: StallRules) -> list[Observation]:
     """Record heartbeats.
 
     Return the records that resume interrupted tasks of processes that were declared gone.
@@ -83,7 +83,7 @@ async def _others(connection: Any, producer: Producer) -> frozenset[bytes]:
     return frozenset(bytes(row[0]) for row in rows)
 
 
-async def overdue(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
+async def check_processes(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
     """Check processes whose timers are due.
 
     Return those that are gone and the records that interrupt their tasks. Timers of the others are set to
@@ -151,7 +151,7 @@ async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[
         )
 
 
-async def look(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, routes: Routes) -> Folded:
+async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, routes: Routes) -> Folded:
     """Check tasks whose stall timers are due.
 
     Return the checkpoints and deliveries of those that have stalled.

@@ -112,7 +112,7 @@ class Journaling(Recording):
         sizes: dict[str, int] = {}
         for row in rows:
             sizes[row.tenant] = sizes.get(row.tenant, 0) + len(row.body)
-        recorded = self._with_losses(await self._hear(beats) if beats else Recorded())
+        recorded = self._with_losses(await self._record_beats(beats) if beats else Recorded())
         return Appended(refused=frozenset(refused), sizes=sizes, recorded=recorded)
 
     def _packed(self, entries: Sequence[tuple[str, Sequence[Observation]]]) -> tuple[set[int], list[_New]]:

@@ -137,7 +137,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             raise ConfigError(f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it") from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
-            await self._run(lambda c: c.execute(heartbeats.BEARS, stall.stall, stall.call, stall.outage))
+            await self._run(lambda c: c.execute(heartbeats.SET_RULES, stall.stall, stall.call, stall.outage))
 
     async def _own_connection(self) -> Any:
         settings = {"application_name": "spanpost"}
@@ -191,7 +191,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             return await claims.claim(connection, sinks, limit, self._owner, self.lease, remembered, self.rules.routes)
 
         async def move(connection: Any) -> None:
-            await outbox.put(connection, [], [], await takeovers.look_at(connection, strays, self.rules.routes))
+            await outbox.put(connection, [], [], await takeovers.plan_moves(connection, strays, self.rules.routes))
 
         found, strays = await self._run(work)
         if strays:
@@ -213,7 +213,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         """Return the seconds until a delivery or a timer is due; None when nothing waits."""
 
         async def work(connection: Any) -> float | None:
-            await connection.execute(heartbeats.PULSE)
+            await connection.execute(heartbeats.RECEIVER_RUNS)
             return await claims.due_in(connection, sinks, rate_limits)
 
         return await self._run(work)

@@ -67,7 +67,7 @@ class Recording(Folding):
         batch, beats = without_beats(batch)
         recorded = await self._record(batch, self.batch_budget) if is_whole else await self._record_all(batch)
         recorded = self._with_losses(recorded)
-        return recorded.plus(await self._hear(beats)) if beats else recorded
+        return recorded.plus(await self._record_beats(beats)) if beats else recorded
 
     def _with_losses(self, recorded: Recorded) -> Recorded:
         """Add the faults met and the secrets redacted since the last call."""
@@ -123,7 +123,7 @@ class Recording(Folding):
         rules = self.rules
         with unfoldable():
             placed = batches.prepare(
-                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.look
+                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.check
             )
             return placed, batches.domains(placed)
 
@@ -267,10 +267,10 @@ class Recording(Folding):
             total = total.plus(part)
         return total
 
-    async def _hear(self, beats: Sequence[Observation]) -> Recorded:
+    async def _record_beats(self, beats: Sequence[Observation]) -> Recorded:
         """Record heartbeats; tasks that were interrupted are resumed when their process sends again."""
         try:
-            back = await self._run(lambda c: heartbeats.hear(c, [mended(beat) for beat in beats], self.rules.stall_rules))
+            back = await self._run(lambda c: heartbeats.record(c, [mended(beat) for beat in beats], self.rules.stall_rules))
         except Exception as error:
             if not is_of_data(error):
                 raise

@@ -27,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
-_saying = msgspec.json.Decoder(LocaleMessage).decode
+_decode_message = msgspec.json.Decoder(LocaleMessage).decode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
 
 
@@ -224,9 +224,9 @@ def _copied(c: Checkpoint) -> bytes:
     )
 
 
-def saying_of(message: str | None) -> LocaleMessage | None:
+def message_of(message: str | None) -> LocaleMessage | None:
     """Decode a message; None for NULL."""
-    return _saying(message) if message is not None else None
+    return _decode_message(message) if message is not None else None
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
@@ -234,7 +234,7 @@ def checkpoint_of(row: Any) -> Checkpoint:
     values = dict(row)
     values["kind"] = Kind(values["kind"])
     values["subtree"] = values["subtree"] or b""
-    values["message"] = saying_of(values["message"])
+    values["message"] = message_of(values["message"])
     return Checkpoint(**values)
 
 
@@ -270,14 +270,14 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     given = json_text(
         [
             {"trace": trace_id.hex(), "unit_from": subtree_from.hex(), "unit_to": subtree_to.hex(), "task_uid": task_uid}
-            for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(came_to(moves).items())
+            for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
         ]
     )
     for statement in _MOVES:
         await connection.execute(statement, given)
 
 
-def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
+def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
     """Return where the moves lead in the end: (trace, first subtree) to (last subtree, task).
 
     Rows that one move brought to a subtree go on with a later move from there, so the last move is read

@@ -49,7 +49,7 @@ ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
 
 
 class Takeover(NamedTuple):
-    """A plan of `look`: what `take` is to wake and move."""
+    """The ordering keys that `take` wakes and the deliveries that it moves."""
 
     #: (sink, ordering key) to wake.
     ordering_keys: list[tuple[str, str]]
@@ -78,7 +78,7 @@ def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
     return roots.get(task.root_uid, task) if task is not None and task.root_uid is not None else task
 
 
-async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
+async def plan(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
     """Plan what to do about the messages of these tasks; None when they have none.
 
     Reads only, without locks.
@@ -97,7 +97,7 @@ async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Take
     return await _plan(connection, [(row["sink"], row["ordering_key"]) for row in states], rows, routes)
 
 
-async def look_at(connection: Any, ids: Collection[int], routes: Routes) -> Takeover:
+async def plan_moves(connection: Any, ids: Collection[int], routes: Routes) -> Takeover:
     """Plan where checkpoint deliveries go that wait under another message than their task's."""
     return await _plan(connection, [], await connection.fetch(_THESE, list(ids)), routes)
 

@@ -59,7 +59,7 @@ class Elapsing(Folding):
             due.setdefault(row[0][16:17], []).append(row[0])
         recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
-            gone, stalled = await self._run(lambda c: heartbeats.overdue(c, processes, self.rules.stall_rules))
+            gone, stalled = await self._run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
             # First the interrupted tasks, then the mark on the process: after a crash in between, both are
             # done again.
             if stalled:
@@ -68,17 +68,17 @@ class Elapsing(Folding):
             if back:
                 recorded = recorded.plus(await self._record_all(back))
         if tasks := due.get(b"t"):
-            recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+            recorded = recorded.plus(await self._run(partial(self._check_tasks, tasks)))
         if questions := due.get(TIMER):
             recorded = recorded.plus(await self._expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
         """Restart every producer's stall timeout."""
-        await self._run(lambda c: c.execute(heartbeats.ANEW))
+        await self._run(lambda c: c.execute(heartbeats.RESTART))
 
-    async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
-        folded = await heartbeats.look(connection, keys, self.rules.stall_rules, self.rules.routes)
+    async def _check_tasks(self, keys: Sequence[bytes], connection: Any) -> Recorded:
+        folded = await heartbeats.check_tasks(connection, keys, self.rules.stall_rules, self.rules.routes)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
         count, coalesced = await outbox.put(connection, folded.deliveries, []) if folded.deliveries else (0, {})
         return Recorded(

@@ -47,7 +47,7 @@ SELECT budget, began_at, true FROM new
 UNION ALL SELECT b.budget, b.began_at, false FROM budgets_begun b JOIN k USING (budget, began_at) WHERE b.at < now()"""
 #: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans
 #: below.
-_SAID = """
+_ATTRIBUTE = """
 LEFT JOIN LATERAL (
   SELECT coalesce(CASE WHEN e.role BETWEEN 4 AND 6 THEN e.attributes->>{name} END, e.resource->>{name}, e.attributes->>{name}) AS said
   FROM agent_events e WHERE e.task_uid = u.task_uid AND (e.attributes ? {name} OR e.resource ? {name})
@@ -111,7 +111,7 @@ async def _before(connection: Any, budget: Budget, began: datetime) -> list[Grow
             columns.append(f"t.{FIELDS[name]}")
         else:
             given.append(name)
-            joins.append(_SAID.format(name=f"${len(given) + 1}::text", alias=f"said_{n}"))
+            joins.append(_ATTRIBUTE.format(name=f"${len(given) + 1}::text", alias=f"said_{n}"))
             columns.append(f"said_{n}.said")
     shown = "".join(f", {column}" for column in columns)
     rows = await connection.fetch(
