@@ -17,7 +17,7 @@ from spanpost.tasks.stall import Producer, StallRules
 
 #: Rows of processes are deleted this long after they were declared gone.
 _KEPT = "7 days"
-_COLUMNS = "key, tenant, producer, seq, at_ns, heard_at, lag, beats_every, roots, gone_at"
+_COLUMNS = "key, tenant, producer, seq, at_ns, last_seen_at, lag, heartbeat_interval, roots, gone_at"
 _READ = f"SELECT {_COLUMNS} FROM processes WHERE key = ANY($1::bytea[]) ORDER BY key"
 _WRITE = """
 INSERT INTO processes (key, tenant, producer, seq, at_ns, last_seen_at, lag, heartbeat_interval, roots, traces, gone_at)

@@ -12,10 +12,10 @@ from spanpost.model.installations import Installed
 from spanpost.store.rows import json_text
 from spanpost.text.repair import mend_text
 
-_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "sealed", "expires_at")
+_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "encrypted", "expires_at")
 _READ: Final = (
     "client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes::text", '"by"',
-    "sealed", "expires_at", "installed_at", "removed_at", "why", "revision",
+    "encrypted", "expires_at", "installed_at", "removed_at", "why", "revision",
 )  # fmt: skip
 _SELECT: Final = f"SELECT {', '.join(_READ)} FROM slack_installations"
 _VALUES: Final = ", ".join(f"${i}::text::jsonb" if name == "scopes" else f"${i}" for i, name in enumerate(_GIVEN, 1))
@@ -87,5 +87,5 @@ class PostgresInstallations:
 def _of(row: Any) -> Installed:
     values = dict(row)
     values["scopes"] = tuple(msgspec.json.decode(values["scopes"]))
-    values["sealed"] = values["sealed"] or b""
+    values["encrypted"] = values["encrypted"] or b""
     return Installed(**values)

@@ -39,7 +39,7 @@ WRITER: Final = {
     "budgets_begun": _ADD,
     "provider_limits": _KEEP,
     "processes": _ALL,
-    "watch": "SELECT, UPDATE",
+    "heartbeats": "SELECT, UPDATE",
     "task_state": _ALL,
     "timers": _ALL,
     "rate_limits": _KEEP,

@@ -118,7 +118,7 @@ UPSERT_TASKS = (
     " ON CONFLICT (uid) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in list(_TASK_COLUMNS)[1:]) + ", updated_at = now()"
 )
 UPSERT_STALLED_TASKS = UPSERT_TASKS
-UPSERT_TASKS += ", heard_at = now()"
+UPSERT_TASKS += ", last_seen_at = now()"
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
@@ -259,7 +259,7 @@ _MOVES = [
     f"UPDATE {table} AS moved SET subtree = g.subtree_to, task_uid = g.task_uid"
     " FROM json_to_recordset($1::text::json) AS given(trace text, subtree_from text, subtree_to text, task_uid uuid),"
     " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.subtree_from, 'hex') AS subtree_from,"
-    " decode(given.unit_to, 'hex') AS unit_to, given.task_uid OFFSET 0) AS g"
+    " decode(given.subtree_to, 'hex') AS subtree_to, given.task_uid OFFSET 0) AS g"
     " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from"
     for table in ("agent_events", "agent_checkpoints")
 ]
@@ -269,7 +269,7 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     """Re-point the rows that were recorded under a subtree, as if by one move after the other."""
     given = json_text(
         [
-            {"trace": trace_id.hex(), "unit_from": subtree_from.hex(), "unit_to": subtree_to.hex(), "task_uid": task_uid}
+            {"trace": trace_id.hex(), "subtree_from": subtree_from.hex(), "subtree_to": subtree_to.hex(), "task_uid": task_uid}
             for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
         ]
     )
@@ -289,13 +289,13 @@ def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes,
     return ends
 
 
-_SUCCESSORS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, heir)"
+_SUCCESSORS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, successor)"
 _INHERIT = [
-    f"UPDATE task_redirects SET merged_into = given.heir FROM {_SUCCESSORS} WHERE merged_into = given.uid",
-    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, heir FROM {_SUCCESSORS} ORDER BY uid"
+    f"UPDATE task_redirects SET merged_into = given.successor FROM {_SUCCESSORS} WHERE merged_into = given.uid",
+    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, successor FROM {_SUCCESSORS} ORDER BY uid"
     " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
     *(
-        f"UPDATE {table} SET task_uid = given.heir FROM {_SUCCESSORS} WHERE task_uid = given.uid"
+        f"UPDATE {table} SET task_uid = given.successor FROM {_SUCCESSORS} WHERE task_uid = given.uid"
         for table in ("deliveries", "approvals", "human_interventions", "launch_orders")
     ),
 ]
