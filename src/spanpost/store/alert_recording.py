@@ -40,11 +40,11 @@ class AlertRecording(Folding):
         """Record an alert and its checkpoint. See `Store.take_alert`."""
         if (redaction := self._redaction) is not None:
             alert = redaction.alert(alert)
-        topic = topic_of(alert.tenant, "alert", str(alert.id))
+        idempotency_key = topic_of(alert.tenant, "alert", str(alert.id))
 
         async def foreseen(connection: Any) -> set[bytes]:
             new = await self._new(connection, alert)
-            return {topic} if new is None else {topic, *self._domains(rules.told(new, alert.starts_at))}
+            return {idempotency_key} if new is None else {idempotency_key, *self._domains(rules.told(new, alert.starts_at))}
 
         return await self._widening(partial(self._take_alert, alert), await self._run(foreseen))
 
