@@ -101,7 +101,7 @@ def test_a_poison_is_answered_and_does_not_come_back(tmp_path: Path) -> None:
             assert gateway.post(body_of(SHAPES["circle, as many agents"](2000))) == 200
             assert gateway.post(body(0, 10)) == 200
             assert gateway.recorded == list(range(10))
-            gateway.hear("over_budget|kept in dead_letters")
+            gateway.hear("over_budget|kept in quarantine")
             gateway.kill()
             gateway = Gateway(dsn, tmp_path, budgets).ready()
             assert gateway.post(body(10, 10)) == 200

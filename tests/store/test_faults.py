@@ -17,8 +17,8 @@ CALL = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 1}
 
 
 @pytest.fixture(autouse=True)
-def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "_told", set())
+def nothing_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_logged", set())
     reader.overlooked()
 
 

@@ -162,7 +162,7 @@ class TestStore:
         assert (await waiting).events == len(a_run("x"))  # type: ignore[union-attr]
 
     async def test_a_damaged_row_is_set_aside(self, store: PostgresStore, database: Any) -> None:
-        """A body that nobody can unpack goes to dead_letters with its bytes, and its neighbours are recorded in the same go."""
+        """A body that nobody can unpack goes to quarantine with its bytes, and its neighbours are recorded in the same go."""
         await database.execute("INSERT INTO journal (tenant, observations, domains, body) VALUES ('default', 7, 1, 'nonsense')")
         await store.append([entry(a_run("a"))])
         recorded = await store.record_journal("default", 2048)
@@ -172,7 +172,7 @@ class TestStore:
         assert not await store.journal_depth()
 
     async def test_a_value_that_the_server_refuses_holds_up_nobody(self, store: PostgresStore, database: Any) -> None:
-        """One observation that a constraint refuses goes to dead_letters; all others, of its request too, are recorded."""
+        """One observation that a constraint refuses goes to quarantine; all others, of its request too, are recorded."""
         refused = "name = 'chat' AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
         await database.execute(f"ALTER TABLE agent_events ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):
@@ -182,7 +182,7 @@ class TestStore:
         assert await database.fetchval("SELECT count(*) FROM quarantine") == 1
 
     async def test_a_trace_that_takes_too_long_is_set_aside(self, postgres_dsn: str, database: Any) -> None:
-        """It is `OverBudget` at first; alone, the long trace goes to dead_letters and its neighbours are recorded."""
+        """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
         store = PostgresStore(postgres_dsn, rules=TELLING, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]

@@ -221,7 +221,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
 
 
 async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, database: Any) -> None:
-    """One observation that nobody can read goes to dead_letters with its bytes, in one transaction with its siblings' rows."""
+    """One observation that nobody can read goes to quarantine with its bytes, in one transaction with its siblings' rows."""
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)

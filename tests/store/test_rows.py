@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spanpost.model.readings import Failure
 from spanpost.model.tasks import Step, Task
 from spanpost.semconv import STATUSES
-from spanpost.store.rows import came_to, task_of, task_rows
+from spanpost.store.rows import final_moves, task_of, task_rows
 from spanpost.tasks.folded import Move
 
 SUBTREES = st.sampled_from([b"a", b"b", b"c", b"d"])
@@ -32,7 +32,7 @@ def test_moves_at_once_come_to_what_they_do_one_by_one(moves: list[Move]) -> Non
         for row, (subtree, _) in one_by_one.items():
             if row[0] == m.trace_id and subtree == m.subtree_from:
                 one_by_one[row] = (m.subtree_to, m.task_uid)
-    assert {**before, **came_to(moves)} == one_by_one
+    assert {**before, **final_moves(moves)} == one_by_one
 
 
 _TEXTS = st.none() | st.text(max_size=3)

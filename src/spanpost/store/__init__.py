@@ -1,1 +1,1 @@
-"""The hall."""
+"""The store: protocols, and their implementations in memory and in PostgreSQL."""

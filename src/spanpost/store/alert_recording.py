@@ -1,4 +1,4 @@
-"""The part of the Postgres store that takes alerts: each in one transaction with what it tells."""
+"""The part of the Postgres store that records alerts: each in one transaction with its checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class AlertRecording(Folding):
-    """Alerts, over the transactions of the store that this is a part of."""
+    """The methods of `PostgresStore` for alerts."""
 
     @abstractmethod
     async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded: ...
@@ -33,11 +33,11 @@ class AlertRecording(Folding):
     def _domains(self, record: Observation) -> set[bytes]: ...
 
     async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-        """Return those of these alerts that are kept."""
+        """Return the recorded alerts among `ids`."""
         return await self._run(partial(alert_rows.read, ids=ids))
 
     async def take_alert(self, alert: Alert) -> Alerted:
-        """Keep an alert, and tell it where it belongs. See `Ledger.take_alert`."""
+        """Record an alert and its checkpoint. See `Store.take_alert`."""
         if (redaction := self._redaction) is not None:
             alert = redaction.alert(alert)
         idempotency_key = topic_of(alert.tenant, "alert", str(alert.id))
@@ -46,7 +46,7 @@ class AlertRecording(Folding):
             new = await self._new(connection, alert)
             return {idempotency_key} if new is None else {idempotency_key, *self._domains(rules.record_of(new, alert.starts_at))}
 
-        return await self._widening(partial(self._take_alert, alert, idempotency_key), await self._run(foreseen))
+        return await self._widening(partial(self._take_alert, alert), await self._run(foreseen))
 
     async def _new(self, connection: Any, alert: Alert) -> Alert | None:
         known = (await alert_rows.read(connection, [alert.id])).get(alert.id)
@@ -54,11 +54,11 @@ class AlertRecording(Folding):
             return rules.again(known, alert)
         return rules.placed(alert, await alert_rows.named(connection, alert.tenant, rules.wanted(alert)))
 
-    async def _take_alert(self, alert: Alert, idempotency_key: bytes, connection: Any, locked: set[bytes]) -> Alerted:
+    async def _take_alert(self, alert: Alert, connection: Any, locked: set[bytes]) -> Alerted:
         now = await self._lock(connection, locked)
         new = await self._new(connection, alert)
         if new is None:
-            await alert_rows.repeated(connection, [alert.id])
+            await alert_rows.count_duplicates(connection, [alert.id])
             return Alerted(alert=alert, is_repeat=True)
         record = rules.record_of(new, now)
         await self._lock_more(connection, locked, self._domains(record) - locked)

@@ -1,4 +1,4 @@
-"""Alerts, in PostgreSQL: rows, and the task that one names."""
+"""Rows of alerts in PostgreSQL, and the task that an alert names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WRITE = (
     f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (id) DO UPDATE SET reported_at = now(), "
     + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[5:])
 )
-_AGAIN = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
+_COUNT_DUPLICATES = "UPDATE alerts SET reported_at = now(), duplicates = duplicates + 1 WHERE id = ANY($1::uuid[])"
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.announced AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -45,7 +45,7 @@ WHERE t.tenant = $1 AND t.announced AND t.agent_name = $2 AND ($3 = '' OR t.envi
 
 
 async def read(connection: Any, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-    """Return those of these alerts that are kept."""
+    """Return the recorded alerts among `ids`."""
     if not ids:
         return {}
     found = {}
@@ -56,18 +56,18 @@ async def read(connection: Any, ids: Sequence[UUID]) -> dict[UUID, Alert]:
 
 
 async def write(connection: Any, alert: Alert) -> None:
-    """Write an alert as it stands now."""
+    """Insert or update an alert."""
     values = [getattr(alert, c) if c not in _DOCUMENTS else json_text(getattr(alert, c)) for c in _COLUMNS]
     await connection.execute(_WRITE, *values)
 
 
-async def repeated(connection: Any, ids: Sequence[UUID]) -> None:
-    """Note that alerts were told once more."""
-    await connection.execute(_AGAIN, list(ids))
+async def count_duplicates(connection: Any, ids: Sequence[UUID]) -> None:
+    """Count that alerts were received again."""
+    await connection.execute(_COUNT_DUPLICATES, list(ids))
 
 
 async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:
-    """Return the task that an alert names, of those that people are told of."""
+    """Return the announced task that an alert names."""
     for ref in wanted.refs:
         row = await connection.fetchrow(_TASK, tenant, ref)
         if row is None and len(ref) == 32:

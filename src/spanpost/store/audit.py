@@ -1,4 +1,4 @@
-"""The audit rows: which of them are there already, and new ones as COPY takes them."""
+"""Audit rows: find those that are recorded already, and encode new ones for COPY."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from spanpost.tasks.folded import Placed
 from spanpost.text.repair import DROPPED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds from the Unix epoch to PostgreSQL's.
+#: Microseconds from the Unix epoch to PostgreSQL's epoch.
 _YEAR_2000 = 946_684_800_000_000
-#: What comes with a time further back than that, or further ahead, is flagged; microseconds.
+#: Events whose time is further back or ahead than this are flagged `Repair.FAR`; microseconds.
 _BACK, _AHEAD = 366 * 86_400_000_000, 86_400_000_000
-#: Beyond it an index is a hash, that no column holds.
+#: Parts above this have a 128-bit hash as index, which does not fit the column.
 _LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
-#: In the order in which rows are copied: what is of one size and never null comes first.
+#: Columns in the order of COPY: those of fixed size that are never null come first.
 EVENT_COLUMNS = {
     "event_id": "uuid", "content_hash": "bytea", "part": "int2", "kind": "int2", "role": "int2", "occurred_at": "timestamptz",
     "status": "int2", "severity": "int2", "repairs": "int4", "seq": "int8", "received_at": "timestamptz", "idx": "int8",
@@ -40,7 +40,7 @@ def event_at(o: Observation) -> datetime:
     return _EPOCH + timedelta(microseconds=o.at_ns // 1000)
 
 
-#: The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
+#: The lateral join with its LIMIT makes the planner use the index, whatever size it assumes for the table.
 KNOWN_EVENTS = (
     "SELECT given.i FROM json_to_recordset($1::text::json) AS given(i int, at timestamptz, id uuid, hash text)"
     " CROSS JOIN LATERAL (SELECT 1 FROM agent_events e WHERE e.occurred_at = given.at AND e.event_id = given.id"
@@ -49,14 +49,17 @@ KNOWN_EVENTS = (
 
 
 def identities(placed: Sequence[Placed]) -> str:
-    """Return the parameter of `KNOWN_EVENTS`, whose answer is positions."""
+    """Return the parameter of `KNOWN_EVENTS`, which returns positions in `placed`."""
     return _json(
         [{"i": i, "at": event_at(p.source), "id": p.event_id.hex(), "hash": p.content_hash} for i, p in enumerate(placed)]
     ).decode()
 
 
 async def write_events(connection: Any, rows: Sequence[bytes]) -> None:
-    """Add audit rows (`events`). None of them is there yet: they were asked for under the locks of their domains."""
+    """Insert audit rows (`events`).
+
+    None of them exists: this was checked under the locks of their domains.
+    """
     await copy_into(connection, "agent_events", EVENT_COLUMNS, rows)
 
 
@@ -73,16 +76,16 @@ _NOTHING_MORE = _EMPTY + _NO_LINKS + NULL + _EMPTY
 
 
 def _laid_out(item: tuple[str, Any]) -> tuple[int, str]:
-    """Return by what jsonb sorts the members of an object: the length of the name, and the name."""
+    """Return the sort key of jsonb for members of an object: the length of the name, then the name."""
     return len(item[0]), item[0]
 
 
 def events(
     placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
 ) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
-    """Return the audit rows as COPY takes them, each with its key, in the order of their keys.
+    """Return the audit rows encoded for COPY, each with its key, sorted by key.
 
-    Raises `ValueError` or `OverflowError` for what no column holds.
+    Raises `ValueError` or `OverflowError` for a value that does not fit its column.
     """
     try:
         return sorted(_events(placed, recorded, (now - _EPOCH) // timedelta(microseconds=1) - _YEAR_2000))
@@ -93,7 +96,7 @@ def events(
 def _events(
     placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: int
 ) -> Iterator[tuple[tuple[int, bytes, bytes], bytes]]:
-    # What was written before: most of it is met again.
+    # Caches of encoded values: most of them repeat from row to row.
     origins: dict[int, tuple[Origin, bytes]] = {}
     texts: dict[str, bytes] = {}
     ids: dict[bytes, bytes] = {b"": NULL}
@@ -109,7 +112,7 @@ def _events(
     earliest, latest = now - _BACK, now + _AHEAD
     for i, place in recorded.items():
         p = placed[i]
-        o, span = p.source, p.observation  # a record that stands for a span is kept as it came, under that span
+        o, span = p.source, p.observation  # a log record that stands for a span is kept as sent, under that span's ids
         event_id, content_hash, parent_id, trace = p.event_id, p.content_hash, span.parent_id, (o.tenant, span.trace_id)
         at = o.at_ns // 1000 - _YEAR_2000
         flags = o.repairs if earliest <= at <= latest else o.repairs | Repair.FAR
@@ -133,7 +136,7 @@ def _events(
         sent_by = origins.get(id(o.origin))
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
-            # In the order in which the server lays them out: it finds them sorted, row by row.
+            # In jsonb's own order, so that the server need not sort the members for each row.
             resource = dict(sorted(o.origin.resource.items(), key=_laid_out))
             sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(resource)) + text(scope))
         shown = places.get(id(place))

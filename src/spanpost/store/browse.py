@@ -1,9 +1,10 @@
-"""What the store answers those who look, in PostgreSQL: pages by key, timelines, sums, and the stream of checkpoints.
+"""Queries for people and the API in PostgreSQL: pages by key, timelines, sums, the stream of checkpoints.
 
-The stream. Transactions commit in another order than they begin, so a cursor over any number given at the insert would pass over
-rows that are committed later. Each checkpoint has the id of its transaction (`xid`), and only rows below the oldest transaction
-that is still under way are read: nothing can be put in before them any more. The price: a long writing transaction, anybody's on that
-server, holds the stream up for as long. Within a transaction the order is by `first_at`, which no later change touches.
+The stream. Transactions commit in another order than they begin, so a cursor over a number given at the
+insert would skip rows that are committed later. Each checkpoint has the id of its transaction (`xid`), and
+only rows below the oldest open transaction are read: no row can be inserted before them any more. The price:
+any long writing transaction on that server delays the stream. Within a transaction the order is by
+`first_at`, which never changes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from spanpost.model.tasks import Task
 from spanpost.store import intervention_rows
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
-from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, saying_of
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
 WHERE c.xid >= $1::text::xid8 AND c.xid < pg_snapshot_xmin(pg_current_snapshot())
   AND (c.xid > $1::text::xid8 OR (c.first_at, c.id) > ($2, $3)) AND ($4::text IS NULL OR c.tenant = $4)
 ORDER BY c.xid, c.first_at, c.id LIMIT $5"""
-#: In a database that was restored into another server the ids of transactions are that one's.
+#: In a database that was restored from another server, transaction ids are those of the other server.
 _FOREIGN = "UPDATE agent_checkpoints SET xid = NULL WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())"
 _CHANGED = """
 SELECT t.uid, t.updated_at FROM agent_tasks t
@@ -84,7 +85,7 @@ WHERE (t.ended_at IS NULL OR t.end_reason = 'interrupted') AND t.updated_at > $1
 _SHOWN_AT = """
 SELECT DISTINCT ON (d.task_uid) d.task_uid, (d.receipt -> 'ref')::text AS ref FROM deliveries d
 WHERE d.sink = $1 AND d.task_uid = ANY($2::uuid[]) AND d.mode = 'state' AND d.receipt ? 'ref' ORDER BY d.task_uid, d.id DESC"""
-#: By the time of the end itself, of which there is an index, as far back as is asked for.
+#: The range over `at`, which has an index, bounds the scan; `recorded_at` selects.
 _ENDED = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.parent_uid IS NULL AND t.uid IN (
   SELECT c.task_uid FROM agent_checkpoints c WHERE c.at >= $1::timestamptz - $3::interval AND c.kind = 'end'
@@ -94,7 +95,10 @@ _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY
 
 
 class PostgresBrowse:
-    """Looks, over the transactions of a store. All of it raises `LedgerUnavailable`."""
+    """The queries of `Browses`; `run` runs a function in a transaction.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
@@ -107,7 +111,7 @@ class PostgresBrowse:
         if after is not None:
             values.append(after.uid)
             key = f"${len(values)}"
-            start = "'-infinity'::timestamptz"  # no time of Python's is it
+            start = "'-infinity'::timestamptz"  # Python's datetime has no such value
             if after.started_at is not None:
                 values.append(after.started_at)
                 start = f"${len(values)}::timestamptz"
@@ -137,7 +141,7 @@ class PostgresBrowse:
         return found
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
-        """Return a page of what happened in a task, oldest first; what was recorded only with `content`."""
+        """Return a page of a task's timeline, oldest first; span attributes only with `content`."""
 
         async def look(connection: Any) -> list[TimelineEntry]:
             found: list[TimelineEntry] = []
@@ -148,7 +152,7 @@ class PostgresBrowse:
                         key=key,
                         kind=row["kind"],
                         text=row["text"],
-                        message=saying_of(row["message"]),
+                        message=message_of(row["message"]),
                         status=row["status"],
                         detail=row["detail"] or None,
                         span_id=row["span_id"],
@@ -178,7 +182,7 @@ class PostgresBrowse:
     # --- sums and questions -----------------------------------------------------------------------------------------------
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """Return sums over the tasks that began within that time."""
+        """Return sums over the announced tasks that started from `since` until before `until`."""
         rows = await self._run(lambda c: c.fetch(_STATS, tenant, since, until))
         sums: dict[int, list[Sums]] = {0b111: [], 0b011: [], 0b101: [], 0b110: []}
         for row in rows:
@@ -218,7 +222,7 @@ class PostgresBrowse:
     # --- the stream -------------------------------------------------------------------------------------------------------
 
     async def head(self) -> Position:
-        """Return the end of the stream: what is told from now on comes after it."""
+        """Return the end of the stream: checkpoints recorded from now on come after it."""
 
         async def look(connection: Any) -> str:
             await connection.execute(_FOREIGN)
@@ -228,7 +232,7 @@ class PostgresBrowse:
         return Position(int(await self._run(look)), OLDEST, NIL)
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
-        """Return what was told after a position, in the order of the stream."""
+        """Return checkpoints after a position, in the order of the stream."""
         rows = await self._run(lambda c: c.fetch(_STREAM, str(after.number), after.at, after.id, tenant, limit))
         found = []
         for row in rows:
@@ -241,7 +245,10 @@ class PostgresBrowse:
         return found
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """Return which tasks under way changed since then, and when; some again: who asks overlaps."""
+        """Return the open tasks that changed after `since`, with the time, oldest first.
+
+        See `Browses.changed`.
+        """
         rows = await self._run(lambda c: c.fetch(_CHANGED, since, limit))
         return [(row["uid"], row["updated_at"]) for row in rows]
 
@@ -251,15 +258,15 @@ class PostgresBrowse:
         return at
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
-        """Return tasks by their uids, those that there are."""
+        """Return the existing tasks among `uids`."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_OF_UIDS, list(uids)))]
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """Return the root tasks of which an end was recorded first in that time, at most `latest` after it was."""
+        """Return the root tasks whose end was first recorded in `[since, until)`. See `Browses.ended`."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_ENDED, since, until, latest))]
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-        """Return where a sink shows the state of these tasks, of those that it shows."""
+        """Return where a sink shows these tasks (`ref` of the receipt), by uid."""
         rows = await self._run(lambda c: c.fetch(_SHOWN_AT, sink, list(uids)))
         return {row["task_uid"]: msgspec.json.decode(row["ref"]) for row in rows}
 

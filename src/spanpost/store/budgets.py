@@ -1,7 +1,7 @@
-"""What is spent of budgets, in PostgreSQL: one row for each budget, tenant, scope and period.
+"""Spending of budgets in PostgreSQL: one row for each budget, tenant, scope and period.
 
-Rows are locked in one order, as the last of a transaction that records: whoever waits for one holds nothing that its holder still
-wants.
+Rows are locked in one order and as the last ones of a transaction that records, so these locks never
+deadlock.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ WHERE ($1::text IS NULL OR tenant = $1) ORDER BY last_at DESC LIMIT $2"""
 async def keep(
     connection: Any, growths: Sequence[Growth], budgets: Sequence[Budget], now: datetime, begun: usage.Begun
 ) -> list[Observation]:
-    """Add what was spent; return the records of shares that were passed by it.
+    """Add what was spent; return the records of the thresholds that it passed.
 
-    To be called before `usage.keep` of the same growths.
+    Call it before `usage.keep` of the same growths.
     """
     drawn = spend.drawn(budgets, [msgspec.structs.replace(g, task=tidy(g.task)) for g in growths], now)
     if not drawn:
@@ -82,7 +82,7 @@ async def keep(
 
 
 async def _begin(connection: Any, budgets: Sequence[tuple[Budget, datetime]], now: datetime, begun: usage.Begun) -> None:
-    """Write what was spent before of budgets that are newly set."""
+    """Write what was spent before budgets were set, for new budgets."""
     for budget, growths in await usage.begin(connection, budgets, begun):
         rows = sorted(spend.begun(budget, growths, now), key=key_of)
         if rows:
@@ -97,7 +97,7 @@ def _row(spent: Spent) -> tuple[Any, ...]:
 
 
 async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begun: usage.Begun) -> list[Spent]:
-    """Return each budget that a task spends from, as it stands."""
+    """Return each budget that a task spends from, with what is spent."""
     now = await connection.fetchval("SELECT clock_timestamp()")
     asked = [budget for budget in budgets if spend.scope_of(budget, task) is not None]
     await _begin(connection, [(budget, spend.period_of(budget, now)[0]) for budget in asked], now, begun)
@@ -107,19 +107,19 @@ async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begu
 
 
 async def listed(connection: Any, tenant: str | None, limit: int) -> list[Spent]:
-    """List what is spent in the periods that are now, what changed last first."""
+    """List what is spent in the current periods, last changed first."""
     return [_spent(row) for row in await connection.fetch(_NOW, tenant, limit)]
 
 
 async def count_limits(connection: Any, limited: Sequence[Limited]) -> None:
-    """Count calls that providers held back."""
+    """Count calls that providers refused for their limits."""
     counted = sorted(Counter(of_account(one) for one in map(tidy, limited)).items())
     columns = [list(column) for column in zip(*(key for key, _ in counted), strict=True)]
     await connection.execute(_LIMIT, *columns, [n for _, n in counted])
 
 
 async def limits(connection: Any, tenant: str | None, limit: int) -> list[Limits]:
-    """List how often providers held calls back, by account and day, the newest first."""
+    """List how often providers refused calls, by account and day, newest first."""
     return [Limits(**dict(row)) for row in await connection.fetch(_LIMITS, tenant, limit)]
 
 

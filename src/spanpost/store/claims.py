@@ -1,11 +1,17 @@
-"""Deliveries under way: claimed as their budgets allow, settled by what became of them.
+"""Claim deliveries as far as their rate limits allow, and record their outcomes.
 
-A claim is one transaction. It asks which sorts of call wait (sink, address, call, urgency: few, however many lanes), leaves out
-those whose budgets are closed, locks the best lanes of the others, looks at the delivery that each has first, locks the buckets and
-draws in the order of urgency. A lane that gets nothing is left as it was. Locks, as everywhere: lanes, deliveries, buckets by key;
-lanes that somebody else has are skipped.
+A claim is one transaction:
+1. Read which sorts of call wait (sink, address, call, urgency). They are few, however many ordering keys
+   there are.
+2. Leave out sorts whose rate limits are closed.
+3. Lock the rows of the most urgent ordering keys of the other sorts and read the first delivery of each.
+4. Lock the buckets and draw in order of urgency. An ordering key that gets nothing stays as it was.
 
-What a lane says of its next delivery (`address`, `call`) only chooses; what is drawn is decided by the delivery itself.
+Locks are taken in one order everywhere: ordering keys, deliveries, buckets by key. Ordering keys that
+another transaction has locked are skipped.
+
+`address` and `call` in the row of an ordering key are hints for the choice; the delivery itself decides what
+is drawn.
 """
 
 from __future__ import annotations
@@ -39,10 +45,12 @@ from spanpost.tasks.stall import now_shown
 _NONE = UUID(int=0)
 #: Ranks below this are urgent: approval, end, error.
 URGENT = 3
-#: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
+#: Ordering keys of a sort that are read beyond the calls left, because other transactions may have locked
+#: the first.
 SPARE = 4
 
-#: The sorts of call that wait, by leaps through the index `lanes_heads`, each with when its first is due.
+#: The sorts of call that wait, each with when its first is due: a loose scan of the index over due ordering
+#: keys.
 _SORTS = """
 WITH RECURSIVE sort AS (
   (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL ORDER BY sink, address, call, rank, due_at LIMIT 1)
@@ -66,11 +74,11 @@ WITH best AS MATERIALIZED (
   ) AS found
   ORDER BY found.rank, found.due_at LIMIT $7 * 4
 )
-SELECT l.sink, l.ordering_key, l.rank, l.address, l.call, l.receipt::text, l.lease_until IS NOT NULL AS is_lost
+SELECT l.sink, l.ordering_key, l.rank, l.address, l.call, l.receipt::text, l.lease_until IS NOT NULL AS is_expired
 FROM best JOIN ordering_keys l USING (sink, ordering_key)
 WHERE l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
 ORDER BY l.rank, l.due_at, l.sink, l.ordering_key LIMIT $7 FOR UPDATE OF l SKIP LOCKED"""
-_LOST = f"""
+_SENDING = f"""
 SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE d.state = 'sending' FOR UPDATE OF d"""
 _FREE = """
@@ -79,26 +87,29 @@ WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_ke
 
 
 def _place(receipt: str) -> str:
-    """Return `claiming.place` of a delivery `d` as SQL; `receipt` is what its lane has."""
-    news, on_the_way, root, edit = (
+    """Return `claiming.place` of a delivery `d` as SQL.
+
+    `receipt` is the SQL of its ordering key's receipt.
+    """
+    checkpoint, on_the_way, root, edit = (
         claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag)
         for is_state in (False, True)
         for flag in (False, True)
     )
     return (
-        f"CASE WHEN d.mode = 'checkpoint' THEN CASE WHEN d.key LIKE '%{ON_THE_WAY}' THEN {on_the_way} ELSE {news} END"
+        f"CASE WHEN d.mode = 'checkpoint' THEN CASE WHEN d.key LIKE '%{ON_THE_WAY}' THEN {on_the_way} ELSE {checkpoint} END"
         f" WHEN {receipt} IS NULL THEN {root} ELSE {edit} END"
     )
 
 
 def _first(receipt: str) -> str:
-    """Return a subquery: the waiting delivery of lane `l` that goes first."""
+    """Return a subquery: the waiting delivery of ordering key `l` that goes first."""
     return f"""
 SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, coalesce(d.receipt -> 'ref', '{{}}') <> '{{}}' AS has_receipt
 FROM deliveries d WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.state = 'waiting' ORDER BY {_place(receipt)}, d.id LIMIT 1"""
 
 
-#: The first delivery of each lane that is due.
+#: The first delivery of each given ordering key, if it is due.
 _FIRST = f"""
 SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
@@ -124,12 +135,12 @@ LEFT JOIN LATERAL (
 WHERE target.sink = l.sink AND target.ordering_key = l.ordering_key"""
 
 
-#: Brings the lanes named by $1, $2 up to date: when each may be claimed, how urgent it is, and which call comes next.
+#: Updates the ordering keys in $1, $2: when each may be claimed, how urgent it is, and which call comes next.
 REFRESH = _refresh("l.lease_until", "l.receipt")
 _RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
-#: The same, of lanes whose lease ends. Receipt of their state: $3, or what it was.
+#: The same for ordering keys whose lease ends. Their receipt becomes $3, or stays when $3 is null.
 _END_LEASE = _refresh("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
-#: While it is under way a lane is due when its lease is over, to be looked up.
+#: A leased ordering key is due again when its lease ends; the next call then reconciles.
 _LEASE = """
 UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
@@ -138,7 +149,7 @@ SELECT l.sink, l.ordering_key, l.receipt::text FROM unnest($1::text[], $2::text[
 JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key WHERE l.receipt IS NOT NULL"""
 _BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
 
-#: Locks the lane, and tells whether a plain answer would change one of its buckets.
+#: Locks the ordering key and returns whether a plain success would change one of the buckets.
 _OPEN = f"""
 SELECT EXISTS (SELECT FROM rate_limits WHERE key = ANY($3::text[]) AND ({bucket_rows.TROUBLED}))
 FROM ordering_keys WHERE sink = $1 AND ordering_key = $2 FOR UPDATE"""
@@ -148,10 +159,11 @@ _HELD = f"SELECT {COLUMNS}, clock_timestamp() AS now FROM deliveries d WHERE d.i
 async def claim(
     connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, rate_limits: RateLimits, routes: Routes
 ) -> tuple[list[Delivery], list[int]]:
-    """Lease the first delivery of each lane that is due and has its calls, most urgent lanes first.
+    """Lease the first delivery of each due ordering key that has calls left, most urgent first.
 
-    Return with them the numbers of news that waits in a lane which is not its task's message, and never was one: it is to be led on
-    (`handovers.look_at`), in a transaction of its own because that locks other lanes.
+    Also return the ids of checkpoint deliveries under an ordering key whose message is not their task's and
+    was never sent. The caller moves them (`takeovers.plan_moves`) in another transaction, because that locks
+    other ordering keys.
     """
     sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
     if not sorts:
@@ -172,11 +184,11 @@ async def claim(
     if not picked:
         return [], []
     ordering_keys = {(row["sink"], row["ordering_key"]): row for row in picked}
-    lost = [at for at, row in ordering_keys.items() if row["is_lost"]]
-    if lost:
-        under_way = [delivery_rows.entry_of(row) for row in await connection.fetch(_LOST, *ordering_key_columns(lost))]
-        await delivery_rows.write(connection, [delivery_states.expire(entry) for entry in under_way])
-        await connection.execute(_FREE, *ordering_key_columns(lost))
+    expired = [at for at, row in ordering_keys.items() if row["is_expired"]]
+    if expired:
+        sending = [delivery_rows.entry_of(row) for row in await connection.fetch(_SENDING, *ordering_key_columns(expired))]
+        await delivery_rows.write(connection, [delivery_states.expire(entry) for entry in sending])
+        await connection.execute(_FREE, *ordering_key_columns(expired))
     entries = [delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *ordering_key_columns(ordering_keys), now)]
     first = {(entry.sink, entry.ordering_key): entry for entry in entries}
     calls = {
@@ -186,21 +198,22 @@ async def claim(
     wanted = {at: rate_limits(at[0], *call) for at, call in calls.items()}
     drawn, changed, now = await _draw(connection, {at: wanted[at] for at in ordering_keys if at in wanted}, ordering_keys, limit, lease, now)
     if not drawn:
-        deliveries, led = list[Delivery](), list[int]()
+        deliveries, strays = list[Delivery](), list[int]()
     else:
         await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
         receipts = {at: receipt_of(ordering_keys[at]["receipt"]) for at in drawn}
         turns = [_Turn(first[at], calls[at][1], receipts[at], keys) for at, keys in drawn.items()]
-        deliveries, led, entries = await _lend(connection, turns, routes, now, lease, owner)
+        deliveries, strays, entries = await _lease(connection, turns, routes, now, lease, owner)
         await delivery_rows.write(connection, entries)
     leased = [(d.sink, d.ordering_key) for d in deliveries]
     if leased:
         await connection.execute(_LEASE, *ordering_key_columns(leased), now + lease)
     hinted = {at: (row["address"], row["call"]) for at, row in ordering_keys.items()}
     wrong = [at for at in ordering_keys if at not in leased and (at in drawn or hinted[at] != calls.get(at))]
-    if wrong or lost:
-        await connection.execute(REFRESH, *ordering_key_columns([*wrong, *(at for at in lost if at not in leased and at not in wrong)]))
-    return deliveries, led
+    if wrong or expired:
+        rest = (at for at in expired if at not in leased and at not in wrong)
+        await connection.execute(REFRESH, *ordering_key_columns([*wrong, *rest]))
+    return deliveries, strays
 
 
 async def _draw(
@@ -211,10 +224,13 @@ async def _draw(
     lease: timedelta,
     now: datetime,
 ) -> tuple[dict[tuple[str, str], tuple[str, ...]], dict[str, rate_limiting.Bucket], datetime]:
-    """Draw for as many lanes as their budgets allow, in order; return the keys drawn by lane, and the buckets as changed."""
+    """Draw for as many ordering keys as their rate limits allow, in order.
+
+    Return the rate limit keys drawn by ordering key, the changed buckets, and the time after the locks.
+    """
     rate_limits = {b.key: b for found in wanted.values() for b in found}
     buckets = await bucket_rows.read(connection, rate_limits)
-    # Buckets that only count failures, and have none to count, are not locked: else all calls of a sink would queue there.
+    # Buckets that only count failures and have none are not locked: all calls of a sink would queue there.
     held = {
         key: b for key, b in rate_limits.items() if b.rate is not None or (key in buckets and not rate_limiting.is_quiet(buckets[key], now))
     }
@@ -235,7 +251,7 @@ async def _draw(
 
 
 async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: RateLimits) -> float | None:
-    """Seconds until a delivery may be claimed or a timer falls due; None when nothing waits."""
+    """Return the seconds until a delivery may be claimed or a timer is due; None when nothing waits."""
     timer = await connection.fetchval("SELECT extract(epoch FROM min(at) - clock_timestamp())::float8 FROM timers")
     waits = [] if timer is None else [float(timer)]
     sorts = [sort for sort in await connection.fetch(_SORTS) if sinks is None or sort["sink"] in sinks]
@@ -250,7 +266,7 @@ async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: Rate
 
 
 class _Turn(NamedTuple):
-    """A delivery whose call was drawn, and the receipt of its lane."""
+    """A delivery whose call was drawn, and the receipt of its ordering key's message."""
 
     entry: OutboxEntry
     call: SinkCall
@@ -258,15 +274,18 @@ class _Turn(NamedTuple):
     drawn: tuple[str, ...]
 
 
-async def _lend(
+async def _lease(
     connection: Any, turns: Sequence[_Turn], routes: Routes, now: datetime, lease: timedelta, owner: UUID
 ) -> tuple[list[Delivery], list[int], list[OutboxEntry]]:
-    """Lease deliveries whose turn has come; return the deliveries, the numbers of news that is to be led on, and all that changed."""
+    """Lease deliveries whose calls were drawn.
+
+    Return them, the ids that the caller must move, and all changed entries.
+    """
     tasks, roots = await takeovers.known(connection, {turn.entry.task_uid for turn in turns})
     carried: dict[int, Task | None] = {}
     for entry, _, message_receipt, _ in turns:
         if not entry.is_state and (message_receipt is not None or not entry.is_unseen):
-            continue  # its message stands
+            continue  # its message exists
         root = takeovers.root_of(tasks.get(entry.task_uid), roots)
         has_it = root is not None and carries(entry.ordering_key, entry.sink, entry.address, root, routes)
         carried[entry.id] = root if has_it else None
@@ -275,21 +294,21 @@ async def _lend(
     children: dict[UUID, list[Task]] = {}
     for root_uid, doc, phase in await connection.fetch(_BELOW, list(shown)):
         children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
-    told: dict[UUID | None, Checkpoint] = {}
+    checkpoints: dict[UUID | None, Checkpoint] = {}
     ids = [turn.entry.checkpoint_id for turn in turns if turn.entry.checkpoint_id is not None]
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
-            told[row["id"]] = checkpoint_of(row)
-    ordered = await launch_order_rows.known(connection, {id for id in ids if id not in told})
-    about = {e.id: alert_of(tasks.get(e.task_uid), told.get(e.checkpoint_id)) for e, *_ in turns}
+            checkpoints[row["id"]] = checkpoint_of(row)
+    orders = await launch_order_rows.known(connection, {id for id in ids if id not in checkpoints})
+    about = {e.id: alert_of(tasks.get(e.task_uid), checkpoints.get(e.checkpoint_id)) for e, *_ in turns}
     alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
-    led: list[int] = []
+    strays: list[int] = []
     changed: list[OutboxEntry] = []
     moved: dict[int, Task | None] = {}
     for entry, call, message_receipt, drawn in turns:
-        task, checkpoint = tasks.get(entry.task_uid), told.get(entry.checkpoint_id)
-        order = ordered.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        task, checkpoint = tasks.get(entry.task_uid), checkpoints.get(entry.checkpoint_id)
+        order = orders.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         root = takeovers.root_of(task, roots)
         if entry.is_state and carried[entry.id] is None:
             moved[entry.id], task = root, root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
@@ -313,7 +332,7 @@ async def _lend(
                 continue
             case Claimed.STRAY:
                 if root is not None and root.is_announced:
-                    led.append(entry.id)  # waits as before, until it is led on
+                    strays.append(entry.id)  # keeps waiting until it is moved
                 else:
                     changed.append(delivery_states.set_aside(entry, delivery_states.NO_MESSAGE))
                 continue
@@ -332,22 +351,22 @@ async def _lend(
                 drawn=drawn,
             )
         )
-    return (await _moved(connection, out, moved, routes) if moved else out), led, changed
+    return (await _moved(connection, out, moved, routes) if moved else out), strays, changed
 
 
 async def _moved(
     connection: Any, deliveries: Sequence[Delivery], moved: Mapping[int, Task | None], routes: Routes
 ) -> list[Delivery]:
-    """Make the deliveries of messages that ended their ends."""
+    """Return the deliveries with those of moved tasks (`moved`) as the last states of their messages."""
     asked = {d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None}
     ordering_keys = sorted({(d.sink, ordering_key) for d in deliveries for ordering_key in asked.get(d.id, ())})
     rows = await connection.fetch(_RECEIPTS, *ordering_key_columns(ordering_keys)) if ordering_keys else []
-    stands = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
+    receipts = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
     out = []
     for d in deliveries:
         if d.id in moved:
-            installed_apps = next((stands[d.sink, ordering_key] for ordering_key in asked.get(d.id, ()) if (d.sink, ordering_key) in stands), None)
-            d = last(d, moved[d.id], installed_apps)
+            receipt = next((receipts[d.sink, key] for key in asked.get(d.id, ()) if (d.sink, key) in receipts), None)
+            d = last(d, moved[d.id], receipt)
         out.append(d)
     return out
 
@@ -355,9 +374,10 @@ async def _moved(
 async def settle(
     connection: Any, delivery: Delivery, outcome: Outcome, owner: UUID, rate_limits: Mapping[str, RateLimit], jitter: float
 ) -> tuple[bool, list[OpenCircuit]]:
-    """Write down what became of a claimed delivery; return whether its lease held, and the budgets that closed.
+    """Record the outcome of a claimed delivery.
 
-    A lease that was lost to another settles nothing of the delivery. When it was sent nevertheless it is looked up once more.
+    Return whether its lease still held, and the circuits that it stopped. A delivery that another process
+    has claimed since keeps its state. If it was sent nevertheless, it is marked to be reconciled once more.
     """
     ordering_key = ([delivery.sink], [delivery.ordering_key])
     is_troubled = await connection.fetchval(_OPEN, delivery.sink, delivery.ordering_key, list(delivery.drawn))
@@ -366,7 +386,7 @@ async def settle(
     is_held = entry is not None and delivery_states.is_held(entry, delivery, owner)
     closed: list[OpenCircuit] = []
     is_paced = False
-    # Settled before: its answer was lost on the way to us, and is not counted twice.
+    # This outcome was recorded before and only the commit's answer was lost: do not count it twice.
     is_repeat = entry is not None and delivery_states.is_same_claim(entry, delivery) and not is_held
     wait = delivery_states.wait_of(outcome, datetime.now(UTC))
     if not is_repeat and (is_troubled or not rate_limiting.is_plain(outcome)) and (is_held or not rate_limiting.is_uncalled(outcome)):
@@ -386,7 +406,10 @@ async def settle(
 async def _answer(
     connection: Any, delivery: Delivery, outcome: Outcome, rate_limits: Mapping[str, RateLimit], wait: timedelta, jitter: float
 ) -> tuple[list[OpenCircuit], bool]:
-    """Bring what the far side answered to the buckets of the call; return what closed, and whether they pace the next try."""
+    """Apply the sink's answer to the call's buckets.
+
+    Return the circuits that stopped, and whether they pace the retry.
+    """
     concerned = {key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)}
     known = await bucket_rows.read(connection, concerned)
     said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
@@ -399,13 +422,13 @@ async def _answer(
 
 
 def ordering_key_columns(ordering_keys: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return lanes as two parameters: their sinks, their names."""
+    """Return ordering keys as two parameters: their sinks and their names."""
     ordering_keys = list(ordering_keys)
     return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]
 
 
 def receipt_of(text: str | None) -> Receipt | None:
-    """Return a receipt as it was written."""
+    """Decode a receipt; None for NULL."""
     return msgspec.json.decode(text, type=Receipt) if text is not None else None
 
 

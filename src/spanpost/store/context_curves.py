@@ -1,4 +1,4 @@
-"""The calls of a task from its audit rows, read again for what they say of its context."""
+"""Context window use of a task, from the audit rows of its model calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from spanpost.model.readings import Role
 from spanpost.semconv import CONTEXT_USED
 from spanpost.tasks.context_curve import Point, curve
 
-#: The newest calls are looked at: a line has no more points that anybody sees.
+#: Most calls that are read, the newest: a chart cannot show more points.
 MOST: Final = 600
-#: A figure is short: prompts and answers stay where they are.
+#: Longest attribute that is read, in characters: figures are short, prompts and answers are left out.
 _SHORT: Final = 300
 _CALLS: Final = f"""
 SELECT e.part, e.name, e.kind, e.start_ns, e.end_ns, e.occurred_at, e.scope, e.trace_id, e.span_id,
@@ -28,13 +28,13 @@ ORDER BY e.occurred_at DESC, e.event_id LIMIT {MOST}"""
 
 
 class PostgresCurves:
-    """Looks, over the transactions of a store. Raises `LedgerUnavailable`."""
+    """`Curves` in PostgreSQL; `run` runs a function in a transaction. Raises `StoreUnavailable`."""
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
 
     async def of(self, task_uid: UUID) -> list[Point]:
-        """Return how full a task's context was, oldest first; its newest calls only."""
+        """Return how full a task's context window was, oldest first; only its newest calls."""
         return curve([_observation(row) for row in await self._run(lambda c: c.fetch(_CALLS, task_uid))])
 
 

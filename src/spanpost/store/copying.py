@@ -1,8 +1,8 @@
-"""COPY in its binary form, which costs the server half of what an INSERT does: for rows that are surely not there yet.
+"""COPY in binary form, for rows that do not exist yet: it costs the server half of an INSERT.
 
-For each row the number of its columns, for each column its size and bytes; a size of -1 is null. It is written by hand because
-the driver takes three times as long, asking each value for its codec; and in few pieces, because each piece costs as much as a
-short value.
+A row is the number of its columns, then each column's size and bytes; a size of -1 is null. The encoding is
+written by hand because the driver, which looks up a codec for each value, takes three times as long; and in
+few pieces, because each piece costs as much as a short value.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ size = struct.Struct(">i").pack
 
 
 def sized(raw: bytes) -> bytes:
-    """Return a column of text or bytea."""
+    """Encode a column of text or bytea."""
     return size(len(raw)) + raw
 
 
 def jsonb(raw: bytes) -> bytes:
-    """Return a column of jsonb, given as JSON."""
+    """Encode a column of jsonb, given as JSON."""
     return size(len(raw) + 1) + b"\x01" + raw
 
 
 async def copy_into(connection: Any, table: str, columns: Iterable[str], rows: Iterable[bytes]) -> None:
-    """Add rows. Raises `asyncpg.UniqueViolationError` when one is there already."""
-    # Not as a file: the driver would read that in a thread, and a process on its way out lends none.
+    """Add rows. Raises `asyncpg.UniqueViolationError` when one of them exists."""
+    # Not as a file: the driver would read it in an executor thread, and a process that exits starts none.
     whole = b"".join([_OPENS, *rows, _ENDS])
     await connection.copy_to_table(table, source=_once(whole), columns=list(columns), format="binary")
 

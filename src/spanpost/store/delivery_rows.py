@@ -1,6 +1,6 @@
-"""Rows of `deliveries` as entries of the state machine (`dispatch.states`): read under a lock, inserted, written back.
+"""Rows of `deliveries` as entries of the state machine (`routing.delivery_states`): lock, insert, write.
 
-Entries travel as one JSON text: it is encoded in a tenth of the time that an array for each column takes.
+Entries are sent as one JSON text: it is encoded in a tenth of the time that an array for each column takes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WRITTEN = {
 #: Columns whose field has another name.
 _FIELD = {"unsure": "is_unsure", "recheck": "is_rechecked"}
 _READ = [name for name in ("id", *_FIXED, *_WRITTEN) if name not in ("rank", "receipt")]
-#: What `entry_of` reads of `deliveries d`.
+#: The columns of `deliveries d` that `entry_of` reads.
 COLUMNS = ", ".join(f"d.{name}" for name in _READ) + ", d.receipt::text AS receipt"
 _NAMES = [_FIELD.get(name, name) for name in _READ]
 
@@ -37,7 +37,7 @@ _GIVEN = ", ".join(f"{_FIELD.get(name, name)} {kind}" for name, kind in {"id": "
 _UPDATE = f"""
 UPDATE deliveries SET {", ".join(f"{name} = g.{_FIELD.get(name, name)}" for name in _WRITTEN)}
 FROM json_to_recordset($1::text::json) AS g({_GIVEN}) WHERE deliveries.id = ANY($2::bigint[]) AND deliveries.id = g.id"""
-#: The tenant is that of the task, or of the order that a delivery carries.
+#: The tenant is that of the delivery's task or launch order.
 _INSERT = f"""
 INSERT INTO deliveries (tenant, sink, mode, {", ".join(_WRITTEN)})
 SELECT coalesce((SELECT t.tenant FROM agent_tasks t WHERE t.uid = g.task_uid),
@@ -46,7 +46,7 @@ SELECT coalesce((SELECT t.tenant FROM agent_tasks t WHERE t.uid = g.task_uid),
 FROM json_to_recordset($1::text::json) AS g({_GIVEN}) ORDER BY g.id
 ON CONFLICT DO NOTHING RETURNING mode, sink, ordering_key, key"""
 _THESE = f"SELECT {COLUMNS} FROM deliveries d WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE"
-#: Unique are news by sink and key, states by sink and lane.
+#: Checkpoints are unique by sink and key, states by sink and ordering key.
 _KNOWN = f"""
 SELECT {COLUMNS} FROM deliveries d WHERE d.id = ANY(ARRAY(
   SELECT n.id FROM unnest($1::text[], $2::text[]) AS g(sink, key)
@@ -57,7 +57,7 @@ SELECT {COLUMNS} FROM deliveries d WHERE d.id = ANY(ARRAY(
 
 
 def entry_of(row: Any) -> OutboxEntry:
-    """Return a row, read by `COLUMNS`."""
+    """Return the entry of a row that was read by `COLUMNS`."""
     values = {field: row[name] for field, name in zip(_NAMES, _READ, strict=True)}
     values["mode"], values["urgency"] = Mode(values["mode"]), Urgency(values["urgency"])
     values["state"] = DeliveryState(values["state"])
@@ -66,31 +66,37 @@ def entry_of(row: Any) -> OutboxEntry:
 
 
 def identity(mode: str, sink: str, ordering_key: str, key: str) -> tuple[str, str, str]:
-    """Return what a delivery is unique by."""
+    """Return the unique key of a delivery."""
     return (mode, sink, ordering_key if mode == Mode.STATE else key)
 
 
 async def lock(connection: Any, ids: Collection[int]) -> list[OutboxEntry]:
-    """Lock deliveries until the transaction ends, and return those that exist. The caller holds the locks of their lanes."""
+    """Lock deliveries until the transaction ends; return the existing ones.
+
+    The caller has locked their ordering keys.
+    """
     return [entry_of(row) for row in await connection.fetch(_THESE, list(ids))]
 
 
 async def lock_known(connection: Any, wanted: Iterable[tuple[str, str, str]]) -> list[OutboxEntry]:
-    """Lock those of these deliveries (`identity`) that exist, and return them."""
-    news = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.CHECKPOINT]
+    """Lock and return the existing deliveries among these (`identity`)."""
+    checkpoints = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.CHECKPOINT]
     states = [(sink, rest) for mode, sink, rest in wanted if mode == Mode.STATE]
-    columns = [[at[i] for at in found] for found in (news, states) for i in (0, 1)]
+    columns = [[at[i] for at in found] for found in (checkpoints, states) for i in (0, 1)]
     return [entry_of(row) for row in await connection.fetch(_KNOWN, *columns)]
 
 
 async def write(connection: Any, entries: Sequence[OutboxEntry]) -> None:
-    """Write locked deliveries back, by one statement."""
+    """Write locked deliveries back in one statement."""
     if entries:
         await connection.execute(_UPDATE, _text(entries), [entry.id for entry in entries])
 
 
 async def insert(connection: Any, entries: Sequence[OutboxEntry]) -> set[tuple[str, str, str]]:
-    """Insert new deliveries, numbered in their order; return what was inserted. Another transaction may have been first."""
+    """Insert new deliveries with ids in their order.
+
+    Return those inserted: another transaction may have been first.
+    """
     if not entries:
         return set()
     numbered = [msgspec.structs.replace(entry, id=i) for i, entry in enumerate(entries)]

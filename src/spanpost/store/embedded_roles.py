@@ -1,8 +1,9 @@
-"""Roles of the embedded PostgreSQL, and where each reaches it.
+"""Roles of the embedded PostgreSQL and their URLs.
 
-Nobody works as the superuser: it makes the roles and the database when the server starts, and is not heard of after that. `USER`
-owns the database and nothing else, `READER` reads what it is granted. The superuser's password is the secret that lies in the
-server's directory, the others' are made of it: so a role's own address leads to no other role.
+The superuser only makes the roles and the database when the server starts. `USER` owns the database and
+nothing else; `READER` reads what it is granted. The superuser's password is the secret in the server's
+directory; the passwords of the others are derived from it, so the URL of a role reveals no other role's
+password.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from urllib.parse import quote
 
 USER: Final = "spanpost"
 DATABASE: Final = "spanpost"
-#: Reads alone: `spanpost db query`.
+#: Only reads: `spanpost db query`.
 READER: Final = "spanpost_reader"
 SUPERUSER: Final = "postgres"
 
 
 def address(role: str, secret: str, socket_dir: Path | None, database: str = DATABASE) -> str:
-    """Return where a role reaches a database (a secret: it holds the password)."""
+    """Return the URL of a database for a role (a secret: it holds the password)."""
     password = quote(secret) if role == SUPERUSER else password_of(role, secret)
     return f"postgresql://{role}:{password}@/{database}?host={quote(str(socket_dir), safe='')}&port=5432"
 
@@ -31,7 +32,7 @@ def password_of(role: str, secret: str) -> str:
 
 
 async def make(connection: Any, secret: str) -> None:
-    """Make the roles and the database, as far as an earlier start did not come to it. Asked of the superuser."""
+    """Make the roles and the database that do not exist yet, as the superuser."""
     for role in (USER, READER):
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password_of(role, secret)}'")
@@ -41,7 +42,7 @@ async def make(connection: Any, secret: str) -> None:
 
 
 async def close_to_others(connection: Any) -> None:
-    """Let only our roles into the database, and only its owner make anything there. (Before PostgreSQL 15 everybody may.)"""
+    """Let only our roles connect, and only the owner create objects (before PostgreSQL 15 all roles may)."""
     await connection.execute(
         f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO {READER};"
         f" REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}"

@@ -1,4 +1,4 @@
-"""The store in the embedded PostgreSQL: starts the server, or joins the one that another process of this machine runs."""
+"""The store in the embedded PostgreSQL: starts the server, or joins that of another process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reachable(dsn: str | None, data_dir: Path, pg_bin: Path | None, *, role: str = USER) -> Iterator[str]:
-    """Lend the address of a database: the one that is named, else the embedded one's, started or joined for as long as that."""
+    """Yield `dsn`, or without one the URL of the embedded database, started or joined meanwhile."""
     if dsn is not None:
         yield dsn
         return
@@ -42,17 +42,17 @@ def _start(server: EmbeddedPostgres) -> str:
 
 
 class EmbeddedStore(PostgresStore):
-    """A `PostgresLedger` that brings its server along. Opened second on one machine, it joins the first one's server.
+    """A `PostgresStore` with its own server. A second process on the machine joins the first one's server.
 
-    A server lives as long as the process that started it. When that is gone, or the server has fallen over, the next process
-    that needs it starts it again: what was committed is there.
+    A server lives as long as the process that started it. When that process has ended or the server has
+    crashed, the next process that needs it starts it again. Committed data is kept.
     """
 
     def __init__(self, data_dir: Path, *, pg_bin: Path | None = None, **options: Any) -> None:
         super().__init__("", own_reader=READER, **options)
         self._server = EmbeddedPostgres(data_dir, pg_bin=pg_bin)
         self._is_open = False
-        self._returning = asyncio.Lock()
+        self._restarting = asyncio.Lock()
 
     async def open(self) -> None:
         """Start or join the server, then connect."""
@@ -65,12 +65,12 @@ class EmbeddedStore(PostgresStore):
         self._is_open = True
 
     async def close(self) -> None:
-        """Let go of the connections, and stop the server if it is ours."""
+        """Close the connections, and stop the server if this process started it."""
         self._is_open = False
         await super().close()
         try:
             await asyncio.to_thread(self._server.stop)
-        except RuntimeError:  # the interpreter is on its way out and lends no threads any more
+        except RuntimeError:  # the interpreter is shutting down and starts no threads any more
             self._server.stop()
 
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -78,32 +78,32 @@ class EmbeddedStore(PostgresStore):
         try:
             return await super()._run(work)
         except StoreUnavailable:
-            if not await self._return(pool):
+            if not await self._restart(pool):
                 raise
         return await super()._run(work)
 
-    async def _return(self, lost: Any) -> bool:
-        """Bring the server back after its owner left or it fell over; False when nothing could be done about it now."""
-        async with self._returning:
+    async def _restart(self, broken: Any) -> bool:
+        """Restart or rejoin the server after `broken`, a pool, failed; False: not possible now."""
+        async with self._restarting:
             if not self._is_open:
                 return False
-            if self._pool is not lost:
-                return True  # somebody else was here before
+            if self._pool is not broken:
+                return True  # another task has restarted it
             if self._server.is_running:
-                return False  # it lives and is ours: the trouble lies elsewhere
+                return False  # our server runs: the failure has another cause
             try:
                 await asyncio.to_thread(self._server.stop)
                 dsn = await asyncio.to_thread(_start, self._server)
                 if not self._server.is_running and dsn == self._dsn:
-                    return False  # another process has it: ending, or starting it
+                    return False  # another process owns it and is stopping or starting it
                 self._dsn, self._pool = dsn, None
                 await super().open()
             except SpanpostError as error:
                 log.warning("the embedded database cannot be brought back yet: %s", error)
-                self._pool = lost
+                self._pool = broken
                 return False
-            if lost is not None:
-                lost.terminate()
+            if broken is not None:
+                broken.terminate()
             whose = "started again" if self._server.is_running else "joined again"
             log.warning("the process that ran the embedded database is gone: it was %s", whose)
             return True

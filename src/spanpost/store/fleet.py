@@ -1,4 +1,4 @@
-"""What is told of all processes on a database, by one of them: whose turn it is, and the figures."""
+"""Figures of all open work on a database, and whose turn it is to publish them: one process at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.semconv import ALERT
 from spanpost.store import budgets, journal
 from spanpost.store.protocols import SHOWN
 
-#: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
+#: How long a turn lasts unless it is renewed. The publishing process renews it three times as often.
 TURN = timedelta(seconds=30)
 _TAKE = """
 UPDATE heartbeats SET reported_by = $1, told_until = clock_timestamp() + $2
@@ -25,7 +25,8 @@ SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environ
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
 FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
-#: A question is open until it is decided here, whatever telemetry tells; one that nobody can answer here (it has no id), until that does.
+#: A question with an id is open until it is decided here, whatever telemetry says. Without an id, telemetry
+#: closes it.
 _APPROVALS = f"""
 SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() - greatest(a.recorded_at, a.requested_at))), 0)::float8 AS oldest
@@ -44,8 +45,8 @@ _HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FRO
 _SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
-async def told(connection: Any, owner: UUID) -> Fleet | None:
-    """Return what is under way when it is the owner's turn to tell, else None."""
+async def figures(connection: Any, owner: UUID) -> Fleet | None:
+    """Return the figures when it is the owner's turn to publish, else None."""
     if not await connection.fetchval(_TAKE, owner, TURN):
         return None
     return Fleet(
@@ -62,5 +63,5 @@ async def told(connection: Any, owner: UUID) -> Fleet | None:
 
 
 async def leave(connection: Any, owner: UUID) -> None:
-    """Give the turn back, if it is the owner's."""
+    """End the owner's turn, if it has it."""
     await connection.execute(_LEAVE, owner)

@@ -1,7 +1,7 @@
-"""Threads in which a store reads and folds, so that its loop, and everybody who is served there, goes on meanwhile.
+"""Threads in which a store reads and folds, so that its event loop stays free.
 
-They are our own and daemons, not an executor's: a process on its way out lends none of those, and then is when the last of its
-telemetry is recorded.
+They are daemon threads of our own and not an executor's: an exiting process starts no executor threads, and
+that is when its last telemetry is recorded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from spanpost.tasks.work import Interrupted
 
 T = TypeVar("T")
 
-#: Seconds that one question to the database counts for: what it costs both sides is seen by no clock of this thread.
+#: Seconds that one query counts for: the thread's clock does not measure what it costs the server and the
+#: event loop.
 QUESTION = 0.001
-#: What work that nobody waits for is given to end in, seconds.
+#: Seconds that cancelled work is given to end.
 _CANCELLED = 1.0
-#: Between two looks at the clock, calls of `tick`.
+#: Calls of `tick` between two readings of the clock.
 _LOOKS = 32
 
 
 class TimeMeter:
-    """The processor time that one transaction's reading and folding may take: of this thread, so that a busy machine spends none of it."""
+    """A limit of `most` seconds for reading and folding in one transaction.
+
+    It counts the processor time of the thread, so waiting on a busy machine does not count.
+    """
 
     def __init__(self, most: float) -> None:
         self.most = most
@@ -38,31 +42,34 @@ class TimeMeter:
         self._is_given_up = False
 
     def run(self, job: Callable[[], T]) -> T:
-        """Do a part of the work in the thread that calls."""
+        """Run a part of the work in the calling thread and count its time."""
         self._began = time.thread_time()
         try:
-            self.look()
+            self.check()
             return job()
         finally:
             self.spent += time.thread_time() - self._began
 
     def tick(self) -> None:
-        """Go on, or raise `Interrupted`: nobody waits any more, or the time is spent."""
+        """Raise `Interrupted` when the work was given up or its time is spent.
+
+        Cheap: reads the clock now and then.
+        """
         self._ticks += 1
         if self._ticks % _LOOKS == 0:
-            self.look()
+            self.check()
 
     def asked(self) -> None:
-        """Count a question to the database."""
+        """Count one query."""
         self.spent += QUESTION
-        self.look()
+        self.check()
 
     def give_up(self) -> None:
-        """End the work at the next tick: whoever waited for it has gone."""
+        """End the work at its next tick: its caller was cancelled."""
         self._is_given_up = True
 
-    def look(self) -> None:
-        """As `tick`, by a look at the clock at once: between things that may take long by themselves."""
+    def check(self) -> None:
+        """Do the same as `tick`, but read the clock at once: for use between steps that may take long."""
         if self._is_given_up:
             raise Interrupted(StoreUnavailable("the transaction was given up"))
         if self.spent + time.thread_time() - self._began > self.most:
@@ -70,7 +77,7 @@ class TimeMeter:
 
 
 class FoldThreads:
-    """As many threads as folds are under way at once; each is begun when there is none free, and kept."""
+    """A pool with one thread for each concurrent fold; a thread is started when none is free, and kept."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -78,22 +85,22 @@ class FoldThreads:
         self._count = self._free = 0
 
     def begin(self) -> None:
-        """Have one thread ready: a process on its way out begins none."""
+        """Start the first thread: an exiting process cannot start one."""
         with self._lock:
             if not self._count:
                 self._start()
                 self._free += 1
 
     def close(self) -> None:
-        """Let the threads go, each when it is done."""
+        """End the threads, each when its work is done."""
         with self._lock:
             for _ in range(self._count):
                 self._jobs.put(None)
-            self._jobs = SimpleQueue()  # those that still work are nobody's free thread afterwards
+            self._jobs = SimpleQueue()  # threads that still work are not counted as free afterwards
             self._count = self._free = 0
 
     async def run(self, meter: TimeMeter, job: Callable[[], T]) -> T:
-        """Do the work in a thread; what it raises as `Interrupted` is raised here as its reason."""
+        """Run `job` in a thread. `Interrupted` is raised here as its reason."""
         done: Future[T] = Future()
         with self._lock:
             if self._free:
@@ -108,7 +115,7 @@ class FoldThreads:
             raise ended.reason from None
         except asyncio.CancelledError:
             meter.give_up()
-            # It may be asking the database by the very connection that is given back next.
+            # The job may be using the connection that the caller gives back next.
             await asyncio.wait({working}, timeout=_CANCELLED)
             raise
 

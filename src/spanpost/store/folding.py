@@ -1,8 +1,8 @@
-"""One transaction of the Postgres store: the domains of what comes in are locked, what is known of them is fetched, folded and
-written.
+"""One transaction of the Postgres store: lock the domains of a batch, fetch their records, fold, write.
 
-Locks, in one order for everybody: the domains of a batch (`locks`), rows of events, kin, tasks and checkpoints (sorted by
-key), lanes (sorted), deliveries. All advisory locks end with the transaction, so that a pooler in transaction mode does no harm.
+All transactions take locks in one order: the domains of a batch (`locks`); rows of events, task state, tasks
+and checkpoints (sorted by key); ordering keys (sorted); deliveries. Advisory locks end with the transaction,
+so a pooler in transaction mode does no harm.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from spanpost.tasks.work import Interrupted, Key
 
 T = TypeVar("T")
 
-#: How often a batch is begun anew because it touched more than was locked.
+#: How often a transaction is restarted because it touched more domains than it had locked.
 WIDENINGS = 5
-#: Levels of parents that are fetched one after the other.
+#: Levels of parents that are fetched one query a level.
 _LEVELS = 32
 
 
 class Wider(Exception):
-    """The fold touched domains that are not locked, and somebody else has them just now."""
+    """The fold touched domains that others have locked: restart with all of them locked in order."""
 
     def __init__(self, domains: set[bytes]) -> None:
         super().__init__(f"{len(domains)} domains")
@@ -50,7 +50,7 @@ class Wider(Exception):
 
 
 class Ready(NamedTuple):
-    """What a fold came to, ready to be written: records, audit rows, tasks."""
+    """The results of a fold, encoded for the database: records, audit rows, tasks."""
 
     changed: Changed
     events: list[bytes]
@@ -59,19 +59,19 @@ class Ready(NamedTuple):
 
 
 class Folding(ABC):
-    """What all parts of the store do with a transaction in which something is folded."""
+    """Transactions that fold: the base of all parts of `PostgresStore` that record."""
 
     rules: FoldRules
     #: Seconds of processor time that one trace may take in one transaction.
     trace_budget: float
     _threads: FoldThreads
     _begun: usage.Begun
-    #: The database's key of the hashes in secrets' places.
+    #: The database's key for the hashes that replace secrets.
     _key: bytes
 
     @property
     def _redaction(self) -> Redaction | None:
-        """What takes secrets out, by the rules that hold now."""
+        """The redaction by the current rules; None: nothing is redacted."""
         redaction = self.rules.redaction
         if redaction is not None:
             redaction.keyed(self._key)
@@ -79,7 +79,7 @@ class Folding(ABC):
 
     @abstractmethod
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Do `work` in a transaction of its own."""
+        """Run `work` in its own transaction."""
 
     async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
         locked = set(domains)
@@ -94,7 +94,7 @@ class Folding(ABC):
         return await lock(connection, domains)
 
     async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
-        """Lock further domains if nobody else has them; raises `Wider`: begin anew with all of them locked in order."""
+        """Lock further domains. Raises `Wider` when another transaction has one of them."""
         if not await try_lock(connection, locked, domains):
             raise Wider(domains)
         locked |= domains
@@ -110,10 +110,12 @@ class Folding(ABC):
         touched: set[bytes] | None = None,
         meter: TimeMeter | None = None,
     ) -> Recorded:
-        """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
+        """Record the new observations of a batch.
 
-        `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
-        other traces were pruned, or a checkpoint that somebody else tells at this moment; and `OverBudget`.
+        The audit rows are asked about observations that may be duplicates; about all of them with
+        `asks_all`. `touched` are the batch's domains, if known. Raises `OverBudget`; and
+        `asyncpg.UniqueViolationError` for an audit row whose task state was pruned, or for a checkpoint that
+        another transaction writes at this moment.
         """
         meter = meter or self.meter()
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
@@ -135,9 +137,10 @@ class Folding(ABC):
     async def _spend(
         self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime, meter: TimeMeter
     ) -> Recorded:
-        """Add what was spent to its budgets, and record which shares were passed by it.
+        """Add what was spent to its budgets, and record the thresholds that were passed.
 
-        The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
+        These are the last rows to be locked. The records of passed thresholds belong to tasks that are
+        locked already.
         """
         growths, budgets = folded.growths, self.rules.budgets
         passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
@@ -149,18 +152,21 @@ class Folding(ABC):
         return recorded.plus(await self._take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
-        known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
-        if not known:
+        found = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
+        if not found:
             return distinct
-        gone = {id(doubtful[row[0]]) for row in known}
-        return [p for p in distinct if id(p) not in gone]
+        known = {id(doubtful[row[0]]) for row in found}
+        return [p for p in distinct if id(p) not in known]
 
     def meter(self) -> TimeMeter:
-        """Return a measure of what one transaction may take where nobody gives less: what one trace may take alone."""
+        """Return a meter with the default limit of a transaction: the time that one trace may take alone."""
         return TimeMeter(self.trace_budget)
 
     def _records(self, connection: Any, locked: set[bytes], meter: TimeMeter) -> FetchedRecords:
-        """Return the records of one transaction, which brings what the fold asks for and was not fetched."""
+        """Return the records of one transaction.
+
+        Records that the fold needs and that were not fetched are fetched then.
+        """
         loop = asyncio.get_running_loop()
 
         async def bring(keys: Sequence[Key]) -> None:
@@ -181,7 +187,10 @@ class Folding(ABC):
         return records
 
     async def _follow(self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter) -> None:
-        """Fetch what hangs together with a batch, level by level; from a depth on that no honest trace has, by the handful."""
+        """Fetch the records connected with a batch, level by level.
+
+        Beyond `_LEVELS`, which no normal trace has, in pages.
+        """
         trail = await self._threads.run(meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new))
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
@@ -195,7 +204,7 @@ class Folding(ABC):
     async def _fold(
         self, meter: TimeMeter, records: FetchedRecords, placed: Sequence[Placed], now: datetime, fold: Callable[[], Folded]
     ) -> tuple[Folded, Ready]:
-        """Fold in a thread, and make ready there what is to be written."""
+        """Fold in a thread, and encode the results there."""
 
         def work() -> tuple[Folded, Ready]:
             with unfoldable():
@@ -244,7 +253,7 @@ class Folding(ABC):
                 [at for _, at in timers],
             )
         count, coalesced = 0, dict[str, int]()
-        takeover = await takeovers.look(connection, folded.woken, self.rules.routes) if folded.woken else None
+        takeover = await takeovers.plan(connection, folded.woken, self.rules.routes) if folded.woken else None
         if folded.deliveries or folded.retracted or takeover is not None:
             count, coalesced = await outbox.put(connection, folded.deliveries, folded.retracted, takeover)
         limited = provider_limits.limited(placed, folded)
@@ -276,7 +285,7 @@ def _is_new(records: FetchedRecords, p: Placed) -> bool:
 
 
 def _is_heard(placed: Sequence[Placed]) -> bool:
-    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    """Return whether telemetry changed the tasks: time and people's acts do not show that a task is alive."""
     return any(p.observation.part is not Part.INTERVENTION for p in placed)
 
 

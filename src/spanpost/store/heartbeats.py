@@ -1,4 +1,4 @@
-"""Who is heard, in PostgreSQL: heartbeats come in, silence is found when its time has come. What it means: `fold.silence`."""
+"""Heartbeats in PostgreSQL: record them, find stalled processes and tasks (rules: `tasks.stall`)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from spanpost.tasks import stall
 from spanpost.tasks.folded import Folded
 from spanpost.tasks.stall import Producer, StallRules
 
-#: Processes that were given up this long ago are forgotten.
+#: Rows of processes are deleted this long after they were declared gone.
 _KEPT = "7 days"
-_COLUMNS = "key, tenant, producer, seq, at_ns, heard_at, lag, beats_every, roots, gone_at"
+_COLUMNS = "key, tenant, producer, seq, at_ns, last_seen_at, lag, heartbeat_interval, roots, gone_at"
 _READ = f"SELECT {_COLUMNS} FROM processes WHERE key = ANY($1::bytea[]) ORDER BY key"
 _WRITE = """
 INSERT INTO processes (key, tenant, producer, seq, at_ns, last_seen_at, lag, heartbeat_interval, roots, traces, gone_at)
@@ -31,21 +31,24 @@ _INTERRUPTED = "SELECT doc FROM agent_tasks WHERE tenant = $1 AND trace_id = ANY
 _OTHERS = """
 SELECT DISTINCT unnest(traces) FROM processes WHERE gone_at IS NULL AND key <> $1 AND tenant = $2 AND traces && $3::bytea[]"""
 _RESUMED = "SELECT resumed_at FROM heartbeats"
-#: Somebody listens. After an outage of ours everybody's patience begins anew.
-PULSE = """
+#: Notes that the receiver runs. After an outage of the receiver, every stall timeout restarts.
+RECEIVER_RUNS = """
 UPDATE heartbeats SET resumed_at = CASE WHEN seen_at < clock_timestamp() - outage THEN clock_timestamp() ELSE resumed_at END,
   seen_at = clock_timestamp()
 WHERE seen_at < clock_timestamp() - interval '3 s'"""
-ANEW = "UPDATE heartbeats SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
-BEARS = """
+RESTART = "UPDATE heartbeats SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
+SET_RULES = """
 UPDATE heartbeats SET stall = $1, call = $2, outage = $3 WHERE (stall, call, outage) IS DISTINCT FROM ($1, $2, $3)"""
 
 
-async def hear(connection: Any, beats: Sequence[Observation], stall_rules: StallRules) -> list[Observation]:
-    """Take heartbeats in; return the records that bring tasks back of processes that had been given up."""
+async def record(connection: Any, beats: Sequence[Observation], stall_rules: StallRules) -> list[Observation]:
+    """Record heartbeats.
+
+    Return the records that resume interrupted tasks of processes that were declared gone.
+    """
     fresh = stall.newest(beats)
     keys = [stall.producer_key(b.tenant, b.producer) for b in fresh]
-    # One at a time for each process, also for the first: the row to lock is not there yet.
+    # An advisory lock per process: for its first heartbeat there is no row to lock yet.
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('spanpost:' || encode(key, 'hex'), 0)) FROM unnest($1::bytea[]) AS key", keys
     )
@@ -55,20 +58,20 @@ async def hear(connection: Any, beats: Sequence[Observation], stall_rules: Stall
     timed: list[tuple[bytes, datetime]] = []
     for key, beat in zip(keys, fresh, strict=True):
         before = known.get(key)
-        heard = stall.hear(before, beat, now)
-        if heard is None:
+        producer = stall.hear(before, beat, now)
+        if producer is None:
             continue
-        await connection.execute(_WRITE, *_row(heard))
-        timed.append((key, heard.last_seen_at + stall.gone_after(heard, stall_rules)))
+        await connection.execute(_WRITE, *_row(producer))
+        timed.append((key, producer.last_seen_at + stall.gone_after(producer, stall_rules)))
         if before is not None and before.gone_at is not None:
-            back += await returned(connection, heard)
+            back += await returned(connection, producer)
     if timed:
         await connection.execute(_TIMERS, [key for key, _ in timed], [at for _, at in timed])
     return back
 
 
 async def returned(connection: Any, producer: Producer) -> list[Observation]:
-    """Return the records that bring back what was interrupted of a process that is heard."""
+    """Return the records that resume the interrupted tasks of a process that sends again."""
     rows = await connection.fetch(_INTERRUPTED, producer.tenant, sorted(producer.traces))
     others = await _others(connection, producer)
     tasks = [task for row in rows if stall.is_of(task := task_of(row[0]), producer, others)]
@@ -80,8 +83,12 @@ async def _others(connection: Any, producer: Producer) -> frozenset[bytes]:
     return frozenset(bytes(row[0]) for row in rows)
 
 
-async def overdue(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
-    """Look at processes whose time has come: those that are gone and the records that interrupt their tasks; others wait on."""
+async def check_processes(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
+    """Check processes whose timers are due.
+
+    Return those that are gone and the records that interrupt their tasks. Timers of the others are set to
+    their next check.
+    """
     gone: list[Producer] = []
     records: list[Observation] = []
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
@@ -101,7 +108,7 @@ async def overdue(connection: Any, keys: Sequence[bytes], stall_rules: StallRule
         rows = await connection.fetch(_LIVING, producer.tenant, sorted(producer.traces))
         tasks = [task for row in rows if stall.is_of(task := task_of(row[0]), producer, others)]
         stalled = [record for task in tasks if (record := stall.silenced(task, producer, stall_rules)) is not None]
-        if len(stalled) < len(tasks):  # something was heard of it without its heartbeats: later, then
+        if len(stalled) < len(tasks):  # telemetry of a task arrived without heartbeats: check again later
             await connection.execute("UPDATE timers SET at = $2 WHERE key = $1", key, now + after)
         else:
             gone.append(producer)
@@ -110,7 +117,10 @@ async def overdue(connection: Any, keys: Sequence[bytes], stall_rules: StallRule
 
 
 async def give_up(connection: Any, gone: Sequence[Producer]) -> list[Observation]:
-    """Note that processes are gone, after their tasks were interrupted; return what brings tasks back of those heard meanwhile."""
+    """Mark processes as gone, after their tasks were interrupted.
+
+    Return the records that resume tasks of processes that sent a heartbeat meanwhile.
+    """
     back: list[Observation] = []
     for producer in gone:
         done = await connection.fetchval(
@@ -129,7 +139,7 @@ async def give_up(connection: Any, gone: Sequence[Producer]) -> list[Observation
 
 
 async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[UUID], stall_rules: StallRules) -> None:
-    """Have tasks looked at for silence: those that began, and those that began once more."""
+    """Set stall timers for open tasks that started in this batch or have been resumed."""
     new = set(started)
     uids = sorted({t.uid.bytes for t in tasks if t.ended_at is None and (t.uid in new or t.runs > 1)})
     if uids and not stall_rules.is_endless:
@@ -141,8 +151,11 @@ async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[
         )
 
 
-async def look(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, routes: Routes) -> Folded:
-    """Look at tasks whose time has come; return what is told of those that fell silent."""
+async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, routes: Routes) -> Folded:
+    """Check tasks whose stall timers are due.
+
+    Return the checkpoints and deliveries of those that have stalled.
+    """
     out = Folded()
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", list(keys), now)
@@ -162,12 +175,12 @@ async def look(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, 
         timed.append((stall.stall_key(task.uid.bytes), stall.look_again(row["last_seen_at"], now, stall_rules)))
         if task.rule != "stall":
             continue
-        told = stall.stalled(task, row["last_seen_at"], stall_rules)
-        if await connection.fetchval("SELECT true FROM agent_checkpoints WHERE id = $1", told.id):
+        checkpoint = stall.stalled(task, row["last_seen_at"], stall_rules)
+        if await connection.fetchval("SELECT true FROM agent_checkpoints WHERE id = $1", checkpoint.id):
             continue
         out.tasks.append(task)
-        out.checkpoints.append(told)
-        out.deliveries.extend(deliveries(task, told, routes, root=root, now=now))
+        out.checkpoints.append(checkpoint)
+        out.deliveries.extend(deliveries(task, checkpoint, routes, root=root, now=now))
     if timed:
         await connection.execute(_TIMERS, [key for key, _ in timed], [at for _, at in timed])
     return out
@@ -194,5 +207,5 @@ def _row(p: Producer) -> tuple[Any, ...]:
 
 
 def shown(doc: bytes, phase: str) -> Task:
-    """Return a task as it was written, under its status of now."""
+    """Decode a task and apply its status as of now (`spanpost_phase`)."""
     return stall.now_shown(task_of(doc), phase)

@@ -1,4 +1,4 @@
-"""The contract of the part of the hall that keeps installations."""
+"""The protocol of the part of the store that keeps installations."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ from spanpost.model.installations import Installed
 
 
 class Installations(Protocol):
-    """**Protocol:** keeps the apps that people installed in workspaces, their tokens sealed. It raises `LedgerUnavailable`."""
+    """**Protocol:** keeps the Slack apps that were installed in workspaces, their tokens encrypted.
+
+    Every method raises `StoreUnavailable`. `find` and `listed` only read.
+    """
 
     async def save(self, installed: Installed) -> Installed:
-        """Keep an installation, in place of what was known of the workspace; return it as it is kept."""
+        """**Protocol:** save an installation in place of the workspace's older one; return it as saved.
+
+        Repeated, it saves the same tokens under a new revision.
+        """
         ...
 
     async def find(self, client: str, team: str) -> Installed | None:
-        """Return an installation, a removed one too."""
+        """**Protocol:** return an installation, also a removed one; None if there is none."""
         ...
 
     async def listed(self, client: str) -> list[Installed]:
-        """List an app's installations by team, removed ones too."""
+        """**Protocol:** list an app's installations by team, including removed ones."""
         ...
 
     async def remove(self, client: str, team: str, why: str, revision: int | None = None) -> bool:
-        """Let go of its tokens, of that writing alone where one is named; False where there were none."""
+        """**Protocol:** delete the workspace's tokens (only that revision, if given).
+
+        False: there were none. Safe to repeat.
+        """
         ...
 
     async def claim(self, installed: Installed, lease: timedelta) -> bool:
-        """Take it upon oneself to fetch the next token; False where another process does, or the row has changed."""
+        """**Protocol:** lease the right to fetch the next token.
+
+        False when another process has it or the row has changed.
+        """
         ...
 
     async def renew(self, installed: Installed, encrypted: bytes, expires_at: datetime | None) -> bool:
-        """Keep tokens sealed anew; False where the row has changed since it was read."""
+        """**Protocol:** save renewed encrypted tokens.
+
+        False when the row has changed since it was read (also when repeated).
+        """
         ...

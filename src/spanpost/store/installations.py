@@ -1,4 +1,4 @@
-"""The rows of `slack_installations`: who is installed where. Tokens come and go sealed."""
+"""The rows of `slack_installations`. Tokens are read and written encrypted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spanpost.model.installations import Installed
 from spanpost.store.rows import json_text
 from spanpost.text.repair import mend_text
 
-_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "sealed", "expires_at")
+_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "encrypted", "expires_at")
 _READ: Final = (
     "client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes::text", '"by"',
-    "sealed", "expires_at", "installed_at", "removed_at", "why", "revision",
+    "encrypted", "expires_at", "installed_at", "removed_at", "why", "revision",
 )  # fmt: skip
 _SELECT: Final = f"SELECT {', '.join(_READ)} FROM slack_installations"
 _VALUES: Final = ", ".join(f"${i}::text::jsonb" if name == "scopes" else f"${i}" for i, name in enumerate(_GIVEN, 1))
@@ -36,44 +36,50 @@ WHERE client = $1 AND team = $2 AND revision = $3 AND removed_at IS NULL
 _RENEW: Final = """
 UPDATE slack_installations SET encrypted = $4, expires_at = $5, refreshing_until = NULL, revision = revision + 1
 WHERE client = $1 AND team = $2 AND revision = $3 AND removed_at IS NULL RETURNING true"""
-#: Listed at most.
+#: Most installations that are listed.
 _MOST: Final = 10_000
 
 
 class PostgresInstallations:
-    """Reads and writes, over the transactions of a store. Raises `LedgerUnavailable`."""
+    """`Installations` in PostgreSQL; `run` runs a function in a transaction.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
 
     async def save(self, installed: Installed) -> Installed:
-        """Keep an installation, in place of what was known of the workspace; return it as it is kept."""
+        """Save an installation in place of the workspace's older one; return it as saved."""
         values: list[Any] = [getattr(installed, name) for name in _GIVEN]
         values = [mend_text(value, 500)[0] if isinstance(value, str) else value for value in values]
         values[_GIVEN.index("scopes")] = json_text(installed.scopes)
         return _of(await self._run(lambda c: c.fetchrow(_SAVE, *values)))
 
     async def find(self, client: str, team: str) -> Installed | None:
-        """Return an installation, a removed one too."""
+        """Return an installation, also a removed one."""
         row = await self._run(lambda c: c.fetchrow(f"{_SELECT} WHERE client = $1 AND team = $2", client, team))
         return _of(row) if row is not None else None
 
     async def listed(self, client: str) -> list[Installed]:
-        """List an app's installations by team, removed ones too."""
+        """List an app's installations by team, including removed ones."""
         rows = await self._run(lambda c: c.fetch(f"{_SELECT} WHERE client = $1 ORDER BY team LIMIT {_MOST}", client))
         return [_of(row) for row in rows]
 
     async def remove(self, client: str, team: str, why: str, revision: int | None = None) -> bool:
-        """Let go of its tokens, of that writing alone where one is named; False where there were none."""
+        """Delete the workspace's tokens (only that revision, if given); False: there were none."""
         return bool(await self._run(lambda c: c.fetchval(_REMOVE, client, team, why, revision)))
 
     async def claim(self, installed: Installed, lease: timedelta) -> bool:
-        """Take it upon oneself to fetch the next token; False where another process does, or the row has changed."""
+        """Lease the right to fetch the next token.
+
+        False when another process has it or the row has changed.
+        """
         key = (installed.client, installed.team, installed.revision)
         return bool(await self._run(lambda c: c.fetchval(_CLAIM, *key, lease)))
 
     async def renew(self, installed: Installed, encrypted: bytes, expires_at: datetime | None) -> bool:
-        """Keep tokens sealed anew; False where the row has changed since it was read."""
+        """Save renewed encrypted tokens; False when the row has changed since it was read."""
         key = (installed.client, installed.team, installed.revision)
         return bool(await self._run(lambda c: c.fetchval(_RENEW, *key, encrypted, expires_at)))
 
@@ -81,5 +87,5 @@ class PostgresInstallations:
 def _of(row: Any) -> Installed:
     values = dict(row)
     values["scopes"] = tuple(msgspec.json.decode(values["scopes"]))
-    values["sealed"] = values["sealed"] or b""
+    values["encrypted"] = values["encrypted"] or b""
     return Installed(**values)

@@ -1,7 +1,8 @@
-"""What people do, in PostgreSQL: questions that are kept, acts as rows, and who is told of them at once.
+"""Rows of questions and interventions in PostgreSQL, and the notification of processes that wait for them.
 
-One transaction holds a decision: the row of the act, the question's, the record that is folded, and the notification of those
-who wait. What is about one question, or one act, is done one after the other: they lock its topic (`fold.approvals.topic_of`).
+A decision is one transaction: the rows of the intervention and the question, the record that is folded, and
+the notification. Transactions about the same question or act run one after the other: they lock its topic
+(`tasks.approvals.topic_of`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from spanpost.tasks import questions
 
 #: The channel of notifications; the payload is a topic in hex.
 CHANNEL = "spanpost_last_seen"
-#: How long a request to the desk is remembered.
+#: How long an interaction request is remembered.
 REMEMBERED = timedelta(hours=1)
 
 _COLUMNS = (
@@ -36,7 +37,7 @@ _COLUMNS = (
     "told",
 )  # fmt: skip
 _JSON = ("options", "told")
-#: Of the table as `a`: what `row_of` takes.
+#: The columns of `approvals a` that `row_of` reads.
 COLUMNS = ", ".join(f"a.{c}" if c not in _JSON else f"a.{c}::text" for c in _COLUMNS)
 _SELECT = f"SELECT {COLUMNS} FROM approvals a"
 _VALUES = ", ".join(f"${i}" if c not in _JSON else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
@@ -47,7 +48,7 @@ _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text 
   AND ($3::text IS NULL OR a.state = $3) AND ($4::uuid IS NULL OR a.task_uid = $4) AND ($6::text IS NULL OR a.mark = $6)
   AND ($7::text IS NULL OR split_part(a.span, '-', 1) = $7)
 ORDER BY a.requested_at DESC, a.key LIMIT $5"""
-#: Of the same words under the same id, for whatever trace: what a person decided; and the same for those that are not decided.
+#: Decisions of people on the same wording under the same id, in any trace.
 _DECIDED = f"""{_SELECT.replace("SELECT", "SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark)", 1)} JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
   ON a.tenant = asked.tenant AND a.approval_id = asked.id AND a.mark = asked.mark
 WHERE a.state = 'decided' AND a.source <> '' ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
@@ -75,7 +76,7 @@ SELECT d.task_uid, d.ordering_key FROM deliveries d WHERE d.sink = $1 AND d.rece
 ORDER BY d.mode = 'state' DESC, d.id DESC LIMIT 1"""
 _TIMERS = """
 INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[]) ON CONFLICT (key) DO UPDATE SET at = excluded.at"""
-_HEARD = "SELECT verdict::text FROM human_interventions WHERE tenant = $1 AND idempotency_key = $2"
+_VERDICT = "SELECT verdict::text FROM human_interventions WHERE tenant = $1 AND idempotency_key = $2"
 _ACT = """
 INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
   actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal, actor_id, actor_email, verdict)
@@ -94,7 +95,7 @@ _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
 WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])
   AND ($5::timestamptz IS NULL OR recorded_at > $5) ORDER BY number LIMIT $4"""
-# By the index of a task's news in order of time, from its end: what was told since the last end is all that is read.
+# Reads the index of a task's checkpoints backwards in time: only the checkpoints since its last end.
 _LAST_END = """
 SELECT recorded_at FROM agent_checkpoints WHERE task_uid = $1 AND kind = 'end' ORDER BY at DESC LIMIT 1"""
 _FIRST = "INSERT INTO interaction_requests (key) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
@@ -104,7 +105,7 @@ _NOBODY = UUID(int=0)
 
 
 def row_of(row: Any) -> ApprovalRow:
-    """Return a question as it was written."""
+    """Return the question of a row."""
     values = dict(row)
     values["options"] = tuple(msgspec.json.decode(values["options"]))
     values["told"] = msgspec.json.decode(values["told"], type=ReportedDecision) if values["told"] is not None else None
@@ -113,7 +114,7 @@ def row_of(row: Any) -> ApprovalRow:
 
 
 async def approval(connection: Any, key: UUID, *, is_locked: bool = False) -> ApprovalRow | None:
-    """Return a question by its key; locked, until the transaction ends."""
+    """Return a question by its key; `is_locked`: lock it until the transaction ends."""
     row = await connection.fetchrow(f"{_SELECT} WHERE a.key = $1{' FOR UPDATE' if is_locked else ''}", key)
     return row_of(row) if row is not None else None
 
@@ -126,12 +127,12 @@ async def approvals(connection: Any, query: ApprovalQuery) -> list[ApprovalRow]:
 
 
 async def lock_words(connection: Any, key: UUID) -> None:
-    """Lock a question, and the same words wherever else they are asked under its id: in the order of keys, as all who lock several do."""
+    """Lock a question and all with its wording and id, in the order of their keys to avoid deadlocks."""
     await connection.execute(_LOCK_WORDS, key)
 
 
 async def answer_others(connection: Any, row: ApprovalRow) -> list[ApprovalRow]:
-    """Give the answer to a question to the same words wherever else they are asked under the same id; return those, as they are then."""
+    """Apply a question's answer to all others with the same wording and id; return these, as changed."""
     row = tidy(row)
     answer = row.decision, row.by, row.by_id, row.comment, row.source, row.decided_at
     found = await connection.fetch(_ANSWER_OTHERS, row.tenant, row.approval_id, row.mark, *answer)
@@ -139,13 +140,13 @@ async def answer_others(connection: Any, row: ApprovalRow) -> list[ApprovalRow]:
 
 
 async def task(connection: Any, uid: UUID) -> Task | None:
-    """Return a task, or the one that took it over, under its status of now."""
+    """Return a task, or the task that it was merged into, with its status as of now."""
     row = await connection.fetchrow(_TASK, uid)
     return shown(*row) if row is not None else None
 
 
 async def referred(connection: Any, tenant: str, ref: str) -> Task | None:
-    """Return a task by one of its ids, or the topmost living one of a trace by the trace's id."""
+    """Return a task by one of its ids, or by a trace id the topmost open task of the trace."""
     row = await connection.fetchrow(_REFERRED, tenant, ref)
     if row is None and len(ref) == 32:
         with suppress(ValueError):
@@ -154,7 +155,7 @@ async def referred(connection: Any, tenant: str, ref: str) -> Task | None:
 
 
 async def shown_in(connection: Any, sink: str, ref: Mapping[str, Any]) -> Task | None:
-    """Return the root task of a message that a sink made, by a part of its receipt's `ref`."""
+    """Return the root task of a sink's message, by a part of its receipt's `ref`."""
     row = await connection.fetchrow(_SHOWN, sink, json_text(ref))
     if row is None:
         return None
@@ -165,7 +166,7 @@ async def shown_in(connection: Any, sink: str, ref: Mapping[str, Any]) -> Task |
 
 
 async def deeds(connection: Any, uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[StandingAct]:
-    """Return what people asked of a task since a number and a moment."""
+    """Return acts on a task that were granted, numbered above `after` and recorded later than `since`."""
     return [StandingAct(**dict(row)) for row in await connection.fetch(_DEEDS, uid, after, list(verbs), limit, since)]
 
 
@@ -176,13 +177,13 @@ async def last_end(connection: Any, uid: UUID) -> datetime | None:
 
 
 async def is_first(connection: Any, key: str) -> bool:
-    """Remember a request; False when it came before, within the hour."""
+    """Remember a request; False when it was received before, within the hour."""
     await connection.execute(_FORGET, REMEMBERED)
     return bool(await connection.fetchval(_FIRST, blake2b(key.encode("utf-8", "replace"), digest_size=16).digest()))
 
 
 async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questions.KeptQuestion:
-    """Bring the kept questions of these tasks up to date, and notify who waits for those that changed."""
+    """Update the rows of these tasks' questions, and notify processes that wait for those that changed."""
     keys, asked = questions.questions_of(tasks)
     known, decided = {}, []
     if keys:
@@ -200,7 +201,7 @@ async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questio
 
 
 async def write(connection: Any, row: ApprovalRow) -> None:
-    """Write a question as it stands now."""
+    """Insert or update a question."""
     row = tidy(row)
     values = [getattr(row, column) for column in _COLUMNS]
     values[_COLUMNS.index("options")] = json_text(row.options)
@@ -209,25 +210,25 @@ async def write(connection: Any, row: ApprovalRow) -> None:
 
 
 async def set_timers(connection: Any, timers: Sequence[tuple[UUID, datetime]]) -> None:
-    """Have questions looked at when their time is over."""
+    """Set the timers at which questions expire."""
     ordered = sorted((key.bytes + rules.TIMER, at) for key, at in timers)
     await connection.execute(_TIMERS, [key for key, _ in ordered], [at for _, at in ordered])
 
 
 async def notify(connection: Any, topics: Iterable[bytes]) -> None:
-    """Tell all processes, when this transaction is committed, that something was decided or asked."""
+    """Notify all processes, at commit, of questions and acts that changed."""
     for topic in sorted(topics):
         await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic.hex())
 
 
-async def heard(connection: Any, act: Intervention) -> Verdict | None:
-    """Return what was answered to the same act before."""
-    text = await connection.fetchval(_HEARD, act.tenant, act.idempotency_key)
+async def verdict_of(connection: Any, act: Intervention) -> Verdict | None:
+    """Return the verdict on the same act, if it was recorded before."""
+    text = await connection.fetchval(_VERDICT, act.tenant, act.idempotency_key)
     return msgspec.json.decode(text, type=Verdict) if text is not None else None
 
 
 async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: ApprovalRow | None) -> None:
-    """Write an act down, with what became of it."""
+    """Write an intervention with its verdict."""
     act = tidy(act)
     is_decision = act.verb.is_decision
     stands = verdict.result == "done"
@@ -247,7 +248,7 @@ async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: A
 
 
 async def write_deadline(connection: Any, row: ApprovalRow) -> None:
-    """Write down that a question's time was over before anybody answered, and what it counts as."""
+    """Write the intervention of a question that expired without an answer, with the answer it counts as."""
     row = tidy(row)
     trace, _, span = row.span.partition("-")
     await connection.execute(
@@ -260,5 +261,5 @@ async def write_deadline(connection: Any, row: ApprovalRow) -> None:
 
 
 async def note_operation(connection: Any, what: str, user: str, detail: str) -> None:
-    """Write down what somebody did to the database: of no tenant, and of no task."""
+    """Write an operation on the database as an intervention without tenant and task."""
     await connection.execute(_OPERATION, _NOBODY, what, detail, user)

@@ -1,4 +1,4 @@
-"""The half of the Postgres store that is about people: acts come in, questions are looked up, deadlines pass."""
+"""The part of the Postgres store for people: record interventions, look up questions, expire them."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ T = TypeVar("T")
 
 
 class PostgresInterventions(Folding):
-    """Questions and acts, over the transactions of the store that this is a part of."""
+    """The methods of `PostgresStore` for questions, interventions and launch orders."""
 
     _listener: Listener
 
     # --- acts -----------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
-        """Record what a person did, and what it changes. See `Ledger.intervene`."""
-        act = tidy(msgspec.structs.replace(act, text=act.text[:_WORDS], refusal=act.refusal[:_WORDS]))
-        idempotency_key = topic_of(act.tenant, "act", act.idempotency_key)
+        """Record a person's act and its effect. See `Store.intervene`."""
+        act = tidy(msgspec.structs.replace(act, text=act.text[:_LONGEST_TEXT], refusal=act.refusal[:_LONGEST_TEXT]))
+        topic = topic_of(act.tenant, "act", act.idempotency_key)
 
         async def foreseen(connection: Any) -> set[bytes]:
-            row, task = await self._about(connection, act)
-            return {idempotency_key} if row is None and task is None else {idempotency_key, *self._touched(act, row, task)}
+            row, task = await self._subject(connection, act)
+            return {topic} if row is None and task is None else {topic, *self._touched(act, row, task)}
 
-        return await self._widening(partial(self._intervene, act, idempotency_key), await self._run(foreseen))
+        return await self._widening(partial(self._intervene, act), await self._run(foreseen))
 
     def _touched(self, act: Intervention, row: ApprovalRow | None, task: Task | None) -> set[bytes]:
-        """Return the domains that an act will touch, were it to stand."""
+        """Return the domains that an act touches if it is granted."""
         if row is not None:
             record = judging.decided(msgspec.structs.replace(row, decision="?"), row.requested_at)
             return self._domains(record) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
@@ -62,7 +62,7 @@ class PostgresInterventions(Folding):
     def _domains(self, record: Observation) -> set[bytes]:
         return batches.domains(batches.prepare([record], keeps_content=True))
 
-    async def _about(
+    async def _subject(
         self, connection: Any, act: Intervention, *, is_locked: bool = False
     ) -> tuple[ApprovalRow | None, Task | None]:
         if not act.verb.is_decision:
@@ -72,20 +72,20 @@ class PostgresInterventions(Folding):
         row = await intervention_rows.approval(connection, act.key)
         return row, await intervention_rows.task(connection, row.task_uid) if row is not None else None
 
-    async def _intervene(self, act: Intervention, idempotency_key: bytes, connection: Any, locked: set[bytes]) -> Verdict:
+    async def _intervene(self, act: Intervention, connection: Any, locked: set[bytes]) -> Verdict:
         now = await self._lock(connection, locked)
-        before = await intervention_rows.heard(connection, act)
+        before = await intervention_rows.verdict_of(connection, act)
         if before is not None:
             return msgspec.structs.replace(before, is_repeat=True)
-        row, task = await self._about(connection, act, is_locked=True)
+        row, task = await self._subject(connection, act, is_locked=True)
         standing = None
         if act.verb is Verb.RETRY and act.launcher and task is not None:
-            # One after the other: who asks for the same run at this moment has locked the same trace.
+            # Retries of the same run wait for each other: they lock the same trace.
             await self._lock_more(connection, locked, self._touched(act, None, task) - locked)
             standing = await launch_orders.standing(connection, task)
         verdict = judging.judge(act, row, task, now, standing)
         if verdict.result is Result.UNKNOWN:
-            row = None  # whose it is, is no business of theirs
+            row = None  # the person may not learn that the question exists
         recorded = Recorded()
         if verdict.result is Result.DONE:
             await self._lock_more(connection, locked, self._touched(act, row, task) - locked)
@@ -110,7 +110,7 @@ class PostgresInterventions(Folding):
         return msgspec.structs.replace(verdict, recorded=recorded)
 
     async def _answer_others(self, connection: Any, row: ApprovalRow, locked: set[bytes], now: datetime) -> Recorded:
-        """Answer the same words wherever else they are asked under the same id. At so many tasks it is shown at once."""
+        """Answer all questions with the same wording and id; the first `_AT_ONCE` tasks show it at once."""
         recorded = Recorded()
         for other in (await intervention_rows.answer_others(connection, row))[:_AT_ONCE]:
             record = judging.decided(other, now)
@@ -119,7 +119,7 @@ class PostgresInterventions(Folding):
         return recorded
 
     async def await_answer(self, key: UUID) -> None:
-        """Note that an agent waits for the answer to a question. See `Ledger.await_answer`."""
+        """Note that an agent waits for the answer to a question. See `Store.await_answer`."""
         row = await self._run(partial(intervention_rows.approval, key=key))
         if row is None or row.is_asked:
             return
@@ -135,25 +135,28 @@ class PostgresInterventions(Folding):
             await self._fold_in(connection, judging.awaiting(row, now), locked, now)
 
     async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded:
-        """Fold what stands. Should that fail for a fault of ours, it stands all the same: who waits for it must hear of it."""
+        """Fold the record of an act.
+
+        If that fails by a bug, the act is recorded all the same: an agent may wait for it.
+        """
         try:
             with unfoldable():
                 placed = batches.prepare([mended(record)], keeps_content=True)
             async with connection.transaction():
-                # A copy: what is locked within goes when it is rolled back.
+                # A copy: locks taken within are released when it is rolled back.
                 return await self._take_locked(connection, placed, set(locked), now, asks_all=True)
         except Exception as error:
             if not (is_of_data(error) or isinstance(error, OverBudget)):
                 raise
-            log.warning("what a person did stands, and is not shown at its task: %s", error, exc_info=True)
+            log.warning("a person's act is recorded, but its task does not show it: %s", error, exc_info=True)
             return Recorded()
 
     async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Keep what somebody did at the command line. See `Ledger.note_operation`."""
+        """Record an operation from the command line. See `Store.note_operation`."""
         await self._run(lambda c: intervention_rows.note_operation(c, what, user, detail))
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place an order, with the delivery that carries it. See `Ledger.order`."""
+        """Place a launch order with the delivery that carries it. See `Store.order`."""
         placed = order if (redaction := self._redaction) is None else redaction.order(order)
 
         async def work(connection: Any) -> Taken:
@@ -164,13 +167,13 @@ class PostgresInterventions(Folding):
         return await self._run(work)
 
     async def orders(self, query: OrderQuery) -> list[OrderRow]:
-        """List orders, newest first."""
+        """List launch orders, newest first."""
         return await self._run(lambda c: launch_orders.listed(c, query))
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 
     async def _expire(self, timers: Sequence[bytes]) -> Recorded:
-        """Look at questions whose time is over."""
+        """Expire or escalate questions whose timers are due."""
         total = Recorded()
         for timer in timers:
             key = UUID(bytes=timer[:16])
@@ -206,7 +209,7 @@ class PostgresInterventions(Folding):
         await intervention_rows.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
         return recorded
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- reads ----------------------------------------------------------------------------------------------------------
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""
@@ -217,11 +220,11 @@ class PostgresInterventions(Folding):
         return await self._run(lambda c: intervention_rows.approvals(c, query))
 
     async def find_task(self, key: UUID) -> Task | None:
-        """Return a task by its opaque key, or the one that it became part of."""
+        """Return a task by its opaque key, or the task that it was merged into."""
         return await self._run(lambda c: intervention_rows.task(c, key))
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, or the topmost of a trace."""
+        """Return a task by any of its ids, or by a trace id the topmost task of the trace."""
         return await self._run(lambda c: intervention_rows.referred(c, tenant, ref))
 
     async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
@@ -231,7 +234,7 @@ class PostgresInterventions(Folding):
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """Return what people asked of a task that stands, after a number and a moment."""
+        """Return acts on a task that were granted. See `Store.deeds`."""
         return await self._run(lambda c: intervention_rows.deeds(c, task_uid, verbs, after, limit, since))
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
@@ -239,20 +242,21 @@ class PostgresInterventions(Folding):
         return await self._run(lambda c: intervention_rows.last_end(c, task_uid))
 
     async def is_first(self, key: str) -> bool:
-        """Remember a request for an hour; False when it was heard before."""
+        """Remember a request for an hour; False when it was received before."""
         return await self._run(lambda c: intervention_rows.is_first(c, key))
 
     async def listen(self, hears: Hears) -> None:
-        """Tell of every decision and act from now on."""
-        with suppress(StoreUnavailable):  # it goes on trying
+        """Call `hears` for every decision and act from now on."""
+        with suppress(StoreUnavailable):  # the listener keeps trying
             await self._listener.add(hears)
 
     def listen_no_more(self, hears: Hears) -> None:
-        """Tell it no more."""
+        """Stop calling `hears`."""
         self._listener.remove(hears)
 
 
-#: A person's words, as far as they are kept.
-_WORDS = 8_000
-#: Of tasks that ask the same, so many are told of a decision in its transaction; the others when they change next.
+#: Most characters that are kept of a person's text.
+_LONGEST_TEXT = 8_000
+#: Most tasks with the same question that show a decision in its transaction; the others show it when they
+#: change next.
 _AT_ONCE = 20

@@ -1,13 +1,13 @@
-"""The journal of the Postgres store: requests that are durable and not recorded yet.
+"""The journal of the Postgres store: requests that are durable but not recorded yet.
 
 Rules.
 1. Before a row is written, its observations are read and redacted: the journal holds what the audit rows may
    hold, and nothing else.
 2. A row is locked (`FOR UPDATE SKIP LOCKED`) by the transaction that records it, and deleted by the same
    transaction. After a kill at any moment the row is there, or all of its observations are recorded.
-3. A row that cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by trace,
-   and the guilty observations are kept in `dead_letters`. The row is deleted last: traces that were recorded
-   before a kill are then met as repeats, by their keys.
+3. A row that cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by
+   trace, and the refused observations are kept in `quarantine`. The row is deleted last: after a kill,
+   traces that were recorded before are recognised as duplicates by their keys.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from spanpost.tasks.work import Interrupted
 
 log = logging.getLogger(__name__)
 
-#: Domains of one row, and of the rows that are recorded together, at most where whole traces allow that: under
-#: fine locks, with room for domains that are found out later.
+#: Most domains of one row, and of rows that are recorded together, unless one trace has more: few enough for
+#: fine locks, with room for domains found later.
 _AT_ONCE = FINE * 3 // 4
-#: Rows of one transaction at most, and how many observations a row is taken to hold before one was seen.
+#: Most rows of one transaction, and the observations a row is assumed to hold before the first was read.
 _ROWS, _PER_ROW = 256, 512.0
-#: By how much a row's observations change what is expected of the next.
+#: Weight of a row's observations in the moving average `_per_row`.
 _RECENT = 0.3
-#: What is raised for a value that MessagePack has no word for.
+#: Raised for a value that MessagePack cannot encode.
 _UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _APPEND = """
@@ -62,7 +62,7 @@ FROM journal GROUP BY tenant ORDER BY min(id)"""
 
 
 class _Row(NamedTuple):
-    """A row in hand."""
+    """A row that was read, decoded."""
 
     id: int
     placed: list[Placed]
@@ -70,7 +70,7 @@ class _Row(NamedTuple):
 
 
 class _New(NamedTuple):
-    """A row as it is appended."""
+    """A row to append."""
 
     tenant: str
     observations: int
@@ -79,24 +79,25 @@ class _New(NamedTuple):
 
 
 class _Held(Exception):
-    """Other transactions have locked domains of all rows in hand: these locks are to be waited for."""
+    """Other transactions hold domains of all rows that were read: wait for these locks."""
 
 
 async def depth(connection: Any) -> list[Backlog]:
-    """Return what waits, by tenant, the tenant of the oldest row first."""
+    """Return the backlog by tenant, the tenant with the oldest row first."""
     return [Backlog(**dict(row)) for row in await connection.fetch(_DEPTH)]
 
 
 class Journaling(Recording):
-    """The journal, over the transactions of the store that this is a part of."""
+    """The journal methods of `PostgresStore`."""
 
-    #: Observations of a row, of late.
+    #: Moving average of the observations of a row.
     _per_row = _PER_ROW
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
-        """Make requests durable that are recorded later: all but the refused ones, in one transaction.
+        """Make requests durable, to be recorded later: all except the refused ones, in one transaction.
 
-        A row holds observations of one tenant and, as far as that goes, whole traces. Heartbeats are taken in at once.
+        A row holds observations of one tenant and, if possible, whole traces. Heartbeats are recorded at
+        once.
         """
         beats: list[Observation] = []
         plain: list[tuple[str, Sequence[Observation]]] = []
@@ -111,7 +112,7 @@ class Journaling(Recording):
         sizes: dict[str, int] = {}
         for row in rows:
             sizes[row.tenant] = sizes.get(row.tenant, 0) + len(row.body)
-        recorded = self._with_losses(await self._hear(beats) if beats else Recorded())
+        recorded = self._with_losses(await self._record_beats(beats) if beats else Recorded())
         return Appended(refused=frozenset(refused), sizes=sizes, recorded=recorded)
 
     def _packed(self, entries: Sequence[tuple[str, Sequence[Observation]]]) -> tuple[set[int], list[_New]]:
@@ -142,16 +143,16 @@ class Journaling(Recording):
         return refused, _rows(entries, prepared)
 
     async def journal_depth(self) -> list[Backlog]:
-        """Return what waits, by tenant, the tenant of the oldest row first."""
+        """Return the backlog by tenant, the tenant with the oldest row first."""
         return await self._run(depth)
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
     async def record_journal(self, tenant: str, most: int) -> Recorded | None:
-        """Record about so many observations of a tenant and delete their rows, in one transaction.
+        """Record about `most` observations of a tenant and delete their rows, in one transaction.
 
-        None: no row is left that others do not hold. Raises `OverBudget` where that takes too long:
-        `record_journal_alone` takes such a row apart.
+        None: all rows that are left are held by others. Raises `OverBudget` when it takes too long; then
+        `record_journal_alone` records such a row trace by trace.
         """
         given: list[_Row] = []
         try:
@@ -169,9 +170,9 @@ class Journaling(Recording):
             return await self._record_apart(tenant, given, error)
 
     async def record_journal_alone(self, tenant: str) -> Recorded | None:
-        """Record a tenant's first row trace by trace and then delete it; None as of `record_journal`.
+        """Record a tenant's first row trace by trace, then delete it; None as in `record_journal`.
 
-        What takes too long by itself, or cannot be recorded, is kept in `dead_letters`.
+        A trace that takes too long by itself, or cannot be recorded, is kept in `quarantine`.
         """
         rows, recorded = await self._run(lambda c: self._take_rows(c, tenant, 1))
         if not rows:
@@ -182,7 +183,7 @@ class Journaling(Recording):
         return None if recorded is None else self._with_losses(recorded)
 
     async def _take_rows(self, connection: Any, tenant: str, most: int) -> tuple[list[_Row], Recorded]:
-        """Lock a tenant's first rows that no other reader holds: about so many observations. A damaged one goes to `dead_letters`."""
+        """Lock a tenant's first free rows, about `most` observations. A damaged row goes to `quarantine`."""
         taken = _fitting(await connection.fetch(_TAKE, tenant, max(1, min(_ROWS, round(most / self._per_row)))), most)
         for row in taken:
             self._per_row += _RECENT * (row["observations"] - self._per_row)
@@ -190,7 +191,7 @@ class Journaling(Recording):
         lost = 0
         for of, row in zip(taken, found, strict=True):
             if isinstance(row, Exception):
-                log.error("row %d of the journal, of tenant %s, is damaged and is kept in dead_letters: %s", of["id"], tenant, row)
+                log.error("row %d of the journal, of tenant %s, is damaged and is kept in quarantine: %s", of["id"], tenant, row)
                 await discard_body(connection, tenant, "journal", str(row), of["body"])
                 await connection.execute(_DELETE, tenant, [of["id"]])
                 lost += of["observations"]
@@ -198,7 +199,7 @@ class Journaling(Recording):
         return rows, Recorded(lost={UNFOLDABLE: lost} if lost else {})
 
     async def _record_free(self, tenant: str, most: int, given: list[_Row], connection: Any) -> Recorded | None:
-        """Record a tenant's first rows, but for rows with domains that another transaction has locked."""
+        """Record a tenant's first rows, except rows with domains that another transaction has locked."""
         given[:], recorded = await self._take_rows(connection, tenant, most)
         if not given:
             return recorded if recorded.lost else None
@@ -209,23 +210,26 @@ class Journaling(Recording):
         rows = [row for row in given if row.domains.isdisjoint(others)]
         if not rows:
             raise _Held
-        return recorded.plus(await self._record_locked(connection, tenant, rows, domains - others, now, is_sure=False))
+        return recorded.plus(await self._record_locked(connection, tenant, rows, domains - others, now, checks_all=False))
 
     async def _record_these(self, tenant: str, given: Sequence[_Row], connection: Any, locked: set[bytes]) -> Recorded:
-        """Record rows that were taken before, as far as no other reader has recorded them meanwhile."""
+        """Record rows that were read before, unless another reader has recorded them meanwhile."""
         now = await self._lock(connection, locked)
         left = {row["id"] for row in await connection.fetch(_TAKE_THESE, tenant, [row.id for row in given])}
         rows = [row for row in given if row.id in left]
-        return await self._record_locked(connection, tenant, rows, locked, now, is_sure=True) if rows else Recorded()
+        return await self._record_locked(connection, tenant, rows, locked, now, checks_all=True) if rows else Recorded()
 
     async def _record_locked(
-        self, connection: Any, tenant: str, rows: Sequence[_Row], locked: set[bytes], now: datetime, *, is_sure: bool
+        self, connection: Any, tenant: str, rows: Sequence[_Row], locked: set[bytes], now: datetime, *, checks_all: bool
     ) -> Recorded:
-        """Record rows and delete them. `is_sure`: the audit is asked whether any observation is a repeat."""
+        """Record rows and delete them.
+
+        `checks_all`: ask the audit rows about every observation, not only doubtful ones.
+        """
         meter = TimeMeter(self.batch_budget)
         placed = [p for row in rows for p in row.placed]
         touched = set[bytes]().union(*(row.domains for row in rows))
-        some = await self._take_locked(connection, placed, locked, now, asks_all=is_sure, touched=touched, meter=meter)
+        some = await self._take_locked(connection, placed, locked, now, asks_all=checks_all, touched=touched, meter=meter)
         recorded = some
         while some.owed:
             placed, touched = await self._threads.run(meter, partial(self._prepared, some.owed, meter))
@@ -238,11 +242,11 @@ class Journaling(Recording):
     # --- one by one ---------------------------------------------------------------------------------------------------
 
     async def _record_apart(self, tenant: str, rows: Sequence[_Row], error: Exception) -> Recorded:
-        """Record rows one by one, trace by trace, after a value of them was refused or a fault was met."""
+        """Record rows one by one, trace by trace, after a value was refused or spanpost failed."""
         if isinstance(error, (SpanpostError, MemoryError)):
             raise error
-        said = "%d rows of the journal, of tenant %s, are taken apart: %s: %s"
-        log.warning(said, len(rows), tenant, type(error).__name__, error)
+        message = "%d rows of the journal, of tenant %s, are recorded trace by trace: %s: %s"
+        log.warning(message, len(rows), tenant, type(error).__name__, error)
         recorded = Recorded()
         for row in rows:
             recorded = recorded.plus(await self._record_row(tenant, row))
@@ -256,7 +260,10 @@ class Journaling(Recording):
         return recorded
 
     async def _record_trace(self, placed: Sequence[Placed], touched: set[bytes]) -> Recorded:
-        """Record a trace's observations. `dead_letters` keeps all of them where it takes too long, else the refused ones."""
+        """Record a trace.
+
+        `quarantine` keeps all of it when it takes too long, else the refused observations.
+        """
         sources = [p.source for p in placed]
         trace = (sources[0].tenant, sources[0].trace_id)
         most = self.batch_budget if trace in self._slow else self.trace_budget
@@ -275,8 +282,8 @@ class Journaling(Recording):
             return await self._set_aside(trace, sources, error)
         except (SpanpostError, MemoryError):
             raise
-        except Exception as error:  # a fault of ours: no other trace is to wait for it
-            log.exception("trace %s of tenant %s cannot be recorded and is kept in dead_letters", trace[1].hex(), trace[0])
+        except Exception as error:  # a bug in spanpost: other traces must not wait for this one
+            log.exception("trace %s of tenant %s cannot be recorded and is kept in quarantine", trace[1].hex(), trace[0])
             rows = list(discarded(sources, error))
             await self._run(lambda c: set_aside(c, rows))
             return Recorded(lost={UNFOLDABLE: len(sources)})
@@ -291,7 +298,7 @@ def _unpacked(id: int, body: bytes) -> _Row | Exception:
 
 
 def _fitting(rows: Sequence[Any], most: int) -> list[Any]:
-    """Return the first rows that may be recorded together: one always may."""
+    """Return the first rows that may be recorded together, at least one."""
     left = _AT_ONCE
     for i, row in enumerate(rows):
         most -= row["observations"]
@@ -302,7 +309,7 @@ def _fitting(rows: Sequence[Any], most: int) -> list[Any]:
 
 
 def _rows(entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mapping[int, list[Placed]]) -> list[_New]:
-    """Return rows as they are appended. One tenant's entries are packed together."""
+    """Return the rows to append. Entries of one tenant are packed together."""
     of: dict[str, list[Placed]] = {}
     for i, placed in prepared.items():
         of.setdefault(entries[i][0], []).extend(placed)
@@ -312,7 +319,10 @@ def _rows(entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mappin
 
 
 def _cut(placed: Sequence[Placed]) -> Iterator[tuple[Sequence[Placed], int]]:
-    """Yield observations of one tenant as they go into rows, with how many domains they touch: whole traces where those are many."""
+    """Yield the observations of each row of one tenant and the number of their domains.
+
+    Split only between traces.
+    """
     touched = batches.domains(placed)
     if len(touched) <= _AT_ONCE:
         yield placed, len(touched)

@@ -1,6 +1,7 @@
-"""The body of a journal's row: observations that were read and redacted, so that no secret and no content is in it.
+"""The body of a journal row: observations after reading and redaction, so it holds no secrets.
 
-An observation is packed with its reading and its keys, and is not read again. Origins are packed once a row.
+An observation is packed with its reading and its keys, so it is not read again. Each origin is packed once a
+row.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _INT64 = 2**63 - 1
 
 
 class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where the span that a log record stands for differs from the record."""
+    """The fields of a span that differ from those of the log record that stands for it."""
 
     part: Part
     trace_id: bytes
@@ -36,9 +37,9 @@ class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One `Placed`.
+    """One packed `Placed`.
 
-    `source` is without its origin, whose position is `origin`, and without an index of 128 bits: that is `index`.
+    `origin` is the position of the source's origin; `index` holds a 128-bit index. `source` has neither.
     """
 
     origin: int
@@ -60,7 +61,10 @@ _decode = msgspec.msgpack.Decoder(tuple[list[Origin], list[_Packed]]).decode
 
 
 def pack(placed: Sequence[Placed]) -> bytes:
-    """Return the body of a row. Raises ValueError, TypeError or OverflowError for a value that cannot be packed."""
+    """Return the body of a row.
+
+    Raises ValueError, TypeError or OverflowError for a value that cannot be packed.
+    """
     origins: dict[int, tuple[int, Origin]] = {}
     packed = [_packed(p, origins) for p in placed]
     return zlib.compress(_encode(([origin for _, origin in origins.values()], packed)), _LEVEL)
@@ -92,7 +96,10 @@ def _packed(p: Placed, origins: dict[int, tuple[int, Origin]]) -> _Packed:
 
 
 def unpack(body: bytes) -> list[Placed]:
-    """Return what a row holds. Raises ValueError (`msgspec.DecodeError` is one) or `zlib.error` for a damaged body."""
+    """Return what a row holds.
+
+    Raises ValueError (`msgspec.DecodeError` is one) or `zlib.error` for a damaged body.
+    """
     origins, packed = _decode(zlib.decompress(body))
     placed = []
     for r in packed:

@@ -1,4 +1,4 @@
-"""Orders as rows, and back."""
+"""Rows of launch orders."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PLACE = (
 
 
 def of_row(row: Any) -> Order:
-    """Return an order as it was written."""
+    """Return the order of a row."""
     values = {name: row[name] for name in COLUMNS}
     values["parameters"] = msgspec.json.decode(values["parameters"])
     return Order(**values)
 
 
 def values_of(order: Order) -> list[Any]:
-    """Return the parameters of `PLACE`, of texts that PostgreSQL takes; the body stays as it came."""
+    """Return the parameters of `PLACE`, with texts that PostgreSQL accepts; the body stays as received."""
     clean = tidy(msgspec.structs.replace(order, body=b""))
     values = [getattr(clean, column) for column in COLUMNS]
     values[COLUMNS.index("parameters")] = json_text(clean.parameters)
@@ -40,7 +40,7 @@ def values_of(order: Order) -> list[Any]:
 
 
 async def known(connection: Any, ids: Iterable[UUID]) -> dict[UUID, Order]:
-    """Return orders by their ids."""
+    """Return the existing orders among `ids`, by id."""
     wanted = list(ids)
     if not wanted:
         return {}

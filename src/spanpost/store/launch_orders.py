@@ -1,4 +1,4 @@
-"""Orders in PostgreSQL: placed with the deliveries that carry them, in the transaction of whatever asked for them."""
+"""Launch orders in PostgreSQL: placed with their deliveries, in the transaction of what caused them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spanpost.tasks.folded import Folded
 log = logging.getLogger(__name__)
 
 _DELIVERY = "LEFT JOIN deliveries d ON d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'checkpoint'"
-#: A run is being started again: it was carried a while ago, or is still to be.
+#: Orders to retry a run whose delivery is waiting or arrived a short while ago.
 _STANDING = f"""
 SELECT {SELECT} FROM launch_orders o {_DELIVERY}
 WHERE o.task_uid = $1 AND o.run = $2 AND o.retry_of <> '' AND coalesce(d.state, '') <> 'dead'
@@ -47,7 +47,7 @@ _HOUR = timedelta(hours=1)
 
 
 async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
-    """Write orders with the deliveries that carry them; return those that are new."""
+    """Write orders with the deliveries that carry them; return the new orders."""
     new = []
     for order in sorted(orders, key=lambda order: order.id):
         if await connection.fetchval(PLACE, *values_of(order)):
@@ -56,26 +56,26 @@ async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
         await outbox.put(connection, [rules.planned_of(order) for order in new], [])
     for order in new:
         if order.carrier.startswith(SUMMARY):
-            # Each holds a whole message, and one a minute may follow: the newest are enough.
+            # Each summary holds a whole message, and there may be one a minute: keep the newest only.
             await connection.execute(_TIDY_DELIVERIES, order.carrier, rules.planned_of(order).ordering_key, rules.KEPT)
             await connection.execute(_TIDY_ORDERS, order.carrier, order.task_uid)
     return new
 
 
 async def standing(connection: Any, task: Task) -> Order | None:
-    """Return the order by which this run of a task is being started again."""
+    """Return the order that is retrying this run of a task, if any."""
     row = await connection.fetchrow(_STANDING, task.uid, task.runs, rules.STANDS)
     return of_row(row) if row is not None else None
 
 
 async def first(connection: Any, task: Task) -> Order | None:
-    """Return the order by which a task was started, as far as it says it."""
+    """Return the order that started a task, if the task names it."""
     named = order_ids([task])
     return (await known(connection, named.values())).get(named[task.uid]) if named else None
 
 
 def order_ids(tasks: Iterable[Task]) -> dict[UUID, UUID]:
-    """Return by which orders tasks say that they were started, by the task's uid."""
+    """Return the ids of the orders that tasks name as their start, by the task's uid."""
     found = {}
     for task in tasks:
         try:
@@ -86,7 +86,7 @@ def order_ids(tasks: Iterable[Task]) -> dict[UUID, UUID]:
 
 
 async def on_end(connection: Any, folded: Folded, launches: Launches, now: datetime) -> int:
-    """Place what the runs that ended in this batch start; return how many orders are new."""
+    """Place the orders that rules make when runs end, for this batch; return how many are new."""
     if not launches.rules or not folded.ended:
         return 0
     ended = set(folded.ended)

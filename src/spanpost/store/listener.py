@@ -1,7 +1,7 @@
-"""Who is told at once of what was decided, by whatever process: one connection of a process listens for all who wait in it.
+"""Notifications of questions and acts from all processes, over one connection per process.
 
-Where a pooler hands connections around nothing can be listened to: then what was written last is looked at, twice a second,
-as long as anybody waits.
+Behind a pooler in transaction mode LISTEN does not work: then the newest acts are polled twice a second, as
+long as there are callbacks.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from spanpost.tasks.approvals import APPROVAL, TASK, topic_of
 
 log = logging.getLogger(__name__)
 
-#: Between two tries to listen again, seconds; and how often a connection is asked whether it lives.
-_OUTAGE, _LIVES = (0.2, 5.0), 15.0
-#: Between two looks where nothing can be listened to, seconds; and how many acts are looked at.
-_LOOK, _NEWEST = 0.5, 500
+#: Seconds between attempts to connect again (first, most); and between checks that the connection works.
+_RECONNECT, _CHECK = (0.2, 5.0), 15.0
+#: Seconds between polls; and how many of the newest acts are polled.
+_POLL, _NEWEST = 0.5, 500
 _CHANGED = """
 SELECT i.number, i.tenant, i.approval_id, t.doc FROM human_interventions i LEFT JOIN agent_tasks t ON t.uid = i.task_uid
 WHERE i.number > (SELECT max(number) FROM human_interventions) - $1"""
 
 
 class Listener:
-    """Listens while somebody wants to hear. `connect` makes a connection that is nobody else's; None: `run` is used to look."""
+    """Calls callbacks when questions or acts change.
+
+    `connect` opens a connection of its own; None: poll with `run`.
+    """
 
     def __init__(
         self, connect: Callable[[], Awaitable[Any]] | None, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
@@ -44,51 +47,51 @@ class Listener:
         self._listens = asyncio.Event()
 
     async def add(self, hears: Hears) -> None:
-        """Tell `hears` from now on; returns when it listens, or after a while when it cannot yet."""
+        """Call `hears` from now on. Return when it listens, or after 5 seconds when it cannot yet."""
         self._hears.append(hears)
         if self._task is None or self._task.done():
             self._listens.clear()
-            self._task = asyncio.create_task(self._listen() if self._connect is not None else self._look(), name="spanpost-ear")
+            self._task = asyncio.create_task(self._listen() if self._connect is not None else self._poll(), name="spanpost-listener")
         with suppress(TimeoutError):
-            async with asyncio.timeout(_OUTAGE[1]):
+            async with asyncio.timeout(_RECONNECT[1]):
                 await self._listens.wait()
 
     def remove(self, hears: Hears) -> None:
-        """Tell it no more."""
+        """Stop calling `hears`."""
         if hears in self._hears:
             self._hears.remove(hears)
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening and forget all callbacks."""
         task, self._task = self._task, None
         self._hears.clear()
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
 
-    def _tell(self, topic: bytes) -> None:
+    def _notify(self, topic: bytes) -> None:
         for hears in list(self._hears):
             try:
                 hears(topic)
-            except Exception:  # who hears must not stop who listens
-                log.exception("what was heard could not be told")
+            except Exception:  # a callback must not stop the listener
+                log.exception("a callback for a changed question or act failed")
 
     async def _listen(self) -> None:
         assert self._connect is not None
-        pause = _OUTAGE[0]
+        pause = _RECONNECT[0]
         while True:
             try:
                 connection = await self._connect()
                 try:
                     gone = asyncio.Event()
                     connection.add_termination_listener(lambda _, gone=gone: gone.set())
-                    await connection.add_listener(CHANNEL, self._heard)
+                    await connection.add_listener(CHANNEL, self._received)
                     self._listens.set()
-                    self._tell(b"")  # what was told before it listened was heard by nobody
-                    pause = _OUTAGE[0]
+                    self._notify(b"")  # changes before this moment may have been missed
+                    pause = _RECONNECT[0]
                     while not gone.is_set():
                         with suppress(TimeoutError):
-                            async with asyncio.timeout(_LIVES):
+                            async with asyncio.timeout(_CHECK):
                                 await gone.wait()
                         if not gone.is_set():
                             await connection.execute("SELECT 1")
@@ -97,13 +100,13 @@ class Listener:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, StoreUnavailable, OSError, TimeoutError) as error:
                 log.info("decisions cannot be listened for just now: %s", error)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _OUTAGE[1])
+            pause = min(pause * 2, _RECONNECT[1])
 
-    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+    def _received(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
         with suppress(ValueError):
-            self._tell(bytes.fromhex(payload))
+            self._notify(bytes.fromhex(payload))
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         seen: set[int] | None = None
         while True:
             try:
@@ -111,7 +114,7 @@ class Listener:
                 new = {row["number"] for row in rows}
                 if seen is None:
                     self._listens.set()
-                    self._tell(b"")
+                    self._notify(b"")
                 else:
                     for row in rows:
                         if row["number"] not in seen:
@@ -119,12 +122,12 @@ class Listener:
                 seen = new
             except StoreUnavailable as error:
                 log.info("decisions cannot be looked for just now: %s", error)
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL)
 
     def _changed(self, row: Any) -> None:
         if row["approval_id"]:
-            self._tell(topic_of(row["tenant"], APPROVAL, row["approval_id"]))
+            self._notify(topic_of(row["tenant"], APPROVAL, row["approval_id"]))
         elif row["doc"] is not None:
             task = task_of(row["doc"])
             for alias in {task.task_id, *task.aliases}:
-                self._tell(topic_of(row["tenant"], TASK, alias))
+                self._notify(topic_of(row["tenant"], TASK, alias))

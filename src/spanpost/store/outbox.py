@@ -1,10 +1,12 @@
-"""The deliveries: put, listed, revived, buried; `claims` hands them out.
+"""The outbox: put, list, retry and discard deliveries. `claims` hands them out.
 
-A *lane* is the unit of order. Its row is locked by whoever puts, claims or settles one of its deliveries, always before the
-deliveries themselves, and lanes in the order of their keys; a claim skips lanes that somebody else has. While a delivery is under
-way its lane is leased, on the database's clock; a lease that ran out is taken over, and its delivery is then marked unsure.
+Deliveries are kept in order within an *ordering key*. A transaction that puts, claims or settles a delivery
+first locks the row of its ordering key, then the delivery; rows of ordering keys are locked in sorted order,
+and a claim skips those that another transaction holds. While a delivery is being sent, its ordering key is
+leased by the database's clock. A lease that ran out is taken over, and its delivery is then marked unsure.
 
-What a delivery becomes by being put, claimed or settled, and which delivery of a lane goes first, is decided in `dispatch.states`.
+`routing.delivery_states` decides the next state of a delivery, and which delivery of an ordering key goes
+first.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from spanpost.store.claims import REFRESH, ordering_key_columns
 from spanpost.store.protocols import DeliveryRow
 from spanpost.store.takeovers import Takeover
 
-#: A lane under way stays as it is: who settles it looks what comes next. Without a receipt, or for news, the next call is a post.
+#: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
+#: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)
 SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_news OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
@@ -37,16 +40,16 @@ SET due_at = CASE WHEN known.lease_until IS NULL THEN least(known.due_at, exclud
     call = CASE WHEN known.lease_until IS NOT NULL THEN 'look' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
       ELSE known.call END
 RETURNING clock_timestamp() AS now"""
-#: What was told before its message ended is told again there: lanes that are no longer the delivery's.
-_TOLD_IN = """
+#: Ordering keys under which a checkpoint was sent before its task's message changed: it is edited there.
+_SENT_UNDER = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[], $3::text[]) AS g(sink, ordering_key, key)
 JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'checkpoint' WHERE d.ordering_key <> g.ordering_key"""
-#: Messages that stand or are about to.
+#: Ordering keys whose message was sent or is about to be.
 _STATES = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key AND d.mode = 'state'"""
 _CHECKPOINTS = "SELECT id, at, recorded_at = now() AS is_new FROM agent_checkpoints WHERE id = ANY($1::uuid[])"
-#: What may stand there already stays: told after all, it is looked up, or changed where it stands.
+#: A delivery that may have arrived stays: if the checkpoint is reported again, it is reconciled or edited.
 _WITHDRAW = """
 DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting' AND receipt IS NULL AND NOT unsure"""
 _LIST = """
@@ -68,9 +71,11 @@ _WAITING = "SELECT id, sink, ordering_key FROM deliveries WHERE state = 'waiting
 async def put(
     connection: Any, deliveries: Sequence[PlannedDelivery], retracted: Sequence[UUID], takeover: Takeover | None = None
 ) -> tuple[int, dict[str, int]]:
-    """Put deliveries into their lanes; return how many there were, and of how many states a newer one took the place, by sink.
+    """Put deliveries into the outbox.
 
-    News that was taken back and not yet sent is withdrawn. With a takeover lanes are woken, and news leaves them.
+    Return how many, and how many waiting states were replaced by newer ones, by sink. Deliveries of
+    retracted checkpoints that were not sent are deleted. A takeover wakes ordering keys and moves deliveries
+    (`takeovers`).
     """
     deliveries = await _without_quiet(connection, deliveries)
     counts: list[tuple[str, str, int]] = []
@@ -78,23 +83,24 @@ async def put(
     concerned: list[tuple[str, str]] = [*takeover.ordering_keys, *takeover.left] if takeover is not None else []
     if repeated:
         columns = [x.sink for x in repeated], [x.ordering_key for x in repeated], [x.key for x in repeated]
-        concerned += [(row[0], row[1]) for row in await connection.fetch(_TOLD_IN, *columns)]
+        concerned += [(row[0], row[1]) for row in await connection.fetch(_SENT_UNDER, *columns)]
     if concerned:
-        led = [x for _, _, found in takeover.news for x in found] if takeover is not None else []
-        await takeovers.lock(connection, [*concerned, *((x.sink, x.ordering_key) for x in [*deliveries, *led])])
+        moved = [x for _, _, found in takeover.moves for x in found] if takeover is not None else []
+        await takeovers.lock(connection, [*concerned, *((x.sink, x.ordering_key) for x in [*deliveries, *moved])])
     if takeover is not None:
-        led, counts = await takeovers.take(connection, takeover)
-        deliveries = [*led, *deliveries]
+        moved, counts = await takeovers.take(connection, takeover)
+        deliveries = [*moved, *deliveries]
     ordering_keys: dict[tuple[str, str], tuple[int, str, bool]] = {}
     for x in deliveries:
-        rank, _, has_news = ordering_keys.get((x.sink, x.ordering_key), (3, "", False))
-        ordering_keys[x.sink, x.ordering_key] = min(rank, RANK[x.urgency]), x.address, has_news or x.mode is Mode.CHECKPOINT
+        rank, _, has_checkpoint = ordering_keys.get((x.sink, x.ordering_key), (3, "", False))
+        has_checkpoint = has_checkpoint or x.mode is Mode.CHECKPOINT
+        ordering_keys[x.sink, x.ordering_key] = min(rank, RANK[x.urgency]), x.address, has_checkpoint
     now = None
     if ordering_keys:
         ordered = sorted(ordering_keys)
-        ranks, addresses, have_news = zip(*(ordering_keys[ordering_key] for ordering_key in ordered), strict=True)
-        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_columns(ordered), list(ranks), list(addresses), list(have_news))
-    if retracted:  # before the same is told after all, perhaps in another lane
+        figures = (list(column) for column in zip(*(ordering_keys[at] for at in ordered), strict=True))
+        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_columns(ordered), *figures)
+    if retracted:  # first: the same checkpoint may be put again, perhaps under another ordering key
         await connection.execute(_WITHDRAW, list(retracted))
     count, coalesced = 0, Counter[str]()
     pending = deliveries
@@ -109,10 +115,11 @@ async def put(
             e.sink for e in before.values() if e.is_state and e.state in (DeliveryState.WAITING, DeliveryState.SENDING)
         )
         concerned += [(entry.sink, entry.ordering_key) for entry in changed if not entry.is_state]
-        pending = [x for x in pending if _identity(x) not in before and _identity(x) not in inserted]  # another was first
+        pending = [x for x in pending if _identity(x) not in before and _identity(x) not in inserted]  # lost the race
     concerned += [(x.sink, x.ordering_key) for x in repeated]
     if concerned:
-        # Which call comes next, and when, goes by what the delivery was before.
+        # The insert above assumed a post or an edit now; an existing delivery may need another call or a
+        # later time.
         await connection.execute(REFRESH, *ordering_key_columns(sorted(set(concerned))))
     return count, dict(coalesced)
 
@@ -124,14 +131,14 @@ async def _put(
     known: Mapping[tuple[str, str, str], OutboxEntry],
     now: datetime,
 ) -> dict[tuple[str, str, str], OutboxEntry]:
-    """Put deliveries onto the deliveries that are known and locked; return those as they are then, and the new ones after them."""
+    """Merge deliveries into the known ones, which are locked; return these as changed, then the new ones."""
     ids = {x.checkpoint_id for x in deliveries if x.again is not Again.NEVER}
-    told: dict[UUID | None, tuple[datetime, UUID]] = {}
+    order: dict[UUID | None, tuple[datetime, UUID]] = {}
     fresh: set[UUID | None] = set()
     if ids:
         ids |= {entry.checkpoint_id for entry in known.values()}
         for id, at, is_new in await connection.fetch(_CHECKPOINTS, [id for id in ids if id is not None]):
-            told[id] = (at, id)
+            order[id] = (at, id)
             if is_new:
                 fresh.add(id)
     entries = dict(known)
@@ -140,7 +147,7 @@ async def _put(
         if entry is None:
             entries[_identity(x)] = delivery_states.begin(x, now)
             continue
-        is_newer = delivery_states.comes_after(told.get(x.checkpoint_id), told.get(entry.checkpoint_id))
+        is_newer = delivery_states.comes_after(order.get(x.checkpoint_id), order.get(entry.checkpoint_id))
         entries[_identity(x)] = delivery_states.put(entry, x, now, is_newer=is_newer, is_recorded_now=x.checkpoint_id in fresh)
     for sink, key, by in counts:
         if (entry := entries.get((Mode.CHECKPOINT, sink, key))) is not None:
@@ -153,7 +160,7 @@ def _identity(x: PlannedDelivery | OutboxEntry) -> tuple[str, str, str]:
 
 
 async def _without_quiet(connection: Any, deliveries: Sequence[PlannedDelivery]) -> Sequence[PlannedDelivery]:
-    """Return deliveries without those states that would begin a message."""
+    """Return the deliveries without quiet ones that would start a message."""
     quiet = sorted({(x.sink, x.ordering_key) for x in deliveries if x.is_quiet})
     if not quiet:
         return deliveries
@@ -173,13 +180,13 @@ async def listed(connection: Any, state: str | None, sink: str | None, limit: in
 
 
 async def revive(connection: Any, ids: Sequence[int] | None, sink: str | None) -> int:
-    """Set dead deliveries waiting again."""
+    """Set dead deliveries to waiting; return how many."""
     given = list(ids) if ids is not None else None
     return await _change(connection, await connection.fetch(_DEAD, given, sink), DeliveryState.DEAD, delivery_states.revive)
 
 
 async def give_up(connection: Any, ids: Sequence[int]) -> int:
-    """Bury waiting deliveries by hand."""
+    """Set waiting deliveries to dead; return how many."""
     found = await connection.fetch(_WAITING, list(ids))
     return await _change(connection, found, DeliveryState.WAITING, lambda entry, now: delivery_states.discard(entry))
 
@@ -187,7 +194,7 @@ async def give_up(connection: Any, ids: Sequence[int]) -> int:
 async def _change(
     connection: Any, found: Sequence[Any], state: DeliveryState, event: Callable[[OutboxEntry, datetime], OutboxEntry]
 ) -> int:
-    """Bring an event to those of these deliveries that are still in a state, under the locks of their lanes."""
+    """Apply an event to the found deliveries that are still in `state`, with their ordering keys locked."""
     ordering_keys = sorted({(row["sink"], row["ordering_key"]) for row in found})
     await takeovers.lock(connection, ordering_keys)
     now = await connection.fetchval("SELECT clock_timestamp()")

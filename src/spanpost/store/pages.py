@@ -1,4 +1,4 @@
-"""What pages by key have in common, whatever keeps the rows."""
+"""Paging by key, shared by the stores in memory and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from spanpost.model.readings import Role
 
 T = TypeVar("T")
 
-#: Before and after all ids, and before all times, that there are.
+#: Ids before and after all others, and a time before all others.
 NIL, LAST = UUID(int=0), UUID(int=2**128 - 1)
 OLDEST: Final = datetime(1, 1, 2, tzinfo=UTC)
-#: Spans that stand in a timeline, and what they are called there.
+#: Roles of spans that a timeline shows, with their names there.
 ROLES: Final = {int(Role.STEP): "step", int(Role.LLM): "llm", int(Role.TOOL): "tool", int(Role.HANDOFF): "handoff"}
-#: Agents that stand by themselves in sums.
+#: Most agents that have sums of their own.
 AGENTS: Final = 200
 
 
 def bounds_of(after: TimelineKey | None, source: int) -> tuple[datetime, UUID]:
-    """Return after which time and id what comes from that source stands behind a place in a timeline."""
+    """Return the time and id after which a source's entries follow a key in the timeline."""
     if after is None:
         return OLDEST, NIL
     if source == after.source:
@@ -31,7 +31,7 @@ def bounds_of(after: TimelineKey | None, source: int) -> tuple[datetime, UUID]:
 
 
 def stats_of(total: Sums, agents: Sequence[Sums], days: Sequence[Sums], statuses: Sequence[Sums]) -> Stats:
-    """Return sums in their order."""
+    """Return sums in the order in which they are shown."""
     return Stats(
         total=total,
         agents=sorted(agents, key=lambda one: (-one.tasks, one.word or ""))[:AGENTS],
@@ -41,13 +41,13 @@ def stats_of(total: Sums, agents: Sequence[Sums], days: Sequence[Sums], statuses
 
 
 def page_of(found: list[T], limit: int, key: Callable[[T], Any]) -> Page[T]:
-    """Return a page of what was found, of which one more than the page holds was asked for."""
+    """Return a page of `found`, which was queried with `limit + 1` to see whether more follow."""
     items = found[:limit]
     return Page(items=items, next=key(items[-1]) if len(found) > limit and items else None)
 
 
 def uuid_of(ref: str) -> UUID | None:
-    """Return the UUID that is written there, if it is one."""
+    """Parse a UUID of 36 characters; None if it is none."""
     try:
         return UUID(ref) if len(ref) == 36 else None
     except ValueError:
@@ -55,7 +55,7 @@ def uuid_of(ref: str) -> UUID | None:
 
 
 def trace_of(ref: str) -> bytes | None:
-    """Return the trace id that is written there in hex, if it is one."""
+    """Parse a trace id of 32 hex digits; None if it is none."""
     try:
         return bytes.fromhex(ref) if len(ref) == 32 and ref.isascii() and ref.isalnum() else None
     except ValueError:

@@ -1,5 +1,8 @@
-"""The store in PostgreSQL (14 to 18): one transaction for events, kin, tasks, checkpoints and deliveries (`folding`). Nothing depends
-on the caller's clock."""
+"""The store in PostgreSQL (14 to 18).
+
+One transaction holds audit rows, task state, tasks, checkpoints and deliveries (`folding`). Nothing depends
+on the caller's clock.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,19 @@ from spanpost.tasks.folded import FoldRules
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: What giving the connections back may take, seconds, when the store closes.
+#: Seconds that closing the connections may take.
 _CLOSE = 1.0
-#: What giving back the turn to tell of all may take, seconds; else the next one has it when it runs out.
+#: Seconds that giving back the turn to publish fleet figures may take. Otherwise the turn runs out by itself.
 _LEAVE = 0.3
 
 
 class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing):
-    """A `Ledger` in PostgreSQL.
+    """A `Store` in PostgreSQL.
 
-    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction mode. `own_reader` is for a database that nobody
-    else looks after (the embedded one): its schema is upgraded when the store opens, and that role may read it. `batch_budget` and
-    `trace_budget` are seconds of processor time that one transaction may take: of a batch of several traces, and of one trace alone.
+    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction
+    mode. `own_reader` is for the embedded database, which has no administrator: the schema is upgraded when
+    the store opens, and this role may read it. `batch_budget` and `trace_budget` are the seconds of
+    processor time that one transaction may take: for a batch of several traces, and for one trace alone.
     """
 
     def __init__(
@@ -80,22 +84,21 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         self.batch_budget, self.trace_budget = batch_budget, trace_budget
         self._threads = FoldThreads()
         self._slow = {}
-        #: Fences what this process claimed.
+        #: Marks the deliveries that this process claimed.
         self._owner = uuid4()
-        #: As the sinks named them last, by key.
+        #: Rate limits as the sinks last named them, by key.
         self._rate_limits: dict[str, RateLimit] = {}
         self._jitter = jitter
         self._has_turn = False
         self._begun = set()
         self._key = b""
         self._listener = Listener(None if self._is_pooled else self._own_connection, self._run)
-        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = PostgresBrowse(lambda work: self._run(work))
         self.curves = PostgresCurves(lambda work: self._run(work))
         self.installations = PostgresInstallations(lambda work: self._run(work))
         self.sessions = PostgresSessions(lambda work: self._run(work))
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- open and close ---------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Connect and check the schema."""
@@ -104,7 +107,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         try:
             pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=0,  # a floor would be restored behind our back, with a traceback for each try while the database is away
+                min_size=0,  # the pool would log a traceback for each attempt to restore more while the database is down
                 max_size=self._pool_size,
                 timeout=10,
                 command_timeout=transactions.WAIT,
@@ -118,7 +121,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConfigError(schema.unreachable(error)) from None
         if misfit is not None and self._own_reader:
-            # Only now: the migration tool takes a second to import.
+            # Not at every start: importing the migration tool takes a second.
             await schema.upgrade(self._dsn, reader=self._own_reader)
             async with pool.acquire() as connection, connection.transaction():
                 misfit = await schema.check(connection)
@@ -132,9 +135,9 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         except asyncpg.PostgresError as error:
             await self.close()
             raise ConfigError(f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it") from None
-        bears = self.rules.stall_rules
-        if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
-            await self._run(lambda c: c.execute(heartbeats.BEARS, bears.stall, bears.call, bears.outage))
+        stall = self.rules.stall_rules
+        if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
+            await self._run(lambda c: c.execute(heartbeats.SET_RULES, stall.stall, stall.call, stall.outage))
 
     async def _own_connection(self) -> Any:
         settings = {"application_name": "spanpost"}
@@ -146,28 +149,29 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         if self._pool is not None:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
-                # Not by a timeout: who is cancelled while the database hangs waits for it all the same.
+                # No timeout context here: a cancelled call still waits for a database that hangs.
                 await asyncio.wait({leaving}, timeout=_LEAVE)
                 leaving.cancel()
                 await asyncio.wait({leaving}, timeout=0)
             pool, self._pool = self._pool, None
             with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for
+                async with asyncio.timeout(_CLOSE):  # then the pool cuts its connections, whatever they wait for
                     await pool.close()
 
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         if self._pool is None:
             raise StoreUnavailable("the store is not open")
 
-        async def idempotency_key(connection: Any) -> T:
-            # Read committed whatever the database's default: each statement must see what the locks waited for.
+        async def once(connection: Any) -> T:
+            # Read committed whatever the database's default is: each statement must see what the locks
+            # waited for.
             async with connection.transaction(isolation="read_committed"):
                 if self._is_pooled:
                     await bound(connection, "LOCAL")
                 return await work(connection)
 
         try:
-            return await transact(self._pool, idempotency_key)
+            return await transact(self._pool, once)
         except StoreUnavailable as error:
             if self._pool is not None and isinstance(error.__cause__, TimeoutError):
                 await end_frozen(self._pool)
@@ -176,50 +180,50 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
     # --- deliveries ----------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
-        """Lease what is due. See `Ledger.claim`."""
+        """Lease deliveries that are due. See `Store.claim`."""
 
-        def asked(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        def remembered(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
             found = rate_limits(sink, address, call)
             self._rate_limits.update((b.key, b) for b in found)
             return found
 
         async def work(connection: Any) -> tuple[list[Delivery], list[int]]:
-            return await claims.claim(connection, sinks, limit, self._owner, self.lease, asked, self.rules.routes)
+            return await claims.claim(connection, sinks, limit, self._owner, self.lease, remembered, self.rules.routes)
 
-        async def lead_on(connection: Any) -> None:
-            await outbox.put(connection, [], [], await takeovers.look_at(connection, strays, self.rules.routes))
+        async def move(connection: Any) -> None:
+            await outbox.put(connection, [], [], await takeovers.plan_moves(connection, strays, self.rules.routes))
 
         found, strays = await self._run(work)
         if strays:
-            with contextlib.suppress(StoreUnavailable):  # they are met again; what was claimed is ours
-                await self._run(lead_on)
+            with contextlib.suppress(StoreUnavailable):  # the next claim meets them again; ours stand
+                await self._run(move)
                 if not found:
                     found, _ = await self._run(work)
         return found
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
-        """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
+        """Record the outcome of a claimed delivery. See `Store.settle`."""
         jitter = self._jitter()
         is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._rate_limits, jitter))
         if not is_held:
-            log.info("delivery %d was taken over before it was settled", delivery.id)
+            log.info("delivery %d was claimed by another process before its outcome was recorded", delivery.id)
         return closed
 
     async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:
-        """Seconds until something can be done; None when nothing waits."""
+        """Return the seconds until a delivery or a timer is due; None when nothing waits."""
 
         async def work(connection: Any) -> float | None:
-            await connection.execute(heartbeats.PULSE)
+            await connection.execute(heartbeats.RECEIVER_RUNS)
             return await claims.due_in(connection, sinks, rate_limits)
 
         return await self._run(work)
 
     async def rate_limits(self, *, is_closed: bool = False) -> list[RateLimitRow]:
-        """List budgets."""
+        """List rate limits."""
         return await self._run(lambda c: rate_limit_rows.listed(c, is_closed=is_closed))
 
     async def reopen_rate_limits(self, keys: Sequence[str]) -> int:
-        """Open closed budgets at once."""
+        """Open closed rate limits at once."""
         return await self._run(lambda c: rate_limit_rows.reopen(c, keys))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
@@ -227,14 +231,14 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         return await self._run(lambda c: outbox.listed(c, state, sink, limit))
 
     async def retry_deliveries(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
-        """Set dead deliveries waiting again."""
+        """Set dead deliveries to waiting."""
         return await self._run(lambda c: outbox.revive(c, ids, sink))
 
     async def discard_deliveries(self, ids: Sequence[int]) -> int:
-        """Give up waiting deliveries by hand."""
+        """Give up waiting deliveries."""
         return await self._run(lambda c: outbox.give_up(c, ids))
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- reads ------------------------------------------------------------------------------------------------------
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Return tasks, newest first."""
@@ -268,7 +272,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         return [rows.checkpoint_of(row) for row in found]
 
     async def counts(self) -> dict[str, Any]:
-        """Return what is kept."""
+        """Return the number of rows by table and of deliveries by state."""
 
         async def work(connection: Any) -> dict[str, Any]:
             tables = ("agent_events", "agent_tasks", "agent_checkpoints", "quarantine")
@@ -279,7 +283,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         return await self._run(work)
 
     async def usage(self, task_uid: UUID) -> list[Used]:
-        """Return what a task's calls came to that have settled, by model."""
+        """Return the finalized usage of a task, by model."""
         return await self._run(lambda c: usage.of(c, task_uid))
 
     async def allowance(self, task: Task) -> list[Spent]:
@@ -287,15 +291,15 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task, self._begun)) if self.rules.budgets else []
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what is spent of budgets."""
+        """List what is spent in the current periods."""
         return await self._run(lambda c: spend.listed(c, tenant, limit))
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
-        """List how often providers held calls back."""
+        """List how often providers refused calls."""
         return await self._run(lambda c: spend.limits(c, tenant, limit))
 
     async def fleet(self) -> Fleet | None:
-        """Tell of all that is under way, when it is this process's turn."""
-        found = await self._run(lambda c: fleet.told(c, self._owner))
+        """Return the figures of all open work when it is this process's turn, else None."""
+        found = await self._run(lambda c: fleet.figures(c, self._owner))
         self._has_turn = found is not None
         return found

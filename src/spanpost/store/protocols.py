@@ -1,4 +1,7 @@
-"""The contract of the hall: what every store does, in memory or in Postgres."""
+"""The protocols of the store, with the rows that it lists.
+
+`MemoryStore` and `PostgresStore` implement them.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +59,15 @@ __all__ = [
     "unlimited",
 ]
 
-#: Budgets that gauges show at most, those that changed last.
+#: Rate limits that gauges show at most: those that changed last.
 SHOWN = 1000
 
-#: Names what a call of a sink to an address draws on: (sink, address, call).
+#: Returns the rate limits that a call draws on: (sink, address, call).
 RateLimits: TypeAlias = Callable[[str, str, SinkCall], tuple[RateLimit, ...]]
 
 
 def unlimited(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-    """Name no budgets."""
+    """Return no rate limits."""
     return ()
 
 
@@ -88,14 +91,14 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateLimitRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget as an operator lists it."""
+    """A rate limit and its circuit breaker, as an operator lists them."""
 
     key: str
-    #: open, closed, or probing: one call at a time until one succeeds
+    #: open (calls pass), closed (no calls), or probing (one call at a time until one succeeds).
     state: str
-    #: throttled, refused or failing; empty while it is open.
+    #: throttled, refused or failing; empty while calls pass.
     why: str = ""
-    #: Closed: until then. Probing: until then the probe is waited for.
+    #: Closed: when calls pass again. Probing: when the wait for the probe's result ends.
     until: datetime | None = None
     reason: str = ""
     error: str = ""
@@ -105,7 +108,7 @@ class RateLimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks to list, newest first."""
+    """A filter of tasks for `Store.tasks`."""
 
     tenant: str | None = None
     task_id: str | None = None
@@ -116,11 +119,11 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which questions to list, newest first."""
+    """A filter of questions for `Store.approvals`."""
 
     tenant: str | None = None
     approval_id: str | None = None
-    #: The mark of the wording, and the trace (in hex) that asked.
+    #: A hash of the question's wording, and the trace id (hex) that asked it.
     mark: str | None = None
     trace: str | None = None
     #: One of `State`.
@@ -130,301 +133,392 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which orders to list, newest first."""
+    """A filter of launch orders for `Store.orders`."""
 
     tenant: str | None = None
     #: ``launch:<launcher>`` or ``hook:<provider>``.
     carrier: str | None = None
-    #: The task that they are about.
+    #: The task that the orders are about.
     task_uid: UUID | None = None
     id: UUID | None = None
     limit: int = 50
 
 
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An order, and what became of its delivery."""
+    """A launch order and the state of its delivery."""
 
     order: Order
-    #: waiting, sending, delivered or dead; empty where the delivery was let go of.
+    #: waiting, sending, delivered or dead; empty when the delivery was pruned.
     state: str = ""
     reason: str = ""
     error: str = ""
-    #: What the launcher brought back (`Receipt.ref`).
+    #: What the launcher returned (`Receipt.ref`).
     ref: dict[str, Any] = {}
 
 
 class Alerted(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an alert that was taken."""
+    """The result of recording an alert."""
 
     alert: Alert
-    #: Nothing new.
+    #: True when the alert brought nothing new.
     is_repeat: bool = False
     recorded: Recorded = msgspec.field(default_factory=Recorded)
 
 
-#: Is told what was decided or asked, by its topic (`fold.approvals.topic_of`); empty: something may have been missed.
+#: Callback with the topic (`tasks.approvals.topic_of`) of a question or act that changed. Empty: some may
+#: have been missed.
 Hears: TypeAlias = Callable[[bytes], None]
 
 
 class Curves(Protocol):
-    """**Protocol:** tells how full contexts were. It raises `LedgerUnavailable`."""
+    """**Protocol:** how full context windows were over time.
+
+    Every method raises `StoreUnavailable`; all are safe to repeat.
+    """
 
     async def of(self, task_uid: UUID) -> list[Point]:
-        """Return how full a task's context was, oldest first; of many calls the newest."""
+        """**Protocol:** return how full a task's context window was, oldest first.
+
+        Only its newest calls when there are many.
+        """
         ...
 
 
 class Browses(Protocol):
-    """**Protocol:** answers those who look: pages by key, timelines, sums, the stream of checkpoints. It raises `LedgerUnavailable`."""
+    """**Protocol:** queries for people and the API: pages, timelines, sums, the stream of checkpoints.
+
+    Every method raises `StoreUnavailable` when the database cannot be reached. All only read and are safe to
+    repeat.
+    """
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """Return a page of tasks, newest first; its `next` is a `TaskKey`."""
+        """**Protocol:** return a page of tasks, newest first; its `next` is a `TaskKey`."""
         ...
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
+        """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
         ...
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
-        """Return a page of what happened in a task, oldest first; what was recorded only with `content`."""
+        """**Protocol:** return a page of a task's timeline, oldest first.
+
+        Span attributes only with `content`.
+        """
         ...
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """Return sums over the announced tasks that began within that time."""
+        """**Protocol:** return sums over the announced tasks that started in `[since, until)`."""
         ...
 
     async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        """Return a page of questions, newest first; its `next` is an `ApprovalKey`."""
+        """**Protocol:** return a page of questions, newest first; its `next` is an `ApprovalKey`."""
         ...
 
     async def head(self) -> Position:
-        """Return the end of the stream: what is told from now on comes after it."""
+        """**Protocol:** return the end of the stream: checkpoints recorded from now on come after it."""
         ...
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
-        """Return what was told after a position, in the order of the stream. What was read stays before what was not."""
+        """**Protocol:** return checkpoints after a position, in the order of the stream.
+
+        No checkpoint is ever inserted before one that was returned: reading on from the last position misses
+        none.
+        """
         ...
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """Return which tasks under way changed since then, and when by the store's clock; some again: who asks overlaps."""
+        """**Protocol:** return the open tasks that changed after `since`, and when, oldest first.
+
+        The times are by the store's clock. A change may commit later than its time says: overlap the
+        periods, and expect some tasks twice.
+        """
         ...
 
     async def now(self) -> datetime:
-        """Return the time by the store's clock."""
+        """**Protocol:** return the time by the store's clock."""
         ...
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
-        """Return tasks by their uids, those that there are."""
+        """**Protocol:** return the existing tasks among `uids`."""
         ...
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """Return the root tasks of which an end was recorded first in that time, by the store's clock, at most `latest` after it was."""
+        """**Protocol:** return the root tasks whose end was first recorded in `[since, until)`.
+
+        The times are by the store's clock. An end that was recorded more than `latest` after it happened is
+        left out.
+        """
         ...
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-        """Return where a sink shows the state of these tasks (the `ref` of its receipt), of those that it shows."""
+        """**Protocol:** return where a sink shows these tasks (`ref` of the receipt), by uid.
+
+        Tasks it does not show are left out.
+        """
         ...
 
 
 class Store(Protocol):
-    """**Protocol:** keeps observations, folds them, and hands out deliveries. Two stand here: memory and Postgres.
+    """**Protocol:** records observations, computes task state from them, and hands out deliveries.
 
-    `record` is one transaction: it has happened wholly when it returns and not at all when it raises. Repeats are nothing
-    new. All methods may be called from one event loop, concurrently. Those that talk to a database raise
-    `LedgerUnavailable` when it cannot be reached: the caller keeps what it had and tries again.
+    `record` is one transaction: when it returns, all of the batch is recorded; when it raises, nothing is.
+    Duplicates change nothing, so every method that records is safe to repeat. All methods may be called
+    concurrently from one event loop. Methods that reach a database raise `StoreUnavailable` when it is down:
+    the caller keeps its data and tries again.
     """
 
-    #: How long a claimed delivery is the claimer's.
+    #: How long a claimed delivery belongs to the process that claimed it.
     lease: timedelta
 
     @property
     def curves(self) -> Curves:
-        """How full contexts were."""
+        """**Protocol:** how full context windows were. Raises nothing."""
         ...
 
     @property
     def browse(self) -> Browses:
-        """What it answers those who look."""
+        """**Protocol:** queries for people and the API. Raises nothing."""
         ...
 
     @property
     def sessions(self) -> KeepsSessions:
-        """Sessions of people who logged in."""
+        """**Protocol:** sessions of people who logged in. Raises nothing."""
         ...
 
     @property
     def installations(self) -> Installations:
-        """The apps that people installed in workspaces."""
+        """**Protocol:** the Slack apps installed in workspaces. Raises nothing."""
         ...
 
     async def open(self) -> None:
-        """Make ready (connect, check the schema). Raises `ConfigError` with the next step when that is impossible."""
+        """**Protocol:** connect and check the schema. Raises `ConfigError` with the next step.
+
+        Safe to repeat.
+        """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """**Protocol:** release the connections. Raises nothing; safe to repeat."""
+        ...
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
-        """Record a batch; what can never be recorded is kept aside and told in `Recorded.lost`. Raises `LedgerUnavailable`.
+        """**Protocol:** record a batch.
 
-        With `is_whole` nothing is taken apart or kept aside because it takes too long: that raises `OverBudget`.
+        Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`. Raises
+        `StoreUnavailable`; safe to repeat. With `is_whole` a batch that takes too long is neither split nor
+        quarantined: it raises `OverBudget`.
         """
         ...
 
     async def elapse(self) -> Recorded:
-        """Ask what has fallen due by the store's clock (settling, expiry) and fold that."""
+        """**Protocol:** fold the timers that are due by the store's clock: finalized usage, expiry, stalls.
+
+        Raises `StoreUnavailable`; safe to repeat.
+        """
         ...
 
     async def listen_anew(self) -> None:
-        """Say that a door was opened: who was not heard until now is given a full patience from now on."""
+        """**Protocol:** the receiver has started: restart every producer's stall timeout. Safe to repeat."""
         ...
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
-        """Lease deliveries that are due: one per lane, urgent first, news before nothing else of its lane.
+        """**Protocol:** lease deliveries that are due: one per ordering key, urgent ones first.
 
-        Each draws on all `budgets` of its call, in the same transaction; what they do not allow stays where it is.
+        Each draws on all `rate_limits` of its call, in the same transaction. A delivery that they hold back
+        stays waiting. When the answer is lost, the leases run out and the deliveries are claimed again.
         """
         ...
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> Sequence[OpenCircuit]:
-        """Say what became of a claimed delivery; return the budgets that closed by it."""
+        """**Protocol:** record the outcome of a claimed delivery; return the circuits that it stopped.
+
+        Safe to repeat.
+        """
         ...
 
     async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:
-        """Seconds until something of these sinks may be delivered or has fallen due; 0 when now, None when nothing waits."""
+        """**Protocol:** return the seconds until a delivery of these sinks or a timer is due.
+
+        0 is now, None: nothing waits.
+        """
         ...
 
-    async def tasks(self, query: TaskQuery) -> list[Task]: ...
+    async def tasks(self, query: TaskQuery) -> list[Task]:
+        """**Protocol:** list tasks, newest first."""
+        ...
 
     async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
-        """Checkpoints in order of time, of one task or of all."""
+        """**Protocol:** list checkpoints of one task or of all, in order of time."""
         ...
 
-    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]: ...
+    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
+        """**Protocol:** list deliveries, oldest first."""
+        ...
 
     async def retry_deliveries(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
-        """Set dead deliveries waiting again (all of a sink's when no ids are given); return how many."""
+        """**Protocol:** set dead deliveries to waiting (without ids: all of the sink); return how many.
+
+        Safe to repeat.
+        """
         ...
 
-    async def discard_deliveries(self, ids: Sequence[int]) -> int: ...
+    async def discard_deliveries(self, ids: Sequence[int]) -> int:
+        """**Protocol:** give up waiting deliveries: they become dead letters. Return how many.
+
+        Safe to repeat.
+        """
+        ...
 
     async def rate_limits(self, *, is_closed: bool = False) -> list[RateLimitRow]:
-        """List the budgets that were drawn on or closed, those closed for longest first; `is_closed`: only what is not open."""
+        """**Protocol:** list rate limits that were used or closed, longest closed first.
+
+        `is_closed`: only those not open.
+        """
         ...
 
     async def reopen_rate_limits(self, keys: Sequence[str]) -> int:
-        """Open closed budgets at once: somebody mended what was wrong. Return how many were closed."""
+        """**Protocol:** open closed rate limits at once, after the cause was fixed; return how many.
+
+        Safe to repeat.
+        """
         ...
 
     # --- people ---------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
-        """Record what a person did, and what it changes, in one transaction; the first decision stands.
+        """**Protocol:** record a person's act and its effect, in one transaction. The first decision stands.
 
-        A repeat (the same `once`) changes nothing and is answered as the first was. Raises `LedgerUnavailable`: nothing was recorded,
-        or its answer was lost; asked again it is the same act.
+        Safe to repeat: an act with the same idempotency key changes nothing and returns the first verdict.
+        Raises `StoreUnavailable`: nothing was recorded, or only the answer was lost.
         """
         ...
 
     async def await_answer(self, key: UUID) -> None:
-        """Note that an agent waits for the answer to a question: from now on no telemetry answers it."""
+        """**Protocol:** note that an agent waits for a question's answer: telemetry no longer answers it.
+
+        Safe to repeat.
+        """
         ...
 
     async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Keep that somebody at the command line did something to the database, beside what people do to tasks."""
+        """**Protocol:** record an operation on the database from the command line.
+
+        Repeated, it is recorded again.
+        """
         ...
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place an order, with the delivery that carries it; the same is placed once, whoever places it.
+        """**Protocol:** place a launch order with the delivery that carries it.
 
-        `signature` proves a request that came in: the same is replayed when it was heard within the hour.
+        Safe to repeat: one id is placed once. `signature` proves a request that came in: a signature that
+        was seen within the hour returns `Taken.REPLAYED`.
         """
         ...
 
     async def orders(self, query: OrderQuery) -> list[OrderRow]:
-        """List orders, newest first."""
+        """**Protocol:** list launch orders, newest first."""
         ...
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
-        """Return a question by its opaque key."""
+        """**Protocol:** return a question by its opaque key."""
         ...
 
     async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
-        """List questions, newest first."""
+        """**Protocol:** list questions, newest first."""
         ...
 
     async def find_task(self, key: UUID) -> Task | None:
-        """Return a task by the opaque key that a button carries (its uid), or the task that it became part of."""
+        """**Protocol:** return a task by a button's opaque key (its uid), or the task it was merged into."""
         ...
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids; by a trace's id (32 hex digits) the topmost of the trace."""
+        """**Protocol:** return a task by any of its ids.
+
+        By a trace id (32 hex digits) the trace's topmost task.
+        """
         ...
 
     async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
-        """Return the root task that a sink shows in a message, by a part of the receipt's `ref` (Slack: channel and ts).
+        """**Protocol:** return the root task of a sink's message, by a part of the receipt's `ref`.
 
-        Its root message and the news in its thread alike; None for a message that is none of the sink's.
+        For Slack, `ref` holds channel and ts. The message may be the root message or a checkpoint in its
+        thread. None: the sink did not send this message.
         """
         ...
 
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """Return what people asked of a task that stands, in order, after a number, and recorded later than a moment."""
+        """**Protocol:** return granted acts on a task in order, numbered above `after`, recorded after `since`."""
         ...
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
-        """Return when the newest end of a run of the task was recorded, by the store's clock; None before any."""
+        """**Protocol:** return when the task's newest end of a run was recorded, by the store's clock.
+
+        None before the first.
+        """
         ...
 
     # --- alerts ---------------------------------------------------------------------------------------------------------
 
     async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-        """Return those of these alerts that are kept."""
+        """**Protocol:** return the recorded alerts among `ids`."""
         ...
 
     async def take_alert(self, alert: Alert) -> Alerted:
-        """Keep an alert, and tell it where it belongs, in one transaction; what is said again says nothing new."""
+        """**Protocol:** record an alert and its checkpoint, in one transaction. Safe to repeat."""
         ...
 
     # --- requests -------------------------------------------------------------------------------------------------------
 
     async def is_first(self, key: str) -> bool:
-        """Remember a request for an hour, for all processes; False when it was heard before."""
+        """**Protocol:** remember a request for an hour, for all processes.
+
+        False when it was received before.
+        """
         ...
 
     async def listen(self, hears: Hears) -> None:
-        """Tell of every decision and act from now on, of whatever process, in the running loop. Returns when it listens."""
+        """**Protocol:** call `hears` in the running loop for every decision and act of any process.
+
+        Returns when it listens, or after some seconds when the database is down; then it keeps trying.
+        """
         ...
 
     def listen_no_more(self, hears: Hears) -> None:
-        """Tell it no more."""
+        """**Protocol:** stop calling `hears`. Raises nothing; safe to repeat."""
         ...
 
     # --- budgets of money and tokens --------------------------------------------------------------------------------------
 
     async def usage(self, task_uid: UUID) -> list[Used]:
-        """Return what a task's calls came to that have settled, by the model that each names."""
+        """**Protocol:** return the finalized usage of a task, by model."""
         ...
 
     async def allowance(self, task: Task) -> list[Spent]:
-        """Return each budget that a task spends from, as it stands: what calls that have settled came to."""
+        """**Protocol:** return each budget that a task spends from, with what finalized calls have spent."""
         ...
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what is spent in the periods that are now, what changed last first."""
+        """**Protocol:** list what is spent in the current periods, last changed first."""
         ...
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
-        """List how often providers held calls back, by account, provider, model and day; the newest first."""
+        """**Protocol:** list how often providers refused calls, newest first.
+
+        Counted by account, provider, model and day.
+        """
         ...
 
     async def counts(self) -> dict[str, Any]:
-        """Rows by table and deliveries by state, for status displays."""
+        """**Protocol:** return the number of rows by table and of deliveries by state."""
         ...
 
     async def fleet(self) -> Fleet | None:
-        """Tell of all that is under way on the database; None while it is another process's turn."""
+        """**Protocol:** return the figures of all open work on the database.
+
+        None while another process has the turn to publish.
+        """
         ...
 
 
@@ -446,9 +540,9 @@ def row_of(bucket: Bucket, rate_limit: RateLimit, now: datetime) -> RateLimitRow
 
 
 def alert_of(task: Task | None, checkpoint: Checkpoint | None) -> UUID | None:
-    """Return the id of the alert that a delivery tells of, if it may tell of one."""
+    """Return the id of the alert that a delivery is about, if it may be about one."""
     if checkpoint is not None:
         with suppress(ValueError):
             return UUID(checkpoint.ref) if checkpoint.kind is Kind.ALERT else None
-    # A task that merely calls itself so has the id of no alert.
+    # A task that merely claims to be an alert has a trace id that no alert has.
     return UUID(bytes=task.trace_id) if task is not None and task.is_alert and len(task.trace_id) == 16 else None

@@ -1,4 +1,4 @@
-"""Observations that a store cannot take: mended where that is possible, else kept with their bytes."""
+"""Observations that the store cannot record as they are: repaired if possible, else kept in `quarantine`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from spanpost.text.repair import mend, mend_text, mend_value
 _INT64 = 2**63 - 1
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
 
-#: Why observations are kept, where that is no fault of ours and none that the database names.
+#: Reasons by exception; other errors have the database's SQLSTATE or the exception's name as reason.
 _REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET}
-#: Rows written by one call: others may go between.
+#: Rows written by one call, so that other tasks run in between.
 _AT_ONCE = 500
 
 _DISCARD = """
@@ -27,9 +27,10 @@ ON CONFLICT (key) DO UPDATE SET attempts = known.attempts + 1, last_at = now(), 
 
 
 def mended(o: Observation) -> Observation:
-    """Return the observation with every value as PostgreSQL takes it, flagged in `repairs`; the very one when it was fine.
+    """Return the observation with values that PostgreSQL accepts, flagged in `repairs`.
 
-    The same observation is mended the same way each time, so that its repeats are recognised.
+    The same object if it was fine. An observation is repaired the same way each time, so that its duplicates
+    are recognised.
     """
     flags = 0
     changes: dict[str, Any] = {}
@@ -68,12 +69,12 @@ def mended(o: Observation) -> Observation:
 
 
 async def discard(connection: Any, o: Observation, error: BaseException) -> None:
-    """Keep an observation that cannot be recorded, with why."""
+    """Put an observation into quarantine."""
     await connection.execute(_DISCARD, *next(discarded([o], error)))
 
 
 def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tuple[Any, ...]]:
-    """Return observations that cannot be recorded as they are kept, with why."""
+    """Yield the rows of `quarantine` for observations that cannot be recorded."""
     said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
     reason = _REASONS.get(type(error)) or str(getattr(error, "sqlstate", None) or type(error).__name__)
     for o in batch:
@@ -85,14 +86,14 @@ def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tu
 
 
 async def set_aside(connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Keep observations (`buried`), many at once."""
+    """Write rows of `discarded`, many at once."""
     for start in range(0, len(rows), _AT_ONCE):
         await connection.executemany(_DISCARD, rows[start : start + _AT_ONCE])
 
 
 async def discard_body(connection: Any, tenant: str, source: str, said: str, body: bytes) -> None:
-    """Keep a body that no door can decode, with why."""
+    """Put a request body that cannot be decoded into quarantine."""
     whose = mend_text(tenant)[0]
-    # A body that two tenants send is each one's own.
+    # The same body of two tenants is two rows.
     key = blake2b(body, digest_size=16, person=source.encode()[:16], salt=blake2b(whose.encode(), digest_size=16).digest()).digest()
     await connection.execute(_DISCARD, key, whose, source, "undecodable", mend_text(said, 2000)[0], body)

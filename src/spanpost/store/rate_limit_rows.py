@@ -1,4 +1,4 @@
-"""The rows of `fold.paces`: read without a lock to choose, locked in the order of their keys to draw."""
+"""Rows of rate limits (`routing.rate_limiting`): read without locks to choose, locked by key to draw."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UPDATE rate_limits SET {", ".join(f"{name} = g.{name}" for name in list(_FIELDS)
 FROM unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate([*_FIELDS.values(), "float8", "float8", "float8"], 1))})
   AS g({_NAMES}, cap, rate, reserve)
 WHERE rate_limits.key = g.key"""
-#: In these something is remembered that an answer of the far side may end.
+#: Rate limits with failures or a stopped circuit, which a sink's answer may end.
 TROUBLED = "failures > 0 OR opened > 0 OR window_at IS NOT NULL"
 _LIST = f"""
 SELECT {_NAMES}, cap, rate, reserve, clock_timestamp() AS now FROM rate_limits
@@ -39,12 +39,15 @@ WHERE NOT $1::boolean OR blocked_until > clock_timestamp() OR opened > 0 ORDER B
 
 
 async def read(connection: Any, keys: Collection[str]) -> dict[str, Bucket]:
-    """Return what is known of these budgets, unlocked."""
+    """Return the buckets of these rate limits that exist, without locks."""
     return _buckets(await connection.fetch(_READ, list(keys))) if keys else {}
 
 
 async def lock(connection: Any, rate_limits: Mapping[str, RateLimit], known: Collection[str]) -> tuple[dict[str, Bucket], datetime]:
-    """Lock these budgets' buckets, made where they are not `known` yet; return them and the database's time after that."""
+    """Lock the buckets of these rate limits, after making those not in `known`.
+
+    Return them and the database's time.
+    """
     missing = sorted(rate_limits.keys() - set(known))
     if missing:
         caps, rates, reserves = _figures([rate_limits[key] for key in missing])
@@ -64,12 +67,12 @@ async def write(connection: Any, changed: Mapping[str, Bucket], rate_limits: Map
 
 
 async def listed(connection: Any, *, is_closed: bool) -> list[RateLimitRow]:
-    """List budgets, closed ones or all."""
+    """List rate limits: closed ones or all."""
     return [row_of(_bucket(row), _rate_limit(row), row["now"]) for row in await connection.fetch(_LIST, is_closed)]
 
 
 async def reopen(connection: Any, keys: Collection[str]) -> int:
-    """Open closed budgets by hand; return how many were."""
+    """Open closed rate limits; return how many were closed."""
     rows = [row for row in await connection.fetch(_LIST, True) if row["key"] in keys]
     locked = _buckets(await connection.fetch(_LOCK, [row["key"] for row in rows]))
     opened = {key: rate_limiting.reopened(bucket) for key, bucket in locked.items()}

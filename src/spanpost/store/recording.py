@@ -1,5 +1,8 @@
-"""The part of the Postgres store that records what is observed: a batch in one transaction, as far as nobody else is recording the
-same traces, and whatever a database refuses set aside."""
+"""The part of the Postgres store that records observations.
+
+A batch is one transaction as far as no other process is recording the same traces. Observations that the
+database refuses go to quarantine.
+"""
 
 from __future__ import annotations
 
@@ -29,42 +32,45 @@ from spanpost.text.content import without_content
 
 log = logging.getLogger(__name__)
 
-#: Domains of one transaction, where a batch touches too many for fine locks: with room for those that are found out later.
+#: Domains of one transaction when a batch touches too many for fine locks; leaves room for domains found
+#: later.
 _AT_ONCE = FINE * 3 // 4
 
 
 #: A tenant and a trace id.
 Trace = tuple[str, bytes]
-#: Positions in a batch, and the domains that they touch.
+#: Positions in a batch, and the domains that these observations touch.
 Part = tuple[list[int], set[bytes]]
-#: Traces remembered that took too long.
+#: How many traces that took too long are remembered.
 _SLOW = 1000
 
 
 class Recording(Folding):
-    """Recording, over the transactions of the store that this is a part of."""
+    """The recording methods of `PostgresStore`."""
 
-    #: Seconds of processor time that one transaction may take in which several traces are recorded.
+    #: Seconds of processor time that one transaction with several traces may take.
     batch_budget: float
     _slow: dict[Trace, None]
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
-        """Record a batch. See `Ledger.record`.
+        """Record a batch. See `Store.record`.
 
-        When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
-        siblings are recorded, all in one transaction. A batch of very many traces is recorded in several, one after the other;
-        when a later one fails, what was recorded before is met as repeats by whoever tries again.
+        When a value is refused, the batch is repaired and bisected: the refused observation goes to
+        `quarantine` and the others are recorded, all in one transaction. A batch of very many traces takes
+        several transactions; when a later one fails and the caller tries again, the observations recorded
+        before are duplicates.
 
-        A batch that takes more time than `batch_budget` is recorded trace by trace, the smallest first, and a trace that takes more
-        than `trace_budget` is kept in `dead_letters`. With `is_whole` that is the caller's affair: then it raises `OverBudget`.
+        A batch that takes longer than `batch_budget` is recorded trace by trace, the smallest first. A trace
+        that takes longer than `trace_budget` goes to `quarantine`. With `is_whole` the batch raises
+        `OverBudget` instead.
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch, self.batch_budget) if is_whole else await self._record_all(batch)
         recorded = self._with_losses(recorded)
-        return recorded.plus(await self._hear(beats)) if beats else recorded
+        return recorded.plus(await self._record_beats(beats)) if beats else recorded
 
     def _with_losses(self, recorded: Recorded) -> Recorded:
-        """Add the faults and the secrets that were met since this was last asked."""
+        """Add the faults met and the secrets redacted since the last call."""
         lost = faults.losses()
         redacted = redaction.found() if (redaction := self._redaction) is not None else {}
         return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
@@ -73,7 +79,10 @@ class Recording(Folding):
         return o if (redaction := self._redaction) is None else redaction.clean(o)
 
     async def _record_all(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch in parts where it takes too long, and keep aside what takes too long by itself."""
+        """Record a batch; in parts if it takes too long.
+
+        A trace that takes too long by itself goes to quarantine.
+        """
         traces: dict[Trace, list[Observation]] = {}
         for o in batch:
             traces.setdefault((o.tenant, o.trace_id), []).append(o)
@@ -82,7 +91,7 @@ class Recording(Folding):
                 return await self._record(batch, self.batch_budget)
         recorded = Recorded()
         for trace, part in sorted(traces.items(), key=lambda item: len(item[1])):
-            # One that was slow is not given as much again each time that somebody sends more of it.
+            # A trace that was slow before gets less time, so that more of it does not cost as much each time.
             most = self.batch_budget if trace in self._slow else self.trace_budget
             try:
                 recorded = recorded.plus(await self._record(part, most))
@@ -95,7 +104,7 @@ class Recording(Folding):
         if len(self._slow) > _SLOW:
             del self._slow[next(iter(self._slow))]
         log.error(
-            "%d observations of tenant %s, trace %s, are kept in dead_letters, and their sender is told so: %s",
+            "%d observations of tenant %s, trace %s, are kept in quarantine, and their sender is told not to repeat them: %s",
             len(part), trace[0], trace[1].hex(), error,
         )  # fmt: skip
         kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
@@ -104,7 +113,7 @@ class Recording(Folding):
         return Recorded(lost={OVER_BUDGET: len(part)})
 
     async def _record(self, batch: Sequence[Observation], most: float | None = None) -> Recorded:
-        """Record a batch, each transaction within so many seconds of processor time; raises `OverBudget`."""
+        """Record a batch, each transaction within `most` seconds of processor time. Raises `OverBudget`."""
         if not batch:
             return Recorded()
         recorded = await self._record_parts(batch, most or self.trace_budget)
@@ -114,7 +123,7 @@ class Recording(Folding):
         rules = self.rules
         with unfoldable():
             placed = batches.prepare(
-                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.look
+                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.check
             )
             return placed, batches.domains(placed)
 
@@ -126,7 +135,7 @@ class Recording(Folding):
             return await self._mend(batch, error, most)
         if is_few(domains):
             return await self._record_at_once(batch, placed, domains, most)
-        # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
+        # Coarse locks on so many domains would keep all other transactions of the tenant waiting.
         return await self._record_one_by_one(batch, placed, batches.parts(placed, _AT_ONCE), most)
 
     async def _record_one_by_one(
@@ -141,9 +150,10 @@ class Recording(Folding):
     async def _record_at_once(
         self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes], most: float
     ) -> Recorded:
-        """Record first what nobody else is recording just now, then, in a transaction of its own, the traces that others held.
+        """Record the traces that no other transaction holds, then the others in a second transaction.
 
-        So a batch does not wait, with all that it holds itself, for the one trace of which somebody else was sent a part.
+        This way a batch does not hold all of its locks while it waits for the one trace that another process
+        records.
         """
         if not is_few(domains):
             return await self._record_in_turn(batch, placed, domains, most)
@@ -151,7 +161,7 @@ class Recording(Folding):
             recorded, held, touched = await self._run(partial(self._take_free, placed, domains, most))
         except Wider as wider:
             parts = batches.parts(placed, 0) if not is_few(domains | wider.domains) else []
-            if len(parts) > 1:  # one of the traces touches very many: it alone is to keep others of its tenant waiting
+            if len(parts) > 1:  # one trace touches very many domains: only that trace takes its tenant's lock
                 return await self._record_one_by_one(batch, placed, parts, most)
             return await self._record_in_turn(batch, placed, domains | wider.domains, most)
         except asyncpg.UniqueViolationError:
@@ -177,7 +187,10 @@ class Recording(Folding):
     async def _take_free(
         self, placed: Sequence[Placed], domains: set[bytes], most: float, connection: Any
     ) -> tuple[Recorded, list[int], set[bytes]]:
-        """Record the traces that nobody else holds; return the positions of the others, and the domains that those touch."""
+        """Record the traces that no other transaction holds.
+
+        Return the others' positions and their domains.
+        """
         now, taken = await lock_free(connection, domains)
         held, touched = list[int](), set[bytes]()
         if taken:
@@ -199,7 +212,7 @@ class Recording(Folding):
     async def _mend(self, batch: Sequence[Observation], error: Exception, most: float) -> Recorded:
         if not is_of_data(error):
             raise error
-        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        log.warning("a batch of %d observations is repaired and bisected: %s", len(batch), error)
         if isinstance(error, Unfoldable):
             faults.tell(error)
         meter = TimeMeter(most)
@@ -226,7 +239,10 @@ class Recording(Folding):
         locked: set[bytes],
         most: float,
     ) -> Recorded:
-        """Record a batch but for the observations that are refused. `prepared` returns what its positions from the first to the end mean."""
+        """Record a batch without the observations that are refused.
+
+        `prepared(first, end, meter)` reads a range of it.
+        """
         now = await self._lock(connection, locked)
         meter = TimeMeter(most)
         total = Recorded()
@@ -236,7 +252,7 @@ class Recording(Folding):
             try:
                 placed = await self._threads.run(meter, partial(prepared, first, end, meter))
                 async with connection.transaction():
-                    # A copy: what is locked within goes when the part is rolled back.
+                    # A copy: locks taken within are released when the part is rolled back.
                     part = await self._take_locked(connection, placed, set(locked), now, asks_all=True, meter=meter)
             except Exception as error:
                 if not is_of_data(error):
@@ -251,19 +267,22 @@ class Recording(Folding):
             total = total.plus(part)
         return total
 
-    async def _hear(self, beats: Sequence[Observation]) -> Recorded:
-        """Take heartbeats in; what was interrupted of a process that is heard again is taken back."""
+    async def _record_beats(self, beats: Sequence[Observation]) -> Recorded:
+        """Record heartbeats; tasks that were interrupted are resumed when their process sends again."""
         try:
-            back = await self._run(lambda c: heartbeats.hear(c, [mended(beat) for beat in beats], self.rules.stall_rules))
+            back = await self._run(lambda c: heartbeats.record(c, [mended(beat) for beat in beats], self.rules.stall_rules))
         except Exception as error:
             if not is_of_data(error):
                 raise
-            log.warning("%d heartbeats are left out: %s", len(beats), error)
+            log.warning("%d heartbeats cannot be recorded: %s", len(beats), error)
             return Recorded(lost={UNFOLDABLE: len(beats)})
         return await self._record_all(back) if back else Recorded()
 
     async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
-        """Keep a body that a door could not decode, in `dead_letters`. The same bytes again count on."""
+        """Keep a body that the receiver could not decode in `quarantine`.
+
+        The same bytes again count as one more attempt.
+        """
         if (redaction := self._redaction) is not None:
             body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
         await self._run(lambda c: discard_body(c, tenant, source, error, body))

@@ -1,13 +1,17 @@
-"""Let go of what is old: audit rows, the fold's records of closed traces, deliveries that arrived.
+"""Prune old data: audit rows, the task state of closed traces, deliveries that arrived.
 
-Rules. A task is *kept* while it, or any task that hangs together with it, is not final or has changed since; nothing of a kept
-task goes, however old. Of the rest goes what is older than the time given: a month of `agent_events` as a whole where no kept
-task has a row in it, else row by row; of what fell in no month (`agent_events_rest`: senders whose clocks are years off) what *came*
-before that; a trace's records when none of them was touched since; a lane with all its deliveries when
-all were delivered. Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
+A task is *kept* while it, or any task with the same root, is not final or has changed since the given time.
+Nothing of a kept task is deleted, however old. Of the rest, everything older than the given time is deleted:
 
-Theory. What is gone is forgotten: a span of a closed task that is sent again after that is taken for new. So the time should be
-longer than any sender keeps things back.
+- `agent_events`: a whole month if no kept task has a row in it, else row by row. Rows of no month
+  (`agent_events_rest`: senders whose clocks are years off) go by the time they were received.
+- `task_state`: a trace's records, if none of them was touched since.
+- `deliveries`: all of an ordering key, if all were delivered.
+
+Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
+
+Limit: a span of a closed task that is sent again after pruning is recorded as new. So the given time should
+be longer than any sender buffers its data.
 """
 
 from __future__ import annotations
@@ -22,12 +26,12 @@ from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
 from spanpost.tasks.records import DuplicateCalls, LinkedTraces, Members, RunCandidates, domain_of, members_key, state_key
 
-#: Rows of one transaction, so that none holds back the vacuum or those who record.
+#: Rows of one transaction: short transactions delay neither vacuum nor recording.
 CHUNK = 10_000
-#: Domains of one transaction: their locks hold back whoever records in them.
+#: Domains of one transaction: recording in these domains waits for their locks.
 _DOMAINS = 200
 
-# Tasks that hang together have one root; those that merely share a message are told apart by nothing that is deleted here.
+# Connected tasks have one root. Tasks that only share a message are independent of each other here.
 _KEPT = """
 SELECT t.uid, t.tenant, t.trace_id, t.span_id FROM agent_tasks t
 WHERE coalesce(t.root_uid, t.uid) IN (
@@ -37,12 +41,13 @@ SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFA
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
 _OLD = "{age} < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
-# 115: the s of a slot's key; 114: the r of a meeting's; 108: the l of a strand's.
+# Bytes of keys that tie traces together: 115 is s (duplicate calls), 114 is r (run candidates), 108 is l
+# (linked traces).
 _TREE = (
-    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS slot"
+    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS tie"
     " FROM task_state WHERE key > $1 ORDER BY key LIMIT $3"
 )
-# Asked once more under the locks: somebody may have come back meanwhile.
+# Checks the age again under the locks: a trace may have been touched meanwhile.
 _DROP_DOMAINS = """
 WITH old AS (SELECT domain FROM unnest($1::bytea[]) AS domain WHERE NOT EXISTS (
   SELECT FROM task_state WHERE key >= domain AND key < domain || '\\xff'::bytea AND touched_at >= $2))
@@ -64,22 +69,25 @@ _DROP_ORDERING_KEYS = f"DELETE FROM ordering_keys l {_GIVEN} WHERE l.sink = g.si
 
 
 class Pruned(msgspec.Struct, kw_only=True):
-    """What went, or what would go."""
+    """The result of pruning: what was deleted, or would be."""
 
     before: datetime
     is_done: bool
-    #: Months of agent_events that went as a whole.
+    #: Months of agent_events that were dropped as a whole.
     months: list[str] = []
     events: int = 0
     tree: int = 0
     ordering_keys: int = 0
     deliveries: int = 0
-    #: Tasks of which nothing goes.
+    #: Number of kept tasks.
     kept_tasks: int = 0
 
 
 async def prune(connection: Any, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Let go of what is older, by the database's clock; with `is_done` False only say what would go. Safe to repeat and to stop."""
+    """Delete what is older, by the database's clock; `is_done` False: only count.
+
+    Safe to repeat and to interrupt.
+    """
     before = await connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
     pruned = Pruned(before=before, is_done=is_done)
     kept = await connection.fetch(_KEPT, sorted(FINAL_STATUSES), before)
@@ -100,7 +108,8 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
             if pruned.is_done:
                 await connection.execute(f"DROP TABLE {name}")
             continue
-        # A time in no month is no word on how long a row has been here: it may be of 1970, or of 2099.
+        # Rows of no month have unreliable event times (1970, 2099), so they go by the time they were
+        # received.
         old = _OLD.format(age="received_at" if is_rest else "occurred_at")
         if not pruned.is_done:
             pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {old}", pruned.before, kept)
@@ -113,7 +122,7 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
 
 
 async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
-    """Return the domains in which records of kept tasks lie: their traces, their explicit ids, and the traces of all their units."""
+    """Return the domains of kept tasks: their traces, their own ids, and the traces of their subtrees."""
     domains, members = set(), []
     for row in kept:
         trace, own = domain_of(row["tenant"], row["trace_id"]), row["uid"].bytes
@@ -130,12 +139,12 @@ async def _tree(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
     waiting: list[bytes] = []
     while True:
         rows = await connection.fetch(_TREE, after, pruned.before, CHUNK)
-        for key, is_untouched, holder in rows:
+        for key, is_untouched, tie in rows:
             if key[:16] != at:
                 waiting += _closed(pruned, at, count, is_old)
                 at, count, is_old = key[:16], 0, key[:16] not in kept
             count += 1
-            is_old = is_old and is_untouched and not (holder is not None and _holds(key, holder, kept))
+            is_old = is_old and is_untouched and not (tie is not None and _holds(key, tie, kept))
         if len(rows) < CHUNK:
             waiting += _closed(pruned, at, count, is_old)
         else:
@@ -158,7 +167,7 @@ def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator
 
 
 def _holds(key: bytes, doc: bytes, kept: set[bytes]) -> bool:
-    """Tell whether a record that ties traces together names one that is kept."""
+    """Return whether a record that ties traces together names a kept one."""
     held: Iterable[bytes]
     if key[16:17] == b"s":
         held = msgspec.msgpack.decode(doc, type=DuplicateCalls).call_copies

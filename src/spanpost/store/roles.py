@@ -1,11 +1,12 @@
-"""Which role of the database may do what: SQL that grants the least to who writes and to who reads.
+"""Database roles: SQL that grants writers and readers the least rights they need.
 
-- The owner may do all: migrations (`spanpost db upgrade`), retention (`spanpost db prune`).
-- A writer does what a gateway needs. What was told (`agent_events`) and what people did (`human_interventions`) it can add, and count
-  to another task; it can neither change nor delete it.
+- The owner may do everything: migrations (`spanpost db upgrade`), retention (`spanpost db prune`).
+- A writer has the rights of a gateway. It can insert audit rows (`agent_events`) and interventions
+  (`human_interventions`) and move them to another task; it can neither change nor delete them.
 - A reader sees what people read: no tokens, secrets, raw bodies or internal state.
 
-The names are the operator's. Roles that were granted rights stand in `granted_roles`, so that an upgrade grants them new tables, too.
+The operator chooses the names. `granted_roles` lists the roles that were granted rights, so that an upgrade
+grants them new tables, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Kind = Literal["writer", "reader"]
 _ADD: Final = "SELECT, INSERT"
 _KEEP: Final = "SELECT, INSERT, UPDATE"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
-#: What a writer may with each table.
+#: A writer's rights on each table.
 WRITER: Final = {
     "agent_events": f"{_ADD}, UPDATE (task_uid, subtree)",
     "human_interventions": f"{_ADD}, UPDATE (task_uid)",
@@ -38,7 +39,7 @@ WRITER: Final = {
     "budgets_begun": _ADD,
     "provider_limits": _KEEP,
     "processes": _ALL,
-    "watch": "SELECT, UPDATE",
+    "heartbeats": "SELECT, UPDATE",
     "task_state": _ALL,
     "timers": _ALL,
     "rate_limits": _KEEP,
@@ -51,7 +52,7 @@ WRITER: Final = {
     "ended_sessions": "SELECT, INSERT, DELETE",
     "spanpost_version": "SELECT",
 }
-#: What a reader may not see at all: state and secrets of our own.
+#: Tables that a reader may not see: internal state and secrets.
 _PRIVATE: Final = (
     "task_state",
     "timers",
@@ -62,18 +63,18 @@ _PRIVATE: Final = (
     "ended_sessions",
     "redaction_key",
 )
-#: Columns of tables of which a reader sees the others: bodies as strangers sent them.
+#: Columns that a reader may not see in tables that it may read: raw bodies.
 _WITHOUT: Final = {"quarantine": ("bytes",), "launch_orders": ("body",)}
-#: The owner's alone.
+#: Tables that only the owner may use.
 OWNERS: Final = ("granted_roles",)
 VIEWS: Final = (
     "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health", "grafana_annotations",
 )  # fmt: skip
-#: What a writer calls that only the owner may do: adding the months of `agent_events`.
+#: Function that adds months to `agent_events` with the owner's rights; a writer may call it.
 _MONTHS: Final = "spanpost_keep_months()"
 
 #: Whether a role has more rights than grants give.
-_LOOK: Final = """
+_INSPECT: Final = """
 SELECT r.rolname, r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_owner
 FROM pg_roles r, pg_class c WHERE c.oid = 'spanpost_version'::regclass AND r.rolname = $1"""
 _REMEMBER: Final = """
@@ -85,7 +86,10 @@ SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum 
 
 
 async def grant(connection: Any, names: Mapping[Kind, str]) -> list[str]:
-    """Grant roles what writing or reading needs, and take all else from them; return the statements. Raises `ConfigError`."""
+    """Grant roles the rights of a writer or reader and revoke all others; return the statements.
+
+    Raises `ConfigError` for a role that does not exist, owns the tables or is a superuser.
+    """
     made: list[str] = []
     for kind, role in names.items():
         if why := await _unfit(connection, role):
@@ -98,7 +102,10 @@ async def grant(connection: Any, names: Mapping[Kind, str]) -> list[str]:
 
 
 async def renew(connection: Any) -> None:
-    """Grant anew what was granted before: a newer schema has more tables. Only the owner can. Roles that need no grants are left."""
+    """Grant the rights of `granted_roles` again, because a newer schema has more tables.
+
+    Does nothing unless the caller owns the tables. Roles that no longer need grants are skipped.
+    """
     if not await connection.fetchval(_IS_OWNER):
         return
     for role, kind in await connection.fetch(_GRANTED):
@@ -107,7 +114,10 @@ async def renew(connection: Any) -> None:
 
 
 def statements(kind: Kind, role: str, schema: str, seen: dict[str, list[str]]) -> list[str]:
-    """Return the SQL that grants. `seen`: columns by table, of tables of which a reader does not see all."""
+    """Return the SQL that grants.
+
+    `seen`: the columns that a reader may see, for tables that it sees in part.
+    """
     to, within = _quoted(role), _quoted(schema)
     tables = [f"{within}.{table}" for table in (*WRITER, *VIEWS, *OWNERS)]
     return [
@@ -138,8 +148,8 @@ async def _seen(connection: Any) -> dict[str, list[str]]:
 
 
 async def _unfit(connection: Any, role: str) -> str:
-    """Return why a role cannot be held to what it is granted; empty where it can."""
-    found = await connection.fetchrow(_LOOK, role)
+    """Return why grants do not limit a role; empty when they do."""
+    found = await connection.fetchrow(_INSPECT, role)
     if found is None:
         return f"there is no role {role!r} in this database's server: CREATE ROLE it first, with LOGIN"
     if found["rolsuper"] or found["is_owner"]:
@@ -152,7 +162,7 @@ def _quoted(name: str) -> str:
 
 
 def named(writer: str, reader: str) -> dict[Kind, str]:
-    """Return the roles that were named, by what they are for. Raises `ConfigError`."""
+    """Return the named roles by kind. Raises `ConfigError` when none is named or both are the same."""
     names: Iterable[tuple[Kind, str]] = (("writer", writer), ("reader", reader))
     found = {kind: name for kind, name in names if name}
     if not found:

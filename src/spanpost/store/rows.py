@@ -1,6 +1,6 @@
-"""What a fold came to, as rows: SQL beside the values that go into it.
+"""The results of a fold as rows: SQL and the values that go into it.
 
-jsonb travels as text with a cast: that needs no codec on the connection, so that it works behind a pooler as well.
+jsonb is sent as text with a cast: this needs no codec on the connection, so it works behind a pooler as well.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
-_saying = msgspec.json.Decoder(LocaleMessage).decode
+_decode_message = msgspec.json.Decoder(LocaleMessage).decode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
 
 
 def json_text(value: Any) -> str:
-    """Return JSON as text; NaN and infinity become null."""
+    """Encode JSON as text; NaN and infinity become null."""
     return _json(value).decode()
 
 
 def tidy(record: S) -> S:
-    """Return a record whose text PostgreSQL takes (no NUL, no lone surrogate): the very record when it is clean.
+    """Return a record whose text PostgreSQL accepts (no NUL, no lone surrogate).
 
-    Rows that are *derived* must never be refused: the fault would be blamed on observations that have no part in it.
+    The same object when it is clean.
+
+    *Derived* rows must never be refused: the error would be blamed on observations that did not cause it.
     """
     try:
         if b"\\u0000" not in _json(record):
@@ -50,7 +52,10 @@ def tidy(record: S) -> S:
 
 
 def _tidied(records: list[S], encode: Callable[[list[S]], str]) -> tuple[list[S], str]:
-    """Return records as `tidy` does, and as they are encoded: nearly always the very same, which their text tells of all at once."""
+    """Return records as `tidy` does, and their encoding.
+
+    One scan of the whole text finds that all are clean.
+    """
     try:
         given = encode(records)
         if r"\u0000" not in given:
@@ -61,18 +66,18 @@ def _tidied(records: list[S], encode: Callable[[list[S]], str]) -> tuple[list[S]
     return records, encode(records)
 
 
-def _given(columns: dict[str, str], names: Mapping[str, str] = {}, unsaid: Mapping[str, Any] = {}) -> str:
-    """Return a SELECT of rows from one JSON array of objects (parameter 1); bytes travel in base64.
+def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Mapping[str, Any] = {}) -> str:
+    """Return a SELECT of rows from one JSON array of objects (parameter 1); bytes are in base64.
 
-    One text is encoded in a tenth of the time that an array for each column takes. `unsaid` is what fields hold that an object does
-    not have.
+    One text is encoded in a tenth of the time that an array for each column takes. `defaults` are the values
+    of fields that an object leaves out. `names` are the fields of columns that are named differently.
     """
     values: list[str] = []
     given: dict[str, None] = {}  # a value may go to two columns
     for column, kind in columns.items():
         name = names.get(column, column)
         value = f"decode(given.{name}, 'base64')" if kind == "bytea" else f"given.{name}"
-        default = unsaid.get(name)
+        default = defaults.get(name)
         if default is not None:
             value = f"coalesce({value}, '{json_text(default) if kind == 'jsonb' else str(default).lower()}'::{kind})"
         values.append(value)
@@ -82,7 +87,7 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}, unsaid: Mappi
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
-#: Columns whose Task field has another name: public names carry no is_.
+#: Columns whose Task field has another name: column names carry no is_.
 _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
 _TASK_COLUMNS = {
     "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid", "parent_task_id": "text",
@@ -100,19 +105,20 @@ _TASK_COLUMNS = {
     "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb", "results": "jsonb",
     "error": "jsonb", "doc": "bytea",
 }  # fmt: skip
-#: Fields that are left out of a row and of its document where they hold what every reader takes for them: most of a task's do.
-_UNSAID = {field.name: field.default for field in msgspec.structs.fields(Task) if field.default in (None, "", 0, False, ())}
-_UNSAID |= {f.name: {} for f in msgspec.structs.fields(Task) if f.default_factory is dict}
-_SAID = tuple(name for name in Task.__struct_fields__ if name not in _UNSAID)
-_MAYBE = tuple(name for name, default in _UNSAID.items() if default is None)
-_EMPTY = tuple(name for name, default in _UNSAID.items() if default is not None)
-_said, _maybe, _empty = attrgetter(*_SAID), attrgetter(*_MAYBE), attrgetter(*_EMPTY)
+#: Defaults of the fields that a row and its document leave out when they have this value: most fields of a
+#: task do.
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Task) if field.default in (None, "", 0, False, ())}
+_DEFAULTS |= {f.name: {} for f in msgspec.structs.fields(Task) if f.default_factory is dict}
+_REQUIRED = tuple(name for name in Task.__struct_fields__ if name not in _DEFAULTS)
+_MAYBE = tuple(name for name, default in _DEFAULTS.items() if default is None)
+_EMPTY = tuple(name for name, default in _DEFAULTS.items() if default is not None)
+_required, _maybe, _empty = attrgetter(*_REQUIRED), attrgetter(*_MAYBE), attrgetter(*_EMPTY)
 UPSERT_TASKS = (
-    f"INSERT INTO agent_tasks ({', '.join(_TASK_COLUMNS)}) {_given(_TASK_COLUMNS, names=_OF_TASK, unsaid=_UNSAID)}"
+    f"INSERT INTO agent_tasks ({', '.join(_TASK_COLUMNS)}) {_given(_TASK_COLUMNS, names=_OF_TASK, defaults=_DEFAULTS)}"
     " ON CONFLICT (uid) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in list(_TASK_COLUMNS)[1:]) + ", updated_at = now()"
 )
 UPSERT_STALLED_TASKS = UPSERT_TASKS
-UPSERT_TASKS += ", heard_at = now()"
+UPSERT_TASKS += ", last_seen_at = now()"
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
@@ -123,28 +129,31 @@ _counts_of = attrgetter(*_COUNTS)
 
 
 def task_rows(tasks: Sequence[Task]) -> str:
-    """Return the parameter of `UPSERT_TASKS`; integers that no column holds are cut to the nearest that it does."""
+    """Return the parameter of `UPSERT_TASKS`.
+
+    Integers that are too large for a column become the largest that fits.
+    """
     found = []
     for task in tasks:
-        said = _what_is_said(task)
-        document = _pack(said)
+        fields = _fields(task)
+        document = _pack(fields)
         if max(filter(None, _counts_of(task)), default=0) > _INT64:
-            said.update([(f, _INT64) for f in _COUNTS if (said.get(f) or 0) > _INT64])
-        # The row as it is, and the document after it: one object with one field more.
-        found.append(_json(said)[:-1] + b',"doc":' + _json(document) + b"}")
+            fields.update([(f, _INT64) for f in _COUNTS if (fields.get(f) or 0) > _INT64])
+        # The document becomes one more field of the row's object.
+        found.append(_json(fields)[:-1] + b',"doc":' + _json(document) + b"}")
     return (b"[" + b",".join(found) + b"]").decode()
 
 
-def _what_is_said(task: Task) -> dict[str, Any]:
-    """Return the fields of a task that hold anything."""
-    said = dict(zip(_SAID, _said(task), strict=True))
-    said.update([(name, value) for name, value in zip(_MAYBE, _maybe(task), strict=True) if value is not None])
-    said.update([(name, value) for name, value in zip(_EMPTY, _empty(task), strict=True) if value])
-    return said
+def _fields(task: Task) -> dict[str, Any]:
+    """Return the fields of a task that do not have their default value."""
+    fields = dict(zip(_REQUIRED, _required(task), strict=True))
+    fields.update([(name, value) for name, value in zip(_MAYBE, _maybe(task), strict=True) if value is not None])
+    fields.update([(name, value) for name, value in zip(_EMPTY, _empty(task), strict=True) if value])
+    return fields
 
 
 def task_of(doc: bytes) -> Task:
-    """Return a task as it was written."""
+    """Decode a task from its document."""
     return _unpack_task(doc)
 
 
@@ -156,21 +165,21 @@ _CHECKPOINT_COLUMNS = {
     "message": "jsonb",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
-#: `first_at` is written once: the stream is ordered by it (`ledger.browse`).
+#: `first_at` is written once: it orders the stream (`store.browse`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
 UPSERT_CHECKPOINTS = (
     f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
-#: Fewer are not worth asking which of them are there.
+#: With fewer checkpoints than this, asking which of them exist costs more than COPY saves.
 _WORTH_COPYING = 8
-#: The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
+#: The lateral join with its LIMIT makes the planner use the index, whatever size it assumes for the table.
 _KNOWN_CHECKPOINTS = (
     "SELECT given.id FROM unnest($1::text::uuid[]) AS given(id)"
     " CROSS JOIN LATERAL (SELECT 1 FROM agent_checkpoints c WHERE c.id = given.id LIMIT 1) AS known"
 )
-#: In the order in which new ones are copied: what is of one size and never null comes first.
+#: Columns in the order of COPY: those of fixed size that are never null come first.
 _COPIED = (
     "id",
     "task_uid",
@@ -195,7 +204,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def _copied(c: Checkpoint) -> bytes:
-    """Return a row of `agent_checkpoints` as COPY takes it."""
+    """Encode a row of `agent_checkpoints` for COPY."""
     at = (c.at - _YEAR_2000) // _MICROSECOND
     return b"".join(
         (
@@ -215,21 +224,21 @@ def _copied(c: Checkpoint) -> bytes:
     )
 
 
-def saying_of(message: str | None) -> LocaleMessage | None:
-    """Return a message as it was written."""
-    return _saying(message) if message is not None else None
+def message_of(message: str | None) -> LocaleMessage | None:
+    """Decode a message; None for NULL."""
+    return _decode_message(message) if message is not None else None
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
-    """Return a checkpoint as it was written."""
+    """Return the checkpoint of a row (`CHECKPOINT_COLUMNS`)."""
     values = dict(row)
     values["kind"] = Kind(values["kind"])
     values["subtree"] = values["subtree"] or b""
-    values["message"] = saying_of(values["message"])
+    values["message"] = message_of(values["message"])
     return Checkpoint(**values)
 
 
-# --- what hangs on them -----------------------------------------------------------------------------------------------
+# --- artifacts, moves and merged tasks --------------------------------------------------------------------------------
 
 _UPSERT_ARTIFACTS = """
 INSERT INTO task_artifacts AS known (task_uid, key, tenant, name, uri, kind, at, checkpoint_id)
@@ -250,49 +259,50 @@ _MOVES = [
     f"UPDATE {table} AS moved SET subtree = g.subtree_to, task_uid = g.task_uid"
     " FROM json_to_recordset($1::text::json) AS given(trace text, subtree_from text, subtree_to text, task_uid uuid),"
     " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.subtree_from, 'hex') AS subtree_from,"
-    " decode(given.unit_to, 'hex') AS unit_to, given.task_uid OFFSET 0) AS g"
+    " decode(given.subtree_to, 'hex') AS subtree_to, given.task_uid OFFSET 0) AS g"
     " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from"
     for table in ("agent_events", "agent_checkpoints")
 ]
 
 
 async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
-    """Re-point what was recorded under a unit, as if by one move after the other."""
+    """Re-point the rows that were recorded under a subtree, as if by one move after the other."""
     given = json_text(
         [
-            {"trace": trace_id.hex(), "unit_from": subtree_from.hex(), "unit_to": subtree_to.hex(), "task_uid": task_uid}
-            for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(came_to(moves).items())
+            {"trace": trace_id.hex(), "subtree_from": subtree_from.hex(), "subtree_to": subtree_to.hex(), "task_uid": task_uid}
+            for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
         ]
     )
     for statement in _MOVES:
         await connection.execute(statement, given)
 
 
-def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
-    """Return, by trace and unit at the beginning, the unit and the task to which the moves lead in the end.
+def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
+    """Return where the moves lead in the end: (trace, first subtree) to (last subtree, task).
 
-    What came to a unit by one move goes on with the next that starts there: so the last move is looked at first.
+    Rows that one move brought to a subtree go on with a later move from there, so the last move is read
+    first.
     """
-    led: dict[tuple[bytes, bytes], tuple[bytes, UUID]] = {}
+    ends: dict[tuple[bytes, bytes], tuple[bytes, UUID]] = {}
     for m in reversed(moves):
-        led[m.trace_id, m.subtree_from] = led.get((m.trace_id, m.subtree_to)) or (m.subtree_to, m.task_uid)
-    return led
+        ends[m.trace_id, m.subtree_from] = ends.get((m.trace_id, m.subtree_to)) or (m.subtree_to, m.task_uid)
+    return ends
 
 
-_SUCCESSORS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, heir)"
+_SUCCESSORS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, successor)"
 _INHERIT = [
-    f"UPDATE task_redirects SET merged_into = given.heir FROM {_SUCCESSORS} WHERE merged_into = given.uid",
-    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, heir FROM {_SUCCESSORS} ORDER BY uid"
+    f"UPDATE task_redirects SET merged_into = given.successor FROM {_SUCCESSORS} WHERE merged_into = given.uid",
+    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, successor FROM {_SUCCESSORS} ORDER BY uid"
     " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
     *(
-        f"UPDATE {table} SET task_uid = given.heir FROM {_SUCCESSORS} WHERE task_uid = given.uid"
+        f"UPDATE {table} SET task_uid = given.successor FROM {_SUCCESSORS} WHERE task_uid = given.uid"
         for table in ("deliveries", "approvals", "human_interventions", "launch_orders")
     ),
 ]
 
 
 async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) -> None:
-    """Delete tasks that are no more and remember who took them over."""
+    """Delete tasks that no longer exist, and point their rows to their successors (`task_redirects`)."""
     uids = [uid for uid, _ in gone]
     await connection.execute("DELETE FROM agent_tasks WHERE uid = ANY($1::uuid[])", uids)
     await connection.execute("DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])", uids)
@@ -304,12 +314,15 @@ async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) 
 
 
 def ready_tasks(tasks: Sequence[Task]) -> tuple[list[Task], str]:
-    """Return tasks in the order in which they are written, and as they are."""
+    """Return tasks in the order in which they are written, and the parameter of `UPSERT_TASKS`."""
     return _tidied(sorted(tasks, key=attrgetter("uid.bytes")), task_rows)
 
 
 async def write_tasks(connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True) -> None:
-    """Write changed tasks (`ready_tasks`) with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
+    """Write changed tasks (`ready_tasks`) with their artifacts.
+
+    `is_heard`: telemetry changed them, not time alone.
+    """
     await connection.execute(UPSERT_TASKS if is_heard else UPSERT_STALLED_TASKS, given)
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
@@ -321,10 +334,10 @@ async def write_tasks(connection: Any, tasks: Sequence[Task], given: str, *, has
 
 
 async def write_checkpoints(connection: Any, folded: Folded, *, is_first: bool = False) -> set[UUID]:
-    """Write told and judged news; return the ids that are new.
+    """Write reported and derived checkpoints; return the ids that are new.
 
-    What is not there yet is copied in, which costs the server half, at the first try (`is_first`). Raises
-    `asyncpg.UniqueViolationError` then when somebody tells the same meanwhile.
+    At the first try (`is_first`) new rows are copied in, which costs the server half. This raises
+    `asyncpg.UniqueViolationError` when another transaction writes the same checkpoint meanwhile.
     """
     if folded.retracted:
         await connection.execute("DELETE FROM agent_checkpoints WHERE id = ANY($1::uuid[])", folded.retracted)
@@ -333,7 +346,7 @@ async def write_checkpoints(connection: Any, folded: Folded, *, is_first: bool =
         return set()
     checkpoints, given = _tidied(sorted(newest.values(), key=attrgetter("id.bytes")), json_text)
     new: set[UUID] = set()
-    told = checkpoints
+    upserted = checkpoints
     if is_first and len(checkpoints) >= _WORTH_COPYING:
         ids = "{" + ",".join([c.id.hex for c in checkpoints]) + "}"
         known = {row[0] for row in await connection.fetch(_KNOWN_CHECKPOINTS, ids)}
@@ -341,8 +354,8 @@ async def write_checkpoints(connection: Any, folded: Folded, *, is_first: bool =
         if added:
             await copy_into(connection, "agent_checkpoints", _COPIED, map(_copied, added))
             new.update([c.id for c in added])
-        told = [c for c in checkpoints if c.id in known]
-        given = json_text(told)
-    if told:
+        upserted = [c for c in checkpoints if c.id in known]
+        given = json_text(upserted)
+    if upserted:
         new.update([row[0] for row in await connection.fetch(UPSERT_CHECKPOINTS, given) if row[1]])
     return new

@@ -21,26 +21,26 @@ _FORGET: Final = "DELETE FROM ended_sessions WHERE until < clock_timestamp() - i
 
 
 class PostgresSessions:
-    """Reads and writes, over the transactions of a store. See `domain.sessions.KeepsSessions`."""
+    """`model.sessions.KeepsSessions` in PostgreSQL; `run` runs a function in a transaction."""
 
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
 
     async def state(self) -> SessionState:
-        """Return the state; the first who asks makes the secret."""
+        """Return the secret and the ended sessions; the first call makes the secret."""
 
         async def work(connection: Any) -> SessionState:
             secret = await connection.fetchval(_SECRET)
             if secret is None:
                 await connection.execute(_MAKE, secrets.token_bytes(_BYTES))
-                secret = await connection.fetchval(_SECRET)  # another gateway's, perhaps
+                secret = await connection.fetchval(_SECRET)  # another gateway may have been first
             return SessionState(secret, frozenset(row[0] for row in await connection.fetch(_ENDED)))
 
         found: SessionState = await self._run(work)
         return found
 
     async def end(self, id: str, until: datetime) -> None:
-        """End a session; let go of those that would have run out by now."""
+        """End a session, and forget ended sessions that have expired by now."""
 
         async def work(connection: Any) -> None:
             await connection.execute(_END, id, until)
@@ -50,6 +50,6 @@ class PostgresSessions:
 
 
 async def end_all(connection: Any) -> None:
-    """End all sessions, by a new secret."""
+    """End all sessions by replacing the secret."""
     await connection.execute(_REPLACE, secrets.token_bytes(_BYTES))
     await connection.execute("DELETE FROM ended_sessions")

@@ -1,7 +1,8 @@
-"""Lanes whose message may have changed hands: looked at anew, and news that still waits there sent where it goes now.
+"""Move deliveries after a task's message changed: the task was merged, or its parent became known.
 
-What a lane is told is decided when its delivery is handed out (`fold.carrying`); here it is only woken. News that was never sent
-leaves a message that ended; what was told there stays, and is changed there.
+The ordering keys of the old messages are woken; what their messages show is decided at the claim
+(`routing.message_owner`). Checkpoints that were never sent move from the old message to the new one.
+Checkpoints that were sent stay where they are and are edited there.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ _STATES = """
 SELECT sink, address, ordering_key, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, ordering_key"""
 _UNSEEN = "d.mode = 'checkpoint' AND d.receipt IS NULL AND NOT d.unsure"
 _WAITS = f"{_UNSEEN} AND d.state = 'waiting'"
-#: Of nothing, as yet.
+#: Deliveries that were set aside because their task did not exist yet.
 _ASIDE = f"{_UNSEEN} AND d.state = 'dead' AND d.reason = 'gone'"
 _DELIVERY = "SELECT d.id, d.sink, d.ordering_key, d.task_uid, d.checkpoint_id, d.revision"
-_NEWS = f"""
+_UNSENT = f"""
 {_DELIVERY} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE {_WAITS}
 UNION ALL {_DELIVERY} FROM deliveries d WHERE d.task_uid = ANY($3::uuid[]) AND {_ASIDE} ORDER BY id"""
 _THESE = f"{_DELIVERY} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WAITS} ORDER BY d.id"
 _TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
-#: Messages that stand, or are about to.
+#: Ordering keys whose message was sent or is about to be.
 _BEGUN = """
 SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key) JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
 WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
@@ -48,15 +49,18 @@ ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
 
 
 class Takeover(NamedTuple):
-    """Lanes to be woken, news to be taken out of lanes: number, how often it was counted, the deliveries by which it goes now; and these."""
+    """The ordering keys that `take` wakes and the deliveries that it moves."""
 
+    #: (sink, ordering key) to wake.
     ordering_keys: list[tuple[str, str]]
-    news: list[tuple[int, int, list[PlannedDelivery]]]
+    #: Checkpoint deliveries to move: id, revision, and the deliveries that replace it.
+    moves: list[tuple[int, int, list[PlannedDelivery]]]
+    #: (sink, ordering key) that they leave.
     left: list[tuple[str, str]]
 
 
 async def known(connection: Any, uids: Collection[UUID]) -> tuple[dict[UUID, Task], dict[UUID, Task]]:
-    """Return tasks, or those that they became part of, by the uid that was asked for, and the roots of all by their own."""
+    """Return the tasks, or their successors, by the given uid; and the root tasks of all by their own uid."""
     tasks = await _tasks(connection, uids)
     roots = {task.uid: task for task in tasks.values()}
     missing = {task.root_uid for task in tasks.values() if task.root_uid is not None} - roots.keys()
@@ -70,68 +74,75 @@ async def _tasks(connection: Any, uids: Collection[UUID]) -> dict[UUID, Task]:
 
 
 def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
-    """Return a task's root; the task itself while that is not known."""
+    """Return a task's root task; the task itself while its root is not known."""
     return roots.get(task.root_uid, task) if task is not None and task.root_uid is not None else task
 
 
-async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
-    """Find what is to be done about the messages of tasks; None when they have none. Changes nothing, and locks nothing."""
+async def plan(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
+    """Plan what to do about the messages of these tasks; None when they have none.
+
+    Reads only, without locks.
+    """
     uids = list(set(woken))
-    delivery_states = await connection.fetch(_STATES, uids)
-    tasks, roots = await known(connection, {row["task_uid"] for row in delivery_states}) if delivery_states else ({}, {})
+    states = await connection.fetch(_STATES, uids)
+    tasks, roots = await known(connection, {row["task_uid"] for row in states}) if states else ({}, {})
     left = []
-    for row in delivery_states:
+    for row in states:
         root = root_of(tasks.get(row["task_uid"]), roots)
         if root is None or not carries(row["ordering_key"], row["sink"], row["address"], root, routes):
             left.append((row["sink"], row["ordering_key"]))
-    rows = await connection.fetch(_NEWS, *_columns(left), uids)
-    if not (delivery_states or rows):
+    rows = await connection.fetch(_UNSENT, *_columns(left), uids)
+    if not (states or rows):
         return None
-    return await _led(connection, [(row["sink"], row["ordering_key"]) for row in delivery_states], rows, routes)
+    return await _plan(connection, [(row["sink"], row["ordering_key"]) for row in states], rows, routes)
 
 
-async def look_at(connection: Any, numbers: Collection[int], routes: Routes) -> Takeover:
-    """Find where news goes that waits in a lane which is not its task's message."""
-    return await _led(connection, [], await connection.fetch(_THESE, list(numbers)), routes)
+async def plan_moves(connection: Any, ids: Collection[int], routes: Routes) -> Takeover:
+    """Plan where checkpoint deliveries go that wait under another message than their task's."""
+    return await _plan(connection, [], await connection.fetch(_THESE, list(ids)), routes)
 
 
-async def _led(connection: Any, ordering_keys: list[tuple[str, str]], rows: Sequence[Any], routes: Routes) -> Takeover:
-    news: list[tuple[int, int, list[PlannedDelivery]]] = []
+async def _plan(connection: Any, ordering_keys: list[tuple[str, str]], rows: Sequence[Any], routes: Routes) -> Takeover:
+    moves: list[tuple[int, int, list[PlannedDelivery]]] = []
     left: set[tuple[str, str]] = set()
     if rows:
         ids = {row["checkpoint_id"] for row in rows}
         found = await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids))
-        told = {row["id"]: checkpoint_of(row) for row in found}
+        checkpoints = {row["id"]: checkpoint_of(row) for row in found}
         tasks, roots = await known(connection, {row["task_uid"] for row in rows})
         for row in rows:
-            task, checkpoint = tasks.get(row["task_uid"]), told.get(row["checkpoint_id"])
+            task, checkpoint = tasks.get(row["task_uid"]), checkpoints.get(row["checkpoint_id"])
             root = root_of(task, roots)
-            # Of a root without a message: it stays, is set aside when its turn comes, and goes on when the root is announced.
+            # A root without a message: the delivery is set aside at its claim and moves when the root is
+            # announced.
             if task is not None and root is not None and checkpoint is not None and root.is_announced:
-                news.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
+                moves.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
                 left.add((row["sink"], row["ordering_key"]))
-    return Takeover(ordering_keys, news, sorted(left))
+    return Takeover(ordering_keys, moves, sorted(left))
 
 
 async def lock(connection: Any, ordering_keys: Collection[tuple[str, str]]) -> None:
-    """Lock the lanes that are there, in their order."""
+    """Lock the rows of existing ordering keys, in their order."""
     await connection.execute(_LOCK, *_columns(sorted(set(ordering_keys))))
 
 
 async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDelivery], list[tuple[str, str, int]]]:
-    """Wake lanes and take news out of lanes; return its deliveries, and what is to be added to their counts: sink, key, by how much."""
+    """Wake ordering keys and take the moving deliveries out of theirs.
+
+    Return the deliveries that replace them, and what to add to their revisions: sink, key, by how much.
+    """
     if takeover.ordering_keys:
         asleep = await delivery_rows.lock_known(connection, {(Mode.STATE.value, sink, ordering_key) for sink, ordering_key in takeover.ordering_keys})
         now = await connection.fetchval("SELECT clock_timestamp()")
         await delivery_rows.write(connection, [delivery_states.wake(entry, now) for entry in asleep])
-    if not takeover.news:
+    if not takeover.moves:
         return [], []
-    taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in takeover.news])}
-    deliveries = [delivery for number, _, found in takeover.news if number in taken for delivery in found]
+    taken = {row[0] for row in await connection.fetch(_TAKE, [id for id, _, _ in takeover.moves])}
+    deliveries = [delivery for id, _, found in takeover.moves if id in taken for delivery in found]
     messages = sorted({(x.sink, x.ordering_key) for x in deliveries if x.mode is Mode.STATE})
     begun = {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))} if messages else set()
     deliveries = [x for x in deliveries if x.mode is Mode.CHECKPOINT or (x.sink, x.ordering_key) not in begun]
-    counts = [(x.sink, x.key, by) for number, by, found in takeover.news if number in taken and by for x in found]
+    counts = [(x.sink, x.key, by) for id, by, found in takeover.moves if id in taken and by for x in found]
     return deliveries, counts
 
 

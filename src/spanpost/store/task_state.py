@@ -1,4 +1,4 @@
-"""The fold's records in PostgreSQL: fetched by key, changed in memory, written back where they changed."""
+"""Records of task state in PostgreSQL: fetched by key, changed in memory, written back if they changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spanpost.store.copying import copy_into, size
 from spanpost.tasks import records
 from spanpost.tasks.work import Key
 
-#: The kind of a record by the byte after its domain.
+#: Record types by the byte after the domain in the key.
 _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("c"): records.Node,
     ord("u"): records.Subtree,
@@ -28,23 +28,25 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("w"): records.Conversation,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
-#: From these the trail leads on to other domains: units and groups.
+#: Records that link to other domains: subtrees and task states. `batches.Prefetch` follows them.
 _LEADING = frozenset(b"ug")
 _encode = msgspec.msgpack.Encoder().encode
 
-#: The number of columns of a row that is added.
+#: Number of columns of a row in COPY.
 _TWO = b"\0\2"
-#: Neither a record nor its absence.
+#: Marks a key of which it is not known whether it exists.
 _UNKNOWN: Any = object()
 
-#: Up to so many records of one domain are fetched at once when the fold meets a key that was not foreseen.
+#: Most records of one domain that are fetched at once when the fold needs a key that was not prefetched.
 WHOLE = 1000
-#: Records of one question: the loop stands while they are decoded.
+#: Records of one query: the event loop is blocked while they are decoded.
 _AT_ONCE = 4000
-#: A domain with at most so many records is fetched whole, beforehand: most traces are small, and one question answers all.
+#: A domain with at most this many records is prefetched whole: most traces are small, and one query fetches
+#: all.
 SMALL = 100
 
-# Arrays of keys travel as their text, and documents one behind the other with their sizes beside, because the driver asks of each element of an array, twice, what sort of object it is.
+# Arrays of keys are sent as text, and documents as one value with a list of sizes, because the driver checks
+# the type of each element of an array twice.
 _FETCH = "SELECT key, doc FROM task_state WHERE key = ANY($1::text::bytea[])"
 _FETCH_DOMAINS = (
     "SELECT found.key, found.doc FROM unnest($1::text::bytea[]) AS domain CROSS JOIN LATERAL ("
@@ -64,7 +66,7 @@ _DROP = "DELETE FROM task_state WHERE key = ANY($1::text::bytea[])"
 
 
 def _array(items: Iterable[bytes]) -> str:
-    """Return a bytea[] as PostgreSQL writes it."""
+    """Return a bytea[] as PostgreSQL's text."""
     return "{" + ",".join([r"\\x" + item.hex() for item in items]) + "}"
 
 
@@ -77,30 +79,31 @@ def _cannot(keys: Sequence[Key]) -> None:
 
 
 class FetchedRecords:
-    """A `Work` over what was fetched; `loaded` is what `walk.Trail` reads.
+    """The fold's `Work` over fetched records; `batches.Prefetch` reads `loaded`.
 
-    `ask` brings what was not fetched while the fold waits: it is called in the fold's thread, and has `fetch` or `fetch_around`
-    done in the loop.
+    `ask` fetches missing records while the fold waits: it is called in the fold's thread and runs `fetch` or
+    `fetch_around` in the event loop.
     """
 
     def __init__(self, ask: Callable[[Sequence[Key]], None] = _cannot) -> None:
         self._ask = ask
-        #: Records by key as they stand, None where there is none. Of domains that were fetched whole a record stands here
-        #: once it was asked for (tasks and units always: the trail goes on from them), because most are never touched.
+        #: Current records by key; None: there is none. Records of domains that were fetched whole are
+        #: decoded when first used, because most never are (`_LEADING` records always are: prefetching goes
+        #: on from them).
         self.loaded: dict[Key, msgspec.Struct | None] = {}
         self._raw: dict[Key, bytes | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
-        #: Domains that were fetched whole, those of them that hold nothing yet, and those that are too large for that.
+        #: Domains that were fetched whole; those of them without records; and domains that are too large.
         self.whole: set[bytes] = set()
         self.new: set[bytes] = set()
         self._large: set[bytes] = set()
-        #: The units and tasks that were fetched, in the order in which they came.
+        #: The `_LEADING` records that were fetched, in order.
         self.leads: list[msgspec.Struct] = []
-        #: Of domains that are fetched piece by piece: where that goes on, and how much comes next.
+        #: For domains that are fetched in pages: the next key and the size of the next page.
         self._pages: dict[bytes, tuple[Key, int]] = {}
 
-    # --- what the fold sees -------------------------------------------------------------------------------------------
+    # --- for the fold -------------------------------------------------------------------------------------------------
 
     def get(self, key: Key, kind: Any = None) -> Any:
         record = self.loaded.get(key, _UNKNOWN)
@@ -115,11 +118,11 @@ class FetchedRecords:
         return record
 
     def is_known(self, key: Key) -> bool:
-        """Tell whether it was fetched, or is known to be absent."""
+        """Return whether the key was fetched or is known to be absent."""
         return key in self.loaded or key in self._raw or key[:16] in self.whole
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Fetch together what the fold will ask for."""
+        """Fetch the missing ones of these keys together."""
         asked = [key for key in keys if not self.is_known(key)]
         for start in range(0, len(asked), _AT_ONCE):
             self._ask(asked[start : start + _AT_ONCE])
@@ -133,10 +136,10 @@ class FetchedRecords:
         self._put.pop(key, None)
         self._dropped.add(key)
 
-    # --- what the database sees ---------------------------------------------------------------------------------------
+    # --- for the database ---------------------------------------------------------------------------------------------
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
-        """Fetch small domains whole, and of larger ones a part."""
+        """Fetch small domains whole, and the first records of larger ones."""
         wanted = sorted(domain for domain in domains if not records.is_tenant(domain))
         rows = await connection.fetch(_FETCH_DOMAINS, _array(wanted), SMALL + 1)
         counts = Counter([row[0][:16] for row in rows])
@@ -145,11 +148,11 @@ class FetchedRecords:
         self._take(rows)
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
-        """Fetch records by key; those that are not there are known to be absent."""
+        """Fetch records by key; those without a row are known to be absent afterwards."""
         wanted = sorted(k for k in keys if k not in self.loaded and k not in self._raw)
         for start in range(0, len(wanted), _AT_ONCE):
             if start:
-                await asyncio.sleep(0)  # others may go between
+                await asyncio.sleep(0)  # let other tasks run
             some = wanted[start : start + _AT_ONCE]
             absent = dict.fromkeys(some)
             self._raw.update(absent)
@@ -157,7 +160,7 @@ class FetchedRecords:
             self._take(await connection.fetch(_FETCH, _array(some)))
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
-        """Fetch a record that nobody foresaw, and with it its whole domain unless that is large."""
+        """Fetch a record that was not prefetched, and its whole domain unless that is large."""
         domain = key[:16]
         if domain not in self._large:
             rows = await connection.fetch(_FETCH_DOMAIN, domain, domain + b"\xff" * 64, WHOLE + 1)
@@ -170,7 +173,7 @@ class FetchedRecords:
         await self.fetch(connection, (key,))
 
     async def fetch_more(self, connection: Any, domain: bytes) -> None:
-        """Fetch the next spans of a domain of which many are wanted one after the other: each time twice as many."""
+        """Fetch the next page of a domain's spans; each page is twice as large as the one before."""
         after, count = self._pages.get(domain, (domain + b"c", WHOLE))
         rows = await connection.fetch(_FETCH_DOMAIN, after, domain + b"d", min(count, _AT_ONCE))
         self._take(row for row in rows if row[0] not in self._raw)
@@ -187,12 +190,12 @@ class FetchedRecords:
                     self.leads.append(record)
 
     def changed(self) -> Changed:
-        """Return what was put and differs from what was fetched, and what was dropped, as it is written."""
+        """Return the records that differ from what was fetched, and those that were dropped, encoded."""
         keys, docs, added = [], [], []
         for key in sorted(self._put):
             doc = _encode(self._put[key])
             known = self._raw.get(key, _UNKNOWN)
-            if known is None or (known is _UNKNOWN and key[:16] in self.whole):  # looked for, under its lock, and not there
+            if known is None or (known is _UNKNOWN and key[:16] in self.whole):  # known to be absent
                 added.append(b"".join((_TWO, size(len(key)), key, size(len(doc)), doc)))
             elif doc != known:
                 keys.append(key)
@@ -203,7 +206,7 @@ class FetchedRecords:
 
 
 class Changed(NamedTuple):
-    """The records that a fold changed, ready to be written."""
+    """The records that a fold changed, encoded."""
 
     added: list[bytes]
     laid: bytes
@@ -221,6 +224,6 @@ class Changed(NamedTuple):
 
 
 async def tenants_of(connection: Any, keys: Sequence[Key]) -> set[str]:
-    """Return whose these tasks are, those that there are."""
+    """Return the tenants of the existing task states among these keys."""
     states = [_decoders[ord("g")](doc) for _, doc in await connection.fetch(_FETCH, _array(keys))]
     return {state.tenant for state in states if isinstance(state, records.TaskState)}

@@ -1,4 +1,4 @@
-"""The part of the Postgres store that folds what falls due by the database's clock: settling, expiry, silence."""
+"""The part of the Postgres store that folds timers when they are due: finalized usage, expiry, stalls."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from spanpost.tasks.records import tenant_key
 
 log = logging.getLogger(__name__)
 
-#: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
+#: A value for `FoldRules.settle` that never passes: its timers wait for `elapse_never`.
 NEVER = timedelta(days=36_500)
-#: Timers folded in one transaction: those who record wait for its locks.
+#: Timers folded in one transaction: recording waits for its locks.
 _DUE = 100
-#: How far it is looked beforehand for what the fold of timers will ask for.
+#: Rounds of prefetching neighbouring tasks before timers are folded.
 _ROUNDS = 2
 
 
-#: How long the timer of a task waits whose fold takes too long.
+#: How long a timer is postponed when its fold takes too long.
 PUT_OFF = timedelta(hours=1)
 _PUT_OFF = "UPDATE timers SET at = clock_timestamp() + $2 WHERE key = $1"
 
 
 class Elapsing(Folding):
-    """What falls due, over the transactions of the store that this is a part of."""
+    """The methods of `PostgresStore` for timers."""
 
     _months_due = 0.0
 
@@ -51,7 +51,7 @@ class Elapsing(Folding):
     async def _expire(self, keys: Sequence[bytes]) -> Recorded: ...
 
     async def elapse(self) -> Recorded:
-        """Fold what has fallen due by the database's clock, and say who has fallen silent."""
+        """Fold the timers that are due by the database's clock, and record stalled tasks and processes."""
         keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
         await self._keep_months()
         due: dict[bytes, list[bytes]] = {}
@@ -59,25 +59,26 @@ class Elapsing(Folding):
             due.setdefault(row[0][16:17], []).append(row[0])
         recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
-            gone, stalled = await self._run(lambda c: heartbeats.overdue(c, processes, self.rules.stall_rules))
-            # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
+            gone, stalled = await self._run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
+            # First the interrupted tasks, then the mark on the process: after a crash in between, both are
+            # done again.
             if stalled:
                 recorded = recorded.plus(await self._record_all(stalled))
             back = await self._run(lambda c: heartbeats.give_up(c, gone))
             if back:
                 recorded = recorded.plus(await self._record_all(back))
         if tasks := due.get(b"t"):
-            recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+            recorded = recorded.plus(await self._run(partial(self._check_tasks, tasks)))
         if questions := due.get(TIMER):
             recorded = recorded.plus(await self._expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
-        """Give everybody a full patience from now on."""
-        await self._run(lambda c: c.execute(heartbeats.ANEW))
+        """Restart every producer's stall timeout."""
+        await self._run(lambda c: c.execute(heartbeats.RESTART))
 
-    async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
-        folded = await heartbeats.look(connection, keys, self.rules.stall_rules, self.rules.routes)
+    async def _check_tasks(self, keys: Sequence[bytes], connection: Any) -> Recorded:
+        folded = await heartbeats.check_tasks(connection, keys, self.rules.stall_rules, self.rules.routes)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
         count, coalesced = await outbox.put(connection, folded.deliveries, []) if folded.deliveries else (0, {})
         return Recorded(
@@ -88,7 +89,7 @@ class Elapsing(Folding):
         )
 
     async def elapse_never(self) -> Recorded:
-        """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
+        """Fold now the timers that were set to `NEVER`, so that no other process finds them later."""
         keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER))
         recorded = Recorded()
         for start in range(0, len(keys), _DUE):
@@ -96,7 +97,10 @@ class Elapsing(Folding):
         return recorded
 
     async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
-        """Fold that time has passed for these tasks: together, else one by one. One that takes too long is put off."""
+        """Fold these timers: together, else one by one.
+
+        A timer that takes too long by itself is postponed.
+        """
         if not asked:
             return Recorded()
         try:
@@ -125,7 +129,8 @@ class Elapsing(Folding):
             records = self._records(connection, locked, meter)
             await records.fetch_domains(connection, {name[:16] for name in names})
             await records.fetch(connection, names)
-            # What would be missed one by one, and begun anew for each: the traces of these tasks, and the tasks beside them.
+            # Prefetch the traces of these tasks and their neighbours: each would be a miss that restarts the
+            # fold.
             for _ in range(_ROUNDS):
                 beside = await self._threads.run(meter, lambda: batches.beside(records, names)) - records.whole
                 if not beside:

@@ -1,4 +1,4 @@
-"""What an error of the database means for the caller: try again, mend the data, or wait."""
+"""Run transactions, and classify the database's errors: try again, repair the data, or wait."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from spanpost.model.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a transaction is tried again before the caller is told to come back later.
-STALL_RULES = 2.0
-#: The server ends a transaction of ours with which nobody does anything: a process that is frozen in the midst of one (a container
-#: that is paused, a function between two calls) must not keep its locks. Shorter than the half a minute for which others wait
-#: for them; longer than a large batch is folded on a slow machine.
+#: Seconds for which a transaction is retried before it raises `StoreUnavailable`.
+RETRY_FOR = 2.0
+#: The server ends our transactions that are idle for this long: a frozen process (a paused container, a
+#: suspended function) must not keep its locks. Shorter than `WAIT`, for which others wait for these locks;
+#: longer than folding a large batch takes on a slow machine.
 IDLE = timedelta(seconds=20)
-#: How long one statement may take, in seconds.
+#: Seconds that one statement may take.
 WAIT = 30.0
-#: SQLSTATE classes and codes after which the same transaction may succeed: connection, serialization, deadlock, resources,
-#: shutdown, a standby that is not yet primary, a transaction that the server ended because nobody did anything with it.
+#: SQLSTATE classes and codes after which the same transaction may succeed: connection, serialization,
+#: deadlock, resources, shutdown, a standby that is not yet primary, a transaction that the server ended
+#: because it was idle.
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P04")
-#: Data exceptions, constraint violations, program limits: some value will never be taken.
+#: Data exceptions, constraint violations, program limits: the database will never accept some value.
 _DATA = ("22", "23", "54")
 
 
 class Unfoldable(Exception):
-    """The reader or the fold raised: they should never, so the observation is kept aside and the fault is logged."""
+    """The reader or the fold raised.
+
+    This is a bug: the observation goes to quarantine and the fault is logged.
+    """
 
 
 @contextmanager
 def unfoldable() -> Iterator[None]:
-    """Blame what is raised within on the observations that are read or folded."""
+    """Turn exceptions into `Unfoldable`: they are blamed on the observations being read or folded."""
     try:
         yield
     except MemoryError:
@@ -49,35 +53,39 @@ def unfoldable() -> Iterator[None]:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether the same transaction may succeed a moment later."""
+    """Return whether the same transaction may succeed a moment later."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_PASSING)
     return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
 def is_of_data(error: BaseException) -> bool:
-    """Tell whether it is the data's fault: a value that PostgreSQL refuses, or one that cannot even be encoded or folded."""
+    """Return whether the data caused the error:
+
+    PostgreSQL refuses a value, or it cannot be encoded or folded.
+    """
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_DATA)
-    # What cannot be encoded: lone surrogates, numbers out of range, depth. Other exceptions are faults of ours.
+    # Values that cannot be encoded: lone surrogates, numbers out of range, deep nesting. Other exceptions
+    # are bugs.
     return isinstance(error, (ValueError, OverflowError, RecursionError, Unfoldable))
 
 
 async def bound(connection: Any, scope: str = "SESSION") -> None:
-    """Bound the idleness of a connection's transactions, or of one, and have their commits be on disk: `scope` is SESSION or LOCAL.
+    """Limit idle transactions of a connection and turn `synchronous_commit` on.
 
-    Where `synchronous_commit` is off, a crash of the server takes commits back that senders were told of; waiting for standbys
-    is as the server has it.
+    `scope` is SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server would
+    lose commits that were acknowledged to senders. Other values of it (waiting for standbys) stay.
     """
     is_local = "true" if scope == "LOCAL" else "false"
-    # Not as parameters of the start: a pooler refuses those that it does not know.
+    # Not as startup parameters: a pooler refuses those that it does not know.
     await connection.execute(
         f"SET {scope} idle_in_transaction_session_timeout = {IDLE // timedelta(milliseconds=1)};"
         f"SELECT set_config('synchronous_commit', 'on', {is_local}) WHERE current_setting('synchronous_commit') = 'off'"
     )
 
 
-#: A session that waits for data of a COPY is not idle, as the server sees it, and nothing but this ends it.
+#: A session that waits for the data of a COPY is active to the server, so the idle limit does not end it.
 _END_FROZEN = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = 'spanpost' AND pid <> pg_backend_pid()
@@ -85,7 +93,7 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 
 async def end_frozen(pool: Any) -> None:
-    """End those of our sessions whose process stopped in the midst of a COPY; for who waited for a lock in vain."""
+    """End our sessions whose process froze during a COPY. Call it after waiting for a lock in vain."""
     with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError):
         async with pool.acquire(timeout=1.0) as connection:
             if ended := await connection.fetch(_END_FROZEN, IDLE):
@@ -93,16 +101,16 @@ async def end_frozen(pool: Any) -> None:
 
 
 async def keep(connection: Any) -> None:
-    """Leave a connection as it is when it goes back to its pool: but for the bound, all that we set ends with its transaction."""
+    """Reset nothing when a connection returns to its pool: all settings but `bound` end with the transaction."""
 
 
-async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, stall_rules: float = STALL_RULES) -> T:
-    """Run `work(connection)` until it succeeds or `patience` seconds are over; then raise `LedgerUnavailable`.
+async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for: float = RETRY_FOR) -> T:
+    """Run `work(connection)` until it succeeds or `retry_for` seconds have passed.
 
-    `work` opens its own transaction and may run several times. A commit whose answer was lost is repeated; what it did is
-    then met by its keys.
+    Then raise `StoreUnavailable`. `work` opens its own transaction and may run several times. When a
+    commit's answer is lost, `work` runs again and recognises by its keys what is recorded already.
     """
-    deadline = time.monotonic() + stall_rules
+    deadline = time.monotonic() + retry_for
     delay = 0.01
     while True:
         try:

@@ -1,7 +1,7 @@
-"""What tasks used, by model and quarter of an hour, in PostgreSQL; and what budgets that are newly set begin with.
+"""Usage of tasks in PostgreSQL, by model and quarter of an hour; and the usage with which new budgets begin.
 
-Rows are written by who holds their task's lock. A budget's period begins once: whoever finds that it has not begun counts what was
-used in it before, and all others wait for that.
+Rows are written under their task's lock. A budget's period begins once: the first transaction that finds it
+missing counts the usage before, and all others wait for it.
 """
 
 from __future__ import annotations
@@ -38,27 +38,29 @@ ON CONFLICT (task_uid, model, at) DO UPDATE SET {", ".join(f"{c} = u.{c} + exclu
 _OF = f"""
 SELECT tenant, model, {", ".join(f"sum({c})::bigint" for c in _COUNTS)}, sum(cost_usd) FROM model_usage WHERE task_uid = $1
 GROUP BY tenant, model ORDER BY model"""
-# What is new is told with true. Of the others those that stood before this transaction: they stay, whatever becomes of it.
+# New rows are returned with true. Rows that existed before this transaction are returned with false: they
+# stay even if it is rolled back.
 _BEGIN = """
 WITH k AS (SELECT * FROM unnest($1::text[], $2::timestamptz[]) AS k(budget, began_at)),
 new AS (INSERT INTO budgets_begun (budget, began_at) SELECT * FROM k ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING budget, began_at)
 SELECT budget, began_at, true FROM new
 UNION ALL SELECT b.budget, b.began_at, false FROM budgets_begun b JOIN k USING (budget, began_at) WHERE b.at < now()"""
-#: Roles of boxes: what they say of a task stands above what its process, or a span below, says.
-_SAID = """
+#: Roles 4 to 6 are spans that own a subtree: their attribute wins over the resource, and that over spans
+#: below.
+_ATTRIBUTE = """
 LEFT JOIN LATERAL (
   SELECT coalesce(CASE WHEN e.role BETWEEN 4 AND 6 THEN e.attributes->>{name} END, e.resource->>{name}, e.attributes->>{name}) AS said
   FROM agent_events e WHERE e.task_uid = u.task_uid AND (e.attributes ? {name} OR e.resource ? {name})
   ORDER BY CASE WHEN e.role BETWEEN 4 AND 6 AND e.attributes ? {name} THEN 0 WHEN e.resource ? {name} THEN 1 ELSE 2 END, e.occurred_at
   LIMIT 1
 ) AS {alias} ON true"""
-#: Budgets of which it is known that their period has begun: (name, when the period began).
+#: Budgets whose period is known to have begun: (name, start of the period).
 Begun = set[tuple[str, datetime]]
 _NOBODY: Final = UUID(int=0)
 
 
 async def keep(connection: Any, used: Sequence[Used]) -> None:
-    """Add what settled."""
+    """Add finalized usage."""
     rows: dict[tuple[UUID, str], list[Any]] = {}
     for one in map(tidy, used):
         u = one.usage
@@ -72,7 +74,7 @@ async def keep(connection: Any, used: Sequence[Used]) -> None:
 
 
 async def of(connection: Any, task_uid: UUID) -> list[Used]:
-    """Return what a task's calls came to, by model."""
+    """Return a task's finalized usage, by model."""
     rows = await connection.fetch(_OF, task_uid)
     return [
         Used(
@@ -90,7 +92,7 @@ async def of(connection: Any, task_uid: UUID) -> list[Used]:
 async def begin(
     connection: Any, budgets: Sequence[tuple[Budget, datetime]], begun: Begun
 ) -> list[tuple[Budget, list[Growth]]]:
-    """Return of budgets that are newly set, or whose period begins now, what was used since the period began."""
+    """Return the budgets whose period begins in this transaction, with the usage since the period's start."""
     asked = sorted({(b.name, at): b for b, at in budgets if (b.name, at) not in begun}.items())
     if not asked:
         return []
@@ -101,7 +103,7 @@ async def begin(
 
 
 async def _before(connection: Any, budget: Budget, began: datetime) -> list[Growth]:
-    """Return what was used since then, one growth for all tasks of which the budget asks the same."""
+    """Return the usage since then, one growth for all tasks with equal values of the budget's fields."""
     names = sorted(asked_of(budget))
     columns, joins, given = [], [], []
     for n, name in enumerate(names):
@@ -109,7 +111,7 @@ async def _before(connection: Any, budget: Budget, began: datetime) -> list[Grow
             columns.append(f"t.{FIELDS[name]}")
         else:
             given.append(name)
-            joins.append(_SAID.format(name=f"${len(given) + 1}::text", alias=f"said_{n}"))
+            joins.append(_ATTRIBUTE.format(name=f"${len(given) + 1}::text", alias=f"said_{n}"))
             columns.append(f"said_{n}.said")
     shown = "".join(f", {column}" for column in columns)
     rows = await connection.fetch(

@@ -1,7 +1,7 @@
-"""The schema's version: upgrading it, and refusing what does not fit.
+"""The version of the schema: upgrade it, and refuse one that does not fit.
 
-Revisions are ``major.minor``. A minor only adds (columns with defaults, tables, indexes), so that this version of spanpost
-goes on working on it while a newer one runs beside; a major does not, and is refused by what is older.
+Revisions are ``major.minor``. A minor revision only adds (columns with defaults, tables, indexes), so an
+older spanpost keeps working beside a newer one. An older spanpost refuses a newer major revision.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from spanpost.store import roles
 
 #: The newest revision in `migrations/versions`.
 HEAD = "1.0"
-#: Advisory lock that a migration, or a change of grants, holds to its commit. The number is arbitrary and fixed.
+#: Key of the advisory lock that a migration or a change of grants holds until its commit. Arbitrary and
+#: fixed.
 LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"
-_INSTALLED_APPS = "name another database, or another schema, in DATABASE_URL"
+_USE_ANOTHER = "name another database, or another schema, in DATABASE_URL"
 _REVISION = re.compile(r"[0-9]+\.[0-9]+")
 #: SQLSTATEs of a table, a function or a type whose name is taken.
 _TAKEN = ("42P07", "42723", "42710")
 
 
 async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
-    """Bring the schema to `HEAD`; return the revision before and after. Safe to repeat, and from many processes at once.
+    """Upgrade the schema to `HEAD`; return the revision before and after. Safe to repeat, and concurrently.
 
-    Roles that were granted rights before are granted those to new tables too, and `reader` those to read. Raises `ConfigError`
-    when the database refuses. A newer schema is left as it is.
+    Roles in `granted_roles` get their rights on new tables, and `reader` gets those of a reader. A newer
+    schema stays as it is. Raises `ConfigError` when the database cannot be reached or refuses.
     """
     import asyncpg
     from sqlalchemy.exc import SQLAlchemyError
@@ -58,7 +59,7 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
         cause = getattr(error, "orig", None) or error
         todo = f"The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} with one that has it"
         if getattr(cause, "sqlstate", None) in _TAKEN:
-            todo = f"spanpost did not make what has that name; {_INSTALLED_APPS}"
+            todo = f"spanpost did not make what has that name; {_USE_ANOTHER}"
         raise ConfigError(f"the schema could not be upgraded: {cause}. {todo}") from error
     finally:
         await engine.dispose()
@@ -84,13 +85,16 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     return before, HEAD
 
 
-#: What a connection attempt raises beside the driver's own errors; a port beyond 65535 overflows.
+#: Errors of a connection attempt besides the driver's own; a port above 65535 overflows.
 UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
 
 
 def unreachable(error: BaseException) -> str:
-    """Say that a database cannot be reached, why, and what to do. Never the URL: it holds the password."""
-    # What cannot be parsed is quoted by the parser, and may be the password.
+    """Return the message for a database that cannot be reached.
+
+    It never holds the URL, which has the password.
+    """
+    # The parser's own message may quote the password.
     why = (
         "it is not the URL of a PostgreSQL"
         if isinstance(error, (ValueError, OverflowError))
@@ -103,13 +107,13 @@ def unreachable(error: BaseException) -> str:
 
 
 def number(revision: str) -> tuple[int, int]:
-    """Return a revision as numbers that compare."""
+    """Return a revision as two comparable numbers."""
     major, _, minor = revision.partition(".")
     return int(major), int(minor)
 
 
 def _unknown(found: str) -> str:
-    return f"the database's spanpost_version says {found!r}, which is no revision of spanpost's schema: {_INSTALLED_APPS}"
+    return f"the database's spanpost_version says {found!r}, which is no revision of spanpost's schema: {_USE_ANOTHER}"
 
 
 async def check(connection: Any) -> str | None:

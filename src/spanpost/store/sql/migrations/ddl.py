@@ -1,10 +1,10 @@
-"""DDL in which a column cannot be without its comment."""
+"""Builders of DDL statements in which every column has a comment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: name, type with constraints, what it means
+#: Name, type with constraints, comment.
 Column = tuple[str, str, str]
 
 
@@ -17,7 +17,7 @@ def table(
     options: str = "",
     indexes: Sequence[str] = (),
 ) -> list[str]:
-    """Return the statements that make a table, every column documented in the database, and then its `indexes`."""
+    """Return the statements that make a table, the comments on it and its columns, and its `indexes`."""
     body = ",\n  ".join([f"{column} {kind}" for column, kind, _ in columns] + list(rules))
     return [
         f"CREATE TABLE {name} (\n  {body}\n) {options}".strip(),
@@ -34,8 +34,8 @@ def view(name: str, comment: str, columns: Sequence[Column], source: str) -> lis
 
 def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> list[str]:
     """Return the COMMENT statements of a table or view and its columns."""
-    told = [f"COMMENT ON {kind} {name} IS {_quote(comment)}"]
-    return told + [f"COMMENT ON COLUMN {name}.{column} IS {_quote(text)}" for column, _, text in columns]
+    about = [f"COMMENT ON {kind} {name} IS {_quote(comment)}"]
+    return about + [f"COMMENT ON COLUMN {name}.{column} IS {_quote(text)}" for column, _, text in columns]
 
 
 def _quote(text: str) -> str:
@@ -43,7 +43,10 @@ def _quote(text: str) -> str:
 
 
 def add_columns(table: str, columns: Sequence[Column]) -> list[str]:
-    """Return the statements that add documented columns. Each has a default or may be null: older code goes on beside."""
+    """Return the statements that add columns with comments.
+
+    Each needs a default or may be null, for older gateways.
+    """
     added = ", ".join(f"ADD COLUMN {column} {kind}" for column, kind, _ in columns)
-    told = [f"COMMENT ON COLUMN {table}.{column} IS {_quote(text)}" for column, _, text in columns]
-    return [f"ALTER TABLE {table} {added}", *told]
+    about = [f"COMMENT ON COLUMN {table}.{column} IS {_quote(text)}" for column, _, text in columns]
+    return [f"ALTER TABLE {table} {added}", *about]

@@ -1,4 +1,4 @@
-"""Alembic's door: runs on the connection that `schema.upgrade` hands over, inside its transaction."""
+"""Alembic's environment: runs on the connection of `schema.upgrade`, inside its transaction."""
 
 from __future__ import annotations
 

@@ -3,22 +3,22 @@
 Why `agent_events` is partitioned by month of the event's own time
 ------------------------------------------------------------------
 
-PostgreSQL demands the partition column in every unique key. Partitioned by `received_at`, a repeat after
-midnight would be a second row. The event's own time (`occurred_at`, as sent, never clamped to a window around
-now) is the same in every repeat: it is computed from `at_ns`, which `content_hash` covers, so equal
-(event_id, content_hash) implies equal occurred_at, and the key (occurred_at, event_id, content_hash) refuses
-exactly what (event_id, content_hash) would.
+PostgreSQL demands the partition column in every unique key. Partitioned by `received_at`, a duplicate after
+midnight would be a second row. The event's own time (`occurred_at`, as sent, never clamped to a window
+around now) is the same in every duplicate: it is computed from `at_ns`, which `content_hash` covers, so
+equal (event_id, content_hash) implies equal occurred_at, and the key (occurred_at, event_id, content_hash)
+refuses exactly what (event_id, content_hash) would.
 
-What it buys over one table (about 1 kB a row; 100 million rows are 100 GB): the past is dropped as a table
-instead of deleted row by row; with time in front the key's index grows at its right edge instead of at random
-pages, serves time ranges without another index, and the month that is written stays small enough for memory.
-What it costs: a look-up by trace or task without a time range visits each month's index (a handful, by
-retention), and months must exist beforehand.
+Gains over one table (about 1 kB a row; 100 million rows are 100 GB): old data is dropped as a table instead
+of deleted row by row. With time in front, the key's index grows at its right edge instead of at random pages
+and serves time ranges without another index. The month being written stays small enough for memory. Costs: a
+look-up by trace or task without a time range visits each month's index (a handful, by retention), and months
+must exist beforehand.
 
-So: `spanpost_add_month` makes a month; the store keeps the previous, this and the next two when it opens and
-daily after. Rows of all other months (senders with broken clocks, replayed recordings, a role that may not
-make tables) go to `agent_events_rest` and are found there as well; when a month is made later, its rows are
-moved out of the rest. Nothing is refused.
+`spanpost_add_month` makes a month. The store makes the previous, the current and the next two months when it
+opens and daily after. Rows of all other months (senders with broken clocks, replayed recordings, a role that
+may not make tables) go to `agent_events_rest` and are found there as well; when a month is made later, its
+rows are moved out of the rest. Nothing is refused.
 
 No foreign keys: events come before the tasks that they turn out to belong to, and tasks are merged.
 """
@@ -100,7 +100,7 @@ EVENTS: Final = table(
     ],
 )
 
-#: After the table with its indexes, which each partition is made like.
+#: The partitions. Made after the table's indexes, which each partition copies.
 MONTHS: Final = [
     "CREATE TABLE agent_events_rest (LIKE agent_events INCLUDING ALL)",
     "COMMENT ON TABLE agent_events_rest IS 'Part of agent_events: rows of months that have no table of their own.'",
@@ -166,6 +166,6 @@ JOURNAL: Final = [
         rules=["PRIMARY KEY (tenant, id)"],
         options="WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
     ),
-    # Its bodies are deflated already.
+    # The bodies are compressed already.
     "ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL",
 ]

@@ -1,4 +1,4 @@
-"""Functions that say how a task stands now."""
+"""Functions that compute a task's status as of now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CREATE FUNCTION spanpost_last_seen(task agent_tasks) RETURNS timestamptz LANGUAG
     (SELECT CASE WHEN w.seen_at < clock_timestamp() - w.outage THEN clock_timestamp() ELSE w.resumed_at END FROM heartbeats w)
   )
 $$""",
-    "COMMENT ON FUNCTION spanpost_heard IS 'When telemetry of a task was last recorded: its own, that of "
+    "COMMENT ON FUNCTION spanpost_last_seen IS 'When telemetry of a task was last recorded: its own, that of "
     "open tasks below it, heartbeats of its process.'",
     """
 CREATE FUNCTION spanpost_phase(task agent_tasks) RETURNS text LANGUAGE plpgsql STABLE AS $$

@@ -21,7 +21,7 @@ DELIVERIES: Final = table(
         (
             "mode",
             "text NOT NULL CHECK (mode IN ('checkpoint', 'state'))",
-            "news: a checkpoint; each is delivered, in order. state: only the newest matters.",
+            "checkpoint: each is delivered, in order. state: only the newest matters.",
         ),
         ("key", "text NOT NULL", "Idempotency key: a delivery with the same key is the same delivery."),
         TASK,
@@ -31,7 +31,7 @@ DELIVERIES: Final = table(
             "Checkpoint: agent_checkpoints.id; of an order (sinks launch: and hook:) launch_orders.id. Null "
             "for a state.",
         ),
-        ("revision", "bigint NOT NULL DEFAULT 0", "A state's: counts up with each newer state."),
+        ("revision", "bigint NOT NULL DEFAULT 0", "For a state: counts up with each newer state."),
         (
             "claimed_revision",
             "bigint NOT NULL DEFAULT 0",
@@ -85,7 +85,7 @@ DELIVERIES: Final = table(
         "CREATE INDEX deliveries_open ON deliveries (sink, ordering_key, id) WHERE state IN ('waiting', 'sending')",
         "CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead'",
         "CREATE INDEX deliveries_task ON deliveries (task_uid)",
-        # Which task a message shows that somebody clicked on.
+        # To find the task of the message that a person clicked on.
         "CREATE INDEX deliveries_shown ON deliveries USING gin ((receipt -> 'ref') jsonb_path_ops) WHERE "
         "receipt IS NOT NULL",
     ],

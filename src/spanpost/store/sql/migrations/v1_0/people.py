@@ -33,13 +33,13 @@ APPROVALS: Final = table(
         (
             "is_asked",
             "boolean NOT NULL DEFAULT false",
-            "The agent asks spanpost itself: the question bears its mark, or an agent waits. Telemetry "
+            "The agent asks spanpost itself: the question has its mark, or an agent waits. Telemetry "
             "cannot answer it.",
         ),
         (
             "is_cut",
             "boolean NOT NULL DEFAULT false",
-            "Its words are not all stored as they were sent: it can only be denied.",
+            "Its text is not stored exactly as it was sent: it can only be denied.",
         ),
         ("requested_at", "timestamptz NOT NULL", "When it was last asked, by the sender's clock."),
         ("expires_at", "timestamptz", "Deadline, by the database's clock; null: none."),
@@ -86,7 +86,7 @@ INTERVENTIONS: Final = table(
     "One row per act of a person through spanpost, granted or refused; per deadline that decided; and per operation of "
     "the command line (prune and the like). Rows are added, and neither changed nor deleted.",
     [
-        ("id", "uuid PRIMARY KEY", "Identity of the act: the same for every repeat of it."),
+        ("id", "uuid PRIMARY KEY", "Identity of the act: the same when it is repeated."),
         ("number", "bigint GENERATED ALWAYS AS IDENTITY", "Ascending; agents ask for the acts after a number."),
         TENANT,
         (
@@ -96,7 +96,7 @@ INTERVENTIONS: Final = table(
             "merged into another.",
         ),
         ("key", "uuid", "Subject of the act: approvals.key, or agent_tasks.uid as it was then."),
-        ("idempotency_key", "text", "Idempotency key: the same for every repeat of the act; null for a deadline or an operation."),
+        ("idempotency_key", "text", "Idempotency key: the same when the act is repeated; null for a deadline or an operation."),
         # The act.
         (
             "verb",
@@ -124,7 +124,7 @@ INTERVENTIONS: Final = table(
             "Outcome: done, decided, void, expired, too_late, hidden, refused or unknown.",
         ),
         ("refusal", "text NOT NULL DEFAULT ''", "Why the authorization rules refused it."),
-        ("verdict", "jsonb", "The answer, repeated to every repeat of the act."),
+        ("verdict", "jsonb", "The answer, given again when the act is repeated."),
         # The question as it stood then.
         ("approval_id", "text NOT NULL", "The question's id, as the agent gave it."),
         ("question", "text NOT NULL", "The question: untrusted text."),
@@ -151,9 +151,9 @@ INTERVENTIONS: Final = table(
 
 REQUESTS: Final = table(
     "interaction_requests",
-    "Internal: requests from Slack and other providers, so that a repeat is recognised.",
+    "Internal: requests from Slack and other providers, so that a duplicate is recognised.",
     [
-        ("key", "bytea PRIMARY KEY", "Hash by which a repeat is recognised."),
+        ("key", "bytea PRIMARY KEY", "Hash by which a duplicate is recognised."),
         ("at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it came, by the database's clock."),
     ],
     indexes=["CREATE INDEX desk_requests_at ON interaction_requests (at)"],
@@ -190,12 +190,12 @@ INSTALLATIONS: Final = table(
         ("team_name", "text NOT NULL", "Its name, as Slack said at the installation: untrusted text."),
         ("app_id", "text NOT NULL", "The app (A...)."),
         ("bot", "text NOT NULL", "The app's bot there (B...)."),
-        ("bot_user", "text NOT NULL", "And that bot's user (U...)."),
+        ("bot_user", "text NOT NULL", "The user of that bot (U...)."),
         ("scopes", "jsonb NOT NULL", "Scopes of the token."),
         ("by", "text NOT NULL", "User id of the person who installed it."),
         ("encrypted", "bytea", "The tokens, encrypted with slack_oauth.key. Null once it was removed."),
         ("expires_at", "timestamptz", "When the token expires; null: never."),
-        ("refreshing_until", "timestamptz", "Until then one process fetches the next token."),
+        ("refreshing_until", "timestamptz", "While one process fetches the next token: until when it may."),
         (
             "installed_at",
             "timestamptz NOT NULL DEFAULT clock_timestamp()",

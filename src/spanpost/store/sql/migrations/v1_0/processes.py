@@ -11,7 +11,7 @@ PRODUCERS: Final = table(
     "processes",
     "Internal: processes that send heartbeats, one row each.",
     [
-        ("key", "bytea PRIMARY KEY", "Hash of tenant and producer, and the delivery p."),
+        ("key", "bytea PRIMARY KEY", "Hash of tenant and producer, and the letter p."),
         TENANT,
         ("producer", "text NOT NULL", "Its id, made by itself."),
         ("seq", "bigint NOT NULL", "Number of its newest heartbeat."),
@@ -29,7 +29,7 @@ PRODUCERS: Final = table(
             "Its open spans without a parent in the process: trace id and span id, 24 bytes.",
         ),
         ("traces", "bytea[] NOT NULL", "Their traces."),
-        ("gone_at", "timestamptz", "When it was given up, by the database's clock; null while it sends heartbeats."),
+        ("gone_at", "timestamptz", "When it was declared gone, by the database's clock; null while it sends heartbeats."),
     ],
     options="WITH (fillfactor = 70)",
     indexes=["CREATE INDEX processes_traces ON processes USING gin (traces) WHERE gone_at IS NULL"],
@@ -39,7 +39,7 @@ WATCH: Final = [
     *table(
         "heartbeats",
         "Internal: one row. Since when a receiver runs, the stall timeouts, and the process that publishes "
-        "the gauges of all.",
+        "the gauges of all processes.",
         [
             ("id", "boolean PRIMARY KEY DEFAULT true CHECK (id)", "True: there is one row."),
             ("seen_at", "timestamptz NOT NULL DEFAULT now()", "When a receiver last ran."),

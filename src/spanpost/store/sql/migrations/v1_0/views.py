@@ -171,7 +171,7 @@ HEALTH: Final = view(
         ("budget", "h.budget", "Up to 15, for a budget beyond 80 per cent: the agent's own, or its tenant's."),
         ("ended", "h.ended", "Tasks that ended by themselves."),
         ("failed", "h.failed", "Those of them that failed."),
-        ("interrupted", "h.interrupted", "Tasks whose process was lost."),
+        ("interrupted", "h.interrupted", "Tasks whose process is gone."),
         ("open", "h.open", "Open tasks."),
         ("stalled", "h.stalled", "Those of them that are stalled."),
         ("kept_waiting", "h.kept_waiting", "Those of them that wait long for a person."),

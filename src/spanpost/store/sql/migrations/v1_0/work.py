@@ -15,7 +15,7 @@ ORDERS: Final = table(
         (
             "id",
             "uuid PRIMARY KEY",
-            "Derived from the request: the same request is the same order. Launchers recognise a repeat by it.",
+            "Derived from the request: the same request is the same order. Launchers recognise a duplicate by it.",
         ),
         TENANT,
         (

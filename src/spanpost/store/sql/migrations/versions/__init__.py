@@ -1,1 +1,4 @@
-"""One file per revision, named by it. A minor revision only adds, so that the version before goes on working beside it."""
+"""One module per revision, named after it.
+
+A minor revision only adds, so that older gateways keep working.
+"""

@@ -9,7 +9,7 @@ from spanpost.store.sql.migrations.v1_0 import audit, functions, outbox, people,
 revision = "1.0"
 down_revision = None
 
-#: What was received; what it means; who hears it; what people answer; what is started; what it costs; who runs.
+#: Audit rows; tasks; deliveries; people; launch orders and alerts; usage and budgets; processes and roles.
 TABLES = [
     *(audit.EVENTS, audit.MONTHS, audit.JOURNAL),
     *(tasks.TASKS, tasks.REDIRECTS, tasks.ARTIFACTS, tasks.CHECKPOINTS, tasks.TREE, tasks.TIMERS, tasks.QUARANTINE),
