@@ -240,7 +240,7 @@ class MemoryInterventions:
                 try:
                     listener(topic)
                 except Exception:  # a failing listener must not stop recording
-                    log.exception("what was heard could not be told")
+                    log.exception("a listener of interventions failed")
 
 
 def _words(row: ApprovalRow) -> tuple[str, str, str]:
