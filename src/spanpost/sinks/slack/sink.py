@@ -17,7 +17,7 @@ from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, R
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route, came_by
 from spanpost.routing.summaries import came_from
-from spanpost.sinks.base import AnsweringSink, Finding, TokenSource
+from spanpost.sinks.base import FigureSource, Finding, TokenSource
 from spanpost.sinks.slack import check, flow, lookup, render, sessions
 from spanpost.sinks.slack import rates as rate_limits
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
@@ -31,9 +31,9 @@ log = logging.getLogger("spanpost.slack")
 T = TypeVar("T")
 
 #: What is told once is remembered so far; beyond that it may be told again.
-_TOLD = 1_000
+_LOGGED = 1_000
 #: How long a channel that took no message is left alone where there is a fallback, seconds.
-_LEFT_ALONE = 600.0
+_AVOIDED = 600.0
 
 
 @dataclass
@@ -82,10 +82,10 @@ class SlackSink:
         self._dry = dry or Preview()
         self._slack_style = slack_style
         self._routes: list[Route] = []
-        self._figures: AnsweringSink | None = None
+        self._figures: FigureSource | None = None
         self._settle = settle
         self._clock = clock
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         #: Told of each call and of what came of it.
         self.when_called: Callable[[str, str], None] | None = None
         #: Channels that took no message, by key of their budget, until when they are left alone, and why.
@@ -118,7 +118,7 @@ class SlackSink:
         """Hear which tasks something can start again."""
         self._slack_style = msgspec.structs.replace(self._slack_style, retries=can)
 
-    def figured(self, figures: AnsweringSink) -> None:
+    def figured(self, figures: FigureSource) -> None:
         """Hear whom to ask for figures when a task has ended."""
         self._figures = figures
 
@@ -136,7 +136,7 @@ class SlackSink:
         route = self._route(delivery)
         is_dry = route.is_dry or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
-        figures = await self._asked(delivery)
+        figures = await self._figures_of(delivery)
         talk = flow.deliver(delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures)
         receipt = await self._drive(talk, space, transport=self._dry if route.is_dry else space.transport)
         known = flow.known_of(delivery)
@@ -156,19 +156,19 @@ class SlackSink:
         if "instead_of" in receipt.ref and "ts" not in known:
             why = str(receipt.ref.get("why"))
             if not place.refused:
-                self._refused[place.address] = self._clock() + _LEFT_ALONE, why
-            self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
+                self._refused[place.address] = self._clock() + _AVOIDED, why
+            self._log_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
         if (why := str(receipt.ref.get("session_why") or "")) and why != known.get("session_why"):
             cure = sessions.WHY.get(why, "turn slack.stop_button off, or look at the app's settings")
-            self._tell_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
+            self._log_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
         if missing := receipt.ref.get("file"):
-            self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
+            self._log_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
-    async def _asked(self, delivery: Delivery) -> tuple[str, ...]:
-        news = delivery.checkpoint
-        if self._figures is None or news is None or news.kind is not Kind.END or delivery.receipt is not None:
+    async def _figures_of(self, delivery: Delivery) -> tuple[str, ...]:
+        checkpoint = delivery.checkpoint
+        if self._figures is None or checkpoint is None or checkpoint.kind is not Kind.END or delivery.receipt is not None:
             return ()
-        return await self._figures.of(delivery.task, str(news.id))
+        return await self._figures.of(delivery.task, str(checkpoint.id))
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> lookup.Answers:
         """Say what had arrived. Of a preview nothing had: writing it twice costs nothing."""
@@ -182,13 +182,13 @@ class SlackSink:
                 place = self._place(delivery.address, route)
                 by_space.setdefault(space.name, []).append((_real(delivery, False), place))
         for name, asked in by_space.items():
-            answers |= await self._look(self._spaces[name], asked)
+            answers |= await self._reconcile_workspace(self._spaces[name], asked)
         for answer in answers.values():
             if isinstance(answer, Unverifiable):
-                self._tell_once(f"slack: a delivery is given up, said once: {answer}", is_error=True)
+                self._log_once(f"slack: a delivery is given up, said once: {answer}", is_error=True)
         return answers
 
-    async def _look(self, space: Space, asked: Sequence[tuple[Delivery, SlackPlace]]) -> lookup.Answers:
+    async def _reconcile_workspace(self, space: Space, asked: Sequence[tuple[Delivery, SlackPlace]]) -> lookup.Answers:
         """Look for doubtful deliveries of one workspace; where a channel cannot be looked at, in its fallback."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         answers: lookup.Answers = {}
@@ -202,8 +202,8 @@ class SlackSink:
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)
                 if group.place.fallback and not group.channel and is_of_channel:
-                    installed_apps = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
-                    waiting.append(msgspec.structs.replace(group, place=installed_apps))
+                    in_fallback = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
+                    waiting.append(msgspec.structs.replace(group, place=in_fallback))
                     continue
                 answers |= lookup.unanswered(group, error, now)
                 if not isinstance(error, (Unverifiable, DeliveryRefused)) or error.closes == group.place.whole:
@@ -278,11 +278,11 @@ class SlackSink:
             if self.when_called is not None:
                 self.when_called(request.method, outcome)
 
-    def _tell_once(self, said: str, *, is_error: bool = False) -> None:
-        if len(self._told) >= _TOLD:
-            self._told.clear()
-        if said not in self._told:
-            self._told.add(said)
+    def _log_once(self, said: str, *, is_error: bool = False) -> None:
+        if len(self._logged) >= _LOGGED:
+            self._logged.clear()
+        if said not in self._logged:
+            self._logged.add(said)
             log.log(logging.ERROR if is_error else logging.WARNING, "%s", said)
 
     def _route(self, delivery: Delivery) -> Route:
