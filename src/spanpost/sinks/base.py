@@ -107,7 +107,7 @@ class FigureSource(Protocol):
 
 
 @runtime_checkable
-**Protocol:** a sink that shows figures with the end of a task. Optional.
+class Figured(Protocol):
     """**Protocol:** a sink that shows figures with the end of a task. Optional."""
 
     def figured(self, figures: FigureSource) -> None:

@@ -58,8 +58,8 @@ S = TypeVar("S", bound=SinkSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-A kind of sink, as a value. Its module is imported when the sink is configured, and must be cheap to import.
-    """A kind of sink, as a value. Its module is imported once anything of the sink is set, and must be cheap to import."""
+class SinkPlugin(Generic[S]):
+    """A kind of sink, as a value. Its module is imported when the sink is configured, and must be cheap to import."""
 
     #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
     name: str

@@ -238,8 +238,8 @@ class ConsoleSink:
             left_out = max(len(cards) - height // 2, 0)
             cards = cards[left_out:]
             # Shorten threads first, then cards; then only count the oldest.
-            for entry, roomy in ((render.CHECKPOINT, True), (3, True), (1, False), (0, False)):
-                drawn = [self._draw(c, entry, roomy) for c in cards]
+            for most, roomy in ((render.CHECKPOINT, True), (3, True), (1, False), (0, False)):
+                drawn = [self._draw(c, most, roomy) for c in cards]
                 heights = [len(self._console.render_lines(d, pad=False)) for d in drawn]
                 if not left_out and sum(heights) <= height:
                     return Group(*drawn)
@@ -249,9 +249,9 @@ class ConsoleSink:
                 left_out += 1
             return Group(Text(self._locale.say("console.under_way", n=left_out), style="dim"), *drawn)
 
-    def _draw(self, card: _Card, entry: int, roomy: bool) -> RenderableType:
+    def _draw(self, card: _Card, most: int, roomy: bool) -> RenderableType:
         assert card.task is not None
-        thread = card.thread[-entry:] if entry else []
+        thread = card.thread[-most:] if most else []
         hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
         now, locale = self._clock(), card.locale
         drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, locale=locale)
