@@ -343,7 +343,7 @@ async def test_a_refusal_is_said_once_with_its_cure(caplog):
     interaction_store, window = InteractionStore(), Window(no, no, Receipt(), no, Receipt())
     interaction_store.post(a_delivery(a_task("a")), a_delivery(a_task("b")))
     dispatcher = a_dispatcher(interaction_store, window, pace=Pace(per_sink=1))
-    with caplog.at_level(logging.ERROR, "spanpost.pump"):
+    with caplog.at_level(logging.ERROR, "spanpost.dispatcher"):
         assert await dispatcher.drain(10) is True
         first = [r.getMessage() for r in caplog.records]
         assert first == ["console refuses (token_revoked): token revoked. make a new token"] * 2

@@ -90,7 +90,7 @@ def check(message: SlackMessage, mentions: tuple[str, ...] = ()) -> None:
     validator("Attachments").validate(message.attachments)
     assert len(message.blocks) >= 1
     assert len(every) <= kit.MAX_BLOCKS
-    assert kit.size([message.blocks, message.attachments]) <= kit.RATE_LIMIT
+    assert kit.size([message.blocks, message.attachments]) <= kit.MAX_SIZE
     assert 0 < len(message.text) <= kit.MAX_TEXT
     unescaped = message.text.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
     assert not set(unescaped) & set("<>&")

@@ -197,7 +197,7 @@ def test_the_token_is_shown_nowhere():
 def test_settings_come_to_the_sink():
     """Rates, settling time and channel are those that were set; the settling time follows the time-out."""
     settings = SlackSettings(token="xoxb-x", timeout=5, edits_per_minute=12, channel=" C012345 ")
-    assert settings.stall_rules.total_seconds() == 40
+    assert settings.lookup_wait.total_seconds() == 40
     sink = registry.open_sink("slack", settings)
     from spanpost.model.deliveries import SinkCall
 

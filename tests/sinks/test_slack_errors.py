@@ -142,7 +142,7 @@ def test_patience_closes_the_method(request_, key, answer):
 )
 def test_patience_is_bounded(asked, seconds):
     """Fractions are taken, nonsense (thirty years) counts as nothing said, and nobody is left alone for a day or not at all."""
-    assert errors.stall_rules(asked).total_seconds() == seconds
+    assert errors.retry_after_of(asked).total_seconds() == seconds
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 599, 408, 200])

@@ -140,7 +140,7 @@ async def test_repeats_are_removed(slack, sink, caplog):
     answers = await sink.reconcile([unsure()])
     assert answers[1].ref["ts"] == oldest
     assert [message["ts"] for message in slack.messages()] == [oldest]
-    assert sink.repeats == 2
+    assert sink.duplicates == 2
     assert "2 messages" in caplog.text
 
 

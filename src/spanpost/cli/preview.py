@@ -129,7 +129,7 @@ def _shown(piece: GalleryPiece, style: object, slack_style: SlackStyle, family: 
         count = piece.counts.get(one.id, 1)
         is_root = whose is piece.task
         replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, slack_style=slack_style, count=count, figures=figures))
-    message = root(piece.task, piece.children, key="", style=drawn, slack_style=slack_style, installed_apps=piece.installed_apps)
+    message = root(piece.task, piece.children, key="", style=drawn, slack_style=slack_style, moved_to=piece.installed_apps)
     return ShownImage(message=message, replies=replies, caption=piece.caption)
 
 

@@ -1,1 +1,1 @@
-"""How a delivery travels from the outbox to a sink: the rules that both stores share."""
+"""The dispatcher takes deliveries from the outbox to the sinks."""

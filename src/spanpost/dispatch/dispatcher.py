@@ -1,11 +1,11 @@
-"""The dispatcher: carries deliveries from the store to the sinks and brings their receipts back.
+"""The dispatcher takes deliveries from the store to the sinks and their receipts back to the store.
 
-One asyncio task. A round claims what is due, starts its deliveries and asks when to look again; between rounds it sleeps
-until that moment, until `wake()`, or until a delivery ends. It never looks more often than something can have changed.
+One asyncio task. A round claims the deliveries that are due, starts them and asks the store when the next one is due.
+Between rounds the task sleeps until that moment, until `wake()`, or until a delivery ends.
 
-How often a sink may call is kept in the store, for all dispatchers alike: the dispatcher only names the budgets, and says in its outcomes
-what the far side answered. A delivery whose outcome is unknown is looked up (`Sink.reconcile`) before anything is sent again; what a
-look finds is an outcome too, so that nothing of it is lost with the process.
+The store keeps the rate limits for all dispatchers. A dispatcher only names the limits of a call and reports in its
+outcomes what the service answered. A delivery whose outcome is unknown is reconciled (`Sink.reconcile`) before it is
+sent again. The result is stored as an outcome, so that it survives this process.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from spanpost.routing.retries import Policy, decide
 from spanpost.store.protocols import Store
 from spanpost.text.sanitise import line
 
-log = logging.getLogger("spanpost.pump")
+log = logging.getLogger("spanpost.dispatcher")
 
 
-#: What a task that was cancelled is given to end in, seconds.
+#: Seconds that a cancelled task has to end.
 _CANCELLED = 0.2
 
 
 class DeliveryCarrier(Protocol):
-    """**Protocol:** what the dispatcher needs of a sink; `spanpost.sinks.base.Sink` is it. (Rooms do not import one another.)"""
+    """**Protocol:** the part of a sink that the dispatcher needs; `spanpost.sinks.base.Sink` is one. (Packages stay apart.)"""
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
@@ -48,7 +48,7 @@ class DeliveryCarrier(Protocol):
 
 
 class DispatcherMetrics(Protocol):
-    """**Protocol:** is told what the dispatcher did; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** receives what the dispatcher did; `spanpost.metrics.Metrics` is one."""
 
     def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None: ...
 
@@ -56,19 +56,20 @@ class DispatcherMetrics(Protocol):
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How much at once, how long, how often. Seconds."""
+    """Concurrency, timeouts and intervals of a dispatcher, in seconds."""
 
-    #: Deliveries under way per sink, each of another lane.
+    #: Concurrent deliveries per sink, each with another ordering key.
     per_sink: int = 8
-    #: One call of a sink. Shorter than the store's lease, else another pump takes the delivery over while it is being sent.
+    #: Timeout of one call of a sink.
+    #: Shorter than the store's lease: else another dispatcher takes the delivery over while it is being sent.
     timeout: float = 30.0
-    #: What must be left of the lease beside that when a call begins; with less the delivery goes back unsent.
+    #: Part of the lease that must remain beside the timeout when a call begins; with less the delivery goes back unsent.
     margin: float = 5.0
-    #: Between two looks that found something due and nothing to do (a lane busy elsewhere), growing from the first to the last.
+    #: First and longest pause after a round that could not claim what was due (another dispatcher holds the ordering key).
     idle: tuple[float, float] = (0.02, 1.0)
-    #: Between two tries to reach a store that is away, growing.
+    #: First and longest pause between attempts to reach a store that does not answer.
     outage: tuple[float, float] = (0.1, 5.0)
-    #: At the latest: other processes write too, and nobody wakes us for theirs.
+    #: Longest pause: other processes write too, and do not wake this one.
     longest: float = 5.0
 
 
@@ -76,18 +77,18 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _unheard(recorded: Recorded) -> None:
+async def _ignore(recorded: Recorded) -> None:
     pass
 
 
 def _uptime() -> float:
-    """Return seconds that only go forward, those included in which the machine slept, where the system can tell."""
+    """Return seconds of a clock that never goes back. It includes the time that the machine slept, where the system knows it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Dispatcher:
-    """Carries deliveries. `start`, `wake` after each `Ledger.record`, `drain` before `close`."""
+    """Delivers what is due: `start`, `wake` after each `Store.record`, `drain` before `close`."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Dispatcher:
         *,
         pace: Pace | None = None,
         watch: DispatcherMetrics | None = None,
-        publish: Callable[[Recorded], Awaitable[None]] = _unheard,
+        publish: Callable[[Recorded], Awaitable[None]] = _ignore,
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = _uptime,
     ) -> None:
@@ -108,13 +109,13 @@ class Dispatcher:
         self._clock = clock
         self._pace = pace or Pace()
         self._watch = watch
-        #: Receives what timers recorded; raises nothing.
+        #: Receives what the timers recorded. Must not raise.
         self._publish = publish
         self._jitter = jitter
         self._monotonic = monotonic
         self._task: asyncio.Task[None] | None = None
         self._under_way: dict[asyncio.Task[None], str] = {}
-        self._news = asyncio.Event()
+        self._woken = asyncio.Event()
         self._round_lock = asyncio.Lock()
         self._empty_rounds = 0
         self._outages = 0
@@ -124,68 +125,71 @@ class Dispatcher:
                 f"the store's lease ({store.lease.total_seconds():g} s) must be longer than a call may take"
                 f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
             )
-        #: What a person was told to mend: (budget, reason), until a call of that budget succeeds.
+        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate limit succeeds.
         self._refusals: set[tuple[str, str]] = set()
         self._bugs: set[tuple[str, str]] = set()
         self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
         self._closing = False
 
     def start(self) -> None:
-        """Begin to pump, in the running loop. Starting twice is starting once."""
+        """Start the dispatcher's task in the running loop. Idempotent."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="spanpost-pump")
+            self._task = asyncio.create_task(self._run(), name="spanpost-dispatcher")
 
     def wake(self) -> None:
-        """Say that something new may be due. Cheap; of the loop's own thread."""
+        """Report that something new may be due. Cheap. Call it from the loop's own thread."""
         self._empty_rounds = 0
-        self._news.set()
+        self._woken.set()
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
-        """Stop claiming, give what is under way `timeout` seconds, then let go of it: its lease runs out, it is reconciled."""
+        """Stop claiming and wait `timeout` seconds for deliveries under way, then cancel them.
+
+        The lease of a cancelled delivery runs out; then it is reconciled.
+        """
         self._closing = True
-        self._news.set()
+        self._woken.set()
         task, self._task = self._task, None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        # Not cancelled at once: a claim cut in two leaves deliveries that nobody carries until their lease runs out.
+        # Not cancelled at once: an interrupted claim leaves deliveries that wait until their lease runs out.
         for pending in ([task] if task is not None else [], list(self._rounds), list(self._under_way)):
             if pending:
                 _, late = await asyncio.wait(pending, timeout=max(deadline - loop.time(), 0.0))
                 for each in late:
                     each.cancel()
                 if late:
-                    # Who gives a connection back of a database that hangs does not end by being cancelled.
+                    # A task that returns a connection to a hanging database does not end when it is cancelled.
                     await asyncio.wait(late, timeout=_CANCELLED)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Deliver what is due. True when nothing of our sinks is left undelivered; False says that something is.
+        """Deliver what is due. True: nothing is left for these sinks; False: something is.
 
         Works with and without `start`. Waits for retries that fall due within `timeout` seconds.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        is_far = False
+        is_long = False
         while True:
-            look = asyncio.create_task(self._look(), name="spanpost-drain")
-            self._rounds.add(look)
-            look.add_done_callback(self._rounds.discard)
-            # Waited for, not cancelled, for the same reason as in `close`.
-            await asyncio.wait({look}, timeout=max(deadline - loop.time(), 0.001))
-            if not look.done():
+            round_ = asyncio.create_task(self._drain_round(), name="spanpost-drain")
+            self._rounds.add(round_)
+            round_.add_done_callback(self._rounds.discard)
+            # Waited for and not cancelled, for the same reason as in `close`.
+            await asyncio.wait({round_}, timeout=max(deadline - loop.time(), 0.001))
+            if not round_.done():
                 return False
-            is_empty, wait = look.result()
+            is_empty, wait = round_.result()
             left = deadline - loop.time()
             if is_empty:
                 return True
             if left <= 0:
                 return False
-            # A lane that was busy when the round claimed may be free since: a far wait is believed the second time only.
-            is_far, was_far = not self._under_way and wait > left, is_far
-            if is_far and was_far:
+            # An ordering key that was busy when the round claimed may be free since: believe a long wait only the second time.
+            is_long, was_long = not self._under_way and wait > left, is_long
+            if is_long and was_long:
                 return False
-            await self._sleep(0 if is_far else min(wait, left))
+            await self._sleep(0 if is_long else min(wait, left))
 
-    async def _look(self) -> tuple[bool, float]:
+    async def _drain_round(self) -> tuple[bool, float]:
         try:
             wait = await self._round()
             return not self._under_way and await self._is_empty(), wait
@@ -209,25 +213,25 @@ class Dispatcher:
                     self._outages = 0
             except StoreUnavailable as error:
                 wait = self._outage(error)
-            except Exception as error:  # a bug of the store's must not end all deliveries
+            except Exception as error:  # a bug in the store must not end all deliveries
                 self._bug("store", error)
                 wait = self._outage()
             await self._sleep(min(wait, self._pace.longest))
 
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
-            await asyncio.sleep(0)  # let others run, even when there is always more
+            await asyncio.sleep(0)  # let other tasks run, even when there is always more to do
             return
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._woken.wait()
         except TimeoutError:
             pass
 
     async def _round(self) -> float:
-        """Claim and start what is due; return the seconds until the next look, were nobody to wake us."""
+        """Claim and start what is due; return the seconds until the next round, unless `wake` comes first."""
         async with self._round_lock:
-            self._news.clear()
+            self._woken.clear()
             free = {name: self._pace.per_sink - n for name, n in self._busy().items() if n < self._pace.per_sink}
             claimed: list[Delivery] = []
             if free:
@@ -236,7 +240,7 @@ class Dispatcher:
                 self._begin(claimed, asked_at + self._store.lease.total_seconds())
             due = await self._store.due_in(list(free), self._rate_limits)
             loop_time = asyncio.get_running_loop().time()
-            # Seldom while deliveries flow: what falls due (settling, expiry) is counted in seconds.
+            # Rarely while deliveries flow: the timers (finalizing, expiry) count in seconds.
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
                 self._elapsed_at = loop_time
                 recorded = await self._store.elapse()
@@ -253,7 +257,7 @@ class Dispatcher:
             if due > 0:
                 self._empty_rounds = 0
                 return due
-            # Something is due and cannot be had: somebody else has its lane just now.
+            # Something is due and cannot be claimed: another dispatcher holds its ordering key.
             first, last = self._pace.idle
             self._empty_rounds += 1
             return min(last, first * 2.0 ** min(self._empty_rounds - 1, 16))
@@ -273,13 +277,13 @@ class Dispatcher:
 
     # --- deliveries ---------------------------------------------------------------------------------------------
     def _begin(self, claimed: Iterable[Delivery], until: float) -> None:
-        """Start what was claimed; `until`: when its lease is over at the latest, by the monotonic clock."""
+        """Start claimed deliveries. `until`: latest end of their lease, by the monotonic clock."""
         unsure: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             if delivery.is_unknown:
                 unsure.setdefault(delivery.sink, []).append(delivery)
             else:
-                self._spawn(delivery.sink, self._carry(delivery, until))
+                self._spawn(delivery.sink, self._deliver(delivery, until))
         for name, deliveries in unsure.items():
             self._spawn(name, self._reconcile(name, deliveries))
 
@@ -291,14 +295,14 @@ class Dispatcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._bug("pump", error)
+            self._bug("dispatcher", error)
         self.wake()
 
-    async def _carry(self, delivery: Delivery, until: float) -> None:
-        await self._settle(delivery, await self._attempt(delivery, until))
+    async def _deliver(self, delivery: Delivery, until: float) -> None:
+        await self._finish(delivery, await self._attempt(delivery, until))
 
     async def _attempt(self, delivery: Delivery, until: float) -> Outcome:
-        # A process that was frozen between claiming and here must not send what another has taken over.
+        # A process that was frozen after its claim must not send what another process has taken over.
         if until - self._monotonic() <= self._pace.timeout + self._pace.margin:
             return RetryAt(at=self._clock(), reason="late", error="the lease was nearly over before the call", is_unsent=True)
         try:
@@ -310,26 +314,26 @@ class Dispatcher:
             return self._decide(error, delivery)
 
     async def _reconcile(self, name: str, deliveries: list[Delivery]) -> None:
-        """Look which of these had arrived, and settle them; what had not waits again, to be sent."""
+        """Reconcile these deliveries and store the outcomes. Deliveries that did not arrive wait to be sent again."""
         try:
             async with asyncio.timeout(self._pace.timeout):
                 known = await self._sinks[name].reconcile(deliveries)
-            outcomes = [self._seen(delivery, known) for delivery in deliveries]
+            outcomes = [self._outcome_of(delivery, known) for delivery in deliveries]
         except TimeoutError:
             slow = Unavailable(f"no answer within {self._pace.timeout:g} s", reason="timeout")
             outcomes = [self._decide(slow, delivery) for delivery in deliveries]
         except Exception as error:
             outcomes = [self._decide(error, delivery) for delivery in deliveries]
-        await asyncio.gather(*(self._settle(d, outcome) for d, outcome in zip(deliveries, outcomes, strict=True)))
+        await asyncio.gather(*(self._finish(d, outcome) for d, outcome in zip(deliveries, outcomes, strict=True)))
 
-    def _seen(self, delivery: Delivery, known: Mapping[int, Receipt | DeliveryError | None]) -> Outcome:
+    def _outcome_of(self, delivery: Delivery, known: Mapping[int, Receipt | DeliveryError | None]) -> Outcome:
         if delivery.id in known:
             answer = known[delivery.id]
             if isinstance(answer, DeliveryError):
                 return self._decide(answer, delivery)
             return NotArrived() if answer is None else Arrived(receipt=answer)
         outcome = self._decide(DeliveryUncertain("not known yet whether it arrived", reason="unreconciled"), delivery)
-        # The far side answered; it only did not show the delivery yet.
+        # The service answered; it only did not show the delivery yet.
         if isinstance(outcome, RetryAt):
             return msgspec.structs.replace(outcome, has_looked=True, is_failure=False)
         return msgspec.structs.replace(outcome, is_failure=False)
@@ -339,7 +343,7 @@ class Dispatcher:
             self._bug(delivery.sink, error)
         attempt, since = delivery.attempt, delivery.born_at
         if delivery.is_unknown:
-            # Its own patience: however old the delivery was when it was sent, it is looked for as long as any other.
+            # Reconciling has its own deadline: the age of the delivery when it was sent does not shorten it.
             attempt, since = delivery.lookups + 1, max(delivery.sent_at or since, since)
         outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
         if isinstance(error, DeliveryRefused) and outcome.closes:
@@ -347,13 +351,13 @@ class Dispatcher:
         return outcome
 
     def _refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
-        """Say what is to be mended: once for each budget and reason, until a call of that budget succeeds."""
+        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit succeeds."""
         if (key, error.reason) not in self._refusals:
             self._refusals.add((key, error.reason))
             log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
 
     def _rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the budgets of a call; a sink that names no breaker has one for all its calls."""
+        """Return the rate limits of a call. A sink that names no circuit breaker has one for all its calls."""
         try:
             found = self._sinks[sink].rate_limits(address, call)
             for rate_limit in found:
@@ -365,10 +369,10 @@ class Dispatcher:
             return found
         return (RateLimit(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Bring the outcome home, however long the store is away: a lost receipt is a message posted twice."""
+    async def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Store the outcome, however long the store is unavailable: without its receipt a message would be posted twice."""
         age = self._clock() - delivery.born_at
-        self._tell(lambda watch: watch.delivered(delivery, outcome, age))
+        self._report(lambda watch: watch.delivered(delivery, outcome, age))
         if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
             self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
         if isinstance(outcome, GiveUp):
@@ -378,7 +382,7 @@ class Dispatcher:
         while True:
             try:
                 for closed in await self._store.settle(delivery, outcome):
-                    self._closed(delivery.sink, closed)
+                    self._opened(delivery.sink, closed)
                 return
             except StoreUnavailable as error:
                 if tries == 0 and self._outages == 0:
@@ -386,29 +390,29 @@ class Dispatcher:
                 await asyncio.sleep(min(last, first * 2.0 ** min(tries, 16)))
                 tries += 1
 
-    def _closed(self, sink: str, closed: OpenCircuit) -> None:
+    def _opened(self, sink: str, closed: OpenCircuit) -> None:
         seconds = (closed.until - self._clock()).total_seconds()
-        said = logging.INFO if closed.why == "throttled" else logging.WARNING
-        log.log(said, "%s: %s is closed for %.0f s: %s, %s", sink, closed.key, seconds, closed.why, closed.reason)
-        self._tell(lambda watch: watch.closed(sink, closed))
+        level = logging.INFO if closed.why == "throttled" else logging.WARNING
+        log.log(level, "%s: %s is closed for %.0f s: %s, %s", sink, closed.key, seconds, closed.why, closed.reason)
+        self._report(lambda watch: watch.closed(sink, closed))
 
-    def _tell(self, say: Callable[[DispatcherMetrics], None]) -> None:
+    def _report(self, report: Callable[[DispatcherMetrics], None]) -> None:
         if self._watch is None:
             return
         try:
-            say(self._watch)
-        except Exception as error:  # who counts must not stop who carries
+            report(self._watch)
+        except Exception as error:  # a failure to count must not stop the deliveries
             self._bug("watch", error)
 
     def _bug(self, name: str, error: BaseException) -> None:
         kind = (name, type(error).__name__)
         if kind not in self._bugs:
             self._bugs.add(kind)
-            log.error("%s raised %s, said once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
+            log.error("%s raised %s, level once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
 
 
 def _where(error: BaseException) -> str:
-    """Return file and line of the innermost frame: a whole traceback could show arguments that are secret."""
+    """Return file and line of the innermost frame. A whole traceback could show secrets in arguments."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

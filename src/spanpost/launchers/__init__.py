@@ -1,1 +1,1 @@
-"""The room of launchers: who starts work that was ordered."""
+"""Launchers start work that was ordered."""

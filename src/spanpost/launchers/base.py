@@ -1,4 +1,4 @@
-"""The contract of a launcher: what everyone who starts work does, ours and strangers'. docs/reference/launcher-plugins.md is its page."""
+"""Contract of a launcher, for spanpost's own and for plugins. Its page is docs/reference/launcher-plugins.md."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ GROUP: Final = "spanpost.launchers"
 
 @runtime_checkable
 class Launcher(Protocol):
-    """**Protocol:** has work begun, and returns a receipt when it surely will be.
+    """**Protocol:** starts work, and returns a receipt when the work is certain to begin.
 
-    `launch` returns within half a minute: it hands the work to who does it, and does not wait for its end. It is called at least
-    once for an order; a repeat has the same `Order.id`, which it passes on so that its far side can tell. It does not queue, retry
-    or pace: the dispatcher does. It raises one of `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`,
-    `Unavailable`, `Refused` and `Rejected` say that nothing was begun, `Unknown` that it may have been; any other exception counts
-    as `Unavailable`.
+    `launch` returns within 30 seconds: it hands the work on and does not wait for its end. It is called at least once for
+    an order. A repeated call has the same `Order.id`, which it passes on so that the other side can detect the duplicate.
+    It does not queue, retry or pace: the dispatcher does. It raises a `spanpost.model.errors.DeliveryError` to say what to
+    do next: `Throttled`, `Unavailable`, `DeliveryRefused` and `Rejected` say that nothing was started, `DeliveryUncertain`
+    that it may have been. Any other exception counts as `Unavailable`.
     """
 
-    #: After `Unknown`, and where a process was killed in the midst of it: launch the same order again. Else a person decides.
+    #: True: launch the same order again after `DeliveryUncertain` or a killed process. False: a person decides.
     repeats: bool
 
     async def launch(self, order: Order) -> Receipt: ...
@@ -37,15 +37,15 @@ class Launcher(Protocol):
 
 @runtime_checkable
 class CheckingLauncher(Protocol):
-    """**Protocol:** a launcher that can look whether it could launch. Optional."""
+    """**Protocol:** a launcher that can check whether it could launch. Optional."""
 
     async def check(self) -> Sequence[Finding]:
-        """Look, and change nothing. Raises nothing: what fails is a finding."""
+        """Check without changing anything. Raises nothing: a failure is a finding."""
         ...
 
 
 class LauncherSettings(PluginSettings):
-    """What every launcher can be told; a launcher's own settings derive from it. Unknown names are refused.
+    """Settings of every launcher; a launcher's own settings derive from it. Unknown names are refused.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
@@ -58,14 +58,14 @@ S = TypeVar("S", bound=LauncherSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class LauncherPlugin(Generic[S]):
-    """A kind of launcher, as a value. Its module is imported once it is asked for, and must be cheap to import."""
+    """A kind of launcher, as a value. Its module is imported on first use, and must be cheap to import."""
 
-    #: Of the entry point, and what ``kind`` says.
+    #: Name of the entry point, and the value of ``kind``.
     kind: str
     settings: type[S]
-    #: Makes the launcher of a name, outside any event loop, once per process. Does no network I/O. Raises `ConfigError`.
+    #: Creates a launcher by name, outside any event loop, once per process. Does no network I/O. Raises `ConfigError`.
     open: Callable[[str, S], Launcher]
 
 
-#: Any launcher's plugin.
+#: Plugin of any launcher.
 AnyPlugin = LauncherPlugin[Any]

@@ -1,4 +1,4 @@
-"""A launcher as the dispatcher sees it: a sink of which the deliveries are orders."""
+"""A launcher as the dispatcher sees it: a sink whose deliveries are launch orders."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from spanpost.model.launch_orders import LAUNCH
 
 
 class Carrier:
-    """Carries orders to one launcher. A breaker of its own: while it fails it is tried by one order at a time."""
+    """Carries orders to one launcher. It has its own circuit breaker, which tries one order at a time while it fails."""
 
     def __init__(self, name: str, launcher: Launcher) -> None:
         self.name = LAUNCH + name
         self._launcher = launcher
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Launch the order. Raises what the launcher says."""
+        """Launch the order. Raises what the launcher raises."""
         if delivery.order is None:
             raise Rejected("a delivery to a launcher that carries no order", reason="no_order")
         return await self._launcher.launch(delivery.order)
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
-        """Have it launched again where repeats do no harm; else leave it to a person."""
+        """Launch it again where a duplicate is harmless; else leave it to a person."""
         if self._launcher.repeats:
             return {delivery.id: None for delivery in deliveries}
         why = "it may have been started, and cannot be looked up: look, then retry this delivery or leave it buried"
         return {delivery.id: Unverifiable(why, reason="unverifiable") for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the one launcher."""
+        """Return the launcher's circuit breaker."""
         return (RateLimit(key=self.name, is_breaker=True),)
 
     async def close(self) -> None:

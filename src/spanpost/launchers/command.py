@@ -1,4 +1,4 @@
-"""Starts work by a command: a list of arguments, never a shell; a scrubbed environment; bounded output and time."""
+"""Launcher that runs a command: a list of arguments without a shell, a minimal environment, limited output and time."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from spanpost.text.templates import mistake, places, render
 
 log = logging.getLogger("spanpost.launchers")
 
-#: What of our own environment a command has without asking.
+#: Environment variables that every command gets.
 KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
-#: What an agent reads an order from (`spanpost.agent.agent_task`).
+#: Variable that holds the order as JSON (`spanpost.agent.agent_task` reads it).
 ORDER_VARIABLE: Final = "SPANPOST_ORDER"
-#: Of sysexits.h: try again later.
+#: EX_TEMPFAIL of sysexits.h: try again later.
 _LATER: Final = 75
-#: Of what a command says the end is kept, bytes.
-_SAID: Final = 4_096
-#: After SIGTERM, seconds.
+#: Last bytes of a command's output that are kept.
+_KEPT_OUTPUT: Final = 4_096
+#: Seconds between SIGTERM and SIGKILL.
 _GRACE: Final = 2.0
-#: For what a command that has ended said last, seconds.
-_REST: Final = 0.2
-#: A command in the background that is still there after this long has begun, seconds.
+#: Seconds to wait for the last output of a command that has ended.
+_LAST_OUTPUT: Final = 0.2
+#: A background command that is still running after this many seconds has begun.
 _BEGUN: Final = 1.0
 _PLACES: Final = frozenset({"id", "launcher", "tenant", "text", "retry_of", "caused_by", "requested_by", "source"})
 
 
 class CommandSettings(LauncherSettings):
-    """A command that starts the work, as a list of arguments. It is no shell's."""
+    """Settings of a command that starts the work, as a list of arguments. No shell reads it."""
 
     command: tuple[str, ...] = Field(
         min_length=1,
@@ -101,9 +101,9 @@ class CommandSettings(LauncherSettings):
 
 
 def arguments_of(command: Sequence[str], order: Order) -> list[str]:
-    """Return a command's arguments for an order. Raises `Rejected` where a text would be taken for an option."""
-    told = order_json(order)
-    document = {name: "" if value is None else value for name, value in told.items()}
+    """Return a command's arguments for an order. Raises `Rejected` where a text would be read as an option."""
+    fields = order_json(order)
+    document = {name: "" if value is None else value for name, value in fields.items()}
     made = [command[0]]
     for number, template in enumerate(command[1:], 2):
         text = render(template, document).replace("\0", "")
@@ -116,7 +116,7 @@ def arguments_of(command: Sequence[str], order: Order) -> list[str]:
 
 
 def environment_of(settings: CommandSettings, order: Order, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command: little of ours, what the settings give it, and the order as JSON."""
+    """Return a command's environment: a few variables of spanpost's, those of the settings, and the order as JSON."""
     kept = {name: ours[name] for name in (*KEPT, *settings.pass_environment) if name in ours}
     return {**kept, **settings.environment, ORDER_VARIABLE: json.dumps(order_json(order))}
 
@@ -131,12 +131,12 @@ class CommandLauncher:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def launch(self, order: Order) -> Receipt:
-        """Run the command; return when it has ended well, in the background when it has begun."""
+        """Run the command; return when it has succeeded, or in the background when it has begun."""
         settings = self._settings
         if settings.background:
             return await self._begin(await self._run(order, subprocess.DEVNULL))
-        async with _Output() as heard:
-            process = await self._run(order, heard.end)
+        async with _Output() as captured:
+            process = await self._run(order, captured.end)
             try:
                 async with asyncio.timeout(settings.timeout.total_seconds()):
                     code = await process.wait()
@@ -147,7 +147,7 @@ class CommandLauncher:
             except BaseException:
                 await _end(process)
                 raise
-            _judge(code, await heard.said() if code else "")
+            _judge(code, await captured.text() if code else "")
         return Receipt(ref={"pid": process.pid})
 
     async def _run(self, order: Order, output: int) -> asyncio.subprocess.Process:
@@ -160,7 +160,7 @@ class CommandLauncher:
                 stderr=output,
                 cwd=settings.directory or "/",
                 env=environment_of(settings, order, os.environ),
-                start_new_session=True,  # a group of its own, to be ended as a whole
+                start_new_session=True,  # a process group of its own, so that it can be ended as a whole
             )
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             cure = f"mend launchers.named.{self._name}: the command must be there and may be run, its directory too"
@@ -198,14 +198,14 @@ class CommandLauncher:
             await _end(process)
 
     async def close(self) -> None:
-        """Let go. What was started in the background goes on."""
+        """Stop watching. Commands in the background go on."""
         for task in list(self._under_way):
             task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=0.2)
 
     async def check(self) -> Sequence[Finding]:
-        """Look whether the program is there."""
+        """Check whether the program exists."""
         program = self._settings.command[0]
         path = self._settings.environment.get("PATH", os.environ.get("PATH"))
         if shutil.which(program, path=path) is None:
@@ -214,7 +214,7 @@ class CommandLauncher:
 
 
 class _Output:
-    """What a command says, of which the end is kept. A pipe of its own: what it leaves running may hold it open."""
+    """The last output of a command, over a pipe of its own: processes that it leaves running may hold it open."""
 
     async def __aenter__(self) -> _Output:
         ours, self.end = os.pipe()
@@ -228,12 +228,12 @@ class _Output:
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         while part := await stream.read(65_536):
-            self._kept = (self._kept + part)[-_SAID:]
+            self._kept = (self._kept + part)[-_KEPT_OUTPUT:]
 
-    async def said(self) -> str:
-        """Return the end of what was said by now."""
+    async def text(self) -> str:
+        """Return the last output so far."""
         self._close_end()
-        await asyncio.wait({self._reading}, timeout=_REST)
+        await asyncio.wait({self._reading}, timeout=_LAST_OUTPUT)
         return self._kept.decode("utf-8", "replace")
 
     def _close_end(self) -> None:
@@ -248,25 +248,25 @@ class _Output:
         await asyncio.wait({self._reading})
 
 
-def _judge(code: int, said: str) -> None:
-    """Raise what a command's exit code means."""
+def _judge(code: int, output: str) -> None:
+    """Raise the error that an exit code means."""
     if code == 0:
         return
-    told = f"the command ended with {code}" + (f": {line(scrub(said.strip())[-200:], 200)}" if said.strip() else "")
+    message = f"the command ended with {code}" + (f": {line(scrub(output.strip())[-200:], 200)}" if output.strip() else "")
     if code == _LATER:
-        raise Unavailable(told, reason="later")
-    raise Rejected(told, reason="exit")
+        raise Unavailable(message, reason="later")
+    raise Rejected(message, reason="exit")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a command with all that it started: politely, then not."""
-    for number, stall_rules in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+    """End a command and all that it started: SIGTERM, then SIGKILL."""
+    for number, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         if process.returncode is not None:
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(stall_rules):
+            async with asyncio.timeout(grace):
                 await process.wait()
 
 

@@ -1,4 +1,4 @@
-"""Find kinds of launchers by their entry points, and refuse those that break the contract, naming the distribution."""
+"""Finds kinds of launchers by their entry points, and refuses those that break the contract, naming the distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spanpost.launchers.base import GROUP, AnyPlugin, Launcher, LauncherPlugin, 
 from spanpost.model.errors import ConfigError
 from spanpost.plugins import PluginGroup, told
 
-#: Fit for a variable's name, for a lane and for a metric's label.
+#: Valid in a variable's name, in an ordering key and in a metric's label.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 _METHODS: Final = ("launch", "close")
 
@@ -17,12 +17,12 @@ _group: Final = PluginGroup(GROUP, "launcher plugin", "docs/reference/launcher-p
 
 
 def kinds() -> tuple[str, ...]:
-    """Return the kinds of launchers that are installed, sorted."""
+    """Return the installed kinds of launchers, sorted."""
     return _group.names()
 
 
 def find(kind: str) -> AnyPlugin:
-    """Return the plugin of that kind. Raises `ConfigError` with the plugin, its distribution and what is missing."""
+    """Return the plugin of a kind. Raises `ConfigError` with the plugin, its distribution and what is missing."""
     plugin = _group.load(kind)
     if not isinstance(plugin, LauncherPlugin):
         raise _group.refusal(kind, f"{_group.lead(kind)} is a {type(plugin).__name__}, not a spanpost.LauncherPlugin")
@@ -34,7 +34,7 @@ def find(kind: str) -> AnyPlugin:
 
 
 def open_launcher(name: str, kind: str, settings: LauncherSettings) -> Launcher:
-    """Make a launcher from its settings. Raises `ConfigError` when it cannot be made or is none."""
+    """Create a launcher from its settings. Raises `ConfigError` when it cannot be created or is not a launcher."""
     plugin = find(kind)
     try:
         launcher: Launcher = plugin.open(name, settings)

@@ -1,7 +1,7 @@
-"""Prometheus, fed by what a store newly recorded and by what the dispatcher carried; by nothing else.
+"""Prometheus metrics, counted only from what the store newly recorded and what the dispatcher delivered.
 
-`house` counts, `fleet` shows what is under way on the database, `series` keeps the number of series in bounds, `serving` is the
-HTTP server, and `bridge` tells the same to an OpenTelemetry meter.
+`recorder` counts, `fleet` shows what is open in the database, `series` limits the number of series, `serving` is the
+HTTP server, and `bridge` reports the same figures to an OpenTelemetry meter.
 """
 
 from spanpost.metrics.recorder import Metrics as Metrics

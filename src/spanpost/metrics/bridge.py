@@ -1,7 +1,8 @@
-"""The same figures over OpenTelemetry's meter, for those who collect metrics by OTLP: counted once, from what was newly recorded.
+"""The same figures over an OpenTelemetry meter, for metrics that are collected by OTLP.
 
 Names are those of the ``gen_ai.*`` conventions where they have one (semantic-conventions-genai, 2026-09), with their
-advised buckets; the rest is ``spanpost.*``. Bounds on label values are the meter provider's (its views and cardinality limit).
+advised buckets; the rest is ``spanpost.*``. Label values are limited by the meter provider (its views and cardinality
+limit).
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _TOKENS = (("input", "input"), ("output", "output"), ("cache_read", "cache_read.
 
 
 class Bridge:
-    """Tells a meter what was recorded."""
+    """Reports what was recorded to a meter."""
 
     def __init__(self, provider: MeterProvider | None = None) -> None:
         meter = get_meter("spanpost", version(), provider)
 
-        def seconds(name: str, says: str, buckets: tuple[float, ...]) -> Histogram:
-            return meter.create_histogram(name, unit="s", description=says, explicit_bucket_boundaries_advisory=buckets)
+        def seconds(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, unit="s", description=help_text, explicit_bucket_boundaries_advisory=buckets)
 
         self._model = seconds("gen_ai.client.inference.duration", "Time that model calls took.", _CALLS)
         self._tool = seconds("gen_ai.execute_tool.duration", "Time that tool calls took.", _CALLS)
@@ -47,7 +48,7 @@ class Bridge:
         self._checkpoints = meter.create_counter("spanpost.checkpoints", unit="{checkpoint}")
 
     def recorded(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None:
-        """Tell what a batch brought."""
+        """Report the figures of a batch."""
         for uid in recorded.started:
             self._started.add(1, _agent(tasks.get(uid)))
         for uid in recorded.ended:
@@ -56,19 +57,19 @@ class Bridge:
                 took = max((task.ended_at - task.started_at).total_seconds(), 0.0)
                 self._task.record(took, {**_agent(task), "agent.status": task.status, **failure})
         for span in recorded.timed:
-            said = _agent(tasks.get(span.task_uid)) | ({"error.type": "_OTHER"} if span.has_failed else {})
+            labels = _agent(tasks.get(span.task_uid)) | ({"error.type": "_OTHER"} if span.has_failed else {})
             if span.role is Role.LLM:
-                self._model.record(span.seconds, {"gen_ai.operation.name": "chat", **said, **_model(span.model)})
+                self._model.record(span.seconds, {"gen_ai.operation.name": "chat", **labels, **_model(span.model)})
             elif span.role is Role.TOOL:
-                self._tool.record(span.seconds, {"gen_ai.operation.name": "execute_tool", **said})
+                self._tool.record(span.seconds, {"gen_ai.operation.name": "execute_tool", **labels})
         for call in recorded.settled:
-            said = {**_named(call.agent_name), **_model(call.model)}
-            self._calls.add(call.calls, said)
+            labels = {**_named(call.agent_name), **_model(call.model)}
+            self._calls.add(call.calls, labels)
             for field, counter in self._tokens.items():
                 if (n := getattr(call.usage, field)) is not None and n > 0:
-                    counter.add(n, said)
+                    counter.add(n, labels)
             if (cost := call.usage.cost_usd) is not None and cost.is_finite() and cost > 0:
-                self._cost.add(float(cost), said)
+                self._cost.add(float(cost), labels)
         for checkpoint in recorded.checkpoints:
             of = _agent(tasks.get(checkpoint.task_uid))
             self._checkpoints.add(1, {**of, "spanpost.kind": str(checkpoint.kind)})

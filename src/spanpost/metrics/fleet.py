@@ -1,4 +1,4 @@
-"""Gauges of all that is under way on the database: shown by the process whose turn it is, and by no other."""
+"""Gauges of everything open in the database. One process at a time shows them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _WHY = ("throttled", "refused", "failing")
 
 
 class FleetGauges:
-    """What `Fleet` tells, as gauges."""
+    """The figures of `Fleet` as gauges."""
 
     def __init__(self, registry: Registry) -> None:
-        def gauge(name: str, says: str, *labels: str) -> Gauges:
-            return registry.gauges(f"spanpost_{name}", says, labels)
+        def gauge(name: str, help_text: str, *labels: str) -> Gauges:
+            return registry.gauges(f"spanpost_{name}", help_text, labels)
 
         self.tasks = gauge(
             "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
@@ -62,15 +62,15 @@ class FleetGauges:
         self.schema = gauge("schema_info", "Always 1; the database's schema is a label.", "version")
 
     def show(self, fleet: Fleet | None) -> None:
-        """Show this and nothing else; None: nothing, because another process shows it."""
+        """Show these figures and no others. None: clear the gauges, because another process shows them."""
         if fleet is None:
-            fleet, told = Fleet(), False
+            fleet, is_shown = Fleet(), False
         else:
-            told = True
+            is_shown = True
         tasks = [((t.status, t.agent_name, t.task_type, t.environment, t.tenant), t) for t in fleet.tasks]
         there = fleet.by_status
-        # Of a status that no task has there is a 0 without any labels more, so that a rule can tell none from unknown.
-        none = [status for status in STATUSES if told and status not in FINAL_STATUSES and status not in there]
+        # A status without tasks is a 0 without further labels, so that a rule can tell "none" from "unknown".
+        none = [status for status in STATUSES if is_shown and status not in FINAL_STATUSES and status not in there]
         self.tasks.show([(key, t.count) for key, t in tasks], add, zeros=[(status, "", "", "", "") for status in none])
         self.stall.show([(key, t.stall) for key, t in tasks], max)
         who = [((t.agent_name, t.environment, t.tenant), t) for t in fleet.tasks]

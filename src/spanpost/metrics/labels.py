@@ -1,4 +1,4 @@
-"""The closed lists of label values."""
+"""Closed lists of label values, and buckets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DROPPED: Final = (
     "bad_shape",
     "bad_line",
     "too_many_events",
-    # spool: what was imported of a dead process
+    # spool: imported from a process that died
     "damaged",
     "refused",
     "gap",
@@ -47,11 +47,11 @@ DROPPED: Final = (
     "bug",
     OTHER,
 )
-#: The closed list of reasons of `spanpost_spool_bypassed_total`.
+#: Reasons of `spanpost_spool_bypassed_total`.
 BYPASSED: Final = ("stalled", "full", "no_space", "failed", "too_large", "unpackable", OTHER)
-#: What came of one call to a sink's far side.
+#: Outcomes of one call of a sink to its service.
 CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unknown", OTHER)
-#: Kinds of checkpoints that warn.
+#: Kinds of checkpoints that count as warnings.
 WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED, Kind.BUDGET_WARNING)
 
 #: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds to minutes.

@@ -1,8 +1,8 @@
-"""Counts what was newly recorded and what was carried.
+"""Metrics of one process: counts what was newly recorded and what was delivered.
 
-Counters count what this process saw happen; repeats do not count again, because a store tells of them as repeats. Label values
-come from agents and are kept in bounds by `series`. What counts for one task brings its trace as an exemplar,
-and the checkpoint that told it where there is one.
+Counters count what this process recorded. Duplicates do not count again, because the store reports them as duplicates.
+Label values come from agents and are limited by `series`. A count that concerns one task carries its trace as an
+exemplar, and the checkpoint where there is one.
 """
 
 from __future__ import annotations
@@ -45,24 +45,25 @@ from spanpost.model.tasks import Task
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.semconv import ERROR, FINAL_STATUSES, STATUSES
 
-#: Who and what sort: of tasks; of model calls.
+#: Open labels of a task's metrics, and of a model call's.
 WHO = ("agent", "task_type", "environment", "tenant")
 CALL = ("agent", "model", "environment", "tenant")
-#: Of one kind counted at one step.
+#: Items of one kind that are counted in one step.
 _AT_ONCE = 200
 
 
 class Listens(Protocol):
-    """**Protocol:** is told what was recorded, beside the counters; `bridge.Bridge` is it."""
+    """**Protocol:** also receives what was recorded; `bridge.Bridge` is one."""
 
     def recorded(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None: ...
 
 
 class Metrics:
-    """The metrics of one house, in a registry of its own. Give it to the dispatcher as `watch`; subscribe `counting` to what is recorded.
+    """The metrics of one process, in a registry of its own.
 
-    Safe to call from any thread. `most_values` of each label are told apart, `most_series` combinations of them in each metric,
-    and what nobody counted under for `expire` goes.
+    Give it to the dispatcher as `watch`, and subscribe `counting` to what is recorded. Safe to call from any thread.
+    `most_values` of each label are told apart, and `most_series` combinations of them in each metric. A combination that
+    was not used for `expire` goes.
     """
 
     def __init__(
@@ -80,17 +81,17 @@ class Metrics:
         self._lock = registry.counting
         self._bridge = bridge
         self._server: MetricsServer | None = None
-        #: Combinations for which what may come was set to 0.
-        self._foreseen: dict[tuple[Any, ...], None] = {}
+        #: Combinations whose series were set to 0.
+        self._created: dict[tuple[Any, ...], None] = {}
 
-        def counter(name: str, says: str, *labels: str) -> Counter:
-            return Counter(f"spanpost_{name}", says, labels, registry=registry)
+        def counter(name: str, help_text: str, *labels: str) -> Counter:
+            return Counter(f"spanpost_{name}", help_text, labels, registry=registry)
 
-        def of_agents(name: str, says: str, *labels: str) -> MetricFamily[Counter]:
-            return registry.family(Counter, f"spanpost_{name}", says, labels)
+        def of_agents(name: str, help_text: str, *labels: str) -> MetricFamily[Counter]:
+            return registry.family(Counter, f"spanpost_{name}", help_text, labels)
 
-        def durations(name: str, says: str, buckets: Iterable[float], *labels: str) -> MetricFamily[Histogram]:
-            return registry.family(Histogram, f"spanpost_{name}_seconds", says, labels, buckets=tuple(buckets))
+        def durations(name: str, help_text: str, buckets: Iterable[float], *labels: str) -> MetricFamily[Histogram]:
+            return registry.family(Histogram, f"spanpost_{name}_seconds", help_text, labels, buckets=tuple(buckets))
 
         # tasks
         self.tasks_started = of_agents("tasks_started", "Tasks that came into being.", *WHO)
@@ -203,7 +204,7 @@ class Metrics:
             "spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry, multiprocess_mode="max"
         )
         build.labels(version()).set(1)
-        self._told: dict[tuple[str, str], int] = {}
+        self._totals: dict[tuple[str, str], int] = {}
         # Series that exist from the first moment have a rate from the first moment.
         for kind in Kind:
             self.checkpoints.labels(str(kind))
@@ -211,12 +212,15 @@ class Metrics:
     # --- what is recorded -----------------------------------------------------------------------------------------------
 
     def recorded(self, recorded: Recorded) -> None:
-        """Count what a batch brought."""
+        """Count a batch."""
         for _ in self.counting(recorded):
             pass
 
     def counting(self, recorded: Recorded) -> Iterator[None]:
-        """Count what a batch brought, some of it at each step: of thousands of tasks all at once takes too long for a loop."""
+        """Count a batch in steps, one per iteration.
+
+        Counting thousands of tasks at once would block the event loop for too long.
+        """
         tasks = {task.uid: task for task in recorded.tasks}
         starts, ends = ({c.task_uid: c.id for c in recorded.checkpoints if c.kind is kind} for kind in (Kind.START, Kind.END))
         if alerts := {uid for uid, task in tasks.items() if task.is_alert}:
@@ -237,9 +241,9 @@ class Metrics:
             for sink, n in recorded.coalesced.items():
                 self.coalesced.labels(sink).inc(n)
         kinds: tuple[tuple[Sequence[Any], Callable[[Sequence[Any]], None]], ...] = (
-            (recorded.tasks, self._foresee_all),
+            (recorded.tasks, self._create_all_series),
             (recorded.started, lambda uids: self._begin([(tasks.get(uid), starts.get(uid)) for uid in uids])),
-            (recorded.checkpoints, lambda told: self._tell_all(told, tasks)),
+            (recorded.checkpoints, lambda checkpoints: self._count_checkpoints(checkpoints, tasks)),
             (recorded.ended, lambda uids: self._end_all([(tasks.get(uid), ends.get(uid)) for uid in uids])),
             (recorded.timed, lambda timed: self._time(timed, tasks)),
             (recorded.waited, lambda waited: self._wait(waited, tasks)),
@@ -254,17 +258,17 @@ class Metrics:
         if self._bridge is not None:
             self._bridge.recorded(recorded, tasks)
 
-    def _foresee_all(self, tasks: Sequence[Task]) -> None:
+    def _create_all_series(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
-            self._foresee(task)
+            self._create_series(task)
 
     def _begin(self, tasks: Sequence[tuple[Task | None, UUID | None]]) -> None:
         for task, checkpoint_id in tasks:
             self.tasks_started.of(*_who(task)).inc(1, _exemplar(task, checkpoint_id))
 
-    def _tell_all(self, told: Sequence[Checkpoint], tasks: Mapping[UUID, Task]) -> None:
-        for checkpoint in told:
-            self._tell(checkpoint, tasks.get(checkpoint.task_uid))
+    def _count_checkpoints(self, checkpoints: Sequence[Checkpoint], tasks: Mapping[UUID, Task]) -> None:
+        for checkpoint in checkpoints:
+            self._count_checkpoint(checkpoint, tasks.get(checkpoint.task_uid))
 
     def _end_all(self, tasks: Sequence[tuple[Task | None, UUID | None]]) -> None:
         for task, checkpoint_id in tasks:
@@ -278,14 +282,14 @@ class Metrics:
         for held in calls:
             self.provider_limits.of(held.kind, held.agent_name, held.model, held.environment, held.tenant).inc()
 
-    def _foresee(self, task: Task) -> None:
-        """Set to 0 what may come of a task, so that its first increase is seen as one."""
+    def _create_series(self, task: Task) -> None:
+        """Create the series of a task at 0, so that their first increase is visible."""
         who, call = _who(task), (task.agent_name, task.model, task.environment, task.tenant)
-        if (who, call) in self._foreseen:
+        if (who, call) in self._created:
             return
-        if len(self._foreseen) > 10_000:
-            self._foreseen.clear()
-        self._foreseen[who, call] = None
+        if len(self._created) > 10_000:
+            self._created.clear()
+        self._created[who, call] = None
         for status in FINAL_STATUSES:
             self.tasks_ended.of(status, *who)
             self.task_duration.of(task.agent_name, status)
@@ -297,7 +301,7 @@ class Metrics:
             self.model_calls.of(*call)
             self.cost.of(*call)
 
-    def _tell(self, checkpoint: Checkpoint, task: Task | None) -> None:
+    def _count_checkpoint(self, checkpoint: Checkpoint, task: Task | None) -> None:
         self.checkpoints.labels(str(checkpoint.kind)).inc()
         agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
         exemplar = _trace(checkpoint.trace_id, checkpoint.id)
@@ -339,7 +343,7 @@ class Metrics:
                 lasted.setdefault(child, [])
             lasted[child].append((span.seconds, span.trace_id))
         for child, spans in lasted.items():
-            # A bucket keeps the exemplar that it was given last: of those before it none is made.
+            # A bucket keeps only the newest exemplar: make no others.
             last = {bisect_left(CALLS, seconds): i for i, (seconds, _) in enumerate(spans)}
             newest = set(last.values())
             for i, (seconds, trace_id) in enumerate(spans):
@@ -370,7 +374,7 @@ class Metrics:
             self.cost.of(*labels).inc(float(usage.cost_usd))
 
     def committed(self, seconds: float) -> None:
-        """Count a batch that was committed, and how long that took."""
+        """Count a committed batch and its duration."""
         self.commit_duration.observe(seconds)
         self.store_up.set(1)
 
@@ -379,10 +383,10 @@ class Metrics:
         self.commit_failures.inc()
         self.store_up.set(0)
 
-    # --- what is carried ------------------------------------------------------------------------------------------------
+    # --- deliveries -----------------------------------------------------------------------------------------------------
 
     def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None:
-        """Count what became of an attempt."""
+        """Count the outcome of an attempt."""
         with self._lock:
             sink = delivery.sink
             match outcome:
@@ -405,30 +409,30 @@ class Metrics:
                     self._lost("sinks", "dead", 1)
 
     def closed(self, sink: str, closed: OpenCircuit) -> None:
-        """Count a budget that closed."""
+        """Count a circuit that opened."""
         with self._lock:
             self.breaker_opened.labels(sink, closed.why).inc()
 
     def called(self, sink: str, method: str, outcome: str) -> None:
-        """Count a call of a sink at its far side. An outcome outside the closed list is ``other``."""
+        """Count a call of a sink to its service. An outcome outside the closed list is ``other``."""
         self.sink_calls.labels(sink, method, outcome if outcome in CALLED else OTHER).inc()
 
     def intervened(self, verb: str, result: str, source: str) -> None:
-        """Count what somebody asked, and what became of it."""
+        """Count an intervention and its result."""
         self.interventions.labels(verb, result, source).inc()
 
     def alerted(self, source: str, outcome: str, n: int = 1) -> None:
-        """Count alerts: firing, resolved, repeat or unreadable. Both are words of ours."""
+        """Count alerts. `source` and `outcome` (firing, resolved, repeat, unreadable) are closed lists."""
         self.alerts.labels(source, outcome).inc(n)
 
     def knocked(self, endpoint: str, answer: str) -> None:
-        """Count what came in at the desk. Both are words of ours."""
+        """Count a request for an interaction. Both labels are closed lists."""
         self.interactions_requests.labels(endpoint, answer).inc()
 
-    # --- the doors ------------------------------------------------------------------------------------------------------
+    # --- receivers ------------------------------------------------------------------------------------------------------
 
     def requested(self, endpoint: str, signal: str, answer: str) -> None:
-        """Count a request to a door (`http`, `grpc`) and what was answered."""
+        """Count a request to a receiver (`http`, `grpc`) and its answer."""
         self.requests.labels(endpoint, signal, answer).inc()
 
     def passed_points(self, n: int) -> None:
@@ -436,39 +440,39 @@ class Metrics:
         self.metric_points.inc(n)
 
     def page(self, accept: str = "") -> tuple[str, bytes]:
-        """Return the content type and the page of all metrics, in the format that a scraper accepts."""
+        """Return the content type and the page of all metrics, in the format that the scraper accepts."""
         encode, content_type = choose_encoder(accept)
         return content_type, encode(shown(self.registry))
 
     def lost(self, component: str, reason: str, n: int = 1) -> None:
-        """Count losses. A reason outside the closed list is ``other``."""
+        """Count dropped items. A reason outside the closed list is ``other``."""
         with self._lock:
             self._lost(component, reason, n)
 
     def lost_so_far(self, component: str, totals: Mapping[str, int]) -> None:
-        """Count what was lost since this was told last; `totals` are since the start, by reason."""
+        """Count what was dropped since the last call; `totals` are since the start, by reason."""
         with self._lock:
             for reason, n in totals.items():
-                more = n - self._told.get((component, reason), 0)
+                more = n - self._totals.get((component, reason), 0)
                 if more > 0:
-                    self._told[component, reason] = n
+                    self._totals[component, reason] = n
                     self._lost(component, reason, more)
 
     def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
-        """Count what went past the spool (totals since the start, by reason), and show how large its directory is."""
+        """Count what bypassed the spool (totals since the start, by reason), and show the size of its directory in bytes."""
         with self._lock:
             self.spool_bytes.set(size)
             for reason, n in bypassed.items():
-                more = n - self._told.get(("bypassed", reason), 0)
+                more = n - self._totals.get(("bypassed", reason), 0)
                 if more > 0:
-                    self._told["bypassed", reason] = n
+                    self._totals["bypassed", reason] = n
                     self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
     def _lost(self, component: str, reason: str, n: int) -> None:
         self.dropped.labels(component if component in COMPONENTS else OTHER, reason if reason in DROPPED else OTHER).inc(n)
 
     def fleet(self, fleet: Fleet | None) -> None:
-        """Show what is under way on the database; None: nothing, because another process shows it."""
+        """Show what is open in the database. None: clear the gauges, because another process shows them."""
         with self._lock:
             self._fleet.show(fleet)
 
@@ -476,9 +480,10 @@ class Metrics:
     def serve(
         self, address: str = "127.0.0.1", port: int = 9464, *, guard: Guard | None = None, tokens: Sequence[bytes] = ()
     ) -> int:
-        """Serve ``/metrics`` from a thread; return the port, which is the system's choice when 0 was asked for.
+        """Serve ``/metrics`` from a thread; return the port, which the system chooses if `port` is 0.
 
-        `tokens` are hashes, of which scrapers must bring one; empty: none is asked for. 9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when it cannot be had.
+        `tokens` are hashes (SHA-256); a scraper must send one of the tokens. Empty: no token is required. 9464 is the port that
+        OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when the port is not available.
         """
         if self._server is not None:
             return self._server.port
@@ -486,14 +491,14 @@ class Metrics:
         return self._server.port
 
     def close(self) -> None:
-        """Stop serving. Safe to repeat."""
+        """Stop serving. Idempotent."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
 
 
 def _why(outcome: RetryAt) -> str:
-    """Return why a delivery waits again, from a closed list; the sinks' own reasons are in `deliveries.reason`."""
+    """Return why a delivery waits again, from a closed list. The sinks' own reasons are in `deliveries.reason`."""
     if outcome.is_unsent:
         return "late"
     if outcome.has_looked:

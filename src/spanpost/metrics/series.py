@@ -1,9 +1,10 @@
-"""The number of series, kept in bounds: label values that come from agents are few, and go when nobody uses them.
+"""Registry that limits the number of series.
 
-A metric's labels are *closed* (a list of ours: status, kind, outcome) or *open* (the agent's word: agent, task_type, model,
-environment, tenant, error_type). Of each open label so many values are known at most, the same in all metrics; of each metric so
-many combinations of them. What is beyond is ``other``: sums stay right, only who it was is lost. A combination that nothing
-was counted under for `expire` seconds goes, and makes room; when it comes again it begins at 0, as after a restart.
+A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word: agent,
+task_type, model, environment, tenant, error_type). Each open label has a maximum number of values, which all metrics
+share, and each metric a maximum number of combinations. Whatever exceeds them is counted as ``other``: sums stay right,
+only the label value is lost. A combination that was not used for `expire` seconds is removed and makes room. When it
+comes again it starts at 0, as after a restart.
 """
 
 from __future__ import annotations
@@ -21,45 +22,45 @@ from spanpost.metrics.labels import OTHER, UNKNOWN
 from spanpost.text.sanitise import line
 
 M = TypeVar("M", bound=MetricWrapperBase)
-#: In the order in which metrics show them.
+#: Open labels, in the order in which metrics show them.
 OPEN = ("agent", "task_type", "model", "environment", "tenant", "error_type")
-#: Set where a server of many processes collects from files: there nothing can be taken back.
+#: Set where a server of several processes collects metrics from files. There no series can be removed.
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-#: Characters of a label value.
+#: Maximum length of a label value, characters.
 _LONGEST = 100
 
 
 class Values:
-    """The values of one open label, the same for all metrics."""
+    """Values of one open label, shared by all metrics."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        #: As agents write them, to what is shown; and what is shown, to when it was used last.
+        self._maximum = most
+        #: Shown value by the agent's spelling, and the last use by shown value.
         self._shown: dict[str, str] = {}
         self._used: dict[str, float] = {}
 
     def shown(self, value: str | None, now: float) -> str:
-        """Return what is shown for a value."""
+        """Return the shown form of a value; ``other`` when there are too many."""
         if not value:
             return UNKNOWN
         shown = self._shown.get(value)
         if shown is None:
             shown = line(value, _LONGEST) or UNKNOWN
-            if shown not in self._used and len(self._used) >= self._most:
+            if shown not in self._used and len(self._used) >= self._maximum:
                 return OTHER
-            if len(self._shown) >= 4 * self._most:  # many spellings of one value: known anew when they come again
+            if len(self._shown) >= 4 * self._maximum:  # too many spellings of one value: they are learned again
                 self._shown.clear()
             self._shown[value] = shown
         self._used[shown] = now
         return shown
 
     def touch(self, shown: str, used: float) -> None:
-        """Hear that a value was used then."""
+        """Note when a value was last used."""
         if used > self._used.get(shown, used):
             self._used[shown] = used
 
     def forget(self, before: float) -> None:
-        """Let go of values that were not used since then."""
+        """Drop values whose last use is before that moment."""
         gone = {shown for shown, used in self._used.items() if used < before}
         if gone:
             self._used = {shown: used for shown, used in self._used.items() if shown not in gone}
@@ -67,45 +68,45 @@ class Values:
 
 
 class MetricFamily(Generic[M]):
-    """A metric with open labels among its labels."""
+    """A metric that has open labels."""
 
     def __init__(self, metric: M, labels: Sequence[str], values: dict[str, Values], most: int, clock: Callable[[], float]) -> None:
         self.metric = metric
         self._clock = clock
-        self._most = most
+        self._maximum = most
         self._values = [values.get(label) for label in labels]
-        #: Combinations of the open labels, with when they were used last and the children that they have.
+        #: Combinations of the open labels: when each was last used, and its children.
         self._known: dict[tuple[str, ...], float] = {}
         self._children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
-        #: What was given before, for speed: the child, when it was used last, its combination and its label values.
-        self._met: dict[tuple[str | None, ...], list[Any]] = {}
+        #: A cache by given labels: the child, its last use, its combination and its label values.
+        self._cache: dict[tuple[str | None, ...], list[Any]] = {}
 
     def of(self, *given: str | None) -> M:
         """Return the child of these label values, in the order of the labels."""
-        entry = self._met.get(given)
+        entry = self._cache.get(given)
         if entry is not None:
             entry[1] = self._clock()
             return cast("M", entry[0])
-        return self._meet(given)
+        return self._create(given)
 
-    def _meet(self, given: tuple[str | None, ...]) -> M:
+    def _create(self, given: tuple[str | None, ...]) -> M:
         now = self._clock()
         shown = [str(v) if known is None else known.shown(v, now) for v, known in zip(given, self._values, strict=True)]
         combination = tuple(v for v, known in zip(shown, self._values, strict=True) if known is not None)
-        if combination not in self._known and len(self._known) >= self._most:
+        if combination not in self._known and len(self._known) >= self._maximum:
             shown = [v if known is None else OTHER for v, known in zip(shown, self._values, strict=True)]
             combination = tuple(v for v, known in zip(shown, self._values, strict=True) if known is not None)
         self._known[combination] = now
         labels = tuple(shown)
         self._children.setdefault(combination, {})[labels] = None
         child: M = self.metric.labels(*labels)
-        if len(self._met) < 2 * self._most and OTHER not in shown:  # who is other now may be told apart later
-            self._met[given] = [child, now, combination, shown]
+        if len(self._cache) < 2 * self._maximum and OTHER not in shown:  # a value counted as other may have its own series later
+            self._cache[given] = [child, now, combination, shown]
         return child
 
-    def tell_uses(self) -> None:
-        """Say when what was met was used last, to those who let go."""
-        for _, used, combination, shown in self._met.values():
+    def copy_uses(self) -> None:
+        """Copy the last uses from the cache to the combinations and values."""
+        for _, used, combination, shown in self._cache.values():
             if used > self._known.get(combination, used):
                 self._known[combination] = used
             for value, known in zip(shown, self._values, strict=True):
@@ -113,18 +114,18 @@ class MetricFamily(Generic[M]):
                     known.touch(value, used)
 
     def forget(self, before: float) -> None:
-        """Let go of combinations that were not used since then."""
+        """Remove combinations whose last use is before that moment."""
         for combination in [c for c, used in self._known.items() if used < before and set(c) != {OTHER}]:
             del self._known[combination]
             for labels in self._children.pop(combination, ()):
                 self.metric.remove(*labels)
-        self._met = {given: entry for given, entry in self._met.items() if entry[1] >= before}
+        self._cache = {given: entry for given, entry in self._cache.items() if entry[1] >= before}
 
 
 class ShownSeries(Gauge):
-    """A gauge whose series are shown all at once: who collects sees those of before or those of now, never half of them.
+    """A gauge whose series are replaced at once: a scrape sees the old ones or the new ones, never half of each.
 
-    A rule that sees none for a moment takes its alert back, and tells it anew.
+    An alert rule that sees no series for a moment would resolve its alert and fire again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -132,13 +133,13 @@ class ShownSeries(Gauge):
         super().__init__(*args, **kwargs)
 
     def collect(self) -> list[Metric]:
-        """Return the series as they were shown last."""
+        """Return the series that were last shown."""
         with self.showing:
             return list(super().collect())
 
 
 class Gauges(MetricFamily[ShownSeries]):
-    """A gauge that is told as a whole."""
+    """A gauge whose series are replaced as a whole."""
 
     def show(
         self,
@@ -146,19 +147,19 @@ class Gauges(MetricFamily[ShownSeries]):
         together: Callable[[float, float], float],
         zeros: Iterable[Sequence[str]] = (),
     ) -> None:
-        """Show these values and no others; `together` makes one of two that are known by the same labels.
+        """Show these values and no others; `together` merges two values with the same labels.
 
-        `zeros` are label values, as they are, of series that are 0.
+        `zeros` are label values of series that are 0.
         """
         with self.metric.showing:
             gone: set[ShownSeries] = set()
-            if MULTIPROCESS in os.environ:  # nothing can be taken back there
+            if MULTIPROCESS in os.environ:  # series cannot be removed there
                 gone = {self.metric.labels(*labels) for children in self._children.values() for labels in children}
             else:
                 self.metric.clear()
                 self._known.clear()
                 self._children.clear()
-                self._met.clear()
+                self._cache.clear()
             found: dict[ShownSeries, float] = {self.metric.labels(*labels): 0.0 for labels in zeros}
             for given, value in rows:
                 child = self.of(*given)
@@ -170,7 +171,7 @@ class Gauges(MetricFamily[ShownSeries]):
 
 
 class Registry(CollectorRegistry):
-    """A registry whose open labels are kept in bounds; what is old goes when it is next looked at."""
+    """A registry that limits open labels. Old series are removed when it is next collected."""
 
     def __init__(self, *, most_values: int, most_series: int, expire: float, clock: Callable[[], float]) -> None:
         super().__init__(auto_describe=True)
@@ -179,37 +180,37 @@ class Registry(CollectorRegistry):
         self._most_series = most_series
         self._open = {label: Values(most_values) for label in OPEN}
         self._families: list[MetricFamily[Any]] = []
-        #: Held by whoever counts, and while old series go.
+        #: Held while something is counted, and while old series are removed.
         self.counting = Lock()
 
-    def family(self, kind: type[M], name: str, says: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
-        """Make a metric with open labels."""
-        metric = kind(name, says, labels, registry=self, **more)
+    def family(self, kind: type[M], name: str, help_text: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
+        """Create a metric with open labels."""
+        metric = kind(name, help_text, labels, registry=self, **more)
         made = MetricFamily(metric, labels, self._open, self._most_series, self._clock)
         self._families.append(made)
         return made
 
-    def gauges(self, name: str, says: str, labels: Sequence[str]) -> Gauges:
-        """Make a gauge that is told as a whole."""
-        # Of many processes of a server one has the turn: what it said last is the truth.
-        metric = ShownSeries(name, says, labels, registry=self, multiprocess_mode="mostrecent")
+    def gauges(self, name: str, help_text: str, labels: Sequence[str]) -> Gauges:
+        """Create a gauge whose series are replaced as a whole."""
+        # One of a server's processes shows the figures at a time: the most recent value is right.
+        metric = ShownSeries(name, help_text, labels, registry=self, multiprocess_mode="mostrecent")
         made = Gauges(metric, labels, self._open, self._most_series, self._clock)
         self._families.append(made)
         return made
 
     def collect(self) -> Iterator[Metric]:
-        """Collect what is left when what is old has gone."""
+        """Collect the series, without expired ones."""
         self.forget()
         yield from super().collect()
 
     def forget(self) -> None:
-        """Let go of what was not used for too long."""
+        """Remove expired series."""
         if MULTIPROCESS in os.environ:
             return
         before = self._clock() - self._expire
         with self.counting:
             for family in self._families:
-                family.tell_uses()
+                family.copy_uses()
             for family in self._families:
                 family.forget(before)
             for values in self._open.values():

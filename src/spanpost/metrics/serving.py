@@ -1,4 +1,4 @@
-"""A small HTTP server of metrics, in a daemon thread, behind the same guard as the gateway's port."""
+"""A small HTTP server for metrics in a daemon thread, behind the same guard as the gateway's port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spanpost.model.errors import ConfigError
 
 
 def shown(registry: CollectorRegistry) -> CollectorRegistry:
-    """Return what is to be collected: the registry, or what all processes of a server wrote to their common directory."""
+    """Return the registry to collect: this one, or all processes' files in a server of several processes."""
     if MULTIPROCESS not in os.environ:
         return registry
     whole = CollectorRegistry()
@@ -36,15 +36,15 @@ class _Threading(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    #: A scraper that says nothing must not hold a thread for ever.
+    #: A scraper that sends nothing must not hold a thread forever.
     timeout = 10
 
     def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are not news."""
+        """Do not log scrapes."""
 
 
 class GuardedMetrics:
-    """Has the guard judge each request, and asks for one of the tokens, if there are any (SHA-256)."""
+    """Checks each request with the guard, and for one of the tokens, if there are any (SHA-256)."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], guard: Guard, tokens: Sequence[bytes]) -> None:
         self._app = app
@@ -79,7 +79,7 @@ def _request_of(environ: dict[str, Any]) -> GuardedRequest:
     path = environ.get("PATH_INFO", "/")
     return GuardedRequest(
         method=environ["REQUEST_METHOD"],
-        path="/metrics",  # whatever is asked for here is answered with that
+        path="/metrics",  # every path is answered with the metrics
         target=path,
         http_version=environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/"),
         peer=environ.get("REMOTE_ADDR", ""),
@@ -88,7 +88,7 @@ def _request_of(environ: dict[str, Any]) -> GuardedRequest:
 
 
 class MetricsServer:
-    """Serves a registry. The default guard knows loopback, and beyond it any address."""
+    """Serves a registry. The default guard accepts loopback hosts; on another address any host."""
 
     def __init__(
         self, registry: CollectorRegistry, address: str, port: int, guard: Guard | None = None, tokens: Sequence[bytes] = ()

@@ -1,1 +1,1 @@
-"""The windows."""
+"""Sinks show deliveries to people: Slack, Grafana, the console, plugins."""

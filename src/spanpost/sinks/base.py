@@ -1,4 +1,4 @@
-"""The contract of a window: what every sink does, ours and strangers'."""
+"""Contract of a sink, for spanpost's own and for plugins."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from spanpost.routing.routes import Route
 class Sink(Protocol):
     """**Protocol:** shows a delivery somewhere and returns a receipt.
 
-    A sink does not queue, retry, batch, pace or count: the store's pump does, for all of them. It raises one of
-    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Refused`, `Unknown`, `Rejected`; any
-    other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be called again with the same
-    `Delivery.key` after `Unknown`; `reconcile` is asked first.
+    A sink does not queue, retry, batch, pace or count: the dispatcher does, for all sinks. It raises a
+    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `DeliveryRefused`,
+    `DeliveryUncertain`, `Rejected`. Any other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be
+    called again with the same `Delivery.key` after `DeliveryUncertain`; `reconcile` is called first.
     """
 
-    #: The name under which deliveries are addressed, e.g. ``console``.
+    #: The name that addresses deliveries to it, e.g. ``console``.
     name: str
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
-        """Settle deliveries whose outcome is unknown, by `Delivery.id`: a receipt when it had arrived, None when it had not.
+        """Find out which uncertain deliveries arrived, by `Delivery.id`: a receipt if it arrived, None if it did not.
 
-        Ids left out were looked for, stay unknown and are asked again later; `Delivery.sent_at` and `looks` say for how long
-        that goes on. An error in place of an answer is what became of looking for that one; raised, of all. `Unverifiable`:
-        looking is impossible.
+        Ids left out stay uncertain and are asked again later; `Delivery.sent_at` and `lookups` say for how long that goes on.
+        An error as a value concerns that delivery; a raised one concerns all. `Unverifiable`: it is impossible to find out.
         """
         ...
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the budgets that a call to that address draws on, the widest first. Often ``()``.
+        """Return the rate limits of a call to that address, the widest first. Often ``()``.
 
-        Pure and cheap: it is asked for every round of the dispatcher. The store hands a delivery out only when each of them has a
-        call left, so that the sink need not pace.
+        Pure and cheap: the dispatcher calls it every round. The store hands out a delivery only when each limit has a call
+        left, so that the sink need not pace.
         """
         ...
 
@@ -49,19 +48,19 @@ class Sink(Protocol):
 
 @runtime_checkable
 class CallingSink(Protocol):
-    """**Protocol:** a sink that says of each call at its far side what came of it. Optional."""
+    """**Protocol:** a sink that reports the outcome of each call to its service. Optional."""
 
-    #: Set by whoever counts: (method, outcome), the outcome one of ok, throttled, refused, rejected, unavailable, unknown.
+    #: Callback that receives (method, outcome): ok, throttled, refused, rejected, unavailable or unknown.
     #: Must not raise.
     when_called: Callable[[str, str], None] | None
 
 
 @runtime_checkable
 class Routed(Protocol):
-    """**Protocol:** a sink whose messages depend on the route by which they came. Optional."""
+    """**Protocol:** a sink whose messages depend on the route of the delivery. Optional."""
 
     def routed(self, routes: Sequence[Route]) -> None:
-        """Hear which routes lead to this sink, in order. Called once, before the first delivery."""
+        """Set the routes that lead to this sink, in order. Called once, before the first delivery."""
         ...
 
 
@@ -70,20 +69,20 @@ class Restarts(Protocol):
     """**Protocol:** a sink that offers to start a task again. Optional."""
 
     def restarts(self, can: Callable[[Task], bool]) -> None:
-        """Hear which tasks something can start again. Called once, before the first delivery."""
+        """Set the predicate of tasks that can be started again. Called once, before the first delivery."""
         ...
 
 
 class TokenSource(Protocol):
-    """**Protocol:** tokens of workspaces in which somebody installed the app; `spanpost.runtime.workspaces.Workspaces` is it."""
+    """**Protocol:** tokens of the workspaces where the app was installed; `spanpost.runtime.workspaces.Workspaces` is one."""
 
     async def token(self, team: str, *, refused: str = "") -> str:
-        """Return the token for a workspace; not `refused`, if there is another. Raises `NoToken`, and `LedgerUnavailable`."""
+        """Return a workspace's token, another than `refused` if there is one. Raises `NoToken` and `StoreUnavailable`."""
         ...
 
 
 class NoToken(Exception):
-    """There is none for that workspace. The text says why; `cure` what a person does about it."""
+    """The workspace has no token. The text says why; `cure` says what an operator does about it."""
 
     def __init__(self, why: str, cure: str) -> None:
         super().__init__(why)
@@ -92,18 +91,18 @@ class NoToken(Exception):
 
 @runtime_checkable
 class Installs(Protocol):
-    """**Protocol:** a sink that posts where somebody installed its app. Optional."""
+    """**Protocol:** a sink that posts to workspaces where its app was installed. Optional."""
 
     def installed(self, tokens: TokenSource) -> None:
-        """Hear whom to ask for tokens. Called once, before the first delivery, where apps can be installed."""
+        """Set the source of tokens. Called once, before the first delivery, if apps can be installed."""
         ...
 
 
-class AnsweringSink(Protocol):
-    """**Protocol:** figures of a task that has ended; `spanpost.sinks.outputs.Figures` is it."""
+class FigureSource(Protocol):
+    """**Protocol:** figures of a task that has ended; `spanpost.sinks.outputs.Figures` is one."""
 
     async def of(self, task: Task, once: str) -> tuple[str, ...]:
-        """Return lines to be shown. Takes little time and raises nothing; `once` is what the end is known by."""
+        """Return the lines to show. Takes little time and raises nothing. `once` identifies the end."""
         ...
 
 
@@ -111,18 +110,18 @@ class AnsweringSink(Protocol):
 class Figured(Protocol):
     """**Protocol:** a sink that shows figures with the end of a task. Optional."""
 
-    def figured(self, figures: AnsweringSink) -> None:
-        """Hear whom to ask. Called once, before the first delivery."""
+    def figured(self, figures: FigureSource) -> None:
+        """Set the source of figures. Called once, before the first delivery."""
         ...
 
 
 @runtime_checkable
 class CheckingSink(Protocol):
-    """**Protocol:** a sink that can look whether its far side would take deliveries. Optional."""
+    """**Protocol:** a sink that can check whether its service would accept deliveries. Optional."""
 
     async def check(self, addresses: Sequence[str]) -> Sequence[Finding]:
-        """Look, and change nothing. Raises nothing: what fails is a finding.
+        """Check without changing anything. Raises nothing: a failure is a finding.
 
-        `addresses` are those that routes lead to; empty is the sink's own default.
+        `addresses` are those that routes lead to; an empty one is the sink's own default.
         """
         ...

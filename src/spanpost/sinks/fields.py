@@ -1,4 +1,4 @@
-"""What is known of a task, as texts by name: the fields of links and queries that settings make."""
+"""Fields of a task that links and queries in the settings may use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spanpost.model.tasks import Task
 
 
 def values(task: Task) -> dict[str, str]:
-    """Return what fields are filled with; empty: unknown."""
+    """Return the values of a task's fields; empty when unknown."""
     return {
         "trace_id": task.trace_id.hex(),
         "span_id": task.span_id.hex(),
@@ -24,7 +24,7 @@ def values(task: Task) -> dict[str, str]:
         "environment": task.environment or "",
         "session_id": task.session_id or "",
         "started_ms": _milliseconds(task.started_at),
-        # While it runs: the newest that is known.
+        # While the task runs: its last event.
         "ended_ms": _milliseconds(task.ended_at or task.last_event_at),
     }
 

@@ -1,4 +1,4 @@
-"""The words, signs and colours that every window shares, so that a status looks the same wherever it is seen."""
+"""Words, signs and colours that all sinks share, so that a status looks the same everywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanpost.text.sanitise import ELLIPSIS, line, link
 
 
 class StatusLabel(msgspec.Struct, frozen=True):
-    """How a status is shown: never by colour alone."""
+    """Sign, word and colour of a status: never by colour alone."""
 
     emoji: str
     word: str
@@ -54,12 +54,12 @@ _NEWS = {
     Kind.BUDGET_WARNING: "💸",
     Kind.MILESTONE: "📍",
 }
-#: Of the context window, where a status calls it a warning.
+#: Shares of the context window from which a status shows a warning.
 WARM, HOT = 0.70, 0.85
 
 
 def look(status: str, locale: Locale = ENGLISH) -> StatusLabel:
-    """Return how a status is shown; an unknown one by its own word."""
+    """Return the label of a status; an unknown status keeps its own word."""
     if status in _STATUSES:
         emoji, colour = _STATUSES[status]
         return StatusLabel(emoji, locale.say(f"status.{status}"), colour)
@@ -71,7 +71,7 @@ def _alert_look(is_over: bool, locale: Locale) -> StatusLabel:
 
 
 def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
-    """Return how the task is shown: a good end over failed parts says so, and the end of a message that goes on in another."""
+    """Return the label of a task: also a success with failed parts, and a message that goes on in another."""
     if task.end_reason == MERGED:
         return StatusLabel("↪", locale.say("status.moved"), "grey")
     if task.is_alert:
@@ -82,7 +82,7 @@ def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
 
 
 def news_look(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
-    """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
+    """Return the label of a checkpoint: an end by its status, any other by its kind."""
     if checkpoint.kind is Kind.END:
         return look(checkpoint.status, locale)
     if checkpoint.kind is Kind.ALERT:
@@ -100,18 +100,18 @@ def news_look(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
 
 
 def news_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = ENGLISH) -> str:
-    """Return the line of a checkpoint: what was said, else what kind it is."""
+    """Return a checkpoint's text in one line, else the word for its kind."""
     said = line(locale.translate(checkpoint.message, checkpoint.text), limit)
     return said or news_look(checkpoint, locale).word
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
-    """Return the name that a person reads: the task's, else its agent's, else its id."""
+    """Return the name that people read: the task's, else its agent's, else its id."""
     return line(task.name, limit) or line(task.agent_name or "", limit) or line(locale.say("task.unnamed", id=task.task_id), limit)
 
 
 def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:
-    """Return who works for whom on what, where that is known and not the title already."""
+    """Return the agent, the repository and the requester, where known and different from the title."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
     if task.requested_by:
         parts.append(locale.say("task.for", who=line(task.requested_by, limit)))
@@ -119,30 +119,30 @@ def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:
 
 
 def is_final(task: Task) -> bool:
-    """True when the run has ended."""
+    """Tell whether the run has ended."""
     return task.status in FINAL_STATUSES
 
 
 def percent(task: Task) -> float | None:
-    """Return the progress shown, 0 to 100: what was said, never more than that; a good end is 100."""
+    """Return the progress shown, 0 to 100, never more than was reported; a success is 100."""
     if task.status == "complete":
         return 100.0 if task.progress is not None or task.step_count else None
     if task.progress is not None:
         return min(max(task.progress, 0.0), 100.0) if task.progress == task.progress else None
     if task.step_index and task.step_count and 0 < task.step_index <= task.step_count:
-        # A step under way is not done.
+        # The current step is not done.
         return 100.0 * (task.step_index - 1) / task.step_count
     return None
 
 
 def bar(share: float, width: int, *, full: str = "█", empty: str = "░") -> str:
-    """Draw a share (0 to 1) as a bar; full only when it is."""
+    """Draw a share (0 to 1) as a bar; it is full only at 1."""
     done = int(min(max(share, 0.0), 1.0) * width + 1e-9)
     return full * done + empty * (width - done)
 
 
 def count(n: int) -> str:
-    """Write a number of tokens as people say it: 950, 12.4k, 1.2M."""
+    """Write a number of tokens for people: 950, 12.4k, 1.2M."""
     if abs(n) < 1_000:
         return str(n)
     for size, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
@@ -153,7 +153,7 @@ def count(n: int) -> str:
 
 
 def window(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write the size of the context window, and how it is known: ``200k (table)``; empty when unknown."""
+    """Write the size of the context window and its source: ``200k (table)``; empty when unknown."""
     if not task.context_window_tokens:
         return ""
     source = locale.word(f"window.{task.context_window_source}", task.context_window_source)
@@ -161,7 +161,7 @@ def window(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def forecast(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write when the window will be as full as is warned of: ``85 % in about 3 calls, 40s``; empty when nothing is to be said."""
+    """Write when the context reaches the warned limit: ``85 % in about 3 calls, 40s``; empty without a forecast."""
     told = task.context_forecast
     if told is None or is_final(task):
         return ""
@@ -172,7 +172,7 @@ def forecast(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def cost(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write what is known of the cost, and of how many calls it is not: ``$0.41 + 2 calls unpriced``; empty when unknown."""
+    """Write the known cost and the number of calls without a price: ``$0.41 + 2 calls unpriced``; empty when unknown."""
     if task.cost_usd is None:
         return ""
     n = task.unpriced_calls
@@ -180,7 +180,7 @@ def cost(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def money(usd: Decimal) -> str:
-    """Write dollars: cents where cents matter, more digits below one."""
+    """Write US dollars: two decimals, and more digits below a cent."""
     if usd and abs(usd) < Decimal("0.01"):
         return f"${usd:.4f}" if abs(usd) >= Decimal("0.0001") else "<$0.0001"
     return f"${usd:,.2f}"
@@ -192,13 +192,13 @@ def elapsed(span: timedelta, locale: Locale = ENGLISH) -> str:
 
 
 def age(task: Task, now: datetime | None) -> timedelta | None:
-    """Return how long the run took, or has taken until `now` (without it: until it was last heard)."""
+    """Return how long the run took, or has taken until `now` (if None: until its last event)."""
     end = task.ended_at if is_final(task) else (now or task.last_event_at)
     return None if task.started_at is None or end is None else end - task.started_at
 
 
 def step(task: Task, limit: int = 100, locale: Locale = ENGLISH) -> str:
-    """Return ``2/5 Fetch data``, as much of it as is known."""
+    """Return ``2/5 Fetch data``, as far as it is known."""
     name = line(locale.translate(task.messages.get("step_name"), task.step_name or ""), limit)
     if task.step_index is None:
         return name
@@ -217,7 +217,7 @@ def tokens(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def is_count_of_agents(action: LocaleMessage | None) -> bool:
-    """Tell whether the message of an action counts the agents that are at work (`fold.closing`)."""
+    """Tell whether the message of an action counts the agents at work (`tasks.closing`)."""
     if action is not None and action.key == "checkpoint.with_words":
         counted = action.values.get("text")
         action = counted if isinstance(counted, LocaleMessage) else None
@@ -225,7 +225,7 @@ def is_count_of_agents(action: LocaleMessage | None) -> bool:
 
 
 def doing(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
-    """Return what a task is doing: its agent's words, or what was made up of its calls and agents."""
+    """Return what a task is doing: its agent's words, or a text made from its calls and agents."""
     return line(locale.translate(task.messages.get("action"), task.action or ""), limit)
 
 
@@ -240,7 +240,7 @@ def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
 
 
 def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return what a task came to with all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty when they add nothing."""
+    """Return the sums of a task and all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty if they add nothing."""
     if not children:
         return ""
     sums = together((task, *children))
@@ -257,9 +257,9 @@ def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH
 
 
 def host(url: str, limit: int = 253) -> str:
-    """Return where an address leads that `redact.link` let through: its host, in ASCII, so that no delivery poses as another.
+    """Return the host of an address that `redaction.link` accepted, in ASCII, so that no letter poses as another.
 
-    Of a long one the end is kept: the beginning is chosen by whoever has the domain.
+    A long one keeps its end: the owner of a domain chooses the beginning.
     """
     said = urlsplit(url).hostname or ""
     if not said.isascii():
@@ -271,7 +271,7 @@ def host(url: str, limit: int = 253) -> str:
 
 
 def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
-    """Return (label, address) of the links worth showing, unsafe ones left out."""
+    """Return (label, address) of the links to show; unsafe ones are left out."""
     shown = []
     for name, url in task.links.items():
         if (safe := link(str(url), limit)) is not None:
@@ -282,7 +282,7 @@ def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
 
 
 def results(task: Task, most: int = 8, locale: Locale = ENGLISH) -> list[tuple[str, str]]:
-    """Return (name, value) of the figures of the end; ``x_before`` and ``x_after`` are one: ``x  840 → 310``."""
+    """Return (name, value) of a task's results; ``x_before`` and ``x_after`` become one: ``x  840 → 310``."""
     shown: list[tuple[str, str]] = []
     for name, value in task.results.items():
         stem = name.removesuffix("_after")
@@ -296,7 +296,7 @@ def results(task: Task, most: int = 8, locale: Locale = ENGLISH) -> list[tuple[s
 
 
 def figure(value: object, locale: Locale = ENGLISH) -> str:
-    """Write a value as people read it: a float without its noise."""
+    """Write a value for people: a float without rounding noise."""
     if isinstance(value, bool):
         return locale.say("figure.yes" if value else "figure.no")
     return f"{value:,.6g}" if isinstance(value, float) else str(value)
@@ -335,7 +335,7 @@ def share(percent: float, locale: Locale = ENGLISH) -> str:
 
 
 def heat(task: Task) -> str:
-    """Return the sign of a context that fills; empty while there is room."""
+    """Return the sign of a context that fills up; empty while there is room."""
     share = task.context_share
     return "" if share is None or share < WARM else "🔴" if share >= HOT else "🟡"
 
@@ -352,12 +352,12 @@ def context_bar(task: Task, width: int = 10, *, is_short: bool = False, locale: 
 
 
 def failure(task: Task, locale: Locale = ENGLISH) -> str:
-    """Return why a task failed: the agent's words, or ours of a process that is gone."""
+    """Return why a task failed: the agent's words, or spanpost's for a process that is gone."""
     return locale.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
 
 
 def sentence(task: Task, locale: Locale = ENGLISH) -> str:
-    """Say the task's state in one line: what a notification or a list shows."""
+    """Write the task's state in one line, for a notification or a list."""
     shown = task_look(task, locale)
     parts = [f"{shown.emoji} {title(task, locale=locale)}: {shown.word}"]
     done = percent(task)

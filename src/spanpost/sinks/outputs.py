@@ -1,7 +1,7 @@
-"""What came of a task, asked of Prometheus when it has ended: a business figure, or one before and after.
+"""Figures of a task that has ended, queried from Prometheus: a business figure, or one before and after.
 
-Asked once for an end, all queries at once, outside of any transaction, with little time; what is not answered by then is left out.
-After a failure nobody asks for a while: an end must not wait for a Prometheus that is away.
+All queries of an end run once, together, outside any transaction and with a short timeout; missing answers are left out.
+After a failure there is a pause without queries: an end must not wait for a Prometheus that is down.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from spanpost.text.sanitise import line
 log = logging.getLogger("spanpost.results")
 
 _FIELD: Final = re.compile(r"\$\{([a-z_]{1,40})\}")
-#: How long nobody asks after a failure, seconds; how many ends ask at once; how many answers are remembered.
+#: Pause after a failure, seconds; concurrent ends; remembered answers.
 PAUSE, AT_ONCE, REMEMBERED = 60.0, 3, 256
-#: Bytes of an answer at most: a figure is short.
+#: Maximum size of an answer, bytes: a figure is short.
 _MOST: Final = 1_000_000
 
 
 class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure: its name, how it is asked, and whether it is asked of the beginning, too."""
+    """One figure: its name, its query, and whether it is also queried at the task's start."""
 
     name: str
     query: str
@@ -40,7 +40,7 @@ class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
 
     def of(self, task: Task) -> str | None:
-        """Return the query for a task, its fields filled as texts in quotes; None where a field is not known."""
+        """Return the query for a task, its fields filled in as quoted strings; None if a field is unknown."""
         known = values(task)
         if any(not known.get(name) for name in _FIELD.findall(self.query)):
             return None
@@ -48,7 +48,7 @@ class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures:
-    """Asks a Prometheus. Give it one event loop."""
+    """Queries a Prometheus. Use it in one event loop."""
 
     def __init__(
         self,
@@ -69,17 +69,17 @@ class Figures:
         self._known: dict[str, tuple[str, ...]] = {}
 
     async def of(self, task: Task, once: str) -> tuple[str, ...]:
-        """Return what is to be shown of a task that has ended: ``p99 840 → 310 ms``. `once`: what the end is known by."""
+        """Return the figures of a task that has ended: ``p99 840 → 310 ms``. `once` identifies the end."""
         if once in self._known:
             return self._known[once]
-        # Who would have to wait goes without: behind an end stand other deliveries.
+        # An end that would have to wait goes without figures: other deliveries wait behind it.
         if self._free <= 0 or self._clock() < self._not_before or task.ended_at is None:
             return ()
         self._free -= 1
         try:
             async with asyncio.timeout(self._timeout):
                 found = await self._ask(task)
-        except Exception as error:  # whatever it is, it must not cost the end
+        except Exception as error:  # no failure may cost the end
             self._not_before = self._clock() + PAUSE
             log.warning(
                 "results: no answer (%s: %s); not asked again for %.0f s", type(error).__name__, line(str(error), 200), PAUSE
@@ -123,7 +123,7 @@ class Figures:
 
 
 def value_of(body: bytes) -> float | None:
-    """Return the value that an answer of Prometheus holds: of a vector its first; None where it holds none."""
+    """Return the value in an answer of Prometheus, the first of a vector; None if there is none."""
     try:
         answer = msgspec.json.decode(body)
         data = answer["data"]
@@ -135,6 +135,6 @@ def value_of(body: bytes) -> float | None:
 
 
 def _quoted(text: str) -> str:
-    """Escape a text for a string of PromQL, whatever its quotes are."""
+    """Escape a text for a PromQL string with any kind of quotes."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'").replace("\n", "\\n")
     return escaped.replace("`", "")

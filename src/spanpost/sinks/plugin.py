@@ -1,4 +1,4 @@
-"""The contract of a sink's plugin: what the entry point group ``spanpost.sinks`` leads to. docs/reference/sink-plugins.md is its page."""
+"""Contract of a sink plugin: the entry point group ``spanpost.sinks``. Its page is docs/reference/sink-plugins.md."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ GROUP: Final = "spanpost.sinks"
 
 @dataclass(frozen=True, kw_only=True)
 class RouteDefaults:
-    """What a sink's own settings say for routes that do not."""
+    """Defaults of a sink's routes, from the sink's own settings."""
 
     mention: tuple[str, ...] = ()
     fallback: str = ""
     shows_content: bool = True
     is_dry: bool = False
-    #: A code of `spanpost.text.locales`, where the sink speaks several languages.
+    #: A code of `spanpost.locales`, where the sink speaks several languages.
     language: str = ""
 
 
 class SinkSettings(PluginSettings):
-    """What every sink can be told; a sink's own settings derive from it. Unknown names are refused.
+    """Settings of every sink; a sink's own settings derive from it. Unknown names are refused.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
@@ -46,11 +46,11 @@ class SinkSettings(PluginSettings):
     )
 
     def route_defaults(self) -> RouteDefaults:
-        """Return what holds where a route does not say it."""
+        """Return the values of a route that does not set them itself."""
         return RouteDefaults()
 
     def tenant_of(self, address: str) -> str | None:
-        """Return whose tasks alone may be told at an address; None: anybody's. Raises ValueError for one that routes may not name."""
+        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for an invalid address."""
         return None
 
 
@@ -59,14 +59,14 @@ S = TypeVar("S", bound=SinkSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class SinkPlugin(Generic[S]):
-    """A kind of sink, as a value. Its module is imported once anything of the sink is set, and must be cheap to import."""
+    """A kind of sink, as a value. Its module is imported when the sink is configured, and must be cheap to import."""
 
-    #: Of the entry point, the sink, the room in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
+    #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
     name: str
     settings: type[S]
-    #: Makes the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with the next step.
+    #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with a cure.
     open: Callable[[S], Sink]
-    #: It can show news anew that it has shown (`Delivery.receipt`): a question with its decision, an error with a counter.
+    #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's counter.
     edits_news: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

@@ -1,4 +1,4 @@
-"""Find sinks by their entry points, and refuse those that break the contract, naming the plugin and its distribution."""
+"""Finds sinks by their entry points, and refuses those that break the contract, naming the plugin and its distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spanpost.plugins import PluginGroup, told
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
-# Fit for a variable's name ("__" parts room and field), for a lane ("|") and for a metric's label.
+# Valid in a variable's name ("__" separates section and field), in an ordering key ("|") and in a metric's label.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _METHODS: Final = ("deliver", "reconcile", "rate_limits", "close")
 
@@ -18,17 +18,17 @@ _group: Final = PluginGroup(GROUP, "sink plugin", "docs/reference/sink-plugins.m
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the sinks that are installed, sorted."""
+    """Return the names of the installed sinks, sorted."""
     return _group.names()
 
 
 def distribution(name: str) -> str:
-    """Return who brings the sink: ``spanpost-webhook 0.1.0``."""
+    """Return the distribution of a sink: ``spanpost-webhook 0.1.0``."""
     return _group.distribution(name)
 
 
 def find(name: str) -> SinkPlugin[Any]:
-    """Return the plugin of that name. Raises `ConfigError` with the plugin, its distribution and what is missing."""
+    """Return the plugin of a name. Raises `ConfigError` with the plugin, its distribution and what is missing."""
     if name in names() and not _NAME.fullmatch(name):
         raise _group.refusal(name, "its name must be lower-case words of letters and digits, joined by single underscores")
     plugin = _group.load(name)
@@ -44,7 +44,7 @@ def find(name: str) -> SinkPlugin[Any]:
 
 
 def open_sink(name: str, settings: SinkSettings) -> Sink:
-    """Make a sink from its settings. Raises `ConfigError` when it cannot be made or is no sink."""
+    """Create a sink from its settings. Raises `ConfigError` when it cannot be created or is not a sink."""
     plugin = find(name)
     try:
         sink = plugin.open(settings)

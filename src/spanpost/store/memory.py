@@ -1,4 +1,4 @@
-"""The store that keeps everything in memory: for agents without a database, for replay, for tests."""
+"""Store that keeps everything in memory: for agents without a database, for replay and for tests."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ from spanpost.tasks.work import Key, R, Work
 
 
 class _MemoryRecords:
-    """A `Work` over a dictionary: everything is at hand, nothing is ever missing."""
+    """A `Work` over a dictionary. All records are at hand, so `want` has nothing to fetch."""
 
     def __init__(self) -> None:
         self.by_key: dict[Key, msgspec.Struct] = {}
-        #: Keys by domain, to let go of a trace as a whole; the domain touched last stands last.
+        #: Keys by domain, to drop a whole trace at once. The domain that was touched last comes last.
         self.domains: dict[bytes, list[Key]] = {}
 
     def get(self, key: Key, kind: type[R]) -> R | None:
         return self.by_key.get(key)  # type: ignore[return-value]  # a key names its kind
 
     def want(self, keys: Iterable[Key]) -> None:
-        """Everything is at hand."""
+        """Do nothing: all records are in memory."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         if key not in self.by_key:
@@ -88,33 +88,34 @@ class _MemoryRecords:
         self.by_key.pop(key, None)
 
     def touch(self, domains: Iterable[bytes]) -> None:
-        """Put domains last in the order of being let go."""
+        """Move domains to the end of the eviction order."""
         for domain in domains:
             keys = self.domains.pop(domain, None)
             if keys is not None:
                 self.domains[domain] = keys
 
     def forget(self, domain: bytes) -> None:
-        """Let go of all records of a domain."""
+        """Drop all records of a domain."""
         for key in self.domains.pop(domain, ()):
             self.by_key.pop(key, None)
 
 
 def _is_living(task: Task) -> bool:
-    return task.ended_at is None or task.end_reason == "interrupted"  # its agent may come back
+    return task.ended_at is None or task.end_reason == "interrupted"  # the agent of an interrupted task may come back
 
 
 def _domains_of(task: Task) -> tuple[bytes, bytes]:
-    """Return the domains under which a task's records lie: its trace's, and its explicit id's."""
+    """Return the domains that hold a task's records: its trace's and that of its explicit id."""
     return domain_of(task.tenant, task.trace_id), task.uid.bytes
 
 
 class MemoryStore:
-    """A `Ledger` without a database. Audit rows are not kept: only their identities, `remember` of them, the newest.
+    """A `Store` without a database. It keeps no audit rows, only the identities of the newest `remember` observations.
 
-    It lives as long as an agent's process, so it is bounded: beyond `keep` traces those that were quiet longest are let go,
-    with their tasks, checkpoints and finished deliveries; tasks under way are let go only beyond ten times as many (counted as
-    lost, ``memory``). With `keep` None nothing is let go. `clock` stands in for the database's clock.
+    It lives as long as an agent's process, so it is bounded: beyond `keep` traces it drops those without activity for the
+    longest time, with their tasks, checkpoints and finished deliveries. Open tasks are dropped only beyond ten times as
+    many traces (counted as dropped, reason ``memory``). With `keep` None nothing is dropped. `clock` replaces the
+    database's clock.
     """
 
     def __init__(
@@ -140,13 +141,13 @@ class MemoryStore:
         #: When each END was recorded.
         self._ends: dict[UUID, datetime] = {}
         self._timers: dict[Key, datetime] = {}
-        self._hearing = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers)
+        self._heartbeats = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers)
         self._deliveries = MemoryDeliveries(self, clock, lease, jitter)
         self._orders = Orders(self._deliveries, clock)
-        self._people = MemoryInterventions(self, clock, self._timers, self._orders)
+        self._interventions = MemoryInterventions(self, clock, self._timers, self._orders)
         self._spend = MemorySpend(clock)
-        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
-        self.browse = MemoryBrowse(self, self._people, clock)
+        #: Read access: pages by key, timelines, sums, the stream of checkpoints.
+        self.browse = MemoryBrowse(self, self._interventions, clock)
         self.curves = MemoryCurves(self)
         self.installations = MemoryInstallations(clock)
         self.sessions = MemorySessions(clock)
@@ -157,30 +158,30 @@ class MemoryStore:
 
     @property
     def _redaction(self) -> Redaction | None:
-        """What takes secrets out, by the rules that hold now; nobody else knows this process's key."""
+        """Redaction by the current rules, with a key that only this process knows."""
         redaction = self.rules.redaction
         if redaction is not None:
             redaction.keyed(self._key)
         return redaction
 
     async def open(self) -> None:
-        """Nothing to make ready."""
+        """Do nothing: there is no connection to open."""
 
     async def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there is no connection to close."""
 
     # --- recording ------------------------------------------------------------------------------------------------------
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
-        """Fold a batch. See `Ledger.record`. It takes the time that it takes."""
+        """Fold a batch. See `Store.record`. Blocks the loop until it is done."""
         return self.record_now(batch)
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
-        self._hearing.pulse()
+        self._heartbeats.pulse()
         batch, beats = without_beats(batch)
         recorded = self._record_now(batch) if batch else Recorded()
-        if beats and (back := self._hearing.hear(beats)):
+        if beats and (back := self._heartbeats.hear(beats)):
             recorded = recorded.plus(self._record_now(back))
         lost = faults.losses()
         redacted = redaction.found() if (redaction := self._redaction) is not None else {}
@@ -192,7 +193,7 @@ class MemoryStore:
             placed = batches.prepare(batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction)
         except Exception as error:
             faults.tell(error)
-            return self._lose() if len(batch) == 1 else self._apart(batch)
+            return self._dropped() if len(batch) == 1 else self._one_by_one(batch)
         new: list[Placed] = []
         for p in placed:
             identity = p.event_id + p.content_hash
@@ -207,14 +208,14 @@ class MemoryStore:
             faults.tell(error)
             for p in new:
                 self._identities.pop(p.event_id + p.content_hash, None)
-            mended = self._mended(batches.domains(new))
-            total = mended.plus(self._lose() if len(new) == 1 else self._apart([p.source for p in new]))
+            mended = self._repaired(batches.domains(new))
+            total = mended.plus(self._dropped() if len(new) == 1 else self._one_by_one([p.source for p in new]))
             total.repeats += len(batch) - len(new)
             return total
         recorded = self._write(folded)
         if any(p.observation.part is not Part.INTERVENTION for p in new):
-            self._hearing.recorded(folded.tasks, folded.started)
-        owed = self._people.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
+            self._heartbeats.recorded(folded.tasks, folded.started)
+        owed = self._interventions.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.timed = durations.timed(new, folded)
         recorded.limited = provider_limits.limited(new, folded)
@@ -227,20 +228,20 @@ class MemoryStore:
         self.curves.keep(new)
         self._records.touch(sorted(batches.domains(new)))
         if self._keep is not None and len(self._records.domains) > self._keep * 5 // 4:
-            forgotten = self._let_go(self._keep)
+            forgotten = self._evict(self._keep)
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
         recorded = self._spend_of(recorded, folded)
         return recorded.plus(self._record_now(owed)) if owed else recorded
 
     def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
-        """Add what was spent to its budgets, and record which shares were passed by it."""
+        """Charge usage to its budgets, and record the thresholds that it crossed."""
         passed = self._spend.keep(folded.growths, self.rules.budgets, self._tasks) if folded.growths else []
         self._spend.keep_use(folded.used)
         return recorded.plus(self._record_now(passed)) if passed else recorded
 
-    def _let_go(self, keep: int) -> int:
-        """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
+    def _evict(self, keep: int) -> int:
+        """Drop the traces without activity for the longest time; return how many open tasks were among them."""
         under_way = {d for task in self._tasks.values() if task.ended_at is None for d in _domains_of(task)}
         gone: set[bytes] = set()
         for hard in (False, True):
@@ -263,48 +264,48 @@ class MemoryStore:
         self.browse.forget()
         self.curves.forget(gone)
         self._deliveries.forget(dropped.keys())
-        self._people.forget(dropped.keys())
-        self._hearing.forget(dropped.keys())
+        self._interventions.forget(dropped.keys())
+        self._heartbeats.forget(dropped.keys())
         return sum(task.ended_at is None for task in dropped.values())
 
-    def _apart(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch one by one, because one of it spoils the rest."""
+    def _one_by_one(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch one by one, because one observation spoils the rest."""
         total = Recorded()
         for o in batch:
             total = total.plus(self._record_now([o]))
         return total
 
-    def _mended(self, domains: Iterable[bytes]) -> Recorded:
-        """Make good what a fold left half done in these domains."""
+    def _repaired(self, domains: Iterable[bytes]) -> Recorded:
+        """Repair the records that a failed fold left half done in these domains."""
         total = Recorded()
         for key in [key for domain in domains for key in self._records.domains.get(domain, ())]:
-            with suppress(Exception):  # the task that cannot be folded: it stays as it was
+            with suppress(Exception):  # the task that cannot be folded stays as it was
                 total = total.plus(self._write(batches.mend(self._records, [key], self.rules, self._clock())))
         return total
 
     @staticmethod
-    def _lose() -> Recorded:
+    def _dropped() -> Recorded:
         return Recorded(lost={UNFOLDABLE: 1})
 
     async def listen_anew(self) -> None:
-        """Give everybody a full patience from now on."""
-        self._hearing.listen_anew()
+        """Restart every stall timeout: nothing could be received until now."""
+        self._heartbeats.listen_anew()
 
     async def elapse(self) -> Recorded:
-        """Fold what has fallen due by the clock."""
+        """Fold what is due by the clock."""
         return self.elapse_now(self._clock())
 
     @property
     def work(self) -> Work:
-        """The fold's records, to be read."""
+        """The fold's records, for reading."""
         return self._records
 
     def state_keys(self) -> list[Key]:
-        """Return the keys of all tasks."""
+        """Return the keys of all task states."""
         return [key for key in self._records.by_key if key[16:17] == b"g"]
 
     def elapse_now(self, now: datetime) -> Recorded:
-        """Fold what has fallen due by then."""
+        """Fold what is due at `now`."""
         due = sorted(key for key, at in self._timers.items() if at <= now)
         for key in due:
             del self._timers[key]
@@ -312,32 +313,32 @@ class MemoryStore:
         if folds := [key for key in due if key[16:17] in (b"g", b"w")]:
             folded = batches.elapse(self._records, folds, self.rules, now)
             recorded = self._spend_of(self._write(folded), folded)
-        if stalled := self._hearing.overdue(key for key in due if key[16:] == b"p"):
+        if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(stalled))
-        if quiet := [key for key in due if key[16:] == b"t"]:
-            fallen = self._hearing.look(quiet, self.rules.routes)
-            shown, fallen.tasks = fallen.tasks, []  # stored as they were: silence is computed when they are read
-            recorded = recorded.plus(msgspec.structs.replace(self._write(fallen), tasks=shown))
+        if silent := [key for key in due if key[16:] == b"t"]:
+            checked = self._heartbeats.look(silent, self.rules.routes)
+            shown, checked.tasks = checked.tasks, []  # stored without the stall, which is computed on read
+            recorded = recorded.plus(msgspec.structs.replace(self._write(checked), tasks=shown))
         if questions := [key for key in due if key[16:] == TIMER]:
-            recorded = recorded.plus(self._people.expire(questions, now))
+            recorded = recorded.plus(self._interventions.expire(questions, now))
         return recorded
 
     def record_own(self, records: Sequence[Observation]) -> Recorded:
-        """Record what this store tells itself."""
+        """Record observations that this store makes itself."""
         return self._record_now(records)
 
     def _move(self, moves: Sequence[Move]) -> None:
-        """Have what was told of units that are shown elsewhere by now be told of those tasks."""
-        told: dict[tuple[bytes, bytes], list[UUID]] = {}
+        """Move checkpoints of subtrees that were merged into other tasks to those tasks."""
+        known: dict[tuple[bytes, bytes], list[UUID]] = {}
         for checkpoint in self._checkpoints.values():
-            told.setdefault((checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
+            known.setdefault((checkpoint.trace_id, checkpoint.subtree), []).append(checkpoint.id)
         for move in moves:
-            ids = told.pop((move.trace_id, move.subtree_from), [])
+            ids = known.pop((move.trace_id, move.subtree_from), [])
             for id in ids:
                 moved = msgspec.structs.replace(self._checkpoints[id], subtree=move.subtree_to, task_uid=move.task_uid)
                 self._checkpoints[id] = moved
             if ids:
-                told.setdefault((move.trace_id, move.subtree_to), []).extend(ids)
+                known.setdefault((move.trace_id, move.subtree_to), []).extend(ids)
 
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
@@ -360,7 +361,7 @@ class MemoryStore:
             self.browse.tell(new)
         for uid, successor in folded.gone:
             self._tasks.pop(uid, None)
-            self._hearing.forget((uid,))
+            self._heartbeats.forget((uid,))
             if successor is not None:
                 self._successors[uid] = successor
                 self._deliveries.inherit(uid, successor)
@@ -386,27 +387,27 @@ class MemoryStore:
     # --- deliveries -----------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
-        """Lease what is due: one per lane, the lane's state before its first news, then news in order."""
+        """Lease due deliveries: one per ordering key, the state before its first checkpoint, then checkpoints in order."""
         return self._deliveries.claim(sinks, limit, rate_limits)
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
-        """Say what became of a claimed delivery. A lease that another took over settles nothing."""
+        """Store the outcome of a claimed delivery. Without effect if another process took the lease over."""
         return self._deliveries.settle(delivery, outcome)
 
     async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:
-        """Seconds until something can be done; None when nothing waits."""
-        self._hearing.pulse()
+        """Return the seconds until something is due; None when nothing waits."""
+        self._heartbeats.pulse()
         waits = [] if (due := self._deliveries.due_in(sinks, rate_limits)) is None else [due]
         if self._timers:
             waits.append(max(0.0, (min(self._timers.values()) - self._clock()).total_seconds()))
         return min(waits, default=None)
 
     async def rate_limits(self, *, is_closed: bool = False) -> list[RateLimitRow]:
-        """List budgets."""
+        """List rate limits."""
         return self._deliveries.rate_limits(is_closed=is_closed)
 
     async def reopen_rate_limits(self, keys: Sequence[str]) -> int:
-        """Open closed budgets at once."""
+        """Close circuit breakers by hand, so that calls are allowed at once."""
         return self._deliveries.reopen(keys)
 
     # --- looking --------------------------------------------------------------------------------------------------------
@@ -416,7 +417,7 @@ class MemoryStore:
         return self._tasks.values()
 
     def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool:
-        """Tell whether a tool or model call of these tasks is open, begun since then."""
+        """Tell whether these tasks have an open tool or model call that began after `since`."""
         since_ns = int(since.timestamp() * 1e9)
         uids = {task.uid.bytes for task in tasks}
         for domain in {domain_of(task.tenant, task.trace_id) for task in tasks}:
@@ -439,7 +440,7 @@ class MemoryStore:
         return found
 
     def owner(self, domain: bytes, span_id: bytes) -> bytes:
-        """Return the uid of the task that a span belongs to, empty where there is none."""
+        """Return the uid of the task that a span belongs to; empty if there is none."""
         records = self._records.by_key
         while isinstance(node := records.get(node_key(domain, span_id)), Node) and not node.owns_subtree:
             span_id = node.parent
@@ -448,11 +449,11 @@ class MemoryStore:
         return state.uid if isinstance(state, TaskState) else b""
 
     def shown(self, task: Task) -> Task:
-        """Return a task under its status of now."""
-        return self._hearing.shown(task)
+        """Return a task with its current status."""
+        return self._heartbeats.shown(task)
 
     def task(self, uid: UUID) -> Task | None:
-        """Return a task by its uid, or the one that took it over."""
+        """Return a task by its uid, or the task it was merged into."""
         for _ in range(8):
             task = self._tasks.get(uid)
             if task is not None or uid not in self._successors:
@@ -465,24 +466,24 @@ class MemoryStore:
         return self._spend.allowance(self.rules.budgets, task, self._tasks)
 
     async def usage(self, task_uid: UUID) -> list[Used]:
-        """Return what a task's calls came to that have settled, by model."""
+        """Return a task's finalized usage, by model."""
         return self._spend.usage(task_uid)
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what is spent of budgets."""
+        """List what was spent of budgets."""
         return self._spend.listed(tenant, limit)
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
-        """List how often providers held calls back."""
+        """List how often providers throttled calls."""
         return self._spend.limits(tenant, limit)
 
     async def fleet(self) -> Fleet | None:
-        """Tell of all that is under way."""
+        """Return the figures of all open tasks, questions and deliveries."""
         now = self._clock()
         living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
         spending = self._spend.listed(None, SHOWN)
         return Fleet(
-            tasks=open_tasks((self.shown(t), (now - self._hearing.last_seen_at(t)).total_seconds()) for t in living),
+            tasks=open_tasks((self.shown(t), (now - self._heartbeats.last_seen_at(t)).total_seconds()) for t in living),
             approvals=open_approvals(living, self._checkpoints.values(), now),
             deliveries=self._deliveries.fleet(),
             closed_rate_limits=dict(Counter(row.why for row in self._deliveries.rate_limits(is_closed=True))),
@@ -498,7 +499,7 @@ class MemoryStore:
         """Return tasks, newest first, without an event loop."""
         found = [
             t
-            for t in map(self._hearing.shown, self._tasks.values())
+            for t in map(self._heartbeats.shown, self._tasks.values())
             if (query.tenant is None or t.tenant == query.tenant)
             and (query.task_id is None or query.task_id in (t.task_id, *t.aliases))
             and (query.status is None or t.status == query.status)
@@ -524,7 +525,7 @@ class MemoryStore:
         return self._checkpoints.get(id)
 
     def order_of(self, id: UUID) -> Order | None:
-        """Return an order by its id."""
+        """Return a launch order by its id."""
         return self._orders.known.get(id)
 
     def below(self, root: Task) -> tuple[Task, ...]:
@@ -536,52 +537,52 @@ class MemoryStore:
         return self._alerts.kept.get(id)
 
     async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-        """Return those of these alerts that are kept."""
+        """Return the kept alerts among `ids`."""
         return {id: self._alerts.kept[id] for id in ids if id in self._alerts.kept}
 
     async def take_alert(self, alert: Alert) -> Alerted:
-        """Keep an alert, and tell it where it belongs."""
+        """Keep an alert and attach it to its task."""
         return self._alerts.take(alert if (redaction := self._redaction) is None else redaction.alert(alert))
 
     # --- people ---------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
-        """Record what a person did, and what it changes. See `Ledger.intervene`."""
-        return self._people.intervene(act)
+        """Record what a person did, and its effects. See `Store.intervene`."""
+        return self._interventions.intervene(act)
 
     async def await_answer(self, key: UUID) -> None:
         """Note that an agent waits for the answer to a question."""
-        self._people.await_answer(key)
+        self._interventions.await_answer(key)
 
     async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Keep nothing: a store in memory has no command line."""
+        """Do nothing: a store in memory has no command line."""
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place an order, with the delivery that carries it. See `Ledger.order`."""
-        if signature and not self._people.is_first(signature):
+        """Place a launch order, with the delivery that carries it. See `Store.order`."""
+        if signature and not self._interventions.is_first(signature):
             return Taken.REPLAYED
         order = order if (redaction := self._redaction) is None else redaction.order(order)
         return Taken.NEW if self._orders.place([order]) else Taken.KNOWN
 
     async def orders(self, query: OrderQuery) -> list[OrderRow]:
-        """List orders, newest first."""
+        """List launch orders, newest first."""
         return self._orders.listed(query)
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""
-        return self._people.rows.get(key)
+        return self._interventions.rows.get(key)
 
     async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
         """List questions, newest first."""
-        return self._people.listed(query)
+        return self._interventions.listed(query)
 
     async def find_task(self, key: UUID) -> Task | None:
-        """Return a task by its opaque key, or the one that it became part of."""
+        """Return a task by its opaque key, or the task it was merged into."""
         task = self.task(key)
         return self.shown(task) if task is not None else None
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, or the topmost living one of a trace."""
+        """Return a task by any of its ids, or the topmost living task of a trace."""
         if found := self.tasks_now(TaskQuery(tenant=tenant, task_id=ref, limit=1)):
             return found[0]
         living = [t for t in self._tasks.values() if t.tenant == tenant and t.trace_id.hex() == ref and _is_living(t)]
@@ -604,26 +605,26 @@ class MemoryStore:
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """Return what people asked of a task that stands, after a number and a moment."""
-        return self._people.deeds(task_uid, verbs, after, limit, since)
+        """Return a task's granted interventions, after a number and a moment."""
+        return self._interventions.deeds(task_uid, verbs, after, limit, since)
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
         """Return when the newest end of a run of the task was recorded."""
-        told = [c for id in self._ends if (c := self._checkpoints.get(id)) is not None and c.task_uid == task_uid]
-        newest = max(told, key=lambda c: (c.at, c.id), default=None)
+        known = [c for id in self._ends if (c := self._checkpoints.get(id)) is not None and c.task_uid == task_uid]
+        newest = max(known, key=lambda c: (c.at, c.id), default=None)
         return self._ends[newest.id] if newest is not None else None
 
     async def is_first(self, key: str) -> bool:
-        """Remember a request for an hour; False when it was heard before."""
-        return self._people.is_first(key)
+        """Remember a request for an hour; False when it is a duplicate."""
+        return self._interventions.is_first(key)
 
     async def listen(self, hears: Hears) -> None:
-        """Tell of every decision and act from now on."""
-        self._people.listen(hears)
+        """Call `hears` for every decision and intervention from now on."""
+        self._interventions.listen(hears)
 
     def listen_no_more(self, hears: Hears) -> None:
-        """Tell it no more."""
-        self._people.listen_no_more(hears)
+        """Stop calling `hears`."""
+        self._interventions.listen_no_more(hears)
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
@@ -634,11 +635,11 @@ class MemoryStore:
         return self._deliveries.revive(ids, sink)
 
     async def discard_deliveries(self, ids: Sequence[int]) -> int:
-        """Give up waiting deliveries by hand."""
+        """Discard waiting deliveries by hand."""
         return self._deliveries.discard(ids)
 
     async def counts(self) -> dict[str, Any]:
-        """Return what is kept."""
+        """Return the number of kept rows, by kind."""
         return {
             "agent_events": self._events,
             "agent_tasks": len(self._tasks),

@@ -1,4 +1,4 @@
-"""Alerts, in memory: the same rules as `alerting`, over a dictionary."""
+"""Alerts in memory: the same rules as `alert_recording`, over a dictionary."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from spanpost.model.tasks import Task
 from spanpost.readers import alerts as rules
 from spanpost.store.protocols import Alerted
 
-#: Alerts that are remembered, the newest.
+#: Alerts kept; the oldest are dropped.
 _KEPT = 5_000
 
 
 class AlertsHost(Protocol):
-    """**Protocol:** what is asked of the store that keeps the tasks."""
+    """**Protocol:** what alerts need of the store that keeps the tasks."""
 
     def stored(self) -> Collection[Task]: ...
 
@@ -29,15 +29,15 @@ class AlertsHost(Protocol):
 
 
 class MemoryAlerts:
-    """Alerts of one process's store."""
+    """Alerts of one process."""
 
-    def __init__(self, knows: AlertsHost, clock: Callable[[], datetime]) -> None:
-        self._knows = knows
+    def __init__(self, host: AlertsHost, clock: Callable[[], datetime]) -> None:
+        self._host = host
         self._clock = clock
         self.kept: dict[UUID, Alert] = {}
 
     def take(self, alert: Alert) -> Alerted:
-        """Keep an alert, and tell it where it belongs."""
+        """Keep an alert and attach it to the task that it names."""
         known = self.kept.get(alert.id)
         new = rules.placed(alert, self._named(alert)) if known is None else rules.again(known, alert)
         if new is None:
@@ -49,7 +49,7 @@ class MemoryAlerts:
 
     def _named(self, alert: Alert) -> Task | None:
         wanted = rules.wanted(alert)
-        tasks = [t for t in self._knows.stored() if t.tenant == alert.tenant and t.is_announced]
+        tasks = [t for t in self._host.stored() if t.tenant == alert.tenant and t.is_announced]
         for ref in wanted.refs:
             found = [t for t in tasks if ref in (t.task_id, *t.aliases)] or [t for t in tasks if t.trace_id.hex() == ref]
             if found:
@@ -57,7 +57,7 @@ class MemoryAlerts:
         if not wanted.agent:
             return None
         of_agent = [
-            self._knows.shown(t) for t in tasks if t.agent_name == wanted.agent and wanted.environment in ("", t.environment)
+            self._host.shown(t) for t in tasks if t.agent_name == wanted.agent and wanted.environment in ("", t.environment)
         ]
         meant = [t for t in of_agent if t.ended_at is None and t.status == wanted.status]
         meant = meant or [t for t in of_agent if wanted.was_under_way(t)]

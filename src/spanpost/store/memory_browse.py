@@ -1,4 +1,4 @@
-"""What the store answers those who look, in memory: the same answers as `browse`, over dictionaries. It keeps no audit rows."""
+"""Read access to the memory store: the same answers as `browse`, over dictionaries. It keeps no audit rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class BrowseHost(Protocol):
-    """**Protocol:** what is asked of the store that keeps the tasks."""
+    """**Protocol:** what reading needs of the store that keeps the tasks."""
 
     def stored(self) -> Collection[Task]: ...
 
@@ -48,55 +48,55 @@ class BrowseHost(Protocol):
 
 
 class MemoryBrowse:
-    """Looks at what one process's store keeps."""
+    """Read access to the store of one process."""
 
-    def __init__(self, knows: BrowseHost, people: MemoryInterventions, clock: Callable[[], datetime]) -> None:
-        self._knows = knows
+    def __init__(self, host: BrowseHost, people: MemoryInterventions, clock: Callable[[], datetime]) -> None:
+        self._host = host
         self._people = people
         self._clock = clock
         self._stream: list[Position] = []
         self._number = 0
-        #: Ends, with when they were recorded first.
+        #: When each end was first recorded.
         self._ends: dict[UUID, datetime] = {}
 
     def tell(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Put news that were not told before at the end of the stream."""
+        """Append new checkpoints to the stream."""
         self._number += 1
         checkpoints = list(checkpoints)
         self._stream += sorted(Position(self._number, c.at, c.id) for c in checkpoints)
         self._ends |= {c.id: self._clock() for c in checkpoints if c.kind is Kind.END}
 
     def forget(self) -> None:
-        """Let go of news that are gone."""
-        self._stream = [one for one in self._stream if self._knows.checkpoint(one.id) is not None]
-        self._ends = {id: at for id, at in self._ends.items() if self._knows.checkpoint(id) is not None}
+        """Drop checkpoints that the store no longer keeps."""
+        self._stream = [one for one in self._stream if self._host.checkpoint(one.id) is not None]
+        self._ends = {id: at for id, at in self._ends.items() if self._host.checkpoint(id) is not None}
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
-        found = [task for task in map(self._knows.shown, self._knows.stored()) if asked.takes(task)]
+        found = [task for task in map(self._host.shown, self._host.stored()) if asked.takes(task)]
         found.sort(key=lambda task: _order(TaskKey(task.started_at, task.uid)), reverse=True)
         if after is not None:
             found = [task for task in found if _order(TaskKey(task.started_at, task.uid)) < _order(after)]
         return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, its uid, or its trace's id."""
-        own = [task for task in self._knows.stored() if task.tenant == tenant]
+        """Return a task by any of its ids, its uid, or its trace id."""
+        own = [task for task in self._host.stored() if task.tenant == tenant]
         named = [task for task in own if ref in (task.task_id, *task.aliases)]
         named.sort(key=lambda task: (task.task_id != ref, -_stamp(task.started_at), task.uid))
         found = named[0] if named else None
         if found is None and (uid := uuid_of(ref)) is not None:
-            found = self._knows.task(uid)
+            found = self._host.task(uid)
             found = found if found is not None and found.tenant == tenant else None
         if found is None and (trace := trace_of(ref)) is not None:
             late = datetime.max.replace(tzinfo=UTC)
             of_trace = [task for task in own if task.trace_id == trace]
             of_trace.sort(key=lambda task: (task.parent_uid is not None, task.started_at or late, task.uid))
             found = of_trace[0] if of_trace else None
-        return self._knows.shown(found) if found is not None else None
+        return self._host.shown(found) if found is not None else None
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
-        """Return a page of what happened in a task, oldest first."""
+        """Return a page of the events of a task, oldest first."""
         found = [
             TimelineEntry(
                 key=TimelineKey(c.at, 0, c.id),
@@ -107,16 +107,16 @@ class MemoryBrowse:
                 detail=c.detail or None,
                 span_id=c.span_id,
             )
-            for c in self._knows.checkpoints_now(task_uid=task_uid, limit=2**31)
+            for c in self._host.checkpoints_now(task_uid=task_uid, limit=2**31)
         ]
         found += self._people.happenings(task_uid)
         found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
         return page_of(sorted(found, key=lambda one: one.key), limit, lambda one: one.key)
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
-        """Return sums over the tasks that began within that time."""
+        """Return sums over the tasks that began in that time."""
         asked = TaskFilter(tenant=tenant, since=since, until=until)
-        found = [task for task in map(self._knows.shown, self._knows.stored()) if asked.takes(task)]
+        found = [task for task in map(self._host.shown, self._host.stored()) if asked.takes(task)]
 
         def by(word: Callable[[Task], str | None]) -> list[Sums]:
             states: dict[str | None, list[Task]] = {}
@@ -134,8 +134,8 @@ class MemoryBrowse:
         """Return a page of questions, newest first."""
         found = []
         for row in self._people.rows.values():
-            stored = self._knows.task(row.task_uid)
-            task = self._knows.shown(stored) if stored is not None else None
+            stored = self._host.task(row.task_uid)
+            task = self._host.shown(stored) if stored is not None else None
             if (
                 row.tenant == asked.tenant
                 and (asked.state is None or row.state == asked.state)
@@ -153,19 +153,19 @@ class MemoryBrowse:
         return Position(self._number + 1, OLDEST, NIL)
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
-        """Return what was told after a position, in the order of the stream."""
+        """Return the checkpoints after a position, in the order of the stream."""
         found: list[StreamedCheckpoint] = []
         for position in self._stream[bisect_right(self._stream, after) :]:
-            checkpoint = self._knows.checkpoint(position.id)
-            task = self._knows.task(checkpoint.task_uid) if checkpoint is not None else None
+            checkpoint = self._host.checkpoint(position.id)
+            task = self._host.task(checkpoint.task_uid) if checkpoint is not None else None
             if checkpoint is not None and task is not None and (tenant is None or checkpoint.tenant == tenant):
-                found.append(StreamedCheckpoint(position=position, checkpoint=checkpoint, task=self._knows.shown(task)))
+                found.append(StreamedCheckpoint(position=position, checkpoint=checkpoint, task=self._host.shown(task)))
                 if len(found) == limit:
                     break
         return found
 
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
-        """Return nothing: no other process changes what is kept here."""
+        """Return nothing: no other process changes this store."""
         return []
 
     async def now(self) -> datetime:
@@ -173,19 +173,19 @@ class MemoryBrowse:
         return self._clock()
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
-        """Return tasks by their uids, those that there are."""
-        found = [self._knows.task(uid) for uid in uids]
-        return [self._knows.shown(task) for task in found if task is not None]
+        """Return the existing tasks among `uids`."""
+        found = [self._host.task(uid) for uid in uids]
+        return [self._host.shown(task) for task in found if task is not None]
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """Return the root tasks of which an end was recorded first in that time, at most `latest` after it was."""
-        ends = [self._knows.checkpoint(id) for id, at in self._ends.items() if since <= at < until]
+        """Return the root tasks whose end was first recorded in that time, at most `latest` after it happened."""
+        ends = [self._host.checkpoint(id) for id, at in self._ends.items() if since <= at < until]
         uids = {end.task_uid for end in ends if end is not None and end.at >= since - latest}
         return sorted((task for task in await self.those(uids) if task.parent_uid is None), key=lambda task: task.uid)
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-        """Return where a sink shows the state of these tasks, of those that it shows."""
-        return self._knows.refs(sink, frozenset(uids))
+        """Return where a sink shows the state of these tasks; tasks without a message are left out."""
+        return self._host.refs(sink, frozenset(uids))
 
 
 def _order(key: TaskKey) -> tuple[datetime, UUID]:
@@ -219,7 +219,7 @@ def _sums(word: str | None, tasks: Sequence[Task]) -> Sums:
 
 
 def _share(ordered: Sequence[float], share: float) -> float | None:
-    """Return the value below which that share of them lies, between two of them in proportion (SQL's percentile_cont)."""
+    """Return the percentile `share` (0 to 1), interpolated as SQL's percentile_cont; None without values."""
     if not ordered:
         return None
     place = share * (len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""Deliveries are lent to sinks, and settled, in memory: the same rules as `claims`."""
+"""Deliveries are claimed and their outcomes stored, in memory: the same rules as `claims`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spanpost.routing.message_owner import last, ordering_keys_of
 from spanpost.routing.rate_limiting import Bucket, OpenCircuit
 from spanpost.store.memory_delivery_rows import ordering_key_of
 from spanpost.store.memory_outbox import Posting
-from spanpost.store.memory_queue import Head, Sort, is_urgent
+from spanpost.store.memory_queue import CallKind, Head, is_urgent
 from spanpost.store.protocols import RateLimits, alert_of
 
 
@@ -25,56 +25,56 @@ class Claims(Posting):
     """What the dispatcher does with deliveries."""
 
     def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits) -> list[Delivery]:
-        """Lease the first delivery of each lane that is due and has its calls, most urgent lanes first."""
+        """Lease the first due delivery of each ordering key whose rate limits allow its call, most urgent first."""
         out = self._claimed(sinks, limit, rate_limits)
-        strays, self._strays = self._strays, []
-        for entry in strays:
-            self._lead_on(entry)
-        if strays and not out:
+        parked, self._parked = self._parked, []
+        for entry in parked:
+            self._redirect(entry)
+        if parked and not out:
             out = self._claimed(sinks, limit, rate_limits)
         return out
 
     def _claimed(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits) -> list[Delivery]:
         now = self._clock()
-        self._take_over(now)
-        able: list[tuple[Sort, Head, tuple[RateLimit, ...]]] = []
-        for sort, first in self._waiting.firsts():
-            if sort[0] in sinks and first[0] <= now:
-                limits = rate_limits(*sort[:3])
+        self._expire_leases(now)
+        able: list[tuple[CallKind, Head, tuple[RateLimit, ...]]] = []
+        for kind, first in self._waiting.firsts():
+            if kind[0] in sinks and first[0] <= now:
+                limits = rate_limits(*kind[:3])
                 self._rate_limits.update((b.key, b) for b in limits)
-                able.append((sort, first, limits))
+                able.append((kind, first, limits))
         able = [(s, f, b) for s, f, b in able if rate_limiting.all_left(self._buckets, b, now, is_urgent=is_urgent(s)) > 0]
         able = [able[i] for i in rate_limiting.in_turn([(first[0], limits) for _, first, limits in able], self._buckets)]
-        best = [(sort[3], first[0], first[1], i) for i, (sort, first, _) in enumerate(able)]
+        best = [(kind[3], first[0], first[1], i) for i, (kind, first, _) in enumerate(able)]
         heapq.heapify(best)
         out: list[Delivery] = []
         while best and len(out) < limit:
             rank, _, number, i = heapq.heappop(best)
-            sort, _, limits = able[i]
-            drawn = rate_limiting.draw(self._buckets, limits, now, is_urgent=is_urgent(sort), lease=self._lease)
+            kind, _, limits = able[i]
+            drawn = rate_limiting.draw(self._buckets, limits, now, is_urgent=is_urgent(kind), lease=self._lease)
             if drawn is None:
-                continue  # nor may the others of its sort
-            delivery = self._lend(self._deliveries[number], sort[2], tuple(b.key for b in limits), now)
+                continue  # the other ordering keys of this kind have no call left either
+            delivery = self._hand_out(self._deliveries[number], kind[2], tuple(b.key for b in limits), now)
             if delivery is not None:
                 self._buckets.update(drawn)
                 out.append(delivery)
-            following = self._waiting.first(sort)
+            following = self._waiting.first(kind)
             if following is not None and following[0] <= now:
                 heapq.heappush(best, (rank, following[0], following[1], i))
         return out
 
-    def _take_over(self, now: datetime) -> None:
+    def _expire_leases(self, now: datetime) -> None:
         for entry in list(self._sending.values()):
             if entry.lease_until is not None and entry.lease_until <= now:
                 self._store(delivery_states.expire(entry))
 
-    def _lend(self, entry: OutboxEntry, call: SinkCall, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
+    def _hand_out(self, entry: OutboxEntry, call: SinkCall, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
         carrier, root = self._carrier(entry)
-        task = carrier if entry.is_state else self._knows.task(entry.task_uid)
+        task = carrier if entry.is_state else self._host.task(entry.task_uid)
         has_moved = entry.is_state and carrier is None
         if has_moved:
             task = root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
-        checkpoint = self._knows.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        checkpoint = self._host.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         order = self._order(entry.checkpoint_id) if checkpoint is None else None
         if order is not None:
             task = task or blank_task(order)
@@ -94,7 +94,7 @@ class Claims(Posting):
                 return None
             case Claimed.STRAY:
                 self._store(delivery_states.set_aside(entry, delivery_states.NO_MESSAGE))
-                self._strays.append(self._deliveries[entry.id])
+                self._parked.append(self._deliveries[entry.id])
                 return None
         assert task is not None
         sent_before, entry = entry.sent_at, delivery_states.claim(entry, call, now, self._lease)
@@ -102,32 +102,32 @@ class Claims(Posting):
         delivery = claiming.as_delivery(
             entry,
             sent_before=sent_before,
-            task=self._knows.shown(task),
-            children=self._knows.below(task),
+            task=self._host.shown(task),
+            children=self._host.below(task),
             checkpoint=checkpoint,
             order=order,
-            alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
+            alert=self._host.alert(alert_id) if (alert_id := alert_of(task, checkpoint)) is not None else None,
             message_receipt=message_receipt,
             drawn=drawn,
         )
         if not has_moved:
             return delivery
-        ordering_keys = ordering_keys_of(entry.sink, root, self._knows.rules.routes) if root is not None else ()
-        installed_apps = next((self._receipts[entry.sink, x] for x in ordering_keys if (entry.sink, x) in self._receipts), None)
-        return last(delivery, self._knows.shown(root) if root is not None else None, installed_apps)
+        ordering_keys = ordering_keys_of(entry.sink, root, self._host.rules.routes) if root is not None else ()
+        successor_receipt = next((self._receipts[entry.sink, x] for x in ordering_keys if (entry.sink, x) in self._receipts), None)
+        return last(delivery, self._host.shown(root) if root is not None else None, successor_receipt)
 
     def due_in(self, sinks: Sequence[str] | None, rate_limits: RateLimits) -> float | None:
-        """Seconds until a delivery may be claimed; None when nothing waits."""
+        """Return the seconds until a delivery may be claimed; None when nothing waits."""
         now = self._clock()
         waits = [x.lease_until for x in self._sending.values() if x.lease_until and (sinks is None or x.sink in sinks)]
-        for sort, first in self._waiting.firsts():
-            if sinks is None or sort[0] in sinks:
-                opens = rate_limiting.all_open_at(self._buckets, rate_limits(*sort[:3]), now, is_urgent=is_urgent(sort))
+        for kind, first in self._waiting.firsts():
+            if sinks is None or kind[0] in sinks:
+                opens = rate_limiting.all_open_at(self._buckets, rate_limits(*kind[:3]), now, is_urgent=is_urgent(kind))
                 waits.append(max(first[0], opens))
         return max(0.0, (min(waits) - now).total_seconds()) if waits else None
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
-        """Say what became of a claimed delivery. A lease that another took over settles nothing of it."""
+        """Store the outcome of a claimed delivery. Without effect on it if another process took the lease over."""
         now = self._clock()
         entry = self._deliveries.get(delivery.id)
         is_held = entry is not None and delivery_states.is_held(entry, delivery)
@@ -147,13 +147,16 @@ class Claims(Posting):
         return closed
 
     def _answer(self, delivery: Delivery, outcome: Outcome, wait: timedelta, now: datetime) -> tuple[list[OpenCircuit], bool]:
-        """Bring what the far side answered to the buckets of the call; return what closed, and whether they pace the next try."""
+        """Apply an outcome to the buckets of the call.
+
+        Return the circuits that opened, and whether the buckets hold the next attempt back.
+        """
         concerned: dict[str, Bucket] = {}
-        said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
+        answer = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
         for key in rate_limiting.concerned(delivery.drawn, outcome):
             rate_limit = self._rate_limits.get(key) or RateLimit(key=key)
             bucket = self._buckets.get(key)
-            if bucket is None and said is not None and (key in said.closes or (said.is_failure and rate_limit.is_breaker)):
+            if bucket is None and answer is not None and (key in answer.closes or (answer.is_failure and rate_limit.is_breaker)):
                 bucket = rate_limiting.full(rate_limit, now)
             if bucket is not None:
                 concerned[key] = bucket

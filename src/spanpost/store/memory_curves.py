@@ -1,4 +1,4 @@
-"""How full contexts were, in memory: the same answers as `curves`, of the figures that calls told."""
+"""Context curves in memory: the same answers as `context_curves`, from the figures of model calls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spanpost.model.tasks import Task
 from spanpost.tasks.context_curve import CurveUse, Point, drawn, use_of
 from spanpost.tasks.folded import Placed
 
-#: Of a trace, and of a task, the newest are kept, and shown.
+#: Figures kept per trace, and shown per task; the newest.
 _OF_TRACE, MOST = 2_000, 600
 
 
 class CurvesHost(Protocol):
-    """**Protocol:** what is asked of the store that keeps the tasks."""
+    """**Protocol:** what context curves need of the store that keeps the tasks."""
 
     def task(self, uid: UUID) -> Task | None: ...
 
@@ -27,15 +27,15 @@ class CurvesHost(Protocol):
 
 
 class MemoryCurves:
-    """Keeps what calls told of contexts, by trace."""
+    """Context figures of model calls, by trace."""
 
-    def __init__(self, knows: CurvesHost) -> None:
-        self._knows = knows
-        #: By domain: span and identity of what told it.
+    def __init__(self, host: CurvesHost) -> None:
+        self._host = host
+        #: By domain: figures by span and event.
         self._uses: dict[bytes, dict[tuple[bytes, bytes], CurveUse]] = {}
 
     def keep(self, placed: Iterable[Placed]) -> None:
-        """Keep what a batch tells."""
+        """Keep the context figures of a batch."""
         for p in placed:
             reading, part = p.reading, p.observation.part
             if part is Part.STARTED or (reading.context_used is None and (part is not Part.ENDED or reading.role is not Role.LLM)):
@@ -49,19 +49,19 @@ class MemoryCurves:
                 del kept[next(iter(kept))]
 
     def forget(self, domains: Iterable[bytes]) -> None:
-        """Let go of traces."""
+        """Drop traces."""
         for domain in domains:
             self._uses.pop(domain, None)
 
     async def of(self, task_uid: UUID) -> list[Point]:
-        """Return how full a task's context was, oldest first; its newest calls only."""
-        task = self._knows.task(task_uid)
+        """Return how full a task's context was, oldest first; only the newest `MOST` calls."""
+        task = self._host.task(task_uid)
         if task is None:
             return []
         found = [
             use
-            for domain in self._knows.domains_of(task)
+            for domain in self._host.domains_of(task)
             for (span_id, _), use in self._uses.get(domain, {}).items()
-            if self._knows.owner(domain, span_id) == task.uid.bytes
+            if self._host.owner(domain, span_id) == task.uid.bytes
         ]
         return drawn(sorted(found, key=lambda use: use.at_ns)[-MOST:])

@@ -1,4 +1,4 @@
-"""The deliveries of the memory store: what people see of them and do with them, over what recording and the dispatcher do."""
+"""Deliveries of the memory store: what operators see and do. `memory_outbox` and `memory_claims` have the rest."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from spanpost.store.protocols import DeliveryRow, OrderRow, RateLimitRow, row_of
 
 
 class MemoryDeliveries(Claims):
-    """Deliveries, lanes and buckets of one process."""
+    """Deliveries, ordering keys and rate limits of one process."""
 
     def fleet(self) -> list[fleet.SinkQueue]:
-        """Return what waits and what was given up, by sink."""
+        """Count waiting and dead deliveries by sink."""
         now = self._clock()
         found: dict[str, list[OutboxEntry]] = {}
         for row in self._deliveries.values():
@@ -38,8 +38,8 @@ class MemoryDeliveries(Claims):
         for row in self._deliveries.values():
             if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
                 continue
-            task = self._knows.task(row.task_uid)
-            checkpoint = self._knows.checkpoint(row.checkpoint_id) if row.checkpoint_id is not None else None
+            task = self._host.task(row.task_uid)
+            checkpoint = self._host.checkpoint(row.checkpoint_id) if row.checkpoint_id is not None else None
             rows.append(
                 DeliveryRow(
                     id=row.id,
@@ -62,7 +62,7 @@ class MemoryDeliveries(Claims):
         return rows
 
     def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
-        """Return the task of a message, by a part of its receipt's `ref`; that of a lane's state before that of news."""
+        """Return the task of a message, by a part of its receipt's `ref`. A message of state ranks before a checkpoint."""
         found = [r for r in self._deliveries.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)]
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
         return best.task_uid if best is not None else None
@@ -74,7 +74,7 @@ class MemoryDeliveries(Claims):
         return {row.task_uid: dict(row.receipt.ref) for row in rows if row.receipt is not None}
 
     def of(self, order: Order) -> OrderRow:
-        """Return an order with what became of its delivery."""
+        """Return a launch order with the state of its delivery."""
         row = self._deliveries.get(self._ids.get((order.carrier, str(order.id)), 0))
         if row is None:
             return OrderRow(order=order)
@@ -93,7 +93,7 @@ class MemoryDeliveries(Claims):
         return len(chosen)
 
     def discard(self, ids: Sequence[int]) -> int:
-        """Give up waiting deliveries by hand."""
+        """Discard waiting deliveries by hand."""
         chosen = [row for number in ids if (row := self._deliveries.get(number)) is not None and row.state == "waiting"]
         for row in chosen:
             self._store(delivery_states.discard(row))
@@ -104,7 +104,7 @@ class MemoryDeliveries(Claims):
         return dict(Counter(row.state for row in self._deliveries.values()))
 
     def rate_limits(self, *, is_closed: bool) -> list[RateLimitRow]:
-        """List budgets, those that are closed for longest first."""
+        """List rate limits, those with the longest open circuit first."""
         now = self._clock()
         found = [(b, self._rate_limits.get(b.key) or RateLimit(key=b.key)) for b in self._buckets.values()]
         rows = [row_of(bucket, rate_limit, now) for bucket, rate_limit in found]
@@ -112,7 +112,7 @@ class MemoryDeliveries(Claims):
         return [row for row in rows if not is_closed or row.state != "open"]
 
     def reopen(self, keys: Iterable[str]) -> int:
-        """Open closed budgets by hand."""
+        """Close open circuits by hand."""
         closed = {row.key for row in self.rate_limits(is_closed=True)} & set(keys)
         self._buckets.update({key: rate_limiting.reopened(self._buckets[key]) for key in closed})
         return len(closed)

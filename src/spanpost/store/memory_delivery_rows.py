@@ -1,4 +1,4 @@
-"""The deliveries of the memory store as they lie there: by lane, by what waits first, by the task that they name."""
+"""Rows of the memory store's deliveries, indexed by ordering key, by what waits first and by task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ V = TypeVar("V")
 
 
 class DeliveryRowsHost(Protocol):
-    """**Protocol:** what deliveries ask of the store that keeps their tasks."""
+    """**Protocol:** what deliveries need of the store that keeps their tasks."""
 
     rules: FoldRules
 
@@ -43,16 +43,16 @@ class DeliveryRowsHost(Protocol):
 
 
 class DeliveryRows:
-    """Deliveries, lanes and buckets of one process, and what every room of them asks."""
+    """Deliveries, ordering keys and rate limits of one process, with the functions that all layers share."""
 
-    def __init__(self, knows: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]) -> None:
-        self._knows = knows
+    def __init__(self, host: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]) -> None:
+        self._host = host
         self._clock = clock
         self._lease = lease
         self._jitter = jitter
         self._deliveries: dict[int, OutboxEntry] = {}
         self._ids: dict[tuple[str, str], int] = {}
-        #: Deliveries of state by the task that they name.
+        #: State deliveries by task.
         self._states: dict[UUID, dict[int, None]] = {}
         #: Deliveries that wait or are under way.
         self._open: dict[OrderingKey, dict[int, OutboxEntry]] = {}
@@ -62,15 +62,15 @@ class DeliveryRows:
         self._buckets: dict[str, Bucket] = {}
         self._rate_limits: dict[str, RateLimit] = {}
         self._numbers = itertools.count(1)
-        #: News of nothing, as yet; and what of it was met since the last claim began and may have somewhere to go.
-        self._strays: list[OutboxEntry] = []
-        self._aside: dict[int, None] = {}
-        #: Since this was asked last: states that were put to wait, and lanes whose state gave way to a newer one before it was sent.
+        #: Parked checkpoints: their messages do not exist. First those found by the current claim, which may have another address.
+        self._parked: list[OutboxEntry] = []
+        self._set_aside: dict[int, None] = {}
+        #: Since the last `take_coalesced`: new waiting states, and ordering keys whose unsent state was replaced by a newer one.
         self._fresh: set[int] = set()
         self._coalesced: set[OrderingKey] = set()
 
     def _store(self, entry: OutboxEntry) -> None:
-        """Keep a delivery as it is now, and bring what lies by it up to date."""
+        """Store a delivery and update the indexes."""
         before = self._deliveries.get(entry.id)
         if before is not None:
             self._unlist(before)
@@ -83,7 +83,7 @@ class DeliveryRows:
         if entry.state is DeliveryState.SENDING:
             self._sending[entry.id] = entry
         if entry.state is DeliveryState.DEAD and entry.reason == GONE and entry.is_unseen:
-            self._aside[entry.id] = None
+            self._set_aside[entry.id] = None
         if before is not None and ordering_key_of(before) != ordering_key_of(entry):
             self._place(ordering_key_of(before))
         self._place(ordering_key_of(entry))
@@ -98,10 +98,10 @@ class DeliveryRows:
         if entry.is_state:
             _drop(self._states, entry.task_uid, entry.id)
         self._sending.pop(entry.id, None)
-        self._aside.pop(entry.id, None)
+        self._set_aside.pop(entry.id, None)
 
     def _place(self, ordering_key: OrderingKey) -> None:
-        """Bring up to date what waits first in a lane."""
+        """Update the first waiting delivery of an ordering key."""
         entries = self._open.get(ordering_key, {}).values()
         is_held = any(entry.state is DeliveryState.SENDING for entry in entries)
         head = claiming.first(entries, has_message_receipt=ordering_key in self._receipts) if not is_held else None
@@ -113,21 +113,21 @@ class DeliveryRows:
             self._waiting.put(ordering_key, (head.sink, head.address, call, rank), head.due_at, head.id)
 
     def _order(self, checkpoint_id: UUID | None) -> Order | None:
-        return self._knows.order_of(checkpoint_id) if checkpoint_id is not None else None
+        return self._host.order_of(checkpoint_id) if checkpoint_id is not None else None
 
     def _root(self, task: Task | None) -> Task | None:
-        return (self._knows.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
+        return (self._host.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
 
     def _carrier(self, entry: OutboxEntry) -> tuple[Task | None, Task | None]:
-        """Return the task whose message stands in a delivery's lane, None where that ended; and the root where it goes on."""
-        root = self._root(self._knows.task(entry.task_uid))
-        if root is None or not carries(entry.ordering_key, entry.sink, entry.address, root, self._knows.rules.routes):
+        """Return the task whose message the ordering key carries (None if it ended), and the root where it goes on."""
+        root = self._root(self._host.task(entry.task_uid))
+        if root is None or not carries(entry.ordering_key, entry.sink, entry.address, root, self._host.rules.routes):
             return None, root
         return root, root
 
 
 def ordering_key_of(entry: OutboxEntry) -> OrderingKey:
-    """Return the lane of a delivery."""
+    """Return the ordering key of a delivery."""
     return entry.sink, entry.ordering_key
 
 

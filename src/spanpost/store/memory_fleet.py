@@ -1,4 +1,4 @@
-"""What `fleet` asks PostgreSQL for, in memory."""
+"""Figures of open tasks and questions in memory: what `fleet` reads from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.model.tasks import Task
 
 
 def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
-    """Return open tasks by status, agent, sort, environment and tenant; each comes with the seconds of its silence."""
+    """Count open tasks by status, agent, type, environment and tenant. Each task comes with its seconds without activity."""
     found: dict[tuple[str, str | None, str | None, str | None, str], list[tuple[Task, float]]] = {}
     for task, stall in tasks:
         key = (task.status, task.agent_name, task.type, task.environment, task.tenant)
@@ -33,7 +33,7 @@ def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
 
 
 def open_approvals(tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], now: datetime) -> list[OpenApprovals]:
-    """Return open questions by agent, environment and tenant. In memory they are as old as their sender says."""
+    """Count open questions by agent, environment and tenant. In memory their age follows the sender's clock."""
     asked = {(c.task_uid, c.ref): c.at for c in checkpoints if c.kind is Kind.APPROVAL_REQUESTED}
     found: dict[tuple[str | None, str | None, str], list[float]] = {}
     for task in tasks:

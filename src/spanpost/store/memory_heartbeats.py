@@ -1,4 +1,4 @@
-"""Who is heard, in memory: the same rules as `hearing`, over dictionaries."""
+"""Last activity of tasks and producers in memory: the same rules as `heartbeats`, over dictionaries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from spanpost.tasks import stall
 from spanpost.tasks.folded import Folded
 from spanpost.tasks.stall import Producer, StallRules
 
-#: Below another, so deep is looked for who was heard.
+#: Levels below a task that are searched for activity.
 _DEPTH = 16
 
 
 class HeartbeatsHost(Protocol):
-    """**Protocol:** what is asked of the store that keeps the tasks."""
+    """**Protocol:** what heartbeats need of the store that keeps the tasks."""
 
     def stored(self) -> Collection[Task]: ...
 
@@ -31,123 +31,126 @@ class HeartbeatsHost(Protocol):
 
 
 class MemoryHeartbeats:
-    """Who was heard last, of one process's store. `timers` are the store's."""
+    """Last activity of tasks and producers of one process. `timers` belong to the store."""
 
-    def __init__(self, knows: HeartbeatsHost, clock: Callable[[], datetime], stall_rules: StallRules, timers: dict[bytes, datetime]) -> None:
-        self._knows = knows
+    def __init__(self, host: HeartbeatsHost, clock: Callable[[], datetime], stall_rules: StallRules, timers: dict[bytes, datetime]) -> None:
+        self._host = host
         self._clock = clock
         self._stall_rules = stall_rules
         self._timers = timers
         self._producers: dict[bytes, Producer] = {}
-        self._heard: dict[UUID, datetime] = {}
-        self._told: set[tuple[UUID, datetime]] = set()
+        self._active_at: dict[UUID, datetime] = {}
+        self._reported: set[tuple[UUID, datetime]] = set()
         self._seen_at = self._resumed_at = clock()
 
     def pulse(self) -> None:
-        """Note that somebody listens; after an outage everybody's patience begins anew."""
+        """Note that the receiver runs. After an outage every stall timeout restarts."""
         now = self._clock()
         if now - self._seen_at > self._stall_rules.outage:
             self._resumed_at = now
         self._seen_at = max(self._seen_at, now)
 
     def listen_anew(self) -> None:
-        """Give everybody a full patience from now on."""
+        """Restart every stall timeout: nothing could be received until now."""
         self._seen_at = self._resumed_at = self._clock()
 
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
-        """Note that something of these tasks was recorded."""
+        """Note that these tasks were active now."""
         now = self._clock()
         for task in tasks:
-            self._heard[task.uid] = now
+            self._active_at[task.uid] = now
             if self._stall_rules.is_endless:
                 continue
             if task.ended_at is None and (task.uid in started or task.runs > 1):
                 self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall)
 
     def forget(self, uids: Iterable[UUID]) -> None:
-        """Let go of tasks."""
+        """Drop tasks."""
         for uid in uids:
-            self._heard.pop(uid, None)
-        self._told = {(uid, at) for uid, at in self._told if uid in self._heard}
+            self._active_at.pop(uid, None)
+        self._reported = {(uid, at) for uid, at in self._reported if uid in self._active_at}
 
     def last_seen_at(self, task: Task) -> datetime:
-        """Return when a task was heard of last: itself, living tasks below it, its process; while nobody listened, now."""
+        """Return a task's last activity: its own, of living tasks below it, or of its process.
+
+        While the receiver is down: now.
+        """
         now = self._clock()
-        heard = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
-        heard += [self._heard[t.uid] for t in self._living(task) if t.uid in self._heard]
+        times = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
+        times += [self._active_at[t.uid] for t in self._living(task) if t.uid in self._active_at]
         for p in self._producers.values():
             if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
-                heard.append(p.last_seen_at)
-        return max(heard)
+                times.append(p.last_seen_at)
+        return max(times)
 
     def _living(self, task: Task) -> list[Task]:
-        """Return a task and the living ones below it."""
+        """Return a task and the living tasks below it."""
         found, below, depth = [task], [task], 0
         while below and depth < _DEPTH:
             uids = {t.uid for t in below}
-            below = [t for t in self._knows.stored() if t.parent_uid in uids and t.ended_at is None]
+            below = [t for t in self._host.stored() if t.parent_uid in uids and t.ended_at is None]
             found += below
             depth += 1
         return found
 
     def shown(self, task: Task) -> Task:
-        """Return a task under its status of now."""
+        """Return a task with its current status."""
         now = self._clock()
         stall_rules = self._stall_rules
-        own = self._heard.get(task.uid, now)
-        if task.ended_at is not None or now - own < stall_rules.stall:
+        active_at = self._active_at.get(task.uid, now)
+        if task.ended_at is not None or now - active_at < stall_rules.stall:
             return task
-        has_open_call = self._knows.has_open_call(self._living(task), now - stall_rules.call)
+        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.call)
         return stall.now_shown(task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call))
 
     def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
-        """Look at tasks whose time has come; return what is told of those that fell silent."""
+        """Check tasks whose timer has expired; return the checkpoints of those that stalled."""
         out = Folded()
         now = self._clock()
         for key in keys:
-            task = self._knows.task(UUID(bytes=key[:16]))
+            task = self._host.task(UUID(bytes=key[:16]))
             if task is None or task.ended_at is not None:
                 continue
             last_seen_at, shown = self.last_seen_at(task), self.shown(task)
             self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
-            if shown.rule != "stall" or (task.uid, last_seen_at) in self._told:
+            if shown.rule != "stall" or (task.uid, last_seen_at) in self._reported:
                 continue
-            self._told.add((task.uid, last_seen_at))
-            told = stall.stalled(shown, last_seen_at, self._stall_rules)
-            root = self._knows.task(task.root_uid or task.uid) or task
+            self._reported.add((task.uid, last_seen_at))
+            checkpoint = stall.stalled(shown, last_seen_at, self._stall_rules)
+            root = self._host.task(task.root_uid or task.uid) or task
             out.tasks.append(shown)
-            out.checkpoints.append(told)
-            out.deliveries.extend(deliveries(shown, told, routes, root=self.shown(root), now=now))
+            out.checkpoints.append(checkpoint)
+            out.deliveries.extend(deliveries(shown, checkpoint, routes, root=self.shown(root), now=now))
         return out
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def hear(self, beats: Sequence[Observation]) -> list[Observation]:
-        """Take heartbeats in; return the records that bring tasks back of processes that had been given up."""
+        """Record heartbeats; return the observations that revive tasks of processes that were considered gone."""
         now = self._clock()
-        back: list[Observation] = []
+        revived: list[Observation] = []
         for beat in stall.newest(beats):
             key = stall.producer_key(beat.tenant, beat.producer)
             before = self._producers.get(key)
-            heard = stall.hear(before, beat, now)
-            if heard is None:
+            producer = stall.hear(before, beat, now)
+            if producer is None:
                 continue
-            self._producers[key] = heard
-            self._timers.setdefault(key, heard.last_seen_at + stall.gone_after(heard, self._stall_rules))
+            self._producers[key] = producer
+            self._timers.setdefault(key, producer.last_seen_at + stall.gone_after(producer, self._stall_rules))
             if before is not None and before.gone_at is not None:
-                records = [stall.revived(t, heard) for t in self._of(heard)]
-                back += [record for record in records if record is not None]
-        return back
+                records = [stall.revived(t, producer) for t in self._of(producer)]
+                revived += [record for record in records if record is not None]
+        return revived
 
     def _of(self, producer: Producer) -> list[Task]:
         others = {t for p in self._producers.values() if p.key != producer.key and p.gone_at is None for t in p.traces}
-        tasks = [t for t in self._knows.stored() if t.tenant == producer.tenant]
+        tasks = [t for t in self._host.stored() if t.tenant == producer.tenant]
         return sorted((t for t in tasks if stall.is_of(t, producer, others)), key=lambda t: t.uid)
 
     def overdue(self, keys: Iterable[bytes]) -> list[Observation]:
-        """Look at processes whose time has come; return the records that interrupt the tasks of those that are gone."""
+        """Check processes whose timer has expired; return the observations that interrupt the tasks of those that are gone."""
         now = self._clock()
         records: list[Observation] = []
         for key in keys:
@@ -160,11 +163,11 @@ class MemoryHeartbeats:
                 self._timers[key] = due
                 continue
             living = [t for t in self._of(producer) if t.ended_at is None]
-            stalled = [r for t in living if (r := stall.silenced(t, producer, self._stall_rules)) is not None]
-            records += stalled
-            if len(stalled) < len(living):
+            interrupted = [r for t in living if (r := stall.silenced(t, producer, self._stall_rules)) is not None]
+            records += interrupted
+            if len(interrupted) < len(living):
                 self._timers[key] = now + after
-            elif stalled:
+            elif interrupted:
                 self._producers[key] = msgspec.structs.replace(producer, gone_at=now)
             else:
                 del self._producers[key]

@@ -1,4 +1,4 @@
-"""Who is installed where, in memory: gone with the process."""
+"""Slack installations in memory: gone with the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spanpost.model.installations import Installed
 
 
 class MemoryInstallations:
-    """The same as `ledger.installations`, over a dictionary."""
+    """The same as `installations`, over a dictionary."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -19,7 +19,7 @@ class MemoryInstallations:
         self._refreshing: dict[tuple[str, str], datetime] = {}
 
     async def save(self, installed: Installed) -> Installed:
-        """Keep an installation, in place of what was known of the workspace; return it as it is kept."""
+        """Store an installation, replacing the workspace's previous one; return it as stored."""
         key = (installed.client, installed.team)
         before = self._rows.get(key)
         revision = before.revision + 1 if before is not None else 1
@@ -29,15 +29,15 @@ class MemoryInstallations:
         return kept
 
     async def find(self, client: str, team: str) -> Installed | None:
-        """Return an installation, a removed one too."""
+        """Return an installation, even a removed one."""
         return self._rows.get((client, team))
 
     async def listed(self, client: str) -> list[Installed]:
-        """List an app's installations by team, removed ones too."""
+        """List an app's installations by team, removed ones included."""
         return sorted((row for row in self._rows.values() if row.client == client), key=lambda row: row.team)
 
     async def remove(self, client: str, team: str, why: str, revision: int | None = None) -> bool:
-        """Let go of its tokens, of that writing alone where one is named; False where there were none."""
+        """Delete the workspace's tokens (only that revision, if given). False: there were none."""
         row = self._rows.get((client, team))
         if row is None or not row.is_there or revision not in (None, row.revision):
             return False
@@ -46,7 +46,7 @@ class MemoryInstallations:
         return True
 
     async def claim(self, installed: Installed, lease: timedelta) -> bool:
-        """Take it upon oneself to fetch the next token; False where another process does, or the row has changed."""
+        """Claim the token refresh; False if another process has it, or the row has changed."""
         key, now = (installed.client, installed.team), self._clock()
         if not self._is_newest(installed) or self._refreshing.get(key, now) > now:
             return False
@@ -54,7 +54,7 @@ class MemoryInstallations:
         return True
 
     async def renew(self, installed: Installed, encrypted: bytes, expires_at: datetime | None) -> bool:
-        """Keep tokens sealed anew; False where the row has changed since it was read."""
+        """Store newly encrypted tokens; False if the row has changed since it was read."""
         if not self._is_newest(installed):
             return False
         key = (installed.client, installed.team)

@@ -1,4 +1,4 @@
-"""What people do, in memory: the same rules as `people`, over dictionaries."""
+"""Questions and interventions in memory: the same rules as `interventions`, over dictionaries."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from spanpost.tasks.approvals import APPROVAL, topic_of
 
 log = logging.getLogger("spanpost.store.memory")
 
-#: Acts, and requests to the desk, that are remembered.
+#: Interventions kept, and requests remembered; the oldest are dropped.
 _ACTS = 20_000
-#: How long a request to the desk is remembered.
+#: How long a request is remembered.
 _REMEMBERED = timedelta(hours=1)
 
 
 class InterventionsHost(Protocol):
-    """**Protocol:** what is asked of the store that keeps the tasks."""
+    """**Protocol:** what interventions need of the store that keeps the tasks."""
 
     def task(self, uid: UUID) -> Task | None: ...
 
@@ -49,23 +49,23 @@ class _KeptAct(msgspec.Struct, frozen=True):
 
 
 class MemoryInterventions:
-    """Questions and acts of one process's store. `timers` are the store's."""
+    """Questions and interventions of one process. `timers` belong to the store."""
 
-    def __init__(self, knows: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders) -> None:
-        self._knows = knows
+    def __init__(self, host: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders) -> None:
+        self._host = host
         self._orders = orders
         self._clock = clock
         self._timers = timers
         self.rows: dict[UUID, ApprovalRow] = {}
         self._acts: dict[tuple[str, str], _KeptAct] = {}
         self._numbers = 0
-        self._hears: list[Hears] = []
-        self._knocks: dict[str, datetime] = {}
+        self._listeners: list[Hears] = []
+        self._requests: dict[str, datetime] = {}
 
     # --- questions ------------------------------------------------------------------------------------------------------
 
     def keep(self, tasks: Iterable[Task]) -> list[Observation]:
-        """Bring the kept questions of these tasks up to date; return what is to be recorded next."""
+        """Update the questions of these tasks; return the observations to record next."""
         tasks = list(tasks)
         _, asked = questions.questions_of(tasks)
         decided = [row for row in self.rows.values() if row.is_decided and row.state is InterventionState.DECIDED and _words(row) in asked]
@@ -73,11 +73,11 @@ class MemoryInterventions:
         self.rows.update(kept.rows)
         for key, at in kept.timers:
             self._timers[key.bytes + judging.TIMER] = at
-        self._tell(kept.topics)
+        self._notify(kept.topics)
         return kept.owed
 
     def expire(self, timers: Iterable[bytes], now: datetime) -> Recorded:
-        """Look at questions whose time is over."""
+        """Expire questions whose deadline has passed."""
         total = Recorded()
         for timer in timers:
             row = self.rows.get(UUID(bytes=timer[:16]))
@@ -92,19 +92,19 @@ class MemoryInterventions:
             self.rows[row.key] = row
             if row.state is InterventionState.OPEN and row.expires_at is not None:
                 self._timers[timer] = row.expires_at
-            total = total.plus(self._knows.record_own([record]))
-            self._tell({topic_of(row.tenant, APPROVAL, row.approval_id)})
+            total = total.plus(self._host.record_own([record]))
+            self._notify({topic_of(row.tenant, APPROVAL, row.approval_id)})
         return total
 
     def forget(self, tasks: Iterable[UUID]) -> None:
-        """Let go of tasks: of what was asked and done there."""
+        """Drop the questions of these tasks."""
         gone = set(tasks)
         self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
 
     # --- acts -----------------------------------------------------------------------------------------------------------
 
     def intervene(self, act: Intervention) -> Verdict:
-        """Record what a person did, and what it changes."""
+        """Record what a person did, and its effects."""
         before = self._acts.get((act.tenant, act.idempotency_key))
         if before is not None:
             return msgspec.structs.replace(before.verdict, is_repeat=True)
@@ -121,14 +121,14 @@ class MemoryInterventions:
                 row = self.rows[row.key] = judging.taken(row, act, now)
                 others = [judging.taken(other, act, now) for other in self._undecided(row)]
                 self.rows.update({other.key: other for other in others})
-                recorded = self._knows.record_own([judging.decided(each, now) for each in (row, *others)])
+                recorded = self._host.record_own([judging.decided(each, now) for each in (row, *others)])
                 topics = {topic_of(row.tenant, APPROVAL, row.approval_id)}
             elif task is not None:
-                recorded = self._knows.record_own([judging.done(act, task, now)])
+                recorded = self._host.record_own([judging.done(act, task, now)])
                 topics = judging.topics_of(task)
             first = self._orders.first(task) if task is not None else None
-            who = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
-            order = ordering.of_act(act, task, first, now, **who)
+            actor = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
+            order = ordering.of_act(act, task, first, now, **actor)
             if order is not None:
                 recorded = recorded.plus(Recorded(deliveries=self._orders.place([order])))
                 verdict = msgspec.structs.replace(verdict, order_id=order.id)
@@ -136,7 +136,7 @@ class MemoryInterventions:
         self._acts[act.tenant, act.idempotency_key] = _KeptAct(self._numbers, act, verdict, now)
         if len(self._acts) > _ACTS:
             del self._acts[next(iter(self._acts))]
-        self._tell(topics)
+        self._notify(topics)
         return msgspec.structs.replace(verdict, recorded=recorded)
 
     def await_answer(self, key: UUID) -> None:
@@ -144,7 +144,7 @@ class MemoryInterventions:
         row = self.rows.get(key)
         if row is not None and not row.is_asked:
             row = self.rows[key] = questions.awaited(row)
-            self._knows.record_own([judging.awaiting(row, self._clock())])
+            self._host.record_own([judging.awaiting(row, self._clock())])
 
     def _undecided(self, row: ApprovalRow) -> list[ApprovalRow]:
         others = [other for other in self.rows.values() if _words(other) == _words(row) and other.key != row.key]
@@ -153,8 +153,8 @@ class MemoryInterventions:
     # --- looking --------------------------------------------------------------------------------------------------------
 
     def _task(self, uid: UUID) -> Task | None:
-        task = self._knows.task(uid)
-        return self._knows.shown(task) if task is not None else None
+        task = self._host.task(uid)
+        return self._host.shown(task) if task is not None else None
 
     def listed(self, query: ApprovalQuery) -> list[ApprovalRow]:
         """List questions, newest first."""
@@ -172,7 +172,7 @@ class MemoryInterventions:
         return found[: query.limit]
 
     def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[StandingAct]:
-        """Return what people asked of a task that stands, after a number and a moment."""
+        """Return a task's granted interventions, after a number and a moment."""
         found = [
             StandingAct(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
             for a in self._acts.values()
@@ -185,7 +185,7 @@ class MemoryInterventions:
         return found[:limit]
 
     def happenings(self, task_uid: UUID) -> list[TimelineEntry]:
-        """Return what people did to a task, granted or not, for its timeline."""
+        """Return a task's interventions, granted or not, for its timeline."""
         return [
             TimelineEntry(
                 key=TimelineKey(a.at, 2, UUID(bytes=named(f"{a.act.tenant}\0act\0{a.act.idempotency_key}"))),
@@ -207,40 +207,40 @@ class MemoryInterventions:
     def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
         if verdict.task_uid is None:
             return False
-        task = self._knows.task(verdict.task_uid)
+        task = self._host.task(verdict.task_uid)
         return task is not None and task.uid == task_uid
 
     def is_first(self, key: str) -> bool:
-        """Remember a request for an hour; False when it was heard before."""
+        """Remember a request for an hour; False when it is a duplicate."""
         now = self._clock()
-        while self._knocks:
-            oldest = next(iter(self._knocks))
-            if now - self._knocks[oldest] < _REMEMBERED and len(self._knocks) < _ACTS:
+        while self._requests:
+            oldest = next(iter(self._requests))
+            if now - self._requests[oldest] < _REMEMBERED and len(self._requests) < _ACTS:
                 break
-            del self._knocks[oldest]
-        if key in self._knocks:
+            del self._requests[oldest]
+        if key in self._requests:
             return False
-        self._knocks[key] = now
+        self._requests[key] = now
         return True
 
-    # --- telling --------------------------------------------------------------------------------------------------------
+    # --- notifying ------------------------------------------------------------------------------------------------------
 
     def listen(self, hears: Hears) -> None:
-        """Tell of what was decided or asked, from now on."""
-        self._hears.append(hears)
+        """Call `hears` for every decision and intervention from now on."""
+        self._listeners.append(hears)
 
     def listen_no_more(self, hears: Hears) -> None:
-        """Tell it no more."""
-        if hears in self._hears:
-            self._hears.remove(hears)
+        """Stop calling `hears`."""
+        if hears in self._listeners:
+            self._listeners.remove(hears)
 
-    def _tell(self, topics: Iterable[bytes]) -> None:
+    def _notify(self, topics: Iterable[bytes]) -> None:
         for topic in topics:
-            for hears in list(self._hears):
+            for listener in list(self._listeners):
                 try:
-                    hears(topic)
-                except Exception:  # who hears must not stop who records
-                    log.exception("what was heard could not be told")
+                    listener(topic)
+                except Exception:  # a failing listener must not stop recording
+                    log.exception("a listener of interventions failed")
 
 
 def _words(row: ApprovalRow) -> tuple[str, str, str]:

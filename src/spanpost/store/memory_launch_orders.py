@@ -1,4 +1,4 @@
-"""Orders, in memory: the same rules as `orders`, over a dictionary."""
+"""Launch orders in memory: the same rules as `launch_orders`, over a dictionary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spanpost.tasks.folded import Folded
 
 log = logging.getLogger("spanpost.store.memory")
 
-#: Orders that are remembered.
+#: Orders kept; the oldest are dropped.
 _MOST: Final = 10_000
 _HOUR: Final = timedelta(hours=1)
 
@@ -35,7 +35,7 @@ class CarriesOrders(Protocol):
 
 
 class Orders:
-    """Orders of one process's store."""
+    """Launch orders of one process."""
 
     def __init__(self, deliveries: CarriesOrders, clock: Callable[[], datetime]) -> None:
         self._deliveries = deliveries
@@ -58,10 +58,10 @@ class Orders:
         return len(new)
 
     def _tidy(self, order: Order) -> None:
-        """Keep the newest of a lane of summaries: each holds a whole message, and one a minute may follow."""
+        """Keep the newest of a series of summaries: each holds a whole message, and one a minute may follow."""
         self._deliveries.tidy(order.carrier, rules.planned_of(order).ordering_key, rules.KEPT)
-        ordering_key = [one for one in self.known.values() if (one.carrier, one.task_uid) == (order.carrier, order.task_uid)]
-        for one in ordering_key:
+        series = [one for one in self.known.values() if (one.carrier, one.task_uid) == (order.carrier, order.task_uid)]
+        for one in series:
             if not self._deliveries.of(one).state:
                 del self.known[one.id], self._recorded[one.id]
 
@@ -76,7 +76,7 @@ class Orders:
         return None
 
     def first(self, task: Task) -> Order | None:
-        """Return the order by which a task was started, as far as it says it."""
+        """Return the order that started a task, if the task names it."""
         try:
             found = self.known.get(UUID(task.order_id or ""))
         except ValueError:
@@ -84,7 +84,7 @@ class Orders:
         return found if found is not None and found.tenant == task.tenant else None
 
     def on_end(self, folded: Folded, launches: Launches) -> int:
-        """Place what the runs that ended in this batch start; return how many orders are new."""
+        """Place the orders that the ended runs of this batch trigger; return how many are new."""
         if not launches.rules or not folded.ended:
             return 0
         now, ended, placed = self._clock(), set(folded.ended), 0
@@ -105,7 +105,7 @@ class Orders:
         return placed
 
     def listed(self, query: OrderQuery) -> list[OrderRow]:
-        """List orders, newest first."""
+        """List launch orders, newest first."""
         found = [
             order
             for order in self.known.values()

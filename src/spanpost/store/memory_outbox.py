@@ -1,4 +1,4 @@
-"""Deliveries are put, change hands and are taken back, in memory: the same rules as `outbox` and `handovers`."""
+"""Deliveries are posted, moved and withdrawn in memory: the same rules as `outbox` and `takeovers`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Posting(DeliveryRows):
     """What recording does with deliveries."""
 
     def post(self, delivery: PlannedDelivery, *, is_new: bool) -> None:
-        """Put a delivery into its lane; news that was told before is nothing new, a state replaces the one that waits.
+        """Put a delivery into the outbox. A known checkpoint is not sent again; a state replaces the one that waits.
+
 
         `is_new`: its checkpoint was not recorded before.
         """
@@ -29,13 +30,13 @@ class Posting(DeliveryRows):
         known = self._deliveries.get(self._ids.get((delivery.sink, delivery.key), 0))
         if known is None:
             if not delivery.is_quiet:
-                about = self._knows.task(delivery.task_uid) or self._order(delivery.checkpoint_id)
-                entry = delivery_states.begin(delivery, now, tenant=about.tenant if about is not None else "default")
+                subject = self._host.task(delivery.task_uid) or self._order(delivery.checkpoint_id)
+                entry = delivery_states.begin(delivery, now, tenant=subject.tenant if subject is not None else "default")
                 entry = msgspec.structs.replace(entry, id=next(self._numbers))
                 self._fresh.add(entry.id)
                 self._store(entry)
             return
-        is_newer = delivery_states.comes_after(self._told(delivery.checkpoint_id), self._told(known.checkpoint_id))
+        is_newer = delivery_states.comes_after(self._position_of(delivery.checkpoint_id), self._position_of(known.checkpoint_id))
         entry = delivery_states.put(known, delivery, now, is_newer=is_newer, is_recorded_now=is_new)
         if entry is known:
             return
@@ -45,40 +46,40 @@ class Posting(DeliveryRows):
             self._coalesced.add(ordering_key_of(entry))
         self._store(entry)
 
-    def _told(self, checkpoint_id: UUID | None) -> tuple[datetime, UUID] | None:
-        checkpoint = self._knows.checkpoint(checkpoint_id) if checkpoint_id is not None else None
+    def _position_of(self, checkpoint_id: UUID | None) -> tuple[datetime, UUID] | None:
+        checkpoint = self._host.checkpoint(checkpoint_id) if checkpoint_id is not None else None
         return (checkpoint.at, checkpoint.id) if checkpoint is not None else None
 
     def inherit(self, uid: UUID, successor: UUID) -> None:
-        """Have the messages of a task that is no more be its successor's."""
+        """Give the messages of a merged task to its successor."""
         for number in list(self._states.get(uid, ())):
             self._store(msgspec.structs.replace(self._deliveries[number], task_uid=successor))
 
     def wake(self, woken: Iterable[UUID]) -> None:
-        """Look at the messages of tasks anew, and take news that was never sent out of those that ended."""
+        """Update the messages of tasks, and move unsent checkpoints away from messages that ended."""
         uids, now = set(woken), self._clock()
-        left = [number for number in self._aside if self._is_of(self._deliveries[number], uids)] if uids else []
+        unsent = [number for number in self._set_aside if self._is_of(self._deliveries[number], uids)] if uids else []
         for entry in [self._deliveries[number] for uid in uids for number in self._states.get(uid, ())]:
             if self._carrier(entry)[0] is None:
-                news = self._open.get(ordering_key_of(entry), {}).values()
-                left += [x.id for x in news if x.is_unseen and x.state is DeliveryState.WAITING]
+                waiting = self._open.get(ordering_key_of(entry), {}).values()
+                unsent += [x.id for x in waiting if x.is_unseen and x.state is DeliveryState.WAITING]
             self._store(delivery_states.wake(entry, now))
-        for number in sorted(left):
-            self._lead_on(self._deliveries[number])
+        for number in sorted(unsent):
+            self._redirect(self._deliveries[number])
 
     def _is_of(self, entry: OutboxEntry, uids: Collection[UUID]) -> bool:
-        task = self._knows.task(entry.task_uid)
+        task = self._host.task(entry.task_uid)
         return task is not None and task.uid in uids
 
-    def _lead_on(self, entry: OutboxEntry) -> None:
-        """Send news where the news of its task goes now; where that is nowhere it stays."""
-        task = self._knows.task(entry.task_uid)
-        checkpoint = self._knows.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+    def _redirect(self, entry: OutboxEntry) -> None:
+        """Send a checkpoint where its task's checkpoints go now; without such an address it stays."""
+        task = self._host.task(entry.task_uid)
+        checkpoint = self._host.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         root = self._root(task)
         if task is None or root is None or checkpoint is None or not root.is_announced:
             return
         self._forget(entry)
-        for found in anew(checkpoint, entry.sink, task, root, self._knows.rules.routes):
+        for found in anew(checkpoint, entry.sink, task, root, self._host.rules.routes):
             if found.mode is Mode.CHECKPOINT:
                 self.post(found, is_new=False)
                 number = self._ids[found.sink, found.key]
@@ -87,14 +88,14 @@ class Posting(DeliveryRows):
                 self.post(found, is_new=False)
 
     def _is_begun(self, state: PlannedDelivery) -> bool:
-        """Tell whether a message stands, or is about to."""
+        """Tell whether a message exists or is about to be posted."""
         known = self._deliveries.get(self._ids.get((state.sink, state.key), 0))
         return (state.sink, state.ordering_key) in self._receipts or (
             known is not None and known.state in (DeliveryState.WAITING, DeliveryState.SENDING)
         )
 
     def withdraw(self, retracted: Collection[UUID]) -> None:
-        """Take back news that was not sent yet."""
+        """Delete deliveries of retracted checkpoints that were not sent yet."""
         taken = set(retracted)
         for entry in [entry for entries in self._open.values() for entry in entries.values()] if taken else ():
             if (
@@ -106,21 +107,21 @@ class Posting(DeliveryRows):
                 self._forget(entry)
 
     def forget(self, tasks: Collection[UUID]) -> None:
-        """Let go of what was delivered or given up of these tasks."""
+        """Drop the delivered and dead deliveries of these tasks."""
         for entry in list(self._deliveries.values()):
             if entry.task_uid in tasks and entry.state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
                 self._receipts.pop(ordering_key_of(entry), None)
                 self._forget(entry)
 
     def tidy(self, sink: str, ordering_key: str, kept: int) -> None:
-        """Let go of what was delivered or given up in a lane, the newest deliveries excepted."""
+        """Drop delivered and dead deliveries of an ordering key, except the newest `kept`."""
         entries = [entry for entry in self._deliveries.values() if ordering_key_of(entry) == (sink, ordering_key)]
         for entry in entries[:-kept]:
             if entry.state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
                 self._forget(entry)
 
     def take_coalesced(self) -> dict[str, int]:
-        """Return how many states gave way to newer ones since this was asked last, by sink."""
+        """Return how many states were replaced by newer ones since the last call, by sink."""
         taken = dict(Counter(sink for sink, _ in self._coalesced))
         self._coalesced.clear()
         self._fresh.clear()

@@ -1,4 +1,4 @@
-"""Sessions of people who logged in, in memory: all end with the process."""
+"""Login sessions in memory: all end with the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spanpost.model.sessions import SessionState
 
 
 class MemorySessions:
-    """The same as `ledger.sessions`, over a dictionary."""
+    """The same as `sessions`, over a dictionary."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -18,10 +18,10 @@ class MemorySessions:
         self._ended: dict[str, datetime] = {}
 
     async def state(self) -> SessionState:
-        """Return the state."""
+        """Return the secret and the ended sessions."""
         return SessionState(self._secret, frozenset(self._ended))
 
     async def end(self, id: str, until: datetime) -> None:
-        """End a session; let go of those that would have run out by now."""
+        """End a session; drop those that have expired."""
         now = self._clock()
         self._ended = {each: over for each, over in self._ended.items() if over > now} | {id: until}

@@ -1,4 +1,4 @@
-"""The tasks of the memory store, found by their root too."""
+"""Tasks of the memory store, indexed by their root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spanpost.model.tasks import Task
 
 
 class Tasks(dict[UUID, Task]):
-    """Tasks by uid. Those below a root are found without a walk over all."""
+    """Tasks by uid. The tasks below a root are found without a scan."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Tasks(dict[UUID, Task]):
         super().__delitem__(uid)
 
     def pop(self, uid: UUID, default: Any = None) -> Any:
-        """Let go of a task and return it."""
+        """Remove a task and return it."""
         task = self.get(uid, default)
         if uid in self:
             del self[uid]
         return task
 
     def below(self, root: UUID) -> list[Task]:
-        """Return the tasks whose root this is."""
+        """Return the tasks below a root task."""
         return [self[uid] for uid in self._below.get(root, ())]
 
     def _leave(self, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""What Slack would show, in the terminal."""
+"""Messages in the terminal, as Slack would show them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a task looks in a terminal. Pure: tasks and checkpoints in, something to print out.
+"""Renders a task for a terminal. Pure: tasks and checkpoints in, something to print out.
 
-A card has a bar of the status's colour at its left, as a Slack message has, and no right edge: emoji are one cell wide in
-one terminal and two in the next, and an edge that jumps is worse than none. Text from agents only ever becomes
+A card has a bar in the status's colour at its left, as a Slack message has, and no right edge: an emoji is one column
+wide in some terminals and two in others, and an edge that jumps is worse than none. Text from agents only becomes
 `rich.text.Text`, never markup.
 """
 
@@ -32,14 +32,14 @@ BAR = 20
 
 
 class CheckpointLine(msgspec.Struct, frozen=True):
-    """A line of a thread. `who` names the sub-agent whose news it is."""
+    """A line of a thread. `who` names the sub-agent that reported it."""
 
     checkpoint: Checkpoint
     who: str = ""
 
 
 class Barred:
-    """What stands in it, with a coloured bar at its left."""
+    """Content with a coloured bar at its left."""
 
     def __init__(self, inner: RenderableType, colour: str) -> None:
         self.inner = inner
@@ -64,7 +64,7 @@ def card(
     roomy: bool = True,
     locale: Locale = ENGLISH,
 ) -> RenderableType:
-    """Draw a task's message with its thread beneath. `hidden` counts older news that is left out."""
+    """Draw a task's message with its thread below. `hidden` counts older checkpoints that are left out."""
     shown = labels.task_look(task, locale)
     colour = COLOURS[shown.colour]
     rows: list[RenderableType] = [_head(task, shown, colour, now, locale)]
@@ -99,7 +99,7 @@ def _head(task: Task, shown: labels.StatusLabel, colour: str, now: datetime | No
     grid = Table.grid(expand=True, padding=0)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
-    # A margin for terminals that draw an emoji wider than it is counted.
+    # A margin for terminals that draw an emoji wider than rich counts it.
     grid.add_row(left, right + Text("  "))
     return grid
 
@@ -168,15 +168,15 @@ def _children(children: Sequence[Task], now: datetime | None, locale: Locale) ->
     rows: list[RenderableType] = [_line((labels.at_work(children, locale), "dim"))]
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
-        lookups = labels.task_look(child, locale)
+        label = labels.task_look(child, locale)
         last = i == len(shown) - 1 and len(children) <= CHILDREN
-        text = _line(("└ " if last else "├ ", "bright_black"), (f"{lookups.emoji} ", ""), (labels.title(child, 60, locale), ""))
+        text = _line(("└ " if last else "├ ", "bright_black"), (f"{label.emoji} ", ""), (labels.title(child, 60, locale), ""))
         doing = labels.doing(child, 80, locale) or labels.step(child, 60, locale)
         done = labels.percent(child)
         if labels.is_final(child):
-            text.append(f"  {lookups.word}", COLOURS[lookups.colour])
+            text.append(f"  {label.word}", COLOURS[label.colour])
         else:
-            text.append(f"  {labels.share(done, locale) if done is not None else lookups.word}", COLOURS[lookups.colour])
+            text.append(f"  {labels.share(done, locale) if done is not None else label.word}", COLOURS[label.colour])
             if doing:
                 text.append(f"  {doing}", "italic dim")
         if (span := labels.age(child, now)) is not None:
@@ -202,23 +202,23 @@ def _thread(thread: Sequence[CheckpointLine], hidden: int, zone: tzinfo, locale:
     rows: list[RenderableType] = []
     if hidden:
         rows.append(_line(("  │ ", "bright_black"), (locale.say("console.earlier", n=hidden), "dim")))
-    for i, news in enumerate(thread):
+    for i, entry in enumerate(thread):
         edge = "  ╰ " if i == len(thread) - 1 else "  │ "
         row = Table.grid(padding=0)
-        # As wide as it is: rich would take room from both columns where a line is too long for the terminal.
+        # Fixed width: rich would shrink both columns where a line is too long for the terminal.
         row.add_column(no_wrap=True, min_width=len(edge))
         row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(Text(edge, "bright_black"), news_line(news, zone, locale))
+        row.add_row(Text(edge, "bright_black"), news_line(entry, zone, locale))
         rows.append(row)
     return rows
 
 
-def news_line(news: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> Text:
-    """Draw one line of a thread: when, what, who."""
-    checkpoint = news.checkpoint
-    lookups = labels.news_look(checkpoint, locale)
-    text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{lookups.emoji} ", ""))
-    if who := line(news.who, 40):
+def news_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> Text:
+    """Draw one line of a thread: time, text, sub-agent."""
+    checkpoint = entry.checkpoint
+    label = labels.news_look(checkpoint, locale)
+    text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{label.emoji} ", ""))
+    if who := line(entry.who, 40):
         text.append(f"{who}  ", "bold dim")
     loud = checkpoint.kind in (
         Kind.ERROR,
@@ -230,23 +230,23 @@ def news_line(news: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH
         Kind.ALERT,
         Kind.END,
     )
-    text.append(labels.news_text(checkpoint, locale=locale), COLOURS[lookups.colour] if loud else "")
+    text.append(labels.news_text(checkpoint, locale=locale), COLOURS[label.colour] if loud else "")
     if checkpoint.progress is not None:
         text.append(f"  {labels.share(checkpoint.progress, locale)}", "dim")
     return text
 
 
-def plain(news: CheckpointLine, title: str, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> str:
-    """Write one line of news for a log: no colours, the task named."""
-    named = f"{title} › {news.who}" if news.who else title
-    lookups = labels.news_look(news.checkpoint, locale)
-    at = f"{news.checkpoint.at.astimezone(zone):%H:%M:%S}"
-    done = f" ({labels.share(news.checkpoint.progress, locale)})" if news.checkpoint.progress is not None else ""
-    return f"{at} [{line(named, 80)}] {lookups.emoji} {labels.news_text(news.checkpoint, locale=locale)}{done}"
+def plain(entry: CheckpointLine, title: str, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> str:
+    """Write a checkpoint as one line of a log: no colours, with the task's name."""
+    named = f"{title} › {entry.who}" if entry.who else title
+    label = labels.news_look(entry.checkpoint, locale)
+    at = f"{entry.checkpoint.at.astimezone(zone):%H:%M:%S}"
+    done = f" ({labels.share(entry.checkpoint.progress, locale)})" if entry.checkpoint.progress is not None else ""
+    return f"{at} [{line(named, 80)}] {label.emoji} {labels.news_text(entry.checkpoint, locale=locale)}{done}"
 
 
 def record(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as one JSON object of a log: public names, texts scrubbed."""
+    """Return a delivery as one JSON object of a log: public names, scrubbed texts."""
     task, checkpoint = delivery.task, delivery.checkpoint
     shown: dict[str, Any] = {
         "mode": str(delivery.mode),

@@ -1,4 +1,4 @@
-"""The console's settings."""
+"""Settings of the sink `console`."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class ConsoleSettings(SinkSettings):
     )
 
     def route_defaults(self) -> RouteDefaults:
-        """Return what holds where a route does not say it."""
+        """Return the values of a route that does not set them itself."""
         return RouteDefaults(language=self.language)

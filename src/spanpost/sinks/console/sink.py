@@ -1,4 +1,4 @@
-"""The terminal as a window: live cards for people, plain lines for logs, JSON lines for programs."""
+"""Terminal sink: live cards for people, plain lines for logs, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from spanpost.sinks.console import render
 from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.locales import locale as language
 
-#: Columns where there is no terminal to ask: a log is read in wider windows than a terminal's default of 80.
+#: Columns without a terminal: logs are read in wider windows than a terminal's default of 80.
 WIDTH = 120
 
 
 class ConsoleForm(StrEnum):
-    """How it is shown. AUTO: live where a person watches, plain elsewhere."""
+    """Form of the output. AUTO: live on a terminal, plain elsewhere."""
 
     AUTO = "auto"
     LIVE = "live"
@@ -56,7 +56,7 @@ class _Card:
 
     @property
     def is_open(self) -> bool:
-        """True while it is to be shown: not of a task that ended in another process, whose terminal told of it."""
+        """Tell whether to show the card. False for a task that ended in another process, whose terminal showed it."""
         return not self.is_printed and self.task is not None and (self.has_news or not labels.is_final(self.task))
 
 
@@ -65,10 +65,10 @@ def _now() -> datetime:
 
 
 class ConsoleSink:
-    """Shows what Slack would show: one card per root task, edited in place, its news beneath.
+    """Shows what Slack would show: one card per root task, edited in place, with its checkpoints below.
 
-    Live cards stay at the bottom of the terminal; a card whose task has ended is printed once for good and scrolls away.
-    At most `KEPT` ended cards are remembered, so that a long-lived process does not grow.
+    Live cards stay at the bottom of the terminal. A card whose task has ended is printed once and scrolls away. At most
+    `KEPT` ended cards are remembered, so that a long-lived process does not grow.
     """
 
     name = "console"
@@ -101,11 +101,11 @@ class ConsoleSink:
         self._shown_at = float("-inf")
 
     def routed(self, routes: Sequence[Route]) -> None:
-        """Hear which routes lead here: each may have its language."""
+        """Set the routes that lead here: each may have its language."""
         self._routes = list(routes)
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Show it. A closed terminal is `Unavailable`."""
+        """Show a delivery. A closed terminal is `Unavailable`."""
         try:
             with self._lock:
                 self._take(delivery)
@@ -117,7 +117,7 @@ class ConsoleSink:
         return Receipt(ref={"ordering_key": delivery.ordering_key})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
-        """Answer by what this process has shown. Another process's terminal is gone: show it again."""
+        """Answer from what this process has shown. Deliveries of another process's terminal are shown again."""
         with self._lock:
             return {
                 d.id: Receipt(ref={"ordering_key": d.ordering_key}) if (card := self._cards.get(d.ordering_key)) and d.key in card.keys else None
@@ -128,7 +128,7 @@ class ConsoleSink:
         return ()
 
     async def close(self) -> None:
-        """Print the cards that are still open and leave the terminal as it was."""
+        """Print the open cards and leave the terminal as it was."""
         if self._closed:
             return
         self._closed = True
@@ -142,13 +142,13 @@ class ConsoleSink:
                         self._print(card)
             self._write_out()
         except (OSError, ValueError):
-            pass  # the terminal went first
+            pass  # the terminal closed first
 
     # --- what is shown ------------------------------------------------------------------------------------------
     def _take(self, delivery: Delivery) -> None:
-        """Put a delivery on its card and write what the form writes at once."""
+        """Put a delivery on its card, and write what the form writes at once."""
         if self.form is ConsoleForm.JSON:
-            # ASCII only: nothing in it can steer the terminal that it may be printed on.
+            # ASCII only: no character may control the terminal.
             self._out.append(json.dumps(render.record(delivery)))
         card = self._cards.get(delivery.ordering_key)
         if card is None:
@@ -163,33 +163,33 @@ class ConsoleSink:
         is_root = delivery.mode is Mode.STATE or _is_root(delivery)
         if is_root:
             if card.is_printed and card.task is not None and _run(card.task) != _run(delivery.task):
-                card.is_printed = False  # resumed, or judged anew
+                card.is_printed = False  # resumed, or ended with another status
             card.task = delivery.task
             card.children = delivery.children or card.children
-            if delivery.has_moved and not card.is_printed:  # no news of its end follows
+            if delivery.has_moved and not card.is_printed:  # no checkpoint of its end follows
                 self._print(card)
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.CHECKPOINT and checkpoint is not None:
             card.has_news = True
-            self._tell(card, delivery, render.CheckpointLine(checkpoint, "" if is_root else labels.title(delivery.task, 40, card.locale)))
+            self._append(card, delivery, render.CheckpointLine(checkpoint, "" if is_root else labels.title(delivery.task, 40, card.locale)))
             if is_root and checkpoint.kind is Kind.END and not card.is_printed:
                 self._print(card)
 
-    def _tell(self, card: _Card, delivery: Delivery, news: render.CheckpointLine) -> None:
+    def _append(self, card: _Card, delivery: Delivery, entry: render.CheckpointLine) -> None:
         if self.form is ConsoleForm.PLAIN:
             title = labels.title(card.task or delivery.task, 60, card.locale)
-            self._out.append(render.plain(news, title, self._zone, card.locale))
+            self._out.append(render.plain(entry, title, self._zone, card.locale))
         elif card.is_printed:
             text = Text(f"  {labels.title(card.task or delivery.task, 40, card.locale)}  ", style="dim")
-            self._out.append(text + render.news_line(news, self._zone, card.locale))
+            self._out.append(text + render.news_line(entry, self._zone, card.locale))
         else:
-            card.thread.append(news)
+            card.thread.append(entry)
             if len(card.thread) > 40:  # more than a live card ever shows
                 del card.thread[0]
                 card.hidden += 1
 
     def _print(self, card: _Card) -> None:
-        """Print a card for good."""
+        """Print a card for the last time."""
         card.is_printed = True
         if self.form is ConsoleForm.JSON or card.task is None:
             return
@@ -200,10 +200,10 @@ class ConsoleSink:
         card.thread, card.hidden = [], 0
 
     def _write_out(self) -> None:
-        # Not under our lock: printing takes the lock of `Live`, whose thread takes ours when it draws.
+        # Not under this lock: printing takes the lock of `Live`, whose thread takes this one when it draws.
         out, self._out = self._out, []
         if out and self._live is not None:
-            self._live.refresh()  # or the printed card would stand beside its live self for a moment
+            self._live.refresh()  # otherwise the printed card would briefly stand beside its live copy
         for each in out:
             if isinstance(each, str):
                 self._console.file.write(each + "\n")
@@ -225,33 +225,33 @@ class ConsoleSink:
                 vertical_overflow="ellipsis",
             )
             self._live.start()
-        # In between, the thread of `Live` draws four times a second anyway.
+        # Between these calls, the thread of `Live` draws four times a second.
         if (now := monotonic()) - self._shown_at >= 0.08:
             self._shown_at = now
             self._live.refresh()
 
     def _open_cards(self) -> RenderableType:
-        """Draw what is under way, newest last, as much as the terminal is high."""
+        """Draw the open cards, newest last, as far as the terminal's height allows."""
         with self._lock:
             cards = [c for c in self._cards.values() if c.is_open]
-            section = max(self._console.height - 2, 8)
-            left_out = max(len(cards) - section // 2, 0)
+            height = max(self._console.height - 2, 8)
+            left_out = max(len(cards) - height // 2, 0)
             cards = cards[left_out:]
-            # Threads are shortened first, then cards to their essentials, then the oldest are only counted.
-            for news, roomy in ((render.CHECKPOINT, True), (3, True), (1, False), (0, False)):
-                drawn = [self._draw(c, news, roomy) for c in cards]
+            # Shorten threads first, then cards; then only count the oldest.
+            for most, roomy in ((render.CHECKPOINT, True), (3, True), (1, False), (0, False)):
+                drawn = [self._draw(c, most, roomy) for c in cards]
                 heights = [len(self._console.render_lines(d, pad=False)) for d in drawn]
-                if not left_out and sum(heights) <= section:
+                if not left_out and sum(heights) <= height:
                     return Group(*drawn)
-            while drawn and sum(heights) + 1 > section:
+            while drawn and sum(heights) + 1 > height:
                 drawn.pop(0)
                 heights.pop(0)
                 left_out += 1
             return Group(Text(self._locale.say("console.under_way", n=left_out), style="dim"), *drawn)
 
-    def _draw(self, card: _Card, news: int, roomy: bool) -> RenderableType:
+    def _draw(self, card: _Card, most: int, roomy: bool) -> RenderableType:
         assert card.task is not None
-        thread = card.thread[-news:] if news else []
+        thread = card.thread[-most:] if most else []
         hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
         now, locale = self._clock(), card.locale
         drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, locale=locale)

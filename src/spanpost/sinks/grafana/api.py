@@ -1,11 +1,11 @@
-"""Two APIs of annotations behind one interface: requests as values, answers read.
+"""Grafana's two annotation APIs behind one interface: builds requests and reads answers.
 
-`Legacy` is ``/api/annotations`` (https://grafana.com/docs/grafana/latest/developers/http_api/annotations/, read 2026-11): ids are
-numbers of Grafana's, nothing keeps a repeated POST from making a second one.
+`Legacy` is ``/api/annotations`` (https://grafana.com/docs/grafana/latest/developers/http_api/annotations/, read 2026-11).
+Grafana chooses the ids, and a repeated POST creates a second annotation.
 
-`Apis` is ``/apis/annotation.grafana.app/v0alpha1`` (alpha, off by default; read from grafana/grafana 2026-11): a resource has a name
-of ours, so a repeated POST is answered 409; but only text and tags can be changed. So the end of a region is another resource,
-and the one that stood for the start goes.
+`Apis` is ``/apis/annotation.grafana.app/v0alpha1`` (alpha, off by default; read from grafana/grafana 2026-11). The client
+names the resource, so a repeated POST is answered 409. But only text and tags can be changed: the end of a region is
+another resource, and the one for the start is deleted.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import msgspec
 
 from spanpost.sinks.grafana.render import Note
 
-#: A search finds so many at most: more than one is too many.
+#: Maximum number of results of a search: more than one is already too many.
 FOUND: Final = 20
 
 
 class GrafanaRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A call."""
+    """A call to Grafana's HTTP API."""
 
     method: str
     path: str
@@ -33,29 +33,29 @@ class GrafanaRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_safe(self) -> bool:
-        """True when it may be repeated: it makes nothing."""
+        """Tell whether the call may be repeated: it creates nothing."""
         return self.method != "POST"
 
 
 class Made(msgspec.Struct, frozen=True):
-    """An annotation that is there: its id, and its end (ms) where it has one."""
+    """An existing annotation: its id, and its end (ms) where it has one."""
 
     id: str
     until_ms: int = 0
 
 
 class Api(Protocol):
-    """**Protocol:** how annotations are made, changed and found."""
+    """**Protocol:** creates, changes and finds annotations."""
 
-    #: Statuses of a POST that say that it is there.
+    #: Statuses of a POST that say that the annotation already exists.
     exists: frozenset[int]
-    #: The end of what is there can be changed.
+    #: Tells whether the end of an existing annotation can be changed.
     moves_end: bool
 
     def post(self, note: Note) -> GrafanaRequest: ...
 
     def made(self, note: Note, answer: Any) -> str:
-        """Return the id of what a POST made; empty where the answer does not say."""
+        """Return the id of the annotation that a POST created; empty if the answer does not say."""
         ...
 
     def patch(self, id: str, note: Note) -> GrafanaRequest: ...
@@ -65,11 +65,11 @@ class Api(Protocol):
     def find(self, mark: str) -> GrafanaRequest: ...
 
     def found(self, mark: str, answer: Any) -> list[Made]:
-        """Return what bears a tag, the one to be kept first. Raises ValueError for an answer that is none."""
+        """Return the annotations with a tag, the one to keep first. Raises ValueError for an unreadable answer."""
         ...
 
     def probe(self) -> GrafanaRequest:
-        """Return a call that reads a little, to see whether it may."""
+        """Return a small read call, to check access."""
         ...
 
 
@@ -144,7 +144,7 @@ class Apis:
     def made(self, note: Note, answer: Any) -> str:
         metadata = answer.get("metadata") if isinstance(answer, dict) else None
         name = metadata.get("name") if isinstance(metadata, dict) else None
-        # A 409 is answered with a status object, which names nothing of ours.
+        # A 409 is answered with a status object that does not name the resource.
         return name if isinstance(name, str) and name and answer.get("kind") != "Status" else self._name(note)
 
     def patch(self, id: str, note: Note) -> GrafanaRequest:

@@ -1,9 +1,9 @@
-"""What a delivery is as an annotation. Pure.
+"""Renders a delivery as an annotation. Pure.
 
-A task is a region from its start to its end, with its name, what became of it and its links; its warnings, errors and questions are
-points. While it runs the region is a point at its start. Grafana shows the text as HTML: what agents say is escaped.
+A task is a region from its start to its end, with its name, result and links. Its warnings, errors and questions are
+points. While it runs, the region is a point at its start. Grafana shows the text as HTML: agents' text is escaped.
 
-Each bears a tag of its own, ``spanpost:<id>``, by which it is found again: Grafana knows no idempotency key.
+Each annotation has a unique tag, ``spanpost:<id>``, for lookups: Grafana knows no idempotency key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spanpost.routing.planned import mark_of
 from spanpost.sinks import labels
 from spanpost.text.sanitise import cut, line, link
 
-#: News that is a point; of the rest the region says enough.
+#: Checkpoints that are points; the region shows enough of the others.
 POINTS: Final = frozenset(
     {
         Kind.ERROR,
@@ -36,7 +36,7 @@ POINTS: Final = frozenset(
         Kind.ALERT,
     }
 )
-#: All tags of an annotation together, characters (Grafana refuses more); each alone.
+#: Maximum length of all tags of an annotation together (Grafana's limit), and of one tag; characters.
 TAGS, TAG = 500, 100
 _TEXT, _LINKS = 500, 5
 
@@ -44,23 +44,23 @@ _TEXT, _LINKS = 500, 5
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """An annotation."""
 
-    #: The tag that no other has.
+    #: The tag that no other annotation has.
     mark: str
     text: str
     tags: tuple[str, ...]
-    #: Milliseconds; `until_ms` None: a point.
+    #: Milliseconds since 1970. `until_ms` None: a point.
     at_ms: int
     until_ms: int | None = None
     dashboard: str = ""
 
     @property
     def print(self) -> str:
-        """A short hash of what is shown."""
+        """A short hash of the shown content."""
         return blake2b(msgspec.json.encode((self.text, self.tags, self.until_ms)), digest_size=8).hexdigest()
 
 
 def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -> Note | None:
-    """Return a delivery as an annotation; None where it is none."""
+    """Render a delivery as an annotation; None if it has none."""
     task, checkpoint = delivery.task, delivery.checkpoint
     mark = mark_of_delivery(delivery)
     if delivery.mode is Mode.STATE:
@@ -86,10 +86,10 @@ def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -
 
 
 def mark_of_delivery(delivery: Delivery) -> str:
-    """Return the tag by which a delivery's annotation is found."""
+    """Return the unique tag of a delivery's annotation."""
     checkpoint_id = delivery.checkpoint.id if delivery.checkpoint is not None else None
     known = delivery.ordering_key if delivery.mode is Mode.STATE else mark_of(delivery.key, checkpoint_id)
-    # A lane and a key hold the address, which may be long, and whatever a store puts there: a tag holds no comma.
+    # Hashed: an ordering key and a key hold the address, which may be long, and a tag holds no comma.
     return f"spanpost:{blake2b(known.encode('utf-8', 'replace'), digest_size=12).hexdigest()}"
 
 
@@ -119,7 +119,7 @@ def _safe(text: str) -> str:
 
 
 def _tags(mark: str, kind: str, task: Task, more: Iterable[str]) -> tuple[str, ...]:
-    """Return tags that are taken together: the mark first, and of the others what fits."""
+    """Return the tags that fit the limit: the unique tag first."""
     wanted = ["spanpost", kind]
     wanted += [f"{name}:{value}" for name, value in (("agent", task.agent_name), ("env", task.environment)) if value]
     wanted += more

@@ -1,4 +1,4 @@
-"""What the sink `grafana` can be told."""
+"""Settings of the sink `grafana`."""
 
 from __future__ import annotations
 

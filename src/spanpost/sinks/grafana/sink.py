@@ -1,4 +1,4 @@
-"""Annotations in Grafana: made once, changed where they stand, looked for by their tag before one is made again."""
+"""Annotations in Grafana: created once, edited in place, looked up by their tag before one is created again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from spanpost.sinks.grafana.render import Note, mark_of_delivery, note
 from spanpost.sinks.grafana.settings import GrafanaSettings
 from spanpost.sinks.grafana.transport import GrafanaAnswer
 
-#: How long a Grafana that asks for patience without a number is left alone.
-STALL_RULES: Final = timedelta(seconds=30)
-#: An annotation that somebody deleted stays deleted.
+#: Wait after an answer 429 or 503 without a readable `Retry-After`.
+RETRY_AFTER: Final = timedelta(seconds=30)
+#: Receipt of an annotation that a person deleted: it stays deleted.
 _DELETED: Final = {"ended": "deleted"}
-#: Edits for each annotation that may be made: most edits change nothing, and no call is made.
+#: Edits allowed per annotation created: most edits change nothing and make no call.
 _EDITS: Final = 20.0
 
 
 class GrafanaCalls(Protocol):
-    """**Protocol:** the wire; `transport.Wire` is it."""
+    """**Protocol:** makes a call; `transport.Wire` is one."""
 
     async def call(self, request: GrafanaRequest) -> GrafanaAnswer: ...
 
@@ -33,7 +33,10 @@ class GrafanaCalls(Protocol):
 
 
 class GrafanaSink:
-    """Annotations over HTTP. What a receipt's `ref` holds: ``id``, ``print`` (a hash of what is shown), ``until`` (ms, of a region that ended)."""
+    """Creates annotations over HTTP.
+
+    A receipt's `ref` holds ``id``, ``print`` (a hash of the shown content) and ``until`` (ms; only of a region that ended).
+    """
 
     name = "grafana"
 
@@ -42,48 +45,48 @@ class GrafanaSink:
         self._wire = wire
         self._clock = clock
         self._api: Api = Apis(settings.namespace) if settings.api == "apis" else Legacy()
-        #: Told of each call and of what came of it.
+        #: Receives the method and outcome of each call.
         self.when_called: Callable[[str, str], None] | None = None
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Make the annotation, or change it where it stands."""
-        drawn = self._note(delivery)
+        """Create the annotation, or edit it in place."""
+        note_ = self._note(delivery)
         known = _known(delivery)
-        if drawn is None:
+        if note_ is None:
             return Receipt(ref=known, skipped="it is no annotation")
         if known.get("ended"):
             return Receipt(ref=known, skipped="it was deleted in Grafana")
         if "id" not in known:
-            return Receipt(ref=await self._post(drawn))
-        if known.get("print") == drawn.print and not delivery.is_unknown:
+            return Receipt(ref=await self._post(note_))
+        if known.get("print") == note_.print and not delivery.is_unknown:
             return Receipt(ref=known, skipped="unchanged")
-        return Receipt(ref=await self._change(str(known["id"]), known, drawn))
+        return Receipt(ref=await self._change(str(known["id"]), known, note_))
 
-    async def _post(self, drawn: Note) -> dict[str, Any]:
-        request = self._api.post(drawn)
-        answer = await self._asked(request, allowed=self._api.exists)
-        id = self._api.made(drawn, answer.body)
+    async def _post(self, note_: Note) -> dict[str, Any]:
+        request = self._api.post(note_)
+        answer = await self._call(request, allowed=self._api.exists)
+        id = self._api.made(note_, answer.body)
         if not id:
             raise DeliveryUncertain("Grafana's answer names no annotation", reason="bad_answer")
-        return _ref(id, drawn)
+        return _ref(id, note_)
 
-    async def _change(self, id: str, known: Mapping[str, Any], drawn: Note) -> dict[str, Any]:
-        if not self._api.moves_end and known.get("until") != drawn.until_ms:
-            made = await self._post(drawn)  # by a name of ours: again it is the same
+    async def _change(self, id: str, known: Mapping[str, Any], note_: Note) -> dict[str, Any]:
+        if not self._api.moves_end and known.get("until") != note_.until_ms:
+            made = await self._post(note_)  # the name is ours: a repeat is the same annotation
             if made["id"] != id:
-                await self._asked(self._api.delete(id), allowed=frozenset({404}))
+                await self._call(self._api.delete(id), allowed=frozenset({404}))
             return made
-        answer = await self._asked(self._api.patch(id, drawn), allowed=frozenset({404}))
-        return dict(_DELETED) if answer.status == 404 else _ref(id, drawn)
+        answer = await self._call(self._api.patch(id, note_), allowed=frozenset({404}))
+        return dict(_DELETED) if answer.status == 404 else _ref(id, note_)
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | DeliveryError | None]:
-        """Look for doubtful annotations by their tags; of several of one tag all but one go."""
+        """Look up uncertain annotations by their tags; of several with one tag all but one are deleted."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         answers: dict[int, Receipt | DeliveryError | None] = {}
         for delivery in deliveries:
             known = _known(delivery)
             if known.get("ended") or ("id" in known and self._api.moves_end):
-                # To change it again is harmless. Without the hash it is done whatever it says.
+                # To edit it again is harmless. Without the hash it is edited in any case.
                 answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "print"})
                 continue
             try:
@@ -99,17 +102,17 @@ class GrafanaSink:
         return answers
 
     async def _find(self, mark: str) -> list[Made]:
-        answer = await self._asked(self._api.find(mark))
+        answer = await self._call(self._api.find(mark))
         try:
             found = self._api.found(mark, answer.body)
         except ValueError:
             raise Unavailable("Grafana's answer to a search is none", reason="bad_answer") from None
         for repeat in found[1:]:
-            await self._asked(self._api.delete(repeat.id), allowed=frozenset({404}))
+            await self._call(self._api.delete(repeat.id), allowed=frozenset({404}))
         return found
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name Grafana as a whole, and how many annotations it is given a minute."""
+        """Return the limits of Grafana as a whole, and of annotations per minute."""
         whole, rate = RateLimit(key=self.name, is_breaker=True), self._settings.per_minute / 60
         match call:
             case SinkCall.POST:
@@ -120,15 +123,18 @@ class GrafanaSink:
                 return (whole, RateLimit(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
-        """Look whether the token may read annotations, and whether the dashboards are there: Grafana takes annotations of any."""
+        """Check that the token may read annotations and that the dashboards exist.
+
+        Grafana accepts annotations for a dashboard that does not exist, and shows them nowhere.
+        """
         try:
-            await self._asked(self._api.probe())
+            await self._call(self._api.probe())
         except DeliveryError as error:
             return [Finding(ok=False, found=str(error), cure=getattr(error, "cure", "") or "is grafana.url right, and Grafana up?")]
         found = [Finding(ok=True, found=f"annotations can be read ({self._settings.api})")]
         for uid in sorted({address or self._settings.dashboard for address in addresses} - {""}):
             try:
-                answer = await self._asked(GrafanaRequest(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
+                answer = await self._call(GrafanaRequest(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
             except DeliveryError as error:
                 found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
                 continue
@@ -145,8 +151,8 @@ class GrafanaSink:
     def _note(self, delivery: Delivery) -> Note | None:
         return note(delivery, dashboard=delivery.address or self._settings.dashboard, tags=self._settings.tags)
 
-    async def _asked(self, request: GrafanaRequest, allowed: frozenset[int] = frozenset()) -> GrafanaAnswer:
-        """Make a call, say what came of it, and raise what its answer means."""
+    async def _call(self, request: GrafanaRequest, allowed: frozenset[int] = frozenset()) -> GrafanaAnswer:
+        """Make a call, report its outcome, and raise the error that its answer means."""
         method, outcome = request.method.lower(), "unknown"
         try:
             answer = await self._wire.call(request)
@@ -164,11 +170,11 @@ class GrafanaSink:
 
 
 def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> DeliveryError:
-    """Return what an answer means that is not wanted. The one table of statuses."""
+    """Return the error that an unwanted status means. The one table of statuses."""
     status = answer.status
     told = f"Grafana answered {status} to {request.method}"
     if status == 429 or (status == 503 and answer.retry_after):
-        return Throttled(told, retry_after=_stall_rules(answer.retry_after, now), reason="throttled")
+        return Throttled(told, retry_after=_retry_after(answer.retry_after, now), reason="throttled")
     if status in (401, 403):
         cure = "set SPANPOST_GRAFANA__TOKEN to a service account's that may read and write annotations (role Editor)"
         return DeliveryRefused(told, cure=cure, reason="token")
@@ -180,7 +186,7 @@ def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> De
     return Rejected(told, reason="refused")
 
 
-def _stall_rules(value: str, now: float) -> timedelta:
+def _retry_after(value: str, now: float) -> timedelta:
     text = value.strip()
     try:
         if text.isascii() and text.isdigit():
@@ -189,7 +195,7 @@ def _stall_rules(value: str, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return STALL_RULES
+        return RETRY_AFTER
 
 
 def _known(delivery: Delivery) -> dict[str, Any]:
@@ -197,8 +203,8 @@ def _known(delivery: Delivery) -> dict[str, Any]:
     return receipt.ref if receipt is not None else {}
 
 
-def _ref(id: str, drawn: Note) -> dict[str, Any]:
-    return {"id": id, "print": drawn.print} | ({"until": drawn.until_ms} if drawn.until_ms is not None else {})
+def _ref(id: str, note_: Note) -> dict[str, Any]:
+    return {"id": id, "print": note_.print} | ({"until": note_.until_ms} if note_.until_ms is not None else {})
 
 
 def _elapsed(delivery: Delivery, now: datetime) -> timedelta:

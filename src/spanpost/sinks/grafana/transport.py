@@ -1,4 +1,4 @@
-"""The wire to Grafana: one call, its answer, or what its absence means. The token is in no error."""
+"""HTTP connection to Grafana: one call returns its answer or raises what its absence means. No error holds the token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from spanpost.model.errors import DeliveryUncertain, Unavailable
 from spanpost.sinks.grafana.api import GrafanaRequest
 
-#: Bytes that are read of an answer.
+#: Maximum size of an answer that is read, bytes.
 MOST: Final = 2_000_000
 
 
 class GrafanaAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back. `body` is None where it was no JSON."""
+    """An answer of Grafana. `body` is None if it was not JSON."""
 
     status: int
     body: Any = None
@@ -25,7 +25,7 @@ class GrafanaAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wire:
-    """The session is made at the first call, in the loop that runs then."""
+    """HTTP session with Grafana. It is opened at the first call, in the loop that runs then."""
 
     def __init__(self, url: str, token: str, *, org_id: int | None = None, timeout: timedelta = timedelta(seconds=10)) -> None:
         self._url = url.rstrip("/")
@@ -39,7 +39,7 @@ class Wire:
         """Make a call. Raises `Unavailable` when nothing can have happened, `DeliveryUncertain` when it may have."""
         body = msgspec.json.encode(request.body) if request.body is not None else None
         headers = {"Content-Type": request.content_type} if body is not None else {}
-        # Of an error only the type is told: its text may hold the address.
+        # Errors show only their type: their text may hold the address.
         try:
             async with self._session().request(
                 request.method, self._url + request.path, params=request.query, data=body, headers=headers, allow_redirects=False

@@ -1,4 +1,4 @@
-"""Slack: one message per task, edited in place, its news in the thread."""
+"""Slack: one message per task, edited in place, with its checkpoints in the thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def slack_style_of(settings: SlackSettings) -> SlackStyle:
-    """Return how messages look where no route says more."""
+    """Return the style of messages without a route."""
     from spanpost.sinks.slack.links import Template
     from spanpost.sinks.slack.style import SlackStyle
     from spanpost.text.locales import locale
@@ -28,7 +28,7 @@ def slack_style_of(settings: SlackSettings) -> SlackStyle:
         shows_logs=settings.logs,
         is_interactive=bool(settings.interactive),
         has_sessions=settings.stop_button and bool(settings.interactive),
-        retries=lambda task: False,  # until somebody says otherwise (`Restarts`)
+        retries=lambda task: False,  # until `Restarts` sets it
         links=tuple(Template(name, address) for name, address in settings.links.items()),
         patterns=tuple(re.compile(one) for one in settings.redact),
         locale=locale(settings.language),
@@ -47,7 +47,7 @@ def _open(settings: SlackSettings) -> Sink:
 
     return SlackSink(
         own=space("default", settings),
-        settle=settings.stall_rules,
+        settle=settings.lookup_wait,
         slack_style=slack_style_of(settings),
         others=[space(name, one) for name, one in settings.workspaces.items()],
         unlisted=unlisted,

@@ -1,7 +1,7 @@
-"""How an alert looks in Slack: a message of its own, or a reply in the thread of the task that it names.
+"""Renders an alert in Slack: a message of its own, or a reply in the thread of the task that it names.
 
-What it is and what is wrong stand first, what to do is below, then the links, then small print: since when, or how long it lasted.
-Its colour is its severity's; what is over is green. All of it is somebody's text: shown literally.
+First the name and the problem, then what to do, the links, and small print: since when, or how long it lasted. The
+colour is the severity's; a resolved alert is green. All text is foreign and shown literally.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spanpost.model.tasks import Task
 from spanpost.readers import alerts
 from spanpost.sinks import labels
 from spanpost.sinks.slack.blocks import (
-    RATE_LIMIT,
+    MAX_SIZE,
     Block,
     Element,
     context,
@@ -37,12 +37,12 @@ from spanpost.sinks.slack.style import SlackStyle
 from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link, paragraph
 
-#: Sign and colour, by how grave it is.
+#: Sign and colour by severity.
 _LOOKS: Final = {"critical": ("🔥", "red"), "warning": ("⚠️", "yellow"), "info": ("🔔", "blue")}
 _OVER: Final = ("✅", "green")
 _DAY: Final = "{date_short_pretty} {time}"
 _LABELS: Final = 8
-#: Labels that are shown elsewhere, or name what the thread is about.
+#: Labels that are shown elsewhere, or that the thread already names.
 _SAID: Final = frozenset({"alertname", "severity", "task_id", "trace_id"})
 
 
@@ -56,7 +56,7 @@ def root(
     style: Style = Style.RICH,
     slack_style: SlackStyle = ANONYMOUS,
 ) -> SlackMessage:
-    """Render an alert that names no task: a message, edited when it is over. What works on it has a card."""
+    """Render an alert that names no task: a message, edited when it resolves. Tasks that work on it have cards."""
     made = [slack_style.of_task(child) for child in children]
     cards = cards_of(slack_style.of_task(task), made, CARDS, slack_style.locale) if style is Style.RICH else []
     below = [plan(labels.at_work(made, slack_style.locale), cards)] if cards and not alert.is_resolved else []
@@ -66,7 +66,7 @@ def root(
 def reply(
     alert: Alert, task: Task, *, key: str, is_root: bool = True, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS
 ) -> SlackMessage:
-    """Render an alert as a reply in its task's thread, edited when it is over."""
+    """Render an alert as a reply in its task's thread, edited when it resolves."""
     who = "" if is_root else f"{disarmed(labels.title(slack_style.of_task(task), 80, slack_style.locale))}: "
     return _drawn(slack_style.of_alert(alert), who, [], marker(key), style, slack_style)
 
@@ -74,7 +74,7 @@ def reply(
 def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, object], style: Style, slack_style: SlackStyle) -> SlackMessage:
     for most in (1_500, 500, 0):
         blocks, inner = (_rich if style is Style.RICH else _plain)(alert, who, most, slack_style)
-        if size([blocks, inner, below]) <= RATE_LIMIT:
+        if size([blocks, inner, below]) <= MAX_SIZE:
             break
     _, colour = _look(alert)
     told = f"{_look(alert)[0]} {who}{_line(alert, slack_style.locale)}"
@@ -91,7 +91,7 @@ def _name(alert: Alert, locale: Locale, limit: int = 150) -> str:
 
 
 def _line(alert: Alert, locale: Locale) -> str:
-    """Return one line that tells of an alert, as `fold.alerts.line` does."""
+    """Return an alert in one line, as `tasks.reported` does."""
     severity, name, summary = line(alert.severity, 40), _name(alert, locale), _summary(alert)
     head = locale.say("alert.resolved") if alert.is_resolved else severity or locale.say("alert.head")
     return f"{head.capitalize()} · {f'{name}: {summary}' if summary and summary != name else name}"

@@ -1,11 +1,11 @@
-"""Block Kit, as much of it as we use: small functions from texts to blocks.
+"""Block Kit, as far as it is used: small functions from texts to blocks.
 
-Text from agents goes where Slack takes it literally: into `rich_text` elements, which know no mentions but explicit ones,
-and into plain text. What is parsed as mrkdwn is the top-level `text`, where it is escaped, and two forms that are made of ids
-and numbers alone: dates and, in a message that must be plain, mentions.
+Agents' text goes where Slack takes it literally: into `rich_text` elements, which know only explicit mentions, and into
+plain text. Slack parses mrkdwn in the top-level `text`, which is escaped, and in two forms that hold only ids and
+numbers: dates and, in a plain message, mentions.
 
-Limits: docs.slack.dev/reference/block-kit (2026-08); the sum over all blocks is undocumented and was measured at about
-13,200 characters (slackapi/bolt-js #2509).
+Limits: docs.slack.dev/reference/block-kit (2026-08). The limit of all blocks together is undocumented; it was measured
+at about 13,200 characters (slackapi/bolt-js #2509).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Element = dict[str, Any]
 MAX_BLOCKS = 50
 MAX_SECTION = 3_000
 MAX_CONTEXT_ELEMENTS = 10
-#: Of a container.
+#: Maximum length of a container's title.
 MAX_TITLE = 150
-#: `chat.update` refuses a longer `text` (postMessage would take ten times that).
+#: `chat.update` refuses a longer `text` (postMessage accepts ten times as much).
 MAX_TEXT = 4_000
-#: Of a button's label Slack shows about 30 characters; it takes 75, as of a menu's entries.
+#: Maximum length of a label of a button or menu entry. Slack shows about 30 characters of a button's.
 MAX_LABEL = 75
 MAX_BUTTONS = 25
-#: Characters of all blocks and attachments as JSON: under the measured ceiling, with room for buttons.
-RATE_LIMIT = 11_000
+#: Maximum length of all blocks and attachments as JSON: below the measured limit, with room for buttons.
+MAX_SIZE = 11_000
 
 
 def escape(text: str) -> str:
-    """Escape for mrkdwn: what is left cannot mention, link or disguise. (docs: "Escaping text")"""
+    """Escape for mrkdwn: the result cannot mention, link or disguise. (docs: "Escaping text")"""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def blunt(text: str) -> str:
-    """Make a text for plain_text fields, where Slack should not parse ``<!channel>``: if it ever does, there is none."""
+    """Disarm ``<!channel>`` and mentions for plain_text fields, in case Slack ever parses them."""
     return text.replace("<!", "‹!").replace("<@", "‹@").replace("<#", "‹#")
 
 
@@ -59,7 +59,7 @@ def section(*elements: Element) -> Element:
 
 
 def preformatted(value: str) -> Element:
-    """Return a log tail. A fence inside it closes nothing."""
+    """Return preformatted text. A fence inside does not close it."""
     return {"type": "rich_text_preformatted", "elements": [text(value)]}
 
 
@@ -69,7 +69,7 @@ def quote(value: str) -> Element:
 
 
 def rich(*parts: Element) -> Block:
-    """Return a block of rich text, each section on a line of its own; empty parts are left out."""
+    """Return a block of rich text, each section on its own line; empty parts are left out."""
     merged: list[Element] = []
     for part in parts:
         if not part["elements"]:
@@ -83,12 +83,12 @@ def rich(*parts: Element) -> Block:
 
 
 def plain(value: str) -> Block:
-    """Return a section that every Slack understands: the rendering when rich blocks are refused."""
+    """Return a plain section, which every workspace accepts: the rendering when rich blocks are refused."""
     return {"type": "section", "text": {"type": "plain_text", "text": blunt(value)[:MAX_SECTION], "emoji": False}}
 
 
 def context(*values: str | Element) -> Block:
-    """Return a line of small print: texts, and elements of our own."""
+    """Return a line of small print: texts and elements."""
     elements = [small(v) if isinstance(v, str) else v for v in values if v]
     return {"type": "context", "elements": elements[:MAX_CONTEXT_ELEMENTS]}
 
@@ -99,45 +99,45 @@ def small(value: str) -> Element:
 
 
 def date(at: datetime, form: str = "{time_secs}") -> Element:
-    """Return a moment as rich text, shown in its reader's zone."""
+    """Return a time as rich text, shown in the reader's time zone."""
     return {"type": "date", "timestamp": seconds(at), "format": form, "fallback": clock(at)}
 
 
 def dated(at: datetime, form: str = "{time_secs}") -> str:
-    """Return a moment for `small_parsed`, shown in its reader's zone and language."""
+    """Return a time for `small_parsed`, shown in the reader's time zone and language."""
     return f"<!date^{seconds(at)}^{form}|{clock(at)}>"
 
 
 def small_parsed(said: str) -> Element:
-    """Return small print that is parsed: words of ours, with moments in them."""
+    """Return small print that Slack parses: only spanpost's own words, with times in them."""
     return {"type": "mrkdwn", "text": said, "verbatim": True}
 
 
 def seconds(at: datetime) -> int:
-    """Return a moment as Slack counts it; none before 1970."""
+    """Return seconds since 1970; 0 for earlier times."""
     return max(int(at.timestamp()), 0)
 
 
 def clock(at: datetime) -> str:
-    """Return a moment for readers whose Slack knows no dates."""
+    """Return a time for a Slack that does not show dates."""
     return f"{at.astimezone(UTC):%H:%M:%S} UTC"
 
 
 def mention(who: str) -> Element:
-    """Return a mention of a person or a group, by an id from the settings: the only place that makes one."""
+    """Return a mention of a person or group, by an id from the settings. The only function that makes one."""
     if who.startswith("S"):
         return {"type": "usergroup", "usergroup_id": who}
     return {"type": "user", "user_id": who}
 
 
 def plain_mentions(who: Iterable[str]) -> Block:
-    """Return mentions for a message that must be plain, by ids from the settings."""
+    """Return mentions for a plain message, by ids from the settings."""
     said = " ".join(f"<!subteam^{one}>" if one.startswith("S") else f"<@{one}>" for one in who)
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": said}]}
 
 
 def folded(title: str, *blocks: Block) -> Block:
-    """Return what its reader may unfold."""
+    """Return blocks that the reader may unfold."""
     named = {"type": "plain_text", "text": blunt(title)[:MAX_TITLE], "emoji": False}
     return {"type": "container", "title": named, "is_collapsible": True, "default_collapsed": True, "child_blocks": list(blocks)}
 
@@ -153,7 +153,7 @@ def button(action: str, label: str, value: str, *, style: str = "", confirm: Blo
 
 
 def confirm(title: str, said: str, yes: str, no: str, *, style: str = "danger") -> Block:
-    """Return what is asked before a button counts."""
+    """Return the confirmation dialogue of a button."""
     return {
         "title": small(title[:100]),
         "text": small(said[:300]),
@@ -164,13 +164,13 @@ def confirm(title: str, said: str, yes: str, no: str, *, style: str = "danger") 
 
 
 def menu(action: str, entries: Sequence[tuple[str, str]]) -> Element:
-    """Return a menu of (label, value); up to five."""
+    """Return a menu of up to five (label, value)."""
     options = [{"text": small(label[:MAX_LABEL]), "value": value} for label, value in entries[:5]]
     return {"type": "overflow", "action_id": action, "options": options}
 
 
 def select(action: str, hint: str, entries: Sequence[tuple[str, str]], confirm: Block) -> Element:
-    """Return a list of (label, value) of which one is chosen; up to a hundred."""
+    """Return a list of up to a hundred (label, value) to choose one from."""
     options = [{"text": small(label[:MAX_LABEL]), "value": value} for label, value in entries[:100]]
     return {
         "type": "static_select",
@@ -187,7 +187,7 @@ def actions(block_id: str, elements: Sequence[Element]) -> Block:
 
 
 def card(task_id: str, title: str, status: str, details: str = "") -> Block:
-    """Return a card of a plan. `status` is pending, in_progress, complete or error: there is no cancelled."""
+    """Return a card of a plan. `status` is pending, in_progress, complete or error; Slack has no cancelled."""
     block: Block = {"type": "task_card", "task_id": task_id, "title": blunt(title), "status": status}
     if details:
         block["details"] = rich(section(text(details)))
@@ -200,16 +200,16 @@ def plan(title: str, cards: Sequence[Block]) -> Block:
 
 
 def size(value: Any) -> int:
-    """Return the characters of blocks as JSON."""
+    """Return the length of blocks as JSON, in characters."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def fingerprint(*shown: object) -> str:
-    """Return a short hash of what would be shown."""
+    """Return a short hash of the shown content."""
     return blake2b(msgspec.json.encode(shown), digest_size=8).hexdigest()
 
 
 def rows(*asked: tuple[str, Sequence[Element]], below: Iterable[object] = ()) -> list[Block]:
-    """Return rows of buttons by their key. A row's id is new whenever something above it is: Slack wants it so."""
+    """Return rows of buttons by their key. Slack needs a new block id whenever something above the row changes."""
     revision = fingerprint(*below)
     return [actions(f"spanpost:{key}:{revision}", row) for key, row in asked if row]

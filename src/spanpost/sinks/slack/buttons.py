@@ -1,7 +1,8 @@
-"""Buttons that fit the state of a task, and of a question.
+"""Buttons for the state of a task or a question.
 
-`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0), the value an opaque key; an entry of a menu or
-of a list has ``<verb>:<key>``, ``choose:<n>:<key>``. What a button may do is decided where it is heard, never here.
+`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0) and the value an opaque key. An
+entry of a menu or list has ``<verb>:<key>`` or ``choose:<n>:<key>``. Authorization happens where clicks are received,
+never here.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from spanpost.text.locales import ENGLISH, Locale
 from spanpost.text.sanitise import cut, line
 
 PREFIX: Final = "spanpost:"
-#: Of a menu, and of what shows more: no act of a person on a task.
+#: Actions of the menu and of *Show more*; they are not interventions.
 MENU, VIEW = "menu", "view"
-#: Of what opens the dialogue in which a question stands whole.
+#: Action that opens the dialogue with the whole question.
 READ: Final = "read"
-#: Options shown as buttons: more of them are a list to choose from.
+#: Maximum number of options that are buttons; more become a list.
 OPTIONS: Final = 5
-#: Of that list.
+#: Action of that list.
 CHOICE: Final = "choice"
 
 
 def of_question(approval: Approval, shown: ShownText, locale: Locale = ENGLISH) -> list[Element]:
-    """Return the answers that a question has; none where nobody can answer it through spanpost.
+    """Return the answer buttons of a question; none if it cannot be answered through spanpost.
 
-    What stands whole beside them is answered by one press, what is longer in a dialogue in which it stands whole, and what nobody
-    can read whole can only be denied.
+    A question that is shown whole is answered by one click. A longer one is answered in a dialogue that shows it whole. One
+    that cannot be shown whole can only be denied.
     """
     if approval.key is None or not approval.is_open:
         return []
@@ -49,9 +50,9 @@ def of_question(approval: Approval, shown: ShownText, locale: Locale = ENGLISH) 
         return [button(f"{PREFIX}{Verb.APPROVE}", locale.say("button.approve"), key, style="primary"), deny]
     labels = _labels(shown.options, locale)
     if len(labels) <= OPTIONS:
-        # In no colour: an agent's options are no advice of ours.
+        # Without a colour: spanpost does not recommend an agent's option.
         return [button(f"{PREFIX}{Verb.CHOOSE}:{n}", label, key) for n, label in enumerate(labels)]
-    # What is chosen from a list counts at once: whoever slips is asked first.
+    # Choosing from a list counts at once, so a confirmation follows.
     asked = confirm(
         locale.say("button.answer_title"),
         locale.say("button.answer_text"),
@@ -64,7 +65,7 @@ def of_question(approval: Approval, shown: ShownText, locale: Locale = ENGLISH) 
 
 
 def _labels(options: Sequence[str], locale: Locale) -> list[str]:
-    """Return how options are shown: all by their numbers too, where two would look the same."""
+    """Return the labels of options, with numbers if two would look the same."""
     labels = [line(option, MAX_LABEL) or locale.say("button.option", index=n) for n, option in enumerate(options, 1)]
     if len({unicodedata.normalize("NFKC", label).casefold() for label in labels}) == len(labels):
         return labels
@@ -72,7 +73,7 @@ def _labels(options: Sequence[str], locale: Locale) -> list[str]:
 
 
 def of_task(task: Task, locale: Locale = ENGLISH, *, offers_retry: bool = True) -> list[Element]:
-    """Return what may be asked of a task as it is. Retry only where something could start it again."""
+    """Return the buttons of a task. Retry only where it can be started again."""
     key = str(task.uid)
     entries: list[tuple[str, str]] = [(locale.say("button.more"), f"{VIEW}:{key}")]
     made: list[Element] = []
@@ -96,5 +97,5 @@ def of_task(task: Task, locale: Locale = ENGLISH, *, offers_retry: bool = True) 
     elif task.status in ("error", "cancelled"):
         made += [button(f"{PREFIX}{Verb.RETRY}", locale.say("button.retry"), key)] * offers_retry
     else:
-        return []  # well done: nothing to ask, and a row less
+        return []  # completed: no buttons, and one row less
     return [*made, menu(f"{PREFIX}{MENU}", entries)]

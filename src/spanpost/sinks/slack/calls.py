@@ -1,4 +1,4 @@
-"""What goes to Slack's Web API and comes back, and the places that calls are made to."""
+"""Requests to Slack's Web API, its responses, and the places that messages go to."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ class SlackRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     arguments: dict[str, Any] = {}
-    #: Where a file's content goes, and the content: no method, an address that Slack has just named.
+    #: Upload address that Slack has just named, and the file's content. Such a request has no method.
     upload_to: str = ""
     content: bytes = b""
-    #: What goes wrong with it is answered, not raised: the delivery goes on without.
+    #: Errors are returned, not raised: the delivery goes on without this call.
     is_optional: bool = False
 
     @property
     def is_form(self) -> bool:
-        """True for methods that take forms, not JSON."""
+        """Tell whether the method takes a form, not JSON."""
         return self.is_reading or self.method.startswith("files.")
 
     @property
     def is_reading(self) -> bool:
-        """True when the call changes nothing at Slack, so that it is never in doubt."""
+        """Tell whether the call changes nothing at Slack, so that it is never in doubt."""
         if self.method.startswith("conversations."):
             return self.method != "conversations.join"
         return self.method in ("auth.test", "chat.getPermalink")
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What Slack answered: the HTTP status, the body, and of the headers what is used."""
+    """Slack's answer: the HTTP status, the body, and the headers in use."""
 
     status: int = 200
     body: dict[str, Any] = {}
-    #: Seconds, as the header gives them.
+    #: Seconds, from the header ``Retry-After``.
     retry_after: float | None = None
     #: Slack's clock (the header ``Date``), in seconds since 1970.
     date: float | None = None
@@ -48,24 +48,24 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> str:
-        """Slack's word for what went wrong; empty when nothing did, or the answer is not Slack's."""
+        """Slack's error code; empty without an error, or if the answer is not Slack's."""
         error = self.body.get("error")
         return error[:100] if isinstance(error, str) else ""
 
 
-#: A conversation with Slack, without a network: yields requests, is sent responses.
+#: A conversation with Slack without a network: yields requests, is sent responses, returns a result.
 Talk = Generator[SlackRequest, Response, T]
 
 
 class SlackPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a delivery goes, and the keys of the budgets that calls there draw on."""
+    """Target of a delivery, and the keys of the rate limits of calls there."""
 
     workspace: str = "default"
-    #: As it was set or routed: an id (``C…``), or a name.
+    #: As set or routed: an id (``C…``) or a name.
     channel: str
-    #: Where a task's message goes when this channel takes none.
+    #: Channel for a task's message if this channel refuses it.
     fallback: str = ""
-    #: Why this channel took none a while ago: then the fallback at once. Empty: nothing is known against it.
+    #: Why this channel refused a message recently, so that the fallback is used at once. Empty: it did not.
     refused: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""What ``spanpost check`` asks Slack: whose the token is, what it may do, and whether the app can post in the channel."""
+"""Checks of ``spanpost check``: the token, its scopes, and whether the app can post in the channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_TOKEN: Final = Finding(
     ok=True, found="no token: what would be posted is written down as a preview", cure="to post, set SPANPOST_SLACK__TOKEN"
 )
 _LATER: Final = "see whether this machine reaches Slack (network, proxy, SPANPOST_SLACK__BASE_URL), and try again"
-#: Scopes, what each is for, and what happens without it. The first is needed, the others are worth having.
+#: Scopes and what happens without each. The first is required, the others are useful.
 SCOPES: Final = (
     ("chat:write", "nothing can be posted"),
     ("channels:history", "a message whose posting was in doubt cannot be looked up in public channels, and is given up"),
@@ -28,7 +28,7 @@ SCOPES: Final = (
 
 
 def check(places: Sequence[SlackPlace], memory: Memory) -> Talk[list[Finding]]:
-    """Look at the token, its scopes and the channels."""
+    """Check the token, its scopes and the channels."""
     request = SlackRequest(method="auth.test")
     response = yield request
     failed = meaning(response, request, places[0])
@@ -55,7 +55,7 @@ def _look(place: SlackPlace, memory: Memory) -> Talk[Finding]:
 
 
 def _unseen(place: SlackPlace, error: DeliveryError) -> Finding:
-    """A channel that may not be looked at may still be posted in."""
+    """A channel that cannot be read can still accept posts."""
     if isinstance(error, DeliveryRefused) and error.reason == "missing_scope":
         return Finding(ok=True, found=f"{place.channel} could not be looked at, only posted in", cure=error.cure)
     return of_error(error)
@@ -88,5 +88,5 @@ def _channel(response: Response, request: SlackRequest, place: SlackPlace) -> Fi
 
 
 def of_error(error: DeliveryError) -> Finding:
-    """Return an error as what was found."""
+    """Return an error as a finding."""
     return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, DeliveryRefused) else _LATER)

@@ -1,7 +1,7 @@
-"""What Slack's answers mean: the one table from its words to what is done next, each with a cure for a person.
+"""Meaning of Slack's answers: the one table from its error codes to the next step, each with a cure for an operator.
 
-Words: the lists of errors of each method in Slack's reference (docs.slack.dev/reference/methods, as kept by
-slack-ruby/slack-api-ref, 2026-08). A word that is not in the table goes by its shape, `_by_shape`.
+Codes: the errors of each method in Slack's reference (docs.slack.dev/reference/methods, as kept by
+slack-ruby/slack-api-ref, 2026-08). A code that is not in the table is classified by its form, `_by_shape`.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest
 from spanpost.sinks.slack.rates import EDIT, LOOKUP, POST
 from spanpost.text.sanitise import line
 
-#: Slack took offence at the blocks, not at us: the same is said in plain sections.
+#: Slack refused the blocks: the message is sent again in plain sections.
 BLOCKS: Final = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "block_mismatch", "invalid_attachments"}
     | {"attachment_payload_limit_exceeded", "too_many_attachments"}
 )
-#: The message to edit, or the thread to reply in, is no more.
+#: The message to edit, or the thread to reply in, no longer exists.
 GONE: Final = frozenset({"message_not_found", "thread_not_found"})
-#: The message is there and may not be edited (any more).
+#: The message exists and may not be edited (any more).
 CLOSED: Final = frozenset({"edit_window_closed", "cant_update_message"})
 
-#: Seconds: how long without a `Retry-After`, and the bounds of one.
-STALL_RULES: Final = 30.0
+#: Seconds: the wait without a `Retry-After`, and the bounds of one.
+RETRY_AFTER: Final = 30.0
 LEAST, MOST = 1.0, 3_600.0
 
 _THROTTLED: Final = frozenset({"ratelimited", "rate_limited"})
-#: It may have happened: the request was read, and Slack stumbled. (fatal_error: "some aspect of the operation succeeded".)
+#: It may have happened: Slack read the request and failed. (fatal_error: "some aspect of the operation succeeded".)
 _UNKNOWN: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "service_unavailable"}
     | {"duplicate_message_not_found", "duplicate_channel_not_found"}
 )
-#: Nothing happened, and it passes by itself: of one channel, and no fault of Slack's.
+#: Nothing happened, and it passes by itself. It concerns one channel and is not Slack's fault.
 _PASSING: Final = frozenset({"external_channel_migrating", "streaming_state_conflict"})
 
 _INSTALL = "install the app in the workspace again and set SPANPOST_SLACK__TOKEN to its new bot token"
 _ASK_ADMIN = "ask an administrator of the workspace to let the app post"
-#: Nothing goes in the whole workspace until a person mends it.
+#: The whole workspace is blocked until an operator fixes it.
 _WORKSPACE: Final[dict[str, str]] = {
     "token_revoked": f"the token was revoked: {_INSTALL}",
     "account_inactive": f"the app's account was removed: {_INSTALL}",
@@ -64,7 +64,7 @@ _WORKSPACE: Final[dict[str, str]] = {
     "deprecated_endpoint": "Slack has retired this method: upgrade spanpost",
 }
 _INVITE = "invite the app: /invite @<app> in {channel}"
-#: Nothing goes to this channel until a person mends it.
+#: This channel is blocked until an operator fixes it.
 _CHANNEL: Final[dict[str, str]] = {
     "channel_not_found": "no such channel {channel}, or it is private and the app is not in it: mend the name, or /invite @<app> there",
     "not_in_channel": _INVITE,
@@ -81,19 +81,19 @@ _CHANNEL: Final[dict[str, str]] = {
     "messages_tab_disabled": "turn on the app's Messages tab (App Home), or route to a channel",
     "team_not_found": "an organization's token needs the channel's id: use C... in place of {channel}",
 }
-#: They look like a channel's, and are of one thread.
+#: They look like errors of a channel, and concern one thread.
 _DELIVERY: Final = frozenset({"restricted_action_thread_locked", "restricted_action_non_threadable_channel"})
 
 
 def meaning(response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError | None:
-    """Return what an answer asks to do next; None when all is well."""
+    """Return the error that an answer means; None on success."""
     method, error = request.method, response.error
     closes = place.method(method if method in (POST, EDIT) else LOOKUP)
     told = f"{method}: {error or f'HTTP {response.status}'}"
     if response.status == 429 or error in _THROTTLED:
-        return Throttled(told, retry_after=stall_rules(response.retry_after), reason="ratelimited", closes=closes)
+        return Throttled(told, retry_after=retry_after_of(response.retry_after), reason="ratelimited", closes=closes)
     if error == "message_limit_exceeded":
-        # The workspace's, not ours alone; nobody says until when.
+        # The workspace's limit, not only ours; Slack does not say when it ends.
         return Throttled(told, retry_after=timedelta(minutes=10), reason=error, closes=place.whole)
     if response.status >= 500 or error in _UNKNOWN:
         reason = error or f"http_{response.status}"
@@ -124,7 +124,7 @@ def _refusal(error: str, told: str, response: Response, request: SlackRequest, p
 
 
 def _by_shape(error: str) -> str:
-    """Say what a word that no list names is about: the workspace, the channel, an accident of Slack's, or the delivery."""
+    """Return what an unknown code concerns, by its form: workspace, channel, an accident at Slack ("unknown"), or delivery."""
     if error.startswith(("restricted_action", "posting_to_", "channel_", "cannot_post_")) or error.endswith("_channel"):
         return "channel"
     if error.startswith(("token_", "team_", "org_", "account_", "app_", "enterprise_", "two_factor_")):
@@ -139,13 +139,13 @@ def _by_shape(error: str) -> str:
 def _not_slack(response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError:
     told = f"{request.method}: an answer that is not Slack's (HTTP {response.status})"
     if 300 <= response.status < 500 and response.status != 408:
-        # Slack says 200, 429 or 5xx; this comes from something in between, which let nothing through.
+        # Slack answers 200, 429 or 5xx. This comes from something in between, which let nothing through.
         cure = "SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it"
         return DeliveryRefused(told, cure=cure, reason=f"http_{response.status}", closes=place.whole)
     return Unavailable(told, reason="bad_answer") if request.is_reading else DeliveryUncertain(told, reason="bad_answer")
 
 
-def stall_rules(retry_after: float | None) -> timedelta:
-    """Return how long Slack wants to be left alone."""
-    asked = from_seconds(retry_after, STALL_RULES)
+def retry_after_of(retry_after: float | None) -> timedelta:
+    """Return how long to wait, within the bounds."""
+    asked = from_seconds(retry_after, RETRY_AFTER)
     return min(max(asked, timedelta(seconds=LEAST)), timedelta(seconds=MOST))

@@ -1,6 +1,7 @@
 """A long log as a file in the thread: Slack's two calls, and the upload between them.
 
-Nothing of it raises: the news goes without its file, and the receipt says why. What was uploaded and not shared nobody sees.
+Nothing here raises: the reply is posted without its file, and the receipt says why. A file that was uploaded and not
+shared is visible to no one.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ NAME: Final = "log.txt"
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file that is uploaded and not shared yet; without an id, why it is not."""
+    """A file that is uploaded and not shared yet; without an id, the reason."""
 
     id: str = ""
     missing: str = ""
 
 
 def upload(text: str | None) -> Generator[SlackRequest, Response, File | None]:
-    """Upload a text; None where there is none."""
+    """Upload a text; None without a text."""
     if text is None:
         return None
     content = text.encode("utf-8", "replace")
@@ -37,7 +38,7 @@ def upload(text: str | None) -> Generator[SlackRequest, Response, File | None]:
 
 
 def share(file: File, channel: str, thread: str) -> Generator[SlackRequest, Response, str]:
-    """Show an uploaded file in a thread; return why it is not, empty when it is."""
+    """Share an uploaded file in a thread; return the error, empty on success."""
     if file.missing:
         return file.missing
     shown = msgspec.json.encode([{"id": file.id, "title": NAME}]).decode()

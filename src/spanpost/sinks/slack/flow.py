@@ -1,25 +1,26 @@
-"""The rules of posting, without a network: a generator that yields requests, is sent responses and returns a receipt.
+"""Rules of posting, without a network: a generator that yields requests, is sent responses and returns a receipt.
 
-The asynchronous sink, the preview and the tests drive the same generator. Rules:
+The sink, the preview and the tests drive the same generator. Rules:
 
-1. State: the root message. Edited (`chat.update`) where a receipt says where it is, else posted (`chat.postMessage`).
-2. An unchanged rendering is not sent, unless there was doubt: what is seen may then be older than what we know.
-3. News: a reply in the root message's thread. The state goes first; where it was given up there is no thread: `Rejected`.
-4. The start of a root task is told by its root message.
-5. Refused blocks are tried once more in plain sections; a task whose message had to be plain stays plain.
-6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted anew,
-   once; news then goes to the new thread.
-7. Where Slack allows no more edits, the message stays as it is; the thread goes on, and tells the end.
-8. News that was shown and is told again is edited where it stands. An alert is shown as it is by now.
-9. A channel that takes no message gives way to the place's fallback; the message says so, and stays there.
-10. That a task was heard of since is no change worth a call, for `STEADY`: else every sign of life would be an edit.
-11. A long log is a file in the thread. It comes after its news, once; without it the news stands all the same.
-12. Where the app is declared an agent, a message's thread has a session (`sessions`).
-13. A message that goes on in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
+1. State: the root message. It is edited (`chat.update`) if a receipt says where it is, else posted (`chat.postMessage`).
+2. An unchanged rendering is not sent, unless the delivery was in doubt: the visible message may then be older.
+3. Checkpoint: a reply in the root message's thread. The state goes first; if it was given up there is no thread:
+   `Rejected`.
+4. The root message itself reports the start of a root task.
+5. Refused blocks are sent once more in plain sections. A task whose message had to be plain stays plain.
+6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted
+   again, once. Later replies go to the new thread.
+7. If Slack allows no more edits, the message stays as it is. The thread goes on and reports the end.
+8. A checkpoint that is delivered again edits its reply. An alert is shown in its current state.
+9. If a channel refuses a message, it goes to the place's fallback. The message says so, and stays there.
+10. A newer time of the last event alone causes no edit for `STEADY`: else every heartbeat would be an edit.
+11. A long log is a file in the thread, uploaded once after its reply. The reply stays without it if that fails.
+12. If the app is declared an agent, a message's thread has a session (`sessions`).
+13. A message that continues in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
-What a receipt's `ref` holds: ``channel`` (its id), ``ts``, ``mark`` (a hash of what is shown; missing after doubt), ``g`` (the
-generation, from 0), ``style`` where it is plain, ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it,
-``instead_of`` and ``why`` in a fallback, and ``file``: Slack's word for why there is none.
+A receipt's `ref` holds ``channel`` (its id), ``ts``, ``mark`` (a hash of the shown content; missing after doubt), ``g``
+(the generation, from 0), ``style`` if it is plain, ``ended`` (``deleted`` or ``closed``) if nothing more can be shown in
+it, ``instead_of`` and ``why`` in a fallback, and ``file``: Slack's error code if there is no file.
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ from spanpost.sinks.slack.rates import EDIT, POST
 from spanpost.sinks.slack.render import ANONYMOUS, SlackMessage, Style
 from spanpost.sinks.slack.style import SlackStyle
 
-#: Grafana links unfurl noisily. Not arguments of `chat.update`.
+#: Grafana links unfurl into large previews. `chat.update` does not accept these arguments.
 _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
-#: The last generation of a task's message: it is posted anew once.
+#: Last generation of a task's message: it is posted again once.
 LAST: Final = 1
-#: Seconds after which an answer's message was not made by the call that it answers.
+#: Seconds after which an answer's message was not created by the call that it answers.
 OLD: Final = 5.0
-#: How long a message may stand whose task was heard of since, and that is else as it was.
+#: Time during which a message is not edited only for a newer last event.
 STEADY: Final = timedelta(minutes=5)
 #: Namespace of `client_msg_id`.
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
 DELETED, CLOSED_FOR_EDITS = "deleted", "closed"
 MOVED: Final = "what it would tell stands in another message"
-#: Why nothing was done: `Receipt.skipped`, in words for a person.
+#: Reasons for doing nothing (`Receipt.skipped`), for people.
 WHY: Final = {
     DELETED: "its message was deleted in Slack",
     CLOSED_FOR_EDITS: "Slack allows no more edits of its message",
@@ -67,22 +68,22 @@ WHY: Final = {
 
 
 def deliver(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
-    """Deliver one delivery to a place (a channel's id, or for the first post its name)."""
+    """Deliver to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
         receipt = yield from _DeliveryFlow(delivery, place, slack_style).deliver()
         return (yield from sessions.follow(delivery, receipt)) if slack_style.has_sessions else receipt
-    return (yield from _news(delivery, place, slack_style, figures))
+    return (yield from _checkpoint(delivery, place, slack_style, figures))
 
 
 class _DeliveryFlow:
-    """A task's message."""
+    """Delivery of a task's root message."""
 
     def __init__(self, delivery: Delivery, place: SlackPlace, slack_style: SlackStyle) -> None:
         self.delivery, self.place, self.known = delivery, place, known_of(delivery)
         self.slack_style = _in_place_of(slack_style, self.known)
 
-    def draw(self, generation: int, installed_apps: str = "") -> Any:
-        """Return what draws the message in a style."""
+    def draw(self, generation: int, moved_to: str = "") -> Any:
+        """Return a function that renders the message in a style."""
         if (summary := self.delivery.summary) is not None:
             return lambda style, task=None: summaries.draw(
                 summary, key=self.delivery.key, generation=generation, style=style, slack_style=self.slack_style
@@ -98,11 +99,11 @@ class _DeliveryFlow:
             generation=generation,
             style=style,
             slack_style=self.slack_style,
-            installed_apps=installed_apps,
+            moved_to=moved_to,
         )
 
     def mark(self, generation: int, style: Style) -> str:
-        """Return what the message is known by: what it says, and roughly when its task was heard of."""
+        """Return a hash of the message: its content, and roughly the time of the last event."""
         drawn = fingerprint_of(self.draw(generation)(style, steady(self.delivery.task)))
         moved_to = self.delivery.moved_to
         return fingerprint(drawn, str(moved_to.ref.get("ts"))) if moved_to is not None else drawn
@@ -121,18 +122,18 @@ class _DeliveryFlow:
         if known.get("mark") == self.mark(generation, style) and not delivery.is_unknown:
             return Receipt(ref=known, skipped="unchanged")
         where = {"channel": known["channel"], "ts": known["ts"]}
-        installed_apps = (yield from _link(delivery.moved_to)) if delivery.moved_to is not None else ""
-        request, response, drawn = yield from _try(EDIT, where, self.draw(generation, installed_apps), style)
+        moved_to = (yield from _link(delivery.moved_to)) if delivery.moved_to is not None else ""
+        request, response, drawn = yield from _try(EDIT, where, self.draw(generation, moved_to), style)
         if response.error in GONE and revives(delivery, known):
             return (yield from self.post(generation + 1))
         if response.error in GONE | CLOSED:
-            # Not `skipped`: a call was made. All that follow are.
+            # Not `skipped`: a call was made. The following deliveries are skipped.
             return Receipt(ref=known | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
         _demand(response, request, self.place)
         return Receipt(ref=known | self._seen(drawn, generation))
 
     def post(self, generation: int) -> Talk[Receipt]:
-        """Post the message; in the fallback, where the channel takes none."""
+        """Post the message; in the fallback if the channel refuses it."""
         place = self.place
         instead: dict[str, Any] = {name: self.known[name] for name in ("instead_of", "why") if name in self.known}
         channel = place.channel
@@ -152,11 +153,11 @@ class _DeliveryFlow:
             raise error
         posted = _posted(response, channel) | ({"g": generation} if generation else {}) | instead
         if _is_old(response):
-            # Slack knew the `client_msg_id` and answers with what arrived before, whose text may be old.
+            # Slack knew the `client_msg_id` and answers with the earlier message, whose text may be old.
             place_of = {"channel": posted["channel"], "ts": posted["ts"]}
             request, response, drawn = yield from _try(EDIT, place_of, self.draw(generation), drawn.style)
             if meaning(response, request, place) is not None:
-                return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
+                return Receipt(ref=posted)  # without a mark, so that the next state is always sent
         return Receipt(ref=posted | self._seen(drawn, generation), diverted=str(instead.get("why", "")))
 
     def _post(self, channel: str, generation: int) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
@@ -169,7 +170,7 @@ class _DeliveryFlow:
 
 
 def _link(message: Receipt) -> Talk[str]:
-    """Ask where a message can be opened; empty where Slack does not say, because it can be told without."""
+    """Ask for a message's address; empty if Slack does not say, because the message works without it."""
     where = {"channel": message.ref.get("channel"), "message_ts": message.ref.get("ts")}
     if not all(where.values()) or message.ref.get("ended") == DELETED:
         return ""
@@ -179,7 +180,7 @@ def _link(message: Receipt) -> Talk[str]:
 
 
 def steady(task: Task) -> Task:
-    """Return a task as if it had been heard of last at a round moment."""
+    """Return a task with the time of its last event rounded down."""
     at = task.last_event_at
     if at is None or labels.is_final(task):
         return task
@@ -196,21 +197,21 @@ def _in_place_of(slack_style: SlackStyle, known: dict[str, Any]) -> SlackStyle:
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
-    """Return whether a message that is deleted would be posted anew for this delivery."""
+    """Tell whether a deleted message would be posted again for this delivery."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
     return bool(delivery.task.open_approvals) or delivery.task.status == "error"
 
 
 def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
-    """Return whether an earlier attempt of this delivery may have posted the message anew, whatever the task is like by now."""
+    """Tell whether an earlier attempt may have posted the message again, whatever the task's state is now."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
     task = delivery.task
     return delivery.has_moved or bool(task.approvals) or task.error is not None or task.status == "error"
 
 
-def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figures: Sequence[str]) -> Talk[Receipt]:
+def _checkpoint(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figures: Sequence[str]) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
         raise Rejected("news without a checkpoint", reason="empty")
@@ -219,7 +220,7 @@ def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figure
         return Receipt(skipped="the root message says so")
     known = known_of(delivery)
     if "ts" not in known:
-        # Not `Unavailable`, which would count against Slack: the lane's state went before, and came to nothing.
+        # Not `Unavailable`, which would count against Slack: the state's delivery came first, and failed.
         raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
@@ -244,7 +245,7 @@ def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figure
 
     style = Style.PLAIN if known.get("style") else Style.RICH
     if "ts" in own:
-        return (yield from _edit_news(delivery, place, own, draw, style))
+        return (yield from _edit_reply(delivery, place, own, draw, style))
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
     file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), slack_style))
@@ -255,7 +256,7 @@ def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figure
     _demand(response, request, place)
     posted = _posted(response, known["channel"])
     if is_stray(response):
-        # Best effort: what cannot be deleted stands in the channel, once.
+        # Best effort: a reply that cannot be deleted stays in the channel, once.
         yield SlackRequest(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
         return Receipt(ref={"ended": DELETED})
     if file is not None:
@@ -264,7 +265,7 @@ def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figure
     return Receipt(ref=posted | {"mark": fingerprint_of(drawn)} | ({"figures": list(figures)} if figures else {}))
 
 
-def _edit_news(delivery: Delivery, place: SlackPlace, own: dict[str, Any], draw: Any, style: Style) -> Talk[Receipt]:
+def _edit_reply(delivery: Delivery, place: SlackPlace, own: dict[str, Any], draw: Any, style: Style) -> Talk[Receipt]:
     style = Style.PLAIN if own.get("style") else style
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
@@ -280,9 +281,9 @@ def _edit_news(delivery: Delivery, place: SlackPlace, own: dict[str, Any], draw:
 
 
 def is_stray(response: Response) -> bool:
-    """Return whether a reply stands in the channel instead of its thread.
+    """Tell whether a reply is in the channel instead of its thread.
 
-    Slack posts a reply to a message that was deleted in the channel itself, and says so only by leaving `thread_ts` out
+    Slack posts a reply to a deleted message in the channel itself. The only sign is that `thread_ts` is missing
     (slack-go/slack #1571).
     """
     message = response.body.get("message")
@@ -292,7 +293,7 @@ def is_stray(response: Response) -> bool:
 def _try(
     method: str, arguments: dict[str, Any], draw: Any, style: Style
 ) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
-    """Make the call, once more in plain sections when the blocks are refused; return what was shown, too."""
+    """Make the call, and again in plain sections if the blocks are refused; return the shown message, too."""
     drawn: SlackMessage = draw(style)
     request = SlackRequest(method=method, arguments=arguments | drawn.arguments())
     response = yield request
@@ -310,7 +311,7 @@ def _demand(response: Response, request: SlackRequest, place: SlackPlace) -> Non
 
 
 def _is_old(response: Response) -> bool:
-    """Return whether a post is answered with a message that stood there before."""
+    """Tell whether a post was answered with a message that existed before."""
     try:
         return response.date is not None and float(response.body.get("ts") or "nan") < response.date - OLD
     except (TypeError, ValueError):
@@ -325,15 +326,15 @@ def _posted(response: Response, channel: str) -> dict[str, Any]:
 
 
 def known_of(delivery: Delivery) -> dict[str, Any]:
-    """Return what is known of the lane's message; empty before it is posted."""
+    """Return the receipt of the root message; empty before it is posted."""
     return delivery.message_receipt.ref if delivery.message_receipt is not None else {}
 
 
 def client_msg_id(key: str, generation: int) -> str:
-    """Return an id that is the same for every attempt. Slack seems to refuse repeats of it; no promise of ours rests on that."""
+    """Return an id that is the same for every attempt. Slack seems to refuse duplicates of it; nothing relies on that."""
     return str(uuid5(_SPACE, f"{key}|{generation}"))
 
 
 def fingerprint_of(message: SlackMessage) -> str:
-    """Return a short hash of what would be shown."""
+    """Return a short hash of the shown content."""
     return fingerprint(message.text, message.blocks, message.attachments)

@@ -1,8 +1,8 @@
-"""Text that poses as ours: as the line that says who decided, or as a button.
+"""Detects text that imitates spanpost: a line that says who decided, or a button.
 
-Our own verdicts stand without quotation marks, at the head of a line of their own. What an agent writes in their manner is
-shown in quotation marks, so that nobody takes a report of a decision for the decision. A rule, not a filter: quotation marks
-do no harm where it is mistaken.
+Spanpost's own verdicts have no quotation marks and start a line of their own. An agent's text in that form is shown in
+quotation marks, so that a reported decision is not taken for the decision. This is a rule and not a filter: quotation
+marks do no harm where it is mistaken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import Final
 
-#: Deliveries that look like Latin ones.
+#: Letters that look like Latin ones.
 _ALIKE: Final = str.maketrans(
     "аеорсухіјѕԁһкмтвпгԛԝѵᴀᴅᴇᴏᴘᴠʙʏɪᴛαορνιτκхуɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧ0135@",
     "aeopcyxijsdhkmtbnrqwvadeopvbyitaopvitkxygabezhikmnoptyxoiesa",
@@ -21,7 +21,7 @@ _VERDICT: Final = re.compile(rf"(?:{_DECIDED})[a-z]{{0,6}}(?:by|via|inslack|from
 _BUTTONS: Final = re.compile(
     r"(?:approved?|deny|denied|allow|accept|reject|cancel|retry|mute|unmute|showmore|yes|no|or|clickto){1,6}"
 )
-#: The same in Korean: a decision that is done, whoever did it; and the labels of our buttons, and what is like them.
+#: The same in Korean: a completed decision by anyone; and the labels of the buttons and similar words.
 _VERDICT_KO: Final = re.compile(
     unicodedata.normalize(
         "NFKD",
@@ -36,25 +36,25 @@ _BUTTONS_KO: Final = re.compile(
     )
 )
 _SINGLE: Final = str.maketrans('“”„‟«»"〝〞＂', "‘’‚‛‹›'‘’'")
-#: How far is looked; and what is longer is prose.
+#: Characters that are examined; a longer text is prose.
 _READ: Final = 400
 
 
 def disarmed(said: str) -> str:
-    """Return a line of an agent's as it is shown: in quotation marks where it poses as a verdict or a button of ours."""
+    """Return an agent's line, in quotation marks if it imitates a verdict or a button."""
     if said and _poses(said[:_READ]):
         return quoted(said)
     return said
 
 
 def quoted(said: str) -> str:
-    """Return somebody's words in quotation marks, which end where the words do: those within are single."""
+    """Return a text in quotation marks; those inside become single."""
     return f"“{said.translate(_SINGLE)}”"
 
 
 def _poses(said: str) -> bool:
     plain = "".join(ch for ch in unicodedata.normalize("NFKD", said).casefold() if not unicodedata.combining(ch)).translate(_ALIKE)
-    deliveries = "".join(ch for ch in plain if ch.isalpha())
-    if _VERDICT.search(deliveries) is not None or _BUTTONS.fullmatch(deliveries) is not None:
+    letters = "".join(ch for ch in plain if ch.isalpha())
+    if _VERDICT.search(letters) is not None or _BUTTONS.fullmatch(letters) is not None:
         return True
-    return _VERDICT_KO.search(deliveries) is not None or _BUTTONS_KO.fullmatch(deliveries) is not None
+    return _VERDICT_KO.search(letters) is not None or _BUTTONS_KO.fullmatch(letters) is not None

@@ -1,4 +1,4 @@
-"""The wire to a workspace in which somebody installed the app: its token is looked up, and may be another one tomorrow."""
+"""Transport to a workspace where the app was installed: its token is looked up, and may change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spanpost.sinks.base import NoToken, TokenSource
 from spanpost.sinks.slack.calls import Response, SlackRequest
 from spanpost.sinks.slack.preview import Transport
 
-#: Slack did nothing, because of the token: a newer one may be good.
+#: Slack did nothing because of the token: a newer one may work.
 _OF_TOKEN: Final = frozenset({"token_revoked", "token_expired", "account_inactive", "invalid_auth"})
 
 
 class InstalledApi:
-    """Slack's Web API in one workspace. `web` makes the wire for a token; `name` is what routes call the workspace."""
+    """Slack's Web API in one workspace. `web` makes the transport for a token; `name` is the workspace's name in routes."""
 
     def __init__(self, name: str, team: str, web: Callable[[str], Transport]) -> None:
         self._name = name
@@ -24,15 +24,15 @@ class InstalledApi:
         self._tokens: TokenSource | None = None
         self._token = ""
         self._now: Transport | None = None
-        #: The one before is closed with the next change: calls may be under way in it.
+        #: The previous transport is closed at the next change: calls may be under way in it.
         self._before: Transport | None = None
 
     def lend(self, tokens: TokenSource) -> None:
-        """Hear whom to ask for the token."""
+        """Set the source of the token."""
         self._tokens = tokens
 
     async def call(self, request: SlackRequest) -> Response:
-        """Make a call with the token of now; with a newer one, where Slack refuses that."""
+        """Make a call with the current token, and again with a newer one if Slack refuses it."""
         api = await self._wire()
         response = await api.call(request)
         if response.error in _OF_TOKEN:

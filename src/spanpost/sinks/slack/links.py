@@ -1,4 +1,4 @@
-"""Links that lead from a task to where more is known of it: addresses with fields, set by whoever runs spanpost."""
+"""Links from a task to other systems: addresses with fields, from the settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Template(msgspec.Struct, frozen=True):
     address: str
 
     def filled(self, task: Task, limit: int = 600) -> str | None:
-        """Return the address for a task; None where a field is not known, or what came of it may not be followed."""
+        """Return the address for a task; None if a field is unknown, or the address is unsafe."""
         known = values(task)
         wanted = _FIELD.findall(self.address)
         if any(not known.get(name) for name in wanted):
@@ -31,7 +31,7 @@ class Template(msgspec.Struct, frozen=True):
 
 
 def problem(address: str) -> str:
-    """Return what is wrong with a template; empty when nothing is."""
+    """Return what is wrong with a template; empty if nothing is."""
     unknown = sorted(set(re.findall(r"\{([^{}]*)\}", address)) - set(FIELDS))
     if unknown:
         return f"knows no field {{{unknown[0]}}}; there are {', '.join(FIELDS)}"
@@ -42,7 +42,7 @@ def problem(address: str) -> str:
     except ValueError:
         return "is not a URL"
     if parts.scheme not in ("http", "https") or not parts.hostname or "{" in parts.netloc:
-        # Else an agent would choose where people are led.
+        # Otherwise an agent could choose the host.
         return "must begin with https:// and a host; fields stand behind it"
     if link(_FIELD.sub("x", address)) is None:
         return "must hold no user, password or other secret"

@@ -1,13 +1,14 @@
-"""Whether a doubtful delivery arrived: looked up in the channel by its marker, before anything is posted again.
+"""Looks up doubtful deliveries in the channel by their marker, before anything is posted again.
 
-Without a network, like `flow`. One look settles all doubtful deliveries of a channel, or of a thread:
+Without a network, like `flow`. One lookup answers for all doubtful deliveries of a channel or a thread:
 
-- An edit needs no look. Editing again is harmless, so the known message is the answer, without its mark.
+- An edit needs no lookup. Editing again is harmless, so the known message is the answer, without its mark.
 - Found: the answer is where. Found more than once: the oldest stays, the others are deleted.
-- Not found, `settle` after it was sent and looked for once before: it did not arrive. Before that: left out, asked again.
-- Looking is impossible (no scope, no id, allowed too seldom): `Unverifiable`. Posting it then is a person's decision.
+- Not found, `settle` after it was sent and after an earlier lookup: it did not arrive. Before that: left out, and asked
+  again.
+- A lookup is impossible (no scope, no id, allowed too rarely): `Unverifiable`. A person decides whether to post it.
 
-Times: the store's clock only measures how long ago it was sent; where that is in Slack's history goes by Slack's clock.
+The store's clock only measures how long ago it was sent; positions in Slack's history follow Slack's clock.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.errors import GONE, meaning
 from spanpost.sinks.slack.render import marked
 
-#: What is looked at: from so long before it was sent.
+#: A lookup starts this long before the delivery was sent.
 BEFORE: Final = timedelta(seconds=60)
-#: Messages a page (Slack recommends no more than 200), and pages of one look.
+#: Messages per page (Slack recommends at most 200), and pages per lookup.
 PAGE, PAGES = 200, 20
-#: A look that is not allowed for longer than this is impossible.
-STALL_RULES: Final = timedelta(minutes=15)
-#: Channels are looked for by name in so many pages of a thousand.
+#: A lookup that is throttled for longer than this is impossible.
+LONGEST_THROTTLE: Final = timedelta(minutes=15)
+#: Pages of a thousand channels that are searched for a name.
 CHANNEL_PAGES: Final = 10
 
-#: By the delivery's number: where it is, None when it did not arrive, or why it is not known.
+#: By delivery number: the receipt, None if it did not arrive, or an error if that is unknown.
 Answers: TypeAlias = dict[int, Receipt | DeliveryError | None]
 _ID: Final = re.compile(r"[CGD][A-Z0-9]{6,}")
 
@@ -46,29 +47,29 @@ _ID: Final = re.compile(r"[CGD][A-Z0-9]{6,}")
 class Memory:
     """What one process has learned of a workspace."""
 
-    #: User and bot that our messages are of.
+    #: User id and bot id of our messages.
     me: tuple[str, str] | None = None
-    #: Ids of channels by the name that they were addressed by.
+    #: Channel ids by the addressed name.
     ids: dict[str, str] = field(default_factory=dict)
     #: Seconds by which Slack's clock is ahead of ours.
     ahead: float = 0.0
-    #: Messages that were there twice and were deleted.
-    repeats: int = 0
+    #: Duplicate messages that were deleted.
+    duplicates: int = 0
 
 
 class DoubtfulDeliveries(msgspec.Struct, frozen=True, kw_only=True):
-    """Doubtful deliveries that one look settles."""
+    """Doubtful deliveries that one lookup answers for."""
 
     place: SlackPlace
-    #: Id of the channel, where a receipt knows it.
+    #: Channel id, if a receipt has it.
     channel: str = ""
-    #: The thread that they are in; empty: the channel itself.
+    #: Thread of the deliveries; empty: the channel itself.
     thread: str = ""
     deliveries: tuple[Delivery, ...]
 
 
 def groups(asked: Iterable[tuple[Delivery, SlackPlace]]) -> list[DoubtfulDeliveries]:
-    """Return the deliveries by the look that settles them."""
+    """Group deliveries by the lookup that answers for them."""
     found: dict[tuple[str, str, str], list[tuple[Delivery, SlackPlace]]] = {}
     for delivery, place in asked:
         known = flow.known_of(delivery)
@@ -81,17 +82,17 @@ def groups(asked: Iterable[tuple[Delivery, SlackPlace]]) -> list[DoubtfulDeliver
 
 
 def unanswered(group: DoubtfulDeliveries, error: DeliveryError, now: datetime) -> Answers:
-    """Return what is said of deliveries that could not be looked for."""
+    """Return answers for deliveries that could not be looked up."""
     answers: Answers = {}
     for delivery in group.deliveries:
         answers[delivery.id] = error
         if isinstance(error, DeliveryRefused) and error.reason == "missing_scope":
             answers[delivery.id] = _impossible(group, "looking is not allowed", error.cure)
-        elif isinstance(error, Throttled) and _elapsed(delivery, now) > STALL_RULES:
+        elif isinstance(error, Throttled) and _elapsed(delivery, now) > LONGEST_THROTTLE:
             cure = "install the app as an internal one: others may look once a minute"
-            lost = _impossible(group, f"looking was not allowed for {STALL_RULES}", cure)
-            lost.closes, lost.retry_after = error.closes, error.retry_after
-            answers[delivery.id] = lost
+            answer = _impossible(group, f"looking was not allowed for {LONGEST_THROTTLE}", cure)
+            answer.closes, answer.retry_after = error.closes, error.retry_after
+            answers[delivery.id] = answer
     return answers
 
 
@@ -100,8 +101,8 @@ def _impossible(group: DoubtfulDeliveries, why: str, cure: str) -> Unverifiable:
     return Unverifiable(f"it may have arrived in {where}, {why}: {cure}; retry it when it is not there")
 
 
-def settle(group: DoubtfulDeliveries, memory: Memory, *, stall_rules: timedelta, now: datetime) -> Talk[Answers]:
-    """Settle a group. Raises a `DeliveryError` when the look failed, and nothing is known."""
+def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: datetime) -> Talk[Answers]:
+    """Look up a group. Raises a `DeliveryError` if the lookup failed and nothing is known."""
     answers: Answers = {}
     doubtful: list[tuple[Delivery, int]] = []
     for delivery in group.deliveries:
@@ -121,7 +122,7 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, stall_rules: timedelta,
             doubtful.append((delivery, int(known.get("g", 0)) + 1))
     if not doubtful:
         return answers
-    # Also tells Slack's clock, before it is needed.
+    # This call also learns Slack's clock, before it is needed.
     mine = memory.me or (yield from _me(group.place, memory))
     channel = group.channel or (yield from channel_id(group.place, memory))
     if not channel:
@@ -138,11 +139,11 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, stall_rules: timedelta,
         if found:
             answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
         elif not is_whole:
-            if _elapsed(delivery, now) > STALL_RULES:
+            if _elapsed(delivery, now) > LONGEST_THROTTLE:
                 answers[delivery.id] = _impossible(
                     group, "and too much was said there since", f"look in {group.place.channel} yourself"
                 )
-        elif _elapsed(delivery, now) >= stall_rules and delivery.lookups >= 1:
+        elif _elapsed(delivery, now) >= wait and delivery.lookups >= 1:
             answers[delivery.id] = None
     return answers
 
@@ -150,16 +151,16 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, stall_rules: timedelta,
 def _keep_one(
     delivery: Delivery, group: DoubtfulDeliveries, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
 ) -> Talk[Receipt]:
-    kept, *repeats = found
+    kept, *duplicates = found
     is_stray = bool(group.thread) and kept.get("thread_ts") in (None, "", kept["ts"])
-    for message in [*repeats, *([kept] if is_stray else [])]:
+    for message in [*duplicates, *([kept] if is_stray else [])]:
         request = SlackRequest(method="chat.delete", arguments={"channel": channel, "ts": message["ts"]})
         response = yield request
         if response.error not in GONE and response.error != "cant_delete_message":
             error = meaning(response, request, group.place)
             if error is not None:
                 raise error
-        memory.repeats += message is not kept
+        memory.duplicates += message is not kept
     if is_stray:
         return Receipt(ref={"ended": flow.DELETED})
     ref = {"channel": channel, "ts": str(kept["ts"])}
@@ -167,14 +168,14 @@ def _keep_one(
 
 
 def _stands(place: SlackPlace, known: dict[str, Any]) -> Talk[bool]:
-    """Return whether a message is still there."""
+    """Tell whether a message still exists."""
     one = {"latest": known["ts"], "oldest": known["ts"], "inclusive": True, "limit": 1}
     body = yield from _ask(SlackRequest(method="conversations.history", arguments={"channel": known["channel"]} | one), place)
     return any(m.get("ts") == known["ts"] and m.get("subtype") != "tombstone" for m in _list(body, "messages"))
 
 
 def _messages(place: SlackPlace, channel: str, thread: str, oldest: float) -> Talk[tuple[list[dict[str, Any]], bool]]:
-    """Return the messages since then, and whether that is all of them."""
+    """Return the messages since `oldest`, and whether these are all."""
     method = "conversations.replies" if thread else "conversations.history"
     arguments: dict[str, Any] = {"channel": channel, "oldest": f"{max(oldest, 0):.6f}", "limit": PAGE, "include_all_metadata": True}
     if thread:
@@ -184,7 +185,7 @@ def _messages(place: SlackPlace, channel: str, thread: str, oldest: float) -> Ta
         request = SlackRequest(method=method, arguments=arguments)
         response = yield request
         if thread and response.error in GONE:
-            # Its thread is gone: if it arrived, it stands in the channel.
+            # The thread is gone: if the reply arrived, it is in the channel.
             return (yield from _messages(place, channel, "", oldest))
         body = _body(response, request, place)
         found += _list(body, "messages")
@@ -196,7 +197,7 @@ def _messages(place: SlackPlace, channel: str, thread: str, oldest: float) -> Ta
 
 
 def channel_id(place: SlackPlace, memory: Memory) -> Talk[str]:
-    """Return the id of a place's channel; empty when none of that name is known."""
+    """Return the id of a place's channel; empty if no channel of that name is known."""
     name = place.channel
     if is_id(name):
         return name
@@ -223,7 +224,7 @@ def channel_id(place: SlackPlace, memory: Memory) -> Talk[str]:
 
 
 def is_id(channel: str) -> bool:
-    """Return whether a channel is given by its id."""
+    """Tell whether a channel is given by its id."""
     return _ID.fullmatch(channel) is not None
 
 
@@ -264,7 +265,7 @@ def _mark_of(delivery: Delivery) -> str:
 
 
 def _elapsed(delivery: Delivery, now: datetime) -> timedelta:
-    """Return how long ago it was sent, by the store's clock alone."""
+    """Return the time since it was sent, by the store's clock alone."""
     return max((delivery.claimed_at or now) - (delivery.sent_at or delivery.born_at), timedelta(0))
 
 

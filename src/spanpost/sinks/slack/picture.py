@@ -1,7 +1,7 @@
-"""A Slack message as a page of HTML: for people who have no Slack at hand, for the docs, and for looking at it ourselves.
+"""Renders a Slack message as HTML: for people without Slack, for the docs and for visual checks.
 
-It draws the blocks that `blocks` makes, times as of UTC; of a block that it does not know it says so. Pure: texts in, a text out. What
-stands in a message is text from agents: all of it is escaped, and only http and https are links.
+It draws the blocks that `blocks` makes, with times in UTC; an unknown block is marked as such. Pure: texts in, a text
+out. Messages hold text from agents: all of it is escaped, and only http and https become links.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}")
 
 
 class ShownImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message and its thread, with a caption above where there is one."""
+    """A message and its thread, with an optional caption above."""
 
     message: SlackMessage
     replies: Sequence[SlackMessage] = ()
@@ -30,7 +30,7 @@ class ShownImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page(shown: Sequence[ShownImage], *, title: str = "spanpost in Slack") -> str:
-    """Return a whole page that needs nothing from elsewhere; light or dark, as its reader's system is."""
+    """Return a complete page without external resources, light or dark as the reader's system."""
     body = "\n".join(_shown(one) for one in shown)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -118,7 +118,7 @@ _TOKEN = re.compile(r"<(!date|@|!subteam)\^?([^<>|^]{0,40})(?:\^([^<>|]{0,100}))
 
 
 def _mrkdwn(text: str) -> str:
-    """Draw the little that is parsed: dates, and mentions of people and groups."""
+    """Draw the mrkdwn that Slack parses: dates, and mentions of people and groups."""
     shown, at = "", 0
     for token in _TOKEN.finditer(text):
         shown += escape(text[at : token.start()])

@@ -1,4 +1,4 @@
-"""The looks of a picture: near enough to Slack's to judge a message by, in what a browser has anyway."""
+"""Style sheet of a picture: close enough to Slack to judge a message, with fonts that every browser has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for Slack where there is no token: each call is written down, and answered as Slack would."""
+"""Replacement for Slack without a token: it writes each call down, and answers as Slack would."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final, Protocol, TextIO
 from spanpost.model.errors import Unavailable
 from spanpost.sinks.slack.calls import Response, SlackRequest
 
-#: How the made-up `ts` of a preview begins, as none of Slack's does.
+#: Prefix of a preview's made-up `ts`; none of Slack's begins so.
 PREVIEWED: Final = "0."
 
 
 class Transport(Protocol):
-    """**Protocol:** makes a call of the Web API. Raises `Unavailable` when nothing was sent, `Unknown` when it may have been."""
+    """**Protocol:** makes a call of the Web API. `Unavailable`: nothing was sent; `DeliveryUncertain`: it may have been."""
 
     async def call(self, request: SlackRequest) -> Response: ...
 
@@ -22,7 +22,7 @@ class Transport(Protocol):
 
 
 class Preview:
-    """Writes each call as a line of JSON and answers as Slack would: for people without a token."""
+    """Writes each call as a line of JSON and answers as Slack would."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
@@ -31,7 +31,7 @@ class Preview:
     async def call(self, request: SlackRequest) -> Response:
         """Write the call; posts get a made-up `ts`."""
         file = self._file or sys.stderr
-        # ASCII only: nothing in it can steer a terminal that it may be shown on.
+        # ASCII only: no character may control a terminal.
         arguments = request.arguments | ({"content": request.content.decode("utf-8", "replace")} if request.upload_to else {})
         said = json.dumps({"method": request.method, "arguments": arguments})
         try:

@@ -1,6 +1,6 @@
-"""How a question stands in a message: what of it is shown, what stands quoted, and what is said of the rest.
+"""Renders a question in a message: the shown part, the quoted part, and a note about the rest.
 
-All that an agent wrote stands in its one line, or quoted: whatever it imitates, it does not stand where our own words do.
+Agents' text stays in its own line or in a quotation: whatever it imitates, it is never where spanpost's own words are.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from spanpost.text.locales import Locale
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import cut, line
 
-#: Open questions, each as it may be read.
+#: Open questions, each with the text that may be shown.
 Asked: TypeAlias = Sequence[tuple[Approval, ShownText]]
-#: Before each line of an agent's where there are no quotations.
+#: Prefix of each line of an agent's text where quotations do not exist.
 BAR: Final = "│ "
 
 
 class DrawnQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """A question in a message."""
 
-    #: The line in which it is asked, ours where the question stands quoted.
+    #: The line that asks; spanpost's own words if the question is quoted.
     said: str
-    #: What stands quoted, each part under its title where there is one.
+    #: Quoted parts, each with its title, if any.
     quoted: Sequence[tuple[str, str]] = ()
-    #: What we say of what is not shown.
+    #: Note about what is not shown.
     note: str = ""
 
     def elements(self) -> list[Element]:
-        """Return what stands below its line, as rich text."""
+        """Return the parts below the line, as rich text."""
         made: list[Element] = []
         for title, said in self.quoted:
             made += [section(text(title))] * bool(title) + [quote(said)]
         return [*made, section(text(self.note, "italic"))] if self.note else made
 
     def lines(self) -> list[str]:
-        """Return what stands below its line, as plain text."""
+        """Return the parts below the line, as plain text."""
         made: list[str] = []
         for title, said in self.quoted:
             made += [title] * bool(title) + [BAR + one for one in said.split("\n")]
@@ -54,7 +54,7 @@ class DrawnQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw(approval: Approval, shown: ShownText, slack_style: SlackStyle, *, most: int, detail: int) -> DrawnQuestion:
-    """Draw a question: brief, with all of it; else its beginning, of at most so many characters of it and of its detail."""
+    """Draw a question: all of a brief one; of others `most` characters of it and `detail` characters of its detail."""
     locale = slack_style.locale
     note = _note(approval, shown, slack_style)
     ours = locale.say("root.must_decide")
@@ -68,7 +68,7 @@ def draw(approval: Approval, shown: ShownText, slack_style: SlackStyle, *, most:
 
 
 def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space: bool) -> list[Block]:
-    """Draw open questions, each with its own buttons right below it; where there is little room the second has none."""
+    """Draw open questions, each with its buttons right below; without space the second has none."""
     made: list[Block] = []
     for n, (approval, shown) in enumerate(asked):
         drawn, risk = draw(approval, shown, slack_style, most=300, detail=0), risk_of(shown, slack_style.locale)
@@ -82,7 +82,7 @@ def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space
 
 
 def risk_of(shown: ShownText, locale: Locale) -> str:
-    """Return the risk that an agent gives, in a phrase."""
+    """Return the risk that the agent states, as a phrase."""
     return disarmed(locale.say("reply.risk", risk=cut(shown.risk, BRIEF_RISK))) if shown.risk else ""
 
 
@@ -99,7 +99,7 @@ def _note(approval: Approval, shown: ShownText, slack_style: SlackStyle) -> str:
 
 
 def reader(slack_style: SlackStyle, routes: Routes) -> Callable[[Task, Approval, str], ShownText]:
-    """Return what shows a question of a task (its root) as a channel has it: by the task's route, of several by the strictest."""
+    """Return a function that reads a task's question in a channel, by the task's route there; of several by the strictest."""
 
     def read(task: Task, approval: Approval, channel: str) -> ShownText:
         told = list(chosen(task, routes, sink="slack"))

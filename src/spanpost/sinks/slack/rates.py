@@ -1,8 +1,8 @@
-"""How fast Slack may be called.
+"""Rate limits of calls to Slack.
 
-Slack's limits hold for each method, app and workspace (docs.slack.dev/apis/web-api/rate-limits, 2026-08): `chat.update` and
-`conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special: about one a second and channel with
-short bursts, and "several hundred" a minute in the workspace. What we allow ourselves stays below, and is a setting.
+Slack limits each method per app and workspace (docs.slack.dev/apis/web-api/rate-limits, 2026-08). `chat.update` and
+`conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special: about one a second per channel
+with short bursts, and "several hundred" a minute in the workspace. Spanpost stays below these; each limit is a setting.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ POST, EDIT, LOOKUP = "chat.postMessage", "chat.update", "conversations.history"
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that we allow ourselves."""
+    """Allowed calls per minute."""
 
-    #: `chat.update` in the workspace, per minute: nine tenths of Tier 3.
+    #: `chat.update` in the workspace: nine tenths of Tier 3.
     edits: float = 45.0
-    #: `chat.postMessage` in the workspace, per minute: a good half of "several hundred", which Slack does not tell more exactly.
+    #: `chat.postMessage` in the workspace: about half of "several hundred"; Slack gives no exact figure.
     posts: float = 180.0
-    #: `chat.postMessage` in one channel, per minute.
+    #: `chat.postMessage` in one channel.
     posts_per_channel: float = 60.0
-    #: `conversations.history` in the workspace, per minute: half of Tier 3, because one look may turn several pages.
+    #: `conversations.history` in the workspace: half of Tier 3, because one lookup may read several pages.
     lookups: float = 25.0
 
 
 def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLimit, ...]:
-    """Return what a call draws on, the widest first."""
+    """Return the rate limits of a call, the widest first."""
     whole = RateLimit(key=place.whole, is_breaker=True)
     channel = RateLimit(key=place.address)
     match call:

@@ -1,15 +1,15 @@
-"""How a task looks in Slack. Pure: no clock, so that an unchanged task renders to equal bytes and is not sent again.
+"""Renders a task in Slack. Pure: without a clock, so that an unchanged task renders to equal bytes and is not sent.
 
 The root message, top to bottom:
 
 - rich text: status (emoji and word), name, progress bar and step. Always there.
-- `plan`: steps and sub-agents as task cards while the task runs. What is done is folded into one card; a task that has ended has
-  no plan.
-- one attachment, for the colour that only attachments have: the open question, what it is doing, the failure, artifacts and
-  links, a context that fills, and one line of small print with the figures.
-- buttons that fit the state, where somebody hears of them.
+- `plan`: steps and sub-agents as task cards while the task runs. Completed ones share one card; a task that has ended
+  has no plan.
+- one attachment, because only attachments have a colour: the open question, the current action, the failure, artifacts
+  and links, a context that fills up, and one line of small print with the figures.
+- buttons for the state, if somebody receives clicks.
 
-`Style.PLAIN` says the same in plain sections, for a workspace that answers `invalid_blocks`.
+`Style.PLAIN` has the same content in plain sections, for a workspace that answers `invalid_blocks`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spanpost.model.tasks import MERGED, Task
 from spanpost.sinks import labels
 from spanpost.sinks.slack import buttons, questions
 from spanpost.sinks.slack.blocks import (
-    RATE_LIMIT,
+    MAX_SIZE,
     Block,
     Element,
     card,
@@ -48,16 +48,16 @@ from spanpost.text.sanitise import cut, line, link
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
 CARDS, ARTIFACTS, LINKS = 10, 3, 5
-#: Of the host to which an agent's link leads: its label may say anything.
+#: Maximum length of the host that follows an agent's link, whose label may say anything.
 HOST: Final = 40
-#: Names of what is done stand on one line, or are counted: so many, so many characters.
+#: Completed items are named on one line up to this number and length; else they are counted.
 _NAMED, _NAMES = 8, 90
 EVENT_TYPE = "spanpost_message"
 ANONYMOUS: Final = SlackStyle()
 
 
 class Style(StrEnum):
-    """RICH is what we like; PLAIN is what every workspace takes."""
+    """RICH is the normal rendering; PLAIN works in every workspace."""
 
     RICH = "rich"
     PLAIN = "plain"
@@ -73,7 +73,7 @@ class SlackMessage(msgspec.Struct, frozen=True, kw_only=True):
     style: Style = Style.RICH
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the call, channel and place left out."""
+        """Return the arguments of the call, without channel and thread."""
         return {"text": self.text, "blocks": self.blocks, "attachments": self.attachments, "metadata": self.metadata}
 
 
@@ -85,21 +85,21 @@ def root(
     generation: int = 0,
     style: Style = Style.RICH,
     slack_style: SlackStyle = ANONYMOUS,
-    installed_apps: str = "",
+    moved_to: str = "",
 ) -> SlackMessage:
-    """Render a task's root message. `key` is the delivery's: with the generation it marks the message, so that it can be found again.
+    """Render a task's root message. `key` is the delivery's: with the generation it marks the message for lookups.
 
-    Of a message that ended because its task goes on in another, `elsewhere` leads there.
+    `moved_to` is the address of the message in which a merged task continues.
     """
     asked = [(a, slack_style.question(a)) for a in task.open_approvals[:2]]
     task, children = slack_style.of_task(task), [slack_style.of_task(child) for child in children]
     if task.end_reason == MERGED:
-        return _moved(task, marker(key, generation), style, slack_style, link(installed_apps, 300) or "")
+        return _moved(task, marker(key, generation), style, slack_style, link(moved_to, 300) or "")
     draw = _root_rich if style is Style.RICH else _root_plain
-    # What fits is shown; what does not is left out from the bottom of a stated list, never cut in the middle of a block.
+    # Show what fits; leave out the end of a list, and never cut a block.
     for most in (1.0, 0.5, 0.25, 0.0):
         blocks, attachments = draw(task, children, asked, most, slack_style)
-        if size([blocks, attachments]) <= RATE_LIMIT:
+        if size([blocks, attachments]) <= MAX_SIZE:
             break
     return SlackMessage(
         text=escape(cut(labels.sentence(task, slack_style.locale), 700)),
@@ -110,29 +110,29 @@ def root(
     )
 
 
-def _moved(task: Task, metadata: dict[str, Any], style: Style, slack_style: SlackStyle, installed_apps: str) -> SlackMessage:
-    """Draw the end of a message that goes on in another, without buttons; its thread stays as it is."""
+def _moved(task: Task, metadata: dict[str, Any], style: Style, slack_style: SlackStyle, moved_to: str) -> SlackMessage:
+    """Draw the end of a message that continues in another, without buttons; its thread stays as it is."""
     locale = slack_style.locale
     look, name = labels.task_look(task, locale), titled(task, slack_style) if task.task_id else ""
     before = f"{look.emoji} {locale.say('root.went_on_before' if name else 'root.was_other')}"
     after = locale.say("root.went_on_after") if name else ""
     more = locale.say("root.no_more")
     if style is Style.RICH:
-        shown = rich(section(text(before), text(name, "bold", link=installed_apps), text(after)))
+        shown = rich(section(text(before), text(name, "bold", link=moved_to), text(after)))
     else:
         shown = plain(f"{before}{name}{after}")
-        more = f"{more} {installed_apps}".rstrip()
+        more = f"{more} {moved_to}".rstrip()
     said = _attachments([context(more)], look, task, slack_style)
     return SlackMessage(text=escape(f"{before}{name}{after}"), blocks=[shown], attachments=said, metadata=metadata, style=style)
 
 
 def marker(key: str, generation: int = 0) -> dict[str, Any]:
-    """Return the metadata by which a message is found again. Every app in the workspace can read it."""
+    """Return the metadata that identifies a message. Every app in the workspace can read it."""
     return {"event_type": EVENT_TYPE, "event_payload": {"k": key, "g": generation}}
 
 
 def marked(metadata: Any) -> tuple[str, int] | None:
-    """Return key and generation of a message's metadata; None when it is not a marker of ours."""
+    """Return key and generation from a message's metadata; None if it is not spanpost's."""
     if not isinstance(metadata, dict) or metadata.get("event_type") != EVENT_TYPE:
         return None
     payload = metadata.get("event_payload")
@@ -156,7 +156,7 @@ def _row(task: Task, slack_style: SlackStyle, shown: object) -> list[Block]:
 
 
 def _place(task: Task, locale: Locale) -> str:
-    """Return how far a plan is, as its title."""
+    """Return the progress through a plan, as its title."""
     if task.step_index and task.step_count:
         return locale.say("root.step_of", index=task.step_index, count=task.step_count)
     return locale.say("root.steps")
@@ -172,7 +172,7 @@ def _progress(task: Task, locale: Locale, *, has_step: bool = True) -> str:
 
 
 def _asides(task: Task, locale: Locale) -> str:
-    """Return why it runs, and what people have asked of it that it has not heeded yet, or that changes what is told of it."""
+    """Return why the task runs, and interventions that are pending or change its messages."""
     said = []
     if task.retry_of:
         said.append(locale.say("root.retry_of", task=line(task.retry_of, 60)))
@@ -203,7 +203,7 @@ def _root_rich(
     if cards:
         blocks.append(plan(labels.at_work(children, locale) or _place(task, locale), cards))
     body: list[Element] = []
-    # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
+    # A step's card shows its action; the plan's title counts the agents at work.
     is_said = has_steps or (bool(cards) and labels.is_count_of_agents(task.messages.get("action")))
     if not is_said and not labels.is_final(task) and (doing := disarmed(labels.doing(task, 300, locale))):
         body.append(section(text(doing, "italic")))
@@ -262,7 +262,7 @@ def _attachments(blocks: list[Block], look: labels.StatusLabel, task: Task, slac
 
 
 def _failure(task: Task, locale: Locale) -> list[Element]:
-    """The log's end stands in the thread, where it can be unfolded."""
+    """Return the failure in one line. The log is in the thread, where it can be unfolded."""
     if task.error is None or task.status != "error":
         return []
     kind, why = disarmed(line(task.error.type, 80)), disarmed(line(labels.failure(task, locale), 500))
@@ -284,7 +284,7 @@ def _made(task: Task, most: float, locale: Locale) -> list[Element]:
 
 
 def _links(task: Task, slack_style: SlackStyle, most: int) -> list[tuple[str, str, str]]:
-    """Return the links that the settings make, then those that the agent gave, with the host to which they lead."""
+    """Return the links of the settings, then the agent's, with their hosts."""
     made = [(one.name, url, "") for one in slack_style.links if (url := one.filled(task)) is not None]
     known = {name for name, _, _ in made}
     given = [(disarmed(name), url, labels.host(url, HOST)) for name, url in labels.links(task, most) if name not in known]
@@ -299,7 +299,7 @@ def _results(task: Task, most: int, locale: Locale) -> list[Element]:
 
 
 def _warmth(task: Task, locale: Locale) -> str:
-    """Return the line of a context that fills; while there is room it stands in the small print."""
+    """Return the line of a context that fills up; until then the small print has it."""
     heat = labels.heat(task)
     if not heat or labels.is_final(task):
         return ""
@@ -316,24 +316,24 @@ def _small_print(task: Task, children: Sequence[Task], slack_style: SlackStyle) 
     said = (
         [slack_style.note] * bool(slack_style.note)
         + [disarmed(one) for one in labels.byline(task, locale=locale)]
-        # What belongs together stays on one line.
+        # Figures stay on one line.
         + [figure.replace(" ", "\u00a0") for figure in (*figures, *([together] if together else ()))]
     )
     at = task.ended_at if labels.is_final(task) else task.last_event_at
-    heard: list[Element] = []
+    last_event: list[Element] = []
     if at is not None:
         form = "{date_short_pretty} {time}" if labels.is_final(task) else "{time_secs}"
         word = locale.say("root.ended" if labels.is_final(task) else "root.heard", at=dated(at, form))
-        heard.append(small_parsed(f"·  {word}" if said else word))
-    nothing = [] if said or heard else [locale.say("root.nothing_known")]
-    return context(*(["  ·  ".join(said)] if said else []), *heard, *nothing)
+        last_event.append(small_parsed(f"·  {word}" if said else word))
+    nothing = [] if said or last_event else [locale.say("root.nothing_known")]
+    return context(*(["  ·  ".join(said)] if said else []), *last_event, *nothing)
 
 
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}
 
 
 def cards_of(task: Task, children: Sequence[Task], most: int, locale: Locale = ENGLISH) -> list[Block]:
-    """Return what is under way, and what went wrong; all that is done is one card."""
+    """Return cards for open and failed items; completed ones share one card."""
     if labels.is_final(task):
         return []
     done, now = _steps(task, locale)
@@ -349,7 +349,7 @@ def cards_of(task: Task, children: Sequence[Task], most: int, locale: Locale = E
 
 
 def _fold(done: Sequence[str], what: str, locale: Locale) -> list[Block]:
-    """Return one card for what is done: its names where they fit."""
+    """Return one card for completed items: their names if they fit."""
     if not done:
         return []
     names = ", ".join(disarmed(line(name, 90)) or "?" for name in done[:_NAMED])
@@ -369,7 +369,10 @@ def _child(child: Task, locale: Locale) -> Block:
 
 
 def _steps(task: Task, locale: Locale) -> tuple[list[str], list[Block]]:
-    """Return the names of the steps that are done, and the card of the one under way. A lone step says nothing that the head does not."""
+    """Return the names of the completed steps, and the card of the current one.
+
+    A single step has no card, because the head already names it.
+    """
     if len(task.steps) < 2:
         return [], []
     is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]

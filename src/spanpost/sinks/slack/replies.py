@@ -1,7 +1,7 @@
-"""How a piece of news looks in the thread of its task: a line, and below it what it takes to judge it.
+"""Renders a checkpoint as a reply in its task's thread: a line, and below it the details.
 
-A question stands with its answers until somebody decides, and then with the decision; an error that comes again counts up.
-What an agent says of a decision is told as its words: a decision of ours names who decided, and where.
+A question has its buttons until it is decided, then the decision; a repeated error counts up. An agent's report of a
+decision is quoted as its words; spanpost's own decision names who decided, and where.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spanpost.model.tasks import Task
 from spanpost.sinks import labels
 from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import (
-    RATE_LIMIT,
+    MAX_SIZE,
     Block,
     Element,
     clock,
@@ -44,7 +44,7 @@ from spanpost.text.legible import Hidden, ShownText
 from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link, paragraph
 
-#: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
+#: A longer log is a file (Grafana OnCall has the same limit); the message shows its end.
 TAIL: Final = 2_800
 _DETAIL: Final = 2_000
 DAY: Final = "{date_short_pretty} {time}"
@@ -69,20 +69,20 @@ def reply(
 ) -> SlackMessage:
     """Render a checkpoint as a reply in its task's thread.
 
-    `count`: how often it was told by now. `figures`: answers of the queries that are asked at an end.
+    `count`: how often it was reported. `figures`: results of the queries at the end of a task.
     """
     approval = _asked(task, checkpoint)
     asked = slack_style.question(approval) if approval is not None else None
     task, checkpoint = slack_style.of_task(task), slack_style.of_news(checkpoint)
     for most in (_DETAIL, 600, 0):
         message = _draw(task, checkpoint, key, is_root, style, slack_style, count, figures, asked, most)
-        if size([message.blocks]) <= RATE_LIMIT:
+        if size([message.blocks]) <= MAX_SIZE:
             break
     return message
 
 
 def log_of(task: Task, checkpoint: Checkpoint) -> str:
-    """Return the log that news comes with, as it is; empty without."""
+    """Return the log of a checkpoint, unchanged; empty without one."""
     if checkpoint.kind is Kind.ERROR:
         return checkpoint.detail
     if checkpoint.kind is Kind.END and checkpoint.status == "error" and task.error is not None:
@@ -91,7 +91,7 @@ def log_of(task: Task, checkpoint: Checkpoint) -> str:
 
 
 def as_file(log: str, slack_style: SlackStyle) -> str | None:
-    """Return a log as a file's text, scrubbed; None where it is short enough to stand in the message."""
+    """Return a scrubbed log as a file's text; None if it is short enough for the message."""
     whole = paragraph(log, 60_000, keep="tail")
     return whole if slack_style.shows_logs and len(whole) > TAIL else None
 
@@ -118,7 +118,7 @@ def _draw(
         said = locale.say("reply.agent_says", said=quoted(labels.news_text(checkpoint, 600 if most else 200, locale)))
     below = DrawnQuestion(said=said)
     if approval is not None and asked is not None:
-        # In the words to which the buttons belong, whatever the checkpoint had told.
+        # The question that the buttons answer, whatever the checkpoint says.
         below = draw(approval, asked, slack_style, most=600 if most else 200, detail=most)
         is_again = checkpoint.id == approval.escalated_by
         said = locale.say("checkpoint.unanswered", question=below.said) if is_again else below.said
@@ -204,7 +204,7 @@ def _rich(
 
 
 def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
-    """Return the question that a checkpoint tells. The words and buttons that are shown are both of it."""
+    """Return the question of a checkpoint. Its words and its buttons come from the same question."""
     if checkpoint.kind is not Kind.APPROVAL_REQUESTED:
         return None
     told = task.approval_of(checkpoint.id)
@@ -212,7 +212,7 @@ def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
 
 
 def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
-    """Return sign, words and comment of what has become of a question; empty while it is open."""
+    """Return sign, words and comment of a question's outcome; empty while it is open."""
     if approval is None or approval.is_open:
         return ()
     if approval.is_void and not approval.decision:
@@ -232,13 +232,13 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
 
 
 def _told(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
-    """Return what news says. What is said anew is ours, and poses as nothing: its English is what is looked at."""
+    """Return a checkpoint's text. A translation is spanpost's own: check its English original for imitation."""
     said, original = labels.news_text(checkpoint, limit, locale), labels.news_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)
 
 
 def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -> bool:
-    """Tell whether news calls for a person: an open question, or a task that failed and did not merely fall silent."""
+    """Tell whether a checkpoint needs a person: an open question, or a failure that was reported and not inferred."""
     if task.is_muted:
         return False
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
@@ -247,7 +247,7 @@ def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -
 
 
 def _results(task: Task, figures: Sequence[str], locale: Locale) -> list[Element]:
-    """Return what came of a task: what the agent says, then what Prometheus answered."""
+    """Return the results of a task: the agent's, then those of Prometheus."""
     made: list[Element] = []
     for name, value in labels.results(task, locale=locale):
         made += [text(f"{'   ' if made else ''}{disarmed(name)} "), text(disarmed(value), "bold")]

@@ -1,4 +1,4 @@
-"""The next token, of an app that has token rotation turned on."""
+"""Token rotation: fetches the next token of an app."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMEOUT: Final = 10.0
 
 
 class Rotated(msgspec.Struct, frozen=True):
-    """A token, what the next one is fetched with, and how long it lasts."""
+    """A token, its refresh token, and how long it is valid."""
 
     token: str
     refresh: str
@@ -28,11 +28,11 @@ class Rotated(msgspec.Struct, frozen=True):
 
 
 class NoRotation(Exception):
-    """Slack gives none. The text holds no token."""
+    """Slack gave no new token. The text holds no token."""
 
 
 async def rotated(client_id: str, client_secret: str, refresh: str, *, base_url: str) -> Rotated:
-    """Exchange a refresh token, which is used up by it. Raises `NoRotation`."""
+    """Exchange a refresh token, which can be used only once. Raises `NoRotation`."""
     bot = Bot(bot_token="", bot_id="", bot_user_id="", bot_refresh_token=refresh, bot_token_expires_at=1, installed_at=1.0)
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout) as session:

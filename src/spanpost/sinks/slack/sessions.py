@@ -1,7 +1,7 @@
-"""The session of a task's thread, of an app that is declared an agent: Slack shows that it works, with its own button *Stop*.
+"""Session of a task's thread, for an app that is declared an agent: Slack shows its own button *Stop*.
 
-After docs.slack.dev/ai/agent-sessions and .../methods/agents.sessions.setStatus (2026-09). A session belongs to a thread, in a
-channel or a DM. Slack ends `processing` by itself after an hour; while the task works it is said anew.
+After docs.slack.dev/ai/agent-sessions and .../methods/agents.sessions.setStatus (2026-09). A session belongs to a
+thread, in a channel or a DM. Slack ends `processing` by itself after an hour, so it is sent again while the task works.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from spanpost.text.sanitise import line
 
 METHOD: Final = "agents.sessions.setStatus"
 WORKS, WAITS, IDLE = "processing", "suspended", "active"
-#: After so long it is said anew that a task works: half of Slack's patience.
+#: Interval after which `processing` is sent again: half of Slack's limit.
 ANEW: Final = timedelta(minutes=30)
-#: It passes by itself: said with the next edit.
+#: Transient errors: the status is sent with the next edit.
 _PASSING: Final = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
     | {"connect", "no_answer", "timeout", "reset", "bad_answer"}
 )
-#: What Slack shows in place of the button where nobody would hear of it.
+#: Slack shows this instead of the button when the app does not receive the event.
 UNHEARD: Final = "missing_agent_session_stopped_event_subscription"
 WHY: Final = {
     UNHEARD: "subscribe the app to the event agent_session_stopped",
@@ -34,14 +34,14 @@ WHY: Final = {
 
 
 def wanted(status: str) -> str:
-    """Return what a session is while its task is in this status."""
+    """Return the session's status for a task's status."""
     if status in FINAL_STATUSES:
         return IDLE
     return WAITS if status in ("waiting", "paused") else WORKS
 
 
 def follow(delivery: Delivery, receipt: Receipt) -> Talk[Receipt]:
-    """Have the session follow the task whose message was just shown. What goes wrong costs the button, not the message."""
+    """Update the session of the message that was just shown. A failure costs the button, not the message."""
     ref, want = dict(receipt.ref), wanted(delivery.task.status)
     if (
         receipt.skipped

@@ -1,4 +1,4 @@
-"""Slack's settings."""
+"""Settings of the sink `slack`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _RATES = Rates()
 
 _ID = re.compile(r"[UWS][A-Z0-9]{2,30}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-#: A workspace's own id, which names it where it is not listed.
+#: A workspace's id; it names a workspace that is not listed.
 TEAM = re.compile(r"T[A-Z0-9]{2,30}")
 
 
 class WorkspaceSettings(BaseModel):
-    """One workspace: its token, its channel, and how fast it may be called."""
+    """One workspace: its token, its channel, and its rate limits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
@@ -88,7 +88,7 @@ class WorkspaceSettings(BaseModel):
 
     @property
     def rates(self) -> Rates:
-        """How fast Slack may be called."""
+        """Rate limits of calls to Slack."""
         return Rates(
             edits=self.edits_per_minute,
             posts=self.posts_per_minute,
@@ -98,7 +98,7 @@ class WorkspaceSettings(BaseModel):
 
 
 def are_ids(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return ids of people and groups. Raises ValueError for what is none: a name would mention nobody, or somebody else."""
+    """Return ids of people and groups. Raises ValueError for anything else, which would mention the wrong people."""
     for one in value:
         if not _ID.fullmatch(one):
             raise ValueError("must be ids as Slack shows them: of people U..., of user groups S...")
@@ -106,7 +106,7 @@ def are_ids(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class SlackSettings(WorkspaceSettings, SinkSettings):
-    """Messages in Slack. Without a token nothing is posted: what would be is written to `preview_file`, else to stderr."""
+    """Messages in Slack. Without a token nothing is posted: messages are written to `preview_file`, else to stderr."""
 
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
         default="milestones",
@@ -186,7 +186,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     def _have_names(cls, value: dict[str, WorkspaceSettings]) -> dict[str, WorkspaceSettings]:
         for name in value:
             if not _NAME.fullmatch(name) or name == "default":
-                raise ValueError("a workspace's name is lower-case deliveries, digits, - and _, and not `default`")
+                raise ValueError("a workspace's name is lower-case letters, digits, - and _, and not `default`")
         return value
 
     @model_validator(mode="after")
@@ -224,13 +224,13 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         return value
 
     def route_defaults(self) -> RouteDefaults:
-        """Return what holds where a route does not say it."""
+        """Return the values of a route that does not set them itself."""
         return RouteDefaults(
             mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run, language=self.language
         )
 
     def tenant_of(self, address: str) -> str | None:
-        """Return whose tasks alone are told at an address; None: anybody's. Raises ValueError for one that is named otherwise."""
+        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for a wrong workspace name."""
         name, _, _ = address.rpartition("/")
         if TEAM.fullmatch(name):
             if listed := self.name_of(name):
@@ -240,11 +240,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         return (one.tenant.strip() or None) if one is not None else None
 
     def name_of(self, team: str) -> str | None:
-        """Return what routes call a workspace that is listed by its team; `default` is the sink's own."""
+        """Return the name of a workspace that is listed by its team; `default` is the sink's own."""
         named = {"default": self, **self.workspaces}
         return next((name for name, one in named.items() if one.team == team), None)
 
     @property
-    def stall_rules(self) -> timedelta:
-        """How long a doubtful message is looked for."""
+    def lookup_wait(self) -> timedelta:
+        """How long a doubtful message is looked up before it is posted again."""
         return 2 * self.timeout + timedelta(seconds=30) if self.settle is None else self.settle

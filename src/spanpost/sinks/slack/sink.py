@@ -1,4 +1,4 @@
-"""Slack's I/O: drives `flow`, `lookup` and `check` over a transport."""
+"""Slack sink: drives `flow`, `lookup` and `check` over a transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, R
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Route, came_by
 from spanpost.routing.summaries import came_from
-from spanpost.sinks.base import AnsweringSink, Finding, TokenSource
+from spanpost.sinks.base import FigureSource, Finding, TokenSource
 from spanpost.sinks.slack import check, flow, lookup, render, sessions
 from spanpost.sinks.slack import rates as rate_limits
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
@@ -30,32 +30,32 @@ from spanpost.text.sanitise import line
 log = logging.getLogger("spanpost.slack")
 T = TypeVar("T")
 
-#: What is told once is remembered so far; beyond that it may be told again.
-_TOLD = 1_000
-#: How long a channel that took no message is left alone where there is a fallback, seconds.
-_LEFT_ALONE = 600.0
+#: Log lines remembered, so that each is logged once; beyond that it may be logged again.
+_LOGGED = 1_000
+#: Seconds during which a channel that refused a message is skipped for its fallback.
+_AVOIDED = 600.0
 
 
 @dataclass
 class Space:
-    """One workspace: the wire to it, where messages go, how fast, and what was learned of it."""
+    """One workspace: its transport, default channel and rate limits, and what was learned of it."""
 
     name: str
     transport: Transport
     channel: str = "#agents"
     rates: Rates = field(default_factory=Rates)
     memory: lookup.Memory = field(default_factory=lookup.Memory)
-    #: Whose tasks alone are told there; None: anybody's.
+    #: The only tenant whose tasks go there; None: any.
     tenant: str | None = None
 
     @property
     def is_preview(self) -> bool:
-        """True where nothing is posted."""
+        """Tell whether nothing is posted."""
         return isinstance(self.transport, Preview)
 
 
 class SlackSink:
-    """Posts to Slack: one root message per task, edited in place, news in its thread."""
+    """Posts to Slack: one root message per task, edited in place, with its checkpoints in the thread."""
 
     name = "slack"
 
@@ -82,17 +82,17 @@ class SlackSink:
         self._dry = dry or Preview()
         self._slack_style = slack_style
         self._routes: list[Route] = []
-        self._figures: AnsweringSink | None = None
+        self._figures: FigureSource | None = None
         self._settle = settle
         self._clock = clock
-        self._told: set[str] = set()
-        #: Told of each call and of what came of it.
+        self._logged: set[str] = set()
+        #: Receives the method and outcome of each call.
         self.when_called: Callable[[str, str], None] | None = None
-        #: Channels that took no message, by key of their budget, until when they are left alone, and why.
+        #: Channels that refused a message: until when they are skipped, and why, by the key of their rate limit.
         self._refused: dict[str, tuple[float, str]] = {}
 
     def routed(self, routes: Sequence[Route]) -> None:
-        """Hear which routes lead here. Raises `ConfigError` for what no workspace of ours has."""
+        """Set the routes that lead here. Raises `ConfigError` for an unknown workspace."""
         for route in routes:
             space = route.address.rpartition("/")[0]
             if space and self._known(space) is None:
@@ -109,34 +109,34 @@ class SlackSink:
         self._routes = list(routes)
 
     def installed(self, tokens: TokenSource) -> None:
-        """Hear whom to ask for the tokens of workspaces in which somebody installed the app."""
+        """Set the source of tokens for workspaces where the app was installed."""
         self._tokens = tokens
         for space in self._spaces.values():
             _lend(space, tokens)
 
     def restarts(self, can: Callable[[Task], bool]) -> None:
-        """Hear which tasks something can start again."""
+        """Set the predicate of tasks that can be started again."""
         self._slack_style = msgspec.structs.replace(self._slack_style, retries=can)
 
-    def figured(self, figures: AnsweringSink) -> None:
-        """Hear whom to ask for figures when a task has ended."""
+    def figured(self, figures: FigureSource) -> None:
+        """Set the source of figures for tasks that have ended."""
         self._figures = figures
 
     @property
-    def repeats(self) -> int:
-        """How many messages stood twice in Slack and were deleted."""
-        return sum(space.memory.repeats for space in self._spaces.values())
+    def duplicates(self) -> int:
+        """Number of messages that existed twice in Slack, so that one was deleted."""
+        return sum(space.memory.duplicates for space in self._spaces.values())
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Make the calls that the flow asks for."""
+        """Make the calls of the flow."""
         space = self._space(delivery.address)
         if space.tenant is not None and delivery.task.tenant != space.tenant:
-            # Routes lead none here: it was addressed before the workspace was that tenant's.
+            # Its route changed: the delivery was addressed before the workspace had this tenant.
             raise Rejected(f"the workspace {space.name!r} is told of no tasks but its own tenant's", reason="tenant")
         route = self._route(delivery)
         is_dry = route.is_dry or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
-        figures = await self._asked(delivery)
+        figures = await self._figures_of(delivery)
         talk = flow.deliver(delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures)
         receipt = await self._drive(talk, space, transport=self._dry if route.is_dry else space.transport)
         known = flow.known_of(delivery)
@@ -147,7 +147,7 @@ class SlackSink:
         return receipt
 
     def _note(self, delivery: Delivery, receipt: Receipt, known: Mapping[str, Any], place: SlackPlace) -> None:
-        """Say what a person should know of a delivery."""
+        """Log what an operator should know of a delivery."""
         ended, named = receipt.ref.get("ended"), line(delivery.task.task_id, 80)
         if ended and not known.get("ended") and delivery.mode is Mode.STATE:
             log.warning("task %s: %s; said once", named, flow.WHY[str(ended)])
@@ -156,22 +156,22 @@ class SlackSink:
         if "instead_of" in receipt.ref and "ts" not in known:
             why = str(receipt.ref.get("why"))
             if not place.refused:
-                self._refused[place.address] = self._clock() + _LEFT_ALONE, why
-            self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
+                self._refused[place.address] = self._clock() + _AVOIDED, why
+            self._log_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
         if (why := str(receipt.ref.get("session_why") or "")) and why != known.get("session_why"):
             cure = sessions.WHY.get(why, "turn slack.stop_button off, or look at the app's settings")
-            self._tell_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
+            self._log_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
         if missing := receipt.ref.get("file"):
-            self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
+            self._log_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
-    async def _asked(self, delivery: Delivery) -> tuple[str, ...]:
-        news = delivery.checkpoint
-        if self._figures is None or news is None or news.kind is not Kind.END or delivery.receipt is not None:
+    async def _figures_of(self, delivery: Delivery) -> tuple[str, ...]:
+        checkpoint = delivery.checkpoint
+        if self._figures is None or checkpoint is None or checkpoint.kind is not Kind.END or delivery.receipt is not None:
             return ()
-        return await self._figures.of(delivery.task, str(news.id))
+        return await self._figures.of(delivery.task, str(checkpoint.id))
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> lookup.Answers:
-        """Say what had arrived. Of a preview nothing had: writing it twice costs nothing."""
+        """Find out which deliveries arrived. Those of a preview are written again, which costs nothing."""
         answers: lookup.Answers = {}
         by_space: dict[str, list[tuple[Delivery, SlackPlace]]] = {}
         for delivery in deliveries:
@@ -182,43 +182,43 @@ class SlackSink:
                 place = self._place(delivery.address, route)
                 by_space.setdefault(space.name, []).append((_real(delivery, False), place))
         for name, asked in by_space.items():
-            answers |= await self._look(self._spaces[name], asked)
+            answers |= await self._reconcile_workspace(self._spaces[name], asked)
         for answer in answers.values():
             if isinstance(answer, Unverifiable):
-                self._tell_once(f"slack: a delivery is given up, said once: {answer}", is_error=True)
+                self._log_once(f"slack: a delivery is given up, said once: {answer}", is_error=True)
         return answers
 
-    async def _look(self, space: Space, asked: Sequence[tuple[Delivery, SlackPlace]]) -> lookup.Answers:
-        """Look for doubtful deliveries of one workspace; where a channel cannot be looked at, in its fallback."""
+    async def _reconcile_workspace(self, space: Space, asked: Sequence[tuple[Delivery, SlackPlace]]) -> lookup.Answers:
+        """Look up the doubtful deliveries of one workspace; if a channel cannot be read, in its fallback."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         answers: lookup.Answers = {}
-        repeats = space.memory.repeats
+        duplicates = space.memory.duplicates
         failed: DeliveryError | None = None
         waiting = lookup.groups(asked)
-        for group in waiting:  # grows while it is walked
+        for group in waiting:  # grows during the loop
             try:
-                talk = lookup.settle(group, space.memory, stall_rules=self._settle, now=now)
+                talk = lookup.settle(group, space.memory, wait=self._settle, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)
                 if group.place.fallback and not group.channel and is_of_channel:
-                    installed_apps = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
-                    waiting.append(msgspec.structs.replace(group, place=installed_apps))
+                    in_fallback = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
+                    waiting.append(msgspec.structs.replace(group, place=in_fallback))
                     continue
                 answers |= lookup.unanswered(group, error, now)
                 if not isinstance(error, (Unverifiable, DeliveryRefused)) or error.closes == group.place.whole:
-                    failed = error  # of no use for the others either: Slack is away, asks for patience, or wants another token
-        if space.memory.repeats > repeats:
-            log.warning("slack: %d messages stood twice and were deleted", space.memory.repeats - repeats)
+                    failed = error  # the others would fail too: Slack is down, throttles, or wants another token
+        if space.memory.duplicates > duplicates:
+            log.warning("slack: %d messages stood twice and were deleted", space.memory.duplicates - duplicates)
         return answers
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the workspace, the method and the channel."""
+        """Return the limits of the workspace, the method and the channel."""
         space = self._known(address.rpartition("/")[0] or self._own.name) or self._own
         return rate_limits.rate_limits(self._place(address), call, space.rates)
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
-        """Look whether the tokens work, and whether they may post in the channels."""
+        """Check that the tokens work and may post in the channels."""
         findings: list[Finding] = []
         for space in self._spaces.values():
             asked = [address for address in addresses if (address.rpartition("/")[0] or self._own.name) == space.name]
@@ -244,7 +244,7 @@ class SlackSink:
     async def _drive(
         self, talk: Talk[T], space: Space, forbidden: DeliveryError | None = None, *, transport: Transport | None = None
     ) -> T:
-        """Hold the talk with Slack; raise `forbidden` where it comes to a call."""
+        """Run a conversation with Slack. Raises `forbidden` in place of the first call."""
         wire = transport or space.transport
         try:
             request = next(talk)
@@ -265,7 +265,7 @@ class SlackSink:
             return value
 
     async def _called(self, wire: Transport, request: SlackRequest) -> Response:
-        """Make a call, and say what came of it."""
+        """Make a call and report its outcome."""
         outcome = "unknown"
         try:
             response = await wire.call(request)
@@ -278,21 +278,21 @@ class SlackSink:
             if self.when_called is not None:
                 self.when_called(request.method, outcome)
 
-    def _tell_once(self, said: str, *, is_error: bool = False) -> None:
-        if len(self._told) >= _TOLD:
-            self._told.clear()
-        if said not in self._told:
-            self._told.add(said)
-            log.log(logging.ERROR if is_error else logging.WARNING, "%s", said)
+    def _log_once(self, message: str, *, is_error: bool = False) -> None:
+        if len(self._logged) >= _LOGGED:
+            self._logged.clear()
+        if message not in self._logged:
+            self._logged.add(message)
+            log.log(logging.ERROR if is_error else logging.WARNING, "%s", message)
 
     def _route(self, delivery: Delivery) -> Route:
-        """Return the route by which a delivery came: of those that lead to its address the first that takes its task."""
+        """Return the route of a delivery: the first to its address that accepts its task."""
         if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
             return route
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
-        """Return the workspace of an address: "workspace/#channel". Raises `DeliveryRefused` for one that is not set any more."""
+        """Return the workspace of an address "workspace/#channel". Raises `DeliveryRefused` if it is not set any more."""
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:
@@ -301,7 +301,7 @@ class SlackSink:
         return space
 
     def _known(self, name: str) -> Space | None:
-        """Return a workspace by its name, or by its team where none is listed for that."""
+        """Return a workspace by its name, or by its team if it is not listed."""
         if name not in self._spaces and self._unlisted is not None and TEAM.fullmatch(name):
             space = self._spaces[name] = self._unlisted(name)
             if self._tokens is not None:
@@ -319,7 +319,7 @@ class SlackSink:
 
 
 def _real(delivery: Delivery, is_preview: bool) -> Delivery:
-    """Forget a message that stands in a preview alone, once there is a token: it is posted now."""
+    """Drop receipts of a preview once there is a token, so that the message is posted."""
     if is_preview:
         return delivery
     if str(flow.known_of(delivery).get("ts", "")).startswith(PREVIEWED):
@@ -336,7 +336,7 @@ def _lend(space: Space, tokens: TokenSource) -> None:
 
 
 def _outcome(response: Response) -> str:
-    """Return what came of a call in one word."""
+    """Return the outcome of a call as a metric label."""
     if response.status == 429:
         return "throttled"
     if response.status >= 500:

@@ -1,4 +1,4 @@
-"""How messages look and behave that go by one route: what the settings say of it, and of Slack as a whole."""
+"""Style of Slack messages by route, from the route's settings and Slack's own."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from spanpost.text.legible import Hidden, ShownText, shown
 from spanpost.text.locales import ENGLISH, Locale, locale
 from spanpost.text.sanitise import REDACTED, cut, strip
 
-#: Of a dialogue's 250 kB, for the words of a question as JSON writes them in ASCII: two thirds.
+#: Maximum JSON length of a question's words: two thirds of the 250 kB that a dialogue may have.
 MOST_IN_DIALOGUE = 165_000
-#: Of what is longer so many characters are shown.
+#: Characters shown of a longer question.
 _BEGINNING = 3_000
 
 
 class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for a message."""
+    """Style of a message."""
 
     prefix: str = ""
     #: Ids of people (``U…``) and groups (``S…``) that are mentioned when a task fails or asks.
     mention: tuple[str, ...] = ()
     shows_content: bool = True
     shows_logs: bool = True
-    #: There is somebody to hear of buttons.
+    #: Somebody receives clicks on buttons.
     is_interactive: bool = False
-    #: The app is declared an agent, and somebody hears of Slack's own button *Stop*.
+    #: The app is declared an agent, and somebody receives Slack's own button *Stop*.
     has_sessions: bool = False
-    #: Tells which tasks something can start again.
+    #: Tells which tasks can be started again.
     retries: Callable[[Task], bool] = lambda task: True
     links: tuple[Template, ...] = ()
-    #: Said in small print: that it stands here in place of another channel.
+    #: Small print: the message is here instead of in another channel.
     note: str = ""
-    #: What we say is said in it.
+    #: Language of spanpost's own words.
     locale: Locale = ENGLISH
-    #: What is not to be seen in Slack, beside what is nowhere to be seen.
+    #: Patterns to redact in Slack, in addition to the global ones.
     patterns: tuple[re.Pattern[str], ...] = ()
 
     def by(self, route: Route) -> SlackStyle:
-        """Return this manner as a route has it."""
+        """Return the style of a route."""
         return msgspec.structs.replace(
             self,
             prefix=route.prefix,
@@ -59,19 +59,19 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def of_task(self, task: Task) -> Task:
-        """Return a task as it may be shown."""
+        """Return a task with its texts redacted."""
         return _redacted(task, self.patterns, _TASK) if self.patterns else task
 
     def of_alert(self, alert: Alert) -> Alert:
-        """Return an alert as it may be shown."""
+        """Return an alert with its texts redacted."""
         return _redacted(alert, self.patterns, _ALERT) if self.patterns else alert
 
     def of_news(self, checkpoint: Checkpoint) -> Checkpoint:
-        """Return news as it may be shown."""
+        """Return a checkpoint with its texts redacted."""
         return _redacted(checkpoint, self.patterns, _NEWS) if self.patterns else checkpoint
 
     def question(self, approval: Approval) -> ShownText:
-        """Return a question as it may be read in Slack. It is not whole where the settings keep a part of it out."""
+        """Return a question as Slack may show it. It is incomplete if the settings hide a part."""
         whole = shown(approval)
         read = shown(_redacted(approval, self.patterns, _IDS)) if self.patterns else whole
         read = msgspec.structs.replace(read, hidden=whole.hidden)
@@ -87,7 +87,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(read, hidden=(*whole.hidden, *here))
 
     def detail_of(self, approval: Approval | None, detail: str) -> str:
-        """Return what may be shown of what stands behind a question: an agent's words, and arguments where they are allowed."""
+        """Return the details of a question that may be shown: an agent's own words always, arguments if content is shown."""
         if self.shows_content or not detail:
             return detail
         if approval is not None and not approval.has_id:
@@ -95,7 +95,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         return "" if _is_data(detail) else detail
 
 
-#: Fields that hold no text of agents: ids, statuses, what we say ourselves.
+#: Fields without agents' text: ids, statuses, spanpost's own words.
 _TASK = frozenset({"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"})
 _NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
 _ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
@@ -104,7 +104,7 @@ _IDS = frozenset({"id", "key", "digest", "decision", "source", "reported_by", "e
 
 def _redacted(value: Any, patterns: Sequence[re.Pattern[str]], spared: frozenset[str] = frozenset()) -> Any:
     if isinstance(value, str):
-        # Stripped first, so that an invisible character hides nothing from a pattern.
+        # Stripped first, so that an invisible character cannot break a pattern.
         stripped = strip(value)
         for pattern in patterns:
             stripped = pattern.sub(REDACTED, stripped)
@@ -124,7 +124,7 @@ def _redacted(value: Any, patterns: Sequence[re.Pattern[str]], spared: frozenset
 
 
 def _is_data(text: str) -> bool:
-    """Tell whether a text is data and no prose: arguments as a program writes them."""
+    """Tell whether a text is data, such as a program's arguments, and not prose."""
     said = text.strip()
     if not said or said[0] not in "[{" or said[-1] not in "]}":
         return False

@@ -1,7 +1,7 @@
-"""How one message for many tasks looks in Slack: a digest of a period, a board of what is under way.
+"""Renders one Slack message for many tasks: a digest of a period, or a board of open tasks.
 
-Head, figures, then lists: a line for each task, with its sign, its name as a link where the settings make one, and why. All of it is
-rich text: what agents wrote stands there literally.
+Head, figures, then lists: one line per task, with its sign, its name (a link where the settings have one) and the
+reason. It is rich text: agents' text stands there literally.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spanpost.model.summaries import Board, Digest, Summary
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
 from spanpost.sinks.slack.blocks import (
-    RATE_LIMIT,
+    MAX_SIZE,
     Block,
     Element,
     context,
@@ -35,7 +35,7 @@ from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line
 
 _NOBODY: Final = UUID(int=0)
-#: Counts stand in this order.
+#: Order of the statuses in counts.
 _ORDER: Final = ("complete", "error", "cancelled", "waiting", "stalled", "context_warning", "starting", "working", "paused")
 _MOMENT: Final = "{date_short_pretty} {time}"
 
@@ -46,7 +46,7 @@ def draw(summary: Summary, *, key: str, generation: int = 0, style: Style = Styl
     for most in (20, 10, 5, 2, 0):
         head, body = _digest(told, most, slack_style) if isinstance(told, Digest) else _board(told, most, slack_style)
         blocks = _blocks(head, body, style)
-        if size(blocks) <= RATE_LIMIT - 500:
+        if size(blocks) <= MAX_SIZE - 500:
             break
     colour = _colour(told)
     foot = [context(slack_style.note, small_parsed(_foot(told, slack_style.locale)))] if isinstance(told, Digest) else []
@@ -106,7 +106,7 @@ def _headed(said: str, sign: str, slack_style: SlackStyle) -> str:
 
 
 def _counts(by: dict[str, int], locale: Locale) -> str:
-    """Return how many there are of each status, in the order of the statuses."""
+    """Return the number of tasks per status, in the order of the statuses."""
     found = [(labels.look(status, locale), by[status]) for status in _ORDER if by.get(status)]
     return "   ".join(f"{look.emoji} {look.word} {n}" for look, n in found)
 
@@ -125,7 +125,7 @@ def _figures(told: Digest, locale: Locale) -> str:
 
 
 def _listed(title: str, tasks: Sequence[Task], all_: int, most: int, slack_style: SlackStyle) -> list[list[Element]]:
-    """Return a title and a line for each task; of more than are listed the number."""
+    """Return a title and a line per task; then the number of tasks that are not listed."""
     shown = [slack_style.of_task(task) for task in tasks[:most]]
     lines: list[list[Element]] = [[text(title, "bold")]] if title and tasks else []
     lines += [_line(task, slack_style) for task in shown]
@@ -153,7 +153,7 @@ def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
 
 
 def _why(task: Task, locale: Locale) -> str:
-    """Return what is to be known of a task: what it asks, why it failed, else what it does."""
+    """Return what matters about a task: its question, its failure, else its action."""
     if task.open_approvals:
         return line(task.open_approvals[0].question, 120)
     if labels.is_final(task):

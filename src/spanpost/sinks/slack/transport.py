@@ -1,8 +1,8 @@
-"""The wire to Slack: slack_sdk's asynchronous client, stripped of what would post twice or tell secrets.
+"""Connection to Slack: slack_sdk's asynchronous client without its retries and its logging.
 
-slack_sdk's own retries re-send a post whose answer was lost; here nothing is sent twice. Its logging shows bodies; the logger
-that it is given here goes nowhere. Whether a request had left when a call failed is known from the HTTP client itself: before
-its first byte was written nothing can have happened (`Unavailable`), after that anything may (`DeliveryUncertain`).
+slack_sdk's retries send a post again whose answer was lost; here nothing is sent twice. Its logging shows bodies; its
+logger here goes nowhere. The HTTP client tells whether a request had left when a call failed: before its first byte was
+written nothing can have happened (`Unavailable`), after that anything may (`DeliveryUncertain`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, Unavailable
 from spanpost.sinks.slack.calls import Response, SlackRequest
 
-#: Seconds that a connection is kept for the next call. Shorter than what servers keep theirs: one that the far side has
-#: just closed is one more call in doubt.
+#: Seconds that an idle connection is kept. Shorter than what servers keep: a call on a connection that
+#: Slack has just closed would be one more call in doubt.
 KEEP: Final = 10.0
-#: Seconds to connect, at most.
+#: Maximum seconds to connect.
 CONNECT: Final = 5.0
 
 
@@ -41,19 +41,19 @@ class _Sending:
 
 
 class _Abandoned(Exception):
-    """Raised before the first byte of a request, to keep it from leaving."""
+    """Raised before the first byte of a request, to stop it."""
 
 
 _sending: ContextVar[_Sending] = ContextVar("spanpost_slack_sending")
 
 
 def _silent() -> logging.Logger:
-    """Return a logger of nobody's: it knows no handler, no parent, and is not in the tree that an application sets up."""
+    """Return a detached logger (no handlers, no parent)."""
     return logging.Logger("spanpost.slack.nowhere", level=logging.CRITICAL + 1)
 
 
 class WebApi:
-    """Slack's Web API. The session is made at the first call, in the loop that runs then."""
+    """Slack's Web API. The session is opened at the first call, in the loop that runs then."""
 
     def __init__(self, token: str, *, base_url: str, timeout: timedelta = timedelta(seconds=10)) -> None:
         self._timeout = timeout.total_seconds()
@@ -66,12 +66,12 @@ class WebApi:
 
     def _make_client(self, token: str, base_url: str, session: aiohttp.ClientSession) -> AsyncWebClient:
         client = AsyncWebClient(token=token, base_url=base_url, session=session, retry_handlers=[], logger=_silent())
-        # slack_sdk takes a proxy from the environment without heeding NO_PROXY.
+        # slack_sdk takes a proxy from the environment and ignores NO_PROXY.
         client.proxy = self._proxy
         return client
 
     async def call(self, request: SlackRequest) -> Response:
-        """Make a call; return whatever Slack answered."""
+        """Make a call; return Slack's answer, whatever it is."""
         loop = asyncio.get_running_loop()
         client = self._connected(loop)
         sending = _Sending(loop.time() + self._timeout)
@@ -80,7 +80,7 @@ class WebApi:
             if request.upload_to:
                 return await self._upload(request)
             if request.is_form:
-                # Methods that read take forms, not JSON. By POST, which the HTTP client never sends twice.
+                # Methods that read take forms, not JSON. By POST, which the HTTP client never repeats.
                 answer = await client.api_call(request.method, data=_flat(request.arguments))
             else:
                 answer = await client.api_call(request.method, json=dict(request.arguments))
@@ -92,7 +92,7 @@ class WebApi:
         return _response(answer)
 
     async def _upload(self, request: SlackRequest) -> Response:
-        """Send a file's content to where Slack wants it; without our token, which is none of that server's business."""
+        """Upload a file's content to the address that Slack named, without the token, which that server must not get."""
         assert self._open is not None
         host = urlsplit(request.upload_to).hostname or ""
         if host != self._host and not (host.endswith(".slack.com") and request.upload_to.startswith("https://")):
@@ -115,7 +115,7 @@ class WebApi:
             return DeliveryUncertain(f"{request.method}: no answer within {self._timeout:g} s", reason="timeout")
         if isinstance(error, (aiohttp.ClientError, OSError)):
             return DeliveryUncertain(f"{request.method}: the connection broke before the answer ({kind})", reason="reset")
-        # What slack_sdk makes of an answer that is JSON and no object, or text.
+        # slack_sdk fails so on an answer that is text, or JSON but not an object.
         return DeliveryUncertain(f"{request.method}: an answer that is not Slack's ({kind})", reason="bad_answer")
 
     def _connected(self, loop: asyncio.AbstractEventLoop) -> AsyncWebClient:
@@ -139,7 +139,7 @@ class WebApi:
 
 
 async def _leaves(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:
-    """Note that the first byte is about to be written; hold it back when it comes too late to be ours (a frozen process)."""
+    """Note that the first byte is about to be written; stop it after the deadline (a frozen process)."""
     sending = _sending.get()
     if asyncio.get_running_loop().time() > sending.deadline:
         raise _Abandoned
@@ -164,7 +164,7 @@ def _flat(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _response(answer: Any) -> Response:
-    """Return what slack_sdk answers, or raises with: its own response, or aiohttp's when the body could not be read."""
+    """Convert slack_sdk's response, or aiohttp's if the body could not be read."""
     status = getattr(answer, "status_code", None) or getattr(answer, "status", 0)
     headers = getattr(answer, "headers", None) or {}
     data = getattr(answer, "data", None)
@@ -193,7 +193,7 @@ def _date(text: str | None) -> float | None:
 
 
 def proxy_for(base_url: str) -> str | None:
-    """Return the proxy that the environment names for an address, heeding ``NO_PROXY``. Raises `ConfigError` for one that is none."""
+    """Return the environment's proxy for an address, respecting ``NO_PROXY``. Raises `ConfigError` for an invalid one."""
     parts = urlsplit(base_url)
     # Not urllib's `getproxies`, which asks the whole operating system.
     proxies = getproxies_environment()
