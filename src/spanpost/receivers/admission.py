@@ -59,7 +59,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     direct_bytes: int = 64 * 1024
     #: Seconds without any commit after which those who wait are sent away. What they sent may be recorded
     #: all the same: its repeat is then nothing new.
-    stall_rules: float = 4.0
+    commit_timeout: float = 4.0
 
 
 class MemoryReservation:

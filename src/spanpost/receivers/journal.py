@@ -202,13 +202,13 @@ class JournalQueue:
             appended = await self._journal.append(entries)
         except Exception as error:
             if isinstance(error, StoreUnavailable):
-                self._groups.is_away(error)
+                self._groups.note_down(error)
             else:
                 _limited_log.error("journal", "requests cannot be written to the journal: %s", str(error)[:300], fault=error)
             for part in parts:
                 part.fail(StoreUnavailable("it cannot be written now"))
             return
-        self._groups.is_back()
+        self._groups.note_up()
         self.done += 1
         for tenant, size in appended.sizes.items():
             self._held.add(Sender(tenant, ""), size)
