@@ -133,7 +133,7 @@ class Receiver:
     def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[RequestPart]:
         """Record observations directly if that starts soon, else write them to the journal if it has space."""
         journal, tenant = self.journal, sender.tenant
-        if journal is not None and (journal.is_asked(tenant) or self.groups.is_long(sender)) and journal.has_space(tenant):
+        if journal is not None and (journal.has_waiting(tenant) or self.groups.is_long(sender)) and journal.has_space(tenant):
             return [journal.put(sender, observations, size)]
         return self.groups.put(sender, observations, size)
 
