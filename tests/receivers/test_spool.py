@@ -60,7 +60,7 @@ def test_a_flipped_bit_costs_one_record(payloads: list[bytes], where: int, bit: 
 class Unkept(Spool):
     """A spool whose keeper is the test."""
 
-    def _rouse(self) -> None:
+    def _wake_keeper(self) -> None:
         pass
 
 
