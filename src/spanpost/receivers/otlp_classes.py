@@ -1,7 +1,7 @@
-"""The protobuf classes of OTLP requests: as they are, with text left as bytes, and with attributes and data points left as bytes, too.
+"""The protobuf classes of OTLP requests, in three forms: original; text as bytes; text, attributes and points as bytes.
 
-All three read the same wire format. What is left as bytes is not built, and protobuf refuses a whole
-request for one bad string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
+All three read the same wire format. Fields left as bytes are not built, and with text fields protobuf refuses a whole
+request for one invalid string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _class(pool: Any, name: str) -> Any:
 
 @cache
 def _pool(signal: str, is_lazy: bool) -> Any:
-    """Return the files of a signal's request and what they import, built anew with text as bytes."""
+    """Return a descriptor pool with the files of a signal's request and their imports, rebuilt with text as bytes."""
     descriptor_pb2 = import_module("google.protobuf.descriptor_pb2")
     kinds = descriptor_pb2.FieldDescriptorProto
     pool = import_module("google.protobuf.descriptor_pool").DescriptorPool()
