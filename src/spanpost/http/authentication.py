@@ -75,10 +75,12 @@ class Authenticator:
 
 
 async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
-    """Return the API's caller, by bearer token or else by session. Raises `HttpError` and `StoreUnavailable`.
+    """Return the API's caller, by bearer token or else by session. Raises `HttpError` and
+    `StoreUnavailable`.
 
-    An unknown token is refused even with a valid session. A browser never adds a token by itself, but adds the session to any
-    page's request. So a change by session must have an ``Origin``; the guard has refused every foreign one.
+    An unknown token is refused even with a valid session. A browser never adds a token by itself, but adds
+    the session to any page's request. So a change by session must have an ``Origin``; the guard has refused
+    every foreign one.
     """
     authorization = authorization_of(request.scope)
     if authorization is not None:
@@ -108,7 +110,8 @@ def unauthenticated(message: str) -> HttpError:
 
 
 def authorization_of(scope: Scope) -> str | None:
-    """Return the Authorization header; None: absent; empty: several, of which a proxy may have read another one.
+    """Return the Authorization header; None: absent; empty: several, of which a proxy may have read another
+    one.
 
     A token in the URL is refused: every log between client and server has the URL.
     """

@@ -11,9 +11,9 @@ log = logging.getLogger("spanpost.runtime.gateway")
 
 #: Connections beyond the limit, which get only some pages, such as health.
 SPARE: Final = 32
-#: Order in which connections are closed for a new one: those without a response so far, then idle ones, then those whose
-#: body still arrives or whose response is not read. A connection that waits for its response is closed last, and only
-#: for an address with fewer connections.
+#: Order in which connections are closed for a new one: those without a response so far, then idle ones, then
+#: those whose body still arrives or whose response is not read. A connection that waits for its response is
+#: closed last, and only for an address with fewer connections.
 NEW, IDLE, SLOW = 0, 1, 2
 ANSWERING: Final = KEPT
 #: Descriptors for the rest of the process: database connections, sinks, files.

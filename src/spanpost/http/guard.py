@@ -1,14 +1,17 @@
-"""The guard before every HTTP endpoint decides which requests pass. Pure: it reads a request's head and opens nothing.
+"""The guard before every HTTP endpoint decides which requests pass. Pure: it reads a request's head and
+opens nothing.
 
 Its rules, in this order:
 
 1. A request names one host, once (400). An absolute request target must name the same host.
-2. If an endpoint asks for no credential, the host must be one of ours (403). A web page whose name was made to point here
-   (DNS rebinding) sends that name as the host.
+2. If an endpoint asks for no credential, the host must be one of ours (403). A web page whose name was made
+   to point here (DNS rebinding) sends that name as the host.
 3. A web page must be of our own origin (403). Programs send no ``HttpOrigin``.
 4. ``Sec-Fetch-Site`` of another site may open a page in a tab, and nothing else (403).
-5. A body is JSON, or another type that the endpoint takes (415). A browser sends no such type to another origin unasked.
-6. Headers of proxies are believed if a trusted proxy sends them. A request with such a header is never of this machine.
+5. A body is JSON, or another type that the endpoint takes (415). A browser sends no such type to another
+   origin unasked.
+6. Headers of proxies are believed if a trusted proxy sends them. A request with such a header is never of
+   this machine.
 """
 
 from __future__ import annotations
@@ -96,7 +99,8 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = MappingProxyType(
 UNKNOWN: Final = Endpoint()
 _UNDER: Final = sorted((path for path in ENDPOINTS if path.endswith("/") and path != "/"), key=len, reverse=True)
 
-#: A header is a proxy's if a word of its name is one of these, begins with "forward" or "prox", or ends with "ip".
+#: A header is a proxy's if a word of its name is one of these, begins with "forward" or "prox", or ends with
+#: "ip".
 _PROXY_WORDS: Final = frozenset(
     {
         "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy", "fastly", "fly",
@@ -172,7 +176,8 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         host = host_of(forwarded_host) if forwarded_host else sent_host
         if isinstance(sent_host, Refusal) or isinstance(host, Refusal) or (forwarded_host and host is None):
             return _NO_HOST
-        # Both hosts must be known: a browser at a trusted address can send proxy headers for a page with a rebound name.
+        # Both hosts must be known: a browser at a trusted address can send proxy headers for a page with a
+        # rebound name.
         is_known = self._knows(sent_host) and self._knows(host)
         if not is_known and not self._is_proven(endpoint, headers):
             return self._unknown(host if self._knows(sent_host) else sent_host)

@@ -21,7 +21,8 @@ class CountsAnswers(Protocol):
 class HttpRoute(Route):
     """A path and its endpoint. A path that ends with a slash covers all below it, ``/`` only itself.
 
-    The endpoint is a function of a `Request`, or an ASGI application. Without `methods` it checks the method itself.
+    The endpoint is a function of a `Request`, or an ASGI application. Without `methods` it checks the method
+    itself.
     """
 
     def __init__(

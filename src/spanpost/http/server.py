@@ -117,10 +117,11 @@ class _GuardedApp(HttpToolsProtocol):
                 self._close(_TOO_LONG)
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Continue in HTTP/1.1 when a client offers another protocol (Java's client offers HTTP/2 with each request).
+        """Continue in HTTP/1.1 when a client offers another protocol (Java's client offers HTTP/2 with each
+        request).
 
-        The parser expects the other protocol after the headers, and would not read the body: a new parser, which gets the body's
-        length, reads it.
+        The parser expects the other protocol after the headers, and would not read the body: a new parser,
+        which gets the body's length, reads it.
         """
         headers = dict(self.headers)
         if self.scope["method"] == "CONNECT":

@@ -1,7 +1,7 @@
 """Fair shares of places and bytes. Pure: no clock, no socket.
 
-A holder is a path, from the tenant down: ``(tenant, address)``. Tenants share first; then the addresses of a tenant share its
-part. So a tenant with many addresses gets no more than a tenant with one.
+A holder is a path, from the tenant down: ``(tenant, address)``. Tenants share first; then the addresses of a
+tenant share its part. So a tenant with many addresses gets no more than a tenant with one.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Full(Exception):
 
 
 class SharedPlaces(Generic[P]):
-    """A fixed number of places. When all are taken, the holder with most of them gives one up for a holder with fewer.
+    """A fixed number of places. When all are taken, the holder with most of them gives one up for a holder
+    with fewer.
 
-    The holder with the fewest is never refused while another has at least two more. The place given up is the first of the
-    lowest rank: the longest held, unless `move` was called. With `renews`, a new place replaces an older one of the same
-    holder if no other has at least two more.
+    The holder with the fewest is never refused while another has at least two more. The place given up is
+    the first of the lowest rank: the longest held, unless `move` was called. With `renews`, a new place
+    replaces an older one of the same holder if no other has at least two more.
     """
 
     def __init__(self, most: int, *, renews: bool = False) -> None:
@@ -139,11 +140,12 @@ class SharedPlaces(Generic[P]):
 
 
 class SharedBytes:
-    """Bytes held by senders. A tenant may hold three quarters of what other tenants leave; of that, an address two thirds of
-    what the tenant's other addresses leave.
+    """Bytes held by senders. A tenant may hold three quarters of what other tenants leave; of that, an
+    address two thirds of what the tenant's other addresses leave.
 
-    So one sender alone may hold half of everything, a new sender always finds some left, and no body in progress must be
-    ended for it. After the dynamic thresholds of switches with shared memory (Choudhury and Hahne, 1998).
+    So one sender alone may hold half of everything, a new sender always finds some left, and no body in
+    progress must be ended for it. After the dynamic thresholds of switches with shared memory (Choudhury and
+    Hahne, 1998).
     """
 
     def __init__(self) -> None:

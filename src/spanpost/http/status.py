@@ -1,8 +1,9 @@
 """The error body of every endpoint: google.rpc.Status, in JSON and in protobuf. Pure.
 
-``{"code": 5, "message": "...", "details": [...]}``. `details` holds a google.rpc.ErrorInfo (`reason` is for programs); a RetryInfo if
-the client should come back; a BadRequest if one field of the request is wrong. Field numbers: googleapis' rpc/status.proto and
-rpc/error_details.proto, read 2026-11. The few fields are encoded by hand: an error needs no protobuf library.
+``{"code": 5, "message": "...", "details": [...]}``. `details` holds a google.rpc.ErrorInfo (`reason` is for
+programs); a RetryInfo if the client should come back; a BadRequest if one field of the request is wrong.
+Field numbers: googleapis' rpc/status.proto and rpc/error_details.proto, read 2026-11. The few fields are
+encoded by hand: an error needs no protobuf library.
 """
 
 from __future__ import annotations

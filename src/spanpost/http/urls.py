@@ -8,10 +8,11 @@ from spanpost.http.hosts import is_loopback
 
 
 def http_url(value: str, *, is_bare: bool = False, is_secure: bool = False) -> str:
-    """Return an HTTP URL without surrounding blanks. Raises `ValueError` with the rule, never with the URL itself.
+    """Return an HTTP URL without surrounding blanks. Raises `ValueError` with the rule, never with the URL
+    itself.
 
-    It must have a host and no user: secrets have their own settings. `is_bare`: no query and no fragment, because paths are
-    appended; trailing slashes are removed. `is_secure`: https, except for this machine.
+    It must have a host and no user: secrets have their own settings. `is_bare`: no query and no fragment,
+    because paths are appended; trailing slashes are removed. `is_secure`: https, except for this machine.
     """
     url = value.strip()
     parts = split(url)

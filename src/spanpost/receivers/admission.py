@@ -1,7 +1,8 @@
 """Admission of requests: each sender has a share of the bytes in progress and of the queue.
 
-A request reserves memory for the bytes that have arrived, not for its announced length. If possible it is refused before it
-is read: when its sender already uses its share, or has more waiting than can be recorded soon.
+A request reserves memory for the bytes that have arrived, not for its announced length. If possible it is
+refused before it is read: when its sender already uses its share, or has more waiting than can be recorded
+soon.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     #: Observations of one transaction; and the bytes of the requests in it.
     group: int = 2048
     group_bytes: int = 4 * 1024 * 1024
-    #: Concurrent transactions: one is folded while the database writes another (15 to 24 % more throughput with
-    #: ten senders, 2026-11).
+    #: Concurrent transactions: one is folded while the database writes another (15 to 24 % more throughput
+    #: with ten senders, 2026-11).
     writers: int = 2
     #: How long a writer waits for requests with parts of the same traces: a fraction of the time of its last
     #: transaction.
     lingering: float = 0.1
-    #: Seconds of work, at the recent pace, that one sender may have waiting before requests are refused; and the
-    #: bytes that may always wait.
+    #: Seconds of work, at the recent pace, that one sender may have waiting before requests are refused; and
+    #: the bytes that may always wait.
     queue: float = 1.0
     queue_bytes: int = 1024 * 1024
     #: Bytes in the journal, of all tenants; 0: the journal is not used.
     journal: int = 1024 * 1024 * 1024
-    #: Seconds of work, at the recent pace, that may wait to be recorded directly before requests go to the journal;
-    #: and the bytes that may always wait.
+    #: Seconds of work, at the recent pace, that may wait to be recorded directly before requests go to the
+    #: journal; and the bytes that may always wait.
     direct: float = 0.2
     direct_bytes: int = 64 * 1024
-    #: Seconds without any commit after which waiting requests are refused. They may be recorded all the same:
-    #: the sender's retry is then ignored as a duplicate.
+    #: Seconds without any commit after which waiting requests are refused. They may be recorded all the
+    #: same: the sender's retry is then ignored as a duplicate.
     commit_timeout: float = 4.0
 
 

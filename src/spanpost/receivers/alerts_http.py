@@ -1,8 +1,9 @@
 """``POST /alerts/alertmanager`` and ``/alerts/grafana``: webhooks of monitors.
 
-Alertmanager 0.25 retries only after a 5xx; after any other response it sends the alerts again with each `group_interval`
-(measured 2026-11). So the response is 2xx once everything is stored, unreadable alerts too (in the quarantine, and counted),
-and 503 while nothing can be stored. Repeated alerts are recognised as duplicates.
+Alertmanager 0.25 retries only after a 5xx; after any other response it sends the alerts again with each
+`group_interval` (measured 2026-11). So the response is 2xx once everything is stored, unreadable alerts too
+(in the quarantine, and counted), and 503 while nothing can be stored. Repeated alerts are recognised as
+duplicates.
 """
 
 from __future__ import annotations

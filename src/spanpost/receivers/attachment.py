@@ -68,9 +68,10 @@ def join(
 ) -> Attachment:
     """Add the processors to the tracer and logger providers (default: the current ones), once.
 
-    An existing provider is joined, not replaced. If there is only the API's placeholder, an SDK provider is created and set. If
-    the provider is joined already (by this or by hand), the existing attachment is returned and `receive` is not used. If
-    ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on purpose, nothing is followed, and one line is logged.
+    An existing provider is joined, not replaced. If there is only the API's placeholder, an SDK provider is
+    created and set. If the provider is joined already (by this or by hand), the existing attachment is
+    returned and `receive` is not used. If ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on
+    purpose, nothing is followed, and one line is logged.
 
     Raises `ConfigError` for a tracer provider that accepts no processors.
     """
@@ -99,7 +100,8 @@ def join(
     _mark(provider, attachment)
     _join_logs(attachment, feed, provider, logger_provider)
     if getattr(_real(provider), "_atexit_handler", None) is None:
-        # This provider has no exit handler. Handlers run last registered first, so this one runs before the existing ones.
+        # This provider has no exit handler. Handlers run last registered first, so this one runs before the
+        # existing ones.
         atexit.register(attachment.shutdown)
     return attachment
 

@@ -14,8 +14,8 @@ from spanpost.receivers.admission import Admission, Busy
 class Counted:
     """An ASGI application whose request bodies count for their addresses' memory until they are answered.
 
-    A body beyond its address's share is answered 503. The tenant is known only after the body was read (a signature covers
-    it), so the body counts for no tenant.
+    A body beyond its address's share is answered 503. The tenant is known only after the body was read (a
+    signature covers it), so the body counts for no tenant.
     """
 
     def __init__(self, application: Application, admission: Admission) -> None:

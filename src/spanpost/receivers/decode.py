@@ -15,10 +15,11 @@ _FROM_PROTOBUF = {"traces": otlp_protobuf.read_traces, "logs": otlp_protobuf.rea
 
 
 def read(signal: str, body: bytes, tenant: str, elements: Elements, *, is_json: bool) -> Iterator[Decoded]:
-    """Yield the contents of a request, a few milliseconds of work at a time. A bad span does not affect the others.
+    """Yield the contents of a request, a few milliseconds of work at a time. A bad span does not affect the
+    others.
 
-    Raises `Undecodable`, before anything is yielded, if the whole body cannot be read; `BodyTooLarge` for more elements than
-    `elements` has left; and `ConfigError` if the protobuf package is missing.
+    Raises `Undecodable`, before anything is yielded, if the whole body cannot be read; `BodyTooLarge` for
+    more elements than `elements` has left; and `ConfigError` if the protobuf package is missing.
     """
     return _FROM_JSON[signal](body, tenant) if is_json else _FROM_PROTOBUF[signal](body, tenant, elements)
 

@@ -15,7 +15,8 @@ from spanpost.text.repair import mend, mend_text, mend_value
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
-#: Work between two pauses of a decoder: attributes and values read; a span, a record or an event counts `EACH`.
+#: Work between two pauses of a decoder: attributes and values read; a span, a record or an event counts
+#: `EACH`.
 STRIDE: Final = 2000
 EACH: Final = 8
 #: Bound once: looking up an enum member is slow.
@@ -31,7 +32,8 @@ class Undecodable(SpanpostError, ValueError):
 
 
 class Spoiled(NamedTuple):
-    """An unreadable span, log record or metric, or several (`entries`) of one resource, as a request; and the error.
+    """An unreadable span, log record or metric, or several (`entries`) of one resource, as a request; and
+    the error.
 
     The error has no traceback, which would keep the decoder's frames alive.
     """
@@ -293,7 +295,8 @@ def add_record(decoded: Decoded, record: DecodedRecord, origin: Origin, tenant: 
     )
     observation = msgspec.structs.replace(observation, index=log_index(observation))
     if type(ordinal) is int and 0 < ordinal <= MAX_NS:
-        # The ordinal stays in the index, which distinguishes equal events, and is removed from the attributes.
+        # The ordinal stays in the index, which distinguishes equal events, and is removed from the
+        # attributes.
         rest = {k: v for k, v in attributes.items() if k != c.ORDINAL}
         observation = msgspec.structs.replace(observation, ordinal=ordinal, attributes=rest)
     decoded.observations.append(observation)

@@ -11,8 +11,8 @@ from spanpost.receivers.pieces import Piece, pieces
 
 #: Bodies up to this are decoded at once, in a few milliseconds at most.
 _AT_ONCE: Final = 16 * 1024
-#: Seconds of work before a pause; and the pause as a multiple of the work: a small request needs a dozen turns of the
-#: loop.
+#: Seconds of work before a pause; and the pause as a multiple of the work: a small request needs a dozen
+#: turns of the loop.
 _SLICE: Final = 0.01
 _PAUSE: Final = 2
 

@@ -1,7 +1,8 @@
-"""The limits on the contents of a body, the same for protobuf and JSON. Elements are counted before they are built.
+"""The limits on the contents of a body, the same for protobuf and JSON. Elements are counted before they are
+built.
 
-An element is a resource, a scope, a span, a log record, a metric, a span event, or a data point that is read. Each takes
-about a kilobyte of memory and several microseconds, even if it has few bytes on the wire.
+An element is a resource, a scope, a span, a log record, a metric, a span event, or a data point that is
+read. Each takes about a kilobyte of memory and several microseconds, even if it has few bytes on the wire.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Final
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.encodings import BodyTooLarge
 
-#: Minimum bytes of a body per element. The densest known body of a working sender has 16: log records with a time
-#: and one letter of text. Spans with ids and times have 53 or more, captured ones 97 or more.
+#: Minimum bytes of a body per element. The densest known body of a working sender has 16: log records with a
+#: time and one letter of text. Spans with ids and times have 53 or more, captured ones 97 or more.
 SPARSE: Final = 12
 #: Smaller bodies, in bytes, may hold as many elements as one of this size.
 SMALL: Final = 16 * 1024
@@ -20,21 +21,22 @@ SMALL: Final = 16 * 1024
 MOST: Final = 600_000
 #: Most attributes, events, links and values of one span or log record. At most 4,096 of its values are kept.
 VALUES: Final = 50_000
-#: Most bytes of one span, log record or metric, which is read without a pause. A megabyte of it is kept. By default a
-#: Collector accepts 4 MiB in a whole gRPC request.
+#: Most bytes of one span, log record or metric, which is read without a pause. A megabyte of it is kept. By
+#: default a Collector accepts 4 MiB in a whole gRPC request.
 LARGEST: Final = 8 * 1024 * 1024
 #: Most bytes of a resource, and of a scope, in a body that is cut: each piece repeats them.
 SHARED: Final = 128 * 1024
 #: As `VALUES`, for a metric: few of its points are read, and the others are cheap.
 METRIC_VALUES: Final = 200_000
-#: Most values of a JSON body: single calls open its lists, at 60 ns a value. Its objects are counted as elements.
+#: Most values of a JSON body: single calls open its lists, at 60 ns a value. Its objects are counted as
+#: elements.
 JSON_VALUES: Final = 750_000
 #: Most bytes of invalid JSON that the lenient parser reads, in one call.
 MILD: Final = 1024 * 1024
 
 
-#: Unreadable spans, log records and metrics stored per body, and bytes stored of each, or of an unreadable body. All of
-#: them are counted.
+#: Unreadable spans, log records and metrics stored per body, and bytes stored of each, or of an unreadable
+#: body. All of them are counted.
 KEPT: Final = 16
 KEPT_BYTES: Final = 64 * 1024
 

@@ -1,6 +1,7 @@
 """Emits a task without an OpenTelemetry SDK, from a shell script: one OTLP/JSON request per command.
 
-Between two commands `EmittedTask.token` holds the task, everything its finished span must repeat. A script keeps it in a variable.
+Between two commands `EmittedTask.token` holds the task, everything its finished span must repeat. A script
+keeps it in a variable.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class UnknownEncoding(Exception):
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     """Return the decoded body, at most `limit` bytes.
 
-    `encoding` is in lower case; empty or ``identity``: none. Raises `UnknownEncoding`, `BodyTooLarge`, and `Undecodable` for a
-    damaged or truncated body.
+    `encoding` is in lower case; empty or ``identity``: none. Raises `UnknownEncoding`, `BodyTooLarge`, and
+    `Undecodable` for a damaged or truncated body.
     """
     if not encoding or encoding == "identity":
         if len(body) > limit:

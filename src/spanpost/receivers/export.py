@@ -1,7 +1,7 @@
 """The exporters: they receive ended spans only; processors see spans live.
 
-A span that a processor of the same feed has reported is not reported again. A log record has no id: its duplicate is
-recognised by its content when it is recorded.
+A span that a processor of the same feed has reported is not reported again. A log record has no id: its
+duplicate is recognised by its content when it is recorded.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Follows live spans in the worker, and reports each occurrence once.
 
 Rules
-- An event's index is its position among all events of its span, dropped ones included: the same live and at the end.
-- Every index below `_FollowedSpan.count` was reported, or is in `gaps`: the SDK dropped that event before it was read, and its
-  item is still to come (or was dropped and counted). A scan, an end, or an event that overtook another thread's reads past the
-  item in hand: it reports all events that are there and remembers them in `reported_ahead`, so that the items still queued for
-  them report nothing twice.
-- An event that is no longer in any ring gets the oldest gap, else the next index: exact if one thread adds a span's events, and
-  unique in any case.
-- A span is reported as started when its item is taken, and again when a scan finds it changed. A span that has ended by then is
-  not: its end contains all of it, with half the rows.
+- An event's index is its position among all events of its span, dropped ones included: the same live and at
+  the end.
+- Every index below `_FollowedSpan.count` was reported, or is in `gaps`: the SDK dropped that event before it
+  was read, and its item is still to come (or was dropped and counted). A scan, an end, or an event that
+  overtook another thread's reads past the item in hand: it reports all events that are there and remembers
+  them in `reported_ahead`, so that the items still queued for them report nothing twice.
+- An event that is no longer in any ring gets the oldest gap, else the next index: exact if one thread adds a
+  span's events, and unique in any case.
+- A span is reported as started when its item is taken, and again when a scan finds it changed. A span that
+  has ended by then is not: its end contains all of it, with half the rows.
 
 Runs in the worker's thread only; nothing here is locked.
 """
@@ -42,8 +43,9 @@ from spanpost.receivers.spans import (
 )
 
 _MAX_GAPS = 4096
-#: Ends remembered when an exporter may deliver them again: more than can wait between a span's end and its export (2,048, unless
-#: ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). A forgotten end is reported twice; recording ignores the duplicate.
+#: Ends remembered when an exporter may deliver them again: more than can wait between a span's end and its
+#: export (2,048, unless ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). A forgotten end is reported twice;
+#: recording ignores the duplicate.
 _MAX_ENDS = 16_384
 #: Attributes of the present state: the newest value counts, from whichever span or event.
 _PRESENT = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
@@ -239,7 +241,8 @@ class Follower:
         seen_ns = 0
         unchanged: tuple[str, ...] = ()
         if before is not None:
-            # New values were set about now. Unchanged progress must not look new: an event may have reported more since.
+            # New values were set about now. Unchanged progress must not look new: an event may have reported
+            # more since.
             seen_ns = time.time_ns()
             known = before[1]
             unchanged = tuple(name for name in _PRESENT if name in attributes and _is_same(known.get(name), attributes[name]))
@@ -258,7 +261,8 @@ class Follower:
         span_id = span.get_span_context().span_id
         followed = self._followed.get(span_id)
         if followed is None:
-            # Its START item was dropped, or its end was reported (and this event with it), or it is our own span.
+            # Its START item was dropped, or its end was reported (and this event with it), or it is our own
+            # span.
             if span.end_time is not None or is_ours(getattr(span.instrumentation_scope, "name", None)):
                 return
             followed = self._followed[span_id] = _FollowedSpan(span)

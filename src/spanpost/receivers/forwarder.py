@@ -1,12 +1,12 @@
 """The forwarder: sends observations over OTLP with the stock exporters, instead of recording them.
 
-It runs in the feed's worker thread, so that the agent never waits for it. A batch that cannot be sent is retried for
-`RETRY_TIME` seconds while the feed's queue fills. After that, or at once if the other side will never accept it, the batch is
-dropped, and counted by the feed.
+It runs in the feed's worker thread, so that the agent never waits for it. A batch that cannot be sent is
+retried for `RETRY_TIME` seconds while the feed's queue fills. After that, or at once if the other side will
+never accept it, the batch is dropped, and counted by the feed.
 
-Which finished spans are sent (`ForwardedSpans`): *auto* leaves out those that an OTLP exporter of the application sends to the
-same place. It sends the others: spans that the sampler keeps from exporters, and spans that a cancellation ended, because
-only this process knows that.
+Which finished spans are sent (`ForwardedSpans`): *auto* leaves out those that an OTLP exporter of the
+application sends to the same place. It sends the others: spans that the sampler keeps from exporters, and
+spans that a cancellation ended, because only this process knows that.
 """
 
 from __future__ import annotations
@@ -81,9 +81,11 @@ def cure_of(status: int) -> str:
 
 
 class ExporterLog(logging.Filter):
-    """Captures the exporters' log records in the worker's thread: why the last attempt failed, and whether a retry makes sense.
+    """Captures the exporters' log records in the worker's thread: why the last attempt failed, and whether a
+    retry makes sense.
 
-    The exporters would log every attempt, and report the reason only there. `Forwarder` logs it once, in its own words.
+    The exporters would log every attempt, and report the reason only there. `Forwarder` logs it once, in its
+    own words.
     """
 
     def __init__(self) -> None:
@@ -203,7 +205,8 @@ class Target:
         )
 
     def _only_ours(self, request: Any) -> Any:
-        # The exporter adds OTEL_EXPORTER_OTLP_HEADERS by itself; they hold the key of the application's backend.
+        # The exporter adds OTEL_EXPORTER_OTLP_HEADERS by itself; they hold the key of the application's
+        # backend.
         for name in [name for name in request.headers if name.lower() not in _HEADERS_SENT]:
             del request.headers[name]
         request.headers.update(self.headers)
@@ -257,9 +260,11 @@ def protocol_of(endpoint: str) -> str:
 
 
 class Forwarder:
-    """Implements `Receive` and takes ended spans. Belongs to one feed, whose worker thread calls both methods.
+    """Implements `Receive` and takes ended spans. Belongs to one feed, whose worker thread calls both
+    methods.
 
-    `providers` are searched for the application's own exporters. After a fork the child opens its own exporters.
+    `providers` are searched for the application's own exporters. After a fork the child opens its own
+    exporters.
     """
 
     def __init__(
@@ -359,7 +364,8 @@ class Forwarder:
                 return True, False
             why, is_final = log.why(), log.is_final
         except Exception as error:
-            # Older exporters raise for a refused connection. Any other error (it cannot be encoded) would come again.
+            # Older exporters raise for a refused connection. Any other error (it cannot be encoded) would
+            # come again.
             why, is_final = f"{type(error).__name__}: {error}", log.is_final or not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final

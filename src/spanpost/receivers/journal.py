@@ -1,11 +1,12 @@
 """The journal: requests that cannot be recorded at once are written to it, answered, and recorded later.
 
 Rules.
-1. Requests are written in groups, one transaction each; senders are answered after the commit. A request that the
-   journal refuses is recorded directly.
-2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share their places
-   (`RecordingGroups.places`), first come, first served: live requests continue while a backlog is recorded. Requests
-   that wait to be written come first: readers wait, and record one transaction at a time once rows are `_OLD`.
+1. Requests are written in groups, one transaction each; senders are answered after the commit. A request
+   that the journal refuses is recorded directly.
+2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share
+   their places (`RecordingGroups.places`), first come, first served: live requests continue while a backlog
+   is recorded. Requests that wait to be written come first: readers wait, and record one transaction at a
+   time once rows are `_OLD`.
 3. A tenant whose rows exceed the time limit is served by the slow reader, row by row.
 4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
@@ -38,8 +39,8 @@ _CHECK, _CHECK_IDLE = 0.5, 2.0
 _PAUSE: Final = 1.0
 #: Rows that are older are recorded beside requests that wait to be written; seconds.
 _OLD: Final = 5.0
-#: Rows older than this may hold recent telemetry of tasks, so no task counts as stalled meanwhile. Seconds; and the
-#: interval at which stall timeouts are restarted.
+#: Rows older than this may hold recent telemetry of tasks, so no task counts as stalled meanwhile. Seconds;
+#: and the interval at which stall timeouts are restarted.
 _LATE, _LATE_EVERY = 20.0, 10.0
 #: Seconds that a cancelled asyncio task gets to end.
 _CANCELLED: Final = 0.2

@@ -1,7 +1,8 @@
 """Cuts OTLP/JSON bodies into pieces: parsed JSON takes ten times its size, hostile JSON thirty times.
 
-A large body is never parsed as a whole. Its levels are opened one by one, and everything below stays bytes; then small groups
-of spans, log records or metrics are parsed, each as a small request. `elements` has the limits.
+A large body is never parsed as a whole. Its levels are opened one by one, and everything below stays bytes;
+then small groups of spans, log records or metrics are parsed, each as a small request. `elements` has the
+limits.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ def count_json(body: bytes) -> Iterator[None]:
 def cut_json(signal: str, body: bytes, most: int, least: int) -> Iterator[bytes | Spoiled | None]:
     """Yield requests of about `most` bytes that together equal `body`.
 
-    A span, log record or metric counts at least `least` bytes; one beyond the limits is yielded as spoiled. Malformed parts
-    are passed on unchanged. None is yielded where a pause is allowed. Raises `BodyTooLarge` for a resource or scope that is too
-    large, and `Undecodable` or `NotStrict`, before anything is yielded, for invalid JSON.
+    A span, log record or metric counts at least `least` bytes; one beyond the limits is yielded as spoiled.
+    Malformed parts are passed on unchanged. None is yielded where a pause is allowed. Raises `BodyTooLarge`
+    for a resource or scope that is too large, and `Undecodable` or `NotStrict`, before anything is yielded,
+    for invalid JSON.
     """
     body = body.removeprefix(_BOM)
     request, of_resource, _ = _OPENED[signal]

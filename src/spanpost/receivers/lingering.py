@@ -1,9 +1,9 @@
 """How long a group of requests waits for others with parts of the same traces.
 
-Recording a trace that is spread over four bodies costs half if they are recorded together: its task is computed once, not four
-times. So if one group had parts of the previous group's traces, the next group waits for as many requests as were in progress,
-because senders that were just answered send again at once. It waits at most a tenth of the last group's time, and not at all
-if traces arrive whole.
+Recording a trace that is spread over four bodies costs half if they are recorded together: its task is
+computed once, not four times. So if one group had parts of the previous group's traces, the next group waits
+for as many requests as were in progress, because senders that were just answered send again at once. It
+waits at most a tenth of the last group's time, and not at all if traces arrive whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from spanpost.model.observations import Observation
 
-#: Groups for which split traces are remembered: once the parts are recorded together, splits are no longer visible.
+#: Groups for which split traces are remembered: once the parts are recorded together, splits are no longer
+#: visible.
 _REMEMBERED = 16
 
 

@@ -1,7 +1,8 @@
-"""The protobuf classes of OTLP requests, in three forms: original; text as bytes; text, attributes and points as bytes.
+"""The protobuf classes of OTLP requests, in three forms: original; text as bytes; text, attributes and
+points as bytes.
 
-All three read the same wire format. Fields left as bytes are not built, and with text fields protobuf refuses a whole
-request for one invalid string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
+All three read the same wire format. Fields left as bytes are not built, and with text fields protobuf
+refuses a whole request for one invalid string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
 """
 
 from __future__ import annotations

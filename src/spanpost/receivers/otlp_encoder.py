@@ -1,10 +1,11 @@
 """Encodes observations as OTLP: live ones as log records with an event name, ended ones as spans.
 
-`spanpost.receivers.decode` returns the same observation that was encoded; only an event comes back as the log form of the same
-occurrence. Values were repaired when they were observed, so that no value can break a batch.
+`spanpost.receivers.decode` returns the same observation that was encoded; only an event comes back as the
+log form of the same occurrence. Values were repaired when they were observed, so that no value can break a
+batch.
 
-The records are our own classes with the fields that every encoder since 1.35 (the first with event names) reads: the SDK's
-class for them has changed three times since.
+The records are our own classes with the fields that every encoder since 1.35 (the first with event names)
+reads: the SDK's class for them has changed three times since.
 """
 
 from __future__ import annotations

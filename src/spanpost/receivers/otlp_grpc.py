@@ -1,8 +1,9 @@
 """OTLP/gRPC: the three export services, on TCP and on a Unix socket, and gRPC's health service.
 
-Bodies arrive as bytes, and the code for HTTP inflates and reads them: gRPC itself would let every body grow to the limit before
-admission. Nothing is read from a sender without a valid token. UNAVAILABLE with RetryInfo asks the sender to retry.
-RESOURCE_EXHAUSTED without RetryInfo answers a body above the limit; gRPC itself refuses those that are not compressed.
+Bodies arrive as bytes, and the code for HTTP inflates and reads them: gRPC itself would let every body grow
+to the limit before admission. Nothing is read from a sender without a valid token. UNAVAILABLE with
+RetryInfo asks the sender to retry. RESOURCE_EXHAUSTED without RetryInfo answers a body above the limit; gRPC
+itself refuses those that are not compressed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _METHODS: Final = {
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 #: HealthCheckResponse: field 1, SERVING or NOT_SERVING.
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
-#: Messages read at once, each at most `max_body` bytes on the wire. gRPC uses memory for the part that has arrived.
+#: Messages read at once, each at most `max_body` bytes on the wire. gRPC uses memory for the part that has
+#: arrived.
 READERS: Final = 16
 #: Seconds from the start of a request until its message was read.
 READING: Final = 15.0
@@ -47,7 +49,8 @@ READING: Final = 15.0
 _UNREAD, _STREAMS = 1000, 100
 #: Seconds until an idle connection is closed, as for HTTP; and until a connection without a handshake is.
 _IDLE, _HANDSHAKE = 75, 10
-#: First bytes of compressed messages (gRPC's gzip and deflate, which is zlib). A protobuf request starts with the tag of field 1.
+#: First bytes of compressed messages (gRPC's gzip and deflate, which is zlib). A protobuf request starts
+#: with the tag of field 1.
 _ENCODED: Final = {
     b"\x1f\x8b": "gzip",
     b"\x78\x01": "deflate",
@@ -89,7 +92,8 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._watch = watch
         self._unread = Turns(_UNREAD)
         self._readers = Turns(READERS)
-        # On the wire a unary call; declared as a stream, so that we decide whether and when the message is read.
+        # On the wire a unary call; declared as a stream, so that we decide whether and when the message is
+        # read.
         answers_by = {method: self._export(signal) for method, signal in _METHODS.items()} | {_HEALTH: self._health}
         self._handlers = {method: grpc.stream_unary_rpc_method_handler(answer) for method, answer in answers_by.items()}
 
@@ -184,7 +188,8 @@ class GrpcServer:
             options=(
                 ("grpc.max_receive_message_length", most_bytes),
                 ("grpc.per_message_decompression", 0),
-                # A second server on the same port silently takes half of the requests: only if both are configured so.
+                # A second server on the same port silently takes half of the requests: only if both are
+                # configured so.
                 ("grpc.so_reuseport", int(is_shared)),
                 ("grpc.max_concurrent_streams", _STREAMS),
                 ("grpc.max_allowed_incoming_connections", connections),

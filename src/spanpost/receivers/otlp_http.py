@@ -1,8 +1,8 @@
 """OTLP/HTTP: ``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``, as an ASGI application.
 
-Follows opentelemetry-proto's specification 1.11: the response has the request's content type, errors are google.rpc.Status, and
-503 with ``Retry-After`` is the only response that asks for a retry (exporters drop a batch on 429). It reads bodies itself, to
-reserve their memory before they are read.
+Follows opentelemetry-proto's specification 1.11: the response has the request's content type, errors are
+google.rpc.Status, and 503 with ``Retry-After`` is the only response that asks for a retry (exporters drop a
+batch on 429). It reads bodies itself, to reserve their memory before they are read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Converts OTLP/JSON bodies to spans and records, as lenient as the specification requires (OTLP 1.11, "JSON Protobuf Encoding").
+"""Converts OTLP/JSON bodies to spans and records, as lenient as the specification requires (OTLP 1.11, "JSON
+Protobuf Encoding").
 
-Ids are hex in any case, 64-bit integers are numbers or strings, enums numbers or names, unknown fields are ignored, missing
-wrappers are empty. A document that msgspec refuses (lone surrogates, invalid UTF-8, integers of thousands of digits, NaN literals)
-is tried with the slower, more lenient parser of the standard library before the body is undecodable.
+Ids are hex in any case, 64-bit integers are numbers or strings, enums numbers or names, unknown fields are
+ignored, missing wrappers are empty. A document that msgspec refuses (lone surrogates, invalid UTF-8,
+integers of thousands of digits, NaN literals) is tried with the slower, more lenient parser of the standard
+library before the body is undecodable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The attributes of one protobuf request, cached by their bytes.
 
-Most attributes of a body repeat byte for byte: they are parsed once and looked up afterwards. A new one is parsed by hand if
-it has the shape that encoders give to short text and plain numbers, otherwise by protobuf.
+Most attributes of a body repeat byte for byte: they are parsed once and looked up afterwards. A new one is
+parsed by hand if it has the shape that encoders give to short text and plain numbers, otherwise by protobuf.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from spanpost.receivers.otlp_classes import pair
 from spanpost.receivers.protobuf_pieces import has_more_fields
 from spanpost.text.repair import DROPPED, GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list, is_good_key, most_telling
 
-#: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and double.
+#: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and
+#: double.
 _KEY, _VALUE = 0x0A, 0x12
 _TEXT, _TRUTH, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
 _double = struct.Struct("<d").unpack
 #: Longer pairs, in bytes, are not cached: they rarely repeat.
 _REMEMBERED = 160
-#: Attributes of one span whose values are read (`mend` keeps `MAX_ATTRIBUTES`), and whose names are read. Further ones
-#: are counted.
+#: Attributes of one span whose values are read (`mend` keeps `MAX_ATTRIBUTES`), and whose names are read.
+#: Further ones are counted.
 _READ, _NAMED = 512, 8192
 #: The values of longer pairs, in bytes, are counted before parsing.
 _COUNTED = 2 * VALUES

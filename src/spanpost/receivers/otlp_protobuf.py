@@ -1,8 +1,9 @@
-"""Converts OTLP protobuf bodies to spans and records. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
+"""Converts OTLP protobuf bodies to spans and records. Needs ``opentelemetry-proto`` (the extra
+``spanpost[otlp]``).
 
-Parsing takes a tenth of a body's time and walking its attributes the rest, so each attribute is looked up by its bytes
-(`otlp_pairs`). After a span that was not an agent's, the next span's attribute names are compared first: if they are the same,
-no value is read.
+Parsing takes a tenth of a body's time and walking its attributes the rest, so each attribute is looked up by
+its bytes (`otlp_pairs`). After a span that was not an agent's, the next span's attribute names are compared
+first: if they are the same, no value is read.
 """
 
 from __future__ import annotations
@@ -203,8 +204,8 @@ def _take(
 ) -> int:
     """Append the observations of a span; return the amount of work.
 
-    `strange`: sets of attribute names that marked spans of the scope as not an agent's. A plain span, as nearly all are, is
-    converted here, with the same result as `add_span`.
+    `strange`: sets of attribute names that marked spans of the scope as not an agent's. A plain span, as
+    nearly all are, is converted here, with the same result as `add_span`.
     """
     raw, trace_id, span_id = span.attributes, span.trace_id, span.span_id
     has_ids = is_whole(trace_id, span_id)

@@ -1,4 +1,5 @@
-"""Decodes bodies in pieces: a large body is never parsed as a whole, and a bad span does not affect the others.
+"""Decodes bodies in pieces: a large body is never parsed as a whole, and a bad span does not affect the
+others.
 
 Elements are counted before they are built (`elements`), and the caller can pause every few milliseconds.
 """
@@ -39,8 +40,8 @@ class Piece(msgspec.Struct, kw_only=True):
 def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece | None]:
     """Yield a body in pieces, and None where the caller may pause: every few milliseconds.
 
-    Raises `Undecodable` if nothing of the body can be read, and `BodyTooLarge` beyond the limits. Pieces yielded before stay
-    valid.
+    Raises `Undecodable` if nothing of the body can be read, and `BodyTooLarge` beyond the limits. Pieces
+    yielded before stay valid.
     """
     elements = Elements(len(body))
     spoiled: list[Spoiled] = []

@@ -1,4 +1,5 @@
-"""Counts and cuts OTLP/protobuf bodies without the parser, which builds everything at once and so gets small pieces.
+"""Counts and cuts OTLP/protobuf bodies without the parser, which builds everything at once and so gets small
+pieces.
 
 Traces, logs and metrics share one structure: a request holds resources, those hold scopes, those hold
 entries (spans, log records or metrics), each in field 2 beside fields that describe the resource or scope.
@@ -32,10 +33,11 @@ _DEPTH: Final = 100
 
 
 def count(body: bytes, elements: Elements, inner: int = 0) -> Iterator[None]:
-    """Count the resources, scopes and entries of a request, and all fields beside them; yield where a pause is allowed.
+    """Count the resources, scopes and entries of a request, and all fields beside them; yield where a pause
+    is allowed.
 
-    `inner`: number of an entry's field whose messages count as elements too; 0: none. Raises `BodyTooLarge` for too many, and
-    `Undecodable` if the body is no message or is truncated.
+    `inner`: number of an entry's field whose messages count as elements too; 0: none. Raises `BodyTooLarge`
+    for too many, and `Undecodable` if the body is no message or is truncated.
     """
     steps = 0
     for number, begin, start, end in fields(body, 0, len(body)):
@@ -86,10 +88,12 @@ def _count_inner(body: bytes, elements: Elements, inner: int) -> Iterator[None]:
 
 
 def cut(body: bytes, most: int, least: int = 1, entry: Any = None, values: int = VALUES) -> Iterator[bytes | Spoiled | None]:
-    """Yield requests of about `most` bytes that together equal `body`. An entry counts at least `least` bytes.
+    """Yield requests of about `most` bytes that together equal `body`. An entry counts at least `least`
+    bytes.
 
-    With the descriptor of an `entry`, an entry beyond the limits is yielded as spoiled. None is yielded where a pause is
-    allowed. Raises `Undecodable` like `count`, and `BodyTooLarge` for a resource or scope that is too large.
+    With the descriptor of an `entry`, an entry beyond the limits is yielded as spoiled. None is yielded
+    where a pause is allowed. Raises `Undecodable` like `count`, and `BodyTooLarge` for a resource or scope
+    that is too large.
     """
     held: list[bytes] = []
     size = steps = 0
@@ -147,7 +151,8 @@ def _refusal(body: bytes, start: int, end: int, entry: Any, values: int) -> Gene
 def sift(body: bytes, check: Callable[[bytes], str]) -> Iterator[bytes | Spoiled | None]:
     """Yield the entries that `check` refuses as spoiled, then a request of the others.
 
-    `check` gets each entry as a request and returns the reason, empty: readable. None is yielded where a pause is allowed.
+    `check` gets each entry as a request and returns the reason, empty: readable. None is yielded where a
+    pause is allowed.
     """
     resources: list[bytes] = []
     steps = 0

@@ -1,7 +1,8 @@
-"""The bounded queue between the agent's thread and the worker's. `put` never blocks, never raises and takes no lock.
+"""The bounded queue between the agent's thread and the worker's. `put` never blocks, never raises and takes
+no lock.
 
-Rules: a queued start, event or end of a span is never evicted; when the queue is full, the new item is dropped and counted.
-Plain log lines (*chatter*) have a small queue of their own, which drops its oldest.
+Rules: a queued start, event or end of a span is never evicted; when the queue is full, the new item is
+dropped and counted. Plain log lines (*chatter*) have a small queue of their own, which drops its oldest.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ class QueuedKind(IntEnum):
     SPOOLED = 6
 
 
-#: A queued item. Frequent kinds are bare, because every tuple is an allocation and garbage in the agent's thread: a live span
-#: is its start, a `ReadableSpan` that is not live is its end, a pair (live span, event) is an event. All other items are
-#: marked with a `QueuedKind`.
+#: A queued item. Frequent kinds are bare, because every tuple is an allocation and garbage in the agent's
+#: thread: a live span is its start, a `ReadableSpan` that is not live is its end, a pair (live span, event)
+#: is an event. All other items are marked with a `QueuedKind`.
 Item = Any
 
 
@@ -84,7 +85,8 @@ class Losses(Counts):
 class Queue:
     """Items and plain log lines on their way to the worker.
 
-    The span processor's callbacks use `items` and `capacity` directly: they do what `put` does and save the call.
+    The span processor's callbacks use `items` and `capacity` directly: they do what `put` does and save the
+    call.
     """
 
     def __init__(self, capacity: int = CAPACITY, chatter_capacity: int = CHATTER_CAPACITY) -> None:

@@ -1,8 +1,10 @@
-"""The common part of the gateway's receivers: decodes bodies, and answers a sender once its observations are committed.
+"""The common part of the gateway's receivers: decodes bodies, and answers a sender once its observations are
+committed.
 
-Observations are recorded in groups (`recording_groups`), or written to the journal if they would have to wait too long
-(`journal`). A large request may use both, and is answered when all of it is durable. `spanpost.receivers.admission` decides
-which requests are admitted. While the store is down, one request at a time tries it; the others are refused at once.
+Observations are recorded in groups (`recording_groups`), or written to the journal if they would have to
+wait too long (`journal`). A large request may use both, and is answered when all of it is durable.
+`spanpost.receivers.admission` decides which requests are admitted. While the store is down, one request at a
+time tries it; the others are refused at once.
 """
 
 from __future__ import annotations
@@ -140,10 +142,11 @@ class Receiver:
     # --- taking -----------------------------------------------------------------------------------------------------
 
     async def take(self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool) -> TakenRequest:
-        """Decode a body, record it, and return when all of it is committed. Then the memory reservation is released.
+        """Decode a body, record it, and return when all of it is committed. Then the memory reservation is
+        released.
 
-        Raises `Busy`, `BodyTooLarge` for a body with too many elements, and `Undecodable` after the beginning of the body was
-        stored for inspection.
+        Raises `Busy`, `BodyTooLarge` for a body with too many elements, and `Undecodable` after the
+        beginning of the body was stored for inspection.
         """
         under_way: list[RequestPart] = []
         rejected = quarantined = 0

@@ -1,14 +1,16 @@
-"""Decoded requests are recorded in groups, one transaction each; a sender is answered when its own are committed.
+"""Decoded requests are recorded in groups, one transaction each; a sender is answered when its own are
+committed.
 
 Rules.
-1. A writer takes waiting requests, one of each tenant in turn, as many as fit into one transaction. A large request shares its
-   transaction only with requests of its own tenant. Requests that arrive meanwhile wait for the next transaction, or until half
-   a group has come together, which another writer then takes.
+1. A writer takes waiting requests, one of each tenant in turn, as many as fit into one transaction. A large
+   request shares its transaction only with requests of its own tenant. Requests that arrive meanwhile wait
+   for the next transaction, or until half a group has come together, which another writer then takes.
 2. While all writers work for some tenants, one more writer serves the others at once.
-3. A group that exceeds its time limit (`OverBudget`) is split by tenant, and recorded smallest first. If one tenant's part
-   still takes too long, it goes to the slow queue.
-4. The slow queue has its own writer. A tenant's requests go there while it was slow recently. There, the store splits a
-   transaction that takes too long by trace, and quarantines a trace that takes too long alone.
+3. A group that exceeds its time limit (`OverBudget`) is split by tenant, and recorded smallest first. If one
+   tenant's part still takes too long, it goes to the slow queue.
+4. The slow queue has its own writer. A tenant's requests go there while it was slow recently. There, the
+   store splits a transaction that takes too long by trace, and quarantines a trace that takes too long
+   alone.
 """
 
 from __future__ import annotations
@@ -125,7 +127,8 @@ class WaitingParts:
         return waiting
 
     def take(self, most: int, most_bytes: int, *, but: Collection[str] = (), is_one_tenant: bool = False) -> list[RequestPart]:
-        """Remove and return as many parts as fit into one transaction, at least one. Skips the tenants in `but`.
+        """Remove and return as many parts as fit into one transaction, at least one. Skips the tenants in
+        `but`.
 
         With `is_one_tenant`, and after a large part, all parts are of one tenant.
         """

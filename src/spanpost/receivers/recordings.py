@@ -25,10 +25,11 @@ class UnreadableRecording(ConfigError, ValueError):
 
 
 def read_recording(path: str | Path, *, tenant: str = "default", max_bytes: int = MAX_BYTES) -> Iterator[Decoded]:
-    """Yield the contents of each body in a recording: one protobuf body, one JSON object, or JSON lines; gzip or not.
+    """Yield the contents of each body in a recording: one protobuf body, one JSON object, or JSON lines;
+    gzip or not.
 
-    Raises `UnreadableRecording` before anything of an unreadable body is yielded. A bad line among good ones is counted as
-    dropped (`bad_line`), because a file exporter that was killed leaves half a line.
+    Raises `UnreadableRecording` before anything of an unreadable body is yielded. A bad line among good ones
+    is counted as dropped (`bad_line`), because a file exporter that was killed leaves half a line.
     """
     try:
         with open(path, "rb") as file:
@@ -169,5 +170,6 @@ def _score(signal: str, request: Any) -> int:
 
 
 def _at(ns: int) -> int:
-    # A time is between 2000 and 2100; small numbers come from tests; any other value means the wrong message type.
+    # A time is between 2000 and 2100; small numbers come from tests; any other value means the wrong message
+    # type.
     return 1 if 946_684_800_000_000_000 < ns < 4_102_444_800_000_000_000 else 0 if ns < 10**15 else -1

@@ -1,15 +1,17 @@
-"""The in-process receiver: the live span processor and the log processor. (Exporters: `spanpost.receivers.export`.)
+"""The in-process receiver: the live span processor and the log processor. (Exporters:
+`spanpost.receivers.export`.)
 
-Everything here runs in the agent's thread, and the SDK catches nothing: an exception in a processor is raised in the agent's
-code, and a wait in a processor delays the agent. So a callback does three things: it remembers the span, appends one item to a
-bounded queue, and wakes the worker if it sleeps. The worker does everything else (`spanpost.receivers.worker`).
+Everything here runs in the agent's thread, and the SDK catches nothing: an exception in a processor is
+raised in the agent's code, and a wait in a processor delays the agent. So a callback does three things: it
+remembers the span, appends one item to a bounded queue, and wakes the worker if it sleeps. The worker does
+everything else (`spanpost.receivers.worker`).
 
-A hook on the span's own `_add_event` reports a span event when it is added. Every way of adding events goes through that
-method (`record_exception` too; in each SDK from 1.20 to 1.45). If an SDK no longer has it, the worker's scan, once a second,
-finds the events.
+A hook on the span's own `_add_event` reports a span event when it is added. Every way of adding events goes
+through that method (`record_exception` too; in each SDK from 1.20 to 1.45). If an SDK no longer has it, the
+worker's scan, once a second, finds the events.
 
-Callbacks catch `Exception` and count it. Any other exception (Ctrl-C, a time-out raised by a signal) is the agent's and only
-passes through here: catching it would lose it.
+Callbacks catch `Exception` and count it. Any other exception (Ctrl-C, a time-out raised by a signal) is the
+agent's and only passes through here: catching it would lose it.
 """
 
 from __future__ import annotations
@@ -56,8 +58,9 @@ def _feed(sink: Receive | Feed, tenant: str) -> Feed:
 class SdkSpanProcessor(SpanProcessor):
     """Follows live spans: their starts, added events, attribute changes and ends.
 
-    ``provider.add_span_processor(SdkSpanProcessor(receive))``. `sink` receives the observations in a worker thread (see
-    `Receive`); pass one `Feed` to share it with an `SdkLogProcessor`. No callback raises, blocks or does I/O.
+    ``provider.add_span_processor(SdkSpanProcessor(receive))``. `sink` receives the observations in a worker
+    thread (see `Receive`); pass one `Feed` to share it with an `SdkLogProcessor`. No callback raises, blocks
+    or does I/O.
 
     No ``__slots__``: Traceloop assigns ``on_start`` on the instance.
     """
@@ -66,7 +69,8 @@ class SdkSpanProcessor(SpanProcessor):
         self.feed = _feed(sink, tenant)
         self.feed.open_endpoint()
         self.feed.follows = True
-        #: Spans that started while a non-`Exception` was in flight (its id): that exception does not cancel them.
+        #: Spans that started while a non-`Exception` was in flight (its id): that exception does not cancel
+        #: them.
         self._in_flight: dict[int, int] = {}
         self._is_shut = False
 

@@ -1,9 +1,9 @@
 """A hook on a live span's own `_add_event`, which queues an event at the moment it is added.
 
-The plain hook calls the original and then queues. If the SDK's `_add_event` is a known one, the hook does the same work
-(append under the span's lock, unless the span has ended) instead of calling it: that saves two calls, which pays for the
-queueing. "Known" is checked once, by the names that its code uses, for opentelemetry-sdk 1.33 to 1.45; any other version is
-called unchanged.
+The plain hook calls the original and then queues. If the SDK's `_add_event` is a known one, the hook does
+the same work (append under the span's lock, unless the span has ended) instead of calling it: that saves two
+calls, which pays for the queueing. "Known" is checked once, by the names that its code uses, for
+opentelemetry-sdk 1.33 to 1.45; any other version is called unchanged.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _index_of(span: Any, event: Any) -> int:
 def set_hook(span: Any, feed: Feed) -> None:
     """Hook any live span; without an `_add_event`, the worker's scan finds its events.
 
-    `SdkSpanProcessor.on_start` handles the usual case itself: it binds `on_event` to the span, one object instead of a closure
-    and its cells, which would be eight.
+    `SdkSpanProcessor.on_start` handles the usual case itself: it binds `on_event` to the span, one object
+    instead of a closure and its cells, which would be eight.
     """
     add = getattr(span, "_add_event", None)
     if add is None:

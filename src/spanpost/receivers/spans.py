@@ -1,7 +1,9 @@
-"""Converts OpenTelemetry's span and log objects to observations. Runs in the worker's thread, never in the agent's.
+"""Converts OpenTelemetry's span and log objects to observations. Runs in the worker's thread, never in the
+agent's.
 
-Snapshots read the SDK's private containers if they exist: ``span._attributes._dict.copy()`` is atomic under the interpreter
-lock and five times cheaper than the public view, which moreover is live (measured with 1.45.2).
+Snapshots read the SDK's private containers if they exist: ``span._attributes._dict.copy()`` is atomic under
+the interpreter lock and five times cheaper than the public view, which moreover is live (measured with
+1.45.2).
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Origins:
     """Remembers the origin of each (resource, scope), so that the observations of one tracer share it."""
 
     def __init__(self) -> None:
-        # Keyed by identity because Resource.__hash__ serialises the whole resource; the value keeps the resource alive.
+        # Keyed by identity because Resource.__hash__ serialises the whole resource; the value keeps the
+        # resource alive.
         self._known: dict[tuple[int, str, str], tuple[Any, Origin]] = {}
 
     def of(self, resource: Any, scope: Any) -> Origin:
@@ -127,7 +130,8 @@ def observe_span(
 ) -> Observation:
     """Return a span's present state: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`).
 
-    `seen_ns` is the time of a later scan of a live span, `unchanged` the attributes that this scan leaves out.
+    `seen_ns` is the time of a later scan of a live span, `unchanged` the attributes that this scan leaves
+    out.
     """
     trace_id, span_id = span_key(span)
     parent = span.parent

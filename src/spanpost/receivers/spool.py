@@ -1,16 +1,21 @@
-"""The spool: writes telemetry to a file before the agent continues, so that a kill of the process loses nothing.
+"""The spool: writes telemetry to a file before the agent continues, so that a kill of the process loses
+nothing.
 
 Rules
-- One write(2) per record, in the agent's thread, after its item was queued and without any lock. The in-memory path continues
-  beside it. A write that returned survives the end of the process at once, and the end of the machine after `SYNC_EVERY`.
-- The keeper thread *finishes* a file when it is full. A marker then goes through the queue, behind everything queued before.
-  When the worker reaches the marker, everything in the file is recorded, and the file is deleted. If a record in the file did
-  not go through the queue (it was full, or a batch was refused), the file is *unrecorded*: the worker reads it before that.
-- A file that fails or is slow is *bypassed*, counted by reason, until the keeper has opened another one. A record that
-  bypasses the file is as safe as without a spool. After a write that took 5 ms the keeper watches the writes in progress, and
-  calls the disk slow when one waits for it for 20 ms. It asks the system whether a thread waits for the disk: by the clock,
-  a thread that waits for the interpreter looks the same, and that happens often.
-- A later file begins with the starts of the agents' open spans: the last file of a killed process names the spans it left open.
+- One write(2) per record, in the agent's thread, after its item was queued and without any lock. The
+  in-memory path continues beside it. A write that returned survives the end of the process at once, and the
+  end of the machine after `SYNC_EVERY`.
+- The keeper thread *finishes* a file when it is full. A marker then goes through the queue, behind
+  everything queued before. When the worker reaches the marker, everything in the file is recorded, and the
+  file is deleted. If a record in the file did not go through the queue (it was full, or a batch was
+  refused), the file is *unrecorded*: the worker reads it before that.
+- A file that fails or is slow is *bypassed*, counted by reason, until the keeper has opened another one. A
+  record that bypasses the file is as safe as without a spool. After a write that took 5 ms the keeper
+  watches the writes in progress, and calls the disk slow when one waits for it for 20 ms. It asks the system
+  whether a thread waits for the disk: by the clock, a thread that waits for the interpreter looks the same,
+  and that happens often.
+- A later file begins with the starts of the agents' open spans: the last file of a killed process names the
+  spans it left open.
 """
 
 from __future__ import annotations
@@ -372,7 +377,8 @@ class Spool:
     def close(self, read: Callable[[SpoolFile], bool], interrupted: Iterable[tuple[bytes, bytes, str, int, Any]]) -> bool:
         """Stop: delete recorded files, leave the others for the next start. True: none is left.
 
-        `interrupted`: (trace id, span id, name, time, origin) of open spans whose interruption could not be recorded.
+        `interrupted`: (trace id, span id, name, time, origin) of open spans whose interruption could not be
+        recorded.
         """
         self.is_closed = True
         open_spans = list(interrupted)

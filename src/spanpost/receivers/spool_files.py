@@ -1,13 +1,16 @@
 """Spool files: the record format, ownership by locks, and reading them after their writer has ended.
 
 Rules
-- A spool file belongs to one process, which locks it (`flock`) for its whole life, however that ends. The file gets its final
-  name only once it is locked: a file that is visible and can be locked has no writer any more.
-- A forked child closes the descriptors it inherited; otherwise its parent's files would look alive for as long as the child.
-- A record is a mark, a length, a CRC-32 and the payload, in one write. After a damaged record, reading continues at the next
-  mark that starts a valid one. The mark cannot occur in text: its first byte is invalid in UTF-8.
-- A name is ``<destination>.<pid>.<second>.<random>.<number>.spool``; everything but the number identifies the process. Files
-  for another destination (database) are left alone.
+- A spool file belongs to one process, which locks it (`flock`) for its whole life, however that ends. The
+  file gets its final name only once it is locked: a file that is visible and can be locked has no writer any
+  more.
+- A forked child closes the descriptors it inherited; otherwise its parent's files would look alive for as
+  long as the child.
+- A record is a mark, a length, a CRC-32 and the payload, in one write. After a damaged record, reading
+  continues at the next mark that starts a valid one. The mark cannot occur in text: its first byte is
+  invalid in UTF-8.
+- A name is ``<destination>.<pid>.<second>.<random>.<number>.spool``; everything but the number identifies
+  the process. Files for another destination (database) are left alone.
 """
 
 from __future__ import annotations

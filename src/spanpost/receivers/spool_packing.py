@@ -1,9 +1,10 @@
 """Packs spans, events and log records into spool records, in the agent's thread.
 
-Rules: only values of known types are written as they are; no method of a foreign object is called (its repr might block,
-raise or lie). Unpacked values are repaired by the same code as values that were never in a file, with the same result. So a
-value that `spanpost.text.repair` treats specially keeps its special type (`Odd`). A record larger than `MAX_RECORD` is
-refused: examining it would cost the agent more than the loss of durability for one span.
+Rules: only values of known types are written as they are; no method of a foreign object is called (its repr
+might block, raise or lie). Unpacked values are repaired by the same code as values that were never in a
+file, with the same result. So a value that `spanpost.text.repair` treats specially keeps its special type
+(`Odd`). A record larger than `MAX_RECORD` is refused: examining it would cost the agent more than the loss
+of durability for one span.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Records what killed processes left in the spool: at the start, and every few seconds by any process of the machine.
+"""Records what killed processes left in the spool: at the start, and every few seconds by any process of the
+machine.
 
-Recording ignores duplicates, so that a file is imported whole, even if parts of it were recorded before. The file is deleted
-only after that; if this process is killed in between, the next one imports the file again.
+Recording ignores duplicates, so that a file is imported whole, even if parts of it were recorded before. The
+file is deleted only after that; if this process is killed in between, the next one imports the file again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ LOOK_EVERY = 10.0
 _BATCH = 512
 _TRIES = 5
 
-#: Why records were dropped. `GAP` is an upper limit: these bypassed the file, and may have been recorded from memory.
+#: Why records were dropped. `GAP` is an upper limit: these bypassed the file, and may have been recorded
+#: from memory.
 DAMAGED, REFUSED, GAP = "damaged", "refused", "gap"
 
 

@@ -1,6 +1,8 @@
-"""Converts spool records back to observations, with the code that also converts live spans: the results are the same.
+"""Converts spool records back to observations, with the code that also converts live spans: the results are
+the same.
 
-The stand-ins below have those fields of a span, an event and a log record that `spanpost.receivers.spans` reads.
+The stand-ins below have those fields of a span, an event and a log record that `spanpost.receivers.spans`
+reads.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ class Unpacked(NamedTuple):
     bad: int
     #: Times when records bypassed the file: (from ns, to ns, number, reason).
     gaps: list[tuple[int, int, int, str]]
-    #: Starts of spans without an end in this file or earlier ones; empty if the writer closed the spool properly.
+    #: Starts of spans without an end in this file or earlier ones; empty if the writer closed the spool
+    #: properly.
     left_open: list[Observation]
     #: The time of the last observation in this file or earlier ones, ns.
     last_ns: int
@@ -160,7 +163,8 @@ class Unpacker:
                         is_closed = True
             except Exception:
                 bad += 1
-        # The writer may have been killed before it listed the open spans at the head of this file: keep the earlier ones.
+        # The writer may have been killed before it listed the open spans at the head of this file: keep the
+        # earlier ones.
         self._last_ns = max((o.at_ns for o in observations), default=self._last_ns)
         self._open |= starts
         for span_id in ended | interrupted:

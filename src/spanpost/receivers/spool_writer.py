@@ -51,7 +51,8 @@ class SpoolFile:
         #: It holds records that did not go through the queue.
         self.is_unrecorded = False
         self.is_dirty = True
-        #: Start time and native thread id of each write in progress. Append, remove and reading the first are atomic.
+        #: Start time and native thread id of each write in progress. Append, remove and reading the first
+        #: are atomic.
         self.busy: deque[tuple[float, int]] = deque()
         self.origins: dict[tuple[int, str, str], int] = {}
         self._kept: list[Any] = []
@@ -60,7 +61,8 @@ class SpoolFile:
         self._numbers = itertools.count(1)
 
     def origin(self, resource: Any, scope: Any) -> tuple[int, bytes, Any]:
-        """Return the number of a resource and scope; if it is new, also the record to write first (see `keep`).
+        """Return the number of a resource and scope; if it is new, also the record to write first (see
+        `keep`).
 
         Returns `OURS` for spanpost's own scopes, which are never written.
         """

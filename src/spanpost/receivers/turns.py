@@ -12,8 +12,8 @@ from spanpost.http.shares import FairLine, Full, Holder, Sender, SharedPlaces
 class Turns:
     """At most `most` turns at once; other holders wait, tenants and addresses in turn, or are refused.
 
-    A turn is ended with TimeoutError in favour of a holder with fewer turns: a sender that wastes its turns cannot keep others
-    out. A holder is a sender, with anything else that distinguishes its turns.
+    A turn is ended with TimeoutError in favour of a holder with fewer turns: a sender that wastes its turns
+    cannot keep others out. A holder is a sender, with anything else that distinguishes its turns.
     """
 
     def __init__(self, most: int) -> None:

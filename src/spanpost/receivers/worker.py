@@ -1,8 +1,8 @@
 """The worker behind the in-process receivers: converts queued items to observations and passes them on.
 
-The agent's thread only appends to the queue, and wakes the worker if it sleeps. The worker is a daemon thread. The first
-item starts it, not the import: gunicorn preloads, uWSGI forks. After work it naps before it sleeps, so that a busy agent
-wakes it at most a hundred times a second.
+The agent's thread only appends to the queue, and wakes the worker if it sleeps. The worker is a daemon
+thread. The first item starts it, not the import: gunicorn preloads, uWSGI forks. After work it naps before
+it sleeps, so that a busy agent wakes it at most a hundred times a second.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _CLEAN_EVERY = 1.0
 class Receive(Protocol):
     """**Protocol:** takes observations from a receiver. Called in the worker's thread, one batch at a time.
 
-    Returns when the batch is as safe as it will be: `flush` reports that. It may block; meanwhile the queue fills, and then
-    drops and counts. An exception is counted (``receive``) and the batch is dropped: an implementation that can retry
-    must keep the batch itself.
+    Returns when the batch is as safe as it will be: `flush` reports that. It may block; meanwhile the queue
+    fills, and then drops and counts. An exception is counted (``receive``) and the batch is dropped: an
+    implementation that can retry must keep the batch itself.
     """
 
     def __call__(self, batch: list[Observation], /) -> object: ...
@@ -58,8 +58,8 @@ class Receive(Protocol):
 class _Waiter:
     """A wait until everything queued before it was passed on.
 
-    Built from a bare lock. A signal handler may wait for it while the same thread is already waiting; an `Event` is locked
-    between two of its steps, so that both would wait forever.
+    Built from a bare lock. A signal handler may wait for it while the same thread is already waiting; an
+    `Event` is locked between two of its steps, so that both would wait forever.
     """
 
     __slots__ = ("_closed", "is_finished", "is_ok")
@@ -87,10 +87,11 @@ class _Waiter:
 class Feed:
     """A queue, its worker and a receiver. The span and log processors of one attachment share one feed.
 
-    With `beat_every` (seconds) the worker sends a heartbeat while spans are open. `tell_end` receives each ended span with
-    its observation, in the worker's thread.
+    With `beat_every` (seconds) the worker sends a heartbeat while spans are open. `tell_end` receives each
+    ended span with its observation, in the worker's thread.
 
-    The processors' callbacks read and write `live` (span id to live span) and `is_asleep` directly: a call costs too much.
+    The processors' callbacks read and write `live` (span id to live span) and `is_asleep` directly: a call
+    costs too much.
     """
 
     def __init__(
@@ -161,8 +162,8 @@ class Feed:
     def _after_fork(self, is_late: bool = False) -> None:
         """Start fresh in a forked child: spans, queue, worker and locks belong to the parent.
 
-        `is_late`: the fork was noticed by the pid, when the child had already queued its first item. The worker was asleep then,
-        so the parent left no items.
+        `is_late`: the fork was noticed by the pid, when the child had already queued its first item. The
+        worker was asleep then, so the parent left no items.
         """
         try:
             queued = list(self.queue.items) if is_late else []
@@ -197,7 +198,8 @@ class Feed:
         return is_kept
 
     def put_durably(self, item: Item, write: Callable[..., bool], *what: Any) -> bool:
-        """Queue an item and spool it (``write(*what, is_queued)``); False: both failed, and the item is dropped and counted.
+        """Queue an item and spool it (``write(*what, is_queued)``); False: both failed, and the item is
+        dropped and counted.
 
         It is queued first: a record in the spool's file then implies that the queue has had the item.
         """
@@ -251,9 +253,11 @@ class Feed:
             self._starting.release()
 
     def flush(self, timeout: float = MAX_FLUSH) -> bool:
-        """Wait until everything queued is passed on; False on timeout, or if the receiver refused some of it.
+        """Wait until everything queued is passed on; False on timeout, or if the receiver refused some of
+        it.
 
-        Waits at most `timeout`, and never more than 2 s. Does not wait while an earlier flush that timed out is unfinished.
+        Waits at most `timeout`, and never more than 2 s. Does not wait while an earlier flush that timed out
+        is unfinished.
         """
         if self._worker is None and not len(self.queue):
             return True
@@ -274,8 +278,8 @@ class Feed:
     def close(self, timeout: float = MAX_CLOSE) -> bool:
         """Mark open spans as interrupted, pass on what is queued, and stop; at most 3 s, once.
 
-        True: everything was passed on. A second call waits for the same end, no longer than the first: at exit, several
-        providers shut the feed down one after the other.
+        True: everything was passed on. A second call waits for the same end, no longer than the first: at
+        exit, several providers shut the feed down one after the other.
         """
         timeout = max(0.0, min(timeout, MAX_CLOSE))
         waiter = self._end_of_worker
@@ -363,10 +367,12 @@ class Feed:
             self.is_asleep = False
 
     def _work(self, follower: Follower, is_scan: bool) -> tuple[int, _Waiter | None, bool]:
-        """Pass on at most one batch, up to the first marker. Returns (items, the marker's waiter, whether the marker is the close).
+        """Pass on at most one batch, up to the first marker. Returns (items, the marker's waiter, whether
+        the marker is the close).
 
-        With `is_scan` the batch ends with the spans that have changed. They are read before the queue is, and reported after
-        it: what an event and its span's attributes both say is reported by the event first.
+        With `is_scan` the batch ends with the spans that have changed. They are read before the queue is,
+        and reported after it: what an event and its span's attributes both say is reported by the event
+        first.
         """
         batch: list[Observation] = []
         worked = 0
