@@ -1,4 +1,6 @@
-"""Authentication of every endpoint: tokens of tenants, operators, API callers and this machine, and sessions."""
+"""Authentication of every endpoint: tokens of tenants, operators, API callers and this machine, and
+sessions.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,10 @@ class Authenticator:
         raise unauthenticated("a valid token is needed, as Authorization: Bearer ...")
 
     def tenant_or_operator(self, scope: Scope) -> tuple[str | None, bool]:
-        """Return a request's tenant, and whether it may act for all tenants. A Basic password counts as a token."""
+        """Return a request's tenant, and whether it may act for all tenants.
+
+        A Basic password counts as a token.
+        """
         authorization = bearer_of_basic(authorization_of(scope))
         tenant, is_operator = self._tokens.tenant_of(authorization), self._tokens.is_operator(authorization)
         if tenant is None and not is_operator:

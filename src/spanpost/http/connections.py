@@ -28,14 +28,20 @@ class Connection(Protocol):
 
 
 class Connections:
-    """The places of connections. If all are taken, a new connection replaces one of the address with the most."""
+    """The places of connections.
+
+    If all are taken, a new connection replaces one of the address with the most.
+    """
 
     def __init__(self, most: int) -> None:
         self._places: SharedPlaces[Connection] = SharedPlaces(most, renews=True)
         self._spare: SharedPlaces[Connection] = SharedPlaces(SPARE, renews=True)
 
     def add(self, connection: Connection, host: str) -> bool:
-        """Give a connection a place. False: a spare one, because all others of its address wait for responses."""
+        """Give a connection a place.
+
+        False: a spare one, because all others of its address wait for responses.
+        """
         holder, is_spare = (network_of(host),), False
         try:
             ended = self._places.take(holder, connection)

@@ -1,4 +1,5 @@
-"""Errors of endpoints: raised anywhere, answered in one place with one error body (`spanpost.http.status`)."""
+"""Errors of endpoints: raised anywhere, answered in one place with one error body (`spanpost.http.status`).
+"""
 
 from __future__ import annotations
 
@@ -84,7 +85,10 @@ def log_fault(scope: Scope, error: Exception) -> None:
 
 
 def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exception], None] = log_fault) -> HttpError:
-    """Convert an exception to the error for the client. An internal error says only that the client may retry."""
+    """Convert an exception to the error for the client.
+
+    An internal error says only that the client may retry.
+    """
     if isinstance(error, HttpError):
         return error
     if isinstance(error, HTTPException):

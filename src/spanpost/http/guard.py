@@ -240,7 +240,9 @@ def endpoint_of(path: str) -> Endpoint:
 
 
 def client_of(peer: str, forwarded_for: Sequence[str], trusted: Iterable[Network]) -> str:
-    """Return a client's address: the peer's, or behind trusted proxies the right-most hop that is not one of them."""
+    """Return a client's address: the peer's, or behind trusted proxies the right-most hop that is not one of
+    them.
+    """
     networks, client = tuple(trusted), peer
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
     while hops and _is_in(address_of(client), networks):

@@ -1,4 +1,6 @@
-"""Rate-limited logging for lines that a stranger can cause: the first at once, then one a minute with a count."""
+"""Rate-limited logging for lines that a stranger can cause: the first at once, then one a minute with a
+count.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
 
 class CountsAnswers(Protocol):
-    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint)."""
+    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint).
+    """
 
     def __call__(self, status: int, outcome: str, /) -> None: ...
 
@@ -81,7 +82,10 @@ class HttpRouter:
             await response_of(scope, error_of(scope, error, self.on_fault))(scope, receive, send)
 
     def table(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Yield the path and methods of every route, nested ones too. No methods: the endpoint checks them."""
+        """Yield the path and methods of every route, nested ones too.
+
+        No methods: the endpoint checks them.
+        """
         yield from _table(self.routes)
 
 

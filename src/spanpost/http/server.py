@@ -246,7 +246,9 @@ class _GuardedApp(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Accepts connections itself, so that each one counts from the start; `has_started` is set once it listens."""
+    """Accepts connections itself, so that each one counts from the start; `has_started` is set once it
+    listens.
+    """
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket, protocol: type[_GuardedApp]) -> None:
         super().__init__(config)
@@ -298,7 +300,10 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves one application on one socket, in the running loop. Pages in `always` are served beyond the limit."""
+    """Serves one application on one socket, in the running loop.
+
+    Pages in `always` are served beyond the limit.
+    """
 
     def __init__(
         self,
@@ -344,7 +349,9 @@ class HttpServer:
             await self._task
 
     async def stop(self) -> None:
-        """Accept nothing new, close idle connections, and wait for responses in progress, up to the grace period."""
+        """Accept nothing new, close idle connections, and wait for responses in progress, up to the grace
+        period.
+        """
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -356,7 +363,10 @@ class HttpServer:
 
 
 def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
-    """Return a listening socket; raises OSError. With `is_shared`, other processes that also set it may bind the port."""
+    """Return a listening socket; raises OSError.
+
+    With `is_shared`, other processes that also set it may bind the port.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -73,7 +73,10 @@ class SharedPlaces(Generic[P]):
         return self._held.get(holder, 0)
 
     def take(self, holder: Holder, place: P) -> P | None:
-        """Give a place to a holder; return the place given up for it, which the caller must end. Raises `Full`."""
+        """Give a place to a holder; return the place given up for it, which the caller must end.
+
+        Raises `Full`.
+        """
         given_up = None
         if len(self._places) >= self._most:
             given_up = self._first(self._loser(holder))

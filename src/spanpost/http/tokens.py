@@ -53,7 +53,9 @@ class SenderTokens:
         return self._find(self._tokens, authorization)
 
     def is_operator(self, authorization: str | None) -> bool:
-        """Whether the caller may see all tenants: with an operator's token, or if no token is required at all."""
+        """Whether the caller may see all tenants: with an operator's token, or if no token is required at
+        all.
+        """
         return (self.is_open and not self._operators) or self._find(self._operators, authorization) is not None
 
     @staticmethod

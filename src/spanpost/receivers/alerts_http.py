@@ -139,7 +139,10 @@ async def _body(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def take_each(alerts: Sequence[Alert], take: Callable[[Alert], Awaitable[bool]], until: float) -> list[bool]:
-    """Take alerts one by one. Raises `StoreUnavailable` after `until`; a retry recognises the alerts taken before."""
+    """Take alerts one by one.
+
+    Raises `StoreUnavailable` after `until`; a retry recognises the alerts taken before.
+    """
     new = []
     for alert in alerts:
         if time.monotonic() > until:

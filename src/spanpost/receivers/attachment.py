@@ -44,7 +44,9 @@ class Attachment:
         return self.feed is None or self.feed.flush(timeout)
 
     def shutdown(self, timeout: float = MAX_CLOSE) -> bool:
-        """Mark open spans as interrupted, pass on what is queued, leave the providers; at most 3 s, safe to repeat."""
+        """Mark open spans as interrupted, pass on what is queued, leave the providers; at most 3 s, safe to
+        repeat.
+        """
         if self.feed is None:
             return True
         is_done = self.feed.close(timeout)
@@ -160,7 +162,9 @@ def _mark(provider: Any, attachment: Attachment) -> None:
 
 
 def _attachment_of(provider: Any) -> Attachment | None:
-    """Return a provider's active attachment: the one it is marked with, or a new one around a processor added by hand."""
+    """Return a provider's active attachment: the one it is marked with, or a new one around a processor
+    added by hand.
+    """
     for one in (provider, _real(provider)):
         marked = one.__dict__.get(_MARK) if hasattr(one, "__dict__") else None
         if isinstance(marked, Attachment) and marked.is_active:
@@ -176,7 +180,9 @@ def _attachment_of(provider: Any) -> Attachment | None:
 
 
 def _leave(provider: Any, processor: Any) -> None:
-    """Remove a processor from its provider, if the SDK's containers are known; a closed one left there does nothing."""
+    """Remove a processor from its provider, if the SDK's containers are known; a closed one left there does
+    nothing.
+    """
     for container_name, name in (
         ("_active_span_processor", "_span_processors"),
         ("_multi_log_record_processor", "_log_record_processors"),

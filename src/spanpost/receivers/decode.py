@@ -25,7 +25,10 @@ def read(signal: str, body: bytes, tenant: str, elements: Elements, *, is_json: 
 
 
 def decode_traces(body: bytes, *, tenant: str = "default", is_json: bool = False) -> Decoded:
-    """Return the observations of a traces request. Raises `Undecodable` as `read` does, and for a span that cannot be read."""
+    """Return the observations of a traces request.
+
+    Raises `Undecodable` as `read` does, and for a span that cannot be read.
+    """
     return _whole("traces", body, tenant, is_json)
 
 
@@ -35,7 +38,9 @@ def decode_logs(body: bytes, *, tenant: str = "default", is_json: bool = False) 
 
 
 def decode_metrics(body: bytes, *, tenant: str = "default", is_json: bool = False) -> Decoded:
-    """Return the observations of the data points that are read, and count the others; raises as `decode_traces` does."""
+    """Return the observations of the data points that are read, and count the others; raises as
+    `decode_traces` does.
+    """
     return _whole("metrics", body, tenant, is_json)
 
 

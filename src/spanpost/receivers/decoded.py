@@ -1,4 +1,6 @@
-"""The contents of a payload, and the rules that convert raw spans and records to observations any store can keep."""
+"""The contents of a payload, and the rules that convert raw spans and records to observations any store can
+keep.
+"""
 
 from __future__ import annotations
 
@@ -249,7 +251,9 @@ def _event(event: DecodedEvent, index: int, trace_id: bytes, span_id: bytes, spa
 
 
 def add_record(decoded: Decoded, record: DecodedRecord, origin: Origin, tenant: str, repairs: int = 0) -> None:
-    """Append the observation of a log record; the record of a started span becomes that span's STARTED observation."""
+    """Append the observation of a log record; the record of a started span becomes that span's STARTED
+    observation.
+    """
     raw = record.attributes
     name = record.name or raw.get("event.name") or raw.get("event_name") or ""
     name, mended = mend_text(name if isinstance(name, str) else "", 1024)
@@ -347,7 +351,9 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> int:
-    """Return an integer, also from text (shells send only text, JSON holds nanoseconds badly); -1: anything else."""
+    """Return an integer, also from text (shells send only text, JSON holds nanoseconds badly); -1: anything
+    else.
+    """
     if type(value) is int:
         return value
     if type(value) is float:  # all numbers of JavaScript

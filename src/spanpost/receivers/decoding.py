@@ -26,7 +26,10 @@ class Decoding:
     async def pieces(
         self, signal: str, body: bytes, tenant: str, *, is_json: bool, has_others: Callable[[], bool]
     ) -> AsyncIterator[Piece]:
-        """Yield a body in pieces; raises as `pieces.pieces` does. `has_others` says whether other requests are under way."""
+        """Yield a body in pieces; raises as `pieces.pieces` does.
+
+        `has_others` says whether other requests are under way.
+        """
         coming = pieces(signal, body, tenant, is_json=is_json)
         if len(body) <= _AT_ONCE:
             await asyncio.sleep(0)

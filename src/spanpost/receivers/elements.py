@@ -60,7 +60,10 @@ class Elements:
         return cls(0, 1 << 62)
 
     def take(self, count: int) -> None:
-        """Count elements that are about to be built. Raises `BodyTooLarge` when the body holds more than it may."""
+        """Count elements that are about to be built.
+
+        Raises `BodyTooLarge` when the body holds more than it may.
+        """
         self.left -= count
         if self.left < 0:
             raise too_dense(self._size)

@@ -62,7 +62,10 @@ class EmittedTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(name: str, attributes: Mapping[str, Any], above: EmittedTask | None = None) -> EmittedTask:
-    """Return a new task; `above`: its parent. Names in `semconv.ENVELOPE` belong to its records, not to `attributes`."""
+    """Return a new task; `above`: its parent.
+
+    Names in `semconv.ENVELOPE` belong to its records, not to `attributes`.
+    """
     return EmittedTask(
         trace_id=above.trace_id if above is not None else os.urandom(16).hex(),
         span_id=os.urandom(8).hex(),
@@ -169,7 +172,10 @@ def _value(value: Any) -> dict[str, Any]:
 
 
 def post(target: Target, signal: str, body: Mapping[str, Any]) -> None:
-    """Send a request over OTLP/HTTP as JSON. Raises `NotAccepted` after `_TRIES` attempts, and `ConfigError` for gRPC."""
+    """Send a request over OTLP/HTTP as JSON.
+
+    Raises `NotAccepted` after `_TRIES` attempts, and `ConfigError` for gRPC.
+    """
     if target.protocol != "http":
         raise ConfigError(f"emit speaks OTLP over HTTP, and {target.endpoint} is gRPC's; name the HTTP port (4318)")
     url = f"{target.endpoint}/v1/{signal}"

@@ -1,4 +1,6 @@
-"""Content encodings of request bodies, inflated up to a limit: otherwise a small body could use up all memory."""
+"""Content encodings of request bodies, inflated up to a limit: otherwise a small body could use up all
+memory.
+"""
 
 from __future__ import annotations
 

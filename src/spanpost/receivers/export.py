@@ -68,7 +68,10 @@ class _ExportPipeline:
 
 
 class SdkSpanExporter(_ExportPipeline, SpanExporter):
-    """Receives ended spans from a batch or simple processor. Prefer `SdkSpanProcessor`, which sees spans live."""
+    """Receives ended spans from a batch or simple processor.
+
+    Prefer `SdkSpanProcessor`, which sees spans live.
+    """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
         super().__init__(sink, tenant)
@@ -93,7 +96,10 @@ class SdkSpanExporter(_ExportPipeline, SpanExporter):
 
 
 class AgentLogExporter(_ExportPipeline, LogExporterBase):
-    """Receives log records that are events. Plain log lines are left to the processor, which knows their spans."""
+    """Receives log records that are events.
+
+    Plain log lines are left to the processor, which knows their spans.
+    """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
         super().__init__(sink, tenant)

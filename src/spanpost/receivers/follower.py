@@ -190,7 +190,9 @@ class Follower:
         return reported
 
     def beat(self, interval: float) -> Observation:
-        """Return the heartbeat of this process, with its open root spans; the next one follows in `interval` seconds."""
+        """Return the heartbeat of this process, with its open root spans; the next one follows in `interval`
+        seconds.
+        """
         roots: list[str] = []
         origin = NO_ORIGIN
         for followed in list(self._followed.values()):
@@ -334,7 +336,8 @@ class Follower:
         return ended
 
     def _exported(self, readable: Any) -> Iterator[Observation]:
-        """Report an exported span, unless our processor has reported it, or will: the processor knows more."""
+        """Report an exported span, unless our processor has reported it, or will: the processor knows more.
+        """
         span_id = readable.get_span_context().span_id
         if span_id not in self._followed and not self._note_end(span_id):
             yield from self._ended(readable)

@@ -153,7 +153,10 @@ class Target:
         self.client_key = client_key
 
     def check(self) -> None:
-        """Raise `ConfigError` if the exporters are missing or a certificate cannot be read. Opens no connection."""
+        """Raise `ConfigError` if the exporters are missing or a certificate cannot be read.
+
+        Opens no connection.
+        """
         for signal in _EXPORTERS:
             self._exporter(signal)
         records = import_module("opentelemetry.proto.logs.v1.logs_pb2").LogRecord
@@ -169,7 +172,9 @@ class Target:
                 raise ConfigError(f"forward: {path}: cannot be read: {error.strerror or error}; mend the path") from error
 
     def open(self, signal: str, log: ExporterLog) -> Any:
-        """Return the stock exporter for a signal (``logs`` or ``traces``); `log` captures its responses and log records."""
+        """Return the stock exporter for a signal (``logs`` or ``traces``); `log` captures its responses and
+        log records.
+        """
         kind = self._exporter(signal)
         exporter = self._http(kind, signal, log) if self.protocol == "http" else self._grpc(kind)
         log.attach()
@@ -310,7 +315,10 @@ class Forwarder:
             self._ended.append(self._encoder.span(readable, o))
 
     def __call__(self, batch: Sequence[Observation], /) -> None:
-        """Send a batch; return when the other side has accepted it. Raises `NotSent` after `RETRY_TIME`, at shutdown at once."""
+        """Send a batch; return when the other side has accepted it.
+
+        Raises `NotSent` after `RETRY_TIME`, at shutdown at once.
+        """
         self._check_process()
         spans, self._ended = self._ended, []
         items_by_signal = {"logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name], "traces": spans}
@@ -382,7 +390,8 @@ class Forwarder:
         return not context.trace_flags.sampled or c.SPAN_CANCELLED in o.attributes or not self._is_covered()
 
     def _is_covered(self) -> bool:
-        """Whether the application's exporters send the finished spans of every provider to the same place."""
+        """Whether the application's exporters send the finished spans of every provider to the same place.
+        """
         now = time.monotonic()
         if now >= self._search_at or not self._search_at:
             self._search_at = now + _SEARCH_EVERY
@@ -419,7 +428,8 @@ def endpoints_of(provider: Any) -> list[str]:
 
 
 def is_same_place(one: str, other: str) -> bool:
-    """Whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones."""
+    """Whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones.
+    """
     host, port = _place(one)
     other_host, other_port = _place(other)
     return host == other_host and (port == other_port or {port, other_port} <= _OTLP_PORTS)

@@ -47,7 +47,10 @@ _CANCELLED: Final = 0.2
 
 
 class Journal(Protocol):
-    """**Protocol:** stores requests that are answered before they are recorded. All methods raise `StoreUnavailable`."""
+    """**Protocol:** stores requests that are answered before they are recorded.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     async def append(self, entries: Sequence[Entry], /) -> Appended:
         """Make entries durable, all of them but the refused ones, or none."""
@@ -90,7 +93,10 @@ class Bounds(Protocol):
 
 
 class JournalQueue:
-    """Writes to the journal and records from it, in one event loop. Call `start`, then `put` for each request, then `close`."""
+    """Writes to the journal and records from it, in one event loop.
+
+    Call `start`, then `put` for each request, then `close`.
+    """
 
     def __init__(self, journal: Journal, groups: RecordingGroups, limits: Bounds) -> None:
         self._journal = journal

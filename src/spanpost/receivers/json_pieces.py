@@ -56,7 +56,10 @@ _OPENED: Final = {
 
 
 def count_json(body: bytes) -> Iterator[None]:
-    """Count the objects and values of JSON; yield where a pause is allowed. Raises `BodyTooLarge` for too many."""
+    """Count the objects and values of JSON; yield where a pause is allowed.
+
+    Raises `BodyTooLarge` for too many.
+    """
     most = allowed(len(body))
     is_dense = body.count(b"{") > most
     yield
@@ -106,7 +109,9 @@ def cut_json(signal: str, body: bytes, most: int, least: int) -> Iterator[bytes 
 def _requests(
     signal: str, body: bytes, resource: Raw, scopes: Sequence[Raw], most: int, least: int
 ) -> Iterator[bytes | Spoiled | None]:
-    """Yield the entries of a resource in small requests; each repeats resource and scope, at most a quarter of it."""
+    """Yield the entries of a resource in small requests; each repeats resource and scope, at most a quarter
+    of it.
+    """
     outer, middle, inner = LEVELS[signal]
     some: list[bytes] = []
     size = 0
@@ -180,7 +185,9 @@ def _values(body: bytes) -> Iterator[int]:
 
 
 def _outside(body: bytes) -> Iterator[bytes]:
-    """Yield the JSON outside of strings, step by step: the contents of strings cost nothing and must not be counted."""
+    """Yield the JSON outside of strings, step by step: the contents of strings cost nothing and must not be
+    counted.
+    """
     at = 0
     is_within = False
     while at < len(body):

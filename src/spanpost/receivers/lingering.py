@@ -18,7 +18,10 @@ _REMEMBERED = 16
 
 
 class Lingering:
-    """Predicts the wait from recent groups. `share`: the fraction of the last group's time to wait at most."""
+    """Predicts the wait from recent groups.
+
+    `share`: the fraction of the last group's time to wait at most.
+    """
 
     def __init__(self, share: float) -> None:
         self._share = share

@@ -39,7 +39,9 @@ def request_of_bytes(signal: str) -> Any:
 
 @cache
 def lazy_request(signal: str) -> Any:
-    """Return the request's class with text, attributes and data points left as bytes: a third of the cost of parsing."""
+    """Return the request's class with text, attributes and data points left as bytes: a third of the cost of
+    parsing.
+    """
     strict = request(signal).DESCRIPTOR
     return _class(_pool(signal, True), strict.full_name)
 
@@ -69,7 +71,9 @@ def _class(pool: Any, name: str) -> Any:
 
 @cache
 def _pool(signal: str, is_lazy: bool) -> Any:
-    """Return a descriptor pool with the files of a signal's request and their imports, rebuilt with text as bytes."""
+    """Return a descriptor pool with the files of a signal's request and their imports, rebuilt with text as
+    bytes.
+    """
     descriptor_pb2 = import_module("google.protobuf.descriptor_pb2")
     kinds = descriptor_pb2.FieldDescriptorProto
     pool = import_module("google.protobuf.descriptor_pool").DescriptorPool()

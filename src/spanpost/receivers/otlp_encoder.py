@@ -32,7 +32,9 @@ _INFO, _ERROR = SeverityNumber.INFO.value, SeverityNumber.ERROR.value
 
 
 class EncodedResource:
-    """A resource as encoders read it; hashed by identity, because the SDK's own class hashes by serialising it all."""
+    """A resource as encoders read it; hashed by identity, because the SDK's own class hashes by serialising
+    it all.
+    """
 
     __slots__ = ("attributes", "schema_url")
 

@@ -68,7 +68,9 @@ class GrpcMetrics(Protocol):
 
 
 class CertificateSource(Protocol):
-    """**Protocol:** PEM files for TLS: certificate chain, key, and the CA of client certificates (None: not required)."""
+    """**Protocol:** PEM files for TLS: certificate chain, key, and the CA of client certificates (None: not
+    required).
+    """
 
     @property
     def chain(self) -> bytes: ...
@@ -154,7 +156,10 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
 
     async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
-        """Return a request's message. Raises `Busy` if it does not arrive in time, or its turn is given to another sender."""
+        """Return a request's message.
+
+        Raises `Busy` if it does not arrive in time, or its turn is given to another sender.
+        """
         try:
             async with asyncio.timeout(READING), self._unread.take(holder), self._readers.wait(holder):
                 return await anext(messages, b"")
@@ -166,13 +171,17 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 def _address(peer: str) -> str:
-    """Return the address that a request counts for, from ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or ``unix:``."""
+    """Return the address that a request counts for, from ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or
+    ``unix:``.
+    """
     kind, _, rest = peer.partition(":")
     return network_of(unquote(rest).rpartition(":")[0].strip("[]")) if kind in ("ipv4", "ipv6") else kind
 
 
 class GrpcServer:
-    """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running loop."""
+    """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running
+    loop.
+    """
 
     def __init__(
         self,
@@ -220,7 +229,10 @@ class GrpcServer:
         return int(port)
 
     def listen_on_socket(self, path: Path) -> None:
-        """Bind a Unix socket: file permissions decide who may send. A file left by a dead process is replaced."""
+        """Bind a Unix socket: file permissions decide who may send.
+
+        A file left by a dead process is replaced.
+        """
         before = os.umask(0o117)  # owner and group, from the first moment on
         try:
             port = self._server.add_insecure_port(f"unix://{path}")

@@ -52,7 +52,10 @@ _DEPTH = 200
 
 
 def parse(body: bytes, mild: int = MILD) -> tuple[dict[str, Any], int]:
-    """Return the document and its repair bits; raises `Undecodable`. JSON of up to `mild` bytes need not be strict."""
+    """Return the document and its repair bits; raises `Undecodable`.
+
+    JSON of up to `mild` bytes need not be strict.
+    """
     body = body.removeprefix(_BOM)
     repairs = 0
     if not body.strip():
@@ -144,7 +147,9 @@ def records_of(document: dict[str, Any], repairs: int, tenant: str) -> Iterator[
 
 
 def points_of(document: dict[str, Any], tenant: str) -> Iterator[Decoded]:
-    """Yield the observations of a parsed metrics request's data points that a dialect reads; count the others."""
+    """Yield the observations of a parsed metrics request's data points that a dialect reads; count the
+    others.
+    """
     decoded, work = Decoded(), 0
     for resource_metrics in _list(document, "resourceMetrics", decoded):
         resource = mend(_attributes(_map(resource_metrics, "resource").get("attributes")))[0]

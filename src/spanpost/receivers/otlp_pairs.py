@@ -33,7 +33,10 @@ Pair = tuple[str, Any]
 
 
 class Pairs(dict[bytes, Pair]):
-    """Maps the bytes of a request's pairs to parsed pairs. Look-up parses a new one, and may raise `Undecodable`."""
+    """Maps the bytes of a request's pairs to parsed pairs.
+
+    Look-up parses a new one, and may raise `Undecodable`.
+    """
 
     __slots__ = ("_keys", "is_clean", "is_utf8", "values_read")
 
@@ -146,7 +149,10 @@ class Pairs(dict[bytes, Pair]):
             return raw.decode("utf-8", "replace")
 
     def value(self, value: Any) -> Any:
-        """Return the value of an AnyValue; None: unset. Raises `TooHeavy` for too many values since `begin`."""
+        """Return the value of an AnyValue; None: unset.
+
+        Raises `TooHeavy` for too many values since `begin`.
+        """
         kind = value.WhichOneof("value")
         if kind == "string_value":
             return self.text(value.string_value)

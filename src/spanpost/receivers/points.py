@@ -1,4 +1,7 @@
-"""Metric data points as observations, for the few metrics that a dialect reads. All others are counted and ignored."""
+"""Metric data points as observations, for the few metrics that a dialect reads.
+
+All others are counted and ignored.
+"""
 
 from __future__ import annotations
 

@@ -219,7 +219,10 @@ def _messages(descriptor: Any) -> dict[int, Any]:
 
 
 def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
-    """Return the fields beside the repeated one; yield where a pause is allowed. Raises `BodyTooLarge` beyond the limit."""
+    """Return the fields beside the repeated one; yield where a pause is allowed.
+
+    Raises `BodyTooLarge` beyond the limit.
+    """
     found: list[bytes] = []
     size = 0
     for step, (number, begin, _, stop) in enumerate(fields(body, start, end), 1):
@@ -243,7 +246,9 @@ def _each(body: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int,
 
 
 def fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (number, begin, begin of the content, end) of each field of a message; raises `Undecodable` if it is none."""
+    """Yield (number, begin, begin of the content, end) of each field of a message; raises `Undecodable` if
+    it is none.
+    """
     while at < end:
         found = _field(body, at, end)
         yield found

@@ -59,7 +59,10 @@ class ReceiverMetrics(Protocol):
 
 
 class Receiver:
-    """Accepts the requests of one event loop. Call `start`, then `admit` and `take` for each request, then `close`."""
+    """Accepts the requests of one event loop.
+
+    Call `start`, then `admit` and `take` for each request, then `close`.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,9 @@ class Receiver:
             self.journal.start()
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got an error."""
+        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got
+        an error.
+        """
         self._closing = True
         if self.journal is None:
             return await self.groups.close(timeout)
@@ -133,7 +138,8 @@ class Receiver:
             self.admission.check_queue(sender, size, self.pace or 0.0)
 
     def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[RequestPart]:
-        """Record observations directly if that starts soon, else write them to the journal if it has space."""
+        """Record observations directly if that starts soon, else write them to the journal if it has space.
+        """
         journal, tenant = self.journal, sender.tenant
         if journal is not None and (journal.has_waiting(tenant) or self.groups.is_long(sender)) and journal.has_space(tenant):
             return [journal.put(sender, observations, size)]
@@ -214,7 +220,9 @@ class Receiver:
         return self.groups.done + (self.journal.done if self.journal is not None else 0)
 
     async def _committed(self, part: RequestPart) -> int:
-        """Wait for a part's commit while there are any commits; return the number of its quarantined observations."""
+        """Wait for a part's commit while there are any commits; return the number of its quarantined
+        observations.
+        """
         done = -1
         while not part.done.done():
             if done == self._done and not part.is_slow:
@@ -229,7 +237,9 @@ class Receiver:
 
 
 def _release_after(under_way: Sequence[RequestPart], reservation: MemoryReservation) -> None:
-    """Release the memory when every part is finished: until then it is in use, even if the request was cancelled."""
+    """Release the memory when every part is finished: until then it is in use, even if the request was
+    cancelled.
+    """
     if all(part.done.done() for part in under_way):
         reservation.leave()
     # The gather also retrieves exceptions that nothing else would retrieve.

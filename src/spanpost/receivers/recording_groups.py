@@ -70,7 +70,10 @@ class Bounds(Protocol):
 
 
 class RequestPart:
-    """Observations of one request that are recorded together. The result of `done` is the number of quarantined ones."""
+    """Observations of one request that are recorded together.
+
+    The result of `done` is the number of quarantined ones.
+    """
 
     __slots__ = ("done", "is_slow", "observations", "sender", "size")
 
@@ -172,7 +175,10 @@ class WaitingParts:
 
 
 class RecordingGroups:
-    """Records groups in one event loop. Call `start`, then `put` for each request, then `close`. `queue` counts waiting bytes."""
+    """Records groups in one event loop.
+
+    Call `start`, then `put` for each request, then `close`. `queue` counts waiting bytes.
+    """
 
     def __init__(self, record: RecordBatch, limits: Bounds, queue: SharedBytes) -> None:
         self._record_batch = record
@@ -220,7 +226,9 @@ class RecordingGroups:
         self._writers = [asyncio.create_task(writing, name=name) for name, writing in writers]
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got an error."""
+        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got
+        an error.
+        """
         self._closing = True
         for event in (self._arrived, self._arrived_for_others, self._slow_arrived):
             event.set()
@@ -264,7 +272,9 @@ class RecordingGroups:
         self._wait([part], is_slow=self._is_slow_now(part.tenant))
 
     def is_long(self, sender: Sender) -> bool:
-        """Whether a request would wait: parts of its tenant do, more than are recorded within the limit `direct`."""
+        """Whether a request would wait: parts of its tenant do, more than are recorded within the limit
+        `direct`.
+        """
         if not self._queue.held((sender.tenant,)):
             return False
         waiting = self._slow if self._is_slow_now(sender.tenant) else self._waiting
@@ -369,7 +379,9 @@ class RecordingGroups:
     # --- recording ----------------------------------------------------------------------------------------------------
 
     async def _record(self, group: list[RequestPart]) -> None:
-        """Record a group, by tenant if it takes too long; one tenant's parts that still do go to the slow queue."""
+        """Record a group, by tenant if it takes too long; one tenant's parts that still do go to the slow
+        queue.
+        """
         try:
             return await self._commit(group, is_whole=True)
         except OverBudget as error:
@@ -404,7 +416,10 @@ class RecordingGroups:
         self._slow_until[tenant] = now + SLOW
 
     async def _commit(self, group: list[RequestPart], *, is_whole: bool) -> None:
-        """Record parts in one transaction and answer their senders. With `is_whole` raises `OverBudget` if it takes too long."""
+        """Record parts in one transaction and answer their senders.
+
+        With `is_whole` raises `OverBudget` if it takes too long.
+        """
         began = time.monotonic()
         batch = [o for part in group for o in part.observations] if len(group) > 1 else group[0].observations
         try:

@@ -54,7 +54,9 @@ def read_recording(path: str | Path, *, tenant: str = "default", max_bytes: int 
 
 
 def inflate(body: bytes, max_bytes: int) -> bytes:
-    """Return all members of a gzip body, at most `max_bytes`; raises `Undecodable` if it is damaged or larger."""
+    """Return all members of a gzip body, at most `max_bytes`; raises `Undecodable` if it is damaged or
+    larger.
+    """
     parts: list[bytes] = []
     left = max_bytes
     while body:
@@ -123,7 +125,10 @@ def _read_protobuf(body: bytes, tenant: str) -> Decoded:
 
 
 def tell_signal(body: bytes) -> str:
-    """Return the signal of a protobuf body. All three start alike, so each is parsed and its contents are scored."""
+    """Return the signal of a protobuf body.
+
+    All three start alike, so each is parsed and its contents are scored.
+    """
     scores: dict[str, int] = {}
     refusal = ""
     for signal in ("traces", "logs", "metrics"):

@@ -131,7 +131,9 @@ class SdkSpanProcessor(SpanProcessor):
             feed.losses.count(Loss.CALLBACK)
 
     def _on_unknown_end(self, span: ReadableSpan, span_id: int) -> None:
-        """Queue the end of a span that started before the processor was added; not of our own or a parent process's spans."""
+        """Queue the end of a span that started before the processor was added; not of our own or a parent
+        process's spans.
+        """
         feed = self.feed
         if get_ident() in feed.own_threads or span_id in feed.inherited:
             return
@@ -148,7 +150,9 @@ class SdkSpanProcessor(SpanProcessor):
             feed.put_durably(item, spool.write_end, span, is_cancelled)
 
     def _take_cancellation(self, span_id: int, in_flight: BaseException) -> bool:
-        """Whether a cancellation ended the span: no error, no generator or program exit, nothing in flight since its start."""
+        """Whether a cancellation ended the span: no error, no generator or program exit, nothing in flight
+        since its start.
+        """
         began_in = self._in_flight.pop(span_id, None) if self._in_flight else None
         return not isinstance(in_flight, (Exception, GeneratorExit, SystemExit)) and began_in != id(in_flight)
 
@@ -182,7 +186,10 @@ class SdkLogProcessor(_LogRecordProcessor):
         self._is_shut = False
 
     def on_emit(self, log_record: Any) -> None:
-        """Queue a record if it is relevant. `log_record` is the SDK's wrapper, with `log_record` and a scope."""
+        """Queue a record if it is relevant.
+
+        `log_record` is the SDK's wrapper, with `log_record` and a scope.
+        """
         feed = self.feed
         try:
             record = log_record.log_record

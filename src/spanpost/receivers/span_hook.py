@@ -124,6 +124,9 @@ def set_hook(span: Any, feed: Feed) -> None:
 
 
 def remove_hook(span: Any) -> None:
-    """Remove the hook. It and its span form a reference cycle: left on, each span would wait for the garbage collector."""
+    """Remove the hook.
+
+    It and its span form a reference cycle: left on, each span would wait for the garbage collector.
+    """
     with suppress(AttributeError):
         del span._add_event

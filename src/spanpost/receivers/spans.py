@@ -78,7 +78,10 @@ def attributes_of(thing: Any) -> dict[str, Any]:
 
 
 def ring_of(span: Any) -> tuple[int, Sequence[Any]]:
-    """Return the number of events a span has dropped, and those it has. An event's index is dropped + position."""
+    """Return the number of events a span has dropped, and those it has.
+
+    An event's index is dropped + position.
+    """
     container = span._events if hasattr(span, "_events") else span.events
     dropped = getattr(container, "dropped", 0)
     inner = getattr(container, "_dq", container)
@@ -233,7 +236,8 @@ def observe_event(
 
 
 def event_name_of(record: Any) -> str:
-    """Return a log record's event name: the field, or the attribute of older instrumentations; empty: none."""
+    """Return a log record's event name: the field, or the attribute of older instrumentations; empty: none.
+    """
     name = getattr(record, "event_name", None)
     if not name:
         attributes = record.attributes

@@ -81,7 +81,10 @@ class SpoolSettings(NamedTuple):
 
 
 class Spool:
-    """The spool of one process. The application makes it, `bind` connects it to its feed. `write_*` run in the agent's thread."""
+    """The spool of one process.
+
+    The application makes it, `bind` connects it to its feed. `write_*` run in the agent's thread.
+    """
 
     def __init__(
         self,
@@ -101,7 +104,10 @@ class Spool:
         self.begin()
 
     def begin(self) -> None:
-        """Initialise the state of this process. A parent's files belong to the parent, and are closed here by now."""
+        """Initialise the state of this process.
+
+        A parent's files belong to the parent, and are closed here by now.
+        """
         #: Why nothing is written at the moment; None: the file is written.
         self.bypass: str | None = None
         self._spool_file: SpoolFile | None = None
@@ -141,7 +147,10 @@ class Spool:
     # --- in the agent's thread ----------------------------------------------------------------------------------
 
     def write_start(self, span: Any, is_queued: bool) -> bool:
-        """Write the start of a root span or agent span, or any start that was not queued. True: it is in the file."""
+        """Write the start of a root span or agent span, or any start that was not queued.
+
+        True: it is in the file.
+        """
         try:
             attributes = getattr(span, "_attributes", None)
             if is_queued and not is_root_span(span, getattr(attributes, "_dict", attributes) or {}):
@@ -252,7 +261,9 @@ class Spool:
         return now - since > _HUNG and self._is_disk(since)
 
     def _is_disk(self, since: float) -> bool:
-        """Whether a long wait was for the disk, if the keeper could not watch: it is syncing, or the system cannot tell."""
+        """Whether a long wait was for the disk, if the keeper could not watch: it is syncing, or the system
+        cannot tell.
+        """
         syncing = self._syncing
         return self._waits is None or self._slow_sync_at >= since or (syncing is not None and self._clock() - syncing > _HUNG)
 
@@ -352,7 +363,8 @@ class Spool:
             self.to_delete.append(spool_file)
 
     def finish_unrecorded(self) -> None:
-        """Finish unrecorded files without waiting for their markers, the open one too: they are read anyway."""
+        """Finish unrecorded files without waiting for their markers, the open one too: they are read anyway.
+        """
         for spool_file in list(self._files):
             if spool_file.is_unrecorded:
                 spool_file.is_finished = True

@@ -101,7 +101,9 @@ def _payload(data: bytes, at: int) -> bytes | None:
 
 
 def _next_start(data: bytes, at: int) -> int:
-    """Return where to continue after a damaged record: by its length if a mark follows, else at the next valid record."""
+    """Return where to continue after a damaged record: by its length if a mark follows, else at the next
+    valid record.
+    """
     if at + _FRAME.size <= len(data):
         mark, length, _ = _FRAME.unpack_from(data, at)
         end = at + _FRAME.size + int(length)

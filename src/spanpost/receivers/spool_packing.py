@@ -54,7 +54,9 @@ class Odd:
 
 
 class PackedText(str):
-    """The text to which a foreign value was repaired: repairing it again gives the same text and the same flag."""
+    """The text to which a foreign value was repaired: repairing it again gives the same text and the same
+    flag.
+    """
 
 
 class Sequence(list[Any]):

@@ -46,7 +46,10 @@ def _pass_on(observations: list[Observation], receive: Callable[[list[Observatio
 
 
 class Recovery:
-    """Imports the files of dead processes. `record` runs in a thread of its own and returns when a batch is committed."""
+    """Imports the files of dead processes.
+
+    `record` runs in a thread of its own and returns when a batch is committed.
+    """
 
     def __init__(
         self, settings: SpoolSettings, record: Callable[[list[Observation]], object], *, look_every: float = LOOK_EVERY

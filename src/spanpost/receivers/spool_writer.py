@@ -32,7 +32,9 @@ def is_root_span(span: Any, attributes: dict[str, Any]) -> bool:
 
 
 def waits_for_disk(thread: int) -> bool:
-    """Whether a thread of this process (native id) is in uninterruptible sleep: Linux waits for disks that way."""
+    """Whether a thread of this process (native id) is in uninterruptible sleep: Linux waits for disks that
+    way.
+    """
     try:
         with open(f"/proc/self/task/{thread}/stat", "rb") as file:
             return file.read(512).rpartition(b")")[2][1:2] == b"D"

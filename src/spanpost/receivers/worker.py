@@ -301,7 +301,9 @@ class Feed:
         return waiter.wait(max(0.0, min(timeout, self._end_by - time.monotonic())))
 
     def disown_thread(self) -> None:
-        """Mark the calling thread as spanpost's own: its spans are not followed, and instrumentation is suppressed in it."""
+        """Mark the calling thread as spanpost's own: its spans are not followed, and instrumentation is
+        suppressed in it.
+        """
         self.own_threads.add(threading.get_ident())
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
 
