@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_lost_by_count(process: Process) -> None:
     with TestGateway() as gone:
         url = gone.url
     pipeline, provider = process.attach(url, timeout=0.2)
-    pipeline._forwarder._stall_rules = 0.3
+    pipeline._forwarder._retry_time = 0.3
     span(provider).end()
     assert pipeline.force_flush() is False
     # A start is not told of a span that has ended by then: one or two observations, and on a slow machine a heartbeat.

@@ -168,7 +168,7 @@ async def test_while_the_ledger_is_away_one_request_tries(endpoint: Endpoint) ->
 
 async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
     """Without any commit for as long as the patience is, those who wait are sent away, and new ones at once."""
-    async with opened(AdmissionLimits(writers=1, stall_rules=0.05)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, commit_timeout=0.05)) as endpoint:
         first = await held(endpoint)
         assert (await first).status == 503
         assert endpoint.receiver.in_flight > 0  # it is still under way

@@ -147,7 +147,7 @@ async def test_a_ledger_that_is_away_fails_the_slow_too() -> None:
 async def test_what_comes_after_the_end_is_refused_at_once() -> None:
     """A body that is still being decoded when all writers have ended waits for none of them, in neither lane."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
-        endpoint.receiver.groups._is_slow("evil")
+        endpoint.receiver.groups._mark_slow("evil")
         assert await endpoint.receiver.close(1.0)
         for tenant in ("evil", "quiet"):
             assert isinstance(put(endpoint, tenant, 1).done.exception(), StoreUnavailable)

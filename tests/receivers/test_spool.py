@@ -60,7 +60,7 @@ def test_a_flipped_bit_costs_one_record(payloads: list[bytes], where: int, bit: 
 class Unkept(Spool):
     """A spool whose keeper is the test."""
 
-    def _rouse(self) -> None:
+    def _wake_keeper(self) -> None:
         pass
 
 
@@ -118,7 +118,7 @@ def span(name: str = "s") -> Any:
 
 
 def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]:
-    return [spool.told_end(span(), False, is_queued) for _ in range(number)]
+    return [spool.write_end(span(), False, is_queued) for _ in range(number)]
 
 
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
@@ -222,12 +222,12 @@ def test_what_cannot_be_packed(spool: Unkept) -> None:
     odd, large = span(), span("s")
     odd._name = object()
     large._attributes = {"v": "x" * (spool_packing.MAX_RECORD + 1)}
-    assert [spool.told_end(s, False, True) for s in (odd, large, span())] == [False, False, True]
+    assert [spool.write_end(s, False, True) for s in (odd, large, span())] == [False, False, True]
     assert spool.bypassed.totals() == {"unpackable": 1, "too_large": 1}
 
 
 def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
-    """A segment that is full is sealed; recorded, it is deleted; owed, it is read before."""
+    """A full file is finished; it is deleted when it is recorded, and read before if it is unrecorded."""
     spool_files.prepare(tmp_path / "spool")
     spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), write=disk.write)
     marked: list[SpoolFile] = []
@@ -237,13 +237,13 @@ def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
     assert [s.number for s in marked] == [1]
     tell(spool, 20, is_queued=False)
     spool._tick()
-    assert [(s.number, s.is_owed) for s in marked] == [(1, False), (2, True)]
+    assert [(s.number, s.is_unrecorded) for s in marked] == [(1, False), (2, True)]
     read: list[int] = []
     for spool_file in marked:
-        spool.passed(spool_file)
-    assert not spool.settle(lambda spool_file: bool(read.append(spool_file.number)))
+        spool.on_marker(spool_file)
+    assert not spool.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
     assert [s.number for s in spool_files.found(tmp_path / "spool")] == [2, 3]
-    assert spool.settle(lambda spool_file: True)
+    assert spool.delete_recorded(lambda spool_file: True)
     assert (read, [s.number for s in spool_files.found(tmp_path / "spool")]) == ([2], [3])
     spool.close(lambda spool_file: True, ())
 

@@ -1,4 +1,4 @@
-"""What all doors of HTTP have in common: the words of ASGI, and how a body is read within bounds."""
+"""ASGI types, and reading a body up to a limit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def address_of(scope: Scope) -> str:
-    """Return the address that a request counts for, empty where it is not known. Behind a trusted proxy: its client's."""
+    """Return the address that a request counts for (behind a trusted proxy, its client's); empty: unknown.
+    """
     return network_of(client_address(scope))
 
 
 class HungUp(Exception):
-    """The sender closed the connection: nobody waits for an answer."""
+    """The client closed the connection before the response."""
 
 
 class TooLong(Exception):
-    """A body is longer than it may be. `begun` is what came of it; the rest is not read."""
+    """A body is longer than allowed. `begun` is its beginning; the rest is not read."""
 
     def __init__(self, begun: bytes) -> None:
         super().__init__(f"more than {len(begun)} bytes")
@@ -32,7 +33,7 @@ class TooLong(Exception):
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
-    """Return a request's body. Raises `TooLong` as soon as more than `most` bytes came, and `HungUp`."""
+    """Return a request's body. Raises `TooLong` as soon as more than `most` bytes arrived, and `HungUp`."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -53,6 +54,6 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def until_hung_up(receive: Receive) -> None:
-    """Return when the other side closed the connection; what it sends until then is not read."""
+    """Wait until the client closes the connection; ignore everything it sends."""
     while (await receive())["type"] != "http.disconnect":
         continue

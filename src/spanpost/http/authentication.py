@@ -1,4 +1,6 @@
-"""The authenticator of every endpoint: bearer tokens of tenants, operators and callers of the API, this machine's token, and sessions."""
+"""Authentication of every endpoint: tokens of tenants, operators, API callers and this machine, and
+sessions.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class KnowsTokens(Protocol):
-    """**Protocol:** knows the tokens of tenants and of operators."""
+    """**Protocol:** resolves the tokens of tenants and operators."""
 
     @property
     def is_open(self) -> bool: ...
@@ -31,9 +33,9 @@ class KnowsTokens(Protocol):
 
 
 class KnowsCallers(Protocol[C_co]):
-    """**Protocol:** knows the callers of the API."""
+    """**Protocol:** resolves the callers of the API."""
 
-    #: How a caller gets in who has no token; ends the message of a refusal.
+    #: How to get a token or session; ends the message of a refusal.
     @property
     def way_in(self) -> str: ...
 
@@ -43,7 +45,7 @@ class KnowsCallers(Protocol[C_co]):
 
 
 class Authenticator:
-    """Resolves the credential of a request, or raises the `HttpError` that it is answered with."""
+    """Resolves a request's credential, or raises the `HttpError` of the response."""
 
     def __init__(self, tokens: KnowsTokens) -> None:
         self._tokens = tokens
@@ -61,7 +63,10 @@ class Authenticator:
         raise unauthenticated("a valid token is needed, as Authorization: Bearer ...")
 
     def tenant_or_operator(self, scope: Scope) -> tuple[str | None, bool]:
-        """Return the tenant of a request, and whether it may speak for all tenants. Basic's password is a token, too."""
+        """Return a request's tenant, and whether it may act for all tenants.
+
+        A Basic password counts as a token.
+        """
         authorization = bearer_of_basic(authorization_of(scope))
         tenant, is_operator = self._tokens.tenant_of(authorization), self._tokens.is_operator(authorization)
         if tenant is None and not is_operator:
@@ -69,16 +74,18 @@ class Authenticator:
         return tenant, is_operator
 
     def require_operator(self, scope: Scope) -> None:
-        """Let only an operator's token pass, if tokens are asked for."""
+        """Raise unless the request has an operator's token, or no token is required."""
         if not self._tokens.is_operator(authorization_of(scope)):
             raise unauthenticated("an operator's token is needed")
 
 
 async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
-    """Return the caller of the API: of a bearer token, or else of a session. Raises `LedgerUnavailable`.
+    """Return the API's caller, by bearer token or else by session. Raises `HttpError` and
+    `StoreUnavailable`.
 
-    An unknown token is refused, whatever comes with it. No browser sends a token by itself. A session is sent by any page, so that a
-    change by a session must name its page: the guard has refused every other ``Origin`` than ours.
+    An unknown token is refused even with a valid session. A browser never adds a token by itself, but adds
+    the session to any page's request. So a change by session must have an ``Origin``; the guard has refused
+    every foreign one.
     """
     authorization = authorization_of(request.scope)
     if authorization is not None:
@@ -96,21 +103,22 @@ async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
 
 
 def require_own_page(request: Request) -> None:
-    """Refuse a change that names no page, if no token comes with it."""
+    """Refuse a change by session without an ``Origin``."""
     if request.method not in _READS and "origin" not in request.headers:
         message = "a request that changes something must come from our own pages, or bring a token"
         raise HttpError(403, "foreign_origin", message)
 
 
 def unauthenticated(message: str) -> HttpError:
-    """Return the refusal of a request without a credential that is known here."""
+    """Return the error for a request without a known credential."""
     return HttpError(401, "unauthenticated", message, headers={"www-authenticate": "Bearer"})
 
 
 def authorization_of(scope: Scope) -> str | None:
-    """Return the header; None if there is none, empty if there are several: what stands between may have read another one.
+    """Return the Authorization header; None: absent; empty: several, of which a proxy may have read another
+    one.
 
-    A token in the URL is refused: the URL stands in every log between the client and here.
+    A token in the URL is refused: every log between client and server has the URL.
     """
     query = scope.get("query_string")
     if query and _IN_QUERY.search(query):
@@ -122,11 +130,11 @@ def authorization_of(scope: Scope) -> str | None:
 
 
 def bearer_of_basic(authorization: str | None) -> str | None:
-    """Return Basic as Bearer: its password is the token, whatever the user's name."""
-    scheme, _, said = (authorization or "").partition(" ")
+    """Convert Basic to Bearer: the password is the token, the user name is ignored."""
+    scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return authorization
     try:
-        return f"Bearer {b64decode(said.strip(), validate=True).decode('latin-1').partition(':')[2]}"
+        return f"Bearer {b64decode(encoded.strip(), validate=True).decode('latin-1').partition(':')[2]}"
     except ValueError:
         return ""

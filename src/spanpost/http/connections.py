@@ -1,5 +1,4 @@
-"""The connections of an HTTP server: each address has a share of them, and the descriptors that they need
-are there."""
+"""The connections of an HTTP server: a fair share for each address, and the file descriptors they need."""
 
 from __future__ import annotations
 
@@ -10,35 +9,39 @@ from spanpost.http.shares import KEPT, Full, SharedPlaces, network_of
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
-#: Connections beyond the limit, of which only some pages are answered.
+#: Connections beyond the limit, which get only some pages, such as health.
 SPARE: Final = 32
-#: Which connections are closed first for a new one: those without any answer so far, then idle ones, then
-#: those whose body still comes or whose answer is not read. A connection that waits for its answer is closed
-#: last, and only for an address that has fewer connections.
+#: Order in which connections are closed for a new one: those without a response so far, then idle ones, then
+#: those whose body still arrives or whose response is not read. A connection that waits for its response is
+#: closed last, and only for an address with fewer connections.
 NEW, IDLE, SLOW = 0, 1, 2
 ANSWERING: Final = KEPT
-#: Descriptors of the rest of the process: the database's connections, sinks, files.
+#: Descriptors for the rest of the process: database connections, sinks, files.
 _OTHERS: Final = 512
 
 
 class Connection(Protocol):
-    """**Protocol:** a connection, that may be accepted and not ready yet."""
+    """**Protocol:** an accepted connection, perhaps not ready yet."""
 
     def end(self) -> None:
-        """Close it for another."""
+        """Close it in favour of another connection."""
 
 
 class Connections:
-    """The places of connections. Where all are taken, a new connection takes the place of one of the address
-    with most of them."""
+    """The places of connections.
+
+    If all are taken, a new connection replaces one of the address with the most.
+    """
 
     def __init__(self, most: int) -> None:
         self._places: SharedPlaces[Connection] = SharedPlaces(most, renews=True)
         self._spare: SharedPlaces[Connection] = SharedPlaces(SPARE, renews=True)
 
     def add(self, connection: Connection, host: str) -> bool:
-        """Give a connection a place. False: only a spare one, because all others of its address are being
-        answered."""
+        """Give a connection a place.
+
+        False: a spare one, because all others of its address wait for responses.
+        """
         holder, is_spare = (network_of(host),), False
         try:
             ended = self._places.take(holder, connection)
@@ -49,7 +52,7 @@ class Connections:
         return not is_spare
 
     def move(self, connection: Connection, rank: int) -> None:
-        """Note what a connection does now: `NEW`, `IDLE`, `SLOW` or `ANSWERING`."""
+        """Note a connection's state: `NEW`, `IDLE`, `SLOW` or `ANSWERING`."""
         self._places.move(connection, rank)
 
     def remove(self, connection: Connection) -> None:
@@ -59,9 +62,9 @@ class Connections:
 
 
 def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
-    """Return how many connections of HTTP and of gRPC the process can have, at most as many as are wanted.
+    """Return how many HTTP and gRPC connections the process can open, at most the wanted numbers.
 
-    The limit of open files is raised for them as far as the system allows.
+    Raises the limit of open files as far as the system allows.
     """
     wanted = http + SPARE + grpc + _OTHERS
     allowed = _raise_limit(wanted)
@@ -78,10 +81,10 @@ def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
 
 
 def _raise_limit(wanted: int) -> int:
-    """Raise the limit of open files to what is wanted, if it is lower; return what it is then."""
+    """Raise the limit of open files to `wanted` if it is lower; return the new limit."""
     try:
         import resource
-    except ImportError:  # a system that has no such limit
+    except ImportError:  # a system without such a limit
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

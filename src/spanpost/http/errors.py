@@ -1,4 +1,5 @@
-"""Errors of endpoints: each is raised, and answered in one place with the one error body (`spanpost.http.status`)."""
+"""Errors of endpoints: raised anywhere, answered in one place with one error body (`spanpost.http.status`).
+"""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from spanpost.model.errors import StoreUnavailable
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
-#: Seconds after which a client of a 503 should come back, if the error names no others.
+#: Seconds after which a client should retry a 503, if the error names none.
 RETRY_AFTER: Final = 2
 _OUTCOME: Final = "spanpost.outcome"
 
 
 class HttpError(HTTPException):
-    """An answer that is no success. `reason` is a lower-case word for programs, `message` a sentence for people."""
+    """An error response. `reason` is a lower-case word for programs, `message` a sentence for people."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class HttpError(HTTPException):
         #: The field of the request that is wrong; empty: no single one.
         self.field = field
         self.retry_after = retry_after
-        #: The word of metrics, if it must not be told to the client.
+        #: The outcome label of metrics, if the client must not see it.
         self.outcome = outcome or reason
 
     @property
@@ -51,12 +52,12 @@ class HttpError(HTTPException):
 
 
 def of_refusal(refusal: Refusal) -> HttpError:
-    """Return the guard's refusal as an error."""
+    """Convert the guard's refusal to an error."""
     return HttpError(refusal.status, refusal.why, refusal.message, headers=refusal.headers)
 
 
 def response_of(scope: Scope, error: HttpError) -> Response:
-    """Return an error as it is sent: in protobuf if the request was, else in JSON."""
+    """Return the response of an error: in protobuf if the request was, else in JSON."""
     kind = next((value for name, value in scope["headers"] if name.lower() == b"content-type"), b"").decode("latin-1")
     kind = kind.partition(";")[0].strip().lower()
     is_protobuf = kind in PROTOBUF
@@ -69,22 +70,25 @@ def response_of(scope: Scope, error: HttpError) -> Response:
 
 
 def note_outcome(scope: Scope, outcome: str) -> None:
-    """Keep with a request the word that metrics count it by."""
+    """Store a request's outcome label for metrics."""
     scope[_OUTCOME] = outcome
 
 
 def outcome_of(scope: Scope) -> str:
-    """Return the word that metrics count a request by; empty if there is none."""
+    """Return a request's outcome label for metrics; empty: none."""
     return str(scope.get(_OUTCOME, ""))
 
 
 def log_fault(scope: Scope, error: Exception) -> None:
-    """Log a fault of our own."""
+    """Log an internal error."""
     log.error("a request to %r failed in here: %s", scope["path"][:100], type(error).__name__, exc_info=error)
 
 
 def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exception], None] = log_fault) -> HttpError:
-    """Return what a client is told of an exception: of a fault of our own nothing but that it may come back."""
+    """Convert an exception to the error for the client.
+
+    An internal error says only that the client may retry.
+    """
     if isinstance(error, HttpError):
         return error
     if isinstance(error, HTTPException):
@@ -96,7 +100,7 @@ def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exceptio
 
 
 def _of_router(scope: Scope, error: HTTPException) -> HttpError:
-    """Return what a router or a framework raised as an error of ours."""
+    """Convert an exception of the router or a framework."""
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     message = error.detail
     if error.status_code == 405 and "allow" in headers:
@@ -109,7 +113,7 @@ def _of_router(scope: Scope, error: HTTPException) -> HttpError:
 
 
 def _nothing_at(scope: Scope) -> str:
-    """Return the message of a path without an endpoint: it names those that are nearest."""
+    """Return the message for a path without an endpoint, with the nearest paths."""
     paths = [str(path) for path in getattr(scope.get("app"), "paths", ())]
     first = "/" + scope["path"].strip("/").partition("/")[0] + "/"
     near = [path for path in paths if path.startswith(first)] or paths

@@ -1,14 +1,17 @@
-"""The guard before every HTTP endpoint decides which requests pass. Pure: it reads a request's head and opens nothing.
+"""The guard before every HTTP endpoint decides which requests pass. Pure: it reads a request's head and
+opens nothing.
 
 Its rules, in this order:
 
 1. A request names one host, once (400). An absolute request target must name the same host.
-2. If an endpoint asks for no credential, the host must be one of ours (403). A web page whose name was made to point here
-   (DNS rebinding) sends that name as the host.
+2. If an endpoint asks for no credential, the host must be one of ours (403). A web page whose name was made
+   to point here (DNS rebinding) sends that name as the host.
 3. A web page must be of our own origin (403). Programs send no ``HttpOrigin``.
 4. ``Sec-Fetch-Site`` of another site may open a page in a tab, and nothing else (403).
-5. A body is JSON, or another type that the endpoint takes (415). A browser sends no such type to another origin unasked.
-6. Headers of proxies are believed if a trusted proxy sends them. A request with such a header is never of this machine.
+5. A body is JSON, or another type that the endpoint takes (415). A browser sends no such type to another
+   origin unasked.
+6. Headers of proxies are believed if a trusted proxy sends them. A request with such a header is never of
+   this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ PROTOBUF: Final = ("application/x-protobuf", "application/protobuf")
 #: A request without a body needs no content type.
 NOTHING: Final = ""
 ANYTHING: Final = "*/*"
-#: Nothing is sent there: it is read.
+#: An endpoint without request bodies.
 READ: Final[frozenset[str]] = frozenset()
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -53,12 +56,12 @@ class Credential(StrEnum):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What the guard knows of an endpoint."""
+    """The guard's rules for one endpoint."""
 
-    #: Content types that it takes.
+    #: Accepted content types.
     takes: frozenset[str] = frozenset({JSON})
     asks: Credential = Credential.NONE
-    #: A browser may come here from another site, by a link or sent by a provider.
+    #: A browser may open it from another site, by a link or a provider's redirect.
     is_page: bool = False
     #: Pages of `allowed_origins` may send here.
     is_shared: bool = False
@@ -70,7 +73,7 @@ _LOGIN: Final = Endpoint(takes=READ, is_page=True)
 _HEALTH: Final = Endpoint(takes=READ, asks=Credential.TOKEN)
 _OPERATORS: Final = Endpoint(takes=READ, asks=Credential.OPERATOR)
 _SIGNED: Final = Endpoint(takes=frozenset({ANYTHING}), asks=Credential.SIGNATURE)
-#: By path; one that ends with a slash stands for all below it, ``/`` for itself alone. The longest that fits holds.
+#: By path. A path that ends with a slash covers all below it, ``/`` only itself. The longest match wins.
 ENDPOINTS: Final[Mapping[str, Endpoint]] = MappingProxyType(
     {
         "/v1/": Endpoint(takes=frozenset({JSON, *PROTOBUF}), asks=Credential.TOKEN, is_shared=True),
@@ -92,11 +95,12 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = MappingProxyType(
         "/health/ready": _HEALTH,
     }
 )
-#: Of any other path.
+#: Any other path.
 UNKNOWN: Final = Endpoint()
 _UNDER: Final = sorted((path for path in ENDPOINTS if path.endswith("/") and path != "/"), key=len, reverse=True)
 
-#: A header is a proxy's where a word of its name is one of these, begins with "forward" or "prox", or ends with "ip".
+#: A header is a proxy's if a word of its name is one of these, begins with "forward" or "prox", or ends with
+#: "ip".
 _PROXY_WORDS: Final = frozenset(
     {
         "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy", "fastly", "fly",
@@ -105,27 +109,27 @@ _PROXY_WORDS: Final = frozenset(
 )  # fmt: skip
 _PROXY_NAMES: Final = frozenset({"x-request-id", "x-request-start", "x-rewrite-url", "x-scheme", "x-host", "max-forwards"})
 
-#: A name that only a resolver of one's own network knows: a service's, of Kubernetes or Compose.
+#: A name that only the local network resolves: a service of Kubernetes or Compose.
 _SERVICE: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 
 
 class GuardedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The head of a request. `headers` by name in lower case, each with its values in their order."""
+    """The head of a request. `headers`: by name in lower case, values in order."""
 
     method: str
     path: str
-    #: As it stood in the request line.
+    #: As in the request line.
     target: str = "/"
     http_version: str = "1.1"
     scheme: str = "http"
-    #: Address of the other end of the connection; empty: not known.
+    #: Address of the connection's other end; empty: unknown.
     peer: str = ""
     headers: Headers = {}
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that may not pass."""
+    """The response to a request that may not pass."""
 
     status: int
     #: One word of a closed list, for metrics.
@@ -135,47 +139,48 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a request that may pass."""
+    """A request that may pass: its client, and where it came from."""
 
-    #: Address of the client: behind trusted proxies the nearest one that is none of them.
+    #: Address of the client; behind trusted proxies, the nearest address that is no trusted proxy.
     client: str
-    #: Nothing in the request says that it came from elsewhere. That alone allows nothing: a proxy may say nothing.
+    #: Nothing indicates that it came from elsewhere. That alone allows nothing: a proxy may add no header.
     is_this_machine: bool
-    #: Another origin that `allowed_origins` lets in; empty: none.
+    #: The other origin, listed in `allowed_origins`; empty: none.
     shared_with: str = ""
 
 
 class Guard(msgspec.Struct, frozen=True, kw_only=True):
-    """The rules, as one server's settings make them."""
+    """The rules of one server, from its settings."""
 
-    #: Names of ours beside loopback. Without a port: with any. One that begins with a dot: all below it.
+    #: Our host names besides loopback. Without a port: any port. With a leading dot: all subdomains.
     hosts: frozenset[Host] = frozenset()
-    #: Origins of our own pages, where they are known: each `public_url`.
+    #: Origins of our own pages, as far as known: each `public_url`.
     own_origins: frozenset[HttpOrigin] = frozenset()
     #: Other origins that may send telemetry.
     allowed_origins: frozenset[HttpOrigin] = frozenset()
     trusted_proxies: tuple[Network, ...] = ()
-    #: The server listens beyond loopback: addresses, and names without a dot, are names of ours then.
+    #: The server listens beyond loopback: then addresses, and names without a dot, count as ours.
     is_beyond_loopback: bool = False
-    #: Credentials that the settings require of every request to an endpoint that asks for them.
+    #: Credentials that endpoints which ask for them require of every request.
     required: frozenset[Credential] = frozenset({Credential.SIGNATURE})
-    #: Settings that a refusal names.
+    #: Names of settings in refusal messages.
     hosts_setting: str = "gateway.hosts"
     tokens_setting: str = "gateway.tokens"
 
     def judge(self, request: GuardedRequest) -> AllowedRequest | Refusal:
-        """Return what is known of a request that may pass, or why it may not."""
+        """Judge a request: return it as allowed, or a refusal."""
         endpoint, headers = endpoint_of(request.path), request.headers
-        sent_to = _host(request)
+        sent_host = _host(request)
         is_behind = _is_in(address_of(request.peer), self.trusted_proxies)
-        told = _last(headers, "x-forwarded-host") if is_behind else ""
-        host = host_of(told) if told else sent_to
-        if isinstance(sent_to, Refusal) or isinstance(host, Refusal) or (told and host is None):
+        forwarded_host = _last(headers, "x-forwarded-host") if is_behind else ""
+        host = host_of(forwarded_host) if forwarded_host else sent_host
+        if isinstance(sent_host, Refusal) or isinstance(host, Refusal) or (forwarded_host and host is None):
             return _NO_HOST
-        # Both must be known: a browser at a trusted address can send a proxy's headers for a page whose name was rebound.
-        is_known = self._knows(sent_to) and self._knows(host)
+        # Both hosts must be known: a browser at a trusted address can send proxy headers for a page with a
+        # rebound name.
+        is_known = self._knows(sent_host) and self._knows(host)
         if not is_known and not self._is_proven(endpoint, headers):
-            return self._unknown(host if self._knows(sent_to) else sent_to)
+            return self._unknown(host if self._knows(sent_host) else sent_host)
         scheme = _last(headers, "x-forwarded-proto").lower() if is_behind else ""
         scheme = scheme if scheme in DEFAULT_PORTS else request.scheme
         shared = self._page(endpoint, request, origin_at(scheme, host) if host is not None and is_known else None)
@@ -183,12 +188,12 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         if refused is not None:
             return refused
         client = client_of(request.peer, headers.get("x-forwarded-for", ()), self.trusted_proxies)
-        is_named_here = sent_to is not None and is_loopback(sent_to.name)
+        is_named_here = sent_host is not None and is_loopback(sent_host.name)
         is_here = is_loopback(client) and is_named_here and request.http_version == "1.1" and not is_forwarded(headers)
         return AllowedRequest(client=client, is_this_machine=is_here, shared_with=str(shared))
 
     def _is_proven(self, endpoint: Endpoint, headers: Headers) -> bool:
-        """Tell whether the endpoint itself refuses every request without a credential, which a web page cannot have."""
+        """Whether the endpoint refuses every request without a credential, which no web page has."""
         if endpoint.asks is Credential.BEARER:
             return "authorization" in headers
         return endpoint.asks in self.required
@@ -198,7 +203,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
             return self.is_beyond_loopback
         if is_loopback(host.name) or host in self.hosts or Host(host.name) in self.hosts:
             return True
-        if any(one.name.startswith(".") and host.name.endswith(one.name) and one.port in (None, host.port) for one in self.hosts):
+        if any(known.name.startswith(".") and host.name.endswith(known.name) and known.port in (None, host.port) for known in self.hosts):
             return True
         return self.is_beyond_loopback and (address_of(host.name) is not None or _SERVICE.fullmatch(host.name) is not None)
 
@@ -212,7 +217,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _page(self, endpoint: Endpoint, request: GuardedRequest, ours: HttpOrigin | None) -> str | Refusal:
-        """Return the other origin that may send here, empty for our own and for programs; or why a page may not."""
+        """Return the allowed foreign origin (empty: our own page, or a program), or a refusal."""
         origins = request.headers.get("origin", ())
         origin = origin_of(origins[0]) if len(origins) == 1 else None
         if origin is not None and endpoint.is_shared and origin in self.allowed_origins:
@@ -227,30 +232,32 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def endpoint_of(path: str) -> Endpoint:
-    """Return what is known of the endpoint at a path."""
+    """Return the rules of the endpoint at a path."""
     found = ENDPOINTS.get(path)
     if found is None:
-        found = next((ENDPOINTS[one] for one in _UNDER if path.startswith(one)), UNKNOWN)
+        found = next((ENDPOINTS[prefix] for prefix in _UNDER if path.startswith(prefix)), UNKNOWN)
     return found
 
 
 def client_of(peer: str, forwarded_for: Sequence[str], trusted: Iterable[Network]) -> str:
-    """Return the address of a client: the peer's, or behind trusted proxies the right-most hop that is none of them."""
+    """Return a client's address: the peer's, or behind trusted proxies the right-most hop that is not one of
+    them.
+    """
     networks, client = tuple(trusted), peer
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
     while hops and _is_in(address_of(client), networks):
-        said = hops.pop()
-        host = host_of(said)
-        hop = address_of(said) or (address_of(host.name) if host is not None else None)
+        text = hops.pop()
+        host = host_of(text)
+        hop = address_of(text) or (address_of(host.name) if host is not None else None)
         if hop is None:
-            break  # the proxy does not tell the address: it stands for that client itself
+            break  # the proxy hides the address: use the proxy's own
         client = str(hop)
     address = address_of(client)
     return str(address) if address is not None else client
 
 
 def is_forwarded(headers: Iterable[str]) -> bool:
-    """Tell whether a header is among them by which proxies say that they stand between."""
+    """Whether any header was added by a proxy."""
     return any(name in _PROXY_NAMES or any(map(_is_proxy_word, name.replace("_", "-").split("-"))) for name in headers)
 
 
@@ -266,18 +273,18 @@ _PASSED: Final = "spanpost.passed"
 
 
 def mark(scope: Any, passed: AllowedRequest) -> None:
-    """Keep with a request what the guard knows of it."""
+    """Store the guard's result in the request's scope."""
     scope[_PASSED] = passed
 
 
 def passed_of(scope: Mapping[str, Any]) -> AllowedRequest:
-    """Return what the guard knows of a request; of one that passed none, nothing is believed."""
+    """Return the guard's result; for a request without a guard, no header is trusted."""
     peer = scope.get("client") or ("",)
     return scope.get(_PASSED) or AllowedRequest(client=peer[0], is_this_machine=False)
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
-    """Return the address of a request's client, behind trusted proxies too; empty where it is not known."""
+    """Return the address of a request's client, also behind trusted proxies; empty: unknown."""
     return passed_of(scope).client
 
 
@@ -289,11 +296,11 @@ _NO_HOST: Final = Refusal(
 
 
 def _host(request: GuardedRequest) -> Host | Refusal | None:
-    """Return the host that a request is for; None where an old client names none."""
-    said = request.headers.get("host", ())
-    if not said and request.http_version != "1.1":
+    """Return the host that a request names; None: an HTTP/1.0 client named none."""
+    values = request.headers.get("host", ())
+    if not values and request.http_version != "1.1":
         return None
-    host = host_of(said[0]) if len(said) == 1 else None
+    host = host_of(values[0]) if len(values) == 1 else None
     if host is not None and not request.target.startswith("/") and request.target != "*":
         found = _ABSOLUTE.match(request.target)
         if found is None or host_of(found[1]) != host:
@@ -302,20 +309,20 @@ def _host(request: GuardedRequest) -> Host | Refusal | None:
 
 
 def _body(endpoint: Endpoint, request: GuardedRequest) -> Refusal | None:
-    """Return why what is sent is not taken; None where it is."""
+    """Return the refusal of a body's type or method; None: accepted."""
     if request.method in _READS:
         return None
     takes = endpoint.takes
     if takes == READ:
         return Refusal(status=405, why="method", message="it takes GET", headers={"allow": "GET, HEAD"})
-    said = request.headers.get("content-type", ())
-    types = {one.partition(";")[0].strip().lower() for one in said}
-    if ANYTHING in takes or (len(said) == 1 and types <= takes - {NOTHING}):
+    values = request.headers.get("content-type", ())
+    types = {value.partition(";")[0].strip().lower() for value in values}
+    if ANYTHING in takes or (len(values) == 1 and types <= takes - {NOTHING}):
         return None
-    if not said and NOTHING in takes and _is_empty(request.headers):
+    if not values and NOTHING in takes and _is_empty(request.headers):
         return None
     wanted = " or ".join(sorted(takes - {NOTHING}))
-    given = f"content type {said[0][:80]!r} is" if said else "a request without content type is"
+    given = f"content type {values[0][:80]!r} is" if values else "a request without content type is"
     return Refusal(status=415, why="content_type", message=f"{given} not understood; send {wanted}")
 
 
@@ -324,9 +331,9 @@ def _is_empty(headers: Headers) -> bool:
 
 
 def _is_opened(request: GuardedRequest) -> bool:
-    """Tell whether a person's browser opens this as a page."""
-    said = [request.headers.get(f"sec-fetch-{name}", ()) for name in ("mode", "dest")]
-    return request.method == "GET" and [list(one) for one in said] == [["navigate"], ["document"]]
+    """Whether a browser opens this as a page."""
+    values = [request.headers.get(f"sec-fetch-{name}", ()) for name in ("mode", "dest")]
+    return request.method == "GET" and [list(value) for value in values] == [["navigate"], ["document"]]
 
 
 def _is_proxy_word(word: str) -> bool:
@@ -338,7 +345,7 @@ def _foreign(message: str) -> Refusal:
 
 
 def _last(headers: Headers, name: str) -> str:
-    """Return what the nearest proxy said; empty where it said nothing."""
+    """Return the nearest proxy's value of a header; empty: none."""
     values = headers.get(name, ())
     return values[-1].rpartition(",")[2].strip() if values else ""
 

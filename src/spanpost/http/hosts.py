@@ -1,4 +1,4 @@
-"""Hosts, origins and addresses as requests and settings name them: read strictly, or not at all."""
+"""Strict parsing of hosts, origins and addresses in requests and settings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Address: TypeAlias = IPv4Address | IPv6Address
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
-#: Characters of an address: an IPv6 one that ends in an IPv4 one.
+#: Longest address in characters: IPv6 that ends in IPv4.
 _LONGEST: Final = 45
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Host(NamedTuple):
-    """A host as requests and settings name it: in lower case, an IPv6 address without its brackets."""
+    """A host in lower case; an IPv6 address without brackets."""
 
     name: str
     port: int | None = None
 
 
 class HttpOrigin(NamedTuple):
-    """Where a web page is from."""
+    """The origin of a web page."""
 
     scheme: str
     name: str
@@ -33,7 +33,7 @@ class HttpOrigin(NamedTuple):
 
 
 def host_of(text: str) -> Host | None:
-    """Return the host and port that a text names, and nothing beside them; None for any other text."""
+    """Parse a host with an optional port; None for any other text."""
     if text.startswith("["):
         name, is_closed, rest = text[1:].partition("]")
         if not is_closed or not isinstance(_address(name), IPv6Address) or (rest and rest[0] != ":"):
@@ -50,7 +50,7 @@ def host_of(text: str) -> Host | None:
 
 
 def origin_of(text: str) -> HttpOrigin | None:
-    """Return the origin that a text names; None for any other, ``null`` too."""
+    """Parse an origin; None for any other text, ``null`` included."""
     found = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
     host = host_of(found[2]) if found is not None else None
     return origin_at(found[1], host) if found is not None and host is not None else None
@@ -62,13 +62,13 @@ def origin_at(scheme: str, host: Host) -> HttpOrigin:
 
 
 def is_loopback(name: str) -> bool:
-    """Tell whether a host is this machine: ``localhost``, or an address of loopback."""
+    """Whether a host is this machine: ``localhost``, or a loopback address."""
     address = _address(name)
     return name.lower() == "localhost" if address is None else address.is_loopback
 
 
 def address_of(text: str) -> Address | None:
-    """Return an address, an IPv4 one that is written as IPv6 as what it is; None for any other text."""
+    """Parse an address, IPv4-mapped IPv6 as IPv4; None for any other text."""
     address = _address(text)
     return getattr(address, "ipv4_mapped", None) or address
 
@@ -77,7 +77,7 @@ def _address(text: str) -> Address | None:
     return _parsed(text) if len(text) <= _LONGEST else None
 
 
-@lru_cache(maxsize=1024)  # every request names the same few, several times over
+@lru_cache(maxsize=1024)  # every request names the same few, several times
 def _parsed(text: str) -> Address | None:
     try:
         return ip_address(text) if "%" not in text else None

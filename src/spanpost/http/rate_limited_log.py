@@ -1,4 +1,6 @@
-"""Log lines that a stranger can cause are written seldom: the first at once, then one a minute with how many it stands for."""
+"""Rate-limited logging for lines that a stranger can cause: the first at once, then one a minute with a
+count.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ _MOST_KINDS = 64
 
 
 class RateLimitedLog:
-    """Writes at most one line of a kind in `EVERY` seconds."""
+    """Writes at most one line per kind in `EVERY` seconds."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -20,7 +22,7 @@ class RateLimitedLog:
         self._write(logging.WARNING, kind, message, values, trace_id)
 
     def error(self, kind: str, message: str, *values: object, trace_id: str = "", fault: Exception | None = None) -> None:
-        """Write it with where the `fault` was raised, when there is one."""
+        """Log an error, with the traceback of `fault` if given."""
         self._write(logging.ERROR, kind, message, values, trace_id, fault)
 
     def _write(

@@ -13,15 +13,17 @@ from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
 
 class CountsAnswers(Protocol):
-    """**Protocol:** counts an answer by its status and its outcome (the reason of an error, or a word of the endpoint)."""
+    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint).
+    """
 
     def __call__(self, status: int, outcome: str, /) -> None: ...
 
 
 class HttpRoute(Route):
-    """A path and its endpoint. A path that ends with a slash stands for all below it, ``/`` for itself alone.
+    """A path and its endpoint. A path that ends with a slash covers all below it, ``/`` only itself.
 
-    The endpoint is a function of a `Request`, or an ASGI application, which judges the method itself where no `methods` are given.
+    The endpoint is a function of a `Request`, or an ASGI application. Without `methods` it checks the method
+    itself.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class HttpRoute(Route):
             self.path_regex = re.compile(re.escape(path))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request to the endpoint, and count the answer."""
+        """Call the endpoint and count the response."""
         if self._count is None:
             await super().handle(scope, receive, send)
             return
@@ -58,7 +60,7 @@ class HttpRoute(Route):
 
 
 class HttpRouter:
-    """An ASGI application of routes. Every error of them has the one body."""
+    """An ASGI application of routes. Every error has the same body."""
 
     def __init__(self, routes: Iterable[BaseRoute], on_fault: Callable[[Scope, Exception], None] = log_fault) -> None:
         self.routes = tuple(routes)
@@ -67,11 +69,11 @@ class HttpRouter:
 
     @property
     def paths(self) -> list[str]:
-        """Paths of the routes, each once, in their order."""
+        """Paths of the routes, without duplicates, in order."""
         return list(dict.fromkeys(str(getattr(route, "path", "")) for route in self.routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # the router raises what it does not find
+        scope["app"] = self  # makes the router raise for unknown paths
         try:
             await self._router(scope, receive, send)
         except HungUp:
@@ -80,7 +82,10 @@ class HttpRouter:
             await response_of(scope, error_of(scope, error, self.on_fault))(scope, receive, send)
 
     def table(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Yield the path and the methods of every route, those of applications below too. No methods: the endpoint judges."""
+        """Yield the path and methods of every route, nested ones too.
+
+        No methods: the endpoint checks them.
+        """
         yield from _table(self.routes)
 
 

@@ -1,4 +1,4 @@
-"""uvicorn with bounds that it does not have: for headers, for slow senders, for connections."""
+"""uvicorn with additional limits: for headers, slow senders and connections."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _limited_log = RateLimitedLog(logging.getLogger("spanpost.runtime.gateway"))
 
 #: Bytes of a request line and its headers together.
 _MOST_HEADERS: Final = 64 * 1024
-#: Seconds for a request's headers, after TLS has begun within as many; and for its body, with a second more
-#: for as many bytes that came.
+#: Seconds for the TLS handshake, and again for a request's headers; and for its body, plus one second per
+#: `_SLOWEST` bytes that arrived.
 HEADER_TIMEOUT: Final = 10.0
 BODY_TIMEOUT: Final = 30.0
 _SLOWEST: Final = 128 * 1024
-#: What is read of a body after its answer, so that the sender sees that one: bytes, seconds.
+#: Bytes and seconds for which a body is still read after its response, so that the sender gets the response.
 _REST: Final = 256 * 1024
 _REST_TIMEOUT: Final = 1.0
-#: A client that takes nothing of an answer for so long is let go, seconds.
+#: Seconds after which a client that does not read its response is disconnected.
 _STUCK: Final = 60.0
-#: Between two tries to accept, where the system refuses: seconds.
+#: Seconds between two attempts to accept, if the system refuses.
 _REFUSED: Final = 0.1
-#: Longer than the five seconds between two batches of the SDKs: a connection closed just then loses a batch.
+#: Seconds. Longer than the five between two batches of the SDKs: a batch on a closing connection is lost.
 _KEEP_ALIVE: Final = 75
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LONG: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -40,19 +40,19 @@ _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnec
 
 
 class _GuardedApp(HttpToolsProtocol):
-    """The protocol of one connection, with its bounds; made when the connection is accepted, before TLS."""
+    """The protocol of one connection, with its limits; created at accept, before TLS."""
 
     header_timeout = HEADER_TIMEOUT
     body_timeout = BODY_TIMEOUT
-    #: Among which connections it is, and the pages that are answered on those beyond the limit.
+    #: All connections of the server, and the pages that spare connections may get.
     shared: Connections
     always: Collection[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_spare = False
-        #: Makes the connection, until it is made.
-        self.greeting: asyncio.Task[Any] | None = None
+        #: The task that sets the connection up.
+        self.setup: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._header_bytes = 0
@@ -76,9 +76,9 @@ class _GuardedApp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def end(self) -> None:
-        """Close the connection for another."""
-        if self.greeting is not None and not self.greeting.done():
-            self.greeting.cancel()
+        """Close the connection in favour of another one."""
+        if self.setup is not None and not self.setup.done():
+            self.setup.cancel()
         elif self._is_in_body and not self.transport.is_closing():
             self._close(_FULL)
             self.loop.call_later(_REST_TIMEOUT, self.transport.abort)
@@ -86,11 +86,11 @@ class _GuardedApp(HttpToolsProtocol):
             self.transport.abort()
 
     def _note(self) -> None:
-        """Tell the other connections what this one does."""
-        is_asked = self.cycle is not None and not self.cycle.response_complete
+        """Update this connection's rank."""
+        is_waiting = self.cycle is not None and not self.cycle.response_complete
         if self._is_in_body or self.flow.write_paused:
             rank = SLOW
-        elif is_asked or self.pipeline:
+        elif is_waiting or self.pipeline:
             rank = ANSWERING
         else:
             rank = IDLE if self.cycle is not None else NEW
@@ -117,10 +117,11 @@ class _GuardedApp(HttpToolsProtocol):
                 self._close(_TOO_LONG)
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on in HTTP/1.1 where a client offered another protocol beside its request (Java's offers HTTP/2 with each).
+        """Continue in HTTP/1.1 when a client offers another protocol (Java's client offers HTTP/2 with each
+        request).
 
-        The parser believes that the other protocol begins after the headers, and would take the body for it: another parser
-        is told how long the body is, and reads it.
+        The parser expects the other protocol after the headers, and would not read the body: a new parser,
+        which gets the body's length, reads it.
         """
         headers = dict(self.headers)
         if self.scope["method"] == "CONNECT":
@@ -186,11 +187,11 @@ class _GuardedApp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.parser.should_upgrade() and self.scope["method"] != "CONNECT":
-            return  # it goes on, in another parser
+            return  # the new parser continues
         self._cancel_timer()
         self._is_in_body = False
         super().on_message_complete()
-        if self.cycle.response_complete:  # it was answered before it was read
+        if self.cycle.response_complete:  # the response came before the whole body
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         self._note()
@@ -236,17 +237,18 @@ class _GuardedApp(HttpToolsProtocol):
                 return
         self._close(_TOO_SLOW if self._is_in_headers or not is_answered else b"")
 
-    def _close(self, said: bytes = b"") -> None:
+    def _close(self, response: bytes = b"") -> None:
         self._cancel_timer()
         if not self.transport.is_closing():
-            if said and (self.cycle is None or not self.cycle.response_started or self.cycle.response_complete):
-                self.transport.write(said)
+            if response and (self.cycle is None or not self.cycle.response_started or self.cycle.response_complete):
+                self.transport.write(response)
             self.transport.close()
 
 
 class _Server(uvicorn.Server):
-    """Accepts by itself, so that each connection is counted from its first moment on, and says when it has
-    started."""
+    """Accepts connections itself, so that each one counts from the start; `has_started` is set once it
+    listens.
+    """
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket, protocol: type[_GuardedApp]) -> None:
         super().__init__(config)
@@ -254,7 +256,7 @@ class _Server(uvicorn.Server):
         self._listener = listener
         self._protocol = protocol
         self._accepting: asyncio.Task[None] | None = None
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._setups: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -262,7 +264,7 @@ class _Server(uvicorn.Server):
         self.has_started.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for task in (self._accepting, *self._greetings):
+        for task in (self._accepting, *self._setups):
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
@@ -274,32 +276,34 @@ class _Server(uvicorn.Server):
         while True:
             try:
                 accepted, address = await loop.sock_accept(self._listener)
-                self._welcome(accepted, address[0])
-            except OSError:  # it is gone already, or there is no descriptor for it
+                self._add_connection(accepted, address[0])
+            except OSError:  # the client is gone, or no descriptor is free
                 await asyncio.sleep(_REFUSED)
-            except Exception as error:  # a fault of ours must not leave us deaf
+            except Exception as error:  # an internal error must not stop accepting
                 _limited_log.error("accept", "a connection could not be accepted: %s", type(error).__name__, fault=error)
                 await asyncio.sleep(_REFUSED)
 
-    def _welcome(self, accepted: socket.socket, host: str) -> None:
+    def _add_connection(self, accepted: socket.socket, host: str) -> None:
         connection = self._protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         connection.is_spare = not connection.shared.add(connection, host)
-        connection.greeting = greeting = asyncio.create_task(self._greet(accepted, connection))
-        self._greetings.add(greeting)
-        greeting.add_done_callback(self._greetings.discard)
+        connection.setup = setup = asyncio.create_task(self._set_up(accepted, connection))
+        self._setups.add(setup)
+        setup.add_done_callback(self._setups.discard)
 
-    async def _greet(self, accepted: socket.socket, connection: _GuardedApp) -> None:
+    async def _set_up(self, accepted: socket.socket, connection: _GuardedApp) -> None:
         tls: dict[str, Any] = {"ssl": self.config.ssl, "ssl_handshake_timeout": HEADER_TIMEOUT} if self.config.ssl else {}
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted, **tls)
-        except (OSError, asyncio.CancelledError):  # no TLS was spoken, or its place is another's
+        except (OSError, asyncio.CancelledError):  # the TLS handshake failed, or the place was given up
             connection.shared.remove(connection)
 
 
 class HttpServer:
-    """Serves one application on one socket, in the running loop. Pages that are `always` answered are so
-    beyond the limit, too."""
+    """Serves one application on one socket, in the running loop.
+
+    Pages in `always` are served beyond the limit.
+    """
 
     def __init__(
         self,
@@ -313,7 +317,7 @@ class HttpServer:
     ) -> None:
         bounds = {"shared": Connections(connections), "always": frozenset(always)}
         protocol = type("Guarded", (_GuardedApp,), bounds)
-        # What it says of its own goes to nobody: clients cause most of it.
+        # uvicorn's own log is off: clients cause most of it.
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         config = uvicorn.Config(
@@ -336,7 +340,7 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; returns when connections are accepted."""
+        """Start; returns once connections are accepted."""
         self._task = asyncio.create_task(self._server.serve([]), name="spanpost-http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait((started, self._task), return_when=asyncio.FIRST_COMPLETED)
@@ -345,19 +349,24 @@ class HttpServer:
             await self._task
 
     async def stop(self) -> None:
-        """Accept nothing new, close idle connections, and wait for the answers under way, for as long as the grace is."""
+        """Accept nothing new, close idle connections, and wait for responses in progress, up to the grace
+        period.
+        """
         self._server.should_exit = True
         if self._task is not None:
             await self._task
 
     @property
     def connections(self) -> int:
-        """Connections that are open."""
+        """Number of open connections."""
         return len(self._server.server_state.connections)
 
 
 def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
-    """Return a socket that is bound; raises OSError. Another process may bind the same port beside it only if both share it."""
+    """Return a listening socket; raises OSError.
+
+    With `is_shared`, other processes that also set it may bind the port.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, kind, protocol)
     try:

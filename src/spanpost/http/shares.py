@@ -1,7 +1,7 @@
-"""Fair shares of what senders and waiters have in common: places and bytes. Pure: no clock, no socket.
+"""Fair shares of places and bytes. Pure: no clock, no socket.
 
-A holder is a path, from the group down to the member: ``(tenant, address)``. Groups share first; then the
-members of a group share what it has. So a tenant with many addresses gets no more than a tenant with one.
+A holder is a path, from the tenant down: ``(tenant, address)``. Tenants share first; then the addresses of a
+tenant share its part. So a tenant with many addresses gets no more than a tenant with one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 Holder: TypeAlias = tuple[str, ...]
 P = TypeVar("P")
 
-#: Rank of a place that is given up last, and only for a holder that has fewer places.
+#: Rank of places that are given up last, and only for a holder with fewer places.
 KEPT = 9
 
 
 class Sender(NamedTuple):
-    """A holder of bytes and turns: the tenant of its token, and the address that it sends from."""
+    """A holder of bytes and turns: the token's tenant, and the address it sends from."""
 
     tenant: str
     address: str
@@ -26,8 +26,10 @@ class Sender(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def network_of(host: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the first 64 bits of an IPv6 address, of which
-    one machine has the rest."""
+    """Return the part of an address that counts as one sender: all of IPv4, the first 64 bits of IPv6.
+
+    One machine usually controls the other 64 bits.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -40,22 +42,23 @@ def network_of(host: str) -> str:
 
 
 class Full(Exception):
-    """All places are taken, and the others do not hold more of them than the one that asks."""
+    """All places are taken, and no other holder has more of them than this one."""
 
 
 class SharedPlaces(Generic[P]):
-    """A number of places. When all are taken, the holder with most of them gives one up for a holder with fewer.
+    """A fixed number of places. When all are taken, the holder with most of them gives one up for a holder
+    with fewer.
 
-    The holder with fewest is never refused while another holds more than one more. The place that is given up
-    is the first one of the lowest rank: the longest held, unless `move` was called. With `renews`, a new place
-    takes an older one of the same holder where no other holds more than one more.
+    The holder with the fewest is never refused while another has at least two more. The place given up is
+    the first of the lowest rank: the longest held, unless `move` was called. With `renews`, a new place
+    replaces an older one of the same holder if no other has at least two more.
     """
 
     def __init__(self, most: int, *, renews: bool = False) -> None:
         self._most = most
         self._renews = renews
         self._places: dict[P, tuple[Holder, int]] = {}
-        #: Places below each part of a path, and those of them that are not `KEPT`.
+        #: Places below each prefix of a path, and those of them that are not `KEPT`.
         self._held: dict[Holder, int] = {}
         self._movable: dict[Holder, int] = {}
         self._below: dict[Holder, dict[Holder, None]] = {}
@@ -66,12 +69,14 @@ class SharedPlaces(Generic[P]):
         return len(self._places)
 
     def held(self, holder: Holder) -> int:
-        """Return the number of places of a holder, or of a group of holders."""
+        """Return the number of places of a holder, or of a prefix such as ``(tenant,)``."""
         return self._held.get(holder, 0)
 
     def take(self, holder: Holder, place: P) -> P | None:
-        """Give a place to a holder; return the place that is given up for it, which the caller ends. Raises
-        `Full`."""
+        """Give a place to a holder; return the place given up for it, which the caller must end.
+
+        Raises `Full`.
+        """
         given_up = None
         if len(self._places) >= self._most:
             given_up = self._first(self._loser(holder))
@@ -82,7 +87,7 @@ class SharedPlaces(Generic[P]):
         return given_up
 
     def move(self, place: P, rank: int) -> None:
-        """Put a place last among those of a rank."""
+        """Move a place to the end of a rank."""
         found = self._places.get(place)
         if found is None:
             return
@@ -115,7 +120,7 @@ class SharedPlaces(Generic[P]):
                 self._ranks.pop(part, None)
 
     def _loser(self, holder: Holder) -> Holder:
-        """Return the holder that gives a place up for this one. Raises `Full`."""
+        """Return the holder that must give up a place for this one. Raises `Full`."""
         for depth in range(len(holder)):
             own, most = holder[: depth + 1], self._with_most(self._held, holder[:depth])
             if most is not None and self._held[most] > self.held(own) + 1:
@@ -138,11 +143,12 @@ class SharedPlaces(Generic[P]):
 
 
 class SharedBytes:
-    """Bytes that senders hold. A tenant may hold three quarters of what other tenants leave; of that, an address
-    two thirds of what the tenant's other addresses leave.
+    """Bytes held by senders. A tenant may hold three quarters of what other tenants leave; of that, an
+    address two thirds of what the tenant's other addresses leave.
 
-    So one sender alone may hold half of all, a newcomer always finds some left, and no body under way has to
-    be ended for it. After the dynamic thresholds of switches with shared memory (Choudhury and Hahne, 1998).
+    So one sender alone may hold half of everything, a new sender always finds some left, and no body in
+    progress must be ended for it. After the dynamic thresholds of switches with shared memory (Choudhury and
+    Hahne, 1998).
     """
 
     def __init__(self) -> None:
@@ -154,15 +160,14 @@ class SharedBytes:
         return self._held.get(tuple(holder), 0)
 
     def fits(self, sender: Sender, size: int, alone: int) -> bool:
-        """Tell whether a sender may hold `size` bytes more, where one sender `alone` may hold so many."""
+        """Whether a sender may hold `size` bytes more; `alone`: the limit of a sender that is alone."""
         tenant, own = self.held(sender[:1]), self.held(sender)
-        # What the other tenants leave, in quarters: whole numbers, so that one sender alone may hold `alone`
-        # exactly.
+        # What other tenants leave, in integers, so that one sender alone may hold exactly `alone`.
         left = 2 * alone - (self.total - tenant)
         return 4 * (tenant + size) <= 3 * left and 6 * (own + size) <= 3 * left - 4 * (tenant - own)
 
     def add(self, sender: Sender, size: int) -> None:
-        """Count bytes of a sender; with a negative `size` they are given back."""
+        """Add bytes to a sender; a negative `size` releases them."""
         self.total += size
         for part in (sender[:1], tuple(sender)):
             held = self._held.get(part, 0) + size
@@ -173,8 +178,7 @@ class SharedBytes:
 
 
 class FairLine(Generic[P]):
-    """Items that wait for their turn. Tenants take turns; within a tenant its addresses do; an address is
-    served in order."""
+    """A fair queue: tenants take turns, then a tenant's addresses; an address is served in order."""
 
     def __init__(self) -> None:
         self._lines: dict[str, dict[str, dict[P, None]]] = {}
@@ -187,7 +191,7 @@ class FairLine(Generic[P]):
         self._lines.setdefault(sender.tenant, {}).setdefault(sender.address, {})[item] = None
 
     def next(self) -> P:
-        """Remove the item whose turn it is, and return it. Raises IndexError when none waits."""
+        """Remove and return the next item. Raises IndexError if the queue is empty."""
         if not self._lines:
             raise IndexError("nothing waits")
         tenant = next(iter(self._lines))
@@ -196,7 +200,7 @@ class FairLine(Generic[P]):
         items = addresses.pop(address)
         item = next(iter(items))
         del items[item]
-        # The tenant and the address that were served go to the end.
+        # Move the served tenant and address to the end.
         if items:
             addresses[address] = items
         if addresses:
@@ -204,7 +208,7 @@ class FairLine(Generic[P]):
         return item
 
     def remove(self, sender: Sender, item: P) -> None:
-        """Remove an item that waits no more. Safe to repeat."""
+        """Remove an item before its turn. Safe to repeat."""
         addresses = self._lines.get(sender.tenant, {})
         items = addresses.get(sender.address, {})
         items.pop(item, None)

@@ -1,8 +1,9 @@
 """The error body of every endpoint: google.rpc.Status, in JSON and in protobuf. Pure.
 
-``{"code": 5, "message": "...", "details": [...]}``. `details` holds a google.rpc.ErrorInfo (`reason` is for programs); a RetryInfo if
-the client should come back; a BadRequest if one field of the request is wrong. Field numbers: googleapis' rpc/status.proto and
-rpc/error_details.proto, read 2026-11. They are a handful of fields, written by hand: an error needs no protobuf library.
+``{"code": 5, "message": "...", "details": [...]}``. `details` holds a google.rpc.ErrorInfo (`reason` is for
+programs); a RetryInfo if the client should come back; a BadRequest if one field of the request is wrong.
+Field numbers: googleapis' rpc/status.proto and rpc/error_details.proto, read 2026-11. The few fields are
+encoded by hand: an error needs no protobuf library.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 JSON: Final = "application/json"
-#: Domain of each `reason`.
+#: The ErrorInfo domain of each `reason`.
 DOMAIN: Final = "spanpost"
 _TYPE: Final = "type.googleapis.com/google.rpc."
 
 
 class Code(IntEnum):
-    """google.rpc.Code, as far as endpoints answer with it."""
+    """The members of google.rpc.Code that endpoints use."""
 
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
@@ -33,7 +34,7 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
-#: Each HTTP status that an endpoint answers an error with: its code, and the reason of an error that names none.
+#: By HTTP status: the code, and the default reason.
 ERRORS: Final[Mapping[int, tuple[Code, str]]] = MappingProxyType(
     {
         400: (Code.INVALID_ARGUMENT, "invalid"),

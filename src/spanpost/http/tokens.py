@@ -1,6 +1,6 @@
-"""Who may come in, and as whom: bearer tokens, of which only hashes are known here.
+"""Bearer tokens of tenants and operators, stored as hashes.
 
-A tenant may have several hashes, so that a new token is given out before the old one is taken back.
+A tenant may have several hashes, so that a new token can be issued before the old one is revoked.
 """
 
 from __future__ import annotations
@@ -20,40 +20,42 @@ def new_token() -> str:
 
 
 def hash_of(token: str) -> str:
-    """Return what is kept of a token: SHA-256 in hex."""
+    """Return the stored form of a token: SHA-256 in hex."""
     return digest_of(token).hex()
 
 
 class SenderTokens:
-    """Knows whose a token is. Without any tokens everybody is the `default` tenant."""
+    """Resolves tokens to tenants. Without any tokens every sender is the `default` tenant."""
 
     def __init__(self, default: str, tokens: Iterable[tuple[str, str]] = (), operators: Iterable[str] = ()) -> None:
         self.replace(default, tokens, operators)
 
     def replace(self, default: str, tokens: Iterable[tuple[str, str]], operators: Iterable[str] = ()) -> None:
-        """Know these (tenant, hash) pairs and hashes of operators from now on."""
+        """Replace the (tenant, hash) pairs and the operators' hashes."""
         self._default = default
         self._tokens = tuple((tenant, bytes.fromhex(digest)) for tenant, digest in tokens)
         self._operators = tuple(("operator", bytes.fromhex(digest)) for digest in operators)
 
     @property
     def default(self) -> str:
-        """The tenant of those of whom no token is asked."""
+        """The tenant of senders without a token, if none is required."""
         return self._default
 
     @property
     def is_open(self) -> bool:
-        """True where no token is asked for."""
+        """Whether no token is required."""
         return not self._tokens
 
     def tenant_of(self, authorization: str | None) -> str | None:
-        """Return whose the header's token is; None for an absent, unknown or unreadable one."""
+        """Return the tenant of the header's token; None: absent, unknown or unreadable."""
         if not self._tokens:
             return self._default
         return self._find(self._tokens, authorization)
 
     def is_operator(self, authorization: str | None) -> bool:
-        """Tell whether what concerns all tenants may be shown: to an operator's token, and to all where none is asked for."""
+        """Whether the caller may see all tenants: with an operator's token, or if no token is required at
+        all.
+        """
         return (self.is_open and not self._operators) or self._find(self._operators, authorization) is not None
 
     @staticmethod

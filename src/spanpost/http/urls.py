@@ -1,4 +1,4 @@
-"""URLs that settings hold: read once, and refused in words that say what is wrong with them."""
+"""Validation of URLs in settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from spanpost.http.hosts import is_loopback
 
 
 def http_url(value: str, *, is_bare: bool = False, is_secure: bool = False) -> str:
-    """Return a URL of HTTP as it was given, without blanks around it. Raises `ValueError` that says what it must be, and holds none of it.
+    """Return an HTTP URL without surrounding blanks. Raises `ValueError` with the rule, never with the URL
+    itself.
 
-    It names a host, and no user: secrets have settings of their own. `is_bare`: it has no query and no fragment, for paths are added
-    to it, and its last slash is taken off. `is_secure`: https, unless it leads to this machine.
+    It must have a host and no user: secrets have their own settings. `is_bare`: no query and no fragment,
+    because paths are appended; trailing slashes are removed. `is_secure`: https, except for this machine.
     """
     url = value.strip()
     parts = split(url)
@@ -27,10 +28,10 @@ def http_url(value: str, *, is_bare: bool = False, is_secure: bool = False) -> s
 
 
 def split(url: str) -> SplitResult:
-    """Return the parts of a URL. Raises `ValueError` where it is none."""
+    """Split a URL. Raises `ValueError` if it is none."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  (raises for a port that is none)
+        parts.port  # noqa: B018  (raises for an invalid port)
     except ValueError:
         raise ValueError("is not a URL") from None
     return parts

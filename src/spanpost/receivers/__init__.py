@@ -1,1 +1,1 @@
-"""The doors."""
+"""Receivers of telemetry and alerts: in-process, OTLP over HTTP and gRPC, and alert webhooks."""

@@ -1,8 +1,9 @@
 """``POST /alerts/alertmanager`` and ``/alerts/grafana``: webhooks of monitors.
 
-Alertmanager 0.25 tries again on a 5xx alone, and sends what was answered otherwise once more with each `group_interval` (measured
-2026-11). So: 2xx once everything is stored, what nobody can read too (kept in `dead_letters` and counted); 503 while it cannot be
-stored. What is sent again is known again.
+Alertmanager 0.25 retries only after a 5xx; after any other response it sends the alerts again with each
+`group_interval` (measured 2026-11). So the response is 2xx once everything is stored, unreadable alerts too
+(in the quarantine, and counted), and 503 while nothing can be stored. Repeated alerts are recognised as
+duplicates.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ _limited_log = RateLimitedLog(log)
 
 PREFIX: Final = "/alerts/"
 PATHS: Final = {f"{PREFIX}{source}": source for source in (ALERTMANAGER, GRAFANA)}
-#: Bytes of a body that are read; of what is larger the beginning is kept.
+#: Most bytes read of a body; of a larger one the beginning is stored.
 MOST_BODY: Final = 8 * 1024 * 1024
-#: Requests that are stored at once, which tenants and addresses share; the others are asked to come back.
+#: Requests stored at once, shared by tenants and addresses; the others are asked to retry.
 MOST: Final = 4
-#: Seconds after which what is left of a request is left to its repeat: senders wait ten.
+#: Seconds after which a request fails and its retry continues: senders wait ten.
 LONGEST: Final = 8.0
 
 
 class Takes(Protocol):
-    """**Protocol:** keeps alerts and tells them; returns of each whether it was new. Raises `LedgerUnavailable`."""
+    """**Protocol:** stores and reports alerts; returns whether each was new. Raises `StoreUnavailable`."""
 
     async def __call__(self, alerts: Sequence[Alert], /, until: float) -> Sequence[bool]: ...
 
 
 class AlertMetrics(Protocol):
-    """**Protocol:** counts; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts requests and alerts; implemented by `spanpost.metrics.Metrics`."""
 
     def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
 
@@ -59,7 +60,7 @@ class AlertMetrics(Protocol):
 
 
 class AlertsHttp:
-    """The endpoints. `base` is where links without a host lead: Grafana."""
+    """The alert endpoints. `base`: Grafana's URL, for links without a host."""
 
     def __init__(
         self, take: Takes, sender_tokens: SenderTokens, *, keep: Keep | None = None, watch: AlertMetrics | None = None, base: str = ""
@@ -74,7 +75,7 @@ class AlertsHttp:
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of the endpoints."""
         return [HttpRoute(path, partial(self._answer, source), ["POST"], count=self._count) for path, source in PATHS.items()]
 
     def _count(self, status: int, outcome: str) -> None:
@@ -122,15 +123,15 @@ class AlertsHttp:
             await self._keep(tenant, f"alerts/{source}", error[:300], body[:KEPT])
 
 
-def _tenant(given: object) -> str:
-    """Return the label `tenant` of an alert: an operator's token is no tenant's."""
-    labels = given.get("labels") if isinstance(given, dict) else None
-    said = labels.get("tenant") if isinstance(labels, dict) else None
-    return said[:200] if isinstance(said, str) and said.isprintable() else ""
+def _tenant(alert: object) -> str:
+    """Return an alert's label `tenant`, because an operator's token has no tenant; empty: none."""
+    labels = alert.get("labels") if isinstance(alert, dict) else None
+    label = labels.get("tenant") if isinstance(labels, dict) else None
+    return label[:200] if isinstance(label, str) and label.isprintable() else ""
 
 
 async def _body(receive: Receive) -> tuple[bytes, bool]:
-    """Return a body, or what is kept of one that is too large, and whether it is whole."""
+    """Return a body, or the beginning of one that is too large, and whether it is complete."""
     try:
         return await read_body(receive, MOST_BODY), True
     except TooLong as error:
@@ -138,7 +139,10 @@ async def _body(receive: Receive) -> tuple[bytes, bool]:
 
 
 async def take_each(alerts: Sequence[Alert], take: Callable[[Alert], Awaitable[bool]], until: float) -> list[bool]:
-    """Take alerts one after the other; raises `LedgerUnavailable` when that takes too long. What was taken is known again then."""
+    """Take alerts one by one.
+
+    Raises `StoreUnavailable` after `until`; a retry recognises the alerts taken before.
+    """
     new = []
     for alert in alerts:
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Joining the providers that are there: the processors are added once, beside whatever else is attached."""
+"""Attaches the processors to existing providers, once, beside any other processors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from spanpost.receivers.worker import LOOK_EVERY, MAX_CLOSE, MAX_FLUSH, Feed, Re
 
 _log = logging.getLogger("spanpost.receivers")
 
-#: Left on a provider that is joined, so that a second attachment finds the first.
+#: Attribute set on a joined provider: a second attachment finds the first.
 _MARK = "_spanpost_attachment"
 
 
 class Attachment:
-    """What is attached: flush it, shut it down, ask what was lost. Without a feed it does nothing, and says so truthfully."""
+    """An attachment: flush it, shut it down, read what was dropped. Without a feed it does nothing."""
 
     def __init__(self, feed: Feed | None = None) -> None:
         self.feed = feed
@@ -31,20 +31,22 @@ class Attachment:
 
     @property
     def is_active(self) -> bool:
-        """False when nothing is followed: the SDK is disabled, or this is shut down."""
+        """False: nothing is followed, because the SDK is disabled or the attachment is shut down."""
         return self.feed is not None and not self.feed.is_closed
 
     @property
     def lost(self) -> dict[str, int]:
-        """Losses so far, by reason (`spanpost.receivers.queue.Loss`)."""
+        """Dropped items so far, by reason (`spanpost.receivers.queue.Loss`)."""
         return {} if self.feed is None else self.feed.losses.totals()
 
     def flush(self, timeout: float = MAX_FLUSH) -> bool:
-        """Wait, 2 s at most, until all that was told before is handed on; False when it is not."""
+        """Wait until everything queued is passed on, at most 2 s; False: not done."""
         return self.feed is None or self.feed.flush(timeout)
 
     def shutdown(self, timeout: float = MAX_CLOSE) -> bool:
-        """Mark open spans interrupted, hand on what is queued, leave the providers; 3 s at most, safe to repeat."""
+        """Mark open spans as interrupted, pass on what is queued, leave the providers; at most 3 s, safe to
+        repeat.
+        """
         if self.feed is None:
             return True
         is_done = self.feed.close(timeout)
@@ -66,13 +68,14 @@ def join(
     tracer_provider: Any = None,
     logger_provider: Any = None,
 ) -> Attachment:
-    """Put the processors on the tracer and logger providers (the current ones unless given), once.
+    """Add the processors to the tracer and logger providers (default: the current ones), once.
 
-    A provider made by someone else is joined, not replaced. Where there is only the API's placeholder an SDK provider is made
-    and set. Joined already (by this or by hand): the attachment that is there comes back and `receive` is not used. Nothing is
-    followed, and one line logged, where ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on purpose.
+    An existing provider is joined, not replaced. If there is only the API's placeholder, an SDK provider is
+    created and set. If the provider is joined already (by this or by hand), the existing attachment is
+    returned and `receive` is not used. If ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on
+    purpose, nothing is followed, and one line is logged.
 
-    Raises `ConfigError` for a tracer provider that takes no processors.
+    Raises `ConfigError` for a tracer provider that accepts no processors.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         _log.info("OTEL_SDK_DISABLED is true: spanpost follows nothing")
@@ -86,10 +89,10 @@ def join(
             f"tracer provider {type(provider).__module__}.{type(provider).__qualname__} takes no span processors; "
             "pass one that has add_span_processor, as opentelemetry.sdk.trace.TracerProvider does"
         )
-    if (there := _attachment_of(provider)) is not None:
-        if there.feed is not None and there.feed is receive:  # ours: what is still missing of it is added
-            _join_logs(there, there.feed, provider, logger_provider)
-        return there
+    if (existing := _attachment_of(provider)) is not None:
+        if existing.feed is not None and existing.feed is receive:  # our own feed: add the missing log processor
+            _join_logs(existing, existing.feed, provider, logger_provider)
+        return existing
 
     feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
     attachment = Attachment(feed)
@@ -99,7 +102,8 @@ def join(
     _mark(provider, attachment)
     _join_logs(attachment, feed, provider, logger_provider)
     if getattr(_real(provider), "_atexit_handler", None) is None:
-        # Nobody will shut this provider down at exit; last registered runs first, so this is before what is there already.
+        # This provider has no exit handler. Handlers run last registered first, so this one runs before the
+        # existing ones.
         atexit.register(attachment.shutdown)
     return attachment
 
@@ -108,12 +112,12 @@ def _current_tracer_provider() -> Any:
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider):
         trace.set_tracer_provider(TracerProvider())
-        provider = trace.get_tracer_provider()  # somebody may have been faster; theirs it is
+        provider = trace.get_tracer_provider()  # another thread may have set one first
     return provider
 
 
 def _join_logs(attachment: Attachment, feed: Feed, tracer_provider: Any, logger_provider: Any) -> None:
-    """Join the logger provider; spans are followed without it, so what is missing is logged and no error."""
+    """Join the logger provider. Spans are followed without it, so a missing one is logged and no error."""
     try:
         from opentelemetry import _logs as logs
         from opentelemetry.sdk._logs import LoggerProvider
@@ -130,18 +134,18 @@ def _join_logs(attachment: Attachment, feed: Feed, tracer_provider: Any, logger_
     if not hasattr(provider, "add_log_record_processor"):
         _log.info("logger provider %s takes no processors: only spans are followed", type(provider).__qualname__)
         return
-    if _hears(provider, feed):
+    if _has_processor(provider, feed):
         return
     processor = SdkLogProcessor(feed)
     provider.add_log_record_processor(processor)
     attachment.joined.append((provider, processor))
 
 
-def _hears(logger_provider: Any, feed: Feed) -> bool:
-    """Say whether a logger provider was joined, by this or by hand."""
-    held = getattr(_real(logger_provider), "_multi_log_record_processor", None)
-    there = getattr(held, "_log_record_processors", ())
-    return any(isinstance(p, SdkLogProcessor) and p.feed is feed for p in there)
+def _has_processor(logger_provider: Any, feed: Feed) -> bool:
+    """Whether a logger provider was joined, by this or by hand."""
+    container = getattr(_real(logger_provider), "_multi_log_record_processor", None)
+    existing = getattr(container, "_log_record_processors", ())
+    return any(isinstance(p, SdkLogProcessor) and p.feed is feed for p in existing)
 
 
 def _real(provider: Any) -> Any:
@@ -153,18 +157,20 @@ def _real(provider: Any) -> Any:
 
 def _mark(provider: Any, attachment: Attachment) -> None:
     for one in {id(p): p for p in (provider, _real(provider))}.values():
-        with suppress(AttributeError):  # a provider with slots: found by its processors
+        with suppress(AttributeError):  # a provider with __slots__ is found by its processors
             setattr(one, _MARK, attachment)
 
 
 def _attachment_of(provider: Any) -> Attachment | None:
-    """Return the living attachment of a provider: the one it is marked with, or one around a processor added by hand."""
+    """Return a provider's active attachment: the one it is marked with, or a new one around a processor
+    added by hand.
+    """
     for one in (provider, _real(provider)):
         marked = one.__dict__.get(_MARK) if hasattr(one, "__dict__") else None
         if isinstance(marked, Attachment) and marked.is_active:
             return marked
-        held = getattr(one, "_active_span_processor", None)
-        for processor in getattr(held, "_span_processors", ()):
+        container = getattr(one, "_active_span_processor", None)
+        for processor in getattr(container, "_span_processors", ()):
             if isinstance(processor, SdkSpanProcessor) and not processor.feed.is_closed:
                 _log.info("an AgentSpanProcessor is there already: it is used as it is")
                 attachment = Attachment(processor.feed)
@@ -174,15 +180,17 @@ def _attachment_of(provider: Any) -> Attachment | None:
 
 
 def _leave(provider: Any, processor: Any) -> None:
-    """Take a processor off its provider, as far as the SDK's containers are known; a closed one left there does nothing."""
-    for held_by, name in (
+    """Remove a processor from its provider, if the SDK's containers are known; a closed one left there does
+    nothing.
+    """
+    for container_name, name in (
         ("_active_span_processor", "_span_processors"),
         ("_multi_log_record_processor", "_log_record_processors"),
     ):
-        held = getattr(_real(provider), held_by, None)
-        there = getattr(held, name, None)
-        lock = getattr(held, "_lock", None)
-        if held is None or lock is None or not isinstance(there, tuple):
+        container = getattr(_real(provider), container_name, None)
+        existing = getattr(container, name, None)
+        lock = getattr(container, "_lock", None)
+        if container is None or lock is None or not isinstance(existing, tuple):
             continue
         with lock:
-            setattr(held, name, tuple(p for p in getattr(held, name) if p is not processor))
+            setattr(container, name, tuple(p for p in getattr(container, name) if p is not processor))

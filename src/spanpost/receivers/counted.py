@@ -1,4 +1,4 @@
-"""Bodies of all requests that are not OTLP: they count for the memory of the address that they come from."""
+"""Memory accounting for the bodies of requests that are not OTLP: they count for the sender's address."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spanpost.receivers.admission import Admission, Busy
 
 
 class Counted:
-    """An application whose bodies count for the memory of their addresses while it answers. A body beyond its
-    address's share is answered 503.
+    """An ASGI application whose request bodies count for their addresses' memory until they are answered.
 
-    A request's tenant is known only after the body was read (a signature covers it): it counts for none.
+    A body beyond its address's share is answered 503. The tenant is known only after the body was read (a
+    signature covers it), so the body counts for no tenant.
     """
 
     def __init__(self, application: Application, admission: Admission) -> None:

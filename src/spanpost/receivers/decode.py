@@ -1,4 +1,4 @@
-"""OTLP bodies, protobuf or JSON, into observations: pure functions, the same for every receiver."""
+"""Converts OTLP bodies, protobuf or JSON, to observations: pure functions, the same for every receiver."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ _FROM_PROTOBUF = {"traces": otlp_protobuf.read_traces, "logs": otlp_protobuf.rea
 
 
 def read(signal: str, body: bytes, tenant: str, elements: Elements, *, is_json: bool) -> Iterator[Decoded]:
-    """Yield what a request holds, a few milliseconds' work at a time. One bad span never spoils its batch.
+    """Yield the contents of a request, a few milliseconds of work at a time. A bad span does not affect the
+    others.
 
-    Raises `Undecodable`, before anything is yielded, when the body as a whole cannot be read; `TooLarge`
-    when it holds more than `elements` has left, of those that are seen only now; and `ConfigError` when
-    protobuf's package is missing.
+    Raises `Undecodable`, before anything is yielded, if the whole body cannot be read; `BodyTooLarge` for
+    more elements than `elements` has left; and `ConfigError` if the protobuf package is missing.
     """
     return _FROM_JSON[signal](body, tenant) if is_json else _FROM_PROTOBUF[signal](body, tenant, elements)
 
 
 def decode_traces(body: bytes, *, tenant: str = "default", is_json: bool = False) -> Decoded:
-    """Return the observations of a traces request. Raises `Undecodable` as `read` does, and for a span that cannot be read."""
+    """Return the observations of a traces request.
+
+    Raises `Undecodable` as `read` does, and for a span that cannot be read.
+    """
     return _whole("traces", body, tenant, is_json)
 
 
@@ -35,7 +38,9 @@ def decode_logs(body: bytes, *, tenant: str = "default", is_json: bool = False) 
 
 
 def decode_metrics(body: bytes, *, tenant: str = "default", is_json: bool = False) -> Decoded:
-    """Return the observations of the data points that are read, and count the others; raises as `decode_traces` does."""
+    """Return the observations of the data points that are read, and count the others; raises as
+    `decode_traces` does.
+    """
     return _whole("metrics", body, tenant, is_json)
 
 

@@ -1,4 +1,6 @@
-"""What a payload held, and the rules by which a raw span or record becomes an observation that every room can keep."""
+"""The contents of a payload, and the rules that convert raw spans and records to observations any store can
+keep.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +17,27 @@ from spanpost.text.repair import mend, mend_text, mend_value
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
-#: Work between two pauses of a decoder: attributes and values read, where a span, a record or an event
-#: counts for `EACH`.
+#: Work between two pauses of a decoder: attributes and values read; a span, a record or an event counts
+#: `EACH`.
 STRIDE: Final = 2000
 EACH: Final = 8
-#: Bound once: an enum's members are looked up slowly.
+#: Bound once: looking up an enum member is slow.
 _ENDED, _STARTED, _EVENT, _UNSET = Part.ENDED, Part.STARTED, Part.EVENT, Status.UNSET
-#: By this attribute Logfire tells the early copy of a span.
+#: The attribute that marks Logfire's early copy of a span.
 PENDING = "logfire.span_type"
 STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 
 
 class Undecodable(SpanpostError, ValueError):
-    """The payload as a whole cannot be read: the message says why. Sending it again will not help."""
+    """The whole payload cannot be read; the message says why. Sending it again will not help."""
 
 
 class Spoiled(NamedTuple):
-    """A span, log record or metric that cannot be read, or several (`entries`) with one resource, as a request; and why.
+    """An unreadable span, log record or metric, or several (`entries`) of one resource, as a request; and
+    the error.
 
-    The error has no traceback, which would hold all that it was raised among.
+    The error has no traceback, which would keep the decoder's frames alive.
     """
 
     body: bytes
@@ -43,24 +46,24 @@ class Spoiled(NamedTuple):
 
 
 class Decoded(msgspec.Struct, kw_only=True):
-    """The observations of one payload, or of some of it, and what could not be read, by reason."""
+    """The observations of a payload or of a part of it, and counts of unreadable input by reason."""
 
     observations: list[Observation] = []
     lost: dict[str, int] = {}
-    #: Metric data points that no dialect reads: counted.
+    #: Number of metric data points that no dialect reads.
     metric_points: int = 0
     spoiled: list[Spoiled] = []
 
     def lose(self, reason: str, count: int = 1) -> None:
-        """Count what could not be read."""
+        """Count unreadable input."""
         self.lost[reason] = self.lost.get(reason, 0) + count
 
     def spoil(self, entry: bytes, error: Undecodable, entries: int = 1) -> None:
-        """Put an entry aside."""
+        """Keep an unreadable entry."""
         self.spoiled.append(Spoiled(entry, error.with_traceback(None), entries))
 
     def add(self, more: Decoded) -> None:
-        """Take over what another one holds."""
+        """Add the contents of another one."""
         self.observations += more.observations
         self.metric_points += more.metric_points
         self.spoiled += more.spoiled
@@ -79,7 +82,7 @@ class DecodedEvent(msgspec.Struct, kw_only=True):
 
 
 class DecodedSpan(msgspec.Struct, kw_only=True):
-    """A span as sent, nothing mended."""
+    """A span as sent, not repaired."""
 
     trace_id: bytes = b""
     span_id: bytes = b""
@@ -91,18 +94,18 @@ class DecodedSpan(msgspec.Struct, kw_only=True):
     status: int = 0
     status_message: str = ""
     attributes: dict[str, Any] = {}
-    #: Attributes that the door did not even read; then `attributes` is empty.
+    #: Number of attributes that the decoder did not read; then `attributes` is empty.
     unread: int = 0
     #: The attributes are known to need no mending.
     is_clean: bool = False
     events: list[DecodedEvent] = []
-    #: Events beyond `MAX_EVENTS` that the door did not even read.
+    #: Number of events beyond `MAX_EVENTS` that the decoder did not read.
     more_events: int = 0
     links: list[tuple[bytes, bytes]] = []
 
 
 class DecodedRecord(msgspec.Struct, kw_only=True):
-    """A log record as sent, nothing mended."""
+    """A log record as sent, not repaired."""
 
     trace_id: bytes = b""
     span_id: bytes = b""
@@ -115,22 +118,22 @@ class DecodedRecord(msgspec.Struct, kw_only=True):
 
 
 def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
-    """Return a resource that is mended, and a scope that is not yet."""
+    """Return the origin of a repaired resource and an unrepaired scope."""
     if not resource and not scope:
         return NO_ORIGIN
     return Origin(resource=resource, scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
 
 
 def is_strange(scope: str, keys: tuple[str, ...]) -> bool:
-    """Tell whether the attributes of a span with an id need not be read: nothing that is recorded would come of their values.
+    """Whether the attributes of a span with an id can stay unread: their values would not be recorded.
 
-    Of a span without an id they are read all the same, because its id is made of its content.
+    For a span without an id they are read, because its id is derived from its content.
     """
     return is_silent(scope, keys) and PENDING not in keys
 
 
 def is_whole(trace_id: bytes, span_id: bytes) -> bool:
-    """Tell whether a span's ids are good as they are."""
+    """Whether a span's ids are valid."""
     return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != NO_SPAN
 
 
@@ -153,7 +156,7 @@ def add_span(decoded: Decoded, span: DecodedSpan, origin: Origin, tenant: str, r
     start, end = span.start_ns, span.end_ns
     trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
     if attributes.get(PENDING) == "pending_span":
-        # Logfire's early copy has an id of its own; its parent is the span that was started.
+        # Logfire's early copy has its own id; its parent is the started span.
         part, end = _STARTED, 0
         span_id, parent_id = parent_id, _unhex(attributes.get("logfire.pending_parent_id"), 8)
     elif end == 0:
@@ -203,12 +206,12 @@ def add_span(decoded: Decoded, span: DecodedSpan, origin: Origin, tenant: str, r
 
 
 def exceptions_of(events: list[DecodedEvent]) -> int:
-    """Return how many of a span's events are exceptions, of those that are kept."""
+    """Return how many of a span's kept events are exceptions."""
     return sum([e.name == c.EVENT_EXCEPTION for e in events[:MAX_EVENTS]])
 
 
 def add_events(decoded: Decoded, events: list[DecodedEvent], more: int, span: Observation) -> None:
-    """Append the observations of a span's events; `more` are those that the door did not even read."""
+    """Append the observations of a span's events; `more`: number of events that the decoder did not read."""
     if more or len(events) > MAX_EVENTS:
         decoded.lose("too_many_events", more + max(len(events) - MAX_EVENTS, 0))
         events = events[:MAX_EVENTS]
@@ -217,7 +220,7 @@ def add_events(decoded: Decoded, events: list[DecodedEvent], more: int, span: Ob
     for index, event in enumerate(events):
         try:
             seen = _event(event, index, span.trace_id, span.span_id, span_ns, span.origin, span.tenant)
-            if 0 < span.end_ns < seen.at_ns:  # stamped when it was exported (LangSmith): it was no later than its span
+            if 0 < span.end_ns < seen.at_ns:  # LangSmith stamps events at export: cap at the span's end
                 seen = msgspec.structs.replace(seen, end_ns=span.end_ns)
             ordinal = equals[seen.name, seen.at_ns] = equals.get((seen.name, seen.at_ns), -1) + 1
             decoded.observations.append(msgspec.structs.replace(seen, ordinal=ordinal) if ordinal else seen)
@@ -248,7 +251,9 @@ def _event(event: DecodedEvent, index: int, trace_id: bytes, span_id: bytes, spa
 
 
 def add_record(decoded: Decoded, record: DecodedRecord, origin: Origin, tenant: str, repairs: int = 0) -> None:
-    """Append the observation of a log record; the record of a started span becomes that span's STARTED observation."""
+    """Append the observation of a log record; the record of a started span becomes that span's STARTED
+    observation.
+    """
     raw = record.attributes
     name = record.name or raw.get("event.name") or raw.get("event_name") or ""
     name, mended = mend_text(name if isinstance(name, str) else "", 1024)
@@ -260,7 +265,7 @@ def add_record(decoded: Decoded, record: DecodedRecord, origin: Origin, tenant: 
     trace_id, span_id = record.trace_id, record.span_id
     if trace_id or span_id:
         if trace_id == _NO_TRACE[: len(trace_id)] or span_id == NO_SPAN[: len(span_id)]:
-            # Zeros are how some senders say "outside any span"; half a context is none.
+            # Some senders write zeros for "outside any span"; half a context counts as none.
             trace_id = span_id = b""
         elif len(trace_id) != 16 or len(span_id) != 8:
             repairs |= Repair.SYNTHETIC_ID
@@ -294,7 +299,8 @@ def add_record(decoded: Decoded, record: DecodedRecord, origin: Origin, tenant: 
     )
     observation = msgspec.structs.replace(observation, index=log_index(observation))
     if type(ordinal) is int and 0 < ordinal <= MAX_NS:
-        # It stays in the index, which tells equals apart; the rest of the content is the event's own.
+        # The ordinal stays in the index, which distinguishes equal events, and is removed from the
+        # attributes.
         rest = {k: v for k, v in attributes.items() if k != c.ORDINAL}
         observation = msgspec.structs.replace(observation, ordinal=ordinal, attributes=rest)
     decoded.observations.append(observation)
@@ -310,13 +316,13 @@ def _started(
     repairs: int,
     live: dict[str, Any],
 ) -> Observation:
-    # The envelope is taken out first: the span's own attributes are then mended as they would be in any other form.
+    # Remove the envelope first: the span's own attributes are then repaired as in any other form.
     envelope = {k: raw[k] for k in c.ENVELOPE if k in raw}
     attributes, mended = mend({k: v for k, v in raw.items() if k not in c.ENVELOPE} if envelope else raw)
     name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
     message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
-    said, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
-    kind = _KINDS.get(said.lower().removeprefix("span_kind_"), 0) if isinstance(said, str) else _number(said)
+    kind_value, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
+    kind = _KINDS.get(kind_value.lower().removeprefix("span_kind_"), 0) if isinstance(kind_value, str) else _number(kind_value)
     status = _number(envelope.get(c.SPAN_STATUS))
     start_ns = start if 0 < start <= MAX_NS else at_ns
     return Observation(
@@ -327,7 +333,7 @@ def _started(
         parent_id=_unhex(envelope.get(c.SPAN_PARENT_ID), 8),
         name=name,
         kind=kind if 0 <= kind <= 5 else 0,
-        # A look at a living span is of its own time; no look is before the start.
+        # A later report of a live span has its own time, never before the start.
         at_ns=max(at_ns, start_ns),
         start_ns=start_ns,
         status=STATUSES[status] if 0 <= status <= 2 else Status.UNSET,
@@ -345,10 +351,12 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> int:
-    """Return an integer, from its text too (a shell has no others, and JSON holds nanoseconds badly); -1 for anything else."""
+    """Return an integer, also from text (shells send only text, JSON holds nanoseconds badly); -1: anything
+    else.
+    """
     if type(value) is int:
         return value
-    if type(value) is float:  # JavaScript has no others
+    if type(value) is float:  # all numbers of JavaScript
         return int(value) if value.is_integer() else -1
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else -1
 
@@ -379,7 +387,7 @@ def _seed(*parts: Any) -> bytes:
 
 
 def _id(sent: bytes, size: int, seed: bytes) -> bytes:
-    # A wrong length keeps its meaning (equal ids stay equal); nothing at all becomes an id of the content.
+    # Equal ids of a wrong length stay equal; a missing id is derived from the content.
     if len(sent) == size and any(sent):
         return sent
     return blake2b(sent if any(sent) else seed + bytes((size,)), digest_size=size).digest()

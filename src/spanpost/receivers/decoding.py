@@ -1,4 +1,4 @@
-"""Bodies decoded beside the loop's other work: large ones a piece at a time, with pauses, so that small requests go on."""
+"""Decoding in the event loop: large bodies in pieces with pauses, so that small requests proceed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from spanpost.receivers.pieces import Piece, pieces
 
 #: Bodies up to this are decoded at once, in a few milliseconds at most.
 _AT_ONCE: Final = 16 * 1024
-#: Seconds of work after which others may go on; and for how long, as a multiple of the work: a small
-#: request takes a dozen turns of the loop.
+#: Seconds of work before a pause; and the pause as a multiple of the work: a small request needs a dozen
+#: turns of the loop.
 _SLICE: Final = 0.01
 _PAUSE: Final = 2
 
 
 class Decoding:
-    """The decoding of all bodies of one loop. Of a large body one piece is parsed at a time, and no other one beside it."""
+    """Decodes all bodies of one event loop. Only one piece of a large body is parsed at a time."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -26,7 +26,10 @@ class Decoding:
     async def pieces(
         self, signal: str, body: bytes, tenant: str, *, is_json: bool, has_others: Callable[[], bool]
     ) -> AsyncIterator[Piece]:
-        """Yield a body in pieces; raises as `pieces.pieces` does. `has_others` says whether other requests are under way."""
+        """Yield a body in pieces; raises as `pieces.pieces` does.
+
+        `has_others` says whether other requests are under way.
+        """
         coming = pieces(signal, body, tenant, is_json=is_json)
         if len(body) <= _AT_ONCE:
             await asyncio.sleep(0)

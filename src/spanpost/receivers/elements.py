@@ -1,8 +1,8 @@
-"""The limits on what a body may hold, the same for protobuf and JSON. Elements are counted before they are built.
+"""The limits on the contents of a body, the same for protobuf and JSON. Elements are counted before they are
+built.
 
 An element is a resource, a scope, a span, a log record, a metric, a span event, or a data point that is
-read: each of them takes about a kilobyte of memory and several microseconds, however few bytes it has on
-the wire.
+read. Each takes about a kilobyte of memory and several microseconds, even if it has few bytes on the wire.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ from typing import Final
 from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.encodings import BodyTooLarge
 
-#: Bytes of a body for each element, at least. The densest body of a working sender that we know has 16: log
-#: records with a time and one delivery. Spans with ids and times have 53 and more, recorded ones 97 and more.
+#: Minimum bytes of a body per element. The densest known body of a working sender has 16: log records with a
+#: time and one letter of text. Spans with ids and times have 53 or more, captured ones 97 or more.
 SPARSE: Final = 12
-#: A body of up to so many bytes may hold as many elements as one of this size.
+#: Smaller bodies, in bytes, may hold as many elements as one of this size.
 SMALL: Final = 16 * 1024
-#: Elements of a body, however large it is.
+#: Most elements of a body of any size.
 MOST: Final = 600_000
-#: Attributes, events, links and values of one span or log record. At most 4,096 of its values are kept.
+#: Most attributes, events, links and values of one span or log record. At most 4,096 of its values are kept.
 VALUES: Final = 50_000
-#: Bytes of one span, log record or metric, which is read without a pause. A megabyte of it is kept. A
-#: Collector takes 4 MiB in a whole request over gRPC unless it is told otherwise.
+#: Most bytes of one span, log record or metric, which is read without a pause. A megabyte of it is kept. By
+#: default a Collector accepts 4 MiB in a whole gRPC request.
 LARGEST: Final = 8 * 1024 * 1024
-#: Bytes of a resource, and of a scope, of a body that is cut: each piece repeats them.
+#: Most bytes of a resource, and of a scope, in a body that is cut: each piece repeats them.
 SHARED: Final = 128 * 1024
-#: The same for a metric: few of its points are read, and those that are not are cheap.
+#: As `VALUES`, for a metric: few of its points are read, and the others are cheap.
 METRIC_VALUES: Final = 200_000
-#: Values of a JSON body: its lists are opened by single calls of 60 ns a value. Its objects are counted for
+#: Most values of a JSON body: single calls open its lists, at 60 ns a value. Its objects are counted as
 #: elements.
 JSON_VALUES: Final = 750_000
-#: Bytes up to which JSON that is not strict is read by the milder parser, in one call.
+#: Most bytes of invalid JSON that the lenient parser reads, in one call.
 MILD: Final = 1024 * 1024
 
 
-#: Spans, log records and metrics of one body that are left out and kept, and the bytes that are kept of
-#: each, or of a body that cannot be read. All of them are counted.
+#: Unreadable spans, log records and metrics stored per body, and bytes stored of each, or of an unreadable
+#: body. All of them are counted.
 KEPT: Final = 16
 KEPT_BYTES: Final = 64 * 1024
 
 
 class TooHeavy(Undecodable):
-    """One span, log record or metric is larger than the limits. It is left out, its neighbours are read."""
+    """One span, log record or metric exceeds the limits. It is left out; the others are read."""
 
 
 class Elements:
@@ -56,11 +56,14 @@ class Elements:
 
     @classmethod
     def unlimited(cls) -> Elements:
-        """Return the elements of a body that nobody sent: a recording of one's own."""
+        """Return no limit, for local recordings."""
         return cls(0, 1 << 62)
 
     def take(self, count: int) -> None:
-        """Count elements that are about to be built. Raises `BodyTooLarge` when the body holds more than it may."""
+        """Count elements that are about to be built.
+
+        Raises `BodyTooLarge` when the body holds more than it may.
+        """
         self.left -= count
         if self.left < 0:
             raise too_dense(self._size)
@@ -72,7 +75,7 @@ def allowed(size: int) -> int:
 
 
 def too_dense(size: int) -> BodyTooLarge:
-    """Return the refusal of a body that holds too many elements."""
+    """Return the error for a body with too many elements."""
     return BodyTooLarge(
         size,
         f"the body holds more than {min(allowed(size), MOST)} resources, scopes, spans, records, events and data points, the limit for "
@@ -81,12 +84,12 @@ def too_dense(size: int) -> BodyTooLarge:
 
 
 def too_large_entry(size: int) -> TooHeavy:
-    """Return the refusal of a span, log record or metric of `size` bytes."""
+    """Return the error for a span, log record or metric of `size` bytes."""
     return TooHeavy(f"one span, log record or metric has {size} bytes, the limit is {LARGEST}; put large content elsewhere")
 
 
 def too_many_values(most: int = VALUES) -> TooHeavy:
-    """Return the refusal of a span, log record or metric with too many values."""
+    """Return the error for a span, log record or metric with too many values."""
     return TooHeavy(
         f"one span, log record or metric holds more than {most} attributes, events, links, data points and values; send fewer of them"
     )
@@ -98,5 +101,5 @@ def values_of(signal: str) -> int:
 
 
 def too_large_shared() -> BodyTooLarge:
-    """Return the refusal of a resource or scope that is too large."""
+    """Return the error for a resource or scope that is too large."""
     return BodyTooLarge(SHARED, f"a resource or scope is larger than {SHARED} bytes; put what belongs to spans into the spans")

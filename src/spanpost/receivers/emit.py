@@ -1,6 +1,7 @@
-"""A task told from outside of any OpenTelemetry SDK: by a shell script, one OTLP/JSON request at a time.
+"""Emits a task without an OpenTelemetry SDK, from a shell script: one OTLP/JSON request per command.
 
-Between two commands a task lives in `Task.token`: what its finished span has to repeat. A script keeps it in a variable.
+Between two commands `EmittedTask.token` holds the task, everything its finished span must repeat. A script
+keeps it in a variable.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from spanpost.model.errors import ConfigError, SpanpostError
 from spanpost.receivers.forwarder import Target, cure_of, is_worth_another_try
 from spanpost.text.repair import mend, mend_text
 
-#: Where a script keeps the task that it tells of.
+#: The variable in which a script keeps its task.
 TASK_VARIABLE = "SPANPOST_TASK"
-#: Who speaks: the scope of what is sent.
+#: The scope of everything that is sent.
 SCOPE = "spanpost.agent.shell"
-#: Tries of one request, and the pause before the second, seconds: a script waits for them.
+#: Attempts per request, and the pause before the second in seconds: the script waits for them.
 _TRIES, _PAUSE = 3, 0.5
 _MAX_TOKEN = 64 * 1024
 _INFO, _ERROR = 9, 17
 
 
 class NotAccepted(SpanpostError):
-    """The receiver did not take it: the message says why and what to do."""
+    """The receiver did not accept a request; the message says why and what to do."""
 
 
 class EmittedTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that was begun and has not ended, as a script hands it from command to command."""
+    """An open task that a script passes from command to command."""
 
     trace_id: str
     span_id: str
@@ -50,18 +51,21 @@ class EmittedTask(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def token(self) -> str:
-        """The task as one word."""
+        """The task as one word of text."""
         packed = zlib.compress(msgspec.json.encode(self), 9)
         return urlsafe_b64encode(packed).decode().rstrip("=")
 
     @property
     def traceparent(self) -> str:
-        """The W3C form of its span, for programs below it that join the trace."""
+        """The W3C traceparent of its span, for child programs that join the trace."""
         return f"00-{self.trace_id}-{self.span_id}-01"
 
 
 def begin(name: str, attributes: Mapping[str, Any], above: EmittedTask | None = None) -> EmittedTask:
-    """Return a new task; `above` has it as a part. Names in `conventions.ENVELOPE` belong to its records, not to `attributes`."""
+    """Return a new task; `above`: its parent.
+
+    Names in `semconv.ENVELOPE` belong to its records, not to `attributes`.
+    """
     return EmittedTask(
         trace_id=above.trace_id if above is not None else os.urandom(16).hex(),
         span_id=os.urandom(8).hex(),
@@ -74,7 +78,7 @@ def begin(name: str, attributes: Mapping[str, Any], above: EmittedTask | None = 
 
 
 def task_of(token: str) -> EmittedTask:
-    """Return the task of a token; raises `ConfigError` for what is none."""
+    """Return the task of a token. Raises `ConfigError` for an invalid one."""
     try:
         packed = urlsafe_b64decode(token.strip() + "=" * (-len(token.strip()) % 4))
         raw = zlib.decompressobj().decompress(packed, _MAX_TOKEN)
@@ -90,7 +94,7 @@ def task_of(token: str) -> EmittedTask:
 
 
 def started(task: EmittedTask) -> dict[str, Any]:
-    """Return the record that says that a task has begun."""
+    """Return the record of a task's start."""
     envelope: dict[str, Any] = {c.SPAN_NAME: task.name, c.SPAN_KIND: 1, c.SPAN_START: task.start_ns}
     if task.parent_id:
         envelope[c.SPAN_PARENT_ID] = task.parent_id
@@ -121,7 +125,7 @@ def ended(task: EmittedTask, attributes: Mapping[str, Any], *, is_failed: bool =
 
 def _record(task: EmittedTask, name: str, attributes: Mapping[str, Any], at_ns: int = 0) -> dict[str, Any]:
     now = time.time_ns()
-    live = {c.PRODUCER: task.producer, c.SEQ: now}  # commands come one after the other: the clock counts them
+    live = {c.PRODUCER: task.producer, c.SEQ: now}  # commands run one after the other, so the clock orders them
     return {
         "timeUnixNano": str(at_ns or now),
         "observedTimeUnixNano": str(now),
@@ -136,7 +140,7 @@ def _record(task: EmittedTask, name: str, attributes: Mapping[str, Any], at_ns: 
 def request(
     resource: Mapping[str, Any], *, records: list[dict[str, Any]] | None = None, spans: Any = None
 ) -> tuple[str, dict[str, Any]]:
-    """Return signal and body of a request that carries records or spans."""
+    """Return the signal and the body of a request with records or spans."""
     about = {"attributes": _pairs(mend(dict(resource))[0])}
     scope = {"name": SCOPE}
     if records is not None:
@@ -168,7 +172,10 @@ def _value(value: Any) -> dict[str, Any]:
 
 
 def post(target: Target, signal: str, body: Mapping[str, Any]) -> None:
-    """Send a request over OTLP/HTTP as JSON; raises `NotAccepted` after a few tries, and `ConfigError` for gRPC."""
+    """Send a request over OTLP/HTTP as JSON.
+
+    Raises `NotAccepted` after `_TRIES` attempts, and `ConfigError` for gRPC.
+    """
     if target.protocol != "http":
         raise ConfigError(f"emit speaks OTLP over HTTP, and {target.endpoint} is gRPC's; name the HTTP port (4318)")
     url = f"{target.endpoint}/v1/{signal}"
@@ -194,7 +201,7 @@ def post(target: Target, signal: str, body: Mapping[str, Any]) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected request would take the token along, and lose its body."""
+    """Refuses redirects: a redirected request would leak the token and lose its body."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None

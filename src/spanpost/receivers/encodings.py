@@ -1,4 +1,6 @@
-"""Content encodings of request bodies, inflated within a bound: a small body may otherwise become all of the memory."""
+"""Content encodings of request bodies, inflated up to a limit: otherwise a small body could use up all
+memory.
+"""
 
 from __future__ import annotations
 
@@ -8,56 +10,56 @@ from typing import Any, Final
 
 from spanpost.receivers.decoded import Undecodable
 
-#: Of a zstd frame's window: what RFC 8878 asks every decoder to have.
+#: Largest window of a zstd frame, bytes: RFC 8878 requires it of every decoder.
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
-#: Members (gzip) or frames (zstd) of a body: each is begun anew, and may be nine bytes that hold nothing.
+#: Most members (gzip) or frames (zstd) of a body: each costs a new decoder, and may be nine empty bytes.
 MEMBERS: Final = 1024
-#: Bytes that are given to one call. What zstd gives back has no bound, and is at most 16 MiB for so few.
+#: Input bytes of one call. The output of zstd cannot be limited; for this input it is at most 16 MiB.
 _STEP: Final = 64 * 1024
 _ZSTD_STEP: Final = 512
-#: Bytes that one call gives back, where it can be told.
+#: Output bytes of one call, if the decoder can limit them.
 _PART: Final = 1024 * 1024
 
 
 class BodyTooLarge(Exception):
-    """A body is larger than is taken. Sending it again will not help; sending smaller ones will."""
+    """A body is larger than allowed. Sending it again will not help; smaller bodies will."""
 
-    def __init__(self, limit: int, said: str = "") -> None:
-        super().__init__(said or f"the body is larger than {limit} bytes; send smaller batches")
+    def __init__(self, limit: int, message: str = "") -> None:
+        super().__init__(message or f"the body is larger than {limit} bytes; send smaller batches")
 
 
 class UnknownEncoding(Exception):
-    """A body is encoded in a way that is not understood here."""
+    """A body's content encoding is not supported."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(f"content encoding {encoding[:40]!r} is not supported; use one of {', '.join(known())}, or none")
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return the body as it was before it was encoded, at most `limit` bytes.
+    """Return the decoded body, at most `limit` bytes.
 
-    `encoding` is in lower case, empty or ``identity`` for none. Raises `UnknownEncoding`, `BodyTooLarge`, and `Undecodable` for
-    what is damaged or truncated.
+    `encoding` is in lower case; empty or ``identity``: none. Raises `UnknownEncoding`, `BodyTooLarge`, and
+    `Undecodable` for a damaged or truncated body.
     """
     if not encoding or encoding == "identity":
         if len(body) > limit:
             raise BodyTooLarge(limit)
         return body
-    way = _WAYS.get(encoding)
-    if way is None:
+    decode = _DECODERS.get(encoding)
+    if decode is None:
         raise UnknownEncoding(encoding)
     if not body:
-        return b""  # nothing at all is an empty request, whatever it is said to be encoded with
-    return way(body, limit)
+        return b""  # an empty body is an empty request, in any encoding
+    return decode(body, limit)
 
 
 def known() -> tuple[str, ...]:
-    """Return the encodings that are understood."""
+    """Return the supported encodings."""
     return ("gzip", "deflate", "zstd") if _has_zstd() else ("gzip", "deflate")
 
 
 def gunzip(body: bytes, limit: int) -> bytes:
-    """Return all members of a gzip body; `inflate` says the rest."""
+    """Return all members of a gzip body; limits and errors as in `inflate`."""
     return _inflate_members("gzip", body, limit, lambda: zlib.decompressobj(wbits=31), _STEP)
 
 
@@ -71,12 +73,12 @@ def _inflate_zstd(body: bytes, limit: int) -> bytes:
 
 
 def _inflate_members(encoding: str, body: bytes, limit: int, begin: Callable[[], Any], step: int) -> bytes:
-    """Return a body that consists of members one after the other, of which each is inflated by an object that `begin` makes.
+    """Inflate a body of consecutive members, each with a new decoder from `begin`.
 
-    A member is given `step` bytes at a time: what it leaves over is copied, once for each member.
+    A decoder gets `step` bytes at a time: the rest that it leaves over is copied, once per member.
     """
     parts: list[bytes] = []
-    section, at, members = limit, 0, 0
+    left, at, members = limit, 0, 0
     while at < len(body):
         members += 1
         if members > MEMBERS:
@@ -87,14 +89,14 @@ def _inflate_members(encoding: str, body: bytes, limit: int, begin: Callable[[],
             at += len(given)
             while given:
                 try:
-                    part = member.decompress(given) if encoding == "zstd" else member.decompress(given, min(section + 1, _PART))
+                    part = member.decompress(given) if encoding == "zstd" else member.decompress(given, min(left + 1, _PART))
                 except Exception as error:  # zlib's and zstandard's own
                     if members > 1 and not body[at - len(given) :].strip(b"\0"):
                         return b"".join(parts)  # padding after the last member
                     raise Undecodable(f"damaged {encoding}: {error}") from None
                 parts.append(part)
-                section -= len(part)
-                if section < 0:
+                left -= len(part)
+                if left < 0:
                     raise BodyTooLarge(limit)
                 given = member.unconsumed_tail
         if not member.eof:
@@ -104,7 +106,7 @@ def _inflate_members(encoding: str, body: bytes, limit: int, begin: Callable[[],
 
 
 def _inflate_deflate(body: bytes, limit: int) -> bytes:
-    # The name means zlib's format (RFC 9110, 8.4.1.2); some senders leave its two bytes of header away.
+    # The name means zlib's format (RFC 9110, 8.4.1.2); some senders omit its two header bytes.
     try:
         return _inflate_members("deflate", body, limit, zlib.decompressobj, _STEP)
     except Undecodable as error:
@@ -122,7 +124,7 @@ def _has_zstd() -> bool:
     return True
 
 
-_WAYS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
+_DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
     "gzip": gunzip,
     "x-gzip": gunzip,
     "deflate": _inflate_deflate,

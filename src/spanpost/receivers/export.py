@@ -1,7 +1,7 @@
-"""The exporters: doors for what has ended. They see nothing of a span while it lives; the processors do.
+"""The exporters: they receive ended spans only; processors see spans live.
 
-What the processors of the same feed have heard already is not told again. Before a log event reaches the worker nobody can
-know that (a record has no id), so that its second telling is recognised by its content when it is recorded.
+A span that a processor of the same feed has reported is not reported again. A log record has no id: its
+duplicate is recognised by its content when it is recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ else:
         # The names were longer from 1.39 on.
         LogExporterBase = getattr(_export, "LogRecordExporter", None) or _export.LogExporter
         LogExportResult = getattr(_export, "LogRecordExportResult", None) or _export.LogExportResult
-    except ImportError:  # an SDK that was built without logs
+    except ImportError:  # an SDK built without logs
         LogExporterBase = object
         LogExportResult = SpanExportResult
 
@@ -42,7 +42,7 @@ def _feed(sink: Receive | Feed, tenant: str) -> Feed:
 
 
 class _ExportPipeline:
-    """What both exporters share: a feed, and an end."""
+    """Base of both exporters: the feed and the shutdown."""
 
     def __init__(self, sink: Receive | Feed, tenant: str) -> None:
         self.feed = _feed(sink, tenant)
@@ -50,7 +50,7 @@ class _ExportPipeline:
         self._is_shut = False
 
     def shutdown(self) -> None:
-        """Hand on what is queued; at most 3 s, safe to repeat."""
+        """Pass on what is queued; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True
@@ -59,7 +59,7 @@ class _ExportPipeline:
             self.feed.losses.count(Loss.CALLBACK)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all that was exported before is handed on: at most 2 s; False when it is not."""
+        """Wait until everything exported so far is passed on, at most 2 s; False: not done."""
         try:
             return self.feed.flush(timeout_millis / 1000)
         except Exception:
@@ -68,41 +68,47 @@ class _ExportPipeline:
 
 
 class SdkSpanExporter(_ExportPipeline, SpanExporter):
-    """Takes ended spans from a batch or simple processor. Sees nothing of a span until it ends; prefer the processor."""
+    """Receives ended spans from a batch or simple processor.
+
+    Prefer `SdkSpanProcessor`, which sees spans live.
+    """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
         super().__init__(sink, tenant)
         self.feed.remember_ends()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Queue ended spans; FAILURE when one was lost (and counted)."""
+        """Queue ended spans; FAILURE: one was dropped (and counted)."""
         try:
-            inherited = self.feed.inherited  # a parent process's to tell
-            kept = [self._put(span) for span in spans if _id_of(span) not in inherited]
-            return SpanExportResult.SUCCESS if all(kept) else SpanExportResult.FAILURE
+            inherited = self.feed.inherited  # reported by the parent process
+            queued = [self._put(span) for span in spans if _id_of(span) not in inherited]
+            return SpanExportResult.SUCCESS if all(queued) else SpanExportResult.FAILURE
         except Exception:
             self.feed.losses.count(Loss.CALLBACK)
             return SpanExportResult.FAILURE
 
     def _put(self, span: Any) -> bool:
         feed = self.feed
-        # What a processor follows it wrote at the span's end.
+        # A processor has spooled the spans that it follows.
         if (spool := feed.spool) is None or feed.follows:
             return feed.put((_ENDED, span, None))
-        return feed.put_durably((_ENDED, span, None), spool.told_end, span, False)
+        return feed.put_durably((_ENDED, span, None), spool.write_end, span, False)
 
 
 class AgentLogExporter(_ExportPipeline, LogExporterBase):
-    """Takes log records that are events. Plain lines are left to the processor, which knows the spans that they belong to."""
+    """Receives log records that are events.
+
+    Plain log lines are left to the processor, which knows their spans.
+    """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
         super().__init__(sink, tenant)
 
     def export(self, batch: Sequence[Any]) -> Any:
-        """Queue the events among the records; FAILURE when one was lost (and counted)."""
+        """Queue the events among the records; FAILURE: one was dropped (and counted)."""
         try:
-            kept = [put_log(self.feed, data) for data in batch if _is_event(data)]
-            return LogExportResult.SUCCESS if all(kept) else LogExportResult.FAILURE
+            queued = [put_log(self.feed, data) for data in batch if _is_event(data)]
+            return LogExportResult.SUCCESS if all(queued) else LogExportResult.FAILURE
         except Exception:
             self.feed.losses.count(Loss.CALLBACK)
             return LogExportResult.FAILURE

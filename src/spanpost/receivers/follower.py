@@ -1,15 +1,16 @@
-"""What the worker knows of the spans it follows: what was told of each, so that each occurrence is told once.
+"""Follows live spans in the worker, and reports each occurrence once.
 
 Rules
-- An event's index is its position among all events of its span, dropped ones included: the same live and at the end.
-- Every index below `_Followed.count` has been told, or is in `gaps`: the SDK dropped that event before anybody looked, and its
-  item is still to come (or was lost and counted). Whoever looks further than the item in hand (a look, an end, an event that
-  overtook another thread's) tells all that is there and remembers it in `told_ahead`, so that the items still queued for those
-  events tell nothing twice.
-- An event that is in no ring any more has the oldest gap, else the next index: exact where one thread adds a span's events, and
-  in any case unique.
-- A span is told as started when its item is taken and again when a look finds it changed. One that has ended by then is not:
-  its end says all of it, at half the rows.
+- An event's index is its position among all events of its span, dropped ones included: the same live and at
+  the end.
+- Every index below `_FollowedSpan.count` was reported, or is in `gaps`: the SDK dropped that event before it
+  was read, and its item is still to come (or was dropped and counted). A scan, an end, or an event that
+  overtook another thread's reads past the item in hand: it reports all events that are there and remembers
+  them in `reported_ahead`, so that the items still queued for them report nothing twice.
+- An event that is no longer in any ring gets the oldest gap, else the next index: exact if one thread adds a
+  span's events, and unique in any case.
+- A span is reported as started when its item is taken, and again when a scan finds it changed. A span that
+  has ended by then is not: its end contains all of it, with half the rows.
 
 Runs in the worker's thread only; nothing here is locked.
 """
@@ -42,15 +43,16 @@ from spanpost.receivers.spans import (
 )
 
 _MAX_GAPS = 4096
-#: Ends remembered where an exporter may hand them in again: more than wait between a span's end and its export (2,048, unless
-#: ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). One that is forgotten is told twice, and is still one when it is recorded.
+#: Ends remembered when an exporter may deliver them again: more than can wait between a span's end and its
+#: export (2,048, unless ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). A forgotten end is reported twice;
+#: recording ignores the duplicate.
 _MAX_ENDS = 16_384
-#: What a span says of the moment: the newest stands, whichever span or event says it.
-_NOW = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
+#: Attributes of the present state: the newest value counts, from whichever span or event.
+_PRESENT = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
 
 
 def is_plumbing(scope_name: str | None) -> bool:
-    """True for loggers whose records would feed back: spanpost's own and the SDK's."""
+    """Whether a logger's records would feed back: spanpost's own and the SDK's."""
     name = scope_name or ""
     return is_ours(name) or name == "opentelemetry" or name.startswith("opentelemetry.")
 
@@ -59,35 +61,35 @@ def _is_same(before: Any, now: Any) -> bool:
     return type(before) is type(now) and bool(before == now)
 
 
-#: Is handed each ended span beside its observation.
+#: Receives each ended span with its observation.
 TellEnd = Callable[[Any, Observation], None]
-#: Open roots that a heartbeat names at most.
+#: Most open root spans that a heartbeat lists.
 _MAX_ROOTS = 1024
 
 
 class _FollowedSpan:
     """One live span."""
 
-    __slots__ = ("count", "equals", "gaps", "has_ended", "key", "span", "told", "told_ahead")
+    __slots__ = ("count", "equals", "gaps", "key", "reported", "reported_ahead", "span", "was_ended")
 
     def __init__(self, span: Any) -> None:
         self.span = span
         self.key = span_key(span)
-        #: Events told so far: the index of the next.
+        #: Events reported so far: the index of the next one.
         self.count = 0
         self.gaps: deque[int] = deque(maxlen=_MAX_GAPS)
-        #: What the last STARTED observation showed: (name, attributes, status); None before the first.
-        self.told: tuple[Any, ...] | None = None
-        #: Events told before their item was taken, by identity; holds them, so that no id is used again.
-        self.told_ahead: dict[int, Any] = {}
-        #: Numbers of events that are equal in name and time; made with the first event.
+        #: Content of the last STARTED observation: (name, attributes, status); None before the first.
+        self.reported: tuple[Any, ...] | None = None
+        #: Events reported before their item was taken, by id; holds them, so that no id is reused.
+        self.reported_ahead: dict[int, Any] = {}
+        #: Numbers events with equal name and time; made with the first event.
         self.equals: Equals | None = None
-        #: A look found it ended, with nothing queued any more that could say so.
-        self.has_ended = False
+        #: A scan found the span ended, and no queued item could still report that.
+        self.was_ended = False
 
 
 class Follower:
-    """Turns the queue's items, and looks at living spans, into observations."""
+    """Converts queued items, and scans of live spans, to observations."""
 
     def __init__(self, tenant: str, producer: str, losses: Losses, tell_end: TellEnd | None = None) -> None:
         self.tenant = tenant
@@ -97,11 +99,11 @@ class Follower:
         self._origins = Origins()
         self._followed: dict[int, _FollowedSpan] = {}
         self._seq = 0
-        #: Spans whose end was told, the latest ones, by id; None where no exporter hands ends in again.
+        #: Ids of the spans whose end was reported last; None: no exporter delivers ends again.
         self._ends: dict[int, None] | None = None
 
     def remember_ends(self) -> None:
-        """Remember from now on whose end was told."""
+        """Remember from now on which ends were reported."""
         if self._ends is None:
             self._ends = {}
 
@@ -109,7 +111,7 @@ class Follower:
         return len(self._followed)
 
     def convert(self, item: Item) -> list[Observation]:
-        """Return what an item tells; nothing, and one loss counted, when it cannot be read."""
+        """Return an item's observations; none, and one drop counted, if it cannot be read."""
         try:
             if type(item) is tuple:
                 if len(item) == 2:
@@ -130,48 +132,48 @@ class Follower:
             return []
 
     def changed(self) -> list[Observation]:
-        """Look at every living span for attributes that were set late and for a new name."""
-        seen: list[Observation] = []
+        """Return live spans whose attributes, name or status have changed."""
+        found: list[Observation] = []
         for followed in list(self._followed.values()):
             try:
-                seen.extend(self._changed(followed))
+                found.extend(self._changed(followed))
             except Exception:
                 self.losses.count(Loss.CONVERT)
-        return seen
+        return found
 
-    def look(self, *, is_drained: bool) -> list[Observation]:
-        """Look at every living span: events that no hook told, an end whose item was lost.
+    def scan(self, *, is_drained: bool) -> list[Observation]:
+        """Scan every live span for events that no hook reported, and for an end whose item was dropped.
 
-        `is_drained`: nothing was queued just before, so that an end which was queued has been told.
+        `is_drained`: the queue was empty just before, so that every queued end has been reported.
         """
-        seen: list[Observation] = []
+        found: list[Observation] = []
         for span_id, followed in list(self._followed.items()):
             try:
                 if followed.span.end_time is not None:
-                    if is_drained and followed.has_ended:  # since the last look, too
+                    if is_drained and followed.was_ended:  # already at the last scan
                         del self._followed[span_id]
-                        seen.extend(self._finish(followed, followed.span, is_cancelled=False))
-                    followed.has_ended = is_drained
+                        found.extend(self._finish(followed, followed.span, is_cancelled=False))
+                    followed.was_ended = is_drained
                     continue
-                if is_drained:  # or an event would be told before what is queued of the time before it
-                    seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
+                if is_drained:  # otherwise an event could be reported before older queued items
+                    found.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
             except Exception:
                 self.losses.count(Loss.CONVERT)
-        return seen
+        return found
 
     def interrupt(self) -> list[Observation]:
-        """Say of every span still open that it is gone with its process, after all that is known of it; forget them."""
-        told: list[Observation] = []
+        """Report all open spans as interrupted, after everything else known of them; forget them."""
+        reported: list[Observation] = []
         now = time.time_ns()
         for followed in list(self._followed.values()):
             try:
                 span = followed.span
                 if span.end_time is not None:
-                    told.extend(self._finish(followed, span, is_cancelled=False))
+                    reported.extend(self._finish(followed, span, is_cancelled=False))
                     continue
-                told.extend(self._changed(followed))
-                told.extend(self._catch_up(followed, *ring_of(followed.span), remember=False))
-                told.append(
+                reported.extend(self._changed(followed))
+                reported.extend(self._catch_up(followed, *ring_of(followed.span), remember=False))
+                reported.append(
                     observe_interruption(
                         *followed.key,
                         str(span.name),
@@ -185,10 +187,12 @@ class Follower:
             except Exception:
                 self.losses.count(Loss.CONVERT)
         self._followed.clear()
-        return told
+        return reported
 
     def beat(self, interval: float) -> Observation:
-        """Return the heartbeat of this process, with its open roots; the next comes in `interval` seconds."""
+        """Return the heartbeat of this process, with its open root spans; the next one follows in `interval`
+        seconds.
+        """
         roots: list[str] = []
         origin = NO_ORIGIN
         for followed in list(self._followed.values()):
@@ -226,23 +230,24 @@ class Follower:
         return self._changed(followed)
 
     def _changed(self, followed: _FollowedSpan) -> Iterator[Observation]:
-        """Tell a span as it is now, unless that was told or it has ended."""
+        """Report a span's present state, unless it is unchanged or the span has ended."""
         span = followed.span
         if span.end_time is not None:
             return
         attributes = attributes_of(span)
         state = (span.name, attributes, span.status)
-        before = followed.told
+        before = followed.reported
         if state == before:
             return
-        followed.told = state
+        followed.reported = state
         seen_ns = 0
-        unsaid: tuple[str, ...] = ()
+        unchanged: tuple[str, ...] = ()
         if before is not None:
-            # What is new was set about now. Progress that is not new must not seem so: an event may have said more since.
+            # New values were set about now. Unchanged progress must not look new: an event may have reported
+            # more since.
             seen_ns = time.time_ns()
             known = before[1]
-            unsaid = tuple(name for name in _NOW if name in attributes and _is_same(known.get(name), attributes[name]))
+            unchanged = tuple(name for name in _PRESENT if name in attributes and _is_same(known.get(name), attributes[name]))
         yield observe_span(
             span,
             Part.STARTED,
@@ -251,19 +256,20 @@ class Follower:
             producer=self.producer,
             seq=self._next(),
             seen_ns=seen_ns,
-            unsaid=unsaid,
+            unchanged=unchanged,
         )
 
     def _event(self, span: Any, event: Any) -> Iterator[Observation]:
         span_id = span.get_span_context().span_id
         followed = self._followed.get(span_id)
         if followed is None:
-            # Its START item was lost, or its end was told (and this event with it), or it is ours.
+            # Its START item was dropped, or its end was reported (and this event with it), or it is our own
+            # span.
             if span.end_time is not None or is_ours(getattr(span.instrumentation_scope, "name", None)):
                 return
             followed = self._followed[span_id] = _FollowedSpan(span)
             yield from self._changed(followed)
-        if followed.told_ahead.pop(id(event), None) is not None:
+        if followed.reported_ahead.pop(id(event), None) is not None:
             return
         dropped, ring = ring_of(span)
         position = followed.count - dropped
@@ -279,20 +285,20 @@ class Follower:
         else:
             index = followed.count
             followed.count += 1
-        yield self._tell(followed, event, index)
+        yield self._observe(followed, event, index)
 
     def _catch_up(self, followed: _FollowedSpan, dropped: int, ring: Sequence[Any], *, remember: bool) -> Iterator[Observation]:
-        """Tell the events from `count` on that are in the ring; what the ring has dropped unseen becomes a gap."""
+        """Report the events in the ring from `count` on; events that the ring dropped unread become gaps."""
         followed.gaps.extend(range(followed.count, dropped))
         total = dropped + len(ring)
         for index in range(max(followed.count, dropped), total):
             event = ring[index - dropped]
             if remember:
-                followed.told_ahead[id(event)] = event
-            yield self._tell(followed, event, index)
+                followed.reported_ahead[id(event)] = event
+            yield self._observe(followed, event, index)
         followed.count = max(followed.count, total)
 
-    def _tell(self, followed: _FollowedSpan, event: Any, index: int) -> Observation:
+    def _observe(self, followed: _FollowedSpan, event: Any, index: int) -> Observation:
         span = followed.span
         origin = self._origins.of(span.resource, span.instrumentation_scope)
         if followed.equals is None:
@@ -313,13 +319,13 @@ class Follower:
         followed = self._followed.pop(readable.get_span_context().span_id, None)
         if followed is None:
             if not is_ours(getattr(readable.instrumentation_scope, "name", None)):
-                self._is_told(readable.get_span_context().span_id)
+                self._note_end(readable.get_span_context().span_id)
                 yield from self._ended(readable, is_cancelled)
             return
         yield from self._finish(followed, readable, is_cancelled=is_cancelled)
 
     def _finish(self, followed: _FollowedSpan, readable: Any, *, is_cancelled: bool) -> Iterator[Observation]:
-        self._is_told(readable.get_span_context().span_id)
+        self._note_end(readable.get_span_context().span_id)
         yield from self._catch_up(followed, *ring_of(readable), remember=False)
         yield self._observe_end(readable, is_cancelled)
 
@@ -330,13 +336,14 @@ class Follower:
         return ended
 
     def _exported(self, readable: Any) -> Iterator[Observation]:
-        """Tell what an exporter was handed, unless a processor of ours told of it, or will: that one knows more."""
+        """Report an exported span, unless our processor has reported it, or will: the processor knows more.
+        """
         span_id = readable.get_span_context().span_id
-        if span_id not in self._followed and not self._is_told(span_id):
+        if span_id not in self._followed and not self._note_end(span_id):
             yield from self._ended(readable)
 
-    def _is_told(self, span_id: int) -> bool:
-        """Say whether a span's end was told before; from now on it was."""
+    def _note_end(self, span_id: int) -> bool:
+        """Note a span's end as reported; return whether it already was."""
         ends = self._ends
         if ends is None:
             return False
@@ -348,7 +355,7 @@ class Follower:
         return False
 
     def _ended(self, readable: Any, is_cancelled: bool = False) -> Iterator[Observation]:
-        """Tell an ended span and its events without having followed it."""
+        """Report an ended span that was not followed, and its events."""
         scope = readable.instrumentation_scope
         if scope is not None and is_ours(scope.name):
             return

@@ -1,12 +1,12 @@
-"""The forwarder: a receiver that sends what it is handed over OTLP, by the stock exporters, instead of recording it.
+"""The forwarder: sends observations over OTLP with the stock exporters, instead of recording them.
 
-It runs in the feed's worker thread, so whatever it waits for the agent does not. A batch that cannot be sent is tried again
-for `PATIENCE` seconds while the feed's queue fills; then, or at once when the other side will never take it, it is lost, and
-counted by the feed.
+It runs in the feed's worker thread, so that the agent never waits for it. A batch that cannot be sent is
+retried for `RETRY_TIME` seconds while the feed's queue fills. After that, or at once if the other side will
+never accept it, the batch is dropped, and counted by the feed.
 
-Which finished spans are sent (`ForwardedSpans`): *auto* leaves out those that an OTLP exporter of the application sends to the same
-place. It sends the rest: spans that the sampler keeps from exporters, and spans that a cancellation ended, because that is
-known in this process alone.
+Which finished spans are sent (`ForwardedSpans`): *auto* leaves out those that an OTLP exporter of the
+application sends to the same place. It sends the others: spans that the sampler keeps from exporters, and
+spans that a cancellation ended, because only this process knows that.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from spanpost.receivers.otlp_encoder import Encoder
 
 _log = logging.getLogger("spanpost.receivers")
 
-#: How long a batch is tried, seconds: a Collector's restart. Between two tries, first and longest.
-STALL_RULES = 60.0
+#: Seconds for which a batch is retried: the time of a Collector's restart.
+RETRY_TIME = 60.0
+#: First and longest pause between two attempts, seconds.
 _PAUSE = (0.5, 5.0)
-#: How often it is looked anew for exporters of the application, seconds: they may be attached after us.
-_LOOK_EVERY = 5.0
-#: How deep and how far providers and processors are searched for exporters: wrappers nest.
+#: Seconds between two searches for the application's exporters, which may be attached after us.
+_SEARCH_EVERY = 5.0
+#: Depth and number of objects searched for exporters: wrappers nest.
 _DEPTH, _MOST = 6, 400
-#: What requests and proxies need, and nothing that the application's own settings may have added for its backend.
+#: Headers that requests and proxies need. Any other may be one that the application set for its own backend.
 _HEADERS_SENT = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "host", "user-agent"}
 )
-#: What another try may mend (OTLP specification 1.11, "Failures").
+#: Statuses worth a retry (OTLP specification 1.11, "Failures").
 _GRPC_RETRYABLE = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
@@ -57,7 +58,7 @@ _EXPORTERS = {"logs": ("_log_exporter", "OTLPLogExporter"), "traces": ("trace_ex
 
 
 class ForwardedSpans(StrEnum):
-    """Which finished spans are sent beside what is live."""
+    """Which finished spans are sent in addition to live records."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -65,24 +66,26 @@ class ForwardedSpans(StrEnum):
 
 
 class NotSent(SpanpostError):
-    """A batch could not be sent in time."""
+    """A batch was not sent in time, or was refused."""
 
 
 def is_worth_another_try(status: int) -> bool:
-    """Say whether a request that was answered so may be taken later."""
+    """Whether a request with this HTTP status may succeed later."""
     return status in (408, 429) or status >= 500
 
 
 def cure_of(status: int) -> str:
-    """Return what to do about an HTTP status, to be appended to a sentence; empty where that is not known."""
+    """Return advice for an HTTP status, to append to a sentence; empty: none."""
     cure = _CURES.get(status)
     return f"; {cure}" if cure else ""
 
 
-class Hush(logging.Filter):
-    """Keeps what the exporters say in the worker's thread: why the last try failed, and whether another one is any use.
+class ExporterLog(logging.Filter):
+    """Captures the exporters' log records in the worker's thread: why the last attempt failed, and whether a
+    retry makes sense.
 
-    They would write a line for each try, and tell nobody but the log why. `Forwarder` says it once, in words of its own.
+    The exporters would log every attempt, and report the reason only there. `Forwarder` logs it once, in its
+    own words.
     """
 
     def __init__(self) -> None:
@@ -90,22 +93,22 @@ class Hush(logging.Filter):
         self.begin()
 
     def begin(self) -> None:
-        """Forget the try before; hear the calling thread from now on."""
+        """Forget the previous attempt; capture the calling thread's records from now on."""
         self._thread = threading.get_ident()
-        self.said = ""
+        self.message = ""
         self.status: int | None = None
         self.is_final = False
 
-    def listen(self) -> None:
-        """Hear the exporters that are loaded by now."""
+    def attach(self) -> None:
+        """Capture from the exporters that are loaded by now."""
         for name, logger in list(logging.root.manager.loggerDict.items()):
             if name.startswith("opentelemetry.exporter.") and isinstance(logger, logging.Logger) and self not in logger.filters:
-                logger.filters.insert(0, self)  # before the SDK's own, which lets the same words through once a minute
+                logger.filters.insert(0, self)  # before the SDK's own filter, which passes equal messages once a minute
 
     def filter(self, record: logging.LogRecord) -> bool:
         if threading.get_ident() != self._thread:
             return True
-        self.said = record.getMessage()
+        self.message = record.getMessage()
         arguments: tuple[Any, ...] = record.args if isinstance(record.args, tuple) else ()
         for value in arguments:
             if type(value).__name__ == "StatusCode":
@@ -113,20 +116,20 @@ class Hush(logging.Filter):
         return False
 
     def answered(self, response: Any, *args: Any, **kwargs: Any) -> None:
-        """Hear an HTTP response."""
+        """Note the status of an HTTP response (a hook of requests)."""
         self.status = int(response.status_code)
         self.is_final = self.status >= 300 and not is_worth_another_try(self.status)
 
     def why(self) -> str:
-        """Return the reason in words, with what to do about it where that is known."""
+        """Return the reason in words, with advice if there is some."""
         cure = _CURES.get(self.status or 0, "")
-        return (self.said or (f"HTTP {self.status}" if self.status else "the exporter says no more")) + (
+        return (self.message or (f"HTTP {self.status}" if self.status else "the exporter says no more")) + (
             f"; {cure}" if cure else ""
         )
 
 
 class Target:
-    """Where it is sent to: an address, who sends, and how long one try may take."""
+    """A destination: address, credentials, and the time limit of one attempt, seconds."""
 
     def __init__(
         self,
@@ -150,7 +153,10 @@ class Target:
         self.client_key = client_key
 
     def check(self) -> None:
-        """Raise `ConfigError` when the exporters are not installed or a certificate cannot be read. Opens nothing."""
+        """Raise `ConfigError` if the exporters are missing or a certificate cannot be read.
+
+        Opens no connection.
+        """
         for signal in _EXPORTERS:
             self._exporter(signal)
         records = import_module("opentelemetry.proto.logs.v1.logs_pb2").LogRecord
@@ -165,11 +171,13 @@ class Target:
             except OSError as error:
                 raise ConfigError(f"forward: {path}: cannot be read: {error.strerror or error}; mend the path") from error
 
-    def open(self, signal: str, hush: Hush) -> Any:
-        """Return the stock exporter for a signal (``logs`` or ``traces``); `hush` hears its answers and what it says of them."""
+    def open(self, signal: str, log: ExporterLog) -> Any:
+        """Return the stock exporter for a signal (``logs`` or ``traces``); `log` captures its responses and
+        log records.
+        """
         kind = self._exporter(signal)
-        exporter = self._http(kind, signal, hush) if self.protocol == "http" else self._grpc(kind)
-        hush.listen()
+        exporter = self._http(kind, signal, log) if self.protocol == "http" else self._grpc(kind)
+        log.attach()
         return exporter
 
     def _exporter(self, signal: str) -> Any:
@@ -182,14 +190,14 @@ class Target:
                 f"install it with: pip install 'spanpost[{'forward' if self.protocol == 'http' else 'forward-grpc'}]'"
             ) from error
 
-    def _http(self, kind: Any, signal: str, hush: Hush) -> Any:
+    def _http(self, kind: Any, signal: str, log: ExporterLog) -> Any:
         import requests
         from opentelemetry.exporter.otlp.proto.http import Compression
 
         session = requests.Session()
-        session.auth = self._only_ours  # asked last, and keeps requests from looking for others in ~/.netrc
-        session.max_redirects = 0  # nobody else is to be told
-        session.hooks["response"].append(hush.answered)
+        session.auth = self._only_ours  # applied last; also keeps requests from reading ~/.netrc
+        session.max_redirects = 0  # never send credentials to another host
+        session.hooks["response"].append(log.answered)
         return kind(
             endpoint=f"{self.endpoint}/v1/{signal}",
             certificate_file=self.certificate,
@@ -202,7 +210,8 @@ class Target:
         )
 
     def _only_ours(self, request: Any) -> Any:
-        # OTEL_EXPORTER_OTLP_HEADERS are for the application's backend, its key among them: the exporter adds them unasked.
+        # The exporter adds OTEL_EXPORTER_OTLP_HEADERS by itself; they hold the key of the application's
+        # backend.
         for name in [name for name in request.headers if name.lower() not in _HEADERS_SENT]:
             del request.headers[name]
         request.headers.update(self.headers)
@@ -218,7 +227,7 @@ class Target:
             credentials=grpc.ssl_channel_credentials(*map(_read, (self.certificate, self.client_key, self.client_certificate)))
             if is_secure
             else None,
-            # Never empty, or the exporter would take the application's from OTEL_EXPORTER_OTLP_HEADERS.
+            # Never empty: otherwise the exporter uses the application's OTEL_EXPORTER_OTLP_HEADERS.
             headers=tuple({"x-spanpost": "forward", **self.headers}.items()),
             timeout=self.timeout,
             compression=grpc.Compression.Gzip,
@@ -226,13 +235,13 @@ class Target:
 
 
 def try_out(target: Target, signal: str) -> str:
-    """Send an empty request; return why it was not taken, empty when it was."""
-    hush = Hush()
-    hush.begin()
+    """Send an empty request; return why it failed, empty: it was accepted."""
+    log = ExporterLog()
+    log.begin()
     exporter = None
     try:
-        exporter = target.open(signal, hush)
-        return "" if exporter.export([]).name == "SUCCESS" else hush.why()
+        exporter = target.open(signal, log)
+        return "" if exporter.export([]).name == "SUCCESS" else log.why()
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
@@ -240,7 +249,7 @@ def try_out(target: Target, signal: str) -> str:
             exporter.shutdown()
         for logger in list(logging.root.manager.loggerDict.values()):
             if isinstance(logger, logging.Logger):
-                logger.removeFilter(hush)
+                logger.removeFilter(log)
 
 
 def _read(path: str | None) -> bytes | None:
@@ -251,14 +260,16 @@ def _read(path: str | None) -> bytes | None:
 
 
 def protocol_of(endpoint: str) -> str:
-    """Return what an address most likely speaks: gRPC on port 4317 and on Unix sockets, else HTTP."""
+    """Return the likely protocol of an address: ``grpc`` for port 4317 and Unix sockets, else ``http``."""
     return "grpc" if endpoint.startswith("unix:") or urlsplit(endpoint).port == 4317 else "http"
 
 
 class Forwarder:
-    """**Receive** and the tap on ended spans in one. Belongs to one feed; both methods are called in its worker thread.
+    """Implements `Receive` and takes ended spans. Belongs to one feed, whose worker thread calls both
+    methods.
 
-    `providers` are looked at for the application's own exporters. After a fork the child opens exporters of its own.
+    `providers` are searched for the application's own exporters. After a fork the child opens its own
+    exporters.
     """
 
     def __init__(
@@ -267,53 +278,56 @@ class Forwarder:
         *,
         spans: ForwardedSpans = ForwardedSpans.AUTO,
         providers: Callable[[], Iterable[Any]] = tuple,
-        stall_rules: float = STALL_RULES,
+        retry_time: float = RETRY_TIME,
         redaction: Redaction | None = None,
     ) -> None:
         self.target = target
         self._redaction = redaction
         self.spans = spans
         self._providers = providers
-        self._stall_rules = stall_rules
-        self._of_parent: list[Any] = []
+        self._retry_time = retry_time
+        self._parents: list[Any] = []
         target.check()
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._exporters: dict[str, Any] = {}
-        self._hush: Hush | None = None
+        self._exporter_log: ExporterLog | None = None
         self._encoder = Encoder(self._redaction)
         self._ended: list[Any] = []
         self._stop = threading.Event()
-        self._covers = False
-        self._looked_at = 0.0
-        #: Signals that could not be sent last time, and whether trying again is no use.
+        self._is_covered_now = False
+        self._search_at = 0.0
+        #: Signals that failed last time, and whether the failure is final.
         self._failing: dict[str, bool] = {}
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
-            # The parent's connections are the parent's: held, so that nothing of them is closed from here.
-            self._of_parent.append((self._exporters, self._encoder, self._stop))
+            # Kept alive after fork, so that the child does not close the parent's connections.
+            self._parents.append((self._exporters, self._encoder, self._stop))
             self._begin()
 
     def tell_end(self, readable: Any, o: Observation) -> None:
-        """Take a span that has ended, to be sent with the next batch."""
+        """Take an ended span, to send it with the next batch."""
         self._check_process()
         if self._sends(readable, o):
             self._ended.append(self._encoder.span(readable, o))
 
     def __call__(self, batch: Sequence[Observation], /) -> None:
-        """Send a batch; returns when the other side has taken it. Raises `NotSent` after `PATIENCE`, or at the end at once."""
+        """Send a batch; return when the other side has accepted it.
+
+        Raises `NotSent` after `RETRY_TIME`, at shutdown at once.
+        """
         self._check_process()
         spans, self._ended = self._ended, []
-        news = {"logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name], "traces": spans}
-        waiting = {signal: items for signal, items in news.items() if items}
+        items_by_signal = {"logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name], "traces": spans}
+        waiting = {signal: items for signal, items in items_by_signal.items() if items}
         refused: list[str] = []
-        until = time.monotonic() + self._stall_rules
+        until = time.monotonic() + self._retry_time
         pause = _PAUSE[0]
         while waiting:
-            # Neither waits for the other: a Collector without a pipeline for logs may have one for traces.
+            # The signals are independent: a Collector without a logs pipeline may have one for traces.
             for signal in list(waiting):
                 is_taken, is_final = self._try(signal, waiting[signal])
                 if is_taken or is_final:
@@ -328,7 +342,7 @@ class Forwarder:
             raise NotSent(f"{' and '.join(refused)} could not be sent to {self.target.endpoint}")
 
     def close(self) -> None:
-        """Let go of the exporters; what is still being tried is given up."""
+        """Shut the exporters down; batches that are still retried are dropped."""
         if self._pid != os.getpid():
             return
         self._stop.set()
@@ -336,30 +350,31 @@ class Forwarder:
             exporter.shutdown()
 
     def give_up(self) -> None:
-        """Try nothing more than once from now on: the process ends."""
+        """Retry nothing from now on: the process ends."""
         if self._pid == os.getpid():
             self._stop.set()
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _try(self, signal: str, items: Sequence[Any]) -> tuple[bool, bool]:
-        """Return whether it was taken; and, when not, whether it never will be."""
-        hush = self._hush
-        if hush is None:
-            hush = self._hush = Hush()
-        hush.begin()
+        """Send once; return (accepted, finally refused)."""
+        log = self._exporter_log
+        if log is None:
+            log = self._exporter_log = ExporterLog()
+        log.begin()
         try:
             exporter = self._exporters.get(signal)
             if exporter is None:
-                exporter = self._exporters[signal] = self.target.open(signal, hush)
+                exporter = self._exporters[signal] = self.target.open(signal, log)
             if exporter.export(items).name == "SUCCESS":
                 if self._failing.pop(signal, None) is not None:
                     _log.info("forwarding %s to %s goes on", signal, self.target.endpoint)
                 return True, False
-            why, is_final = hush.why(), hush.is_final
+            why, is_final = log.why(), log.is_final
         except Exception as error:
-            # Older exporters let a refused connection through; what else is raised (it cannot be encoded) would be raised again.
-            why, is_final = f"{type(error).__name__}: {error}", hush.is_final or not isinstance(error, OSError)
+            # Older exporters raise for a refused connection. Any other error (it cannot be encoded) would
+            # come again.
+            why, is_final = f"{type(error).__name__}: {error}", log.is_final or not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final
             outcome = "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
@@ -375,17 +390,18 @@ class Forwarder:
         return not context.trace_flags.sampled or c.SPAN_CANCELLED in o.attributes or not self._is_covered()
 
     def _is_covered(self) -> bool:
-        """Say whether exporters of the application send the finished spans of every provider to the same place."""
+        """Whether the application's exporters send the finished spans of every provider to the same place.
+        """
         now = time.monotonic()
-        if now >= self._looked_at or not self._looked_at:
-            self._looked_at = now + _LOOK_EVERY
-            places = [endpoints_of(provider) for provider in self._providers()]
-            self._covers = bool(places) and all(any(is_same_place(self.target.endpoint, e) for e in there) for there in places)
-        return self._covers
+        if now >= self._search_at or not self._search_at:
+            self._search_at = now + _SEARCH_EVERY
+            endpoints_by_provider = [endpoints_of(provider) for provider in self._providers()]
+            self._is_covered_now = bool(endpoints_by_provider) and all(any(is_same_place(self.target.endpoint, e) for e in endpoints) for endpoints in endpoints_by_provider)
+        return self._is_covered_now
 
 
 def endpoints_of(provider: Any) -> list[str]:
-    """Return where the OTLP span exporters of a tracer provider send to, however they are wrapped."""
+    """Return the endpoints of a tracer provider's OTLP span exporters, also wrapped ones."""
     found: list[str] = []
     seen: set[int] = set()
     level: list[Any] = [getattr(provider, "provider", None), provider]
@@ -399,20 +415,21 @@ def endpoints_of(provider: Any) -> list[str]:
             if isinstance(thing, (tuple, list)):
                 below.extend(thing)
                 continue
-            held = getattr(thing, "__dict__", None)
-            if not isinstance(held, dict) or isinstance(thing, type):
+            fields = getattr(thing, "__dict__", None)
+            if not isinstance(fields, dict) or isinstance(thing, type):
                 continue
-            endpoint = held.get("_endpoint")
+            endpoint = fields.get("_endpoint")
             if "SpanExporter" in type(thing).__name__ and isinstance(endpoint, str):
                 found.append(endpoint)
                 continue
-            below.extend(value for value in list(held.values()) if hasattr(value, "__dict__") or isinstance(value, (tuple, list)))
+            below.extend(value for value in list(fields.values()) if hasattr(value, "__dict__") or isinstance(value, (tuple, list)))
         level = below
     return found
 
 
 def is_same_place(one: str, other: str) -> bool:
-    """Say whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones."""
+    """Whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones.
+    """
     host, port = _place(one)
     other_host, other_port = _place(other)
     return host == other_host and (port == other_port or {port, other_port} <= _OTLP_PORTS)

@@ -1,12 +1,13 @@
-"""Requests that cannot be recorded at once are written to a journal, answered, and recorded when their turn comes.
+"""The journal: requests that cannot be recorded at once are written to it, answered, and recorded later.
 
 Rules.
-1. Requests are written in groups, one transaction each, and their senders are told when it is committed. A request
+1. Requests are written in groups, one transaction each; senders are answered after the commit. A request
    that the journal refuses is recorded directly.
-2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share their places
-   (`Groups.places`), first come, first served: live requests go on while a backlog is worked off. Requests that wait
-   to be written come first: readers wait meanwhile, and record one transaction at a time once rows are `_OLD`.
-3. A tenant whose rows take more time than they may is served by a reader of its own, row by row.
+2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share
+   their places (`RecordingGroups.places`), first come, first served: live requests continue while a backlog
+   is recorded. Requests that wait to be written come first: readers wait, and record one transaction at a
+   time once rows are `_OLD`.
+3. A tenant whose rows exceed the time limit is served by the slow reader, row by row.
 4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
 
@@ -32,48 +33,51 @@ _limited_log = RateLimitedLog(log)
 
 #: Groups that are written at once: one is read and redacted while the database writes another.
 _AT_ONCE: Final = 2
-#: Between two looks at what waits, seconds: with something waiting, and without.
-_LOOK, _LOOK_IDLE = 0.5, 2.0
-#: After a reader failed it waits so long, seconds.
+#: Seconds between two checks of the backlog: with a backlog, and without.
+_CHECK, _CHECK_IDLE = 0.5, 2.0
+#: Seconds that a reader waits after a failure.
 _PAUSE: Final = 1.0
 #: Rows that are older are recorded beside requests that wait to be written; seconds.
 _OLD: Final = 5.0
-#: Rows older than this hold signs of life of tasks: no task is called stalled meanwhile. Seconds; and how often the
-#: stall timeouts are restarted.
+#: Rows older than this may hold recent telemetry of tasks, so no task counts as stalled meanwhile. Seconds;
+#: and the interval at which stall timeouts are restarted.
 _LATE, _LATE_EVERY = 20.0, 10.0
-#: What a task that was cancelled is given to end in, seconds.
+#: Seconds that a cancelled asyncio task gets to end.
 _CANCELLED: Final = 0.2
 
 
 class Journal(Protocol):
-    """**Protocol:** keeps requests that are answered before they are recorded. All raise `LedgerUnavailable`."""
+    """**Protocol:** stores requests that are answered before they are recorded.
+
+    All methods raise `StoreUnavailable`.
+    """
 
     async def append(self, entries: Sequence[Entry], /) -> Appended:
         """Make entries durable, all of them but the refused ones, or none."""
         ...
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
-        """Take about so many observations of a tenant, record them and delete them, in one transaction.
+        """Record and delete about `most` observations of a tenant, in one transaction.
 
-        None: nothing is left that no other reader holds. Raises `OverBudget` where that takes too long.
+        None: nothing is left that another reader does not hold. Raises `OverBudget` if it takes too long.
         """
         ...
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
-        """As `record`, of the smallest part that there is; what cannot be recorded is set aside."""
+        """Like `record`, for the smallest possible part; what cannot be recorded is quarantined."""
         ...
 
     async def depth(self) -> Sequence[Backlog]:
-        """Return what waits, by tenant."""
+        """Return the backlog, by tenant."""
         ...
 
     async def postpone_stalls(self) -> None:
-        """Restart the stall timeout of every task: what they said may wait in the journal."""
+        """Restart the stall timeout of every task: its telemetry may wait in the journal."""
         ...
 
 
 class Bounds(Protocol):
-    """**Protocol:** how much is written and recorded at once, and how many bytes may wait in the journal."""
+    """**Protocol:** limits on what is written and recorded at once, and on the journal's bytes."""
 
     @property
     def group(self) -> int: ...
@@ -89,30 +93,33 @@ class Bounds(Protocol):
 
 
 class JournalQueue:
-    """The way through the journal, of one loop. `start`, then `put` for each request, then `close`."""
+    """Writes to the journal and records from it, in one event loop.
+
+    Call `start`, then `put` for each request, then `close`.
+    """
 
     def __init__(self, journal: Journal, groups: RecordingGroups, limits: Bounds) -> None:
         self._journal = journal
         self._groups = groups
         self._limits = limits
         self._waiting = WaitingParts(SharedBytes())
-        self._news, self._backlog_news, self._slow_news = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._arrived, self._backlog_changed, self._slow_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._watcher: asyncio.Task[None] | None = None
         self._closing = self._is_closed = False
-        #: Bytes in the journal by tenant, as seen last, with what was written since.
+        #: Bytes in the journal by tenant, at the last check, plus bytes written since.
         self._held = SharedBytes()
         #: Tenants with rows, in the order of their turns.
         self._turns: dict[str, None] = {}
         self._slow_until: dict[str, float] = {}
-        #: Writers and readers that have something in hand.
+        #: Busy writers and readers.
         self._writing = self._reading = 0
-        #: Groups that were written.
+        #: Number of groups written.
         self.done = 0
-        #: Age of the oldest row as seen last, seconds.
+        #: Age of the oldest row at the last check, seconds.
         self.age = 0.0
-        self._late_said = 0.0
+        self._postponed_at = 0.0
 
     @property
     def size(self) -> int:
@@ -121,34 +128,34 @@ class JournalQueue:
 
     @property
     def parts(self) -> int:
-        """How many parts of requests wait to be written."""
+        """Number of parts that wait to be written."""
         return self._waiting.parts
 
     def has_space(self, tenant: str) -> bool:
-        """Tell whether the tenant's share of the journal is not used up. One tenant alone may fill half of it."""
+        """Whether the tenant has space left in the journal. One tenant alone may fill half of it."""
         most = self._limits.journal
         return most > 0 and not self._is_closed and self._held.fits(Sender(tenant, ""), 0, most // 2)
 
-    def is_asked(self, tenant: str) -> bool:
-        """Tell whether requests of the tenant wait to be written."""
+    def has_waiting(self, tenant: str) -> bool:
+        """Whether requests of the tenant wait to be written."""
         return tenant in self._waiting.tenants
 
     def start(self) -> None:
-        """Begin to write and to record what waits, in the running loop."""
-        running = [(f"spanpost-journal-writer-{n}", self._write()) for n in range(_AT_ONCE)]
-        running += [(f"spanpost-journal-reader-{n}", self._read()) for n in range(self._limits.writers)]
-        running.append(("spanpost-journal-reader-slow", self._read_slow()))
-        self._tasks = [asyncio.create_task(each, name=name) for name, each in running]
+        """Start writing and recording, in the running loop."""
+        loops = [(f"spanpost-journal-writer-{n}", self._write()) for n in range(_AT_ONCE)]
+        loops += [(f"spanpost-journal-reader-{n}", self._read()) for n in range(self._limits.writers)]
+        loops.append(("spanpost-journal-reader-slow", self._read_slow()))
+        self._tasks = [asyncio.create_task(each, name=name) for name, each in loops]
         self._watcher = asyncio.create_task(self._watch(), name="spanpost-journal-watch")
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Write what waits and end what is being recorded, for at most `timeout` seconds.
+        """Write waiting requests and finish current transactions, for at most `timeout` seconds.
 
-        False: some senders were told that it was not written. Rows stay in the journal.
+        False: some senders got an error, because their requests were not written. Rows stay in the journal.
         """
         self._closing = True
-        for news in (self._news, self._backlog_news, self._slow_news, self._stopping):
-            news.set()
+        for event in (self._arrived, self._backlog_changed, self._slow_changed, self._stopping):
+            event.set()
         if self._watcher is not None:
             self._watcher.cancel()
         late: set[asyncio.Task[None]] = set()
@@ -166,13 +173,13 @@ class JournalQueue:
         return is_done
 
     def put(self, sender: Sender, observations: Sequence[Observation], size: int) -> RequestPart:
-        """Have a request's observations written; the part says when they are durable."""
+        """Queue a request's observations to be written; the part's `done` is set when they are durable."""
         part = RequestPart(sender, observations, size, asyncio.get_running_loop().create_future())
         if self._is_closed:
             part.fail(StoreUnavailable("the gateway stops"))
             return part
         self._waiting.put(part)
-        self._news.set()
+        self._arrived.set()
         return part
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -182,8 +189,8 @@ class JournalQueue:
             while not self._waiting:
                 if self._closing:
                     return
-                self._news.clear()
-                await self._news.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
             parts = self._waiting.take(self._limits.group, self._limits.group_bytes)
             self._writing += 1
             try:
@@ -202,13 +209,13 @@ class JournalQueue:
             appended = await self._journal.append(entries)
         except Exception as error:
             if isinstance(error, StoreUnavailable):
-                self._groups.is_away(error)
+                self._groups.note_down(error)
             else:
                 _limited_log.error("journal", "requests cannot be written to the journal: %s", str(error)[:300], fault=error)
             for part in parts:
                 part.fail(StoreUnavailable("it cannot be written now"))
             return
-        self._groups.is_back()
+        self._groups.note_up()
         self.done += 1
         for tenant, size in appended.sizes.items():
             self._held.add(Sender(tenant, ""), size)
@@ -222,47 +229,47 @@ class JournalQueue:
     # --- recording ----------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._backlog_news.set()
-        self._slow_news.set()
+        self._backlog_changed.set()
+        self._slow_changed.set()
 
-    def _whose(self, *, is_slow: bool) -> str | None:
-        """Return the tenant whose turn it is."""
+    def _next_tenant(self, *, is_slow: bool) -> str | None:
+        """Return the tenant whose turn it is; None: no rows wait."""
         now = time.monotonic()
         return next((tenant for tenant in self._turns if (self._slow_until.get(tenant, 0.0) > now) is is_slow), None)
 
     def _must_wait(self) -> bool:
-        """Tell whether requests that wait to be written come first."""
+        """Whether waiting writes come before reading."""
         is_pressed = bool(self._waiting) or self._writing == _AT_ONCE
         return is_pressed and (self.age < _OLD or self._reading > 0 or self._groups.under_way > 0)
 
     async def _read(self) -> None:
         while not self._closing:
-            if self._whose(is_slow=False) is None or self._must_wait():
-                self._backlog_news.clear()
-                await self._backlog_news.wait()
+            if self._next_tenant(is_slow=False) is None or self._must_wait():
+                self._backlog_changed.clear()
+                await self._backlog_changed.wait()
                 continue
             is_well = True
             async with self._groups.places:
-                if (tenant := self._whose(is_slow=False)) is not None and not self._closing:
+                if (tenant := self._next_tenant(is_slow=False)) is not None and not self._closing:
                     self._reading += 1
                     try:
                         is_well = await self._record(tenant, is_slow=False)
                     finally:
                         self._reading -= 1
-            self._backlog_news.set()
+            self._backlog_changed.set()
             if not is_well:
                 await self._pause()
 
     async def _read_slow(self) -> None:
         while not self._closing:
-            if (tenant := self._whose(is_slow=True)) is None:
-                self._slow_news.clear()
-                await self._slow_news.wait()
+            if (tenant := self._next_tenant(is_slow=True)) is None:
+                self._slow_changed.clear()
+                await self._slow_changed.wait()
             elif not await self._record(tenant, is_slow=True):
                 await self._pause()
 
     async def _record(self, tenant: str, *, is_slow: bool) -> bool:
-        """Record some rows of a tenant, which is the last to have another turn; False: it failed, try again later."""
+        """Record some rows of a tenant and move the tenant to the end; False: it failed, try again later."""
         del self._turns[tenant]
         self._turns[tenant] = None
         try:
@@ -270,10 +277,10 @@ class JournalQueue:
                 recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group)
             except OverBudget as error:
                 if not is_slow:
-                    said = "what waits of tenant %s in the journal is recorded apart for a while: %s"
-                    _limited_log.warning(f"slow {tenant}", said, tenant, str(error))
+                    message = "what waits of tenant %s in the journal is recorded apart for a while: %s"
+                    _limited_log.warning(f"slow {tenant}", message, tenant, str(error))
                     self._slow_until[tenant] = time.monotonic() + SLOW
-                    self._slow_news.set()
+                    self._slow_changed.set()
                     return True
                 recorded = await self._journal.record_alone(tenant)
         except Exception as error:
@@ -281,7 +288,7 @@ class JournalQueue:
                 _limited_log.error("reading", "the journal cannot be recorded: %s", str(error)[:300], fault=error)
             return False
         if recorded is None:
-            self._turns.pop(tenant, None)  # rows that other readers hold are seen again if they stay
+            self._turns.pop(tenant, None)  # rows that other readers hold are found again if they stay
         return True
 
     async def _pause(self) -> None:
@@ -289,25 +296,25 @@ class JournalQueue:
             async with asyncio.timeout(_PAUSE):
                 await self._stopping.wait()
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- watching -----------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
             try:
-                self._see(await self._journal.depth())
-                if self.age > _LATE and time.monotonic() - self._late_said > _LATE_EVERY:
-                    self._late_said = time.monotonic()
+                self._update(await self._journal.depth())
+                if self.age > _LATE and time.monotonic() - self._postponed_at > _LATE_EVERY:
+                    self._postponed_at = time.monotonic()
                     await self._journal.postpone_stalls()
             except StoreUnavailable:
                 pass
             except Exception as error:
                 _limited_log.error("depth", "the journal's depth cannot be read: %s", str(error)[:300], fault=error)
-            await asyncio.sleep(_LOOK if self._turns else _LOOK_IDLE)
+            await asyncio.sleep(_CHECK if self._turns else _CHECK_IDLE)
 
-    def _see(self, found: Sequence[Backlog]) -> None:
+    def _update(self, backlog: Sequence[Backlog]) -> None:
         self._held = SharedBytes()
-        self.age = max((each.age for each in found), default=0.0)
-        for each in found:
+        self.age = max((each.age for each in backlog), default=0.0)
+        for each in backlog:
             self._held.add(Sender(each.tenant, ""), each.size)
             self._turns.setdefault(each.tenant)
         now = time.monotonic()

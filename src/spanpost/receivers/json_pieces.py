@@ -1,8 +1,8 @@
-"""OTLP/JSON bodies, cut into pieces: parsed, JSON takes ten times its size, and hostile JSON thirty times.
+"""Cuts OTLP/JSON bodies into pieces: parsed JSON takes ten times its size, hostile JSON thirty times.
 
-A large body is never parsed as a whole. Its levels are opened one by one, with everything below left as
-bytes; then spans, log records or metrics are parsed by the handful, each handful a small request of its
-own. `elements` has the limits.
+A large body is never parsed as a whole. Its levels are opened one by one, and everything below stays bytes;
+then small groups of spans, log records or metrics are parsed, each as a small request. `elements` has the
+limits.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.otlp_json import LEVELS
 
 _BOM: Final = b"\xef\xbb\xbf"
-#: Bytes that are looked at in one step; what follows must not begin in the middle of an escape.
+#: Bytes read in one step; a step must not end in the middle of an escape.
 _STEP: Final = 256 * 1024
 _ESCAPES: Final = re.compile(rb"\\*")
-#: Reading a number takes the square of its length.
+#: Limited because reading a number takes quadratic time.
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{100}")
 
 
 class NotStrict(Undecodable):
-    """It is not JSON as it should be, and small enough for a parser that takes that milder."""
+    """The JSON is invalid, but small enough for the lenient parser."""
 
 
 def _level(*names: str) -> type[msgspec.Struct]:
@@ -56,7 +56,10 @@ _OPENED: Final = {
 
 
 def count_json(body: bytes) -> Iterator[None]:
-    """Count the objects and values of JSON; yield where a pause may be. Raises `BodyTooLarge` for too many."""
+    """Count the objects and values of JSON; yield where a pause is allowed.
+
+    Raises `BodyTooLarge` for too many.
+    """
     most = allowed(len(body))
     is_dense = body.count(b"{") > most
     yield
@@ -74,12 +77,12 @@ def count_json(body: bytes) -> Iterator[None]:
 
 
 def cut_json(signal: str, body: bytes, most: int, least: int) -> Iterator[bytes | Spoiled | None]:
-    """Yield requests of about `most` bytes that hold together what `body` holds.
+    """Yield requests of about `most` bytes that together equal `body`.
 
-    A span, log record or metric counts for `least` bytes at least; one that is too heavy is yielded as
-    spoiled. What is misshapen is handed on as it is. None is yielded where a pause may be. Raises
-    `BodyTooLarge` for a resource or scope that is too large, and `Undecodable` or `NotStrict`, before anything
-    is yielded, for what is no JSON.
+    A span, log record or metric counts at least `least` bytes; one beyond the limits is yielded as spoiled.
+    Malformed parts are passed on unchanged. None is yielded where a pause is allowed. Raises `BodyTooLarge`
+    for a resource or scope that is too large, and `Undecodable` or `NotStrict`, before anything is yielded,
+    for invalid JSON.
     """
     body = body.removeprefix(_BOM)
     request, of_resource, _ = _OPENED[signal]
@@ -91,7 +94,7 @@ def cut_json(signal: str, body: bytes, most: int, least: int) -> Iterator[bytes 
     yield None
     resources = _entries(getattr(opened, outer), body)
     if resources is None:
-        yield b'{"%s":1}' % outer.encode()  # it is misshapen, which is counted
+        yield b'{"%s":1}' % outer.encode()  # malformed: the decoder counts it
     for resource in resources or ():
         yield None
         whose = _open(resource, of_resource)
@@ -106,7 +109,9 @@ def cut_json(signal: str, body: bytes, most: int, least: int) -> Iterator[bytes 
 def _requests(
     signal: str, body: bytes, resource: Raw, scopes: Sequence[Raw], most: int, least: int
 ) -> Iterator[bytes | Spoiled | None]:
-    """Yield the entries of a resource by the handful; what they share is read anew for each, and is a quarter of it at most."""
+    """Yield the entries of a resource in small requests; each repeats resource and scope, at most a quarter
+    of it.
+    """
     outer, middle, inner = LEVELS[signal]
     some: list[bytes] = []
     size = 0
@@ -130,7 +135,7 @@ def _requests(
         shared = [len(memoryview(resource)), len(memoryview(of_scope))]
         if max(shared) > SHARED:
             raise too_large_shared()
-        section = max(most, 4 * sum(shared))
+        left = max(most, 4 * sum(shared))
         if is_long:
             yield None
         run: list[Raw] = []
@@ -141,7 +146,7 @@ def _requests(
                 if refusal is not None:
                     yield Spoiled(bytes(memoryview(entry)[:KEPT_BYTES]), refusal)
                     continue
-            if size + length > section and size:  # a large one comes alone
+            if size + length > left and size:  # a large one comes alone
                 yield request([*some, _object({"scope": of_scope, inner: _listed(run)})])
                 some, run, size = [], [], 0
             run.append(entry)
@@ -154,7 +159,7 @@ def _requests(
 
 
 def _refusal(entry: Raw, values: int) -> Generator[None, None, Undecodable | None]:
-    """Return why a large entry is too heavy to be read; yield where a pause may be."""
+    """Return why a large entry exceeds the limits; None: it does not. Yield where a pause is allowed."""
     length = len(memoryview(entry))
     if length > LARGEST:
         return too_large_entry(length)
@@ -170,17 +175,19 @@ def _refusal(entry: Raw, values: int) -> Generator[None, None, Undecodable | Non
 
 
 def has_more_values(body: bytes, most: int) -> bool:
-    """Tell whether JSON has more values than that, about: lists and objects have a comma between two."""
+    """Whether JSON has more than about `most` values, by counting commas."""
     return body.count(b",") > most and any(found > most for found in _values(body))
 
 
 def _values(body: bytes) -> Iterator[int]:
-    """Yield, step by step, how many values JSON has so far."""
+    """Yield the number of values so far, step by step."""
     return accumulate(step.count(b",") for step in _outside(body))
 
 
 def _outside(body: bytes) -> Iterator[bytes]:
-    """Yield, step by step, what of JSON is outside of text, which may be full of anything and costs nothing."""
+    """Yield the JSON outside of strings, step by step: the contents of strings cost nothing and must not be
+    counted.
+    """
     at = 0
     is_within = False
     while at < len(body):
@@ -199,7 +206,7 @@ def _open(raw: Raw, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
 
 
 def _entries(raw: Raw, body: bytes) -> list[Raw] | None:
-    """Return a list's entries, each as its bytes; None for what is no list. Raises `BodyTooLarge` for too many, which need not be objects."""
+    """Return a list's entries as bytes; None: not a list. Raises `BodyTooLarge` for too many of any type."""
     if not memoryview(raw) or bytes(memoryview(raw)[:5]).strip() == b"null":
         return []
     try:

@@ -1,7 +1,8 @@
-"""The protobuf classes of OTLP requests: as they are, with text left as bytes, and with attributes and data points left as bytes, too.
+"""The protobuf classes of OTLP requests, in three forms: original; text as bytes; text, attributes and
+points as bytes.
 
-All three read the same wire format. What is left as bytes is not built, and protobuf refuses a whole
-request for one bad string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
+All three read the same wire format. Fields left as bytes are not built, and with text fields protobuf
+refuses a whole request for one invalid string. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def request_of_bytes(signal: str) -> Any:
 
 @cache
 def lazy_request(signal: str) -> Any:
-    """Return the request's class with text, attributes and data points left as bytes: a third of the cost of parsing."""
+    """Return the request's class with text, attributes and data points left as bytes: a third of the cost of
+    parsing.
+    """
     strict = request(signal).DESCRIPTOR
     return _class(_pool(signal, True), strict.full_name)
 
@@ -68,7 +71,9 @@ def _class(pool: Any, name: str) -> Any:
 
 @cache
 def _pool(signal: str, is_lazy: bool) -> Any:
-    """Return the files of a signal's request and what they import, built anew with text as bytes."""
+    """Return a descriptor pool with the files of a signal's request and their imports, rebuilt with text as
+    bytes.
+    """
     descriptor_pb2 = import_module("google.protobuf.descriptor_pb2")
     kinds = descriptor_pb2.FieldDescriptorProto
     pool = import_module("google.protobuf.descriptor_pool").DescriptorPool()

@@ -1,10 +1,11 @@
-"""Observations as OTLP again: live ones as log records with an event name, ended ones as spans.
+"""Encodes observations as OTLP: live ones as log records with an event name, ended ones as spans.
 
-What comes back from `spanpost.receivers.decode` is the observation that went in, but for an event, which comes back as the log
-form of the same occurrence. Values were mended when they were observed, so that no value can spoil a batch.
+`spanpost.receivers.decode` returns the same observation that was encoded; only an event comes back as the
+log form of the same occurrence. Values were repaired when they were observed, so that no value can break a
+batch.
 
-The records are objects of our own with the names that every encoder since 1.35 (the first that knows event names) reads; the SDK's class for
-them has changed three times since.
+The records are our own classes with the fields that every encoder since 1.35 (the first with event names)
+reads: the SDK's class for them has changed three times since.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _INFO, _ERROR = SeverityNumber.INFO.value, SeverityNumber.ERROR.value
 
 
 class EncodedResource:
-    """A resource as encoders read it; known by identity, because the SDK's own is serialised whole to be hashed."""
+    """A resource as encoders read it; hashed by identity, because the SDK's own class hashes by serialising
+    it all.
+    """
 
     __slots__ = ("attributes", "schema_url")
 
@@ -76,7 +79,7 @@ class EncodedRecord:
 
 
 class Encoder:
-    """Makes records and spans of observations, without their secrets. One thread only: it shares the origins among them."""
+    """Encodes observations as records and spans, redacted. For one thread: it caches origins."""
 
     def __init__(self, redaction: Redaction | None = None) -> None:
         self._redaction = redaction
@@ -110,7 +113,7 @@ class Encoder:
         return EncodedRecord(o, attributes, severity, resource, scope)
 
     def span(self, readable: Any, o: Observation) -> ReadableSpan:
-        """Return an ended span as it is exported: `o` is what was observed of it, `readable` has the rest."""
+        """Return an ended span for export: `o` is its observation, `readable` has the rest."""
         o = self._clean(o)
         _, resource, scope = self._origin(o.origin)
         return ReadableSpan(
@@ -133,7 +136,7 @@ class Encoder:
 
     def _event(self, event: Any, span: Observation) -> Event:
         name = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)[0]
-        # The time of an event that has none is its span's start, as it was when it was observed.
+        # An event without a time gets its span's start, as in its observation.
         at_ns = time_of(event.timestamp or 0, span.start_ns)[0]
         seen = msgspec.structs.replace(
             span, part=Part.EVENT, name=name, status_message="", attributes=mend(attributes_of(event))[0]

@@ -1,9 +1,9 @@
 """OTLP/gRPC: the three export services, on TCP and on a Unix socket, and gRPC's health service.
 
-Bodies are taken as bytes, inflated and read by what does it for HTTP: left to gRPC, each of them may become as large as the
-limit before anybody was asked. Nothing is read of a sender without a valid token. UNAVAILABLE with RetryInfo is the answer that
-asks to come back; RESOURCE_EXHAUSTED, without RetryInfo, is for what is larger than the limit, which gRPC itself refuses where it
-is not compressed.
+Bodies arrive as bytes, and the code for HTTP inflates and reads them: gRPC itself would let every body grow
+to the limit before admission. Nothing is read from a sender without a valid token. UNAVAILABLE with
+RetryInfo asks the sender to retry. RESOURCE_EXHAUSTED without RetryInfo answers a body above the limit; gRPC
+itself refuses those that are not compressed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _METHODS: Final = {
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 #: HealthCheckResponse: field 1, SERVING or NOT_SERVING.
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
-#: Messages that are read at once, each of at most `max_body` bytes as it is sent. gRPC takes memory for what
-#: has come of each.
+#: Messages read at once, each at most `max_body` bytes on the wire. gRPC uses memory for the part that has
+#: arrived.
 READERS: Final = 16
-#: Seconds from the beginning of a request until its message was read.
+#: Seconds from the start of a request until its message was read.
 READING: Final = 15.0
-#: Requests at once whose message was not read yet; and those of one connection.
+#: Requests whose message is not read yet; and concurrent requests of one connection.
 _UNREAD, _STREAMS = 1000, 100
-#: A connection without requests is closed after as many seconds as one of HTTP is; one that has not said
-#: what it is, after these.
+#: Seconds until an idle connection is closed, as for HTTP; and until a connection without a handshake is.
 _IDLE, _HANDSHAKE = 75, 10
-#: How a compressed message begins (gRPC's gzip and deflate, which is zlib's). A request in protobuf begins with the tag of field 1.
+#: First bytes of compressed messages (gRPC's gzip and deflate, which is zlib). A protobuf request starts
+#: with the tag of field 1.
 _ENCODED: Final = {
     b"\x1f\x8b": "gzip",
     b"\x78\x01": "deflate",
@@ -62,13 +62,15 @@ _DETAILS: Final = "grpc-status-details-bin"
 
 
 class GrpcMetrics(Protocol):
-    """**Protocol:** counts requests; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts requests; implemented by `spanpost.metrics.Metrics`."""
 
     def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
 
 
 class CertificateSource(Protocol):
-    """**Protocol:** what TLS needs, in PEM: the certificate's chain, its key, and who signs clients, if they must have one."""
+    """**Protocol:** PEM files for TLS: certificate chain, key, and the CA of client certificates (None: not
+    required).
+    """
 
     @property
     def chain(self) -> bytes: ...
@@ -81,7 +83,7 @@ class CertificateSource(Protocol):
 
 
 class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """The handlers of all methods. Give it to a `GrpcServer`."""
+    """The handlers of all methods, for a `GrpcServer`."""
 
     def __init__(
         self, receiver: Receiver, sender_tokens: SenderTokens, *, is_ready: Callable[[], bool], watch: GrpcMetrics | None = None
@@ -92,13 +94,13 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._watch = watch
         self._unread = Turns(_UNREAD)
         self._readers = Turns(READERS)
-        # On the wire it is the same as a unary call; here it leaves it to us whether and when the message is
+        # On the wire a unary call; declared as a stream, so that we decide whether and when the message is
         # read.
         answers_by = {method: self._export(signal) for method, signal in _METHODS.items()} | {_HEALTH: self._health}
         self._handlers = {method: grpc.stream_unary_rpc_method_handler(answer) for method, answer in answers_by.items()}
 
     def service(self, details: Any) -> Any:
-        """Return the handler of a method, None for one that is not here (gRPC answers UNIMPLEMENTED)."""
+        """Return the handler of a method; None: gRPC answers UNIMPLEMENTED."""
         return self._handlers.get(details.method)
 
     async def _health(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
@@ -129,7 +131,7 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
         sender = Sender(tenant, _address(context.peer()))
         try:
-            reservation = self._receiver.admit(sender, 0)  # a refusal comes before the reading
+            reservation = self._receiver.admit(sender, 0)  # refuse before reading
             raw = await self._read((*sender, context.peer()), messages)
             try:
                 reservation.grow(len(raw))
@@ -148,33 +150,38 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
         except Exception as error:
             kind = type(error).__name__
-            said = "a request failed in here, its sender keeps it: %s: %s"
-            _limited_log.error(f"fault {kind}", said, kind, str(error)[:300], fault=error)
+            message_text = "a request failed in here, its sender keeps it: %s: %s"
+            _limited_log.error(f"fault {kind}", message_text, kind, str(error)[:300], fault=error)
             return None, grpc.StatusCode.UNAVAILABLE, "it failed in here; try again", 5
         return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
 
     async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
-        """Return the message of a request. Raises `Busy` when it does not come, or others are to have their
-        turn."""
+        """Return a request's message.
+
+        Raises `Busy` if it does not arrive in time, or its turn is given to another sender.
+        """
         try:
             async with asyncio.timeout(READING), self._unread.take(holder), self._readers.wait(holder):
                 return await anext(messages, b"")
         except TimeoutError:
-            said = f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
-            raise Busy(said, 1) from None
+            message_text = f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+            raise Busy(message_text, 1) from None
         except Full:
             raise Busy("as many requests as may be wait to be read; send it again") from None
 
 
 def _address(peer: str) -> str:
-    """Return the address that a request counts for: of ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or
-    ``unix:``."""
+    """Return the address that a request counts for, from ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or
+    ``unix:``.
+    """
     kind, _, rest = peer.partition(":")
     return network_of(unquote(rest).rpartition(":")[0].strip("[]")) if kind in ("ipv4", "ipv6") else kind
 
 
 class GrpcServer:
-    """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running loop."""
+    """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running
+    loop.
+    """
 
     def __init__(
         self,
@@ -190,16 +197,17 @@ class GrpcServer:
             options=(
                 ("grpc.max_receive_message_length", most_bytes),
                 ("grpc.per_message_decompression", 0),
-                # A second server on the same port takes half of the requests, without a word: only where both were told so.
+                # A second server on the same port silently takes half of the requests: only if both are
+                # configured so.
                 ("grpc.so_reuseport", int(is_shared)),
                 ("grpc.max_concurrent_streams", _STREAMS),
                 ("grpc.max_allowed_incoming_connections", connections),
                 ("grpc.max_connection_idle_ms", _IDLE * 1000),
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE * 1000),
-                # Clients that ping to keep a connection through a firewall are no attackers.
+                # Clients may ping to keep a connection open through a firewall.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                # Long-lived connections come back now and then, so that replicas share the work.
+                # Long-lived connections reconnect now and then, so that replicas share the load.
                 ("grpc.max_connection_age_ms", 600_000),
                 ("grpc.max_connection_age_grace_ms", 30_000),
                 ("grpc.max_metadata_size", 64 * 1024),
@@ -221,7 +229,10 @@ class GrpcServer:
         return int(port)
 
     def listen_on_socket(self, path: Path) -> None:
-        """Bind a Unix socket; whoever may open it may send. A file left by a process that is gone is replaced."""
+        """Bind a Unix socket: file permissions decide who may send.
+
+        A file left by a dead process is replaced.
+        """
         before = os.umask(0o117)  # owner and group, from the first moment on
         try:
             port = self._server.add_insecure_port(f"unix://{path}")
@@ -237,14 +248,14 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        """Accept nothing new and wait for the answers under way."""
+        """Accept nothing new and wait for the responses in progress."""
         await self._server.stop(grace)
 
 
 def _credentials(certificates: CertificateSource) -> Any:
-    def fresh() -> Any:
+    def current() -> Any:
         pair: Sequence[tuple[bytes, bytes]] = [(certificates.key, certificates.chain)]
         return grpc.ssl_server_certificate_configuration(pair, root_certificates=certificates.client_ca)
 
-    # Asked at each handshake: a renewed certificate holds without a restart.
-    return grpc.dynamic_ssl_server_credentials(fresh(), fresh, require_client_authentication=certificates.client_ca is not None)
+    # Called at each handshake: a renewed certificate is used without a restart.
+    return grpc.dynamic_ssl_server_credentials(current(), current, require_client_authentication=certificates.client_ca is not None)

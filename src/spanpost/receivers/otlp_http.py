@@ -1,8 +1,8 @@
 """OTLP/HTTP: ``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics``, as an ASGI application.
 
-After opentelemetry-proto's specification 1.11: the answer's content type is the request's, errors are google.rpc.Status,
-503 with ``Retry-After`` is the only answer that asks to come back (exporters drop a batch on 429). It reads bodies itself: their
-memory is admitted before they are read.
+Follows opentelemetry-proto's specification 1.11: the response has the request's content type, errors are
+google.rpc.Status, and 503 with ``Retry-After`` is the only response that asks for a retry (exporters drop a
+batch on 429). It reads bodies itself, to reserve their memory before they are read.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
 
 
 class HttpMetrics(Protocol):
-    """**Protocol:** counts requests; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts requests; implemented by `spanpost.metrics.Metrics`."""
 
     def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
 
 
 class OtlpHttp:
-    """The endpoints of OTLP."""
+    """The OTLP endpoints."""
 
     def __init__(self, receiver: Receiver, sender_tokens: SenderTokens, *, watch: HttpMetrics | None = None) -> None:
         self._receiver = receiver
@@ -56,7 +56,7 @@ class OtlpHttp:
 
     @property
     def routes(self) -> list[HttpRoute]:
-        """The routes of its endpoints."""
+        """The routes of the endpoints."""
         return [
             HttpRoute(path, _Signal(self, signal), ["POST"], count=partial(self._count, signal)) for path, signal in PATHS.items()
         ]
@@ -66,7 +66,7 @@ class OtlpHttp:
             self._watch.requested("http", signal, str(status))
 
     def end(self) -> None:
-        """Give bodies that are still being sent no more time: their senders are asked to come back."""
+        """Refuse bodies that are still being sent; their senders are asked to retry."""
         self._ending.set()
         for task in list(self._reading):
             task.cancel()
@@ -80,8 +80,8 @@ class OtlpHttp:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_json = _TYPES.get(content_type)
         if is_json is None:
-            said = f"content type {content_type[:80]!r} is" if content_type else "a request without content type is"
-            raise HttpError(415, "content_type", f"{said} not understood; send {_PROTOBUF} or {_JSON}")
+            given = f"content type {content_type[:80]!r} is" if content_type else "a request without content type is"
+            raise HttpError(415, "content_type", f"{given} not understood; send {_PROTOBUF} or {_JSON}")
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity", "x-gzip", *known()):
             raise HttpError(415, "content_encoding", str(UnknownEncoding(encoding)))
@@ -150,7 +150,7 @@ class OtlpHttp:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _next(self, receive: Receive) -> MutableMapping[str, Any]:
-        """Return the next piece, unless the end has come before it."""
+        """Return the next ASGI message; raises `Busy` once `end` was called."""
         if self._ending.is_set():
             raise Busy("the gateway stops", 1)
         task = asyncio.current_task()
@@ -179,7 +179,7 @@ class _Signal:
 
 
 def log_fault(scope: Scope, error: Exception) -> None:
-    """Log a fault of our own, seldom, with the request's trace."""
+    """Log an internal error, rate-limited, with the request's trace."""
     kind = type(error).__name__
     found = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
     message = "a request to %r failed in here, its sender keeps it: %s: %s"

@@ -1,8 +1,10 @@
-"""OTLP/JSON bodies into spans and records, as lenient as the specification asks (OTLP 1.11, "JSON Protobuf Encoding").
+"""Converts OTLP/JSON bodies to spans and records, as lenient as the specification requires (OTLP 1.11, "JSON
+Protobuf Encoding").
 
-Ids are hex in any case, 64-bit integers are numbers or strings, enums numbers or names, unknown fields are ignored, missing
-wrappers are empty. Whatever msgspec refuses as a document (lone surrogates, invalid UTF-8, integers of thousands of digits,
-NaN literals) is given to the slower and milder parser of the standard library before the body is called undecodable.
+Ids are hex in any case, 64-bit integers are numbers or strings, enums numbers or names, unknown fields are
+ignored, missing wrappers are empty. A document that msgspec refuses (lone surrogates, invalid UTF-8,
+integers of thousands of digits, NaN literals) is tried with the slower, more lenient parser of the standard
+library before the body is undecodable.
 """
 
 from __future__ import annotations
@@ -45,12 +47,15 @@ LEVELS = {
     "logs": ("resourceLogs", "scopeLogs", "logRecords"),
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
 }
-#: Far below the interpreter's recursion limit, far above what the mending keeps.
+#: Far below the interpreter's recursion limit, far above the depth that the repair keeps.
 _DEPTH = 200
 
 
 def parse(body: bytes, mild: int = MILD) -> tuple[dict[str, Any], int]:
-    """Return the document and the repairs that reading it took; raises `Undecodable`. JSON of up to `mild` bytes need not be strict."""
+    """Return the document and its repair bits; raises `Undecodable`.
+
+    JSON of up to `mild` bytes need not be strict.
+    """
     body = body.removeprefix(_BOM)
     repairs = 0
     if not body.strip():
@@ -83,7 +88,7 @@ def parse(body: bytes, mild: int = MILD) -> tuple[dict[str, Any], int]:
 
 
 def read_traces(body: bytes, tenant: str) -> Iterator[Decoded]:
-    """Yield the observations of a traces request, those of a few milliseconds' work at a time."""
+    """Yield the observations of a traces request, a few milliseconds of work at a time."""
     return spans_of(*parse(body), tenant)
 
 
@@ -93,7 +98,7 @@ def read_logs(body: bytes, tenant: str) -> Iterator[Decoded]:
 
 
 def read_metrics(body: bytes, tenant: str) -> Iterator[Decoded]:
-    """Yield the observations of the data points that are read, as `read_traces` does, and count the others."""
+    """Yield the observations of data points that a dialect reads, like `read_traces`; count the others."""
     return points_of(parse(body)[0], tenant)
 
 
@@ -142,7 +147,9 @@ def records_of(document: dict[str, Any], repairs: int, tenant: str) -> Iterator[
 
 
 def points_of(document: dict[str, Any], tenant: str) -> Iterator[Decoded]:
-    """Yield the observations of the data points of a parsed metrics request that are read, and count the others."""
+    """Yield the observations of a parsed metrics request's data points that a dialect reads; count the
+    others.
+    """
     decoded, work = Decoded(), 0
     for resource_metrics in _list(document, "resourceMetrics", decoded):
         resource = mend(_attributes(_map(resource_metrics, "resource").get("attributes")))[0]
@@ -260,7 +267,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 def _value(value: Any, depth: int) -> Any:
     if not isinstance(value, dict):
-        return value  # a sender that forgot the wrapper: what it meant is plain
+        return value  # a sender omitted the wrapper; the meaning is clear
     if "stringValue" in value:
         return value["stringValue"]
     for kind, content in value.items():
@@ -292,7 +299,7 @@ def _hex(text: Any) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        # Not hex: it is still somebody's id. The wrong length makes it a synthetic one, equal for equal text.
+        # Not hex, but still an id. Its wrong length makes it a synthetic one, equal for equal text.
         return b"?" + text.encode("utf-8", "replace")[:255]
 
 
@@ -302,7 +309,7 @@ def _int(number: Any) -> int:
 
 
 def _wide(number: Any) -> Any:
-    """Return the integer of a number or of its text; what is no integer comes back as it is."""
+    """Return the integer of a number or of its text; any other value unchanged."""
     if type(number) is int:
         return number
     if isinstance(number, str):

@@ -1,8 +1,7 @@
-"""The attributes of one protobuf request, told by their bytes.
+"""The attributes of one protobuf request, cached by their bytes.
 
-Most attributes of a body are met again and again, to the byte: they are read once, and looked up from then on. What is met
-for the first time is read by hand where it has the shape that encoders give to short text and plain numbers, and by protobuf
-where it has not.
+Most attributes of a body repeat byte for byte: they are parsed once and looked up afterwards. A new one is
+parsed by hand if it has the shape that encoders give to short text and plain numbers, otherwise by protobuf.
 """
 
 from __future__ import annotations
@@ -17,42 +16,46 @@ from spanpost.receivers.otlp_classes import pair
 from spanpost.receivers.protobuf_pieces import has_more_fields
 from spanpost.text.repair import DROPPED, GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list, is_good_key, most_telling
 
-#: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and double.
+#: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and
+#: double.
 _KEY, _VALUE = 0x0A, 0x12
 _TEXT, _TRUTH, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
 _double = struct.Struct("<d").unpack
-#: Pairs of more bytes are text of its own, not met again.
+#: Longer pairs, in bytes, are not cached: they rarely repeat.
 _REMEMBERED = 160
-#: Attributes of one span of which the values are read (`mend` keeps `MAX_ATTRIBUTES`), and of which the
-#: names are: the rest is counted.
+#: Attributes of one span whose values are read (`mend` keeps `MAX_ATTRIBUTES`), and whose names are read.
+#: Further ones are counted.
 _READ, _NAMED = 512, 8192
-#: Pairs of more bytes are counted before they are parsed.
+#: The values of longer pairs, in bytes, are counted before parsing.
 _COUNTED = 2 * VALUES
 
 Pair = tuple[str, Any]
 
 
 class Pairs(dict[bytes, Pair]):
-    """The pairs of one request by their bytes; one that was not met before is read, and raises `Undecodable`."""
+    """Maps the bytes of a request's pairs to parsed pairs.
+
+    Look-up parses a new one, and may raise `Undecodable`.
+    """
 
     __slots__ = ("_keys", "is_clean", "is_utf8", "values_read")
 
     def __init__(self) -> None:
         super().__init__()
         self._keys: dict[bytes, str] = {}
-        #: Whether `mend` would surely leave alone what was returned last.
+        #: Whether `mend` would surely not change the last result.
         self.is_clean = True
-        #: Whether all text was UTF-8, and how many values in lists and maps were read, since `begin`.
+        #: Since `begin`: whether all text was UTF-8, and the number of values read in lists and maps.
         self.is_utf8 = True
         self.values_read = 0
 
     def begin(self) -> None:
-        """Begin a span, a record or a data point."""
+        """Start a span, a record or a data point."""
         self.is_utf8 = True
         self.values_read = 0
 
     def attributes(self, pairs: Sequence[bytes]) -> dict[str, Any]:
-        """Return pairs as a dict, of which `is_clean` then tells."""
+        """Return pairs as a dict; sets `is_clean`."""
         self.is_clean = True
         if len(pairs) > _READ:
             return self._some(pairs)
@@ -62,7 +65,7 @@ class Pairs(dict[bytes, Pair]):
         return found
 
     def _some(self, pairs: Sequence[bytes]) -> dict[str, Any]:
-        """Return many pairs, with None for the values that `mend` will drop: they are not read."""
+        """Return many pairs; values that `mend` will drop are not read and become None."""
         by_name = {self._name(raw): raw for raw in pairs[:_NAMED]}
         read = set(most_telling(by_name, _READ))
         found = {name: self[raw][1] if name in read else None for name, raw in by_name.items()}
@@ -90,7 +93,7 @@ class Pairs(dict[bytes, Pair]):
         return found
 
     def _plain(self, raw: bytes) -> Pair | None:
-        """Read a pair in its plainest shape: a key and a value, each once, in this order, in less than 128 bytes."""
+        """Parse a pair in its plainest form (key, then value, each under 128 bytes); None: another form."""
         end = len(raw)
         if end < 6 or raw[0] != _KEY or raw[1] > 127:
             return None
@@ -138,7 +141,7 @@ class Pairs(dict[bytes, Pair]):
         return self.text(message.key), self.value(message.value)
 
     def text(self, raw: bytes) -> str:
-        """Return text; what is not UTF-8 becomes U+FFFD, which `is_utf8` then tells."""
+        """Decode text; invalid UTF-8 becomes U+FFFD, and `is_utf8` False."""
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -146,7 +149,10 @@ class Pairs(dict[bytes, Pair]):
             return raw.decode("utf-8", "replace")
 
     def value(self, value: Any) -> Any:
-        """Return what an AnyValue holds; None for nothing. Raises `TooHeavy` for too many values since `begin`."""
+        """Return the value of an AnyValue; None: unset.
+
+        Raises `TooHeavy` for too many values since `begin`.
+        """
         kind = value.WhichOneof("value")
         if kind == "string_value":
             return self.text(value.string_value)
@@ -168,13 +174,13 @@ class Pairs(dict[bytes, Pair]):
 
 
 def _is_clean(key: str, value: Any) -> bool:
-    """Tell whether `mend` would surely leave the pair as it is. The rules are `mend`'s."""
+    """Whether `mend` would surely not change the pair. The rules are those of `mend`."""
     kind = type(value)
     if kind is str:
         if len(value) > SHORT or "\0" in value:
             return False
     elif kind is int:
-        if value < -MAX_INT:  # the one integer that OTLP can hold and `mend` does not
+        if value < -MAX_INT:  # the only OTLP integer that `mend` does not keep
             return False
     elif kind is list:
         if not is_clean_list(value):

@@ -1,8 +1,9 @@
-"""OTLP protobuf bodies into spans and records. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
+"""Converts OTLP protobuf bodies to spans and records. Needs ``opentelemetry-proto`` (the extra
+``spanpost[otlp]``).
 
-Of the time that a body takes, parsing is a tenth and the walk over attributes the rest: each attribute is therefore looked up
-by its bytes (`otlp_pairs`). And after a span that was not an agent's the names are looked at first: where they are the same
-again, no value is read.
+Parsing takes a tenth of a body's time and walking its attributes the rest, so each attribute is looked up by
+its bytes (`otlp_pairs`). After a span that was not an agent's, the next span's attribute names are compared
+first: if they are the same, no value is read.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def parse(signal: str, body: bytes) -> Any:
 
 
 def why_not(signal: str, body: bytes) -> str:
-    """Return why a request cannot be parsed; empty when it can be."""
+    """Return why a request cannot be parsed; empty: it can."""
     try:
         lazy_request(signal).FromString(body)
     except Exception as error:  # protobuf's DecodeError
@@ -61,7 +62,7 @@ def why_not(signal: str, body: bytes) -> str:
 
 
 def read_traces(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
-    """Yield the observations of a traces request, those of a few milliseconds' work at a time."""
+    """Yield the observations of a traces request, a few milliseconds of work at a time."""
     parsed = parse("traces", body)
     decoded, pairs, work = Decoded(), Pairs(), 0
     for resource_spans in parsed.resource_spans:
@@ -135,7 +136,7 @@ def read_logs(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]
 
 
 def read_metrics(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
-    """Yield the observations of the data points that are read, as `read_traces` does, and count the others."""
+    """Yield the observations of data points that a dialect reads, like `read_traces`; count the others."""
     parsed = parse("metrics", body)
     decoded, pairs, work = Decoded(), Pairs(), 0
     for resource_metrics in parsed.resource_metrics:
@@ -177,7 +178,7 @@ def _origin(resource: dict[str, Any], scope: Any, pairs: Pairs) -> Origin:
 
 
 def _alone(entry: Any) -> bytes:
-    """Return one span or record as a request of its own, without what it shares with others."""
+    """Return one span or record as its own request, without resource and scope."""
     return wrap(1, wrap(2, wrap(2, entry.SerializeToString())))
 
 
@@ -201,10 +202,10 @@ def _take(
     tenant: str,
     elements: Elements,
 ) -> int:
-    """Append the observations of a span; return how much work it was.
+    """Append the observations of a span; return the amount of work.
 
-    `strange` are the names of attributes by which spans of the scope were found not to be an agent's. What is plain, as
-    nearly all spans are, is made an observation here: the same one that `add_span` would make of it.
+    `strange`: sets of attribute names that marked spans of the scope as not an agent's. A plain span, as
+    nearly all are, is converted here, with the same result as `add_span`.
     """
     raw, trace_id, span_id = span.attributes, span.trace_id, span.span_id
     has_ids = is_whole(trace_id, span_id)
@@ -297,7 +298,7 @@ def _event(event: Any, pairs: Pairs) -> DecodedEvent:
 
 
 def _heads(raw: Any) -> tuple[bytes, ...]:
-    """Return of each attribute the bytes that hold its name, where that stands first and is short; empty where one has none."""
+    """Return the bytes of each attribute's name, if all names come first and are short; otherwise empty."""
     try:
         return tuple([pair[: pair[1] + 2] for pair in raw])
     except IndexError:

@@ -1,6 +1,6 @@
-"""What a receiver answers, as bytes: OTLP's export responses, in protobuf and in JSON. Errors are `spanpost.http.status`.
+"""OTLP's export responses as bytes, in protobuf and in JSON. For errors see `spanpost.http.status`.
 
-They are a handful of fields, written here by hand, so that HTTP and gRPC answer alike and nothing is imported for it. Field
+The few fields are encoded by hand, so that HTTP and gRPC respond alike and nothing is imported for it. Field
 numbers: opentelemetry-proto 1.11, read 2026-11.
 """
 
@@ -15,7 +15,7 @@ _REJECTED: Final = {"traces": "rejectedSpans", "logs": "rejectedLogRecords", "me
 
 
 def exported(signal: str, rejected: int = 0, message: str = "", *, is_json: bool) -> bytes:
-    """Return an export response; without anything refused it is empty, as the specification has it."""
+    """Return an export response; empty if nothing was rejected, as the specification says."""
     if is_json:
         if not rejected and not message:
             return b"{}"
@@ -23,5 +23,5 @@ def exported(signal: str, rejected: int = 0, message: str = "", *, is_json: bool
         return json.dumps({"partialSuccess": partial | ({"errorMessage": message} if message else {})}).encode()
     if not rejected and not message:
         return b""
-    # All three responses and their partial successes number their fields alike.
+    # All three responses and their partial successes have the same field numbers.
     return bytes_field(1, varint_field(1, rejected) + text_field(2, message))

@@ -1,6 +1,7 @@
-"""Bodies, decoded piece by piece: a large one never stands in memory as a whole, and one bad span spoils itself alone.
+"""Decodes bodies in pieces: a large body is never parsed as a whole, and a bad span does not affect the
+others.
 
-Elements are counted before they are built (`elements`), and whoever decodes may pause every few milliseconds.
+Elements are counted before they are built (`elements`), and the caller can pause every few milliseconds.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from spanpost.receivers.otlp_classes import entry_descriptor
 from spanpost.receivers.otlp_protobuf import why_not
 from spanpost.receivers.protobuf_pieces import count, cut, sift
 
-#: Bytes of a piece, about: some 20 to 30 ms of decoding.
+#: Approximate bytes of a piece: 20 to 30 ms of decoding.
 PIECE: Final = 256 * 1024
 #: Bodies up to this are one piece.
 WHOLE: Final = 384 * 1024
 #: The field of a span that holds its events: each becomes an observation.
 _EVENTS: Final = 11
-#: What one span or record weighs at least, bytes: decoded, the smallest takes a kilobyte.
+#: Bytes that one span or record counts at least: the smallest takes a kilobyte when decoded.
 LEAST: Final = 128
 
 
 class Piece(msgspec.Struct, kw_only=True):
-    """What a piece of a body held, and what it weighs in bytes."""
+    """The contents of a piece of a body, and its weight in bytes."""
 
     decoded: Decoded
     size: int
 
 
 def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece | None]:
-    """Yield a body in pieces, and None where a pause may be: every few milliseconds.
+    """Yield a body in pieces, and None where the caller may pause: every few milliseconds.
 
-    Raises `Undecodable` when nothing of the body can be read, and `BodyTooLarge` when it holds more than it
-    may. What was yielded before stands.
+    Raises `Undecodable` if nothing of the body can be read, and `BodyTooLarge` beyond the limits. Pieces
+    yielded before stay valid.
     """
     elements = Elements(len(body))
     spoiled: list[Spoiled] = []
@@ -62,7 +63,7 @@ def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[
             is_good = is_good or bool(some.observations or some.metric_points or some.lost)
             piece.decoded.add(some)
             yield None
-        # What was parsed is gone by now: between two pieces nothing of a body is in memory but its bytes.
+        # The parsed objects are freed by now: between two pieces only the body's bytes are in memory.
         piece.size = max(len(part) if isinstance(part, bytes) else 0, LEAST * len(piece.decoded.observations))
         if is_good:
             piece.decoded.spoiled, spoiled = spoiled, []
@@ -73,7 +74,7 @@ def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[
 
 
 def _parts(signal: str, body: bytes, elements: Elements, is_json: bool) -> Iterator[bytes | Spoiled | None]:
-    """Yield a body whole, or cut. Its elements are counted before."""
+    """Yield a body, whole or in pieces, after counting its elements."""
     is_whole = len(body) <= WHOLE
     if not is_json:
         most = elements.left
@@ -92,7 +93,7 @@ def _parts(signal: str, body: bytes, elements: Elements, is_json: bool) -> Itera
 
 
 def _decoded(signal: str, part: bytes | Spoiled, tenant: str, elements: Elements, is_json: bool) -> Iterator[Decoded]:
-    """Yield what a part of a body holds, what is spoiled of it beside the rest."""
+    """Yield the contents of a part of a body, unreadable entries included."""
     if isinstance(part, Spoiled):
         yield Decoded(spoiled=[part])
         return
@@ -109,7 +110,7 @@ def _decoded(signal: str, part: bytes | Spoiled, tenant: str, elements: Elements
 
 
 def _sifted(signal: str, part: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
-    """Yield what a part holds that the parser refused as a whole."""
+    """Yield the contents of a part that the parser refused as a whole, entry by entry."""
     for some in cut(part, PIECE, LEAST):
         for each in sift(some, lambda request: why_not(signal, request)) if isinstance(some, bytes) else ():
             if isinstance(each, bytes):

@@ -1,4 +1,7 @@
-"""Metric data points as observations: of the few metrics that a dialect reads. All others are counted and passed over."""
+"""Metric data points as observations, for the few metrics that a dialect reads.
+
+All others are counted and ignored.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ NO_VALUE = 1
 
 
 class DataPoint(msgspec.Struct, kw_only=True):
-    """A data point of a sum as sent, nothing mended."""
+    """A data point of a sum as sent, not repaired."""
 
     start_ns: int = 0
     at_ns: int = 0

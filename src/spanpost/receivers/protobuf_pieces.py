@@ -1,8 +1,9 @@
-"""OTLP/protobuf bodies, counted and cut by hand: the parser builds everything that it is given, so it is given little at a time.
+"""Counts and cuts OTLP/protobuf bodies without the parser, which builds everything at once and so gets small
+pieces.
 
 Traces, logs and metrics share one structure: a request holds resources, those hold scopes, those hold
-entries (spans, log records or metrics), each in field 2 beside fields that say whose they are. Protobuf
-joins repeated messages, so each piece is a request.
+entries (spans, log records or metrics), each in field 2 beside fields that describe the resource or scope.
+Protobuf joins repeated messages, so each piece is a request.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from spanpost.receivers.elements import (
 
 _ENTRY: Final = 2
 _LENGTH_DELIMITED: Final = 2
-#: Fields that are stepped over between two pauses: about a millisecond.
+#: Fields skipped between two pauses: about a millisecond.
 _STRIDE: Final = 4096
 #: How deep messages are followed. The parser itself gives up at 100.
 _DEPTH: Final = 100
 
 
 def count(body: bytes, elements: Elements, inner: int = 0) -> Iterator[None]:
-    """Count the resources, scopes and entries of a request, and all fields beside them; yield where a pause may be.
+    """Count the resources, scopes and entries of a request, and all fields beside them; yield where a pause
+    is allowed.
 
-    `inner` is the field of an entry whose messages must have room beside them; 0 for none. Raises
-    `TooLarge` for too many, and `Undecodable` where the body is no message, or ends in the middle of one.
+    `inner`: number of an entry's field whose messages count as elements too; 0: none. Raises `BodyTooLarge`
+    for too many, and `Undecodable` if the body is no message or is truncated.
     """
     steps = 0
     for number, begin, start, end in fields(body, 0, len(body)):
@@ -62,7 +64,7 @@ def count(body: bytes, elements: Elements, inner: int = 0) -> Iterator[None]:
     elements.take(steps)
     if not inner:
         return
-    # Each has the field's number and type in its first byte, whatever the rest of its tag: nearly no body
+    # The first byte of each has the field's number and type, whatever the rest of its tag: nearly no body
     # has so many of these.
     first = inner << 3 | _LENGTH_DELIMITED
     most = body.count(bytes((first,)))
@@ -86,11 +88,12 @@ def _count_inner(body: bytes, elements: Elements, inner: int) -> Iterator[None]:
 
 
 def cut(body: bytes, most: int, least: int = 1, entry: Any = None, values: int = VALUES) -> Iterator[bytes | Spoiled | None]:
-    """Yield requests of about `most` bytes that hold together what `body` holds. An entry counts for `least` bytes at least.
+    """Yield requests of about `most` bytes that together equal `body`. An entry counts at least `least`
+    bytes.
 
-    With the descriptor of an `entry`, one that is too heavy to be read is yielded as spoiled. None is
-    yielded where a pause may be. Raises `Undecodable` as `count` does, and `TooLarge` for a resource or
-    scope that is too large.
+    With the descriptor of an `entry`, an entry beyond the limits is yielded as spoiled. None is yielded
+    where a pause is allowed. Raises `Undecodable` like `count`, and `BodyTooLarge` for a resource or scope
+    that is too large.
     """
     held: list[bytes] = []
     size = steps = 0
@@ -105,7 +108,7 @@ def cut(body: bytes, most: int, least: int = 1, entry: Any = None, values: int =
             if steps % 256 == 0:
                 yield None
             scope = yield from _beside(body, scope_start, scope_end)
-            # What entries share is repeated in each piece, and is a quarter of it at most.
+            # Each piece repeats the resource and scope, which may be at most a quarter of it.
             section = max(most, 4 * (len(whose) + len(scope)))
             run: list[bytes] = []
             for entry_start, entry_end in _each(body, scope_start, scope_end, _ENTRY):
@@ -132,7 +135,7 @@ def cut(body: bytes, most: int, least: int = 1, entry: Any = None, values: int =
 
 
 def _refusal(body: bytes, start: int, end: int, entry: Any, values: int) -> Generator[None, None, Spoiled | None]:
-    """Return a large entry as spoiled when it is too heavy to be read; yield where a pause may be."""
+    """Return a large entry as spoiled if it exceeds the limits; yield where a pause is allowed."""
     if end - start > LARGEST:
         return Spoiled(body[start : start + KEPT_BYTES], too_large_entry(end - start))
     try:
@@ -146,9 +149,10 @@ def _refusal(body: bytes, start: int, end: int, entry: Any, values: int) -> Gene
 
 
 def sift(body: bytes, check: Callable[[bytes], str]) -> Iterator[bytes | Spoiled | None]:
-    """Yield, as spoiled, the entries for which `check`, which is given each as a request, returns why not; then the other ones.
+    """Yield the entries that `check` refuses as spoiled, then a request of the others.
 
-    None is yielded where a pause may be.
+    `check` gets each entry as a request and returns the reason, empty: readable. None is yielded where a
+    pause is allowed.
     """
     resources: list[bytes] = []
     steps = 0
@@ -178,9 +182,9 @@ def sift(body: bytes, check: Callable[[bytes], str]) -> Iterator[bytes | Spoiled
 
 
 def has_more_fields(message: bytes, descriptor: Any, most: int) -> bool:
-    """Tell whether a message has more than `most` fields, those of its inner messages included.
+    """Whether a message has more than `most` fields, inner messages included.
 
-    Raises `Undecodable` where it is no message.
+    Raises `Undecodable` if it is no message.
     """
     counting = _count_fields(message, 0, len(message), descriptor, most)
     while True:
@@ -210,12 +214,15 @@ def _count_fields(body: bytes, at: int, end: int, descriptor: Any, most: int, de
 
 @cache
 def _messages(descriptor: Any) -> dict[int, Any]:
-    """Return the descriptors of the messages in a message, by the number of their field."""
+    """Return the descriptors of a message's inner messages, by field number."""
     return {number: field.message_type for number, field in descriptor.fields_by_number.items() if field.message_type is not None}
 
 
 def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
-    """Return the fields beside the repeated one; yield where a pause may be. Raises `TooLarge` for too much."""
+    """Return the fields beside the repeated one; yield where a pause is allowed.
+
+    Raises `BodyTooLarge` beyond the limit.
+    """
     found: list[bytes] = []
     size = 0
     for step, (number, begin, _, stop) in enumerate(fields(body, start, end), 1):
@@ -230,7 +237,7 @@ def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
 
 
 def _each(body: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each message in the field `wanted`, never all at once: a body may hold many."""
+    """Yield the begin and end of each message in the field `wanted`, lazily: a body may hold many."""
     return (
         (content, stop)
         for number, begin, content, stop in fields(body, start, end)
@@ -239,7 +246,9 @@ def _each(body: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int,
 
 
 def fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (number, begin, begin of the content, end) of each field of a message; raises `Undecodable` where it is none."""
+    """Yield (number, begin, begin of the content, end) of each field of a message; raises `Undecodable` if
+    it is none.
+    """
     while at < end:
         found = _field(body, at, end)
         yield found
@@ -247,7 +256,7 @@ def fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]
 
 
 def _after(body: bytes, at: int, end: int) -> int:
-    """Return where a field ends; nearly all have a length of one byte or two."""
+    """Return the end of a field; nearly all lengths take one byte or two."""
     tag, left = body[at], end - at
     if tag & 0x87 == _LENGTH_DELIMITED and left > 2 and tag > 7:
         size = body[at + 1]

@@ -1,8 +1,8 @@
-"""The bounded queue between the agent's thread and the worker's. Putting never blocks, never raises and takes no lock.
+"""The bounded queue between the agent's thread and the worker's. `put` never blocks, never raises and takes
+no lock.
 
-Rules: what tells of a start, an event or an end is *news*, and news that is queued is never evicted for anything; when the
-queue is full the newcomer is lost and counted. Plain log lines are *chatter*: they have a small queue of their own, whose
-oldest gives way.
+Rules: a queued start, event or end of a span is never evicted; when the queue is full, the new item is
+dropped and counted. Plain log lines (*chatter*) have a small queue of their own, which drops its oldest.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from enum import IntEnum, StrEnum
 from threading import get_ident
 from typing import Any
 
-#: A queued span is kept alive by its item, about 3 kB each: a full queue is some 50 MB.
+#: A queued item keeps its span alive, about 3 kB each: a full queue takes some 50 MB.
 CAPACITY = 16_384
 CHATTER_CAPACITY = 2_048
 
 
 class Loss(StrEnum):
-    """Why something was lost. A closed list: the label ``reason`` of ``spanpost_dropped_total``."""
+    """Why an item was dropped. A closed list: the label ``reason`` of ``spanpost_dropped_total``."""
 
-    #: News came faster than it was taken away.
+    #: The queue was full.
     QUEUE_FULL = "queue_full"
-    #: A plain log line gave way to newer ones.
+    #: Newer log lines replaced a plain log line.
     SUPERSEDED = "superseded"
-    #: It came after the shutdown.
+    #: The item came after the shutdown.
     CLOSED = "closed"
-    #: A callback of ours failed in the agent's thread.
+    #: A callback of spanpost failed in the agent's thread.
     CALLBACK = "callback"
-    #: It could not be turned into an observation.
+    #: The item could not be converted to an observation.
     CONVERT = "convert"
     #: The receiver refused a batch.
     RECEIVE = "receive"
@@ -37,31 +37,31 @@ class Loss(StrEnum):
 
 
 class QueuedKind(IntEnum):
-    """What a marked item tells."""
+    """The kind of a marked item."""
 
-    #: (START, live span, None): of a kind that the worker would not know as one.
+    #: (START, live span, None): for span types that the worker does not recognise.
     START = 0
     #: (END, readable span, True when a cancellation was in flight)
     END = 1
     #: (LOG, log data, None)
     LOG = 2
-    #: (ENDED, readable span, None): from an exporter, never seen live.
+    #: (ENDED, readable span, None): from an exporter, which never sees live spans.
     ENDED = 3
     #: (FLUSH, waiter, None); (CLOSE, waiter, None)
     FLUSH = 4
     CLOSE = 5
-    #: (SPOOLED, segment, None): all that this segment of the spool holds was queued before.
+    #: (SPOOLED, spool file, None): everything in this file was queued before.
     SPOOLED = 6
 
 
-#: What is queued. The frequent ones are bare, because each tuple is an allocation and a thing to collect in the agent's
-#: thread: the live span itself is its start, a `ReadableSpan` that is no live span is its end, a pair (live span, event) is
-#: an event. Everything else is marked by a `QueuedKind`.
+#: A queued item. Frequent kinds are bare, because every tuple is an allocation and garbage in the agent's
+#: thread: a live span is its start, a `ReadableSpan` that is not live is its end, a pair (live span, event)
+#: is an event. All other items are marked with a `QueuedKind`.
 Item = Any
 
 
 class Counts:
-    """Counts by reason, from any thread, without a lock: each thread adds to a key of its own."""
+    """Counts by reason, from any thread and without a lock: each thread has its own key."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], int] = {}
@@ -71,7 +71,7 @@ class Counts:
         self._counts[key] = self._counts.get(key, 0) + number
 
     def totals(self) -> dict[str, int]:
-        """Return the counts so far, by reason; reasons without any are left out."""
+        """Return the counts so far, by reason; reasons with none are left out."""
         totals: Counter[str] = Counter()
         for (reason, _), number in self._counts.copy().items():
             totals[str(reason)] += number
@@ -79,44 +79,44 @@ class Counts:
 
 
 class Losses(Counts):
-    """Losses by reason (`Loss`)."""
+    """Dropped items by reason (`Loss`)."""
 
 
 class Queue:
-    """News and chatter on their way to the worker.
+    """Items and plain log lines on their way to the worker.
 
-    `news` and `capacity` are read directly by the span processor's callbacks, which do what `put` does without the price of
-    a call.
+    The span processor's callbacks use `items` and `capacity` directly: they do what `put` does and save the
+    call.
     """
 
     def __init__(self, capacity: int = CAPACITY, chatter_capacity: int = CHATTER_CAPACITY) -> None:
         self.capacity = capacity
         self.losses = Losses()
-        self.news: deque[Item] = deque()
+        self.items: deque[Item] = deque()
         self._chatter: deque[Item] = deque(maxlen=chatter_capacity)
 
     def put(self, item: Item) -> bool:
-        """Queue news; False (and counted) when there is no room."""
-        if len(self.news) < self.capacity:
-            self.news.append(item)
+        """Queue an item; False (and counted): the queue is full."""
+        if len(self.items) < self.capacity:
+            self.items.append(item)
             return True
         self.losses.count(Loss.QUEUE_FULL)
         return False
 
     def put_marker(self, item: Item) -> None:
-        """Queue a marker of ours (a flush, the close), room or none."""
-        self.news.append(item)
+        """Queue a marker (a flush, the close), even into a full queue."""
+        self.items.append(item)
 
     def put_chatter(self, item: Item) -> None:
-        """Queue a plain log line; the oldest one gives way when there is no room."""
+        """Queue a plain log line; a full queue drops its oldest."""
         if len(self._chatter) == self._chatter.maxlen:
             self.losses.count(Loss.SUPERSEDED)
         self._chatter.append(item)
 
     def take(self) -> Item | None:
-        """Return the oldest news, or None when there is none."""
+        """Return the oldest item; None: the queue is empty."""
         try:
-            return self.news.popleft()
+            return self.items.popleft()
         except IndexError:
             return None
 
@@ -127,4 +127,4 @@ class Queue:
             return None
 
     def __len__(self) -> int:
-        return len(self.news) + len(self._chatter)
+        return len(self.items) + len(self._chatter)

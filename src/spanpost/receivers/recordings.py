@@ -1,4 +1,4 @@
-"""Recorded OTLP: files as they were captured, told apart by what is in them and never by their names."""
+"""OTLP recordings: captured files, identified by content, never by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spanpost.receivers.decode import decode_logs, decode_metrics, decode_traces
 from spanpost.receivers.decoded import Decoded, Undecodable
 from spanpost.receivers.otlp_classes import request_of_bytes
 
-#: A recording is read whole; more than this is not one.
+#: Largest recording, which is read whole.
 MAX_BYTES = 1024 * 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -21,14 +21,15 @@ _JSON_SPACE = b" \t\r\n\xef\xbb\xbf"
 
 
 class UnreadableRecording(ConfigError, ValueError):
-    """A file is no OTLP recording: the message names the file and the reason."""
+    """A file is not an OTLP recording. The message names the file and the reason."""
 
 
 def read_recording(path: str | Path, *, tenant: str = "default", max_bytes: int = MAX_BYTES) -> Iterator[Decoded]:
-    """Yield what each body of a recording holds: one protobuf body, one JSON object, or JSON lines; gzip or not.
+    """Yield the contents of each body in a recording: one protobuf body, one JSON object, or JSON lines;
+    gzip or not.
 
-    Raises `UnreadableRecording`, before anything is yielded from an unreadable body; a bad line among good ones is counted
-    as lost (`bad_line`), because a file exporter that was killed leaves half a line.
+    Raises `UnreadableRecording` before anything of an unreadable body is yielded. A bad line among good ones
+    is counted as dropped (`bad_line`), because a file exporter that was killed leaves half a line.
     """
     try:
         with open(path, "rb") as file:
@@ -43,7 +44,7 @@ def read_recording(path: str | Path, *, tenant: str = "default", max_bytes: int 
         elif body.startswith(_ZSTD):
             raise Undecodable("compressed with zstd, which is not supported here; decompress it first")
         if not body.strip(_JSON_SPACE):
-            return  # an empty body is an empty request, and a file exporter's file begins empty
+            return  # an empty request; a file exporter's file starts empty
         if body.lstrip(_JSON_SPACE)[:1] in b"{[":
             yield from _read_json(body, tenant)
         else:
@@ -53,23 +54,25 @@ def read_recording(path: str | Path, *, tenant: str = "default", max_bytes: int 
 
 
 def inflate(body: bytes, max_bytes: int) -> bytes:
-    """Return all members of a gzip body, at most `max_bytes`; raises `Undecodable` when it is truncated or grows beyond."""
+    """Return all members of a gzip body, at most `max_bytes`; raises `Undecodable` if it is damaged or
+    larger.
+    """
     parts: list[bytes] = []
-    section = max_bytes
+    left = max_bytes
     while body:
         member = zlib.decompressobj(wbits=31)
         try:
-            part = member.decompress(body, section + 1)
+            part = member.decompress(body, left + 1)
         except zlib.error as error:
             if parts and not body.strip(b"\0"):
                 break  # padding after the last member
             raise Undecodable(f"damaged gzip: {error}") from None
-        if len(part) > section:
+        if len(part) > left:
             raise Undecodable(f"gzip that grows beyond {max_bytes} bytes")
         if not member.eof:
             raise Undecodable("truncated gzip")
         parts.append(part)
-        section -= len(part)
+        left -= len(part)
         body = member.unused_data
     return b"".join(parts)
 
@@ -122,7 +125,10 @@ def _read_protobuf(body: bytes, tenant: str) -> Decoded:
 
 
 def tell_signal(body: bytes) -> str:
-    """Return which request a protobuf body is. All three open alike, so each is tried and what it would hold is judged."""
+    """Return the signal of a protobuf body.
+
+    All three start alike, so each is parsed and its contents are scored.
+    """
     scores: dict[str, int] = {}
     refusal = ""
     for signal in ("traces", "logs", "metrics"):
@@ -169,5 +175,6 @@ def _score(signal: str, request: Any) -> int:
 
 
 def _at(ns: int) -> int:
-    # Between 2000 and 2100 it is a time; small numbers are somebody's test; anything else is other bytes in its place.
+    # A time is between 2000 and 2100; small numbers come from tests; any other value means the wrong message
+    # type.
     return 1 if 946_684_800_000_000_000 < ns < 4_102_444_800_000_000_000 else 0 if ns < 10**15 else -1

@@ -1,15 +1,17 @@
-"""The in-process door: the live span processor and the log processor. (The exporters: `spanpost.receivers.export`.)
+"""The in-process receiver: the live span processor and the log processor. (Exporters:
+`spanpost.receivers.export`.)
 
-Everything here runs in the agent's thread, where the SDK guards nothing: what a processor raises is raised in the agent's
-code, what it waits for the agent waits for. So a callback does three things: remember the span, leave one tuple in a bounded
-queue, wake the worker if it sleeps. All else is the worker's (`spanpost.receivers.worker`).
+Everything here runs in the agent's thread, and the SDK catches nothing: an exception in a processor is
+raised in the agent's code, and a wait in a processor delays the agent. So a callback does three things: it
+remembers the span, appends one item to a bounded queue, and wakes the worker if it sleeps. The worker does
+everything else (`spanpost.receivers.worker`).
 
-A span event is heard when it is added through a hook on the span's own `_add_event`, which every way of adding events
-passes (`record_exception` too; in each SDK from 1.20 to 1.45). Where an SDK has it no longer, the worker's look, once a
-second, finds the events.
+A hook on the span's own `_add_event` reports a span event when it is added. Every way of adding events goes
+through that method (`record_exception` too; in each SDK from 1.20 to 1.45). If an SDK no longer has it, the
+worker's scan, once a second, finds the events.
 
-Callbacks catch `Exception` and count it. What is none (a Ctrl-C, a time-out that a signal raises) cannot come from here, only
-through here, and is the agent's: swallowing it would lose it.
+Callbacks catch `Exception` and count it. Any other exception (Ctrl-C, a time-out raised by a signal) is the
+agent's and only passes through here: catching it would lose it.
 """
 
 from __future__ import annotations
@@ -37,16 +39,16 @@ else:
     except ImportError:  # an SDK that was built without logs
         _LogRecordProcessor = object
 
-# As plain ints: an enum member costs the agent a look-up that a constant does not.
+# Plain ints: an enum member costs the agent an attribute look-up.
 _END = int(QueuedKind.END)
 _LOG = int(QueuedKind.LOG)
 
 
 def put_log(feed: Feed, data: Any) -> bool:
-    """Queue a log event, and write it to the spool where there is one; False when it was lost (and counted)."""
+    """Queue a log event, and spool it if there is a spool; False: it was dropped (and counted)."""
     if (spool := feed.spool) is None:
         return feed.put((_LOG, data, None))
-    return feed.put_durably((_LOG, data, None), spool.told_log, data)
+    return feed.put_durably((_LOG, data, None), spool.write_log, data)
 
 
 def _feed(sink: Receive | Feed, tenant: str) -> Feed:
@@ -54,10 +56,11 @@ def _feed(sink: Receive | Feed, tenant: str) -> Feed:
 
 
 class SdkSpanProcessor(SpanProcessor):
-    """Follows spans live: told when they start, when an event is added, when their attributes change, when they end.
+    """Follows live spans: their starts, added events, attribute changes and ends.
 
-    ``provider.add_span_processor(AgentSpanProcessor(receive))``. `sink` takes the observations in a worker thread (see
-    `Receive`); pass one `Feed` to share it with an `SdkLogProcessor`. No callback raises, blocks or does I/O.
+    ``provider.add_span_processor(SdkSpanProcessor(receive))``. `sink` receives the observations in a worker
+    thread (see `Receive`); pass one `Feed` to share it with an `SdkLogProcessor`. No callback raises, blocks
+    or does I/O.
 
     No ``__slots__``: Traceloop assigns ``on_start`` on the instance.
     """
@@ -66,12 +69,13 @@ class SdkSpanProcessor(SpanProcessor):
         self.feed = _feed(sink, tenant)
         self.feed.open_endpoint()
         self.feed.follows = True
-        #: Spans that started while something other than an `Exception` was in flight (its id): that did not end them.
+        #: Spans that started while a non-`Exception` was in flight (its id): that exception does not cancel
+        #: them.
         self._in_flight: dict[int, int] = {}
         self._is_shut = False
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Follow a span from now on. `span` is the live one, the same object that the agent holds."""
+        """Start following a span. `span` is the live object that the agent holds."""
         feed = self.feed
         try:
             if feed.is_closed or get_ident() in feed.own_threads:
@@ -83,22 +87,22 @@ class SdkSpanProcessor(SpanProcessor):
                 self._in_flight[span_id] = id(in_flight)
             queue = feed.queue
             if (spool := feed.spool) is not None:
-                feed.put_durably(span, spool.told_start, span)
-            elif len(queue.news) < queue.capacity:
-                queue.news.append(span)
+                feed.put_durably(span, spool.write_start, span)
+            elif len(queue.items) < queue.capacity:
+                queue.items.append(span)
                 if feed.is_asleep:
                     feed.wake()
             else:
                 feed.put(span)
             if KNOWN_ADD is not None and getattr(span._add_event, "__func__", None) is KNOWN_ADD:
-                span._add_event = MethodType(feed.hear, span)
+                span._add_event = MethodType(feed.on_event, span)
             else:
                 set_hook(span, feed)
         except Exception:
             feed.losses.count(Loss.CALLBACK)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Tell that a span has ended. `span` is a new object; the live one is found by its id."""
+        """Queue the end of a span. `span` is a new object; the live one is found by its id."""
         feed = self.feed
         try:
             span_id: int = span._context[1]  # type: ignore[index]
@@ -112,13 +116,13 @@ class SdkSpanProcessor(SpanProcessor):
                 pass
             in_flight = exception()
             item: Any = span
-            if in_flight is not None and self._is_cancellation(span_id, in_flight):
+            if in_flight is not None and self._take_cancellation(span_id, in_flight):
                 item = (_END, span, True)
             queue = feed.queue
             if feed.spool is not None:
                 self._end_durably(item, span, item is not span)
-            elif len(queue.news) < queue.capacity:
-                queue.news.append(item)
+            elif len(queue.items) < queue.capacity:
+                queue.items.append(item)
                 if feed.is_asleep:
                     feed.wake()
             else:
@@ -127,29 +131,33 @@ class SdkSpanProcessor(SpanProcessor):
             feed.losses.count(Loss.CALLBACK)
 
     def _on_unknown_end(self, span: ReadableSpan, span_id: int) -> None:
-        """An end without a start: before the processor was added it is told; our own and a parent process's are not."""
+        """Queue the end of a span that started before the processor was added; not of our own or a parent
+        process's spans.
+        """
         feed = self.feed
         if get_ident() in feed.own_threads or span_id in feed.inherited:
             return
         in_flight = exception()
-        is_cancelled = in_flight is not None and self._is_cancellation(span_id, in_flight)
+        is_cancelled = in_flight is not None and self._take_cancellation(span_id, in_flight)
         self._end_durably((_END, span, is_cancelled), span, is_cancelled)
 
     def _end_durably(self, item: Any, span: ReadableSpan, is_cancelled: bool) -> None:
-        """Queue an end, and write it to the spool where there is one."""
+        """Queue an end, and spool it if there is a spool."""
         feed = self.feed
         if (spool := feed.spool) is None:
             feed.put(item)
         else:
-            feed.put_durably(item, spool.told_end, span, is_cancelled)
+            feed.put_durably(item, spool.write_end, span, is_cancelled)
 
-    def _is_cancellation(self, span_id: int, in_flight: BaseException) -> bool:
-        """True when a cancellation ends the span: not an error, not a generator or program that ends, not there at its start."""
+    def _take_cancellation(self, span_id: int, in_flight: BaseException) -> bool:
+        """Whether a cancellation ended the span: no error, no generator or program exit, nothing in flight
+        since its start.
+        """
         began_in = self._in_flight.pop(span_id, None) if self._in_flight else None
         return not isinstance(in_flight, (Exception, GeneratorExit, SystemExit)) and began_in != id(in_flight)
 
     def shutdown(self) -> None:
-        """Mark open spans interrupted, hand on what is queued; at most 3 s, safe to repeat."""
+        """Mark open spans as interrupted and pass on what is queued; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True
@@ -158,7 +166,7 @@ class SdkSpanProcessor(SpanProcessor):
             self.feed.losses.count(Loss.CALLBACK)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all that ended before is handed on: at most 2 s; False when it is not."""
+        """Wait until all spans ended so far are passed on, at most 2 s; False: not done."""
         try:
             return self.feed.flush(timeout_millis / 1000)
         except Exception:
@@ -167,9 +175,9 @@ class SdkSpanProcessor(SpanProcessor):
 
 
 class SdkLogProcessor(_LogRecordProcessor):
-    """Hears log records that are events (they have an event name) or belong to a span that is followed.
+    """Queues log records that are events (they have an event name) or belong to a followed span.
 
-    Records of spanpost's own loggers and the SDK's are never heard, or they would feed back.
+    Records of the loggers of spanpost and of the SDK are ignored, or they would feed back.
     """
 
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
@@ -178,7 +186,10 @@ class SdkLogProcessor(_LogRecordProcessor):
         self._is_shut = False
 
     def on_emit(self, log_record: Any) -> None:
-        """Queue a record that is worth it. `log_record` is whatever this SDK hands over: it has `log_record` and a scope."""
+        """Queue a record if it is relevant.
+
+        `log_record` is the SDK's wrapper, with `log_record` and a scope.
+        """
         feed = self.feed
         try:
             record = log_record.log_record
@@ -193,7 +204,7 @@ class SdkLogProcessor(_LogRecordProcessor):
             feed.losses.count(Loss.CALLBACK)
 
     def emit(self, log_data: Any) -> None:
-        """Do what `on_emit` does, by the name it has in older SDKs (1.33)."""
+        """The name of `on_emit` in older SDKs (1.33)."""
         self.on_emit(log_data)
 
     def shutdown(self) -> None:
@@ -205,7 +216,7 @@ class SdkLogProcessor(_LogRecordProcessor):
             self.feed.losses.count(Loss.CALLBACK)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all that was emitted before is handed on: at most 2 s; False when it is not."""
+        """Wait until all records emitted so far are passed on, at most 2 s; False: not done."""
         try:
             return self.feed.flush(timeout_millis / 1000)
         except Exception:

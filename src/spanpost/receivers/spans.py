@@ -1,7 +1,9 @@
-"""OpenTelemetry's span and log objects into observations. Runs in the worker's thread, never in the agent's.
+"""Converts OpenTelemetry's span and log objects to observations. Runs in the worker's thread, never in the
+agent's.
 
-Snapshots read the SDK's private containers where they are there: ``span._attributes._dict.copy()`` is atomic under the
-interpreter lock and five times cheaper than the public view, which is a live one besides (measured with 1.45.2).
+Snapshots read the SDK's private containers if they exist: ``span._attributes._dict.copy()`` is atomic under
+the interpreter lock and five times cheaper than the public view, which moreover is live (measured with
+1.45.2).
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ _MAX_EQUALS = 256
 _NO_ATTRIBUTES: dict[str, Any] = {}
 
 
-#: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
+#: spanpost's own scopes are never followed, except the agent helpers' scope: its spans are the agent's.
 HELPERS_SCOPE = "spanpost.agent"
 
 
 def is_ours(scope_name: str | None) -> bool:
-    """True for the scopes of spanpost itself."""
+    """Whether a scope is spanpost's own."""
     name = scope_name or ""
     return name == "spanpost" or (name.startswith("spanpost.") and not name.startswith(HELPERS_SCOPE))
 
@@ -36,7 +38,8 @@ class Origins:
     """Remembers the origin of each (resource, scope), so that the observations of one tracer share it."""
 
     def __init__(self) -> None:
-        # Keyed by identity because Resource.__hash__ serialises the whole resource; the value keeps the resource alive.
+        # Keyed by identity because Resource.__hash__ serialises the whole resource; the value keeps the
+        # resource alive.
         self._known: dict[tuple[int, str, str], tuple[Any, Origin]] = {}
 
     def of(self, resource: Any, scope: Any) -> Origin:
@@ -57,33 +60,36 @@ class Origins:
 
 
 def attributes_of(thing: Any) -> dict[str, Any]:
-    """Return a copy of the attributes of a span, an event or a log record, as they are now."""
-    held = getattr(thing, "_attributes", None)
-    if held is None:
-        held = getattr(thing, "attributes", None)
-    if not held:
+    """Return a copy of the present attributes of a span, an event or a log record."""
+    container = getattr(thing, "_attributes", None)
+    if container is None:
+        container = getattr(thing, "attributes", None)
+    if not container:
         return _NO_ATTRIBUTES
-    inner = getattr(held, "_dict", held)
+    inner = getattr(container, "_dict", container)
     if type(inner) is dict:
         return inner.copy()
     for _ in range(3):
         try:
             return dict(inner)
-        except RuntimeError:  # changed while it was copied: on builds without the interpreter lock
+        except RuntimeError:  # changed during the copy, on builds without the interpreter lock
             continue
     return dict(list(inner.items()))
 
 
 def ring_of(span: Any) -> tuple[int, Sequence[Any]]:
-    """Return how many events a span has dropped, and those it still has. Position + dropped is an event's index."""
-    held = span._events if hasattr(span, "_events") else span.events
-    dropped = getattr(held, "dropped", 0)
-    inner = getattr(held, "_dq", held)
+    """Return the number of events a span has dropped, and those it has.
+
+    An event's index is dropped + position.
+    """
+    container = span._events if hasattr(span, "_events") else span.events
+    dropped = getattr(container, "dropped", 0)
+    inner = getattr(container, "_dq", container)
     if not inner:
         return dropped, ()
     for _ in range(3):
         ring = tuple(inner)
-        now_dropped = getattr(held, "dropped", 0)
+        now_dropped = getattr(container, "dropped", 0)
         if now_dropped == dropped:
             break
         dropped = now_dropped
@@ -101,7 +107,7 @@ def context_key(context: Any) -> tuple[bytes, bytes]:
 
 
 def time_of(value: Any, otherwise: int = 0) -> tuple[int, int]:
-    """Return a time in ns and repair bits: whatever an agent gave as a timestamp, as OTLP could hold it."""
+    """Return a timestamp of any type as ns that OTLP can hold, and repair bits."""
     if type(value) is int and 0 < value <= MAX_NS:
         return value, 0
     if value is None:
@@ -123,17 +129,18 @@ def observe_span(
     producer: str = "",
     seq: int = 0,
     seen_ns: int = 0,
-    unsaid: Collection[str] = (),
+    unchanged: Collection[str] = (),
 ) -> Observation:
-    """Return a span as it is now: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`).
+    """Return a span's present state: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`).
 
-    `seen_ns` is the time of a later look at a living span, `unsaid` the attributes that this look leaves out.
+    `seen_ns` is the time of a later scan of a live span, `unchanged` the attributes that this scan leaves
+    out.
     """
     trace_id, span_id = span_key(span)
     parent = span.parent
     raw = attributes_of(span)
-    if unsaid:
-        raw = {k: v for k, v in raw.items() if k not in unsaid}
+    if unchanged:
+        raw = {k: v for k, v in raw.items() if k not in unchanged}
     if is_cancelled and c.STATUS not in raw:
         raw = {**raw, c.SPAN_CANCELLED: True}
     attributes, repairs = mend(raw)
@@ -174,7 +181,7 @@ def observe_span(
 
 
 class Equals:
-    """Numbers the events of one span that have the same name and time, from 0: the same live and at the end."""
+    """Numbers the events of one span with equal name and time, from 0: the same live and at the end."""
 
     __slots__ = ("_next",)
 
@@ -182,12 +189,12 @@ class Equals:
         self._next: dict[tuple[str, int], int] = {}
 
     def ordinal(self, name: str, at_ns: int) -> int:
-        """Return the number of an event among its equals. Asked once for each event, in the order of the span."""
+        """Return an event's number among its equals. Call it once per event, in the span's order."""
         key = (name, at_ns)
         number = self._next.pop(key, 0)
         self._next[key] = number + 1
         if len(self._next) > _MAX_EQUALS:
-            del self._next[next(iter(self._next))]  # equals are neighbours: those not met for longest are over
+            del self._next[next(iter(self._next))]  # equals are neighbours: the oldest entry is finished
         return number
 
 
@@ -203,9 +210,9 @@ def observe_event(
     producer: str = "",
     seq: int = 0,
 ) -> Observation:
-    """Return a span event; its own timestamp is copied verbatim, because the occurrence is known by it.
+    """Return a span event; its own timestamp is copied verbatim, because it identifies the occurrence.
 
-    `span_ns` is the start of its span: the time of an event that has none.
+    `span_ns` is the start of its span, the time of an event without one.
     """
     attributes, repairs = mend(attributes_of(event))
     at_ns, bits = time_of(event.timestamp or 0, span_ns)
@@ -229,7 +236,8 @@ def observe_event(
 
 
 def event_name_of(record: Any) -> str:
-    """Return a log record's event name: its own field, or the attribute that older instrumentations use."""
+    """Return a log record's event name: the field, or the attribute of older instrumentations; empty: none.
+    """
     name = getattr(record, "event_name", None)
     if not name:
         attributes = record.attributes
@@ -238,7 +246,7 @@ def event_name_of(record: Any) -> str:
 
 
 def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
-    """Return a log record; its trace and span ids are copied, whatever they are."""
+    """Return a log record; its trace and span ids are copied unchecked."""
     record = data.log_record
     resource = getattr(data, "resource", None) or getattr(record, "resource", None)
     attributes, repairs = mend(attributes_of(record))
@@ -267,7 +275,7 @@ def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
 def observe_interruption(
     trace_id: bytes, span_id: bytes, name: str, at_ns: int, origin: Origin, tenant: str, *, producer: str = "", seq: int = 0
 ) -> Observation:
-    """Return that a span is gone with its process: it never ended."""
+    """Return the record of a span whose process ended before it."""
     return with_log_index(
         Observation(
             part=Part.LOG,

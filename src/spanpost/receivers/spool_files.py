@@ -1,13 +1,16 @@
-"""The files of a spool: how records stand in them, who owns them, and how they are read after their writer's end.
+"""Spool files: the record format, ownership by locks, and reading them after their writer has ended.
 
 Rules
-- A segment belongs to one process and is locked (`flock`) for as long as that lives, however it ends. It gets its name only
-  when it is locked: a segment that can be seen and locked has no writer any more.
-- A forked child closes what it inherited: else its parent's segments would look alive for as long as the child is.
-- A record is a mark, a length, a CRC-32 and the payload, written in one write. Where that does not hold, reading looks for the
-  next mark from which it does: the mark cannot occur in text, because its first byte is in no UTF-8.
-- A name is ``<destination>.<pid>.<second>.<random>.<number>.spool``: all but the number name the process. Segments for another
-  destination (database) are left alone.
+- A spool file belongs to one process, which locks it (`flock`) for its whole life, however that ends. The
+  file gets its final name only once it is locked: a file that is visible and can be locked has no writer any
+  more.
+- A forked child closes the descriptors it inherited; otherwise its parent's files would look alive for as
+  long as the child.
+- A record is a mark, a length, a CRC-32 and the payload, in one write. After a damaged record, reading
+  continues at the next mark that starts a valid one. The mark cannot occur in text: its first byte is
+  invalid in UTF-8.
+- A name is ``<destination>.<pid>.<second>.<random>.<number>.spool``; everything but the number identifies
+  the process. Files for another destination (database) are left alone.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def frame(payload: bytes) -> bytes:
-    """Return a record as it stands in a file."""
+    """Return the bytes of a record in a file."""
     return _FRAME.pack(_MARK, len(payload), crc32(payload)) + payload
 
 
@@ -59,17 +62,17 @@ def fingerprint(destination: str) -> str:
 
 
 class Read(NamedTuple):
-    """What was read of a segment."""
+    """The contents of a spool file."""
 
     records: list[bytes]
     #: Places where records were damaged.
     damaged: int
-    #: Bytes at the end that are no whole record: what was being written when the process was killed.
+    #: Bytes of an incomplete last record: the process was killed while it wrote.
     torn: int
 
 
 def parse(data: bytes) -> Read:
-    """Return the records of a segment; what is damaged is passed over, a torn end is cut."""
+    """Return the records of a file; damaged ones are skipped, an incomplete end is cut off."""
     records: list[bytes] = []
     damaged = at = 0
     while at < len(data):
@@ -78,11 +81,11 @@ def parse(data: bytes) -> Read:
             records.append(payload)
             at += _FRAME.size + len(payload)
             continue
-        following = _after(data, at)
-        if following < 0:
+        next_start = _next_start(data, at)
+        if next_start < 0:
             return Read(records, damaged, len(data) - at)
         damaged += 1
-        at = following
+        at = next_start
     return Read(records, damaged, 0)
 
 
@@ -97,8 +100,10 @@ def _payload(data: bytes, at: int) -> bytes | None:
     return payload if crc32(payload) == crc else None
 
 
-def _after(data: bytes, at: int) -> int:
-    """Return where to go on behind a damaged record: by its length where that leads to a mark, else at the next whole one."""
+def _next_start(data: bytes, at: int) -> int:
+    """Return where to continue after a damaged record: by its length if a mark follows, else at the next
+    valid record.
+    """
     if at + _FRAME.size <= len(data):
         mark, length, _ = _FRAME.unpack_from(data, at)
         end = at + _FRAME.size + int(length)
@@ -116,7 +121,7 @@ def _next_whole(data: bytes, at: int) -> int:
 
 
 def prepare(directory: Path) -> None:
-    """Make the directory of a spool, ours alone. Raises `ConfigError` where that cannot be."""
+    """Create the spool's directory, readable only by this user. Raises `ConfigError` if that fails."""
     if not hasattr(os, "register_at_fork"):
         raise ConfigError("intake.durable: this system has no file locks that end with their process; unset it")
     try:
@@ -137,7 +142,7 @@ def prepare(directory: Path) -> None:
 
 
 def create(directory: Path, name: str, first: bytes) -> tuple[int, Path]:
-    """Make a segment, locked and with its first record in it; return its descriptor and path. Raises `OSError`."""
+    """Create a locked file with its first record; return its descriptor and path. Raises `OSError`."""
     path = directory / (name + SUFFIX)
     fresh = directory / (name + _NEW)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -156,7 +161,7 @@ def create(directory: Path, name: str, first: bytes) -> tuple[int, Path]:
 
 
 def release(fd: int) -> None:
-    """Close a locked descriptor, and so unlock it."""
+    """Close a locked descriptor, which unlocks it."""
     _locked.discard(fd)
     with contextlib.suppress(OSError):
         os.close(fd)
@@ -164,14 +169,14 @@ def release(fd: int) -> None:
 
 @contextlib.contextmanager
 def import_lock(directory: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Lend the right to import from a directory: True for one process at a time."""
+    """Hold the import lock of a directory: yields True for one process at a time."""
     fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     _locked.add(fd)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield wait  # who only asks whether there are locks has heard that there are
+            yield wait  # with `wait` the caller only tests whether locks work; they do
             return
         yield True
     finally:
@@ -180,10 +185,10 @@ def import_lock(directory: Path, *, wait: bool = False) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def abandoned(path: Path) -> Iterator[bool]:
-    """Lend a segment whose writer is gone: True, and locked, until the block ends."""
+    """Lock a file whose writer is gone, until the block ends; yields False: it is in use or deleted."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # somebody was here before
+    except OSError:  # another process imported it before
         yield False
         return
     _locked.add(fd)
@@ -199,28 +204,28 @@ def abandoned(path: Path) -> Iterator[bool]:
 
 
 class SpoolContents(NamedTuple):
-    """A segment in the directory."""
+    """A spool file in the directory, by its name."""
 
     path: Path
     destination: str
-    #: What names its process.
+    #: Identifies the process that wrote it.
     process: str
     number: int
 
 
 def found(directory: Path) -> list[SpoolContents]:
-    """Return the segments of a directory, those of one process together and in order."""
-    there = []
+    """Return the files of a directory, grouped by process, each in order."""
+    files = []
     with os.scandir(directory) as entries:
         for entry in entries:
             parts = entry.name.removesuffix(SUFFIX).split(".")
             if entry.name.endswith(SUFFIX) and len(parts) == 5 and parts[4].isdigit():
-                there.append(SpoolContents(Path(entry.path), parts[0], ".".join(parts[1:4]), int(parts[4])))
-    return sorted(there, key=lambda s: (s.process, s.number))
+                files.append(SpoolContents(Path(entry.path), parts[0], ".".join(parts[1:4]), int(parts[4])))
+    return sorted(files, key=lambda s: (s.process, s.number))
 
 
 def sweep(directory: Path) -> None:
-    """Remove what was begun and never got a name."""
+    """Remove files that were created but never got their final name."""
     for path in directory.glob("*" + _NEW):
         with abandoned(path) as is_free:
             if is_free:
@@ -228,7 +233,7 @@ def sweep(directory: Path) -> None:
 
 
 def size(directory: Path) -> int:
-    """Return the bytes of all segments of a directory, whoever writes them."""
+    """Return the total bytes of all spool files in a directory, of every process."""
     total = 0
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -239,6 +244,6 @@ def size(directory: Path) -> int:
 
 
 def has_space(directory: Path) -> bool:
-    """Say whether the file system has room for more than a few records."""
-    section = os.statvfs(directory)
-    return section.f_bavail * section.f_frsize > _SPACE
+    """Whether the file system has space for more than a few records."""
+    stats = os.statvfs(directory)
+    return stats.f_bavail * stats.f_frsize > _SPACE

@@ -1,9 +1,10 @@
-"""Spans, events and log records into the bytes of a spool's record, in the agent's thread.
+"""Packs spans, events and log records into spool records, in the agent's thread.
 
-Rules: only what is of a known type is written as it is, so that nothing foreign is asked for anything (its repr might block,
-raise or lie). What unpacking gives back is mended by the same code as what never was in a file, and comes to the same
-observation: so what is special to `spanpost.text.repair` keeps its specialty (`_Odd`). What is larger than `MAX_RECORD` is
-refused: looking at it would cost the agent more than losing the promise for one span.
+Rules: only values of known types are written as they are; no method of a foreign object is called (its repr
+might block, raise or lie). Unpacked values are repaired by the same code as values that were never in a
+file, with the same result. So a value that `spanpost.text.repair` treats specially keeps its special type
+(`Odd`). A record larger than `MAX_RECORD` is refused: examining it would cost the agent more than the loss
+of durability for one span.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from spanpost.text.repair import mend, mend_value
 
 #: About the largest record, in characters and bytes of text.
 MAX_RECORD = 4 * 1024 * 1024
-#: The kinds of records. Written in files: never renumber.
+#: Record kinds. Stored in files: never renumber.
 HEADER, ORIGIN, END, START, EVENT, LOG, GAP, INTERRUPTED, CLOSED = range(9)
 
 _MAX_NODES = 20_000
-#: Deeper than what is ever looked at again (`spanpost.text.repair`).
+#: Deeper than `spanpost.text.repair` ever reads.
 _DEEP = 56
 _MAX_ITEMS = 64
 _INT64 = 2**63
@@ -34,38 +35,40 @@ Ext = msgspec.msgpack.Ext
 
 
 class RecordTooLarge(Exception):
-    """It is larger than a record may be."""
+    """A record would be larger than `MAX_RECORD`."""
 
 
 class Odd:
-    """Codes of what MessagePack has no word for, as extension types. Written in files: never renumber."""
+    """Extension type codes for values that MessagePack cannot express. Stored in files: never renumber."""
 
-    #: UTF-8: what a foreign value was mended to.
+    #: UTF-8: the text to which a foreign value was repaired.
     TEXT = 1
     #: A whole number of any size, big endian, signed.
     NUMBER = 2
     #: Text with lone surrogates, as `surrogatepass` writes it.
     SURROGATES = 3
-    #: A packed list or map that was of a subclass of `list`, `tuple`, `set` or `dict`.
+    #: A packed list or map whose type was a subclass of `list`, `tuple`, `set` or `dict`.
     CONTAINER = 4
     #: A map as a packed list of pairs.
     PAIRS = 5
 
 
 class PackedText(str):
-    """Text that a foreign value was mended to: mending it again comes to the same, and to the same flag."""
+    """The text to which a foreign value was repaired: repairing it again gives the same text and the same
+    flag.
+    """
 
 
 class Sequence(list[Any]):
-    """A list that was of a subclass."""
+    """A list whose type was a subclass."""
 
 
 class Map(dict[Any, Any]):
-    """A map that was of a subclass."""
+    """A map whose type was a subclass."""
 
 
 def unpack_odd(code: int, data: memoryview) -> Any:
-    """Return what an extension type stands for: the decoder's hook."""
+    """Decoder hook: return the value of an extension type."""
     raw = bytes(data)
     if code == Odd.TEXT:
         return PackedText(raw.decode("utf-8", "replace"))
@@ -85,22 +88,22 @@ decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=unpack_odd).de
 
 
 class _Tree:
-    """One value on its way into a record: what may still be looked at."""
+    """Packs one value, within limits: the nodes and characters that are left."""
 
-    __slots__ = ("nodes", "section")
+    __slots__ = ("left", "nodes")
 
     def __init__(self) -> None:
         self.nodes = _MAX_NODES
-        self.section = MAX_RECORD
+        self.left = MAX_RECORD
 
     def pack(self, value: Any, depth: int = 0) -> Any:
         self.nodes -= 1
-        if self.nodes < 0 or self.section < 0:
+        if self.nodes < 0 or self.left < 0:
             raise RecordTooLarge
         t = type(value)
         if t is str:
-            self.section -= len(value)
-            if self.section < 0:
+            self.left -= len(value)
+            if self.left < 0:
                 raise RecordTooLarge
             try:
                 value.encode()
@@ -111,15 +114,15 @@ class _Tree:
             if -_INT64 <= value < _INT64:
                 return value
             size = value.bit_length() // 8 + 1
-            self.section -= size
-            if self.section < 0:
+            self.left -= size
+            if self.left < 0:
                 raise RecordTooLarge
             return Ext(Odd.NUMBER, value.to_bytes(size, "big", signed=True))
         if t is float or t is bool or value is None:
             return value
         if t is bytes or t is bytearray:
-            self.section -= len(value)
-            if self.section < 0:
+            self.left -= len(value)
+            if self.left < 0:
                 raise RecordTooLarge
             return value
         if t is list or t is tuple:
@@ -141,7 +144,7 @@ class _Tree:
                 except TypeError:
                     items = list(value)
             return self.odd([self.pack(item, depth + 1) for item in items] if depth < _DEEP else [])
-        if isinstance(value, (bytes, bytearray, memoryview, str)) and len(value) > self.section:
+        if isinstance(value, (bytes, bytearray, memoryview, str)) and len(value) > self.left:
             raise RecordTooLarge
         return Ext(Odd.TEXT, str(mend_value(value)[0]).encode("utf-8", "replace"))
 
@@ -152,19 +155,19 @@ class _Tree:
         pairs: list[Any] = []
         for key, item in list(dict.items(value)):
             if type(key) is str and key.isascii():
-                self.section -= len(key)
+                self.left -= len(key)
                 packed[key] = self.pack(item, depth + 1)
                 continue
             odd = self.pack(key if type(key) in _PLAIN else PackedText(next(iter(mend({key: None})[0]))))
-            if type(odd) is Ext:  # which no map can have as a key: this one is written as pairs
+            if type(odd) is Ext:  # not possible as a map key: write pairs instead
                 pairs.append([odd, self.pack(item, depth + 1)])
                 packed[len(pairs), Ext] = None
             else:
                 packed[odd] = self.pack(item, depth + 1)
         if not pairs:
             return packed
-        following = iter(pairs)
-        return Ext(Odd.PAIRS, encode([next(following) if type(k) is tuple else [k, v] for k, v in packed.items()]))
+        next_pair = iter(pairs)
+        return Ext(Odd.PAIRS, encode([next(next_pair) if type(k) is tuple else [k, v] for k, v in packed.items()]))
 
     @staticmethod
     def odd(value: Any) -> Any:
@@ -172,23 +175,23 @@ class _Tree:
 
 
 def _attributes(held: dict[str, Any]) -> Any:
-    """Return attributes that the encoder takes: themselves, when they are as those of spans are."""
-    section = MAX_RECORD
+    """Return attributes in a form that the encoder accepts: unchanged if all values are plain."""
+    left = MAX_RECORD
     for value in held.values():
         t = type(value)
         if t is str:
-            section -= len(value)
+            left -= len(value)
         elif t not in _SHORT and (t is not tuple or not _is_plain(value)):
             break
     else:
-        if section >= 0:
+        if left >= 0:
             return held
         raise RecordTooLarge
     return _Tree().map(held, 0)
 
 
 def _is_plain(values: tuple[Any, ...]) -> bool:
-    # What is everywhere: finish reasons, names of tools.
+    # The common case: finish reasons, tool names.
     return len(values) <= _MAX_ITEMS and all(type(v) in _SHORT or (type(v) is str and len(v) <= 4096) for v in values)
 
 
@@ -196,14 +199,14 @@ def _record(values: tuple[Any, ...]) -> bytes:
     try:
         return encode(values)
     except (UnicodeEncodeError, OverflowError, TypeError):
-        # A surrogate, a huge number, a key or a time of a type of somebody's own.
+        # A surrogate, a huge number, or a key or time of a foreign type.
         return encode(_Tree().pack(values))
 
 
 def _name(name: Any) -> Any:
     if isinstance(name, str):
         return name if type(name) is str else str.__str__(name)
-    raise TypeError("a name that is no text")  # asking it for its text would be asking a stranger
+    raise TypeError("a name that is no text")  # str() would call foreign code
 
 
 def _time(value: Any) -> Any:
@@ -222,8 +225,8 @@ def _events(span: Any) -> tuple[int, Any]:
 
 
 def pack_span(origin: int, span: Any, is_end: bool, is_cancelled: bool = False) -> bytes:
-    """Return the record of a span as it is now; of an ended one with all its events."""
-    # The SDK's own fields: its properties cost as much as all the rest.
+    """Return the record of a span in its present state; an ended one with all its events."""
+    # Private fields of the SDK: its properties would double the cost.
     context, parent, status, links, name = span._context, span._parent, span._status, span._links, span._name
     start, end = span._start_time, span._end_time
     dropped, events = _events(span) if is_end else (0, ())
@@ -252,7 +255,7 @@ def pack_span(origin: int, span: Any, is_end: bool, is_cancelled: bool = False) 
 
 
 def pack_event(origin: int, span: Any, event: Any, index: int) -> bytes:
-    """Return the record of an event of a living span."""
+    """Return the record of an event of a live span."""
     context = span._context
     return _record(
         (
@@ -288,10 +291,10 @@ def pack_log(origin: int, data: Any) -> bytes:
 
 
 def pack_origin(number: int, resource: Any, scope: str, version: str) -> bytes:
-    """Return the record that gives a resource and a scope a number for the rest of the segment."""
+    """Return the record that numbers a resource and a scope for the rest of the file."""
     return _record((ORIGIN, number, _attributes(dict(resource or {})), scope, version))
 
 
 def pack_interruption(trace_id: bytes, span_id: bytes, name: str, at_ns: int, origin: int) -> bytes:
-    """Return the record that says of a span that its process ended before it."""
+    """Return the record of a span that was open when its process ended."""
     return _record((INTERRUPTED, trace_id, span_id, name, at_ns, origin))

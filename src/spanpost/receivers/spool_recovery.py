@@ -1,7 +1,8 @@
-"""What killed processes left in the spool is recorded: at the start, and every few seconds by any process of the machine.
+"""Records what killed processes left in the spool: at the start, and every few seconds by any process of the
+machine.
 
-Repeats are nothing new where they are recorded, so that a segment is imported whole, whatever of it was recorded before. Its
-file goes only after that; when this process is killed in between, the next one imports it again.
+Recording ignores duplicates, so that a file is imported whole, even if parts of it were recorded before. The
+file is deleted only after that; if this process is killed in between, the next one imports the file again.
 """
 
 from __future__ import annotations
@@ -29,22 +30,26 @@ LOOK_EVERY = 10.0
 _BATCH = 512
 _TRIES = 5
 
-#: Why something of a segment is not recorded. `GAP`: at most so many; they went past the file, and may have been recorded since.
+#: Why records were dropped. `GAP` is an upper limit: these bypassed the file, and may have been recorded
+#: from memory.
 DAMAGED, REFUSED, GAP = "damaged", "refused", "gap"
 
 
 def read_own(spool_file: SpoolFile, unpacker: Unpacker, receive: Callable[[list[Observation]], object]) -> None:
-    """Hand on what a segment of this process holds. Raises what `receive` raises, and `OSError`."""
-    _hand_on(unpacker.unpack(spool_files.parse(spool_file.path.read_bytes()).records).observations, receive)
+    """Pass on the contents of this process's own file. Raises what `receive` raises, and `OSError`."""
+    _pass_on(unpacker.unpack(spool_files.parse(spool_file.path.read_bytes()).records).observations, receive)
 
 
-def _hand_on(told: list[Observation], receive: Callable[[list[Observation]], object]) -> None:
-    for start in range(0, len(told), _BATCH):
-        receive(told[start : start + _BATCH])
+def _pass_on(observations: list[Observation], receive: Callable[[list[Observation]], object]) -> None:
+    for start in range(0, len(observations), _BATCH):
+        receive(observations[start : start + _BATCH])
 
 
 class Recovery:
-    """Imports what dead processes left. `record` is called in a thread of its own and returns when a batch is committed."""
+    """Imports the files of dead processes.
+
+    `record` runs in a thread of its own and returns when a batch is committed.
+    """
 
     def __init__(
         self, settings: SpoolSettings, record: Callable[[list[Observation]], object], *, look_every: float = LOOK_EVERY
@@ -54,25 +59,25 @@ class Recovery:
         self._look_every = look_every
         self._destination = spool_files.fingerprint(settings.destination)
         self.lost = Counts()
-        #: Segments imported.
+        #: Number of imported files.
         self.imported = 0
-        self._has_looked = threading.Event()
+        self._has_scanned = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._tries: dict[Path, int] = {}
-        self._is_said: set[str] = set()
+        self._logged: set[str] = set()
 
     def start(self) -> None:
-        """Look now, and again and again, in a thread."""
+        """Start the thread that scans now and then every `look_every` seconds."""
         self._thread = threading.Thread(target=self._run, name="spanpost-recovery", daemon=True)
         self._thread.start()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the first look is over and nothing of it waits for the store; False when it takes longer."""
-        return self._has_looked.wait(max(0.0, timeout))
+        """Wait until the first scan is complete, the store included; False on timeout."""
+        return self._has_scanned.wait(max(0.0, timeout))
 
     def stop(self, timeout: float) -> None:
-        """End after the batch that is being recorded."""
+        """Stop after the current batch."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(max(0.0, timeout))
@@ -81,34 +86,34 @@ class Recovery:
         while True:
             try:
                 self.look()
-                self._has_looked.set()
+                self._has_scanned.set()
             except StoreUnavailable as error:
-                self._say("away", "the store is away, what is in the spool waits: %s", error)
+                self._log_once("away", "the store is away, what is in the spool waits: %s", error)
             except Exception as error:
-                self._say("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
-                self._has_looked.set()
+                self._log_once("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
+                self._has_scanned.set()
             if self._stop.wait(self._look_every):
                 return
 
     def look(self) -> int:
-        """Import what there is to import; return how many segments. Raises `LedgerUnavailable`: what was not imported stays."""
+        """Import abandoned files; return how many. Raises `StoreUnavailable`: the remaining files stay."""
         before = self.imported
         directory = self._settings.directory
         with spool_files.import_lock(directory) as is_ours:
             if not is_ours:
                 return 0
             spool_files.sweep(directory)
-            there = spool_files.found(directory)
-            others = [s for s in there if s.destination != self._destination]
+            files = spool_files.found(directory)
+            others = [s for s in files if s.destination != self._destination]
             if others:
-                self._say("others", "%d files in %s wait for another database: they are recorded when a process with that "
+                self._log_once("others", "%d files in %s wait for another database: they are recorded when a process with that "
                           "database starts with this spool", len(others), directory)  # fmt: skip
-            for _, group in groupby((s for s in there if s.destination == self._destination), key=lambda s: s.process):
+            for _, group in groupby((s for s in files if s.destination == self._destination), key=lambda s: s.process):
                 self._import(list(group))
         return self.imported - before
 
     def _import(self, group: list[spool_files.SpoolContents]) -> None:
-        """Import the segments of one process, the oldest first."""
+        """Import the files of one process, the oldest first."""
         unpacker: Unpacker | None = None
         for spool_file in group:
             if self._stop.is_set():
@@ -119,36 +124,36 @@ class Recovery:
                 read = spool_files.parse(spool_file.path.read_bytes())
                 head = _head(read.records)
                 if head is not None and head[1] != VERSION:
-                    self._say(
+                    self._log_once(
                         "version", "%s is of another version of spanpost: it waits for one that can read it", spool_file.path.name
                     )
                     continue
-                if unpacker is None:  # a damaged head costs no more than who produced it
+                if unpacker is None:  # with a damaged head only the producer is unknown
                     unpacker = Unpacker(head[2], head[3]) if head is not None else Unpacker(self._settings.tenant, "")
                 unpacked = unpacker.unpack(read.records)
-                told = unpacked.observations
+                observations = unpacked.observations
                 if spool_file is group[-1]:
-                    told = told + unpacker.interruptions(unpacked)
+                    observations = observations + unpacker.interruptions(unpacked)
                 try:
-                    _hand_on(told, self._record_or_stop)
+                    _pass_on(observations, self._record_or_stop)
                 except _Stopped:
                     return
                 except StoreUnavailable:
                     raise
                 except Exception as error:
-                    self._refused(spool_file.path, len(told), error)
+                    self._note_refusal(spool_file.path, len(observations), error)
                     continue
                 spool_file.path.unlink(missing_ok=True)
                 self._tries.pop(spool_file.path, None)
                 self.imported += 1
-                self._tell(spool_file.path, read, unpacked, len(told))
+                self._log_imported(spool_file.path, read, unpacked, len(observations))
 
     def _record_or_stop(self, batch: list[Observation]) -> None:
         if self._stop.is_set():
             raise _Stopped
         self._record(batch)
 
-    def _tell(self, path: Path, read: spool_files.Read, unpacked: Unpacked, number: int) -> None:
+    def _log_imported(self, path: Path, read: spool_files.Read, unpacked: Unpacked, number: int) -> None:
         log.info("recorded what a process left in the spool: %d observations of %s", number, path.name)
         bad = read.damaged + unpacked.bad
         if bad:
@@ -162,7 +167,7 @@ class Recovery:
                 _clock(begun), _clock(ended), count, reason,
             )  # fmt: skip
 
-    def _refused(self, path: Path, number: int, error: Exception) -> None:
+    def _note_refusal(self, path: Path, number: int, error: Exception) -> None:
         tries = self._tries[path] = self._tries.get(path, 0) + 1
         log.warning("%s could not be recorded, try %d of %d: %s", path.name, tries, _TRIES, error)
         if tries >= _TRIES:
@@ -174,14 +179,14 @@ class Recovery:
             path.rename(path.with_suffix(".aside"))
         log.error("%s is set aside as %s: %s", path.name, path.with_suffix(".aside").name, why)
 
-    def _say(self, about: str, text: str, *values: Any) -> None:
-        if about not in self._is_said:
-            self._is_said.add(about)
+    def _log_once(self, about: str, text: str, *values: Any) -> None:
+        if about not in self._logged:
+            self._logged.add(about)
             log.warning(text, *values)
 
 
 class _Stopped(Exception):
-    """This process ends."""
+    """This process is stopping."""
 
 
 def _head(records: list[bytes]) -> list[Any] | None:

@@ -1,6 +1,8 @@
-"""A spool's records back into observations: by the same code that makes them of living spans, so that they are the same.
+"""Converts spool records back to observations, with the code that also converts live spans: the results are
+the same.
 
-The stand-ins below have of a span, an event and a log record what `spanpost.receivers.spans` reads of them.
+The stand-ins below have those fields of a span, an event and a log record that `spanpost.receivers.spans`
+reads.
 """
 
 from __future__ import annotations
@@ -84,21 +86,22 @@ class _LogData:
 
 
 class Unpacked(NamedTuple):
-    """What one segment held."""
+    """The contents of one spool file."""
 
     observations: list[Observation]
-    #: Records that could not be understood.
+    #: Number of unreadable records.
     bad: int
-    #: What its writer said of times when records went past the file: (from ns, to ns, number, reason).
+    #: Times when records bypassed the file: (from ns, to ns, number, reason).
     gaps: list[tuple[int, int, int, str]]
-    #: Starts of spans that had no end in this segment or those before it, when its writer did not come to its own end; else none.
+    #: Starts of spans without an end in this file or earlier ones; empty if the writer closed the spool
+    #: properly.
     left_open: list[Observation]
-    #: The time of the last thing told, in this segment or those before it.
+    #: The time of the last observation in this file or earlier ones, ns.
     last_ns: int
 
 
 class Unpacker:
-    """Unpacks the segments of one process, in the order in which they were written."""
+    """Unpacks the files of one process, in the order in which they were written."""
 
     def __init__(self, tenant: str, producer: str) -> None:
         self._tenant = tenant
@@ -108,7 +111,7 @@ class Unpacker:
         self._last_ns = 0
 
     def unpack(self, records: Iterable[bytes]) -> Unpacked:
-        """Return what the records of one segment tell. A record that cannot be understood is counted and nothing else."""
+        """Return the observations of one file. Unreadable records are counted and skipped."""
         rows: list[list[Any]] = []
         bad = 0
         for raw in records:
@@ -127,7 +130,7 @@ class Unpacker:
                 named[row[1]] = (_SpooledResource(row[2]), _SpooledScope(row[3], row[4]))
             elif row[0] == p.END and len(row) >= 3:
                 ended.add(row[2])
-        told: list[Observation] = []
+        observations: list[Observation] = []
         starts: dict[bytes, Observation] = {}
         gaps: list[tuple[int, int, int, str]] = []
         interrupted: set[bytes] = set()
@@ -136,23 +139,23 @@ class Unpacker:
             try:
                 match row[0]:
                     case p.END:
-                        told += self._end(row, named, origins)
+                        observations += self._end(row, named, origins)
                         self._equals.pop(row[2], None)
                     case p.START:
-                        # A span whose end is told needs no telling of its start: the end says all of it.
+                        # The end of a span repeats everything in its start.
                         if row[2] not in ended and row[2] not in starts:
                             span = _SpooledSpan(row, *named.get(row[11], (None, None)))
                             start = observe_span(span, Part.STARTED, origins, self._tenant, producer=self._producer)
                             starts[row[2]] = start
-                            told.append(start)
+                            observations.append(start)
                     case p.EVENT:
-                        told.append(self._event(row, named, origins))
+                        observations.append(self._event(row, named, origins))
                     case p.LOG:
-                        told.append(observe_log(_LogData(row, *named.get(row[8], (None, None))), origins, self._tenant))
+                        observations.append(observe_log(_LogData(row, *named.get(row[8], (None, None))), origins, self._tenant))
                     case p.INTERRUPTED:
                         _, trace_id, span_id, name, at_ns, number = row
                         origin = origins.of(*named.get(number, (None, None)))
-                        told.append(observe_interruption(trace_id, span_id, name, at_ns, origin, self._tenant))
+                        observations.append(observe_interruption(trace_id, span_id, name, at_ns, origin, self._tenant))
                         interrupted.add(span_id)
                     case p.GAP:
                         gaps.append((int(row[1]), int(row[2]), int(row[3]), str(row[4])))
@@ -160,19 +163,20 @@ class Unpacker:
                         is_closed = True
             except Exception:
                 bad += 1
-        # Its writer may have been cut off before it named the spans then open at this segment's head: those of before are kept.
-        self._last_ns = max((o.at_ns for o in told), default=self._last_ns)
+        # The writer may have been killed before it listed the open spans at the head of this file: keep the
+        # earlier ones.
+        self._last_ns = max((o.at_ns for o in observations), default=self._last_ns)
         self._open |= starts
         for span_id in ended | interrupted:
             self._open.pop(span_id, None)
         if is_closed:
             self._open.clear()
-        return Unpacked(told, bad, gaps, list(self._open.values()), self._last_ns)
+        return Unpacked(observations, bad, gaps, list(self._open.values()), self._last_ns)
 
     def interruptions(self, unpacked: Unpacked) -> list[Observation]:
-        """Say of the spans that were open when their process was killed that they ended with it.
+        """Return an interruption for each span that was open when its process was killed.
 
-        `unpacked` is the process's last segment: at the head of each its writer named the spans then open.
+        `unpacked` is the process's last file. The head of each file lists the spans that were open then.
         """
         return [
             observe_interruption(o.trace_id, o.span_id, o.name, unpacked.last_ns, o.origin, self._tenant, producer=self._producer)
@@ -184,12 +188,12 @@ class Unpacker:
         origin = origins.of(span.resource, span.instrumentation_scope)
         equals, span_ns = Equals(), time_of(span.start_time)[0]
         key = (row[1], row[2])
-        told = [
+        observations = [
             observe_event(event, span.events.dropped + i, key, origin, self._tenant, equals=equals, span_ns=span_ns)
             for i, event in enumerate(span.events)
         ]
-        told.append(observe_span(span, Part.ENDED, origins, self._tenant, is_cancelled=bool(span.is_cancelled)))
-        return told
+        observations.append(observe_span(span, Part.ENDED, origins, self._tenant, is_cancelled=bool(span.is_cancelled)))
+        return observations
 
     def _event(self, row: list[Any], named: dict[int, tuple[Any, Any]], origins: Origins) -> Observation:
         _, trace_id, span_id, start, index, name, timestamp, attributes, number = row

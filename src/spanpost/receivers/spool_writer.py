@@ -1,4 +1,4 @@
-"""A file of a spool while it is written: by this process, in several threads, without a lock."""
+"""A spool file while this process writes it, from several threads and without a lock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from spanpost import semconv as c
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.spans import is_ours
 
-#: The number of an origin whose spans are never written: spanpost's own.
+#: The origin number of spanpost's own spans, which are never written.
 OURS = -1
 _MAX_SCOPES = 1024
 
-#: Attributes by which a span says at its start that it is an agent's, or a run's.
+#: Attributes that mark a span, at its start, as an agent's or a workflow's.
 _ROOT_SPAN = frozenset(
     {c.TASK_ID, c.TASK_NAME, c.NAME, "gen_ai.agent.name", "gen_ai.agent.id", "traceloop.entity.name", "traceloop.workflow.name"}
 )
@@ -24,7 +24,7 @@ _ROOT_SPAN_KINDS = frozenset({"invoke_agent", "create_agent", "invoke_workflow",
 
 
 def is_root_span(span: Any, attributes: dict[str, Any]) -> bool:
-    """Say whether a span that starts is worth a record: a root, or an agent's as far as it says so now."""
+    """Whether a starting span is a root span, or marked as an agent's: only these starts are written."""
     parent = span.parent
     if parent is None or parent.is_remote or not _ROOT_SPAN.isdisjoint(attributes):
         return True
@@ -32,7 +32,9 @@ def is_root_span(span: Any, attributes: dict[str, Any]) -> bool:
 
 
 def waits_for_disk(thread: int) -> bool:
-    """Say whether one of this process's threads (by its native id) sleeps where nothing wakes it, which is how Linux waits for disks."""
+    """Whether a thread of this process (native id) is in uninterruptible sleep: Linux waits for disks that
+    way.
+    """
     try:
         with open(f"/proc/self/task/{thread}/stat", "rb") as file:
             return file.read(512).rpartition(b")")[2][1:2] == b"D"
@@ -41,28 +43,30 @@ def waits_for_disk(thread: int) -> bool:
 
 
 class SpoolFile:
-    """A file of this process, while it is written and until all it holds is recorded."""
+    """A spool file of this process, until everything in it is recorded."""
 
     def __init__(self, fd: int, path: Path, number: int) -> None:
         self.fd = fd
         self.path = path
         self.number = number
-        self.is_encrypted = False
-        #: It holds what the queue does not.
-        self.is_owed = False
+        self.is_finished = False
+        #: It holds records that did not go through the queue.
+        self.is_unrecorded = False
         self.is_dirty = True
-        #: When each write under way began, and in which of the system's threads. Appending, removing and asking for the first are atomic.
+        #: Start time and native thread id of each write in progress. Append, remove and reading the first
+        #: are atomic.
         self.busy: deque[tuple[float, int]] = deque()
         self.origins: dict[tuple[int, str, str], int] = {}
         self._kept: list[Any] = []
-        #: By identity of the scope: a tracer's spans share it.
+        #: By identity of the scope, which a tracer's spans share.
         self._scopes: dict[int, tuple[Any, Any, int]] = {}
         self._numbers = itertools.count(1)
 
     def origin(self, resource: Any, scope: Any) -> tuple[int, bytes, Any]:
-        """Return the number of a resource and scope, and the record to write before where it is new (see `keep`).
+        """Return the number of a resource and scope; if it is new, also the record to write first (see
+        `keep`).
 
-        `OURS` for a scope of spanpost itself, which is never written.
+        Returns `OURS` for spanpost's own scopes, which are never written.
         """
         known = self._scopes.get(id(scope))
         if known is not None and known[0] is scope and known[1] is resource:
@@ -80,11 +84,11 @@ class SpoolFile:
         attributes = getattr(resource, "attributes", None)
         return number, spool_files.frame(spool_packing.pack_origin(number, attributes, name, version)), (key, number, resource)
 
-    def keep(self, fresh: Any) -> None:
-        """Use an origin's number from now on: it is in the file."""
-        key, number, resource = fresh
+    def keep(self, new_origin: Any) -> None:
+        """Remember an origin's number, now that its record is in the file."""
+        key, number, resource = new_origin
         if len(self.origins) >= _MAX_SCOPES:
             self.origins.clear()
             self._kept.clear()
-        self._kept.append(resource)  # or another one could have its id
+        self._kept.append(resource)  # otherwise another resource could get its id
         self.origins[key] = number

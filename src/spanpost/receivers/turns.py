@@ -1,5 +1,4 @@
-"""Turns at something of which only a few may do it at once: reading a gRPC message, inflating a large
-body."""
+"""Fair turns at work that only a few may do at once: reading a gRPC message, inflating a large body."""
 
 from __future__ import annotations
 
@@ -11,11 +10,10 @@ from spanpost.http.shares import FairLine, Full, Holder, Sender, SharedPlaces
 
 
 class Turns:
-    """`most` at once; the others wait, tenants and addresses in turn, or are refused.
+    """At most `most` turns at once; other holders wait, tenants and addresses in turn, or are refused.
 
-    A turn is ended, with TimeoutError, for a holder that has fewer of them than another: a sender that does
-    nothing with its turns cannot keep others out. A holder is a sender, with what else tells its turns
-    apart.
+    A turn is ended with TimeoutError in favour of a holder with fewer turns: a sender that wastes its turns
+    cannot keep others out. A holder is a sender, with anything else that distinguishes its turns.
     """
 
     def __init__(self, most: int) -> None:
@@ -25,7 +23,7 @@ class Turns:
 
     @asynccontextmanager
     async def wait(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for a turn and have it. Raises TimeoutError when it is ended."""
+        """Wait for a turn and hold it. Raises TimeoutError when it is ended."""
         async with asyncio.timeout(None) as turn:
             try:
                 try:
@@ -38,7 +36,7 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, holder: Holder) -> AsyncIterator[None]:
-        """Have a turn at once. Raises `Full`, and TimeoutError when it is ended."""
+        """Hold a turn at once. Raises `Full`, and TimeoutError when it is ended."""
         async with asyncio.timeout(None) as turn:
             self._take(holder, turn)
             try:

@@ -1,8 +1,8 @@
-"""The worker behind the in-process doors: takes the queue's items, turns them into observations, hands them on.
+"""The worker behind the in-process receivers: converts queued items to observations and passes them on.
 
-The agent's thread only appends to the queue and, when the worker sleeps, wakes it. The worker is a daemon thread, started by
-the first item (not at import: gunicorn preloads, uWSGI forks). After work it naps before it sleeps, so that a busy agent
-wakes it a hundred times a second at most.
+The agent's thread only appends to the queue, and wakes the worker if it sleeps. The worker is a daemon
+thread. The first item starts it, not the import: gunicorn preloads, uWSGI forks. After work it naps before
+it sleeps, so that a busy agent wakes it at most a hundred times a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spanpost.receivers.spool_unpacking import Unpacker
 from spanpost.receivers.spool_writer import SpoolFile
 from spanpost.semconv import SPAN_NAME
 
-#: Bounds on what a caller may wait, whatever it asks for (a framework flushes at every span's end).
+#: Upper limits of a caller's wait, seconds. A framework may flush at the end of every span.
 MAX_FLUSH = 2.0
 MAX_CLOSE = 3.0
 
@@ -37,60 +37,61 @@ _BATCH = 512
 _NAP = 0.01
 LOOK_EVERY = 1.0
 _IDLE = 60.0
-#: Conversions between two offers of the interpreter lock, so that the agent never waits long for it.
+#: Conversions after which the worker releases the interpreter lock: the agent must not wait long for it.
 _SLICE = 64
 _MARKERS = (QueuedKind.FLUSH, QueuedKind.CLOSE, QueuedKind.SPOOLED)
-#: Seconds between two tries to settle what the spool still holds.
-_SETTLE_EVERY = 1.0
+#: Seconds between two attempts to read or delete the spool's finished files.
+_CLEAN_EVERY = 1.0
 
 
 class Receive(Protocol):
-    """**Protocol:** takes observations from a door. Called in the worker's thread, one batch at a time.
+    """**Protocol:** takes observations from a receiver. Called in the worker's thread, one batch at a time.
 
-    Returns when the batch is as safe as it will be: `flush` answers by it. It may block; meanwhile the queue fills and then
-    loses by count. What it raises is counted (``receive``) and the batch is gone: a receiver that can try again keeps it.
+    Returns when the batch is as safe as it will be: `flush` reports that. It may block; meanwhile the queue
+    fills, and then drops and counts. An exception is counted (``receive``) and the batch is dropped: an
+    implementation that can retry must keep the batch itself.
     """
 
     def __call__(self, batch: list[Observation], /) -> object: ...
 
 
 class _Waiter:
-    """Somebody waits until everything queued before has been handed on.
+    """A wait until everything queued before it was passed on.
 
-    Made of a bare lock: a signal's handler may wait for it in the middle of the same thread's wait, and an `Event` is locked there
-    between two steps, so that both would wait for ever.
+    Built from a bare lock. A signal handler may wait for it while the same thread is already waiting; an
+    `Event` is locked between two of its steps, so that both would wait forever.
     """
 
-    __slots__ = ("_closed", "is_ok", "is_settled")
+    __slots__ = ("_closed", "is_finished", "is_ok")
 
     def __init__(self) -> None:
         self._closed = threading.Lock()
         self._closed.acquire()
-        self.is_settled = False
+        self.is_finished = False
         self.is_ok = False
 
-    def settle(self, is_ok: bool) -> None:
-        """Let all go on that wait. The first time counts."""
-        if not self.is_settled:
-            self.is_ok, self.is_settled = is_ok, True
+    def finish(self, is_ok: bool) -> None:
+        """Release everyone who waits. Only the first call counts."""
+        if not self.is_finished:
+            self.is_ok, self.is_finished = is_ok, True
             self._closed.release()
 
     def wait(self, timeout: float) -> bool:
-        if not self.is_settled:
+        if not self.is_finished:
             if not self._closed.acquire(timeout=timeout):
                 return False
-            self._closed.release()  # for whoever waits beside
+            self._closed.release()  # for other waiting threads
         return self.is_ok
 
 
 class Feed:
-    """A queue, its worker and a receiver. Span and log processors of one attachment share one.
+    """A queue, its worker and a receiver. The span and log processors of one attachment share one feed.
 
-    With `beat_every` (seconds) a heartbeat is told while spans are open. `tell_end` is handed each ended span beside what was
-    observed of it, in the worker's thread.
+    With `beat_every` (seconds) the worker sends a heartbeat while spans are open. `tell_end` receives each
+    ended span with its observation, in the worker's thread.
 
-    `live` (span id to live span) and `is_asleep` belong to the processors' callbacks as much as to the feed: they are read
-    and written there without a call.
+    The processors' callbacks read and write `live` (span id to live span) and `is_asleep` directly: a call
+    costs too much.
     """
 
     def __init__(
@@ -109,13 +110,13 @@ class Feed:
         self._beat_every = beat_every
         self._tell_end = tell_end
         self.tenant = tenant
-        #: Where what is told is written before it is recorded; None unless asked for.
+        #: Writes items to disk before they are recorded; None: off.
         self.spool = spool
-        #: A processor follows spans: an exporter beside it need not write them.
+        #: True if a processor follows spans: an exporter then need not spool them.
         self.follows = False
         self._look_every = look_every
         self._capacities = (capacity, chatter_capacity)
-        #: Span ids that a parent process had open at fork: theirs to end, not ours.
+        #: Ids of the spans that were open in the parent process at fork: the parent ends them.
         self.inherited: frozenset[int] = frozenset()
         self.is_closed = False
         self._endpoints = 0
@@ -131,7 +132,7 @@ class Feed:
             os.register_at_fork(after_in_child=after_in_child)
 
     def _begin(self) -> None:
-        """Set up what belongs to this process alone."""
+        """Initialise the state of this process."""
         self.pid = os.getpid()
         self.producer = uuid4().hex
         self.queue = Queue(*self._capacities)
@@ -140,31 +141,32 @@ class Feed:
         if self.spool is not None:
             self.spool.begin()
             self.spool.bind(self._mark, lambda: list(self.live.values()), self.producer)
-        self.hear = hook(self)
+        self.on_event = hook(self)
         self._follower = Follower(self.tenant, self.producer, self.losses, self._tell_end)
         if self._remembers_ends:
             self._follower.remember_ends()
-        #: True also before the first start, so that the same check starts the worker.
+        #: Also True before the first start, so that the same check starts the worker.
         self.is_asleep = True
         self._wake = threading.Lock()
         self._wake.acquire()
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
-        #: Threads whose spans are never followed: the worker's, and those that a receiver names.
+        #: Threads whose spans are never followed: the worker's, and those that a receiver registers.
         self.own_threads: set[int] = set()
-        #: The flush that timed out last: until the worker has come to it, further ones are answered at once.
+        #: The last flush that timed out. Until the worker reaches it, later flushes fail at once.
         self._overdue: _Waiter | None = None
         self._refused = 0
         self._end_of_worker: _Waiter | None = None
         self._end_by = 0.0
 
     def _after_fork(self, is_late: bool = False) -> None:
-        """Begin anew in a forked child: the parent's spans, queue, worker and locks are the parent's.
+        """Start fresh in a forked child: spans, queue, worker and locks belong to the parent.
 
-        `is_late`: noticed by the pid, with the first item of the child queued already. A sleeping worker had left none.
+        `is_late`: the fork was noticed by the pid, when the child had already queued its first item. The
+        worker was asleep then, so the parent left no items.
         """
         try:
-            queued = list(self.queue.news) if is_late else []
+            queued = list(self.queue.items) if is_late else []
             ours = {id(item) for item in queued}
             before = self.live
             self._begin()
@@ -174,19 +176,19 @@ class Feed:
                 else:
                     remove_hook(span)
             self.inherited = self.inherited.union(before.keys() - self.live.keys())
-            self.queue.news.extend(queued)
+            self.queue.items.extend(queued)
         except Exception:
             self.losses.count(Loss.CALLBACK)
 
     @property
     def waiting(self) -> int:
-        """How much was told and was not yet taken from the queue."""
+        """Number of queued items."""
         return len(self.queue)
 
     # --- in the agent's thread ----------------------------------------------------------------------------------
 
     def put(self, item: Item) -> bool:
-        """Queue news and wake the worker; False when it was lost (and counted)."""
+        """Queue an item and wake the worker; False: it was dropped (and counted)."""
         if self.is_closed:
             self.losses.count(Loss.CLOSED)
             return False
@@ -196,17 +198,18 @@ class Feed:
         return is_kept
 
     def put_durably(self, item: Item, write: Callable[..., bool], *what: Any) -> bool:
-        """Queue news and have the spool write it (``write(*what, is_queued)``); False when neither took it (and counted).
+        """Queue an item and spool it (``write(*what, is_queued)``); False: both failed, and the item is
+        dropped and counted.
 
-        Queued first: whoever finds it in the spool's file knows that the queue had it before.
+        It is queued first: a record in the spool's file then implies that the queue has had the item.
         """
         if self.is_closed:
             self.losses.count(Loss.CLOSED)
             return False
         queue = self.queue
-        is_queued = len(queue.news) < queue.capacity
+        is_queued = len(queue.items) < queue.capacity
         if is_queued:
-            queue.news.append(item)
+            queue.items.append(item)
         if self.is_asleep or not is_queued:
             self.wake()
         if write(*what, is_queued) or is_queued:
@@ -215,7 +218,7 @@ class Feed:
         return False
 
     def _mark(self, spool_file: SpoolFile) -> None:
-        """Have the worker say when all that was queued so far is recorded."""
+        """Queue a marker: once the worker reaches it, everything queued so far is recorded."""
         self.queue.put_marker((QueuedKind.SPOOLED, spool_file, None))
         self.wake()
 
@@ -227,13 +230,13 @@ class Feed:
             self.wake()
 
     def wake(self) -> None:
-        """Wake the worker; start it when there is none in this process. Never blocks on anything that the worker holds."""
-        if self.pid != os.getpid():  # a fork that ran no hooks
+        """Wake the worker, or start it. Never waits for anything that the worker holds."""
+        if self.pid != os.getpid():  # a fork without fork hooks
             self._after_fork(is_late=True)
         if self._worker is None:
             self._start()
         self.is_asleep = False
-        with suppress(RuntimeError):  # somebody else woke it in this moment
+        with suppress(RuntimeError):  # another thread woke it at the same moment
             self._wake.release()
 
     def _start(self) -> None:
@@ -250,9 +253,11 @@ class Feed:
             self._starting.release()
 
     def flush(self, timeout: float = MAX_FLUSH) -> bool:
-        """Wait until all that was queued is handed on; False when that took longer or the receiver refused some of it.
+        """Wait until everything queued is passed on; False on timeout, or if the receiver refused some of
+        it.
 
-        Waits at most `timeout` and never more than 2 s; not at all while an earlier flush that timed out is still not done.
+        Waits at most `timeout`, and never more than 2 s. Does not wait while an earlier flush that timed out
+        is unfinished.
         """
         if self._worker is None and not len(self.queue):
             return True
@@ -260,7 +265,7 @@ class Feed:
             return not len(self.queue)
         if (end := self._end_of_worker) is not None:
             return end.wait(max(0.0, min(timeout, MAX_FLUSH, self._end_by - time.monotonic())))
-        if self._overdue is not None and not self._overdue.is_settled:
+        if self._overdue is not None and not self._overdue.is_finished:
             return False
         waiter = _Waiter()
         self.queue.put_marker((QueuedKind.FLUSH, waiter, None))
@@ -271,10 +276,10 @@ class Feed:
         return False
 
     def close(self, timeout: float = MAX_CLOSE) -> bool:
-        """Say of open spans that they are interrupted, hand on what is queued, and end; at most 3 s, once.
+        """Mark open spans as interrupted, pass on what is queued, and stop; at most 3 s, once.
 
-        True when all was handed on. A second call waits for the same end, and no longer than the first: at the exit several
-        providers shut us down, one after the other.
+        True: everything was passed on. A second call waits for the same end, no longer than the first: at
+        exit, several providers shut the feed down one after the other.
         """
         timeout = max(0.0, min(timeout, MAX_CLOSE))
         waiter = self._end_of_worker
@@ -287,7 +292,7 @@ class Feed:
                 remove_hook(span)
             self.live.clear()
             if self._worker is None and not len(self.queue):
-                waiter.settle(self.spool is None or self.spool.close(self._read, ()))
+                waiter.finish(self.spool is None or self.spool.close(self._read, ()))
                 return waiter.is_ok
             self.queue.put_marker((QueuedKind.CLOSE, waiter, None))
             self.wake()
@@ -296,25 +301,27 @@ class Feed:
         return waiter.wait(max(0.0, min(timeout, self._end_by - time.monotonic())))
 
     def disown_thread(self) -> None:
-        """Never follow spans started in the calling thread, and tell instrumentations to make none: it works for spanpost."""
+        """Mark the calling thread as spanpost's own: its spans are not followed, and instrumentation is
+        suppressed in it.
+        """
         self.own_threads.add(threading.get_ident())
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
 
     def return_thread(self) -> None:
-        """Take back `disown_thread`, before the calling thread ends: the system gives its number to another one."""
+        """Undo `disown_thread` before the calling thread ends: the system reuses thread ids."""
         self.own_threads.discard(threading.get_ident())
 
     def remember_ends(self) -> None:
-        """Tell a span's end once, although an exporter hands it in beside a processor."""
+        """Report each span's end once, even if both an exporter and a processor deliver it."""
         self._remembers_ends = True
         self._follower.remember_ends()
 
     def open_endpoint(self) -> None:
-        """Count one more processor that feeds this."""
+        """Count one more processor on this feed."""
         self._endpoints += 1
 
     def close_endpoint(self, timeout: float = MAX_CLOSE) -> bool:
-        """Count one processor less; the last one closes the feed, the others flush it."""
+        """Remove one processor; the last one closes the feed, the others flush it."""
         self._endpoints -= 1
         return self.close(timeout) if self._endpoints <= 0 else self.flush(timeout)
 
@@ -325,31 +332,31 @@ class Feed:
         try:
             self._loop(self._wake, self._follower)
         finally:
-            # Should it ever fail, the next item starts another one.
+            # If the worker ever fails, the next item starts a new one.
             self._worker = None
             self.is_asleep = True
             self.return_thread()
 
     def _loop(self, wake: threading.Lock, follower: Follower) -> None:
-        look_at = time.monotonic() + self._look_every
-        settle_at = 0.0
+        scan_at = time.monotonic() + self._look_every
+        clean_at = 0.0
         spool = self.spool
-        beat_at = 0.0  # the first one with the first look that finds something open
+        beat_at = 0.0  # the first heartbeat comes with the first scan that finds an open span
         while True:
-            is_lookup = time.monotonic() >= look_at
-            worked, waiter, is_close = self._work(follower, is_lookup)
+            is_scan = time.monotonic() >= scan_at
+            worked, waiter, is_close = self._work(follower, is_scan)
             if is_close:
                 return
             now = time.monotonic()
-            if is_lookup:
-                look_at = now + self._look_every
-                self._hand_on(follower.look(is_drained=not len(self.queue)))
+            if is_scan:
+                scan_at = now + self._look_every
+                self._pass_on(follower.scan(is_drained=not len(self.queue)))
                 if self._beat_every is not None and now >= beat_at and len(follower):
                     beat_at = now + self._beat_every
-                    self._hand_on([follower.beat(self._beat_every)])
-            if spool is not None and spool.owed and now >= settle_at:
-                spool.settle(self._read)
-                settle_at = time.monotonic() + _SETTLE_EVERY
+                    self._pass_on([follower.beat(self._beat_every)])
+            if spool is not None and spool.to_delete and now >= clean_at:
+                spool.delete_recorded(self._read)
+                clean_at = time.monotonic() + _CLEAN_EVERY
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
             if worked:
@@ -357,19 +364,21 @@ class Feed:
                 continue
             self.is_asleep = True
             if not len(self.queue):
-                due = look_at if len(follower) else now + _IDLE
-                wake.acquire(timeout=max(0.0, (min(due, settle_at) if spool is not None and spool.owed else due) - now))
+                due = scan_at if len(follower) else now + _IDLE
+                wake.acquire(timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.to_delete else due) - now))
             self.is_asleep = False
 
-    def _work(self, follower: Follower, is_lookup: bool) -> tuple[int, _Waiter | None, bool]:
-        """Take at most one batch, up to the first marker, and hand it on. Returns (items, marker's waiter, is it the close).
+    def _work(self, follower: Follower, is_scan: bool) -> tuple[int, _Waiter | None, bool]:
+        """Pass on at most one batch, up to the first marker. Returns (items, the marker's waiter, whether
+        the marker is the close).
 
-        With `is_look` the spans that have changed are told with it: seen before it is taken, told after it. So what an event says,
-        and the span's attributes too, is told by the event first.
+        With `is_scan` the batch ends with the spans that have changed. They are read before the queue is,
+        and reported after it: what an event and its span's attributes both say is reported by the event
+        first.
         """
         batch: list[Observation] = []
         worked = 0
-        changed = follower.changed() if is_lookup else []
+        changed = follower.changed() if is_scan else []
         marker: Item | None = None
         while worked < _BATCH and (item := self.queue.take_chatter()) is not None:
             batch.extend(follower.convert(item))
@@ -383,50 +392,50 @@ class Feed:
                 marker = item
                 break
             batch.extend(follower.convert(item))
-            item = None  # or the last span taken would live until the next one
+            item = None  # otherwise the last span would stay alive until the next item
             if not worked % _SLICE:
                 time.sleep(0)
             if len(batch) >= _BATCH:
                 break
         batch += changed
         is_close = marker is not None and marker[0] == QueuedKind.CLOSE
-        told = follower.interrupt() if is_close else []
-        is_taken = self._hand_on(batch) & self._hand_on(told)
+        final = follower.interrupt() if is_close else []
+        is_taken = self._pass_on(batch) & self._pass_on(final)
         if marker is None:
             return worked, None, False
         if marker[0] == QueuedKind.SPOOLED:
             assert self.spool is not None
-            self.spool.passed(marker[1])
+            self.spool.on_marker(marker[1])
             return worked, None, False
         waiter: _Waiter = marker[1]
-        waiter.settle(self._settle(told if is_close and not is_taken else [], is_close) and self._refused == 0)
+        waiter.finish(self._clean_spool(final if is_close and not is_taken else [], is_close) and self._refused == 0)
         self._refused = 0
         return worked, waiter, is_close
 
-    def _settle(self, untold: Sequence[Observation], is_close: bool) -> bool:
-        """Have the spool's files read or deleted, as far as that can be; True when none of them is needed any more."""
+    def _clean_spool(self, unreported: Sequence[Observation], is_close: bool) -> bool:
+        """Read or delete the spool's files, as far as possible; True: none is left."""
         spool = self.spool
         if spool is None:
             return True
         if not is_close:
-            spool.encryption_owed()
-            return spool.settle(self._read)
-        if len(self.queue):  # told while this was closing
-            spool.owe()
+            spool.finish_unrecorded()
+            return spool.delete_recorded(self._read)
+        if len(self.queue):  # queued during the close
+            spool.mark_unrecorded()
         left = [
-            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin) for o in untold if o.part is Part.LOG
+            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin) for o in unreported if o.part is Part.LOG
         ]
         return spool.close(self._read, left)
 
     def _read(self, spool_file: SpoolFile) -> bool:
-        """Hand on what a segment holds; False when that was refused: it is left for another time."""
+        """Pass on the contents of a spool file; False: refused, the file stays for the next attempt."""
         try:
             read_own(spool_file, Unpacker(self.tenant, self.producer), self._receive)
         except BaseException:
             return False
         return True
 
-    def _hand_on(self, batch: Sequence[Observation]) -> bool:
+    def _pass_on(self, batch: Sequence[Observation]) -> bool:
         is_taken = True
         for start in range(0, len(batch), _BATCH):
             part = list(batch[start : start + _BATCH])
@@ -434,7 +443,7 @@ class Feed:
                 self._receive(part)
             except BaseException:
                 is_taken = False
-                if self.spool is None or not self.spool.owe():
+                if self.spool is None or not self.spool.mark_unrecorded():
                     self._refused += len(part)
                     self.losses.count(Loss.RECEIVE, len(part))
         return is_taken
