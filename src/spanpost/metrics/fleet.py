@@ -84,11 +84,11 @@ class FleetGauges:
         self.deliveries.show([((each.sink,), each.waiting) for each in fleet.deliveries], add)
         self.delivery_oldest.show([((each.sink,), each.oldest) for each in fleet.deliveries], max)
         self.deliveries_dead.show([((each.sink,), each.dead) for each in fleet.deliveries], add)
-        self.breakers.show([((why,), fleet.closed_rate_limits.get(why, 0)) for why in _WHY if told], add)
+        self.breakers.show([((why,), fleet.closed_rate_limits.get(why, 0)) for why in _WHY if is_shown], add)
         dead = fleet.quarantined.items()
         self.quarantined.show([((reason if reason in DROPPED else OTHER,), n) for reason, n in dead], add)
         # Without labels where nothing waits, so that a rule can tell none from unknown.
-        empty = [("",)] if told and not fleet.journal else []
+        empty = [("",)] if is_shown and not fleet.journal else []
         self.journal_bytes.show([((each.tenant,), each.size) for each in fleet.journal], add, zeros=empty)
         self.journal_lag.show([((each.tenant,), each.age) for each in fleet.journal], max, zeros=empty)
         self.schema.show([((fleet.schema_version,), 1)] if fleet.schema_version else [], max)

@@ -258,7 +258,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     "gen_ai.client.operation.exception": _error,
     "gen_ai.execute_tool.exception": _error,
     c.EVENT_SPAN_INTERRUPTED: _gone,
-    c.EVENT_SPAN_SILENT: _stalled,
+    c.EVENT_SPAN_SILENT: _silent,
     c.EVENT_SPAN_HEARD: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,

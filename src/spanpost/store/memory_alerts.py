@@ -45,7 +45,7 @@ class MemoryAlerts:
         self.kept[new.id] = new
         if len(self.kept) > _KEPT:
             del self.kept[next(iter(self.kept))]
-        return Alerted(alert=new, recorded=self._knows.record_own([rules.record_of(new, self._clock())]))
+        return Alerted(alert=new, recorded=self._host.record_own([rules.record_of(new, self._clock())]))
 
     def _named(self, alert: Alert) -> Task | None:
         wanted = rules.wanted(alert)

@@ -87,7 +87,7 @@ def prepare(
             taken = source
             kept = source if keeps_content else without_content(source)
         else:
-            source, reading, kept = redaction.taken(source, reading, keeps_content=keeps_content)
+            source, reading, kept = redaction.cleaned(source, reading, keeps_content=keeps_content)
             taken = kept
         if reading.is_plan and reading.step_name is not None and not keeps_content:
             reading = msgspec.structs.replace(reading, step_name=None)

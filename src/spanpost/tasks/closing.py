@@ -284,7 +284,7 @@ class Closing:
                 self.states.states.put(root_key, root)
                 for checkpoint in held:
                     self._plan(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
-            for ordering_key, due in milestones.due(root, self.now) if root_key in self._due else ():
+            for ordering_key, due in milestones.take_due(root, self.now) if root_key in self._due else ():
                 self.states.states.put(root_key, root)
                 assert due.checkpoint is not None
                 plans = self._planned(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
@@ -330,11 +330,11 @@ class Closing:
             if state is None or not state.has_root_span or verdict.is_over:
                 continue
             run, task = newest_keyed_run(state), row(key)
-            before, own = state.milestone, milestones.told_with(reported, key)
+            before, own = state.milestone, milestones.reported_with(reported, key)
             if (
                 run is None
                 or task is None
-                or (milestone := milestones.reached(state, task, *run, is_told=own is not None)) is None
+                or (milestone := milestones.reached(state, task, *run, is_reported=own is not None)) is None
             ):
                 if state.milestone != before:
                     self.states.states.put(key, state)
@@ -363,14 +363,14 @@ class Closing:
         root_key, state = root
         for planned in self._planned(task, shown, checkpoint, is_milestone=is_milestone):
             if planned.every and planned.mode is Mode.CHECKPOINT:
-                until = milestones.is_held(state, planned, checkpoint, key, self.now)
+                until = milestones.hold(state, planned, checkpoint, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:
                     self.out.timers.append(Timer(milestones.timer_key(root_key), until))
                     continue
             self.out.deliveries.append(planned)
         if checkpoint.kind is Kind.END and key == root_key and state.held_back:
-            milestones.let_go(state)
+            milestones.drop_held(state)
             self.states.states.put(root_key, state)
 
     def _planned(

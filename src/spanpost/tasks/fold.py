@@ -224,6 +224,6 @@ class Fold:
             self.matching,
             self.spans.duplicates_of,
             self.reported.seen,
-            self.conversations.talks,
+            self.conversations.shared_conversations,
         ):
             records.flush()

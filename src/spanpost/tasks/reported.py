@@ -64,7 +64,7 @@ class ReportedCheckpoints:
         assert subtree is not None
         uid = self._uid(subtree)
         is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
-        self.found.append((checkpoints.told(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+        self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
 
     def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
         """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
