@@ -13,7 +13,7 @@ from spanpost.agent.adapters.form import DECLINE, Form, read_form
 
 OK = {"type": "boolean"}
 NIGHTS = {"type": "integer", "minimum": 1, "maximum": 14}
-SECTION = {"type": "string", "enum": ["garden", "street"]}
+ROOM = {"type": "string", "enum": ["garden", "street"]}
 
 
 def form(required: list[str] | None = None, **properties: Any) -> Form:
@@ -27,21 +27,21 @@ def form(required: list[str] | None = None, **properties: Any) -> Form:
         (form(ok=OK), [], "approve", "ship it", {"ok": True}),
         (form([], ok={**OK, "default": False}, why={"type": "string"}), [], "approve", "", {"ok": True}),
         (form([], ok=OK, why={"type": "string"}), [], "approve", "why: it rains\nok: no", {"ok": False, "why": "it rains"}),
-        (form(section=SECTION), ["garden", "street", DECLINE], "street", "", {"room": "street"}),
+        (form(room=ROOM), ["garden", "street", DECLINE], "street", "", {"room": "street"}),
         (
-            form(section={"type": "string", "oneOf": [{"const": "g", "title": "Garden view"}, {"const": "s", "title": "Street"}]}),
+            form(room={"type": "string", "oneOf": [{"const": "g", "title": "Garden view"}, {"const": "s", "title": "Street"}]}),
             ["Garden view", "Street", DECLINE], "Garden view", "", {"room": "g"},
         ),
-        (form(section={**SECTION, "enumNames": ["Garden", "Street"]}), ["Garden", "Street", DECLINE], "Street", "", {"room": "street"}),
-        (form(section={"enum": ["allow", "deny"]}), ["allow", "deny", DECLINE], "deny", "", {"room": "deny"}),
-        (form(section={"enum": ["decline", "x"]}), [], "approve", "Decline", {"room": "decline"}),
-        (form(section={"enum": [str(n) for n in range(20)]}), [], "approve", "7", {"room": "7"}),
+        (form(room={**ROOM, "enumNames": ["Garden", "Street"]}), ["Garden", "Street", DECLINE], "Street", "", {"room": "street"}),
+        (form(room={"enum": ["allow", "deny"]}), ["allow", "deny", DECLINE], "deny", "", {"room": "deny"}),
+        (form(room={"enum": ["decline", "x"]}), [], "approve", "Decline", {"room": "decline"}),
+        (form(room={"enum": [str(n) for n in range(20)]}), [], "approve", "7", {"room": "7"}),
         (form(nights=NIGHTS), [], "approve", "3", {"nights": 3}),
         (form(["nights"], nights=NIGHTS, ok={**OK, "default": True}), [], "approve", " 3\n", {"nights": 3, "ok": True}),
         (form(nights=NIGHTS, city={"type": "string"}), [], "approve", "Nights: 3\ncity: Oslo", {"nights": 3, "city": "Oslo"}),
         (form(text={"type": "string"}), [], "approve", "see http://a.b\nand c: d", {"text": "see http://a.b\nand c: d"}),
         (
-            form(sections={"type": "array", "items": {"type": "string", "enum": ["a", "b", "c"]}}), [], "approve", "a, C",
+            form(rooms={"type": "array", "items": {"type": "string", "enum": ["a", "b", "c"]}}), [], "approve", "a, C",
             {"rooms": ["a", "c"]},
         ),
     ],
@@ -64,7 +64,7 @@ def test_a_form_is_filled_in(asked: Form, options: list[str], decision: str, com
         (form(name={"type": "string", "minLength": 3}), "ab", "name: at least 3 characters, not 2"),
         (form(a=OK, b=OK), "a: yes", "b: nothing was said of it in the comment"),
         (form(a=OK, b=OK), "a: maybe\nb: no", "a: 'maybe' is neither yes nor no"),
-        (form(section=SECTION, nights=NIGHTS), "room: attic\nnights: 1", "room: 'attic' is none of garden, street"),
+        (form(room=ROOM, nights=NIGHTS), "room: attic\nnights: 1", "room: 'attic' is none of garden, street"),
     ],
 )
 def test_an_answer_that_does_not_fit(asked: Form, comment: str, why: str) -> None:
@@ -77,7 +77,7 @@ def test_an_answer_that_does_not_fit(asked: Form, comment: str, why: str) -> Non
 def test_a_person_reads_what_is_wanted() -> None:
     """Each field tells what it takes, its bounds, and whether it may be left out; the form, how to answer."""
     asked = form(
-        ["nights"], nights={**NIGHTS, "description": "how long"}, section={**SECTION, "default": "street"}, note={"title": "Note"}
+        ["nights"], nights={**NIGHTS, "description": "how long"}, room={**ROOM, "default": "street"}, note={"title": "Note"}
     )
     assert [field.shown for field in asked.fields] == [
         "nights (a whole number, at least 1, at most 14): how long",

@@ -383,7 +383,7 @@ async def test_a_state_that_had_arrived_is_edited_once_more():
 
 
 @pytest.mark.parametrize(
-    ("known", "is_reconciled", "is_failure"),
+    ("known", "has_looked", "is_failure"),
     [({}, True, False), (Unavailable("history is away"), False, True), (ValueError("bug"), False, True)],
     ids=["left-out", "unavailable", "bug"],
 )

@@ -191,7 +191,7 @@ def scrape(port: int, **headers: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("room", "cases"),
+    ("section", "cases"),
     [
         ({}, {"": 200, "evil.example": 403, "10.0.0.7": 403, "127.0.0.1:80@evil.example": 400}),
         ({"hosts": ["app.example"]}, {"app.example:9464": 200, "evil.example": 403}),

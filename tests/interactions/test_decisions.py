@@ -306,7 +306,7 @@ async def test_what_was_decided_is_said() -> None:
     assert slack.web.told == ["Already denied by Mina: the first answer stands."]
 
 
-@pytest.mark.parametrize("letter", ["x", "가", "&", '"', "\n.", "<!channel>", "👩\u200d💻"], ids=range(7))
+@pytest.mark.parametrize("delivery", ["x", "가", "&", '"', "\n.", "<!channel>", "👩\u200d💻"], ids=range(7))
 def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
     """All that is kept of a question, in any script, stands in one dialogue, or is said not to fit."""
     most = delivery * (QUESTION_LIMIT // len(delivery) - 1)

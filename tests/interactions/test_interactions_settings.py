@@ -64,7 +64,7 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interactions", "in_gateway", "elsewhere"),
+    ("interactions", "in_gateway", "installed_apps"),
     [
         (None, False, False),
         ({"rules": [RULE]}, False, False),

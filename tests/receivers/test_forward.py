@@ -333,7 +333,7 @@ def test_the_protocol_is_known_by_the_address(endpoint: str, protocol: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("room", "says"),
+    ("section", "says"),
     [
         ({"endpoint": "collector:4318"}, "http://host:port"),
         ({"endpoint": "http://"}, "http://host:port"),

@@ -26,7 +26,7 @@ def test_it_is_on_unless_it_is_turned_off():
     assert redaction(enabled=False) is None
 
 
-@pytest.mark.parametrize("room", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
+@pytest.mark.parametrize("section", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
 def test_a_misspelt_kind_is_refused(section):
     """The message names what was meant and all kinds that there are."""
     with pytest.raises(ConfigError, match=r"there is no kind 'github-tokens' \(did you mean 'github-token'\?\).*anthropic-key"):
@@ -86,7 +86,7 @@ def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
 
 
 @pytest.mark.parametrize(
-    "room",
+    "section",
     [
         {"hash_key": "short"},
         {"patterns": [{"kind": "jwt", "pattern": "acme_x"}]},

@@ -106,7 +106,7 @@ def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatc
         ("SPANPOST_CONTEXT__WARN_AT", "[0.9, 0.5]", r"context\.warn_at: must be ascending"),
         ("SPANPOST_CONTEXT__WARN_AT", "[70, 85]", r"context\.warn_at\.0: .*less than 1"),
         ("SPANPOST_ROUTES", '[{"agent": "x"}]', r"routes\.0\.sink: field required"),
-        ("SPANPOST_NOTIFICATIONS__MAX_AGE", "soon", r"news\.max_age: "),
+        ("SPANPOST_NOTIFICATIONS__MAX_AGE", "soon", r"notifications\.max_age: "),
     ],
 )
 def test_a_wrong_value_is_explained(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:

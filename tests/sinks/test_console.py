@@ -196,12 +196,12 @@ def test_live_in_a_real_terminal():
     """On a pseudo-terminal the cards are live: edited in place while working, printed once when ended, cursor given back."""
     program = textwrap.dedent("""
         import asyncio
-        from spanpost.sinks.console.sink import ConsoleSink, Form
+        from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink
         from spanpost.model.checkpoints import Kind
         from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
         async def main():
             sink = ConsoleSink()
-            assert sink.form is Form.LIVE
+            assert sink.form is ConsoleForm.LIVE
             for p in (10.0, 50.0):
                 await sink.deliver(a_delivery(a_task(progress=p)))
             await asyncio.to_thread(input)  # until the test has seen it

@@ -80,7 +80,7 @@ def test_ours_are_registered_as_a_strangers() -> None:
         assert registry.find(name).name == name
         assert registry.distribution(name).split()[0] == "spanpost"
         app = ROOT / "src" / "spanpost"
-        sections = ("app.py", "pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
+        sections = ("app.py", "runtime/pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
         for path in (*(app / section for section in sections), *(app / "settings").glob("*.py")):
             assert f'"{name}"' not in path.read_text()
 
@@ -169,7 +169,7 @@ def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) ->
         (TICKER.replace("open=Ticker", "open=lambda settings: 1 / 0"), "it could not be opened: ZeroDivisionError"),
         (
             TICKER.replace("open=Ticker", "open=lambda settings: None"),
-            "what it opens is no sink: deliver, reconcile, budgets, close missing",
+            "what it opens is no sink: deliver, reconcile, rate_limits, close missing",
         ),
         (TICKER.replace("async def reconcile", "async def reconcil"), "what it opens is no sink: reconcile missing"),
         (TICKER.replace('    name = "ticker"', '    name = "other"'), "its sink is named 'other', must be 'ticker'"),

@@ -144,7 +144,7 @@ def test_where_nobody_can_install_anything_no_workspace_is_to_be_installed() -> 
     for more in ({}, {"slack_oauth": OAUTH}):
         with pytest.raises(ConfigError, match="T0333CCCC"):
             refuse_unfit(load(slack={"preview_file": "/dev/null"}, routes=unlisted, **more))
-    refuse_unfit(load(slack={"preview_file": "/dev/null"}, routes=unlisted, slack_oauth=OAUTH | {"who": "any"}))
+    refuse_unfit(load(slack={"preview_file": "/dev/null"}, routes=unlisted, slack_oauth=OAUTH | {"allow": "any"}))
     for wrong, word in (
         ({"client_id": ""}, "client_id"),
         ({"public_url": "http://agents.example.com"}, "https"),

@@ -94,7 +94,7 @@ async def test_a_history_that_lags_is_waited_for(slack, sink):
 
 
 @pytest.mark.parametrize("slack_ahead", [-86_400.0, 0.0, 86_400.0])
-@pytest.mark.parametrize("ledger_ahead", [-7_200.0, 7_200.0])
+@pytest.mark.parametrize("store_ahead", [-7_200.0, 7_200.0])
 async def test_clocks_may_differ(slack_ahead, store_ahead):
     """Slack's, the store's and our clock may be hours apart: what arrived is found, what did not is not."""
     async with FakeSlack(clock_ahead=slack_ahead) as slack:

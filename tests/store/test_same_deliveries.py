@@ -130,7 +130,7 @@ class _Store:
 
     async def _settle(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
         if isinstance(outcome, _Retry):
-            flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "is_reconciled")}
+            flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
         await self.store.settle(delivery, outcome)
 

@@ -71,7 +71,7 @@ class FarSide:
 
     def answer(self, delivery: Delivery, *, is_sure: bool = False) -> Outcome:
         """Take a delivery, or lose it."""
-        receipt = Receipt(ref={"ordering_key": delivery.conversation})
+        receipt = Receipt(ref={"ordering_key": delivery.ordering_key})
         if delivery.is_unknown:
             is_there = delivery.id in self._arrived or delivery.receipt is not None
             self._arrived.discard(delivery.id)
@@ -85,7 +85,7 @@ class FarSide:
         return receipt
 
     def _show(self, delivery: Delivery) -> None:
-        conversation = (delivery.sink, delivery.conversation)
+        conversation = (delivery.sink, delivery.ordering_key)
         if delivery.mode is Mode.STATE:
             if delivery.has_moved and conversation not in self.stands:
                 self.wrongs.append(f"an end where nothing stands: {conversation}")
@@ -137,7 +137,7 @@ def faults(
         if task is not None and task.is_announced and checkpoint.id not in told_ids:
             out.append(f"never told: {checkpoint.text}")
     # News of what was taken back is of nothing: nobody need see it.
-    return out + [f"{row.state}: {row.mode} {row.conversation}" for row in rows if row.state != "delivered" and row.reason != "gone"]
+    return out + [f"{row.state}: {row.mode} {row.ordering_key}" for row in rows if row.state != "delivered" and row.reason != "gone"]
 
 
 def _places(task: Task, sink: str, routes: Routes, *, is_now: bool = False) -> set[str]:

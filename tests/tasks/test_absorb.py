@@ -191,12 +191,12 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "thinks",
             "what the agent says that it does stands above its newest tool",
         ),
-        case("action of a tool", [ended(TOOL, 2, 3)], "action", "tool: search", "a tool call is an action"),
+        case("action of a tool", [ended(TOOL, 2, 3)], "action", ["task.tool", {"name": "search"}], "a tool call is an action"),
         case(
             "doing",
             [started(CALL, 1), started(TOOL, 2)],
             "doing",
-            "tool: search",
+            ["task.tool", {"name": "search"}],
             "the newest start is what is being done",
         ),
         case(
@@ -206,7 +206,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
                 event(Reading(is_plan=True, step_index=3), 2),
             ],
             "step",
-            ("build", 2, None),
+            ("build", 2, None, None),
             "the agent's own words stand above a plan that it wrote down",
         ),
         case(
@@ -341,7 +341,7 @@ def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
         maps = learned(*order).maps
         assert maps["artifacts"]["u"][3] == ("b", "u", "")
         assert (maps["links"]["pr"][3], maps["results"]["n"][3]) == ("new", 2)
-        assert maps["steps"]["~build"][3] == ("build", None, 1 * SECOND)
+        assert maps["steps"]["~build"][3] == ("build", None, 1 * SECOND, None)
 
 
 def test_routed_attributes_are_a_box_s_own_before_its_process_s() -> None:

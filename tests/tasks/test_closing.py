@@ -59,7 +59,7 @@ def closed(state: TaskState, subtree: Subtree | None = None) -> tuple[Folded, Cl
 
 
 @pytest.mark.parametrize(
-    ("group", "status", "rule", "sentence"),
+    ("state", "status", "rule", "sentence"),
     [
         pytest.param(a_task(), c.STARTING, "no activity yet", "nothing is known but that it is there", id="starting"),
         pytest.param(a_task(started(CALL, 1)), c.WORKING, "activity", "a call has started", id="working"),
@@ -288,7 +288,7 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
 
 
 @pytest.mark.parametrize(
-    ("group", "subtree", "at_once", "in_time", "sentence"),
+    ("state", "subtree", "at_once", "in_time", "sentence"),
     [
         pytest.param(a_task(), Subtree(is_top=True), True, True, "the top of a trace is a task for sure", id="top"),
         pytest.param(a_task(), Subtree(is_live=True), True, True, "so is a box that was seen to start", id="live"),
@@ -364,7 +364,7 @@ def test_what_is_announced_at_once_and_what_in_its_time(
 
 def test_attributes_that_routes_ask_for_announce_nothing() -> None:
     """Attributes that a route asks for neither announce a lone model call nor show an empty task."""
-    for said, more, rows in (((ended(CALL, 1, 2),), {"flow": ONE_CALL}, 1), ((), {}, 0)):
+    for said, more, rows in (((ended(CALL, 1, 2),), {"amounts": ONE_CALL}, 1), ((), {}, 0)):
         state = a_trace(*said, **more)
         state.facts.enter("attributes", "team", 0, 1, b"", "a")
         out, closing = closed(state)

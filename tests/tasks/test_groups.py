@@ -278,7 +278,7 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
 
 
 @pytest.mark.parametrize(
-    ("boundary", "figures", "sentence"),
+    ("owner", "figures", "sentence"),
     [
         pytest.param(b"any", (ONE_CALL, ZERO, (2, 1)), "calls and tools are the task's", id="calls"),
         pytest.param(

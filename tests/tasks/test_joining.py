@@ -273,7 +273,7 @@ TOTAL = Reading(role=Role.AGENT, aggregate=Usage(input=7, output=None), totals_o
 
 
 @pytest.mark.parametrize(
-    ("says", "flow", "totals", "sentence"),
+    ("says", "amounts", "totals", "sentence"),
     [
         pytest.param(root(TOTAL, 3), ZERO, (7, 0), "totals of a lifetime are told where no call is known", id="totals"),
         pytest.param(root(TOTAL, 3), ONE_CALL, None, "a call that is known stands above them", id="calls"),

@@ -213,7 +213,7 @@ def _gone(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _silent(o: Observation, said: dict[str, Any]) -> None:
-    said["is_silent"] = True
+    said["is_stalled"] = True
 
 
 def _heard(o: Observation, said: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ _SAID = (
 )  # fmt: skip
 #: Of the values within those.
 _IDS = frozenset(
-    {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "told_by", "escalated_by", "span"}
+    {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"}
 )
 #: Maps that say a name and its value in two fields.
 _NAMES = ("name", "key", "Name", "Key", "field", "header", "variable", "env")

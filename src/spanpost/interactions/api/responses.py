@@ -113,7 +113,7 @@ def task_whole(
         "aliases": list(task.aliases),
         "agent_id": task.agent_id,
         "agent_version": task.agent_version,
-        "segments": task.runs,
+        "runs": task.runs,
         "steps": told["steps"],
         "artifacts": told["artifacts"],
         "approvals": list(questions),

@@ -40,13 +40,13 @@ async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UU
 
 def said(reply: Reply, text: str) -> Callable[[UUID], RequestedAct]:
     """Return what makes a message to the agent of a reply."""
-    common: dict[str, Any] = {"user": reply.user, "message": reply.root, "is_foreign": reply.is_foreign, "once": reply.idempotency_key}
+    common: dict[str, Any] = {"user": reply.user, "message": reply.root, "is_foreign": reply.is_foreign, "idempotency_key": reply.idempotency_key}
     return lambda key: RequestedAct(verb=Verb.MESSAGE, key=key, text=text, at=reply.at, **common)
 
 
 def stopped(stop: Stop) -> Callable[[UUID], RequestedAct]:
     """Return what makes a cancel of Slack's own *Stop*."""
-    common: dict[str, Any] = {"user": stop.user, "message": stop.root, "is_foreign": stop.is_foreign, "once": stop.idempotency_key}
+    common: dict[str, Any] = {"user": stop.user, "message": stop.root, "is_foreign": stop.is_foreign, "idempotency_key": stop.idempotency_key}
     return lambda key: RequestedAct(verb=Verb.CANCEL, key=key, at=stop.at, **common)
 
 

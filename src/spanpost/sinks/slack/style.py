@@ -97,7 +97,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Fields that hold no text of agents: ids, statuses, what we say ourselves.
 _TASK = frozenset({"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"})
-_NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "unit", "kind", "status"})
+_NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
 _ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
 _IDS = frozenset({"id", "key", "digest", "decision", "source", "reported_by", "escalated_by"})
 
