@@ -21,16 +21,25 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "spanpost"
 NOT_YET = Path(__file__).parent / "words_not_yet.txt"
 
+
+def _of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
-PRIVATE = frozenset(
-    word
-    for one in ["house", "room", "door", "hall", "desk", "letter", "lane", "pump", "ledger", "tongue", "saying", "kin", "cell", "unit", "box", "boundary", "crown", "heir", "handover", "offspring", "claimant", "strand", "segment", "errand", "manner", "guise", "patience", "silence"]
-    for word in (one, f"{one}es" if one.endswith("x") else f"{one}s")
-) | frozenset(["shelf", "shelves", "reception", "retold", "told", "tells", "telling", "news", "heard", "seldom", "seal", "seals", "sealed", "sealing", "bury", "buried"])
+_NOUNS = _of(
+    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir handover offspring claimant strand"
+    " segment errand manner guise patience silence"
+)
+PRIVATE = (
+    _NOUNS
+    | {f"{noun}s" for noun in _NOUNS}
+    | _of("box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried")
+)
 #: Ordinary English in a sentence, and no good in a name.
-IN_NAMES = PRIVATE | frozenset(["group", "groups", "slot", "slots", "lost", "passed", "repeats", "settle", "settled", "look", "looks"])
-#: Not said in pages, because they need no noun.
-IN_PAGES = PRIVATE | {"whoever", "nobody"}
+IN_NAMES = PRIVATE | _of("group groups slot slots lost passed repeats settle settled look looks")
+#: In pages also words that hide the subject of a sentence.
+IN_PAGES = PRIVATE | _of("whoever nobody")
 
 #: Words that are right where they stand, with the reason.
 ALLOWED_PHRASES = {
