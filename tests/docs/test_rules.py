@@ -17,7 +17,7 @@ def _rules() -> set[tuple[str, str | None]]:
     """Return (rule, status) of every verdict in the machine's source; None where the status is not a constant."""
     found = set()
     for node in ast.walk(ast.parse(inspect.getsource(tasks))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verdict":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "TaskVerdict":
             status, rule = node.args[:2]
             assert isinstance(rule, ast.Constant)
             found.add((rule.value, getattr(semconv, status.attr) if isinstance(status, ast.Attribute) else None))
