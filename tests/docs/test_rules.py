@@ -15,12 +15,15 @@ PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "placement-and-coun
 
 def _rules() -> set[tuple[str, str | None]]:
     """Return (rule, status) of every verdict in the machine's source; None where the status is not a constant."""
-    found = set()
+    found: set[tuple[str, str | None]] = set()
     for node in ast.walk(ast.parse(inspect.getsource(tasks))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verdict":
-            status, rule = node.args[:2]
-            assert isinstance(rule, ast.Constant)
-            found.add((rule.value, getattr(semconv, status.attr) if isinstance(status, ast.Attribute) else None))
+        match node:
+            case ast.Call(func=ast.Name(id="TaskVerdict"), args=[ast.Attribute(attr=status), ast.Constant(value=rule), *_]):
+                found.add((rule, getattr(semconv, status)))
+            case ast.Call(func=ast.Name(id="TaskVerdict"), args=[_, ast.Constant(value=rule), *_]):
+                found.add((rule, None))
+            case ast.Call(func=ast.Name(id="_interrupted"), args=[ast.Constant(value=rule), *_]):
+                found.add((rule, semconv.ERROR))
     return found
 
 

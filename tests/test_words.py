@@ -1,0 +1,202 @@
+"""One word for one thing: class names are unique, and words that only this project used stay out of public names and pages.
+
+`words_not_yet.txt` lists what is still to be renamed, and may only shrink. After a renaming,
+``python -m tests.test_words`` removes what is done from it, and adds nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from pydantic import BaseModel
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "spanpost"
+NOT_YET = Path(__file__).parent / "words_not_yet.txt"
+
+
+def _of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Words of the first build, in singular and plural; the glossary has the words that replace them.
+_NOUNS = _of(
+    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir handover offspring claimant strand"
+    " segment errand manner guise patience silence"
+)
+PRIVATE = (
+    _NOUNS
+    | {f"{noun}s" for noun in _NOUNS}
+    | _of("box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried")
+)
+#: Ordinary English in a sentence, and no good in a name.
+IN_NAMES = PRIVATE | _of("group groups slot slots lost passed repeats settle settled look looks")
+#: In pages also words that hide the subject of a sentence.
+IN_PAGES = PRIVATE | _of("whoever nobody")
+
+#: Words that are right where they stand, with the reason.
+ALLOWED_PHRASES = {
+    r"dead letters?": "the field's word for deliveries that are given up",
+    r"systemd units?|unit file": "systemd calls its files units",
+    r"\bstrands\b": "the name of an agent framework",
+    r"check ?box(es)?|boxes to tick": "a part of a form",
+    r"(small|upper|lower|capital)[- ]case letters?|letters, digits": "characters of an alphabet",
+}
+ALLOWED_NAMES = {
+    "groups": "groups of people, in Slack and in an identity provider",
+    "group": "one of them; and the group of a label in Alertmanager's webhooks",
+    "strands": "the name of an agent framework",
+    "unit": "the unit of a figure: seconds, dollars",
+}
+
+#: Class names that are used twice, with the reason.
+TWICE = {
+    "Task": "the row in `spanpost.model`, and the handle that an agent holds in `spanpost.agent`",
+}
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+
+
+def _private_in(name: str) -> set[str]:
+    return {word for word in _words(name) if word in IN_NAMES and word not in ALLOWED_NAMES}
+
+
+def _class_names() -> Counter[str]:
+    """Count the public classes of the program by name; those of test doubles are their own."""
+    files = [path for path in SOURCE.rglob("*.py") if "testing" not in path.relative_to(SOURCE).parts]
+    return Counter(
+        node.name
+        for path in files
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+
+def _module_names() -> Iterator[str]:
+    for path in SOURCE.rglob("*.py"):
+        yield ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def _metric_names() -> Iterator[str]:
+    from prometheus_client.metrics import MetricWrapperBase
+
+    from spanpost.metrics import Metrics
+    from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED
+
+    for metric in Metrics().registry._collector_to_names:
+        if isinstance(metric, MetricWrapperBase):
+            yield metric._name
+            yield from (f"{metric._name}.{label}" for label in metric._labelnames)
+    yield from (f"label value {value}" for value in (*BYPASSED, *CALLED, *DROPPED))
+
+
+def _settings_names() -> Iterator[str]:
+    from spanpost.settings import Settings, section_model
+
+    for section in (*Settings.model_fields, "slack", "console", "grafana"):
+        yield section
+        yield from _fields(section, section_model(section))
+
+
+def _fields(above: str, model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{above}.{name}"
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _fields(f"{above}.{name}", inner)
+
+
+def _command_names() -> Iterator[str]:
+    from spanpost.cli.program import program
+
+    def of(command: Any, name: str) -> Iterator[str]:
+        yield name
+        for parameter in command.params:
+            yield f"{name} {parameter.name}"
+            yield from (f"{name} {option}" for option in parameter.opts)
+        for key, inner in getattr(command, "commands", {}).items():
+            yield from of(inner, f"{name} {key}")
+
+    yield from of(typer.main.get_command(program), "spanpost")
+
+
+def _table_names() -> Iterator[str]:
+    from spanpost.store.sql.migrations.v1_0 import views
+    from spanpost.store.sql.migrations.versions import v1_0
+
+    for statements in (*v1_0.TABLES, *views.VIEWS):
+        for statement in statements:
+            if found := re.match(r"COMMENT ON (?:TABLE|VIEW|COLUMN) ([\w.]+) IS", statement):
+                yield found[1]
+
+
+def _api_names() -> Iterator[str]:
+    from spanpost.interactions.api.app import application
+    from spanpost.interactions.api.parts import ApiParts
+
+    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    for path, operations in document["paths"].items():
+        yield path
+        for operation in operations.values():
+            yield from (f"{path} {parameter['name']}" for parameter in operation.get("parameters", ()))
+    for name, schema in document["components"]["schemas"].items():
+        yield name
+        yield from (f"{name}.{field}" for field in schema.get("properties", {}))
+
+
+NAMES = {
+    "module": _module_names,
+    "metric": _metric_names,
+    "setting": _settings_names,
+    "command": _command_names,
+    "table": _table_names,
+    "api": _api_names,
+}
+
+
+@functools.cache
+def _found() -> set[str]:
+    """Return what the words forbid: a line for each name, and for each word of a page."""
+    lines = {f"class twice: {name}" for name, n in _class_names().items() if n > 1 and name not in TWICE}
+    for kind, names in NAMES.items():
+        lines |= {f"{kind}: {name}" for name in names() if _private_in(name)}
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        for phrase in ALLOWED_PHRASES:
+            text = re.sub(phrase, "", text, flags=re.IGNORECASE)
+        met = {word.lower() for word in re.findall(r"\b[A-Za-z]+\b", text)}
+        lines |= {f"page: {page.relative_to(ROOT)}: {word}" for word in met & IN_PAGES}
+    return lines
+
+
+def _not_yet() -> list[str]:
+    return NOT_YET.read_text().splitlines()
+
+
+def test_no_new_private_word() -> None:
+    """Class names are used once, and names and pages have no private word but the listed ones."""
+    assert sorted(_found() - set(_not_yet())) == []
+
+
+def test_the_list_shrinks() -> None:
+    """The list of what is to be renamed holds nothing that is done: ``python -m tests.test_words`` removes it."""
+    assert sorted(set(_not_yet()) - _found()) == []
+
+
+def test_the_names_are_found() -> None:
+    """Each kind of name yields some, so that none is overlooked because it moved."""
+    assert {kind: len(set(names())) > 30 for kind, names in NAMES.items()} == dict.fromkeys(NAMES, True)
+
+
+if __name__ == "__main__":
+    found = _found()
+    NOT_YET.write_text("".join(f"{line}\n" for line in _not_yet() if line in found))
