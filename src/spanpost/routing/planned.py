@@ -49,6 +49,6 @@ class PlannedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checkpoint_id: UUID | None = None
     again: Again = Again.NEVER
     #: Of something on the way: seconds that the last of its kind in this lane must be past (`fold.milestones`).
-    every: float = 0.0
+    interval: float = 0.0
     #: A state that is put only where its message stands, or is about to.
     is_quiet: bool = False

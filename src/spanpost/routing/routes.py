@@ -10,7 +10,7 @@ Rules:
 4. Nothing is told of a task that is not announced.
 5. What was only inferred is told in `live` alone: a task that fell silent is seen in its message.
 6. Of a task that a person muted only its questions, alerts and its end are told, and its message goes on.
-7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
+7. Milestones of one message come at least `Route.interval` apart, and of those that wait the newest is told (`fold.milestones`).
    Nothing else waits.
 8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
    are one piece of news with a counter, and an alert that is over is shown where it was told.
@@ -77,7 +77,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     #: News older than this is recorded and not told: a drained backlog must not page anyone. Open approvals still go out.
     max_age: timedelta = timedelta(minutes=15)
     #: Between two milestones of one message, at least.
-    every: timedelta = timedelta(0)
+    interval: timedelta = timedelta(0)
     #: Who is mentioned when a task fails or asks: ids as the sink knows them.
     mention: tuple[str, ...] = ()
     #: Stands before the task's name.
@@ -99,7 +99,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     tells_failures: bool = False
     #: One message that lists what is under way, edited at most so often.
     has_board: bool = False
-    board_every: timedelta = timedelta(minutes=1)
+    board_interval: timedelta = timedelta(minutes=1)
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ def deliveries(
             )
             answer.setdefault((state.sink, state.key), state)
         if news is not None:
-            for key, id, again in _tellings(task, news, ordering_key, is_editing=route.sink in routes.editing, is_spaced=bool(route.every)):
+            for key, id, again in _tellings(task, news, ordering_key, is_editing=route.sink in routes.editing, is_spaced=bool(route.interval)):
                 planned = PlannedDelivery(
                     sink=route.sink,
                     address=route.address,
@@ -168,7 +168,7 @@ def deliveries(
                     task_uid=task.uid,
                     checkpoint_id=id,
                     again=again,
-                    every=route.every.total_seconds() if is_paced(news) else 0.0,
+                    interval=route.interval.total_seconds() if is_paced(news) else 0.0,
                 )
                 answer.setdefault((planned.sink, planned.key), planned)
     return list(answer.values())

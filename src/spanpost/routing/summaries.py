@@ -5,7 +5,7 @@ Rules
   end, by the store's clock, so that what was recorded at the last moment is committed. Each end is told in the period in which it
   was recorded, whatever the sender's clock says. Of a period in which nothing ended and at whose end nothing needs anybody, nothing
   is told.
-- A board is looked at once in each span of `Route.board_every` seconds; it is sent where it has changed.
+- A board is looked at once in each span of `Route.board_interval` seconds; it is sent where it has changed.
 - Each is an order (`domain.orders`) whose id is made of the route and the period or span: whoever makes it, it is placed once. Orders of
   one route go in turn, by one lane.
 """
@@ -175,7 +175,7 @@ def digest_order(route: Route, told: Digest, tenant: str) -> Order:
 
 def board_order(route: Route, told: Board, tenant: str, now: datetime) -> Order:
     """Return the order that carries a board as it is in this span of time: one for all who look."""
-    duplicates = int(now.timestamp() // route.board_every.total_seconds())
+    duplicates = int(now.timestamp() // route.board_interval.total_seconds())
     ordering_key = board_id(route)
     return _order(UUID(bytes=named(f"{ordering_key}\0{duplicates}")), ordering_key, route, told, tenant, now)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Between two milestones of one task where nobody says.
-EVERY: Final = timedelta(seconds=30)
+MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
 
 def rules_of(settings: Settings) -> FoldRules:
@@ -123,9 +123,9 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
     defaults = section.route_defaults()
     said = said.model_copy(update={"tenant": _tenant(said, settings)})
     verbosity = Verbosity(said.verbosity or section.verbosity) if said.enabled else Verbosity.MUTE
-    every = said.every if said.every is not None else section.every
-    if every is None:
-        every = EVERY if verbosity is Verbosity.MILESTONES else timedelta(0)
+    interval = said.interval if said.interval is not None else section.interval
+    if interval is None:
+        interval = MILESTONE_INTERVAL if verbosity is Verbosity.MILESTONES else timedelta(0)
     if (said.digest or said.board) and not registry.find(said.sink).summarises:
         what = "digest" if said.digest else "board"
         raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; take it to slack, or drop it")
@@ -147,7 +147,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         ),
         verbosity=verbosity,
         max_age=settings.notifications.max_age,
-        every=every,
+        interval=interval,
         mention=defaults.mention if said.mention is None else said.mention,
         prefix=said.prefix,
         fallback=defaults.fallback if said.fallback is None else said.fallback,
@@ -159,7 +159,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         zone=said.timezone,
         tells_failures=said.digest_failures,
         has_board=said.board and said.enabled,
-        board_every=said.board_every,
+        board_interval=said.board_interval,
     )
 
 

@@ -81,7 +81,7 @@ class Summaries:
                     living = await self._living() if living is None else living
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
-            duplicates = int(now.timestamp() // route.board_every.total_seconds())
+            duplicates = int(now.timestamp() // route.board_interval.total_seconds())
             if route.has_board and self._duplicates_of.get(key) != duplicates:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)

@@ -98,7 +98,7 @@ class TaskViews:
         known = {one.id: one for one in news}
         verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
         # Neither the time between two milestones nor the age of news can be told afterwards.
-        open_route = msgspec.structs.replace(route, verbosity=verbosity, every=timedelta(0), match=Match(least=route.match.least))
+        open_route = msgspec.structs.replace(route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least))
         table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
         lines: dict[str, tuple[Task, Checkpoint, int]] = {}
         for one in news:

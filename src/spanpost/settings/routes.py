@@ -60,7 +60,7 @@ class RouteSettings(Section):
     verbosity: Literal["live", "milestones", "final", "mute"] | None = Field(
         default=None, description="How much is let through; not given: as the sink's own settings say."
     )
-    every: Duration | None = Field(
+    interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
         description="Between two milestones of one task, at least; of those that come earlier the newest is told when its time has come. "
@@ -97,7 +97,7 @@ class RouteSettings(Section):
         default=False,
         description="One message that lists what is under way on this route and is edited: what needs a person first.",
     )
-    board_every: Duration = Field(
+    board_interval: Duration = Field(
         default=timedelta(minutes=1),
         ge=timedelta(seconds=10),
         description="The board is looked at so often, and edited where it has changed.",

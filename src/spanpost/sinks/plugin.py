@@ -38,7 +38,7 @@ class SinkSettings(PluginSettings):
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
         default="live", description="How much is let through where no route says."
     )
-    every: Duration | None = Field(
+    interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
         description="Between two milestones of one task, at least, where no route says. Not given: 30 s where the verbosity is "

@@ -334,7 +334,7 @@ class Closing:
         """Address news; what is only on the way may have to wait for its time."""
         root_key, state = root
         for planned in self._addressed(task, shown, news, is_milestone=is_milestone):
-            if planned.every and planned.mode is Mode.CHECKPOINT:
+            if planned.interval and planned.mode is Mode.CHECKPOINT:
                 until = milestones.is_held(state, planned, news, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:

@@ -5,7 +5,7 @@ Rules
   were made up from its tool calls do not, nor a session's prompts. Each is one once; the end of a task is none.
 - Where the agent told a checkpoint with it, that checkpoint is the milestone; else one is made. When a run is first heard of, none is
   made: its message shows where it is, and a live span may say already what its first checkpoints, a moment later, will tell.
-- Of one message (a root task in one place) they come at least `Route.every` apart. One that comes earlier is held, a newer takes
+- Of one message (a root task in one place) they come at least `Route.interval` apart. One that comes earlier is held, a newer takes
   its place, and what is held is told when its time has come. An end lets go of it: it says more.
 
 Judged, as context warnings are: each id at most once in any order; for a history in order of time exactly those.
@@ -93,12 +93,12 @@ def is_held(state: TaskState, planned: PlannedDelivery, checkpoint: Checkpoint, 
     """Hold a delivery about something on the way when it comes too early, the newest alone; return until when, None: it may go."""
     known = state.held_back.get(planned.ordering_key)
     seconds = now.timestamp()
-    if known is None or seconds >= known.reported_at + planned.every:
+    if known is None or seconds >= known.reported_at + planned.interval:
         if known is None and len(state.held_back) >= _PLACES:
             del state.held_back[min(state.held_back, key=lambda ordering_key: (state.held_back[ordering_key].reported_at, ordering_key))]
         state.held_back[planned.ordering_key] = Held(reported_at=seconds)
         return None
-    due_at = known.reported_at + planned.every
+    due_at = known.reported_at + planned.interval
     waits = known.checkpoint
     if waits is None or (waits.at, waits.id) <= (checkpoint.at, checkpoint.id):
         state.held_back[planned.ordering_key] = Held(reported_at=known.reported_at, checkpoint=checkpoint, of=of, due_at=due_at)
