@@ -237,7 +237,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     token = await app.workspaces.token(TEAM)
     both = App(slack, app.store, key=key, old_keys=[KEY])
     assert await both.workspaces.token(TEAM) == token
-    assert (await both.workspaces.reseal(), await both.workspaces.reseal()) == (1, 0)
+    assert (await both.workspaces.reencrypt(), await both.workspaces.reencrypt()) == (1, 0)
     assert await App(slack, app.store, key=key).workspaces.token(TEAM) == token
     with pytest.raises(NoToken, match="another key"):
         await App(slack, app.store).workspaces.token(TEAM)

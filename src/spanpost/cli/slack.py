@@ -70,16 +70,16 @@ def remove_installation(
     say_count("removed", 1, as_json=as_json)
 
 
-@slack.command("reseal")
-def reseal(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+@slack.command("reencrypt")
+def reencrypt(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Encrypt with slack_oauth.key what one of slack_oauth.old_keys encrypted; after it they are not needed."""
 
     async def again(workspaces: Workspaces) -> int:
         if workspaces.encryption is None:
             raise ConfigError("slack_oauth.key is not set: `spanpost slack key` makes one")
-        return await workspaces.reseal()
+        return await workspaces.reencrypt()
 
-    say_count("resealed", _ask(database_url, data_dir, again), as_json=as_json)
+    say_count("reencrypted", _ask(database_url, data_dir, again), as_json=as_json)
 
 
 def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Workspaces], Awaitable[T]]) -> T:

@@ -132,7 +132,7 @@ class Workspaces:
             log.warning("the Slack app is gone from workspace %s (%s): its deliveries wait", self.name_of(team), why)
         return is_gone
 
-    async def reseal(self) -> int:
+    async def reencrypt(self) -> int:
         """Seal with the first key what an older one sealed; return how many. Raises `LedgerUnavailable`."""
         count = 0
         for one in await self._store.installations.listed(self.section.client_id):
