@@ -33,10 +33,14 @@ def list_deliveries(
     as_json: Json = False,
     state: Annotated[
         DeliveryState | None,
-        typer.Option("--state", metavar="STATE", help="Only deliveries in this state: waiting, sending, delivered or dead."),
+        typer.Option(
+            "--state", metavar="STATE", help="Only deliveries in this state: waiting, sending, delivered or dead."
+        ),
     ] = None,
     sink: Sink = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number of deliveries.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number of deliveries.")
+    ] = 100,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -88,7 +92,9 @@ def list_rate_limits(
 
 @deliveries.command("reopen")
 def reopen_rate_limits(
-    keys: Annotated[list[str], typer.Argument(metavar="LIMIT", help="Names of rate limits, as `deliveries limits` lists them.")],
+    keys: Annotated[
+        list[str], typer.Argument(metavar="LIMIT", help="Names of rate limits, as `deliveries limits` lists them.")
+    ],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -97,14 +103,18 @@ def reopen_rate_limits(
     own time.
     """
     detail = " ".join(keys)
-    done = noted(settings_of(database_url, data_dir), "reopen_rate_limits", detail, lambda store: store.reopen_rate_limits(keys))
+    done = noted(
+        settings_of(database_url, data_dir), "reopen_rate_limits", detail, lambda store: store.reopen_rate_limits(keys)
+    )
     say_count("reopened", done, as_json=as_json)
 
 
 @deliveries.command("retry")
 def retry_deliveries(
     ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Ids of deliveries.")] = None,
-    sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
+    sink: Annotated[
+        str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")
+    ] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -127,5 +137,7 @@ def discard_deliveries(
 ) -> None:
     """Discard deliveries: they are kept as dead and not tried again."""
     detail = " ".join(map(str, ids))
-    done = noted(settings_of(database_url, data_dir), "discard_deliveries", detail, lambda store: store.discard_deliveries(ids))
+    done = noted(
+        settings_of(database_url, data_dir), "discard_deliveries", detail, lambda store: store.discard_deliveries(ids)
+    )
     say_count("discarded", done, as_json=as_json)
