@@ -272,7 +272,7 @@ def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.
     assert _json(spanpost("deliveries", "limits", "--json")) == {"limits": []}
     [one] = _json(spanpost("deliveries", "limits", "--all", "--json"))["limits"]
     assert (one["key"], one["state"], one["reason"]) == (key, "open", "")
-    assert "as often as one likes" in spanpost("deliveries", "limits", "--all").stdout
+    assert "unlimited" in spanpost("deliveries", "limits", "--all").stdout
     waiting = [str(d["id"]) for d in listed["deliveries"]]
     assert _json(spanpost("deliveries", "discard", *waiting, "--json")) == {"discarded": len(waiting)}
 

@@ -1,4 +1,6 @@
-"""What the settings make: the fold's rules, the store, the sinks; and what is done to a database as a whole."""
+"""Parts that the settings make: the rules of the task state, the store, the sinks; and maintenance of a
+whole database.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Between two milestones of one task where nobody says.
+#: Default interval between two milestones of one task.
 MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
 
 def rules_of(settings: Settings) -> FoldRules:
-    """Return what the fold goes by."""
+    """Return the rules of the task state."""
     context = settings.context
     return FoldRules(
         routes=routes_of(settings),
@@ -66,7 +68,7 @@ def rules_of(settings: Settings) -> FoldRules:
 
 
 def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redaction | None:
-    """Return what takes secrets out; None where that is turned off."""
+    """Return the redaction of secrets; None if it is off."""
     section = settings.redaction
     if not section.enabled:
         return None
@@ -81,7 +83,7 @@ def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redac
 
 
 def budgets_of(settings: Settings) -> tuple[Budget, ...]:
-    """Return the budgets that are set."""
+    """Return the budgets of the settings."""
     section = settings.budgets
     return tuple(
         Budget(
@@ -104,7 +106,7 @@ def budgets_of(settings: Settings) -> tuple[Budget, ...]:
 
 
 def routes_of(settings: Settings) -> Routes:
-    """Return the routing table: the routes that are set, and each sink's default at its end."""
+    """Return the routing table: the routes of the settings, then each sink's default route."""
     sinks = enabled_sinks(settings)
     unknown = sorted({route.sink for route in settings.routes} - set(sinks))
     if unknown:
@@ -128,7 +130,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         interval = MILESTONE_INTERVAL if verbosity is Verbosity.MILESTONES else timedelta(0)
     if (said.digest or said.board) and not registry.find(said.sink).summarises:
         what = "digest" if said.digest else "board"
-        raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; take it to slack, or drop it")
+        raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; use slack, or remove it")
     hours, _, minutes = said.digest_at.partition(":")
     return Route(
         sink=said.sink,
@@ -164,21 +166,21 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
 
 
 def _tenant(said: RouteSettings, settings: Settings) -> str | tuple[str, ...] | None:
-    """Return of which tenants a route takes tasks: where its address is one tenant's, of that one alone."""
+    """Return the tenants whose tasks a route receives: only the owner if its address belongs to one tenant."""
     try:
         own = settings.sinks[said.sink].tenant_of(said.address)
     except ValueError as error:
         raise ConfigError(f"routes: {said.address!r}: {error}") from None
     if own is not None and not is_wanted(said.tenant, own):
         raise ConfigError(
-            f"routes: {said.address!r} tells tasks of tenant {own!r} alone, and the route takes those of {said.tenant!r}: "
-            "take tenant out of the route, or name another address"
+            f"routes: {said.address!r} receives tasks of tenant {own!r} only, and the route receives those of {said.tenant!r}: "
+            "remove tenant from the route, or name another address"
         )
     return own if own is not None else said.tenant
 
 
 def launches_of(settings: Settings) -> Launches:
-    """Return what may be started, and by what."""
+    """Return what may be started, and by which launchers."""
     section = settings.launchers
     on = frozenset(section.launchers())
     return Launches(
@@ -215,7 +217,7 @@ def _match(said: RetrySettings | OnEndSettings) -> Match:
 
 
 def open_launchers(settings: Settings) -> dict[str, Carrier]:
-    """Make the launchers that are on, as the dispatcher sees them."""
+    """Return the enabled launchers as carriers for the dispatcher."""
     made = [
         Carrier(name, launcher_registry.open_launcher(name, kind, section))
         for name, (kind, section) in settings.launchers.launchers().items()
@@ -224,7 +226,7 @@ def open_launchers(settings: Settings) -> dict[str, Carrier]:
 
 
 def prices_of(settings: Settings) -> Prices | None:
-    """Return what model calls are priced by; nothing of it is loaded yet."""
+    """Return the prices of model calls, not loaded yet; None if costs are not computed."""
     section = settings.cost
     if not section.enabled:
         return None
@@ -233,13 +235,13 @@ def prices_of(settings: Settings) -> Prices | None:
 
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the sinks that are on."""
+    """Return the names of the enabled sinks."""
     return tuple(name for name, section in settings.sinks.items() if section.enabled)
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
-    """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    """Return the enabled sinks, with the routes, figures and retry rules that they ask for."""
+    sinks = {name: registry.open_sink(name, with_buttons(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
     table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -251,29 +253,31 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
     return sinks
 
 
-def heard(section: SinkSettings, settings: Settings) -> SinkSettings:
-    """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
+def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
+    """Return a sink's settings; if they leave `interactive` open, there are buttons if any app can receive
+    answers.
+    """
     if getattr(section, "interactive", True) is not None:
         return section
     return section.model_copy(update={"interactive": settings.interactions is not None and settings.interactions.is_heard})
 
 
 def figures_of(settings: Settings) -> Figures | None:
-    """Return who is asked for figures when a task has ended; None where nobody is."""
+    """Return the queries for figures of ended tasks; None without any."""
     section = settings.outputs
     if not section.queries:
         return None
     try:
         import aiohttp  # noqa: F401
     except ImportError as error:
-        raise ConfigError("results: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
+        raise ConfigError("outputs: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
     queries = [OutputQuery(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in section.queries.items()]
     token = section.token.get_secret_value() if section.token is not None else ""
     return Figures(section.url, queries, token=token, timeout=section.timeout.total_seconds())
 
 
 def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
-    """Return the store that the settings name, not opened yet: PostgreSQL, the embedded one, or memory."""
+    """Return the store of the settings, not opened yet: PostgreSQL, the embedded one, or memory."""
     rules = rules if rules is not None else rules_of(settings)
     database = settings.database
     if settings.dsn is None and not database.embedded:
@@ -300,7 +304,7 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
 
 
 def upgrade_database(settings: Settings) -> str:
-    """Bring the schema to this version; return its revision."""
+    """Upgrade the schema to this version; return its revision."""
     from spanpost.store.embedded_roles import READER
     from spanpost.store.embedded_store import reachable
     from spanpost.store.sql import schema
@@ -338,7 +342,7 @@ def end_sessions(settings: Settings) -> None:
 
 
 def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Let go of what is old in the database, or only say what would go."""
+    """Delete old rows, or only count them."""
     from spanpost.store.retention import prune
 
     noted = ("prune", f"older than {older_than}") if is_done else None
@@ -346,9 +350,10 @@ def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) 
 
 
 def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tuple[str, str] | None = None) -> T:
-    """Do something with the tables as a whole on a connection of its own. Raises `ConfigError` where the database refuses.
+    """Run maintenance of the tables on a connection of its own. Raises `ConfigError` if the database
+    refuses.
 
-    `noted` is what is written down of it beside the system's user: the operation, and in which way.
+    `noted` is recorded with the system's user: the operation, and its detail.
     """
     import asyncpg
 

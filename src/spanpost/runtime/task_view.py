@@ -69,14 +69,14 @@ class TaskViews:
 
     def _way(self, carrier: Task) -> tuple[Route, SlackStyle, str | None]:
         """Return the route that a task's message takes for good, how it looks there, and its channel; none where none is sent."""
-        from spanpost.runtime.assembly import heard, launches_of, routes_of
+        from spanpost.runtime.assembly import launches_of, routes_of, with_buttons
         from spanpost.sinks.slack import slack_style_of
         from spanpost.sinks.slack.settings import SlackSettings
 
         settings = self.settings
         section = settings.sinks.get(_SLACK)
         is_on = isinstance(section, SlackSettings) and section.enabled
-        said = heard(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
+        said = with_buttons(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
         assert isinstance(said, SlackSettings)
         launches = launches_of(settings)
         slack_style = msgspec.structs.replace(slack_style_of(said), retries=lambda task: bool(launches.retrier(task)))
