@@ -111,7 +111,9 @@ def routes_of(settings: Settings) -> Routes:
     unknown = sorted({route.sink for route in settings.routes} - set(sinks))
     if unknown:
         known = ", ".join(sinks) or "none"
-        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
+        raise ConfigError(
+            f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route"
+        )
     rest = [RouteSettings(sink=sink) for sink in sinks]
     return Routes(
         sinks=sinks,
@@ -185,7 +187,11 @@ def launches_of(settings: Settings) -> Launches:
     on = frozenset(section.launchers())
     return Launches(
         launchers=on,
-        retries=tuple(Retry(launcher=one.launcher, match=_match(one), type=one.type) for one in section.retries if one.launcher in on),
+        retries=tuple(
+            Retry(launcher=one.launcher, match=_match(one), type=one.type)
+            for one in section.retries
+            if one.launcher in on
+        ),
         rules=tuple(
             OnEnd(
                 name=one.name,
@@ -230,7 +236,9 @@ def prices_of(settings: Settings) -> Prices | None:
     section = settings.cost
     if not section.enabled:
         return None
-    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in section.prices.items()}
+    own = {
+        model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in section.prices.items()
+    }
     return Prices(own)
 
 
@@ -241,7 +249,9 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Return the enabled sinks, with the routes, figures and retry rules that they ask for."""
-    sinks = {name: registry.open_sink(name, with_buttons(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    sinks = {
+        name: registry.open_sink(name, with_buttons(settings.sinks[name], settings)) for name in enabled_sinks(settings)
+    }
     table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -259,7 +269,9 @@ def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
     """
     if getattr(section, "interactive", True) is not None:
         return section
-    return section.model_copy(update={"interactive": settings.interactions is not None and settings.interactions.is_heard})
+    return section.model_copy(
+        update={"interactive": settings.interactions is not None and settings.interactions.is_heard}
+    )
 
 
 def figures_of(settings: Settings) -> Figures | None:
@@ -271,7 +283,9 @@ def figures_of(settings: Settings) -> Figures | None:
         import aiohttp  # noqa: F401
     except ImportError as error:
         raise ConfigError("outputs: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
-    queries = [OutputQuery(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in section.queries.items()]
+    queries = [
+        OutputQuery(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in section.queries.items()
+    ]
     token = section.token.get_secret_value() if section.token is not None else ""
     return Figures(section.url, queries, token=token, timeout=section.timeout.total_seconds())
 
@@ -288,7 +302,9 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
         from spanpost.store.postgres import PostgresStore
     except ImportError as error:
         extra = "postgres" if settings.dsn is not None else "embedded"
-        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
+        raise ConfigError(
+            f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'"
+        ) from error
     options: dict[str, Any] = {
         "rules": rules,
         "pool_size": database.pool_size,
@@ -319,7 +335,9 @@ def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
     from spanpost.store.sql import schema
 
     if settings.dsn is None:
-        raise ConfigError("db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url")
+        raise ConfigError(
+            "db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url"
+        )
     names = roles.named(writer, reader)
 
     async def work(connection: Any) -> list[str]:

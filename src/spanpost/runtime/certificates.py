@@ -105,9 +105,13 @@ def judge(path: Path, field: str, now: datetime) -> Iterator[Judgement]:
     for number, (begins, ends) in enumerate(found, 1):
         which = f"{field}: {path}" + (f", number {number} of {len(found)}," if len(found) > 1 else "")
         if now < begins:
-            yield Judgement(False, f"{which} holds from {begins:%Y-%m-%d %H:%M} UTC only", "look at this machine's clock, or wait")
+            yield Judgement(
+                False, f"{which} holds from {begins:%Y-%m-%d %H:%M} UTC only", "look at this machine's clock, or wait"
+            )
         elif now >= ends:
-            yield Judgement(False, f"{which} expired on {ends:%Y-%m-%d %H:%M} UTC: clients refuse it", f"renew it{renewed}")
+            yield Judgement(
+                False, f"{which} expired on {ends:%Y-%m-%d %H:%M} UTC: clients refuse it", f"renew it{renewed}"
+            )
         elif ends - now < min(SOON, (ends - begins) / 3):
             yield Judgement(True, f"{which} expires soon, on {ends:%Y-%m-%d %H:%M} UTC", f"renew it before{renewed}")
         else:

@@ -42,7 +42,9 @@ class ControlStore:
         return self._pipeline.store
 
     async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        asked = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST)
+        asked = ApprovalQuery(
+            tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST
+        )
         rows = await self._store.approvals(asked)
         row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _MOST)
         if row is not None and not why and not row.is_asked:
@@ -81,7 +83,9 @@ class InProcess:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None:
+    async def ask(
+        self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]
+    ) -> None:
         """Record a question."""
         record = Observation(
             part=Part.LOG,
@@ -107,7 +111,9 @@ class InProcess:
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend."""
-        return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {"budgets": []}
+        return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {
+            "budgets": []
+        }
 
     async def _in_loop(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
         """Await a question in the pipeline's loop."""

@@ -125,7 +125,9 @@ async def question_named(store: Store, tenant: str, ref: str) -> ApprovalRow:
             f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists those that are open"
         )
     if len(found) > 1:
-        raise SeveralQuestions(f"{ref!r} was asked in {len(found)} wordings: name one by its key, {' or '.join(keys_of(found))}")
+        raise SeveralQuestions(
+            f"{ref!r} was asked in {len(found)} wordings: name one by its key, {' or '.join(keys_of(found))}"
+        )
     return found[0]
 
 

@@ -50,4 +50,6 @@ class Fanout:
                 kind = (receiver, type(error).__name__)
                 if kind not in self._failed:
                     self._failed.add(kind)
-                    log.error("a receiver of recorded batches raised %s, logged once: %s", kind[1], line(str(error), 300))
+                    log.error(
+                        "a receiver of recorded batches raised %s, logged once: %s", kind[1], line(str(error), 300)
+                    )

@@ -63,7 +63,9 @@ class Forwarding(Pipeline):
         redaction = redaction_of(self.settings, spares_questions=True)
         if redaction is not None:
             redaction.keyed(token_bytes(32))
-        self._forwarder = Forwarder(target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction)
+        self._forwarder = Forwarder(
+            target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction
+        )
         self._tell_end = self._forwarder.tell_end
         if sinks := enabled_sinks(self.settings):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
@@ -82,7 +84,9 @@ class Forwarding(Pipeline):
         ):
             return None
         with suppress(ControlUnavailable):
-            return GatewayClient(section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate)
+            return GatewayClient(
+                section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate
+            )
         return None
 
     def receive(self, batch: Sequence[Observation]) -> None:

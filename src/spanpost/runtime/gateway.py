@@ -97,7 +97,9 @@ class Gateway:
         self._checked_at = float("-inf")
         self._trouble = ""
         self._check: asyncio.Task[str] | None = None
-        self.pipeline = Pipeline(settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop)
+        self.pipeline = Pipeline(
+            settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop
+        )
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -158,7 +160,8 @@ class Gateway:
                 metrics.worker_restarts.inc()
         has_grpc = section.grpc_port >= 0 or section.grpc_socket is not None
         http, grpc = fit_descriptors(
-            section.max_connections + section.max_waiters + self.settings.api.max_streams, section.max_connections if has_grpc else 0
+            section.max_connections + section.max_waiters + self.settings.api.max_streams,
+            section.max_connections if has_grpc else 0,
         )
         if has_grpc:
             self._open_grpc(receiver, grpc)
@@ -188,7 +191,9 @@ class Gateway:
         from spanpost.runtime.endpoints.api import token_here
         from spanpost.settings.guards import gateway_guard
 
-        context = EndpointContext(pipeline=self.pipeline, settings=self.settings, sender_tokens=self._sender_tokens, url=self.http_url)
+        context = EndpointContext(
+            pipeline=self.pipeline, settings=self.settings, sender_tokens=self._sender_tokens, url=self.http_url
+        )
         endpoints = endpoints_of(context)
         for route in (route for endpoint in endpoints for route in endpoint.routes):
             if route.path == "/slack/events":
@@ -198,7 +203,9 @@ class Gateway:
                 self.local_token = token_here(self.settings)
             route.app = Counted(route.app, receiver.admission)
         guard = gateway_guard(self.settings, self.section)
-        return Endpoints(endpoints, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault)
+        return Endpoints(
+            endpoints, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault
+        )
 
     def _pages(self) -> list[HttpRoute]:
         """Return the routes of health and metrics. Where tokens are required, pages about all tenants need
@@ -227,7 +234,9 @@ class Gateway:
         from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc
 
         section = self.section
-        handlers = OtlpGrpc(receiver, self._sender_tokens, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics)
+        handlers = OtlpGrpc(
+            receiver, self._sender_tokens, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics
+        )
         certificates = Certificates(section) if self._context is not None else None
         self._grpc = GrpcServer(
             handlers,
@@ -425,7 +434,9 @@ class Gateway:
 
         metrics = self.pipeline.metrics
         if metrics is None:
-            raise HttpError(404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+            raise HttpError(
+                404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"
+            )
         content_type, page = metrics.page(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
 
@@ -450,7 +461,9 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
 
 def refuse_missing(section: GatewaySettings) -> None:
     """Raise `ConfigError` if a package of the receivers is missing."""
-    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (["grpc"] if section.grpc_port >= 0 or section.grpc_socket else [])
+    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (
+        ["grpc"] if section.grpc_port >= 0 or section.grpc_socket else []
+    )
     for name in wanted:
         try:
             __import__(name)

@@ -43,7 +43,11 @@ def kept(data_dir: Path) -> str:
                 os.link(fresh, path)  # unlike a rename it never replaces what another process made just now
         return _read(path)
     except OSError as error:
-        log.warning("this machine's token is not kept, the command line does not find it: %s: %s", path, error.strerror or error)
+        log.warning(
+            "this machine's token cannot be saved, so the command line does not find it: %s: %s",
+            path,
+            error.strerror or error,
+        )
         return made
     finally:
         with suppress(OSError):

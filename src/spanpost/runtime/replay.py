@@ -118,13 +118,17 @@ def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Obser
     return observations, lost
 
 
-async def _record(observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool) -> ReplayCounts:
+async def _record(
+    observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool
+) -> ReplayCounts:
     from spanpost.store.postgres import PostgresStore
     from spanpost.store.timers import NEVER
 
     wait = timedelta(0) if deliver else NEVER
     # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.
-    rules = msgspec.structs.replace(rules_of(settings), stall_rules=NO_STALL, settle=wait, usage_settles=wait, launches=Launches())
+    rules = msgspec.structs.replace(
+        rules_of(settings), stall_rules=NO_STALL, settle=wait, usage_settles=wait, launches=Launches()
+    )
     if not deliver:
         rules = msgspec.structs.replace(rules, routes=Routes())
     store = open_store(settings, rules)

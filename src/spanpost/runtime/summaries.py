@@ -37,7 +37,12 @@ class Summaries:
     """Those of one process. All processes on a database make the same ones, and each is placed once."""
 
     def __init__(
-        self, store: Store, sinks: Mapping[str, Sink], routes: Callable[[], Routes], tenant: str, wake: Callable[[], None]
+        self,
+        store: Store,
+        sinks: Mapping[str, Sink],
+        routes: Callable[[], Routes],
+        tenant: str,
+        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._routes = routes
@@ -90,11 +95,15 @@ class Summaries:
             self._wake()
         return placed
 
-    async def _digest(self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes) -> int:
+    async def _digest(
+        self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes
+    ) -> int:
         ended = await self._store.browse.ended(began, ends, summaries.LATEST)
         told = summaries.digest(route, began, ends, ended, living, routes)
         return (
-            0 if told is None else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
+            0
+            if told is None
+            else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
         )
 
     async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:

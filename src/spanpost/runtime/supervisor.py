@@ -185,7 +185,9 @@ class Supervisor:
                 self._hear(heard.si_signo)
             if 0 not in self._pids:
                 refused = self._directory / "refused"
-                raise ConfigError(refused.read_text() if refused.exists() else "the first worker ended before it was ready")
+                raise ConfigError(
+                    refused.read_text() if refused.exists() else "the first worker ended before it was ready"
+                )
             if time.monotonic() > until:
                 raise ConfigError(f"the first worker was not ready within {_START:g} seconds")
 

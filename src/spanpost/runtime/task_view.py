@@ -53,7 +53,11 @@ class TaskViews:
         from spanpost.sinks.slack.render import root
 
         store = self._pipeline.store
-        carrier = next(iter(await store.browse.those([task.root_uid])), task) if task.root_uid not in (None, task.uid) else task
+        carrier = (
+            next(iter(await store.browse.those([task.root_uid])), task)
+            if task.root_uid not in (None, task.uid)
+            else task
+        )
         route, slack_style, channel = self._way(carrier)
         below = await store.browse.tasks(TaskFilter(tenant=carrier.tenant, parent=carrier.uid), None, _CHILDREN)
         children = list(reversed(below.items))
@@ -81,7 +85,9 @@ class TaskViews:
         launches = launches_of(settings)
         slack_style = msgspec.structs.replace(slack_style_of(said), retries=lambda task: bool(launches.retrier(task)))
         taken = (
-            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing] if is_on else []
+            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing]
+            if is_on
+            else []
         )
         if not taken:
             return Route(sink=_SLACK), slack_style, None
@@ -98,7 +104,9 @@ class TaskViews:
         known = {one.id: one for one in news}
         verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
         # Neither the time between two milestones nor the age of news can be told afterwards.
-        open_route = msgspec.structs.replace(route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least))
+        open_route = msgspec.structs.replace(
+            route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least)
+        )
         table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
         lines: dict[str, tuple[Task, Checkpoint, int]] = {}
         for one in news:
@@ -106,7 +114,11 @@ class TaskViews:
             if one.kind is Kind.START and task.uid == carrier.uid:
                 continue  # the message says so
             for delivery in deliveries(task, one, table, root=carrier, is_milestone=True):
-                shown = known.get(delivery.checkpoint_id) if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint_id is not None else None
+                shown = (
+                    known.get(delivery.checkpoint_id)
+                    if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint_id is not None
+                    else None
+                )
                 if shown is not None:
                     count = lines[delivery.key][2] + 1 if delivery.key in lines else 1
                     lines[delivery.key] = (task, shown, count if shown.kind is Kind.ERROR else 1)

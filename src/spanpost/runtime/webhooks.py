@@ -101,5 +101,7 @@ class Hooks:
         """Go by other declarations from now on. Raises `ConfigError`, and then nothing has changed."""
         providers = providers_of(settings)
         if set(providers) != set(self.providers):
-            raise ConfigError("webhooks.providers: they are added and taken away at the start: restart spanpost, or take that back")
+            raise ConfigError(
+                "webhooks.providers: they are added and taken away at the start: restart spanpost, or take that back"
+            )
         self.providers.update(providers)

@@ -92,7 +92,11 @@ class Workspaces:
 
     def takes(self, team: str, enterprise: str) -> bool:
         """Tell whether the app may be installed there, and used."""
-        return self.name_of(team) != team or self.section.allow == "any" or (bool(enterprise) and enterprise in self.section.enterprises)
+        return (
+            self.name_of(team) != team
+            or self.section.allow == "any"
+            or (bool(enterprise) and enterprise in self.section.enterprises)
+        )
 
     # --- coming and going -----------------------------------------------------------------------------------------------
 
@@ -101,9 +105,13 @@ class Workspaces:
         if self.encryption is None:
             raise NotTaken(NO_KEY)
         if not self.takes(installed.team, installed.enterprise):
-            raise NotTaken("This workspace is not among those in which this app may be installed. Ask who runs it to add it.")
+            raise NotTaken(
+                "This workspace is not among those in which this app may be installed. Ask who runs it to add it."
+            )
         encrypted = self.encryption.encryption(_of(installed), tokens)
-        kept = await self._store.installations.save(msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted))
+        kept = await self._store.installations.save(
+            msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted)
+        )
         self._known.pop(kept.team, None)
         name = self.name_of(kept.team)
         log.info("the Slack app was installed in %s by %s: routes call it %s", kept.team, kept.by, name)
@@ -213,13 +221,18 @@ class Workspaces:
             assert self.section.client_secret is not None
             try:
                 new = await rotated(
-                    self.section.client_id, self.section.client_secret.get_secret_value(), tokens["refresh"], base_url=self.base_url
+                    self.section.client_id,
+                    self.section.client_secret.get_secret_value(),
+                    tokens["refresh"],
+                    base_url=self.base_url,
                 )
             except NoRotation as error:
                 if (one.team, one.revision) not in self._told:
                     self._told.add((one.team, one.revision))
                     log.warning(
-                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again", one.team, error
+                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again",
+                        one.team,
+                        error,
                     )
                 return opened
             assert self.encryption is not None
@@ -266,9 +279,13 @@ def refuse_unfit(settings: Settings) -> None:
     from spanpost.sinks.slack.settings import TEAM
 
     section = settings.slack_oauth if settings.slack_oauth is not None and settings.slack_oauth.enabled else None
-    routed = [one.address for one in settings.routes if one.sink == "slack" and TEAM.fullmatch(one.address.rpartition("/")[0])]
+    routed = [
+        one.address for one in settings.routes if one.sink == "slack" and TEAM.fullmatch(one.address.rpartition("/")[0])
+    ]
     if section is None:
-        wanting = [f"slack.workspaces.{name}.team" if name else "slack.team" for name, one in named(slack).items() if one.team]
+        wanting = [
+            f"slack.workspaces.{name}.team" if name else "slack.team" for name, one in named(slack).items() if one.team
+        ]
         for each in [*wanting, *(f"routes: {address!r}" for address in routed)]:
             raise ConfigError(
                 f"{each}: a workspace in which the app is installed needs the room slack_oauth: set it, or give a token"
