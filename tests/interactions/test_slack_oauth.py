@@ -347,10 +347,10 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
     await interactions_runtime.close()
 
 
-def test_a_seal_says_whose_and_when() -> None:
-    """What was sealed for one is not opened for another, by another key, damaged, or too late."""
+def test_encryption_binds_owner_and_time() -> None:
+    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too late."""
     encryption = Encryption([KEY])
-    encrypted = encryption.encryption("a", {"token": "x"})
+    encrypted = encryption.encrypt("a", {"token": "x"})
     assert encryption.open("a", encrypted) == {"token": "x"}
     for bad in (b"", b"x", encrypted[:-3], encrypted[:20] + b"A" + encrypted[21:]):
         with pytest.raises(Broken):

@@ -199,7 +199,7 @@ def test_a_taken_name_is_refused(install: Install) -> None:
         load(dsn={})
     install(dist="one-ticker")
     install(dist="two-ticker")
-    with pytest.raises(ConfigError, match=r"'ticker': brought by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
+    with pytest.raises(ConfigError, match=r"'ticker': provided by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
         load(ticker={})
 
 
