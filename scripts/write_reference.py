@@ -100,7 +100,7 @@ def metrics_page() -> str:
     parts = [
         "# Metrics",
         "*Made from `src/spanpost/metrics/` by `make reference`.*",
-        "Served at `http://127.0.0.1:9464/metrics` where the room `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
+        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
         "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
         "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",

@@ -174,9 +174,9 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     from spanpost.runtime.gateway import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
-    for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
+    for verify in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
         try:
-            look(section)
+            verify(section)
         except ConfigError as error:
             yield Finding("gateway", False, str(error))  # the message says what to do
     yield from _certificates(section)
