@@ -270,7 +270,7 @@ def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
     if getattr(section, "interactive", True) is not None:
         return section
     return section.model_copy(
-        update={"interactive": settings.interactions is not None and settings.interactions.is_heard}
+        update={"interactive": settings.interactions is not None and settings.interactions.has_app}
     )
 
 

@@ -361,7 +361,7 @@ def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
     Mode app.
     """
     section = settings.interactions
-    if section is None or not section.is_heard:
+    if section is None or not section.has_app:
         return False
     return is_gateway or any(app.app_token for app in (section, *section.apps))
 

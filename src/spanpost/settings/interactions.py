@@ -267,6 +267,6 @@ class InteractionsSettings(AppSettings):
         return value
 
     @property
-    def is_heard(self) -> bool:
+    def has_app(self) -> bool:
         """True if any app can receive events."""
         return self.enabled and any(app.app_token or app.signing_secret for app in (self, *self.apps))
