@@ -178,7 +178,8 @@ def answer(
         )
     if not is_sure and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigError(
-            "--yes is missing: there is no terminal to confirm on; read the question (approvals list --json), then give --yes"
+            "--yes is missing: there is no terminal to confirm on; read the question (approvals list --json), "
+            "then give --yes"
         )
     if url is not None:
         _answer_at(url, data_dir, approval, decision, comment, is_sure=is_sure, as_json=as_json)
@@ -209,7 +210,8 @@ def answer(
             Result.DONE: f"{verdict.decision}: the agent is told",
             Result.DECIDED: f"it was decided before: {verdict.decision}{f' by {verdict.by}' if verdict.by else ''}",
             Result.VOID: "it was asked again in other words: answer that question",
-            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; it can be denied",
+            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; "
+            "it can be denied",
             Result.EXPIRED: "its time is over",
             Result.TOO_LATE: "its task has ended",
         }.get(verdict.result, str(verdict.result))

@@ -308,7 +308,8 @@ def _task(given: str | None) -> wire.EmittedTask:
     token = given or os.environ.get(wire.TASK_VARIABLE, "")
     if not token:
         raise ConfigError(
-            f"{wire.TASK_VARIABLE} is not set: no task was begun here; begin one: eval \"$(spanpost emit start 'its name')\""
+            f'{wire.TASK_VARIABLE} is not set: no task was begun here; begin one: eval "$(spanpost emit start '
+            "'its name')\""
         )
     return wire.task_of(token)
 

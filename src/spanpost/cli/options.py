@@ -79,7 +79,8 @@ def settings_of(
     loaded = settings.load(**overrides)
     if other and not loaded.has_database and loaded.forward is None:
         raise ConfigError(
-            f"DATABASE_URL names {other}, and spanpost keeps its rows in PostgreSQL; set SPANPOST_DATABASE__URL to one, "
+            f"DATABASE_URL names {other}, and spanpost keeps its rows in PostgreSQL; set "
+            "SPANPOST_DATABASE__URL to one, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
         )
     logs.configure(loaded.log, quiet=gateway is None)

@@ -233,7 +233,8 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
     from spanpost.cli import tables
 
     print(
-        f"recorded {counts.events} rows of {counts.tasks} tasks; {counts.repeats} were known, {counts.ignored} are not an agent's"
+        f"recorded {counts.events} rows of {counts.tasks} tasks; {counts.repeats} were known, {counts.ignored} "
+        "are not an agent's"
     )
     if not deliver:
         print("nothing was posted; --deliver posts")
@@ -259,7 +260,8 @@ def new_token(
         return
     print(f"token   {made}\nsha256  {hash_of(made)}")
     print(
-        "\nGive the token to the sender: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is shown only once.\n"
+        "\nGive the token to the sender: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is "
+        "shown only once.\n"
         "Give the hash to the gateway, in spanpost.toml:\n\n"
         f'  [[gateway.tokens]]\n  tenant = {json.dumps(tenant)}\n  sha256 = ["{hash_of(made)}"]',
         file=sys.stderr,
@@ -283,7 +285,8 @@ def local_token(
     found = token_here(data_dir)
     if not found:
         raise ConfigError(
-            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API requires no other token; "
+            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API "
+            "requires no other token; "
             "--data-dir names that directory"
         )
     if as_json:

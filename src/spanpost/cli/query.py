@@ -88,8 +88,10 @@ async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
         role, is_powerful = await connection.fetchrow(_POWER)
         if is_powerful:
             raise ConfigError(
-                f"db query: the role {role!r} may run programs and read files on the database's server, so that a query could, too; "
-                "make a role that only reads (`CREATE ROLE name LOGIN`, `spanpost db grant --reader name`) and give its address in "
+                f"db query: the role {role!r} may run programs and read files on the database's server, so "
+                "that a query could, too; "
+                "make a role that only reads (`CREATE ROLE name LOGIN`, `spanpost db grant --reader name`) and "
+                "give its address in "
                 "SPANPOST_DATABASE__READ_URL"
             )
         # Never committed: the connection is closed instead.

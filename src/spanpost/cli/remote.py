@@ -25,7 +25,8 @@ from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", envvar=URL_VARIABLE, help=f"Call the API of this gateway, with the token in {TOKEN_VARIABLE}, or this machine's.",
+        "--url", metavar="URL", envvar=URL_VARIABLE, help="Call the API of this gateway, with the token in "
+        f"{TOKEN_VARIABLE}, or this machine's.",
     ),
 ]  # fmt: skip
 #: Default address of a gateway.

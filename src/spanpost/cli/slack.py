@@ -100,7 +100,8 @@ def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Wo
         workspaces = workspaces_of(settings, store)
         if workspaces is None:
             raise ConfigError(
-                "slack_oauth: the app cannot be installed until this section is set; docs/how-to/install-in-workspaces.md"
+                "slack_oauth: the app cannot be installed until this section is set; "
+                "docs/how-to/install-in-workspaces.md"
             )
         return await question(workspaces)
 

@@ -175,7 +175,8 @@ def _tenant(said: RouteSettings, settings: Settings) -> str | tuple[str, ...] | 
         raise ConfigError(f"routes: {said.address!r}: {error}") from None
     if own is not None and not is_wanted(said.tenant, own):
         raise ConfigError(
-            f"routes: {said.address!r} receives tasks of tenant {own!r} only, and the route receives those of {said.tenant!r}: "
+            f"routes: {said.address!r} receives tasks of tenant {own!r} only, and the route receives those of "
+            f"{said.tenant!r}: "
             "remove tenant from the route, or name another address"
         )
     return own if own is not None else said.tenant

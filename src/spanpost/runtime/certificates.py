@@ -53,7 +53,8 @@ def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
         if "KEY_VALUES_MISMATCH" in said:
             said = "the key is not the certificate's"
         raise ConfigError(
-            f"gateway: the certificates cannot be used ({said}): tls_certificate, tls_key and client_ca must be readable PEM "
+            f"gateway: the certificates cannot be used ({said}): tls_certificate, tls_key and client_ca must "
+            "be readable PEM "
             "files, and the key must be the certificate's"
         ) from None
     return context

@@ -88,7 +88,8 @@ async def start(
     if launcher not in launches.launchers:
         known = ", ".join(sorted(launches.launchers)) or "none"
         raise ConfigError(
-            f"there is no launcher {launcher[:60]!r} in the settings (known: {known}); name one, or use a gateway with --url"
+            f"there is no launcher {launcher[:60]!r} in the settings (known: {known}); name one, or use a "
+            "gateway with --url"
         )
     idempotency_key = f"{source} {uuid4()}"
     act = Intervention(
@@ -122,7 +123,8 @@ async def question_named(store: Store, tenant: str, ref: str) -> ApprovalRow:
     found = await questions_named(store, tenant, ref)
     if not found:
         raise NoSuchQuestion(
-            f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists those that are open"
+            f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists "
+            "those that are open"
         )
     if len(found) > 1:
         raise SeveralQuestions(

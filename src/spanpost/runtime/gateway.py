@@ -258,7 +258,8 @@ class Gateway:
                 self._grpc.listen_on_socket(section.grpc_socket)
             except OSError as error:
                 raise ConfigError(
-                    f"gateway.grpc_socket: cannot listen on {section.grpc_socket}: {error}; its directory must exist and be ours to "
+                    f"gateway.grpc_socket: cannot listen on {section.grpc_socket}: {error}; its directory must "
+                    "exist and be ours to "
                     "write, and the path have fewer than 100 bytes"
                 ) from None
 
@@ -487,6 +488,7 @@ def _refuse_foreign(path: os.PathLike[str]) -> None:
 def _taken(field: str, host: str, port: int, error: BaseException) -> ConfigError:
     why = getattr(error, "strerror", None) or str(error)
     return ConfigError(
-        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector takes 4317 and 4318 "
+        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector "
+        "takes 4317 and 4318 "
         f"by default), or set SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
     )

@@ -95,7 +95,8 @@ def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
             apps.append((section, slack.token.get_secret_value(), slack.tenant.strip() or None))
         elif settings.slack_oauth is None or not settings.slack_oauth.enabled:
             raise ConfigError(
-                "interactions: an app has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or let people install it (slack_oauth)"
+                "interactions: an app has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or let people "
+                "install it (slack_oauth)"
             )
     for app in section.apps:
         if not (app.app_token or app.signing_secret):
@@ -114,12 +115,14 @@ def _token_of(app: FurtherAppSettings, settings: Settings) -> tuple[str, str | N
     workspace = slack.workspaces.get(app.workspace) if slack is not None else None
     if workspace is None or workspace.token is None:
         raise ConfigError(
-            f"interactions.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token"
+            f"interactions.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it "
+            "has no token"
         )
     tenant = workspace.tenant.strip() or None
     if app.tenant is not None and tenant is not None and app.tenant != tenant:
         raise ConfigError(
-            f"interactions.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app {app.tenant!r}'s: say one of them"
+            f"interactions.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app "
+            f"{app.tenant!r}'s: say one of them"
         )
     return workspace.token.get_secret_value(), app.tenant or tenant
 

@@ -126,7 +126,8 @@ class Supervisor:
                 except (OSError, OverflowError) as error:
                     why = getattr(error, "strerror", None) or str(error)
                     raise ConfigError(
-                        f"gateway.{field}: cannot listen on {section.host} port {port}: {why}; stop what listens there, or set "
+                        f"gateway.{field}: cannot listen on {section.host} port {port}: {why}; stop what "
+                        "listens there, or set "
                         f"SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
                     ) from None
                 self._ports[field] = one.getsockname()[1]

@@ -29,7 +29,8 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
             if does.start and does.start not in settings.launchers.named:
                 there = ", ".join(sorted(known)) or "none"
                 raise ConfigError(
-                    f"webhooks.providers.{name}.does number {number}: there is no launcher {does.start!r} in launchers.named (known: {there})"
+                    f"webhooks.providers.{name}.does number {number}: there is no launcher {does.start!r} in "
+                    f"launchers.named (known: {there})"
                 )
         found[name] = Provider(
             name=name,

@@ -296,11 +296,13 @@ def refuse_unfit(settings: Settings) -> None:
         ]
         for each in [*wanting, *(f"routes: {address!r}" for address in routed)]:
             raise ConfigError(
-                f"{each}: a workspace in which the app is installed needs the section slack_oauth: set it, or give a token"
+                f"{each}: a workspace in which the app is installed needs the section slack_oauth: set it, or "
+                "give a token"
             )
     elif routed and section.allow != "any" and not section.enterprises:
         raise ConfigError(
-            f"routes: {routed[0]!r}: the app may not be installed there: list the workspace with its team in slack.workspaces, "
+            f"routes: {routed[0]!r}: the app may not be installed there: list the workspace with its team in "
+            "slack.workspaces, "
             'or set slack_oauth.allow to "any"'
         )
 

@@ -19,11 +19,13 @@ class ApprovalsSettings(Section):
     expire_after: Duration | None = Field(
         default=None,
         gt=timedelta(0),
-        description="How long a question without `agent.approval.expires_at` stays open. Not given: until it is answered.",
+        description="How long a question without `agent.approval.expires_at` stays open. Not given: until it "
+        "is answered.",
     )
     at_expiry: Literal["wait", "deny", "escalate", "expire"] = Field(
         default="expire",
-        description="What happens when a question is not answered in time. `expire`: it ends without a decision, and the "
+        description="What happens when a question is not answered in time. `expire`: it ends without a "
+        "decision, and the "
         "agent is told. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
         "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
@@ -39,7 +41,8 @@ class ControlSettings(Section):
     )
     token: SecretStr | None = Field(
         default=None,
-        description="Bearer token of the tenant. Not given: the token of `forward`, else of `OTEL_EXPORTER_OTLP_HEADERS`.",
+        description="Bearer token of the tenant. Not given: the token of `forward`, else of "
+        "`OTEL_EXPORTER_OTLP_HEADERS`.",
     )
     certificate: Path | None = Field(default=None, description="CA certificates that verify the gateway, a PEM file.")
 

@@ -25,7 +25,8 @@ class ContextSettings(Section):
     ahead_calls: int = Field(
         default=3,
         ge=0,
-        description="Warn ahead when the largest share or number of tokens is forecast to be reached within this number "
+        description="Warn ahead when the largest share or number of tokens is forecast to be reached within "
+        "this number "
         "of model calls; 0: never.",
     )
     ahead: Duration = Field(

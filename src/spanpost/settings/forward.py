@@ -29,7 +29,8 @@ class ForwardSettings(Section):
     token: SecretStr | None = Field(default=None, description="Bearer token, sent as `Authorization: Bearer …`.")
     headers: dict[str, SecretStr] = Field(
         default={},
-        description='More headers, as JSON: `{"x-tenant": "acme"}`. The headers of `OTEL_EXPORTER_OTLP_HEADERS` are not '
+        description='More headers, as JSON: `{"x-tenant": "acme"}`. The headers of '
+        "`OTEL_EXPORTER_OTLP_HEADERS` are not "
         "sent.",
     )
     timeout: Duration = Field(
@@ -37,7 +38,8 @@ class ForwardSettings(Section):
     )
     spans: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application sends to "
+        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application "
+        "sends to "
         "the same host (and port, or the standard ports 4317 and 4318).",
     )
     certificate: Path | None = Field(default=None, description="CA certificates that verify the receiver, a PEM file.")

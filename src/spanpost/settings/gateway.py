@@ -62,7 +62,8 @@ class GatewaySettings(Section):
         default=1,
         ge=1,
         le=64,
-        description="Number of receiving processes behind the same ports, metrics and health pages. One for each core is "
+        description="Number of receiving processes behind the same ports, metrics and health pages. One for "
+        "each core is "
         "useful (Linux only).",
     )
     grpc_socket: Path | None = Field(
@@ -71,13 +72,15 @@ class GatewaySettings(Section):
     )
     tokens: tuple[TokenSettings, ...] = Field(
         default=(),
-        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, or of two "
+        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, "
+        "or of two "
         "while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
         "`intake.tenant`.",
     )
     operator_tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set and this is "
+        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set "
+        "and this is "
         "not, the two pages are closed here; `metrics.port` serves metrics too.",
     )
     hosts: tuple[str, ...] = Field(
@@ -89,7 +92,8 @@ class GatewaySettings(Section):
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
-        description='Web pages that may send telemetry to `/v1` from a browser: `["https://shop.example.com"]`. Pages of '
+        description="Web pages that may send telemetry to `/v1` from a browser: "
+        '`["https://shop.example.com"]`. Pages of '
         "other origins may send nothing.",
     )
     trusted_proxies: tuple[str, ...] = Field(
@@ -107,7 +111,8 @@ class GatewaySettings(Section):
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Listen beyond loopback without requiring tokens or client certificates: every program that reaches "
+        description="Listen beyond loopback without requiring tokens or client certificates: every program "
+        "that reaches "
         "the port may write.",
     )
     max_body: int = Field(
@@ -134,7 +139,8 @@ class GatewaySettings(Section):
         default=1000,
         ge=0,
         le=100_000,
-        description="Maximum number of agents that wait for a person's answer (`/control/v1`), besides `max_connections`, "
+        description="Maximum number of agents that wait for a person's answer (`/control/v1`), besides "
+        "`max_connections`, "
         "shared by tenant and address; 0: none.",
     )
     group_size: int = Field(default=2048, ge=1, le=10_000, description="Maximum number of spans in one commit.")
@@ -193,7 +199,9 @@ class GatewaySettings(Section):
         """Raise `ConfigError` for an exposed gateway, unless `allow_insecure` is set."""
         if self.is_exposed and not self.allow_insecure:
             raise ConfigError(
-                f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client certificates are asked "
-                'for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "127.0.0.1"; '
+                f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client "
+                "certificates are asked "
+                "for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "
+                '"127.0.0.1"; '
                 "`allow_insecure = true` lets anybody write"
             )

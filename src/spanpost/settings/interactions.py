@@ -29,7 +29,8 @@ class RuleSettings(Section):
 
     actions: tuple[Word, ...] = Field(
         min_length=1,
-        description=f"Actions that the rule decides: {', '.join(f'`{action}`' for action in ACTIONS)}; `{DECIDE}` stands "
+        description=f"Actions that the rule decides: {', '.join(f'`{action}`' for action in ACTIONS)}; "
+        f"`{DECIDE}` stands "
         "for approve, deny and choose. `message` is an answer in the thread, `view` the button *Show more*, "
         "`start` new work by a launcher.",
     )
@@ -58,7 +59,8 @@ class RuleSettings(Section):
     )
     roles: tuple[ApiRole, ...] = Field(
         default=(),
-        description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule decides there, an "
+        description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule "
+        "decides there, an "
         "`operator` may act on tasks and an `approver` may decide.",
     )
     requester: bool = Field(
@@ -68,12 +70,14 @@ class RuleSettings(Section):
     )
     not_requester: bool = Field(
         default=False,
-        description="Denies the person for whom the task runs, whatever else holds; if that person cannot be identified, "
+        description="Denies the person for whom the task runs, whatever else holds; if that person cannot be "
+        "identified, "
         "everybody is denied.",
     )
     resolver: Word | None = Field(
         default=None,
-        description="Allows everybody whom this resolver accepts: a plugin of the entry point group `spanpost.resolvers`.",
+        description="Allows everybody whom this resolver accepts: a plugin of the entry point group "
+        "`spanpost.resolvers`.",
     )
 
     @field_validator("actions")
@@ -117,7 +121,8 @@ class AppSettings(Section):
 
     app_token: SecretStr | None = Field(
         default=None,
-        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no public address. "
+        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no "
+        "public address. "
         "Never printed.",
     )
     signing_secret: SecretStr | None = Field(
@@ -210,7 +215,8 @@ class InteractionsSettings(AppSettings):
     )
     rules: tuple[RuleSettings, ...] = Field(
         default=(),
-        description="Authorization rules, in order; each is a `[[interactions.rules]]` (below). Without any, every action "
+        description="Authorization rules, in order; each is a `[[interactions.rules]]` (below). Without any, "
+        "every action "
         "is denied.",
     )
     tokens: tuple[ApiTokenSettings, ...] = Field(
@@ -225,7 +231,8 @@ class InteractionsSettings(AppSettings):
     )
     email_domains: tuple[Word, ...] = Field(
         default=(),
-        description='Domains whose email addresses count in rules: `["example.com"]`. Not given: every address that Slack '
+        description='Domains whose email addresses count in rules: `["example.com"]`. Not given: every address '
+        "that Slack "
         "has confirmed.",
     )
     comments: Literal["deny", "always", "never"] = Field(
@@ -233,14 +240,16 @@ class InteractionsSettings(AppSettings):
     )
     replies: Literal["all", "mentions", "off"] = Field(
         default="all",
-        description="Which replies in a task's thread reach the agent: `all` of people who may `message`, only `mentions` "
+        description="Which replies in a task's thread reach the agent: `all` of people who may `message`, only "
+        "`mentions` "
         "of the app, or none (`off`).",
     )
     remember: Duration = Field(
         default=timedelta(minutes=5),
         ge=timedelta(0),
         le=timedelta(minutes=5),
-        description="How long the identity and the group and channel memberships of a person are cached before Slack is "
+        description="How long the identity and the group and channel memberships of a person are cached before "
+        "Slack is "
         "asked again.",
     )
     join_channels: bool = Field(

@@ -99,7 +99,8 @@ class LaunchersSettings(Section):
         default=5,
         ge=1,
         le=100,
-        description="Maximum length of a chain of tasks that rules start one after another; nothing is started beyond it.",
+        description="Maximum length of a chain of tasks that rules start one after another; nothing is started "
+        "beyond it.",
     )
     max_hourly: int = Field(default=100, ge=1, description="Starts allowed per rule and hour.")
     max_age: Duration = Field(

@@ -24,7 +24,8 @@ class MetricsSettings(Section):
     )
     tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels name tenants "
+        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels "
+        "name tenants "
         "and agents: set a token if `host` is not loopback.",
     )
     max_values: int = Field(
@@ -58,6 +59,7 @@ class MetricsSettings(Section):
         if is_loopback(self.host) or self.tokens:
             return ""
         return (
-            f"metrics.host: {self.host} serves metrics to the network without a token, and their labels name tenants and agents; "
+            f"metrics.host: {self.host} serves metrics to the network without a token, and their labels name "
+            "tenants and agents; "
             'set metrics.tokens (`spanpost token new` makes one), or host = "127.0.0.1"'
         )

@@ -21,7 +21,8 @@ class OidcSettings(Section):
     """
 
     issuer: str = Field(
-        description="Issuer of the provider, as in its `/.well-known/openid-configuration`: `https://login.example.com`."
+        description="Issuer of the provider, as in its `/.well-known/openid-configuration`: "
+        "`https://login.example.com`."
     )
     client_id: Word = Field(description="Client id registered at the provider.")
     client_secret: SecretStr | None = Field(
@@ -29,7 +30,8 @@ class OidcSettings(Section):
     )
     session_secret: SecretStr | None = Field(
         default=None,
-        description="Signs the sessions, together with a random secret in the database: at least 32 bytes (`openssl rand "
+        description="Signs the sessions, together with a random secret in the database: at least 32 bytes "
+        "(`openssl rand "
         "-base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
         "session. A new value ends all sessions. Never printed.",
     )
@@ -66,7 +68,8 @@ class OidcSettings(Section):
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < _LEAST:
             raise ValueError(
-                f"must have {_LEAST} bytes at least: `openssl rand -base64 32` makes one; or leave it out, and one in the database is used"
+                f"must have {_LEAST} bytes at least: `openssl rand -base64 32` makes one; or leave it out, and "
+                "one in the database is used"
             )
         return value
 

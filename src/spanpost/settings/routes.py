@@ -36,7 +36,8 @@ class RouteSettings(Section):
     sink: str = Field(min_length=1, description="Sink to post to, e.g. `console` or `slack`.")
     address: str = Field(
         default="",
-        description="Address in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: the sink's "
+        description="Address in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: "
+        "the sink's "
         "default.",
     )
     tenant: Words | None = Field(default=None, description="Receives tasks of this tenant.")
@@ -47,7 +48,8 @@ class RouteSettings(Section):
     repo: Words | None = Field(default=None, description="Receives tasks with this `agent.repo`.")
     attributes: dict[str, Words] = Field(
         default={},
-        description='Receives tasks with these attributes of their spans or their resource: `{"team.name" = "payments"}`. '
+        description='Receives tasks with these attributes of their spans or their resource: `{"team.name" = '
+        '"payments"}`. '
         "Attributes named here are kept with the task, 200 characters of each; no others are.",
     )
     status: Words | None = Field(
@@ -55,7 +57,8 @@ class RouteSettings(Section):
     )
     severity: Literal["warning", "error"] | None = Field(
         default=None,
-        description="Also receives tasks from the moment they reach this severity, and their checkpoints of at least it; "
+        description="Also receives tasks from the moment they reach this severity, and their checkpoints of at "
+        "least it; "
         "other routes still apply. `warning`: it waits, stalls, its context fills, or a child task failed; "
         "`error`: it failed.",
     )
@@ -69,7 +72,8 @@ class RouteSettings(Section):
     interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="Minimum time between two milestones of one task; of several that come earlier, the newest is posted "
+        description="Minimum time between two milestones of one task; of several that come earlier, the newest "
+        "is posted "
         "at the end of the interval. Not given: the sink's setting.",
     )
     mention: tuple[str, ...] | None = Field(
@@ -87,12 +91,14 @@ class RouteSettings(Section):
     )
     language: Language | None = Field(
         default=None,
-        description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not translated. "
+        description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not "
+        "translated. "
         "Not given: the sink's setting.",
     )
     digest: Literal["hourly", "daily"] | None = Field(
         default=None,
-        description="One message for all tasks of an hour or a day instead of one message each: results, failures, cost, "
+        description="One message for all tasks of an hour or a day instead of one message each: results, "
+        "failures, cost, "
         "and what waits. Questions and alerts are still posted at once.",
     )
     digest_at: str = Field(
@@ -105,7 +111,8 @@ class RouteSettings(Section):
     )
     board: bool = Field(
         default=False,
-        description="One message that lists the running tasks of this route and is edited; those that need a person come "
+        description="One message that lists the running tasks of this route and is edited; those that need a "
+        "person come "
         "first.",
     )
     board_interval: Duration = Field(
@@ -130,7 +137,8 @@ class RouteSettings(Section):
         if passing and (self.digest or self.board):
             what = "digest" if self.digest else "board"
             raise ValueError(
-                f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or another field"
+                f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or "
+                "another field"
             )
         return self
 
