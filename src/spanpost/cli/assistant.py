@@ -136,7 +136,9 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
 
     @made.tool(annotations=acts)
     def decide(approval: str, decision: str, comment: str = "") -> dict[str, Any]:
-        """Answer an open question (its key or id): `approve`, `deny` or one of its options. Only when the user has read it whole and said so."""
+        """Answer an open question (its key or id): `approve`, `deny` or one of its options. Only when the
+        user has read all of it and said so.
+        """
         return act(f"/api/approvals/{quote(approval, safe='')}/decision", {"decision": decision, "comment": comment})
 
     @made.tool(annotations=acts)

@@ -238,7 +238,10 @@ def _interactions(settings: Settings) -> Iterator[Finding]:
     if section is None or not section.enabled:
         return
     if not section.has_app:
-        cure = "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
+        cure = (
+            "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or "
+            "SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
+        )
         yield Finding(
             "interactions", False, "no answers are received: neither an app token nor a signing secret is set", cure
         )

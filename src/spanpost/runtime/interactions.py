@@ -282,7 +282,7 @@ class InteractionsRuntime:
         from spanpost.runtime.installed_apps import InstalledApps
 
         def make(token: str, tenant: str, me: Self) -> Installation:
-            # Another organisation administers this workspace and its members. Only rules for its own tenant apply to them.
+            # Another organisation administers this workspace and its members: only rules for its own tenant apply.
             settings = self._settings.interactions
             assert settings is not None
             rules = rules_of(settings)
@@ -390,7 +390,7 @@ class StoreInteractions:
         if task is None:
             return None
         approval = approval_of(row) if row is not None else None
-        # A delivery may have no receipt yet: it was shown a moment ago, or the process that posted it was killed.
+        # A delivery may have no receipt yet: it was just shown, or the process that posted it was killed.
         # But a button in a message of this app was put there by spanpost.
         is_there = message.is_ours
         if shown is not None:

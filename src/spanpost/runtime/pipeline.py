@@ -273,9 +273,9 @@ class Pipeline:
             tokens = [bytes.fromhex(digest) for digest in section.tokens]
             port = self._metrics.serve(section.host, section.port, guard=metrics_guard(section), tokens=tokens)
         except ConfigError as error:
-            # A gateway must have its port. An agent goes on without: its work and its notifications matter more than a page
-            # of metrics, and another process of this host probably has the port. Workers of one server share their
-            # metrics, so the port of any one shows the numbers of all.
+            # A gateway must have its port. An agent goes on without: its work and its notifications matter more than
+            # a page of metrics, and another process of this host probably has the port. Workers of one server share
+            # their metrics, so the port of any one shows the numbers of all.
             if (
                 self._is_gateway
                 and "port" in section.model_fields_set
@@ -541,7 +541,7 @@ class Pipeline:
             self._sigterm = Sigterm(self.force_flush, self.shutdown)
         return self._sigterm.install()
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- access -----------------------------------------------------------------------------------------------------
 
     @property
     def metrics(self) -> Metrics | None:

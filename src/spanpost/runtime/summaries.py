@@ -103,23 +103,23 @@ class Summaries:
         self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes
     ) -> int:
         ended = await self._store.browse.ended(began, ends, summaries.LATEST)
-        told = summaries.digest(route, began, ends, ended, living, routes)
+        digest = summaries.digest(route, began, ends, ended, living, routes)
         return (
             0
-            if told is None
-            else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
+            if digest is None
+            else await self._place(summaries.digest_order(route, digest, summaries.tenant_of(route, self._tenant)))
         )
 
     async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:
-        told = summaries.board(route, living, routes)
+        board = summaries.board(route, living, routes)
         last = await self._store.orders(OrderQuery(task_uid=summaries.board_id(route), limit=1))
         shown = summaries.summary_of(last[0].order) if last else None
         before = shown.told if shown is not None and isinstance(shown.told, Board) else None
-        if before is None and not told.tasks:
+        if before is None and not board.tasks:
             return 0  # a board begins with the first task
-        if before is not None and before == told:
+        if before is not None and before == board:
             return 0
-        return await self._place(summaries.board_order(route, told, summaries.tenant_of(route, self._tenant), now))
+        return await self._place(summaries.board_order(route, board, summaries.tenant_of(route, self._tenant), now))
 
     async def _place(self, order: Order) -> int:
         return int(await self._store.order(order) is Taken.NEW)

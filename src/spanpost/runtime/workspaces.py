@@ -78,7 +78,7 @@ class Workspaces:
         self._fetching = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    # --- whose they are -------------------------------------------------------------------------------------------------
+    # --- names and tenants ------------------------------------------------------------------------------------------
 
     def name_of(self, team: str) -> str:
         """Return the name of a workspace in routes."""
@@ -100,7 +100,7 @@ class Workspaces:
             or (bool(enterprise) and enterprise in self.section.enterprises)
         )
 
-    # --- coming and going -----------------------------------------------------------------------------------------------
+    # --- installation and removal -----------------------------------------------------------------------------------
 
     async def install(self, installed: Installed, tokens: dict[str, str]) -> Installed:
         """Keep an installation, and release the deliveries that waited for it. Raises `NotTaken` and
@@ -166,7 +166,7 @@ class Workspaces:
         """Return the installations, removed ones too. Raises `StoreUnavailable`."""
         return await self._store.installations.listed(self.section.client_id)
 
-    # --- tokens ---------------------------------------------------------------------------------------------------------
+    # --- tokens -----------------------------------------------------------------------------------------------------
 
     async def token(self, team: str, *, refused: str = "") -> str:
         """Return a workspace's token. Raises `NoToken` and `StoreUnavailable`."""
@@ -341,8 +341,8 @@ async def examined(workspaces: Workspaces) -> list[Finding]:
         except NoToken as error:
             found.append(Finding(ok=False, found=f"{name}: {error}", cure=error.cure))
             continue
-        told = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
+        found_text = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
         lacking = [scope for scope in section.scopes if scope not in one.scopes]
         more = f"; without the scopes {', '.join(lacking)}" if lacking else ""
-        found.append(Finding(ok=True, found=told + more, cure=again if lacking else ""))
+        found.append(Finding(ok=True, found=found_text + more, cure=again if lacking else ""))
     return found
