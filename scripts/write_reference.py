@@ -45,15 +45,15 @@ def settings_page() -> str:
         "A setting is read from `spanpost.toml` in the working directory "
         f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
-        "A room without settings is off. Lists and tables are written as JSON in the environment; a time span is a number "
+        "An optional section without settings is off. Lists and tables are written as JSON in the environment; a time span is a number "
         "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
-        "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off with everything else.",
+        "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
         '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, 0.9]\n\n'
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
     ]
     ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
     parts[2] += (
-        " A sink that is installed beside spanpost is a room too, and has its settings in its own README; "
+        " A separately installed sink is a section too, and documents its settings in its own README; "
         "`spanpost check` lists what is on."
     )
     for section in (*Settings.model_fields, *ours):
@@ -72,7 +72,7 @@ def settings_page() -> str:
 
 
 def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
-    """Return the settings of a list of tables that a room holds (``[[interactions.rules]]``), where they have words of their own."""
+    """Return the settings of a list of tables in a section (``[[interactions.rules]]``), if they have descriptions."""
     inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if get_origin(field.annotation) is not tuple or inner is None or not all(f.description for f in inner.model_fields.values()):
         return []
@@ -87,8 +87,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         "*Made from `src/spanpost/cli/` by `make reference`.*",
-        "Data goes to stdout, talk to stderr. Exit 0: done, nothing found wrong. Exit 1: something was found wrong, or did "
-        "not work. Exit 2: a mistake in the command or in the settings, told in one line each with the next step. "
+        "Data goes to stdout, messages to stderr. Exit 0: done. Exit 1: a check found a problem, or the command failed. "
+        "Exit 2: a mistake in the command or in the settings, one line each with the next step. "
         "An option wins over its environment variable.",
     ]
     parts.extend(_command(typer.main.get_command(program), "spanpost"))
@@ -100,7 +100,7 @@ def metrics_page() -> str:
     parts = [
         "# Metrics",
         "*Made from `src/spanpost/metrics/` by `make reference`.*",
-        "Served at `http://127.0.0.1:9464/metrics` where the room `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
+        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
         "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
         "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",

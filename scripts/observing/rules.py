@@ -242,7 +242,7 @@ ALERTS = (
         summary="Messages to {{ $labels.sink }} are more than five minutes late",
         means="The oldest delivery that waits for a sink is older than five minutes: people see too late, or not at all, what happens.",
         todo=(
-            "`spanpost deliveries budgets` says what is closed and why; `spanpost check` whether the far side would take deliveries.",
+            "`spanpost deliveries limits` says what is closed and why; `spanpost check` whether the far side would take deliveries.",
             "*Pipeline* shows throttling and failures by reason.",
         ),
         dashboard="pipeline",

@@ -3,7 +3,8 @@
     import spanpost
     spanpost.attach()
 
-Names are loaded when they are first used, so that an agent that imports `spanpost.agent` alone pays for nothing else.
+Names are loaded at their first use, so that an agent that imports only `spanpost.agent` pays for nothing
+else.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from spanpost.sinks.base import Finding, Sink
     from spanpost.sinks.plugin import SinkPlugin, SinkSettings
 
-_HOMES = {
+_MODULES = {
     "AgentLogProcessor": "spanpost.processors",
     "AgentSpanExporter": "spanpost.processors",
     "AgentSpanProcessor": "spanpost.processors",
@@ -109,10 +110,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'spanpost' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

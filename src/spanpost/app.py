@@ -1,4 +1,4 @@
-"""The pipeline of this process, of which there is one: `attach` is what an agent calls."""
+"""The one pipeline of this process. An agent calls `attach`."""
 
 from __future__ import annotations
 
@@ -28,17 +28,22 @@ def attach(
     flush_on_sigterm: bool | None = None,
     **sections: Any,
 ) -> Pipeline:
-    """Follow this process's agents: put spanpost on the current tracer and logger providers, beside whatever is there.
+    """Follow this process's agents: add spanpost to the current tracer and logger providers, beside
+    existing processors.
 
-    Settings come from the environment and ``spanpost.toml``; `rooms` override them, by room::
+    Settings come from the environment and ``spanpost.toml``; `sections` override them::
 
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
-    With an `endpoint` (``http://collector:4318``) what happens is sent there over OTLP, live, and nothing is recorded in this
-    process: `spanpost.runtime.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
-    is there comes back. Without a database the tasks are followed in memory and audit rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
-    later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
-    ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
+    With an `endpoint` (``http://collector:4318``) telemetry is sent there over OTLP, live, and nothing is
+    recorded in this process: `spanpost.runtime.forwarding`. `flush_on_sigterm` overrides the setting of
+    that name.
+
+    If it is attached already, the existing pipeline is returned. Without a database the tasks are followed
+    in memory and audit rows are not kept, which is logged once. Raises `ConfigError` if the settings are
+    wrong; nothing raises later. The providers' shutdown and the interpreter's exit flush and close it. With
+    ``OTEL_SDK_DISABLED`` or ``SPANPOST_ATTACH__ENABLED=false`` nothing is opened or followed, and the
+    returned pipeline does nothing.
     """
     global _current
     from spanpost.receivers.attachment import join
@@ -46,13 +51,17 @@ def attach(
     with _attaching:
         there = _living()
         if there is not None:
-            more = join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            more = join(
+                there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider
+            )  # there may be another provider
             if there.attachment is not None and more is not there.attachment:
                 there.attachment.joined += [pair for pair in more.joined if pair not in there.attachment.joined]
             return there
         if endpoint is not None:
             if settings is not None:
-                raise ConfigError("attach: settings and an endpoint were given; give one of them (settings have a room `forward`)")
+                raise ConfigError(
+                    "attach: settings and an endpoint were given; give one of them (settings have a section `forward`)"
+                )
             sections["forward"] = {**sections.get("forward", {}), "endpoint": endpoint}
         pipeline = _started(settings if settings is not None else load(**sections))
         if pipeline.is_off:
@@ -70,7 +79,7 @@ def attach(
 
 
 def current(**sections: Any) -> Pipeline:
-    """Return this process's pipeline, started from the settings when there is none yet."""
+    """Return this process's pipeline, started from the settings if there is none yet."""
     global _current
     with _attaching:
         there = _living()
@@ -80,10 +89,10 @@ def current(**sections: Any) -> Pipeline:
 
 
 def flush(timeout: float = 2.0) -> bool:
-    """Wait until all that this process told before is recorded and what is due is delivered; for before it is frozen.
+    """Wait until earlier observations are recorded and due deliveries are delivered.
 
-    A serverless platform stops a process between two requests: call this at the end of each. False when it took longer than
-    `timeout` seconds or something was lost; True, at once, where nothing is attached.
+    A serverless platform freezes a process between two requests: call this at the end of each. False if it
+    took longer than `timeout` seconds or an observation was dropped; True, at once, if nothing is attached.
     """
     there = _living()
     return there is None or there.force_flush(timeout)
@@ -102,7 +111,10 @@ def _started(settings: Settings) -> Pipeline:
     else:
         pipeline = Pipeline(settings)
     if is_sdk_disabled() or not settings.attach.enabled:
-        log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
+        log.info(
+            "%s: spanpost follows nothing",
+            "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false",
+        )
         pipeline.is_off = True
         return pipeline
     if settings.forward is None and not settings.has_database:
@@ -115,8 +127,12 @@ def _started(settings: Settings) -> Pipeline:
 
 
 def _no_database(other: str) -> str:
-    """Say that no audit rows are kept, why, and what to set. An application's own database is not spanpost's to refuse."""
-    why, what = (f"DATABASE_URL names {other}", "SPANPOST_DATABASE__URL") if other else ("no database is set", "DATABASE_URL")
+    """Return the warning that no audit rows are kept, why, and what to set. spanpost does not refuse an
+    application's own database.
+    """
+    why, what = (
+        (f"DATABASE_URL names {other}", "SPANPOST_DATABASE__URL") if other else ("no database is set", "DATABASE_URL")
+    )
     return (
         f"{why}: tasks are followed in memory and audit rows are not kept; set {what} to a PostgreSQL, "
         "or SPANPOST_DATABASE__EMBEDDED=true for the embedded one"

@@ -1,7 +1,7 @@
 """The control API: paths, query and bodies by which an agent waits for people and asks what it may spend.
 
-The gateway (`spanpost.interactions.control`) and its client (`spanpost.agent.gateway`) both go by this module. It imports the standard library
-alone, so that an agent pays nothing for it.
+The gateway (`spanpost.interactions.control`) and its client (`spanpost.agent.gateway`) both use this
+module. It imports only the standard library, so that an agent pays nothing for it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from urllib.parse import quote, urlencode
 APPROVALS: Final = "/control/v1/approvals/"
 TASKS: Final = "/control/v1/tasks/"
 BUDGET: Final = "/control/v1/budget"
-#: Seconds that an answer may be waited for; number of the act after which acts are asked for; a question's mark; the asking trace.
+#: Query: seconds to wait; the number after which requests are returned; a question's mark; its trace id.
 WAIT, AFTER, MARK, TRACE = "wait", "after", "mark", "trace"
 QUERY: Final = (WAIT, AFTER, MARK, TRACE)
-#: Reason of a 404 that may become another answer: no such question or task is known in this tenant.
+#: Reason of a 404 that may change later: no such question or task is known in this tenant.
 UNKNOWN: Final = "unknown"
 
 
 class Told(TypedDict):
-    """A decision that telemetry tells of; no answer."""
+    """A decision that telemetry reports; it is not an answer."""
 
     decision: str
     by: str
@@ -29,7 +29,7 @@ class Told(TypedDict):
 
 
 class ApprovalAnswer(TypedDict):
-    """What became of a question. Times are RFC 3339."""
+    """The state of a question. Times are RFC 3339."""
 
     id: str
     state: str
@@ -46,7 +46,7 @@ class ApprovalAnswer(TypedDict):
 
 
 class Act(TypedDict):
-    """What a person asked of a task."""
+    """A request of a person to a task."""
 
     number: int
     verb: str
@@ -56,7 +56,7 @@ class Act(TypedDict):
 
 
 class TaskAnswer(TypedDict):
-    """The acts of people on a task after a number; `after` is the number to ask with next."""
+    """Requests of people to a task after a number; `after` is the number for the next query."""
 
     task_id: str
     status: str
@@ -65,7 +65,7 @@ class TaskAnswer(TypedDict):
 
 
 class BudgetQuestion(TypedDict):
-    """A task by one of its ids, and its attributes for a gateway that does not know it yet."""
+    """A task by one of its ids, with its attributes for a gateway that does not know it yet."""
 
     ref: str
     attributes: Mapping[str, Any]
@@ -88,7 +88,7 @@ def task_target(ref: str, after: int, wait: float) -> str:
 
 
 def is_unknown(status: int, body: Any) -> bool:
-    """Tell whether an error (a google.rpc.Status) says that there is no such question or task yet."""
+    """Return whether an error (a google.rpc.Status) says that there is no such question or task yet."""
     details = body.get("details") if isinstance(body, dict) else None
     reasons = [one.get("reason") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
     return status == 404 and UNKNOWN.upper() in reasons

@@ -1,6 +1,6 @@
-"""Secrets that are kept in a database: encrypted and authenticated (Fernet: AES-128-CBC and HMAC-SHA256), each bound to its row.
+"""Encryption of secrets in a database (Fernet: AES-128-CBC and HMAC-SHA256), each bound to its row.
 
-The first key seals, all of them open: a key is replaced by putting the new one before the old one, and sealing anew.
+The first key encrypts, all keys decrypt. To replace a key, put the new one first and encrypt again.
 """
 
 from __future__ import annotations
@@ -18,45 +18,51 @@ _BYTES: Final = 32
 
 
 class Encrypted(msgspec.Struct, frozen=True):
-    """What is in a seal: whose it is, and what was sealed."""
+    """The encrypted content: the owner, and the values."""
 
     of: str
     value: dict[str, str]
 
 
 class Broken(Exception):
-    """Nothing that our keys sealed, or sealed for something else, or too long ago."""
+    """A value that was not encrypted with our keys or for this owner, or too long ago."""
 
 
 class Encryption:
-    """Seals and opens. `keys`: 32 bytes each, in URL-safe base64. Raises `ConfigError` where `cryptography` is missing."""
+    """Encrypts and decrypts. `keys`: 32 bytes each, in URL-safe base64. Raises `ConfigError` if
+    `cryptography` is missing.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         try:
             from cryptography.fernet import Fernet, MultiFernet
         except ImportError as error:
-            raise ConfigError(f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'") from error
+            raise ConfigError(
+                f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
+            ) from error
         self._first = Fernet(keys[0])
         self._all = MultiFernet([Fernet(key) for key in keys])
 
-    def encryption(self, of: str, value: Mapping[str, str]) -> bytes:
-        """Seal words by name. `of` says whose they are, and is asked for when they are opened."""
+    def encrypt(self, of: str, value: Mapping[str, str]) -> bytes:
+        """Encrypt named values. `of` names their owner, which `open` requires."""
         return self._first.encrypt(msgspec.json.encode(Encrypted(of, dict(value))))
 
     def open(self, of: str, encrypted: bytes, *, within: int | None = None) -> dict[str, str]:
-        """Return what was sealed; of no more than so many seconds ago where `within` is given. Raises `Broken`."""
+        """Return the decrypted values; with `within`, only those encrypted at most this many seconds ago.
+        Raises `Broken`.
+        """
         from cryptography.fernet import InvalidToken
 
         try:
             found = msgspec.json.decode(self._all.decrypt(encrypted, ttl=within), type=Encrypted)
         except (InvalidToken, msgspec.DecodeError, TypeError, ValueError):
-            raise Broken("it was sealed with another key, or is damaged") from None
+            raise Broken("it was encrypted with another key, or is damaged") from None
         if found.of != of:
-            raise Broken("it was sealed for something else")
+            raise Broken("it was encrypted for another owner")
         return found.value
 
     def is_old(self, encrypted: bytes) -> bool:
-        """Tell whether another key than the first sealed it."""
+        """Return whether a key other than the first encrypted it."""
         from cryptography.fernet import InvalidToken
 
         try:
@@ -72,7 +78,7 @@ def new_key() -> str:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a text can be a key."""
+    """Return whether a text has the form of a key."""
     try:
         return len(urlsafe_b64decode(text.encode("ascii"))) == _BYTES
     except ValueError:

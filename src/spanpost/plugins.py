@@ -1,6 +1,6 @@
-"""What all plugins have in common, whatever they plug into: how they are found by entry points, and their settings.
+"""Common parts of all plugins: discovery by entry points, and settings.
 
-Only the metadata are read until a plugin is asked for: one that nobody has set up costs nothing and can break nothing.
+Only metadata are read until a plugin is used: an unused plugin costs nothing and can break nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class PluginSettings(BaseModel):
-    """What a plugin can be told. Unknown names are refused.
+    """Base of plugin settings. Unknown names are refused.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
@@ -41,12 +41,12 @@ class PluginSettings(BaseModel):
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    # Reading every distribution's metadata takes tens of milliseconds: once for each search path is enough.
+    # Reading the metadata of all distributions takes tens of milliseconds, so it is cached for each search path.
     return tuple(entry_points(group=group))
 
 
 class PluginGroup:
-    """The plugins of one group of entry points. `what` is one of them in an error's words, `page` the page of their contract."""
+    """The plugins of one entry point group. `what` names one in errors, `page` documents their contract."""
 
     def __init__(self, name: str, what: str, page: str) -> None:
         self.name = name
@@ -54,32 +54,32 @@ class PluginGroup:
         self._page = page
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of those that are installed, sorted."""
+        """Return the names of the installed plugins, sorted."""
         return tuple(sorted({entry.name for entry in self._entries()}))
 
     def distribution(self, name: str) -> str:
-        """Return who brings one: ``spanpost-webhook 0.1.0``."""
+        """Return the distribution of a plugin: ``spanpost-webhook 0.1.0``."""
         return " and ".join(sorted(_distribution(entry) for entry in self._entries() if entry.name == name))
 
     def load(self, name: str) -> Any:
-        """Return what the entry point of that name leads to. Raises `ConfigError` where it is missing, doubled or broken."""
+        """Return the object of an entry point. Raises `ConfigError` if it is missing, ambiguous or broken."""
         found = [entry for entry in self._entries() if entry.name == name]
         if not found:
             known = ", ".join(self.names()) or "none"
-            raise ConfigError(f"{self._what} {name!r}: not installed (installed: {known}); install what brings it")
+            raise ConfigError(f"{self._what} {name!r}: not installed (installed: {known}); install its package")
         if len(found) > 1:
-            raise ConfigError(f"{self._what} {name!r}: brought by {self.distribution(name)}; uninstall all but one")
+            raise ConfigError(f"{self._what} {name!r}: provided by {self.distribution(name)}; uninstall all but one")
         try:
             return found[0].load()
         except Exception as error:
             raise self.refusal(name, f"{found[0].value} cannot be imported: {told(error)}") from error
 
     def refusal(self, name: str, why: str) -> ConfigError:
-        """Return the error about one that breaks the contract."""
+        """Return the error about a plugin that breaks the contract."""
         return ConfigError(f"{self._what} {name!r} (of {self.distribution(name)}): {why}; see {self._page}")
 
     def lead(self, name: str) -> str:
-        """Return where the entry point of that name leads: ``package.module:attribute``."""
+        """Return the target of an entry point: ``package.module:attribute``."""
         return next(entry.value for entry in self._entries() if entry.name == name)
 
     def _entries(self) -> tuple[EntryPoint, ...]:

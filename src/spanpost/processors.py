@@ -1,10 +1,11 @@
-"""The doors for those who assemble providers by hand: as in `spanpost.receivers.sdk`, and without arguments too.
+"""Processors and exporters for providers that are assembled by hand: those of `spanpost.receivers.sdk`,
+also without arguments.
 
     provider = TracerProvider()
     provider.add_span_processor(spanpost.AgentSpanProcessor())
 
-Without a receiver they lead into this process's pipeline, which is started from the settings when the first one is made, and
-share it: with each other and with `spanpost.attach`.
+Without a receiver they feed this process's pipeline, which is started from the settings when the first one
+is made. They share it with each other and with `spanpost.attach`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ def _target(receive: Receive | Feed | None) -> Receive | Feed:
 
 
 class AgentSpanProcessor(sdk.SdkSpanProcessor):
-    """Follows spans live: when they start, at each event, when attributes change, when they end.
+    """Follows spans live: at their start, at each event, when attributes change, at their end.
 
-    `receive` takes batches of observations in a worker thread; left out, they go to this process's pipeline. Raises
-    `ConfigError` when that cannot be started. No callback raises, blocks or does I/O.
+    `receive` gets batches of observations in a worker thread; without it, they go to this process's
+    pipeline. Raises `ConfigError` if that cannot be started. No callback raises, blocks or does I/O.
     """
 
     def __init__(self, receive: Receive | Feed | None = None, *, tenant: str = "default") -> None:
@@ -32,16 +33,16 @@ class AgentSpanProcessor(sdk.SdkSpanProcessor):
 
 
 class AgentLogProcessor(sdk.SdkLogProcessor):
-    """Hears log records that are events or belong to a followed span. `receive` as for `AgentSpanProcessor`."""
+    """Follows log records that are events or belong to a followed span. `receive` as for `AgentSpanProcessor`."""
 
     def __init__(self, receive: Receive | Feed | None = None, *, tenant: str = "default") -> None:
         super().__init__(_target(receive), tenant=tenant)
 
 
 class AgentSpanExporter(export.SdkSpanExporter):
-    """Takes ended spans from a batch or simple processor, and so sees nothing of a span until it ends.
+    """Takes ended spans from a batch or simple processor, so it sees a span only at its end.
 
-    `receive` as for `AgentSpanProcessor`, which sees spans while they run: prefer it where you can.
+    `receive` as for `AgentSpanProcessor`, which sees spans while they run: prefer it if you can.
     """
 
     def __init__(self, receive: Receive | Feed | None = None, *, tenant: str = "default") -> None:

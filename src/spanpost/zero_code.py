@@ -1,12 +1,14 @@
-"""What OpenTelemetry loads by itself: the hook after its own set-up, and the exporters that can be named.
+"""Entry points that OpenTelemetry loads: the hook after its own set-up, and the exporters that can be
+named.
 
     opentelemetry-instrument python agent.py
-    OTEL_TRACES_EXPORTER=otlp,spanpost OTEL_LOGS_EXPORTER=otlp,spanpost opentelemetry-instrument python agent.py
+    OTEL_TRACES_EXPORTER=otlp,spanpost OTEL_LOGS_EXPORTER=otlp,spanpost opentelemetry-instrument python
+    agent.py
 
-With spanpost installed the hook (entry point ``opentelemetry_post_instrument``) is always called, also under
-``OTEL_CONFIG_FILE``. It follows spans live; what the named exporters are handed besides is then known already and told once.
-Where something is wrong, one line says so and spanpost stays out: an exception here would cost the application all of its
-telemetry.
+With spanpost installed the hook (entry point ``opentelemetry_post_instrument``) is always called, also
+under ``OTEL_CONFIG_FILE``. It follows spans live; what the named exporters get as well is then known
+already and counted once. After a mistake in the settings, one line is logged and spanpost stays off: an
+exception here would cost the application all of its telemetry.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _is_out = False
 
 
 def attach() -> None:
-    """Attach with the settings from the environment, once, after OpenTelemetry's own set-up. Never raises."""
+    """Attach with the settings of the environment, once, after OpenTelemetry's own set-up. Never raises."""
     if _is_out:
         return
     try:
@@ -47,7 +49,9 @@ def _stay_out(error: Exception) -> None:
 
 
 def _feed(sections: dict[str, Any]) -> Feed | None:
-    """Return the feed of this process's pipeline, begun with these rooms where it has none; None when it stays out."""
+    """Return the feed of this process's pipeline, started with these sections if there is none; None if
+    spanpost stays off.
+    """
     if _is_out:
         return None
     try:
@@ -60,9 +64,10 @@ def _feed(sections: dict[str, Any]) -> Feed | None:
 
 
 class SpanExporter(_SpanExporter):
-    """``OTEL_TRACES_EXPORTER=spanpost``: takes ended spans, those that are not followed live.
+    """``OTEL_TRACES_EXPORTER=spanpost``: takes ended spans that are not followed live.
 
-    In a declarative configuration its keys are rooms of settings: ``spanpost: {console: {form: plain}}``.
+    In a declarative configuration its keys are sections of the settings: ``spanpost: {console: {form:
+    plain}}``.
     """
 
     def __init__(self, **sections: Any) -> None:

@@ -239,10 +239,10 @@ def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.
 def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """The demo's deliveries are listed as delivered, none is dead."""
     assert {row["state"] for row in _json(spanpost("deliveries", "list", "--json"))["deliveries"]} == {"delivered"}
-    assert _json(spanpost("deliveries", "list", "--state", "dead", "--json")) == {"deliveries": [], "closed_budgets": []}
+    assert _json(spanpost("deliveries", "list", "--state", "dead", "--json")) == {"deliveries": [], "closed_limits": []}
     assert _json(spanpost("deliveries", "retry", "--sink", "console", "--json")) == {"retried": 0}
-    assert _json(spanpost("deliveries", "budgets", "--json")) == {"budgets": []}
-    assert spanpost("deliveries", "budgets").stderr == "nothing is closed\n"
+    assert _json(spanpost("deliveries", "limits", "--json")) == {"limits": []}
+    assert spanpost("deliveries", "limits").stderr == "nothing is closed\n"
 
 
 def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path) -> None:
@@ -262,19 +262,19 @@ def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.
     asyncio.run(refused())
     listed = _json(spanpost("deliveries", "list", "--state", "waiting", "--json"))
     assert {(d["reason"], d["error"]) for d in listed["deliveries"]} >= {("token_revoked", "revoked: make a new token")}
-    assert [(b["key"], b["state"], b["why"]) for b in listed["closed_budgets"]] == [(key, "closed", "refused")]
-    for command in ("list", "budgets"):
+    assert [(b["key"], b["state"], b["why"]) for b in listed["closed_limits"]] == [(key, "closed", "refused")]
+    for command in ("list", "limits"):
         [told] = [text for text in spanpost("deliveries", command).stdout.splitlines() if key in text]
         assert told.startswith(f"closed   {key} until ")
         assert told.endswith(": refused, token_revoked, revoked: make a new token")
     assert _json(spanpost("deliveries", "reopen", "nothing", "--json")) == {"reopened": 0}
     assert _json(spanpost("deliveries", "reopen", key, "--json")) == {"reopened": 1}
-    assert _json(spanpost("deliveries", "budgets", "--json")) == {"budgets": []}
-    [one] = _json(spanpost("deliveries", "budgets", "--all", "--json"))["budgets"]
+    assert _json(spanpost("deliveries", "limits", "--json")) == {"limits": []}
+    [one] = _json(spanpost("deliveries", "limits", "--all", "--json"))["limits"]
     assert (one["key"], one["state"], one["reason"]) == (key, "open", "")
-    assert "as often as one likes" in spanpost("deliveries", "budgets", "--all").stdout
+    assert "unlimited" in spanpost("deliveries", "limits", "--all").stdout
     waiting = [str(d["id"]) for d in listed["deliveries"]]
-    assert _json(spanpost("deliveries", "bury", *waiting, "--json")) == {"buried": len(waiting)}
+    assert _json(spanpost("deliveries", "discard", *waiting, "--json")) == {"discarded": len(waiting)}
 
 
 def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:

@@ -210,7 +210,7 @@ def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: TestGatew
         (("start", "x", "--link", "run"), {}, "NAME=URL"),
         (("start", "x", "--link", "run=ftp://x"), {}, "https://"),
         (("start", "x", "--child"), {}, "SPANPOST_TASK is not set"),
-        (("checkpoint",), {"SPANPOST_TASK": "?"}, "nothing to tell"),
+        (("checkpoint",), {"SPANPOST_TASK": "?"}, "nothing to report"),
         (("checkpoint", "x"), {}, "SPANPOST_TASK is not set"),
         (("checkpoint", "x"), {"SPANPOST_TASK": "nonsense"}, "holds no task"),
         (("checkpoint", "x"), {"SPANPOST_TASK": "eJwDAAAAAAE"}, "holds no task"),

@@ -27,7 +27,7 @@ ACME = {"preview_file": "/dev/null", "workspaces": {"acme": {"team": "T0222BBBB"
 OAUTH = {"client_id": "1.2", "client_secret": "client-secret", "public_url": "https://agents.example.com"}
 
 
-def test_installations_are_listed_resealed_and_removed(
+def test_installations_are_listed_reencrypted_and_removed(
     dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is listed holds no token; sealed anew, the old key is not needed; removed, nothing is left to open; `check` tells each by its state."""
@@ -68,7 +68,7 @@ def test_installations_are_listed_resealed_and_removed(
     [shown] = json.loads(run("installations", "--json"))["installations"]
     assert (shown["workspace"], shown["team"], shown["tenant"], shown["state"]) == ("acme", "T0222BBBB", "acme", "installed")
     assert "acme" in run("installations")
-    assert json.loads(run("reseal", "--json")) == {"resealed": 1}
+    assert json.loads(run("reencrypt", "--json")) == {"reencrypted": 1}
 
     def looked(key: str) -> dict[str, bool]:
         oauth = OAUTH | {"key": key}

@@ -237,7 +237,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     token = await app.workspaces.token(TEAM)
     both = App(slack, app.store, key=key, old_keys=[KEY])
     assert await both.workspaces.token(TEAM) == token
-    assert (await both.workspaces.reseal(), await both.workspaces.reseal()) == (1, 0)
+    assert (await both.workspaces.reencrypt(), await both.workspaces.reencrypt()) == (1, 0)
     assert await App(slack, app.store, key=key).workspaces.token(TEAM) == token
     with pytest.raises(NoToken, match="another key"):
         await App(slack, app.store).workspaces.token(TEAM)
@@ -347,10 +347,10 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
     await interactions_runtime.close()
 
 
-def test_a_seal_says_whose_and_when() -> None:
-    """What was sealed for one is not opened for another, by another key, damaged, or too late."""
+def test_encryption_binds_owner_and_time() -> None:
+    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too late."""
     encryption = Encryption([KEY])
-    encrypted = encryption.encryption("a", {"token": "x"})
+    encrypted = encryption.encrypt("a", {"token": "x"})
     assert encryption.open("a", encrypted) == {"token": "x"}
     for bad in (b"", b"x", encrypted[:-3], encrypted[:20] + b"A" + encrypted[21:]):
         with pytest.raises(Broken):

@@ -55,7 +55,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        route = Route(sink="slack", verbosity=Verbosity.MILESTONES, every=timedelta(seconds=30))
+        route = Route(sink="slack", verbosity=Verbosity.MILESTONES, interval=timedelta(seconds=30))
         routes = Routes(sinks=("slack",), routes=(route,), editing=frozenset({"slack"}))
         self.store = MemoryStore(FoldRules(routes=routes, stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5)
         self.wire = Wire()

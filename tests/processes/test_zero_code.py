@@ -100,7 +100,7 @@ def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, da
     code = SPAN + "assert type(trace.get_tracer_provider()).__module__ == 'opentelemetry.sdk.trace'\n"
     said = run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **environment).splitlines()
     assert [line for line in said if "spanpost" in line] == [
-        "spanpost stays out: databse: there is no such room (did you mean database?); "
+        "spanpost stays out: databse: there is no such section (did you mean database?); "
         "mend it in spanpost.toml (docs/reference/settings.md lists all)"
     ]
     assert database.tasks == []

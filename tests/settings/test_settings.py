@@ -80,7 +80,7 @@ def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
         load()
     lines = str(refused.value).splitlines()
     assert [line.split(";")[0] for line in lines] == [
-        "spanpost.toml: [databse]: there is no such room (did you mean database?)",
+        "spanpost.toml: [databse]: there is no such section (did you mean database?)",
         "spanpost.toml: slack.chanel: there is no such setting (did you mean channel?)",
         "spanpost.toml: routes.snk: there is no such setting (did you mean sink?)",
     ]
@@ -169,5 +169,5 @@ def test_every_setting_is_described_and_reachable(monkeypatch: pytest.MonkeyPatc
 
 def test_a_misspelt_room_in_an_argument_is_refused() -> None:
     """A room that an argument misspells is named, with the one that was meant."""
-    with pytest.raises(ConfigError, match=r"databse: there is no such room \(did you mean database\?\)"):
+    with pytest.raises(ConfigError, match=r"databse: there is no such section \(did you mean database\?\)"):
         load(databse={"url": "x"})

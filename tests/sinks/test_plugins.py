@@ -143,10 +143,10 @@ def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) ->
         load()
     assert [line.split(";")[0] for line in str(refused.value).splitlines()] == [
         "spanpost.toml: ticker.fiel: there is no such setting (did you mean file?)",
-        "spanpost.toml: [tickr]: there is no such room (did you mean ticker?)",
+        "spanpost.toml: [tickr]: there is no such section (did you mean ticker?)",
     ]
     (clean_environment / "spanpost.toml").unlink()
-    with pytest.raises(ConfigError, match=r"tickr: there is no such room \(did you mean ticker\?\)"):
+    with pytest.raises(ConfigError, match=r"tickr: there is no such section \(did you mean ticker\?\)"):
         load(tickr={})
 
 
@@ -199,7 +199,7 @@ def test_a_taken_name_is_refused(install: Install) -> None:
         load(dsn={})
     install(dist="one-ticker")
     install(dist="two-ticker")
-    with pytest.raises(ConfigError, match=r"'ticker': brought by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
+    with pytest.raises(ConfigError, match=r"'ticker': provided by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
         load(ticker={})
 
 

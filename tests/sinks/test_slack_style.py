@@ -161,7 +161,7 @@ def test_settings_make_routes():
     routes = [
         {
             "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
-            "severity": "error", "cost_usd": 5, "every": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
         },
         {"sink": "slack", "enabled": False, "agent": "noisy"},
     ]  # fmt: skip
@@ -169,9 +169,9 @@ def test_settings_make_routes():
     first, off, rest = routes_of(load(slack=slack, routes=routes)).routes
     assert first.match.topic == ("pay*", "billing")
     assert (first.match.least, first.match.attributes) == (Severity.ERROR, (("team.name", "payments"),))
-    assert (first.every.total_seconds(), first.prefix, first.mention, first.shows_content) == (10, "[prod]", ("S0GROUP1",), True)
+    assert (first.interval.total_seconds(), first.prefix, first.mention, first.shows_content) == (10, "[prod]", ("S0GROUP1",), True)
     assert (off.verbosity, rest.verbosity) == (Verbosity.MUTE, Verbosity.MILESTONES)
-    assert (rest.every.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (30, ("U012AB3CD",), "#ops", False)
+    assert (rest.interval.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (30, ("U012AB3CD",), "#ops", False)
     rules = rules_of(load(slack=slack, routes=routes))
     assert (rules.routes.editing, rules.routes.attributes) == (frozenset({"slack"}), frozenset({"team.name"}))
 
@@ -457,12 +457,12 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
     slack = {"language": "ko"}
     routes = [
         {"sink": "slack", "address": "#a", "topic": "a", "digest": "daily", "digest_at": "09:30", "timezone": "Asia/Seoul"},
-        {"sink": "slack", "address": "#b", "topic": "b", "language": "en", "board": True, "board_every": 30},
+        {"sink": "slack", "address": "#b", "topic": "b", "language": "en", "board": True, "board_interval": 30},
         {"sink": "slack", "address": "#c", "topic": "c", "digest": "hourly", "board": True, "enabled": False},
     ]
     first, second, off, rest = routes_of(load(slack=slack, routes=routes)).routes
     assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == ("daily", 570, "Asia/Seoul", "ko", False)
-    assert (second.digest, second.has_board, second.board_every, second.language) == ("", True, timedelta(seconds=30), "en")
+    assert (second.digest, second.has_board, second.board_interval, second.language) == ("", True, timedelta(seconds=30), "en")
     assert (off.digest, off.has_board, rest.language) == ("", False, "ko")
     assert SlackStyle().by(first).locale.code == "ko"
 
@@ -474,7 +474,7 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
         ({"sink": "slack", "digest": "daily", "digest_at": "9"}, "HH:MM"),
         ({"sink": "slack", "digest": "daily", "timezone": "Mars/Olympus"}, "time zone"),
         ({"sink": "slack", "board": True, "status": "error"}, "not with status"),
-        ({"sink": "slack", "board": True, "board_every": 1}, "board_every"),
+        ({"sink": "slack", "board": True, "board_interval": 1}, "board_interval"),
         ({"sink": "slack", "language": "tlh"}, "language"),
         ({"sink": "console", "digest": "daily"}, "take it to slack"),
     ],

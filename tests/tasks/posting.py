@@ -31,7 +31,7 @@ ROUTES = Routes(
     routes=(
         Route(sink="window", max_age=_EVER),
         Route(sink="board", address="errors", match=Match(status="error"), max_age=_EVER),
-        Route(sink="board", address="ann", match=Match(agent="ann"), max_age=_EVER, every=timedelta(seconds=30)),
+        Route(sink="board", address="ann", match=Match(agent="ann"), max_age=_EVER, interval=timedelta(seconds=30)),
         Route(sink="board", address="all", max_age=_EVER),
     ),
 )

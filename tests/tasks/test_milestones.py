@@ -15,15 +15,15 @@ from spanpost.testing.observed import an_event, ended, started
 
 ROOT_SPAN = {"agent.task.name": "job"}
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-EVERY = timedelta(seconds=30)
+INTERVAL = timedelta(seconds=30)
 
 
 class App:
     """A memory store on a clock of its own, with one task in it, and what it told."""
 
-    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, every: timedelta = EVERY, root_span: dict[str, Any] = ROOT_SPAN) -> None:
+    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, interval: timedelta = INTERVAL, root_span: dict[str, Any] = ROOT_SPAN) -> None:
         self.now = NOON
-        routes = Routes(sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, every=every),), editing=frozenset({"s"}))
+        routes = Routes(sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, interval=interval),), editing=frozenset({"s"}))
         self.store = MemoryStore(FoldRules(routes=routes), clock=lambda: self.now, keep=None)
         self._index = 0
         self.store.record_now([started(trace=1, span=1, name="agent", attributes=root_span)])
@@ -67,11 +67,11 @@ class App:
 
 async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
     """Progress that crosses no fifth, the same step again and what is said between are none."""
-    app = App(every=timedelta(0))
+    app = App(interval=timedelta(0))
     for progress in (5, 19, 21, 25, 39.9, 40, 41, 38, 45, 99, 100):
         await app.say(progress=progress)
     assert [c.progress for _, c in app.told] == [21, 40, 99, 100]
-    app = App(every=timedelta(0))
+    app = App(interval=timedelta(0))
     for name, index in (("Plan", 1), ("Plan", 1), ("Fetch", 2), ("Fetch", 2), ("Write", 3)):
         await app.say(step__name=name, step__index=index, step__count=3)
     assert app.texts() == [(0.0, "1/3 Plan"), (0.0, "2/3 Fetch"), (0.0, "3/3 Write")]
@@ -79,7 +79,7 @@ async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
 
 async def test_what_the_agent_said_with_it_is_the_milestone():
     """A checkpoint that comes with a new step is told in its own words, once; one that comes without is not told."""
-    app = App(every=timedelta(0))
+    app = App(interval=timedelta(0))
     await app.say(name="agent.checkpoint", checkpoint__message="Reading the alert", step__name="Read")
     await app.say(name="agent.checkpoint", checkpoint__message="still reading")
     assert app.texts() == [(0.0, "Reading the alert")]

@@ -1,4 +1,6 @@
-"""The command line. Data goes to stdout, talk to stderr; exit 0 is good, 1 is a finding, 2 is a mistake in what was asked."""
+"""The command line. Data goes to stdout, messages to stderr. Exit 0: done; 1: a finding or failure; 2: a
+mistake in the command or the settings.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from spanpost.model.errors import ConfigError, SpanpostError
 
 
 def main() -> None:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and end the process with its exit code."""
     try:
         from spanpost.cli.program import program
     except ModuleNotFoundError as error:
@@ -33,12 +35,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python must not complain of it a second time when it flushes at exit.
+        # The reader (head, less) has gone; Python must not report it a second time when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
 def complain(error: SpanpostError) -> None:
-    """Say on stderr what is wrong, one line a mistake."""
+    """Print an error on stderr, one line for each mistake."""
     for line in str(error).splitlines():
         print(f"spanpost: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``spanpost approvals``: the questions that agents ask people, listed and answered, in the database or at a gateway."""
+"""``spanpost approvals``: list and answer the questions of agents to people, in the database or at a gateway."""
 
 from __future__ import annotations
 
@@ -17,33 +17,47 @@ from spanpost.model.interventions import InterventionState, Result
 if TYPE_CHECKING:
     from spanpost.store.protocols import Store
 
-approvals = typer.Typer(help="List and answer what agents ask people.", no_args_is_help=True)
+approvals = typer.Typer(help="List and answer the questions of agents to people.", no_args_is_help=True)
 
-Approval = Annotated[str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")]
+Approval = Annotated[
+    str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")
+]
 By = Annotated[
     str | None,
     typer.Option(
-        "--as", metavar="NAME", help="Who does it, in the database: shown to everybody. The system's user is kept beside it."
+        "--as",
+        metavar="NAME",
+        help="Name of the person who does it, in the database; shown to everybody. The system's user is kept as well.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is meant; needed where there is no terminal.")]
-Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="Words to go with it; the agent reads them.")]
-Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose question it is, in the database.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation; required without a terminal.")]
+Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="A comment; the agent reads it.")]
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the question, in the database.")
+]
 _STATES: Final = (*(str(state) for state in InterventionState), "all")
 
 
 @approvals.command("list")
 def listed(
     as_json: Json = False,
-    state: Annotated[str, typer.Option("--state", metavar="STATE", help="open, decided, void, expired, or all.")] = "open",
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only of the agent with this name.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose questions, in the database.")] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    state: Annotated[
+        str, typer.Option("--state", metavar="STATE", help="open, decided, void, expired, or all.")
+    ] = "open",
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Only questions of the agent with this name.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the questions, in the database.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
+    ] = 50,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List questions, newest first; `show` shows one whole."""
+    """List questions, newest first; `show` shows a whole question."""
     if state not in _STATES:
         raise ConfigError(f"--state {state}: there is no such state; use one of {', '.join(_STATES)}")
     wanted = None if state == "all" else state
@@ -57,14 +71,16 @@ def listed(
         from spanpost.tasks.json_form import question_json
 
         settings = settings_of(database_url, data_dir)
-        asked = ApprovalFilter(tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent)
+        asked = ApprovalFilter(
+            tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent
+        )
         page = ask(settings, lambda store: store.browse.approvals(asked, None, limit))
         found = [question_json(one.row, one.task) for one in page.items]
     if as_json:
         print_json({"approvals": found})
         return
     if not found:
-        print("nobody is asked anything" if state == "open" else "no such questions", file=sys.stderr)
+        print("no open questions" if state == "open" else "no such questions", file=sys.stderr)
         return
     from spanpost.cli import tables
 
@@ -80,7 +96,7 @@ def show(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show a question whole, and why where a part of it cannot be read."""
+    """Show a whole question, and why a part of it cannot be read."""
     if url is not None:
         from urllib.parse import quote
 
@@ -120,7 +136,9 @@ def approve(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Approve what an agent asks, once you have read all of it. At a gateway its rules hold; in the database whoever reaches it may."""
+    """Approve what an agent asks, after you have read all of it. A gateway applies its rules; the database
+    allows everybody who can reach it.
+    """
     answer(approval, "approve", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
 
 
@@ -136,7 +154,7 @@ def deny(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Deny what an agent asks. At a gateway its rules hold; in the database whoever reaches it may."""
+    """Deny what an agent asks. A gateway applies its rules; the database allows everybody who can reach it."""
     answer(approval, "deny", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
 
 
@@ -152,12 +170,17 @@ def answer(
     database_url: Any,
     data_dir: Any,
 ) -> None:
-    """Show a question, answer it and say what became of it. Raises `Exit` where it does not stand."""
+    """Show a question, answer it and print the result. Raises `Exit` if the answer does not stand."""
     name = (by or "").strip()
     if url is None and not name:
-        raise ConfigError("--as: say who decides; the name is shown to everybody, and kept")
+        raise ConfigError(
+            "--as is missing: give the name of the person who decides; it is shown to everybody, and kept"
+        )
     if not is_sure and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigError("--yes: there is no terminal at which to ask; read the question (approvals list --json) and say --yes")
+        raise ConfigError(
+            "--yes is missing: there is no terminal to confirm on; read the question (approvals list --json), "
+            "then give --yes"
+        )
     if url is not None:
         _answer_at(url, data_dir, approval, decision, comment, is_sure=is_sure, as_json=as_json)
         return
@@ -169,29 +192,37 @@ def answer(
     whose = tenant if tenant is not None else settings.intake.tenant
     row = ask(settings, lambda store: decisions.question_named(store, whose, approval))
     _confirm(question_json(row, None), decision, is_sure=is_sure)
-    # By its key: what was read is what is answered, whatever was asked meanwhile.
+    # Answer by key: the answer then belongs to the question that was read, even if a newer one was asked.
     said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
     verdict = ask(settings, lambda store: decisions.decide(store, str(row.key), decision, **said))
     is_done = verdict.result is Result.DONE
     if as_json:
         print_json(
-            {"result": str(verdict.result), "task": verdict.task_id, "decision": verdict.decision or None, "by": verdict.by or None}
+            {
+                "result": str(verdict.result),
+                "task": verdict.task_id,
+                "decision": verdict.decision or None,
+                "by": verdict.by or None,
+            }
         )
     else:
-        told = {
+        sentence = {
             Result.DONE: f"{verdict.decision}: the agent is told",
             Result.DECIDED: f"it was decided before: {verdict.decision}{f' by {verdict.by}' if verdict.by else ''}",
             Result.VOID: "it was asked again in other words: answer that question",
-            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; it can be denied",
+            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; "
+            "it can be denied",
             Result.EXPIRED: "its time is over",
             Result.TOO_LATE: "its task has ended",
         }.get(verdict.result, str(verdict.result))
-        print(told, file=sys.stdout if is_done else sys.stderr)
+        print(sentence, file=sys.stdout if is_done else sys.stderr)
     if not is_done:
         raise typer.Exit(1)
 
 
-def _answer_at(url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool) -> None:
+def _answer_at(
+    url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool
+) -> None:
     from urllib.parse import quote
 
     from spanpost.cli.remote import Remote
@@ -199,15 +230,24 @@ def _answer_at(url: str, data_dir: Any, approval: str, decision: str, comment: s
     with Remote(url, data_dir) as remote:
         question = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
         _confirm(question, decision, is_sure=is_sure)
-        told = remote.post(f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4()))
+        answered = remote.post(
+            f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4())
+        )
     if as_json:
-        print_json({"result": told["result"], "task": told["task_id"], "decision": told["decision"], "by": told["by"]})
+        print_json(
+            {
+                name: answered[key]
+                for name, key in (("result", "result"), ("task", "task_id"), ("decision", "decision"), ("by", "by"))
+            }
+        )
     else:
-        print(f"{told['decision']}: the agent is told")
+        print(f"{answered['decision']}: the agent is told")
 
 
 def _confirm(question: Mapping[str, Any], decision: str, *, is_sure: bool) -> None:
-    """Show all of a question on stderr; on a terminal ask whether the answer is meant. Raises `Exit` where it is not."""
+    """Show the whole question on stderr; on a terminal ask for confirmation. Raises `Exit` if the person
+    declines.
+    """
     from spanpost.cli import tables
 
     tables.print_question(question, to_stderr=True)

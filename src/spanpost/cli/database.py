@@ -1,4 +1,4 @@
-"""``spanpost db``: look after the database."""
+"""``spanpost db``: maintain the database."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, print_json, settings_of
 
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
 
 
-@db.command("upgrade", short_help="Bring the tables to this version.")
+@db.command("upgrade", short_help="Upgrade the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Bring the database's tables to this version, without downtime. Safe to repeat."""
+    """Upgrade the database's tables to this version, without downtime. Safe to repeat."""
     from spanpost.runtime import assembly
 
     revision = assembly.upgrade_database(settings_of(database_url, data_dir))
@@ -23,19 +23,25 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
-@db.command("prune", short_help="Let go of what is old.")
+@db.command("prune", short_help="Delete old rows.")
 def prune(
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="TIME", help="Age from which on things go: 90d, 12w or 36h.", show_default=False)
+        str,
+        typer.Option(
+            "--older-than", metavar="TIME", help="Minimum age of what is deleted: 90d, 12w or 36h.", show_default=False
+        ),
     ],
-    is_done: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would go.")] = False,
+    is_done: Annotated[
+        bool, typer.Option("--yes", help="Delete. Without it, the command only prints what it would delete.")
+    ] = False,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let go of old audit rows, of what is remembered of closed traces, and of deliveries that arrived.
+    """Delete old audit rows, state of closed traces, and deliveries that arrived.
 
-    Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
+    Rows of a task are kept unless it is complete, failed or cancelled and has not changed since. Tasks and
+    checkpoints stay.
     """
     from spanpost.cli import tables
     from spanpost.runtime import assembly
@@ -50,15 +56,20 @@ def prune(
         tables.print_pruned(pruned)
 
 
-@db.command("grant", short_help="Give roles of the database the least that they need.")
+@db.command("grant", short_help="Grant database roles the least that they need.")
 def grant(
-    writer: Annotated[str, typer.Option("--writer", metavar="ROLE", help="Role of a gateway or an agent, that records.")] = "",
-    reader: Annotated[str, typer.Option("--reader", metavar="ROLE", help="Role of Grafana or of `db query`, that reads.")] = "",
+    writer: Annotated[
+        str, typer.Option("--writer", metavar="ROLE", help="Role of a gateway or an agent, which records.")
+    ] = "",
+    reader: Annotated[
+        str, typer.Option("--reader", metavar="ROLE", help="Role of Grafana or of `db query`, which reads.")
+    ] = "",
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Grant existing roles what writing or reading needs, take all else on spanpost's tables from them, and print the SQL.
+    """Grant existing roles what writing or reading needs, revoke all other rights on spanpost's tables, and
+    print the SQL.
 
     Run it with the role that owns the tables. `spanpost db upgrade` grants the same on new tables.
     """
@@ -73,7 +84,9 @@ def grant(
 
 @db.command("end-sessions", short_help="Log everybody out of all gateways.")
 def end_sessions(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """End the sessions of all people who logged in, by a new secret that signs the next ones. Gateways know within five seconds."""
+    """End the sessions of all people who logged in, by replacing the secret that signs them. Gateways
+    notice within five seconds.
+    """
     from spanpost.runtime import assembly
 
     assembly.end_sessions(settings_of(database_url, data_dir))
@@ -90,9 +103,11 @@ def query(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run one SQL statement that reads (SELECT, WITH, VALUES, TABLE, EXPLAIN or SHOW; a minute at most), by a role that may do nothing
-    else: the embedded database's own, that of `database.read_url`, or that of `--database-url`. The tables are described in
-    docs/how-to/read-the-audit-rows.md.
+    """Run one SQL statement that reads (SELECT, WITH, VALUES, TABLE, EXPLAIN or SHOW; a minute at most),
+    with a role that can only read:
+    the embedded database's reader, that of `database.read_url`, or that of `--database-url`.
+    docs/how-to/read-the-audit-rows.md describes
+    the tables.
     """
     from spanpost.cli import query as sql_query
 

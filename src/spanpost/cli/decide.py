@@ -1,4 +1,4 @@
-"""``spanpost decide``: answer an agent's question, with one of the options that it gave if it gave any."""
+"""``spanpost decide``: answer an agent's question."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from spanpost.cli.remote import Url
 
 def decide(
     approval: Approval,
-    decision: Annotated[str, typer.Argument(metavar="DECISION", help="approve, deny, or one of the options that the agent gave.")],
+    decision: Annotated[
+        str, typer.Argument(metavar="DECISION", help="approve, deny, or one of the options of the question.")
+    ],
     by: By = None,
     comment: Words = "",
     is_sure: Yes = False,
@@ -23,5 +25,5 @@ def decide(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Answer an agent's question. At a gateway its rules hold; in the database whoever reaches it may."""
+    """Answer an agent's question. A gateway applies its rules; the database allows everybody who can reach it."""
     answer(approval, decision, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)

@@ -1,4 +1,4 @@
-"""``spanpost deliveries``: list, retry and bury; see what holds them back."""
+"""``spanpost deliveries``: list, retry and discard deliveries; list and reopen rate limits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from spanpost.model.errors import ConfigError
 if TYPE_CHECKING:
     from spanpost.store.protocols import DeliveryRow, RateLimitRow, Store
 
-deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds them back.", no_args_is_help=True)
+deliveries = typer.Typer(help="List, retry and discard deliveries; list and reopen rate limits.", no_args_is_help=True)
 
 Sink = Annotated[str | None, typer.Option("--sink", metavar="SINK", help="Only deliveries to this sink.")]
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -33,24 +33,30 @@ def list_deliveries(
     as_json: Json = False,
     state: Annotated[
         DeliveryState | None,
-        typer.Option("--state", metavar="STATE", help="Only deliveries that are waiting, sending, delivered or dead."),
+        typer.Option(
+            "--state", metavar="STATE", help="Only deliveries in this state: waiting, sending, delivered or dead."
+        ),
     ] = None,
     sink: Sink = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number of deliveries.")
+    ] = 100,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List deliveries, and what holds them back; the dead ones are those that were given up."""
+    """List deliveries and the closed rate limits that hold them back. Dead deliveries are those that were
+    given up.
+    """
     import msgspec
 
     wanted = str(state) if state else None
 
-    async def look(store: Store) -> tuple[list[DeliveryRow], list[RateLimitRow]]:
+    async def fetch(store: Store) -> tuple[list[DeliveryRow], list[RateLimitRow]]:
         return await store.deliveries(state=wanted, sink=sink, limit=limit), await store.rate_limits(is_closed=True)
 
-    rows, closed = ask(settings_of(database_url, data_dir), look)
+    rows, closed = ask(settings_of(database_url, data_dir), fetch)
     if as_json:
-        print_json({"deliveries": msgspec.to_builtins(rows), "closed_budgets": msgspec.to_builtins(closed)})
+        print_json({"deliveries": msgspec.to_builtins(rows), "closed_limits": msgspec.to_builtins(closed)})
         return
     from spanpost.cli import tables
 
@@ -63,21 +69,21 @@ def list_deliveries(
         tables.print_rate_limits(closed)
 
 
-@deliveries.command("budgets")
+@deliveries.command("limits")
 def list_rate_limits(
     as_json: Json = False,
-    every: Annotated[bool, typer.Option("--all", help="Those that are open too.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="List open rate limits as well.")] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List what is closed to all deliveries that draw on it: until when, and why."""
+    """List closed rate limits: until when each is closed, and why. Deliveries that need one of them wait."""
     import msgspec
 
-    rows = ask(settings_of(database_url, data_dir), lambda store: store.rate_limits(is_closed=not every))
+    rows = ask(settings_of(database_url, data_dir), lambda store: store.rate_limits(is_closed=not show_all))
     if as_json:
-        print_json({"budgets": msgspec.to_builtins(rows)})
+        print_json({"limits": msgspec.to_builtins(rows)})
     elif not rows:
-        print("no budgets were drawn on" if every else "nothing is closed", file=sys.stderr)
+        print("no rate limit was used" if show_all else "nothing is closed", file=sys.stderr)
     else:
         from spanpost.cli import tables
 
@@ -86,42 +92,52 @@ def list_rate_limits(
 
 @deliveries.command("reopen")
 def reopen_rate_limits(
-    keys: Annotated[list[str], typer.Argument(metavar="BUDGET", help="Budgets by name, as `deliveries budgets` lists them.")],
+    keys: Annotated[
+        list[str], typer.Argument(metavar="LIMIT", help="Names of rate limits, as `deliveries limits` lists them.")
+    ],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Open closed budgets at once, when what was wrong has been mended; else they are tried again at their time."""
+    """Reopen closed rate limits at once, after the cause was fixed. Otherwise each is tried again at its
+    own time.
+    """
     detail = " ".join(keys)
-    done = noted(settings_of(database_url, data_dir), "reopen_budgets", detail, lambda store: store.reopen_rate_limits(keys))
+    done = noted(
+        settings_of(database_url, data_dir), "reopen_rate_limits", detail, lambda store: store.reopen_rate_limits(keys)
+    )
     say_count("reopened", done, as_json=as_json)
 
 
 @deliveries.command("retry")
 def retry_deliveries(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Deliveries by their number.")] = None,
-    sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Ids of deliveries.")] = None,
+    sink: Annotated[
+        str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")
+    ] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Set dead deliveries waiting again."""
+    """Queue dead deliveries again."""
     if not ids and not sink:
-        raise ConfigError("deliveries retry: name deliveries by number, or all dead ones of a sink with --sink")
+        raise ConfigError("deliveries retry: give delivery ids, or --sink for all dead deliveries of a sink")
     detail = " ".join(map(str, ids or ())) or f"all of {sink}"
     settings = settings_of(database_url, data_dir)
     done = noted(settings, "retry_deliveries", detail, lambda store: store.retry_deliveries(ids or None, sink=sink))
     say_count("retried", done, as_json=as_json)
 
 
-@deliveries.command("bury")
+@deliveries.command("discard")
 def discard_deliveries(
-    ids: Annotated[list[int], typer.Argument(metavar="ID", help="Deliveries by their number.")],
+    ids: Annotated[list[int], typer.Argument(metavar="ID", help="Ids of deliveries.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Give deliveries up: they are kept and not tried again."""
+    """Discard deliveries: they are kept as dead and not tried again."""
     detail = " ".join(map(str, ids))
-    done = noted(settings_of(database_url, data_dir), "bury_deliveries", detail, lambda store: store.discard_deliveries(ids))
-    say_count("buried", done, as_json=as_json)
+    done = noted(
+        settings_of(database_url, data_dir), "discard_deliveries", detail, lambda store: store.discard_deliveries(ids)
+    )
+    say_count("discarded", done, as_json=as_json)

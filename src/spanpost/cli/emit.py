@@ -1,4 +1,4 @@
-"""``spanpost emit``: shell scripts and CI jobs tell what they do."""
+"""``spanpost emit``: report the work of shell scripts and CI jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spanpost.receivers import emit as wire
 
 emit = typer.Typer(
-    help="Tell of a task from a shell script: it begins, makes progress, asks, ends.",
+    help="Report a task from a shell script: start, progress, questions, end.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,24 +27,25 @@ emit = typer.Typer(
 Endpoint = Annotated[
     str | None,
     typer.Option(
-        "--endpoint", metavar="URL", help="Gateway or Collector to tell, over HTTP. [env var: SPANPOST_FORWARD__ENDPOINT]"
+        "--endpoint", metavar="URL", help="Gateway or Collector, over HTTP. [env var: SPANPOST_FORWARD__ENDPOINT]"
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, as OTLP/JSON, and send nothing.")]
 BestEffort = Annotated[
-    bool, typer.Option("--best-effort", help="Exit 0 when it cannot be sent: the script goes on whoever is away.")
+    bool, typer.Option("--best-effort", help="Exit 0 if it cannot be sent, so that the script goes on.")
 ]
 TaskOption = Annotated[
-    str | None, typer.Option("--task", metavar="TASK", help="The task, as `emit start` printed it. [env var: SPANPOST_TASK]")
+    str | None,
+    typer.Option("--task", metavar="TASK", help="The task, as `emit start` printed it. [env var: SPANPOST_TASK]"),
 ]
-Links = Annotated[list[str] | None, typer.Option("--link", metavar="NAME=URL", help="A link worth showing; may be repeated.")]
+Links = Annotated[list[str] | None, typer.Option("--link", metavar="NAME=URL", help="A link to show; may be repeated.")]
 Results = Annotated[
-    list[str] | None, typer.Option("--result", metavar="NAME=VALUE", help="A figure or word worth showing; may be repeated.")
+    list[str] | None, typer.Option("--result", metavar="NAME=VALUE", help="A figure or word to show; may be repeated.")
 ]
 
 
 class EmitForm(StrEnum):
-    """How `start` prints what later commands need."""
+    """Output format of `start`."""
 
     SHELL = "shell"
     ENV = "env"
@@ -52,7 +53,7 @@ class EmitForm(StrEnum):
 
 
 class EmitOutcome(StrEnum):
-    """How a task ends."""
+    """Final status of a task."""
 
     COMPLETE = "complete"
     ERROR = "error"
@@ -61,26 +62,36 @@ class EmitOutcome(StrEnum):
 
 @emit.command(short_help="Begin a task; print what the next commands need.")
 def start(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The title that a person reads.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Title of the task.")],
     task_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The task's own id; a repeated one goes on with it.")
+        str | None,
+        typer.Option("--id", metavar="ID", help="The task's own id; an id that was used before continues that task."),
     ] = None,
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Who is working.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Name of the agent.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", metavar="REPO", help="Repository or scope of the work.")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="What routes use to choose a channel.")] = None,
-    requested_by: Annotated[str | None, typer.Option("--requested-by", metavar="WHO", help="The person for whom it runs.")] = None,
-    retry_of: Annotated[str | None, typer.Option("--retry-of", metavar="ID", help="Id of the task that this one retries.")] = None,
+    topic: Annotated[
+        str | None, typer.Option("--topic", metavar="TOPIC", help="Topic; routes use it to choose a channel.")
+    ] = None,
+    requested_by: Annotated[
+        str | None, typer.Option("--requested-by", metavar="WHO", help="Person for whom it runs.")
+    ] = None,
+    retry_of: Annotated[
+        str | None, typer.Option("--retry-of", metavar="ID", help="Id of the task that this one retries.")
+    ] = None,
     link: Links = None,
-    child: Annotated[bool, typer.Option("--child", help="Begin it as a part of the task in SPANPOST_TASK.")] = False,
+    child: Annotated[bool, typer.Option("--child", help="Begin it as a child of the task in SPANPOST_TASK.")] = False,
     form: Annotated[
-        EmitForm, typer.Option("--format", metavar="FORM", help="shell (for eval), env (for $GITHUB_ENV and its like) or json.")
+        EmitForm,
+        typer.Option("--format", metavar="FORM", help="shell (for eval), env (for $GITHUB_ENV and the like) or json."),
     ] = EmitForm.SHELL,
     endpoint: Endpoint = None,
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
-    """Begin a task: eval "$(spanpost emit start 'Nightly build')". It prints SPANPOST_TASK, by which the next commands know it,
-    and TRACEPARENT, by which programs that are instrumented join its trace."""
+    """Begin a task: eval "$(spanpost emit start 'Nightly build')". It prints SPANPOST_TASK, which
+    identifies the task to the next commands,
+    and TRACEPARENT, by which instrumented programs join its trace.
+    """
     from spanpost.receivers import emit as wire
 
     about = {
@@ -93,7 +104,7 @@ def start(
         **_named(c.LINK_PREFIX, "--link", link, are_links=True),
     }
     if not name.strip():
-        raise ConfigError("emit start: the name is empty; give a title that a person reads")
+        raise ConfigError("emit start: the name is empty; give a title")
     above = _task(None) if child else None
     task = wire.begin(name, {key: value for key, value in about.items() if value is not None}, above)
     _send([("records", wire.started(task))], endpoint, dry_run=dry_run, best_effort=best_effort)
@@ -107,16 +118,23 @@ def start(
             print(f"export {variable}={value}" if form is EmitForm.SHELL else f"{variable}={value}")
 
 
-@emit.command(short_help="Tell something worth telling: progress, a step, what it does now.")
+@emit.command(short_help="Report a checkpoint: progress, a step, what it does now.")
 def checkpoint(
-    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="One line that a person reads.")] = None,
-    progress: Annotated[float | None, typer.Option("--progress", metavar="PERCENT", min=0, max=100, help="Percent done.")] = None,
-    action: Annotated[str | None, typer.Option("--action", metavar="TEXT", help="What it is doing now.")] = None,
-    step: Annotated[str | None, typer.Option("--step", metavar="NAME", help="The step it is in.")] = None,
-    step_index: Annotated[int | None, typer.Option("--step-index", metavar="N", min=1, help="Number of that step.")] = None,
-    step_count: Annotated[int | None, typer.Option("--step-count", metavar="N", min=1, help="How many steps there are.")] = None,
+    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="One line of text.")] = None,
+    progress: Annotated[
+        float | None, typer.Option("--progress", metavar="PERCENT", min=0, max=100, help="Percent done.")
+    ] = None,
+    action: Annotated[str | None, typer.Option("--action", metavar="TEXT", help="What the task does now.")] = None,
+    step: Annotated[str | None, typer.Option("--step", metavar="NAME", help="Name of the current step.")] = None,
+    step_index: Annotated[
+        int | None, typer.Option("--step-index", metavar="N", min=1, help="Number of that step.")
+    ] = None,
+    step_count: Annotated[int | None, typer.Option("--step-count", metavar="N", min=1, help="Number of steps.")] = None,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="working, waiting, paused or another status of a living task.")
+        str | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="working, waiting, paused or another status of a running task."
+        ),
     ] = None,
     link: Links = None,
     result: Results = None,
@@ -125,10 +143,12 @@ def checkpoint(
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
-    """Tell something worth telling now."""
+    """Report a checkpoint: progress, a step, or what the task does now."""
     living = [known for known in c.STATUSES if known not in c.FINAL_STATUSES]
     if status is not None and status not in living:
-        raise ConfigError(f"--status {status}: use one of {', '.join(living)}; a task is ended by: spanpost emit end --status ...")
+        raise ConfigError(
+            f"--status {status}: use one of {', '.join(living)}; a task is ended by: spanpost emit end --status ..."
+        )
     said = {
         c.CHECKPOINT_MESSAGE: message,
         c.PROGRESS: progress,
@@ -140,12 +160,12 @@ def checkpoint(
         **_named(c.LINK_PREFIX, "--link", link, are_links=True),
         **_named(c.RESULT_PREFIX, "--result", result),
     }
-    _tell(c.EVENT_CHECKPOINT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    _report(c.EVENT_CHECKPOINT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-@emit.command(short_help="Tell that something was made.")
+@emit.command(short_help="Report something that was made.")
 def artifact(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the artifact.")],
     uri: Annotated[str | None, typer.Option("--uri", metavar="URI", help="Where it is.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="pr, file, deploy or the like.")] = None,
     task: TaskOption = None,
@@ -153,38 +173,42 @@ def artifact(
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
-    """Tell that something was made."""
+    """Report something that the task made."""
     said = {c.ARTIFACT_NAME: name, c.ARTIFACT_URI: uri, c.ARTIFACT_KIND: kind}
-    _tell(c.EVENT_ARTIFACT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    _report(c.EVENT_ARTIFACT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-@emit.command(short_help="Tell that a person must decide, or has decided.")
+@emit.command(short_help="Report that a person must decide, or has decided.")
 def approval(
-    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What is asked; left out with --decision.")] = None,
-    approval_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The question's id, by which its answer finds it.")
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="The question; left out with --decision.")
     ] = None,
-    detail: Annotated[str | None, typer.Option("--detail", metavar="TEXT", help="Longer text behind the question.")] = None,
+    approval_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The question's id; its answer uses the same id.")
+    ] = None,
+    detail: Annotated[str | None, typer.Option("--detail", metavar="TEXT", help="Longer text of the question.")] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="WORD", help="An answer to offer; may be repeated.")
+        list[str] | None, typer.Option("--option", metavar="WORD", help="A possible answer; may be repeated.")
     ] = None,
     risk: Annotated[str | None, typer.Option("--risk", metavar="WORD", help="low, medium, high or the like.")] = None,
-    expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Until when, as RFC 3339.")] = None,
+    expires_at: Annotated[
+        str | None, typer.Option("--expires-at", metavar="TIME", help="When the question expires, as RFC 3339.")
+    ] = None,
     decision: Annotated[
         str | None, typer.Option("--decision", metavar="WORD", help="The answer to the question with this id.")
     ] = None,
     by: Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who answered.")] = None,
-    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="What they said with it.")] = None,
+    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="Comment of that person.")] = None,
     task: TaskOption = None,
     endpoint: Endpoint = None,
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
-    """Tell that a person must decide (QUESTION), or that one has decided (--decision)."""
+    """Report that a person must decide (QUESTION), or has decided (--decision)."""
     if approval_id is None:
-        raise ConfigError("emit approval: --id is missing; any word that question and answer share will do")
+        raise ConfigError("emit approval: --id is missing; give the same word with the question and its answer")
     if (question is None) == (decision is None):
-        raise ConfigError("emit approval: give a QUESTION to ask, or --decision to tell its answer")
+        raise ConfigError("emit approval: give a QUESTION, or --decision with its answer")
     said: dict[str, Any] = {c.APPROVAL_ID: approval_id}
     if decision is None:
         said |= {c.APPROVAL_QUESTION: question, c.APPROVAL_DETAIL: detail, c.APPROVAL_OPTIONS: option or None}
@@ -192,35 +216,39 @@ def approval(
     else:
         said |= {c.APPROVAL_DECISION: decision, c.APPROVAL_BY: by, c.APPROVAL_COMMENT: comment}
     event = c.EVENT_APPROVAL_REQUESTED if decision is None else c.EVENT_APPROVAL_RESOLVED
-    _tell(event, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    _report(event, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-@emit.command(short_help="Tell that a part of it failed; the task goes on.")
+@emit.command(short_help="Report that a part of the task failed; the task goes on.")
 def error(
     message: Annotated[str, typer.Argument(metavar="MESSAGE", help="What went wrong.")],
-    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="The sort of error.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Type of the error.")] = None,
     log_tail: Annotated[
-        Path | None, typer.Option("--log-tail", metavar="FILE", help="A log of which the end is kept with it; - for stdin.")
+        Path | None, typer.Option("--log-tail", metavar="FILE", help="Log file whose end is kept with it; - for stdin.")
     ] = None,
     task: TaskOption = None,
     endpoint: Endpoint = None,
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
-    """Tell that a part of the task failed. The task goes on: `emit end --status error` ends it."""
+    """Report that a part of the task failed. The task goes on: `emit end --status error` ends it."""
     said = {c.EXCEPTION_MESSAGE: message, c.EXCEPTION_TYPE: kind, c.ERROR_LOG_TAIL: _tail(log_tail)}
-    _tell(c.EVENT_ERROR, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+    _report(c.EVENT_ERROR, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
 @emit.command(short_help="End the task.")
 def end(
-    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="Why it failed, or a last word.")] = None,
-    status: Annotated[EmitOutcome | None, typer.Option("--status", metavar="STATUS", help="complete, error or cancelled.")] = None,
+    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="Why it failed, or a last message.")] = None,
+    status: Annotated[
+        EmitOutcome | None, typer.Option("--status", metavar="STATUS", help="complete, error or cancelled.")
+    ] = None,
     exit_code: Annotated[
-        int | None, typer.Option("--exit-code", metavar="CODE", help="Take the status from a program's exit code, as $? holds it.")
+        int | None,
+        typer.Option("--exit-code", metavar="CODE", help="Take the status from a program's exit code, as in $?."),
     ] = None,
     log_tail: Annotated[
-        Path | None, typer.Option("--log-tail", metavar="FILE", help="A log of which the end is kept with an error; - for stdin.")
+        Path | None,
+        typer.Option("--log-tail", metavar="FILE", help="Log file whose end is kept with an error; - for stdin."),
     ] = None,
     link: Links = None,
     result: Results = None,
@@ -235,8 +263,14 @@ def end(
     if status is not None and exit_code is not None:
         raise ConfigError("emit end: give --status or --exit-code, not both")
     if exit_code is not None:
-        # A shell says 128 + number of a program that a signal ended: Ctrl-C and the polite request are stops on purpose.
-        status = EmitOutcome.COMPLETE if exit_code == 0 else EmitOutcome.CANCELLED if exit_code in (130, 143) else EmitOutcome.ERROR
+        # A shell reports 128 + the signal number: SIGINT (130) and SIGTERM (143) are stops on purpose.
+        status = (
+            EmitOutcome.COMPLETE
+            if exit_code == 0
+            else EmitOutcome.CANCELLED
+            if exit_code in (130, 143)
+            else EmitOutcome.ERROR
+        )
         message = message or (f"exit code {exit_code}" if exit_code else None)
     status = status or EmitOutcome.COMPLETE
     current = _task(task)
@@ -255,12 +289,16 @@ def end(
     _send(sent, endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-def _tell(event: str, said: dict[str, Any], task: str | None, endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
+def _report(
+    event: str, said: dict[str, Any], task: str | None, endpoint: str | None, *, dry_run: bool, best_effort: bool
+) -> None:
     from spanpost.receivers import emit as wire
 
     said = {key: value for key, value in said.items() if value is not None}
     if not said:
-        raise ConfigError("emit checkpoint: there is nothing to tell; give a message, --progress, --step or another option")
+        raise ConfigError(
+            "emit checkpoint: there is nothing to report; give a message, --progress, --step or another option"
+        )
     _send([("records", wire.happened(_task(task), event, said))], endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
@@ -270,7 +308,8 @@ def _task(given: str | None) -> wire.EmittedTask:
     token = given or os.environ.get(wire.TASK_VARIABLE, "")
     if not token:
         raise ConfigError(
-            f"{wire.TASK_VARIABLE} is not set: no task was begun here; begin one: eval \"$(spanpost emit start 'its name')\""
+            f'{wire.TASK_VARIABLE} is not set: no task was begun here; begin one: eval "$(spanpost emit start '
+            "'its name')\""
         )
     return wire.task_of(token)
 
@@ -282,7 +321,8 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
 
     resource = _resource()
     requests = [
-        wire.request(resource, records=[one]) if kind == "records" else wire.request(resource, spans=[one]) for kind, one in parts
+        wire.request(resource, records=[one]) if kind == "records" else wire.request(resource, spans=[one])
+        for kind, one in parts
     ]
     if dry_run:
         for _, body in requests:
@@ -293,7 +333,9 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
 
     section = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {})).forward
     if section is None:
-        raise ConfigError("emit: whom to tell is not set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint")
+        raise ConfigError(
+            "emit: no endpoint is set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint"
+        )
     target = target_of(section)
     try:
         for signal, body in requests:
@@ -305,7 +347,7 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
 
 
 def _resource() -> dict[str, Any]:
-    """Return what OpenTelemetry's own variables say of this process; its service is the shell's where they do not."""
+    """Return the resource attributes of OpenTelemetry's variables; the service is `shell` if they name none."""
     resource: dict[str, Any] = {"service.name": "shell"}
     for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
         key, is_pair, value = pair.partition("=")
@@ -335,10 +377,10 @@ def _named(prefix: str, option: str, pairs: list[str] | None, *, are_links: bool
 
 
 def _tail(path: Path | None) -> str | None:
-    """Return the end of a log."""
+    """Return the end of a log file."""
     if path is None:
         return None
-    most = 48 * 1024  # what is no UTF-8 grows threefold, and a value has 64 KiB
+    most = 48 * 1024  # bytes; invalid UTF-8 grows threefold, and a value has at most 64 KiB
     if str(path) == "-":
         return sys.stdin.buffer.read()[-most:].decode("utf-8", "replace")
     try:

@@ -1,4 +1,4 @@
-"""``spanpost check``: what is found, and what to do about it."""
+"""``spanpost check``: findings, and what to do about each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What a sink, or a launcher, may take to look at its far side, seconds.
+#: Time limit for the check of one sink or launcher, seconds.
 SINK_TIMEOUT = 30.0
-#: What one request to where it is forwarded to may take, seconds.
+#: Time limit of one request to the forward endpoint, seconds.
 FORWARD_TIMEOUT = 5.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """One finding of the check."""
 
     name: str
     ok: bool
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that can be wrong before the start; the settings themselves were accepted already."""
+    """Check everything that can be wrong before the start; the settings themselves were accepted already."""
     found = [*_settings()]
     if settings.forward is None:
         found.append(_database(settings))
@@ -63,7 +63,7 @@ def _settings() -> Iterator[Finding]:
     path = config_path()
     yield Finding("settings", True, f"read from {path} and the environment" if path else "read from the environment")
     if is_sdk_disabled():
-        yield Finding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to be followed")
+        yield Finding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to follow agents")
 
 
 def _database(settings: Settings) -> Finding:
@@ -76,7 +76,7 @@ def _database(settings: Settings) -> Finding:
     try:
         counts = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        return Finding("database", False, str(error))  # it says what to do itself
+        return Finding("database", False, str(error))  # the message says what to do
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     return Finding("database", True, f"{where}: reachable, schema current; {rows}")
 
@@ -93,21 +93,23 @@ async def _counts(settings: Settings) -> dict[str, object]:
 
 
 def _redaction(settings: Settings) -> Finding:
-    """Tell which secrets are taken out of what senders say."""
+    """Report which secrets are removed."""
     section = settings.redaction
     if not section.enabled:
-        cure = "take redaction.enabled = false back, or turn off single kinds by redaction.off"
-        return Finding("redaction", True, "off: secrets that agents let slip are kept and shown", cure)
-    left = f"; {', '.join(section.off)} stay" if section.off else ""
+        cure = "remove redaction.enabled = false, or turn off single kinds by redaction.off"
+        return Finding("redaction", True, "off: secrets in telemetry are kept and shown", cure)
+    left = f"; {', '.join(section.off)} are kept" if section.off else ""
     own = f", {len(section.patterns)} of your own" if section.patterns else ""
     tenants = "".join(
-        f"; of tenant {line(name, 60)} {', '.join(one.off)} stay, too" for name, one in section.tenants.items() if one.off
+        f"; of tenant {line(name, 60)} {', '.join(one.off)} are kept, too"
+        for name, one in section.tenants.items()
+        if one.off
     )
-    return Finding("redaction", True, f"{len(section.kinds)} kinds of secrets are taken out{own}{left}{tenants}")
+    return Finding("redaction", True, f"{len(section.kinds)} kinds of secrets are removed{own}{left}{tenants}")
 
 
 def _forward(settings: Settings) -> Iterator[Finding]:
-    """Send an empty request of each signal to where a process forwards to: whoever takes it would take more."""
+    """Send an empty request of each signal to the forward endpoint: a receiver that accepts it accepts more."""
     section = settings.forward
     if section is None:
         return
@@ -119,7 +121,7 @@ def _forward(settings: Settings) -> Iterator[Finding]:
         target.timeout = min(target.timeout, FORWARD_TIMEOUT)
         target.check()
     except ConfigError as error:
-        yield Finding("forward", False, str(error))  # it says what to do itself
+        yield Finding("forward", False, str(error))  # the message says what to do
         return
     for signal in ("traces", "logs"):
         trouble = try_out(target, signal)
@@ -141,7 +143,7 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
     trouble = _cannot_listen(section.host, section.port)
     if trouble:
         cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
-        # The default port is done without, where another process of this host has it.
+        # If another process of this host has the default port, spanpost runs without it.
         yield Finding("metrics", "port" not in section.model_fields_set, trouble, cure)
     else:
         yield Finding("metrics", True, f"{section.host}:{section.port} is free")
@@ -150,7 +152,7 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
 
 
 def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
-    """Return why a port cannot be had, empty when it can."""
+    """Return why a port cannot be opened; empty if it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -164,7 +166,7 @@ def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:
-    """Look at the doors of `spanpost run`, where anything is said of them."""
+    """Check the receivers of `spanpost run`, if the section is set."""
     section = settings.gateway
     if section is None or not section.enabled:
         return
@@ -172,34 +174,38 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     from spanpost.runtime.gateway import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
-    for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
+    for verify in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
         try:
-            look(section)
+            verify(section)
         except ConfigError as error:
-            yield Finding("gateway", False, str(error))  # it says what to do itself
+            yield Finding("gateway", False, str(error))  # the message says what to do
     yield from _certificates(section)
     for field, port in (("http_port", section.http_port), ("grpc_port", section.grpc_port)):
         if port < 0:
             continue
         trouble = _cannot_listen(section.host, port, is_shared=section.share_ports)
         if trouble:
-            cure = f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
+            cure = (
+                f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
+            )
             yield Finding("gateway", False, trouble, cure)
         else:
             yield Finding("gateway", True, f"{section.host}:{port} is free for {field}")
     if section.grpc_socket is not None:
         yield _socket(section.grpc_socket)
     if section.is_exposed:
-        yield Finding("gateway", True, "anybody who reaches the port may write: allow_insecure is set")
+        yield Finding("gateway", True, "everybody who reaches the port may write: allow_insecure is set")
     for token in section.tokens:
         if len(token.sha256) > 1:
             yield Finding(
-                "gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced"
+                "gateway",
+                True,
+                f"two tokens of tenant {token.tenant} are valid; remove the old one when it is replaced",
             )
 
 
 def _certificates(section: GatewaySettings) -> Iterator[Finding]:
-    """Look how long the certificates hold; files that cannot be used at all were told of already."""
+    """Check how long the certificates are valid; unusable files were reported before."""
     from spanpost.runtime.certificates import judge
 
     for field, path in (("tls_certificate", section.tls_certificate), ("client_ca", section.client_ca)):
@@ -218,41 +224,53 @@ def _socket(path: Path) -> Finding:
         return Finding("gateway", False, f"grpc_socket: {path.parent} is no directory that can be written", cure)
     if path.exists() and not path.is_socket():
         return Finding(
-            "gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away"
+            "gateway",
+            False,
+            f"grpc_socket: {path} is there and is no socket",
+            "name another path, or move the file away",
         )
     return Finding("gateway", True, f"{path} can be made for grpc_socket")
 
 
 def _interactions(settings: Settings) -> Iterator[Finding]:
-    """Look at who is heard, what Slack says of the tokens, and at who may do what."""
+    """Check the Slack apps, their tokens and the authorization rules."""
     section = settings.interactions
     if section is None or not section.enabled:
         return
-    if not section.is_heard:
-        cure = "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
-        yield Finding("interactions", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
+    if not section.has_app:
+        cure = (
+            "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or "
+            "SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
+        )
+        yield Finding(
+            "interactions", False, "no answers are received: neither an app token nor a signing secret is set", cure
+        )
         return
     if settings.forward is not None:
-        yield Finding("interactions", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
+        yield Finding(
+            "interactions",
+            True,
+            "no answers are received in this process: the gateway receives those of forwarded tasks",
+        )
         return
     from spanpost.runtime.interactions import examine
 
     try:
         seen = asyncio.run(_bounded(examine(settings)))
     except ConfigError as error:
-        yield Finding("interactions", False, str(error))  # it says what to do itself
+        yield Finding("interactions", False, str(error))  # the message says what to do
         return
     for each in seen:
         yield Finding("interactions", each.ok, each.found, each.cure)
 
 
-async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
+async def _bounded(check: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
     async with asyncio.timeout(SINK_TIMEOUT):
-        return await looking
+        return await check
 
 
 def _slack_oauth(settings: Settings) -> Iterator[Finding]:
-    """Look at the workspaces in which the Slack app is installed."""
+    """Check the workspaces in which the Slack app is installed."""
     from spanpost.runtime.workspaces import examined, refuse_unfit
 
     try:
@@ -261,7 +279,7 @@ def _slack_oauth(settings: Settings) -> Iterator[Finding]:
             return
         found = asyncio.run(_with_workspaces(settings, examined))
     except SpanpostError as error:
-        yield Finding("slack_oauth", False, str(error))  # it says what to do itself
+        yield Finding("slack_oauth", False, str(error))  # the message says what to do
         return
     for each in found:
         yield Finding("slack_oauth", each.ok, each.found, each.cure)
@@ -291,16 +309,16 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
             try:
                 sink = registry.open_sink(name, section)
             except ConfigError as error:
-                yield Finding(name, False, str(error))  # it says what to do itself
+                yield Finding(name, False, str(error))  # the message says what to do
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            look = partial(_lent, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
-            for each in asyncio.run(_asked(look, sink.close)):
+            look = partial(_check_sink, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
+            for each in asyncio.run(_run_check(look, sink.close)):
                 yield Finding(name, each.ok, each.found, each.cure)
 
 
-async def _lent(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
-    """Ask a sink what it finds, with the tokens of the workspaces in which its app is installed, where they can be had."""
+async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
+    """Run the check of a sink, with the tokens of installed workspaces if they are available."""
     section = settings.slack_oauth
     if not isinstance(sink, Installs) or section is None or not section.enabled or settings.forward is not None:
         return await sink.check(addresses)
@@ -312,40 +330,50 @@ async def _lent(sink: CheckingSink, addresses: Sequence[str], settings: Settings
 
     try:
         return await _with_workspaces(settings, ask)
-    except SpanpostError:  # told of already: the others can be looked at all the same
+    except SpanpostError:  # reported before; check the other workspaces
         return await sink.check(addresses)
 
 
 def _launchers(settings: Settings) -> Iterator[Finding]:
-    """Look whether each launcher could launch. Nothing is started."""
+    """Check that each launcher could launch. Nothing is started."""
     from spanpost.launchers import base, registry
 
     for name, (kind, section) in settings.launchers.launchers().items():
         try:
             launcher = registry.open_launcher(name, kind, section)
         except ConfigError as error:
-            yield Finding(f"{LAUNCH}{name}", False, str(error))  # it says what to do itself
+            yield Finding(f"{LAUNCH}{name}", False, str(error))  # the message says what to do
             continue
         look = launcher.check if isinstance(launcher, base.CheckingLauncher) else None
         yield Finding(
-            f"{LAUNCH}{name}", True, f"on; {kind}{'' if look is not None else ', which cannot look whether it could launch'}"
+            f"{LAUNCH}{name}", True, f"on; {kind}{'' if look is not None else ', which has no check of its own'}"
         )
-        for each in asyncio.run(_asked(look, launcher.close)):
+        for each in asyncio.run(_run_check(look, launcher.close)):
             yield Finding(f"{LAUNCH}{name}", each.ok, each.found, each.cure)
 
 
-async def _asked(look: Callable[[], Awaitable[Sequence[Found]]] | None, close: Callable[[], Awaitable[object]]) -> Sequence[Found]:
-    """Ask a sink or a launcher what it finds, where it can look: a far side that hangs is a finding, too."""
+async def _run_check(
+    look: Callable[[], Awaitable[Sequence[Found]]] | None, close: Callable[[], Awaitable[object]]
+) -> Sequence[Found]:
+    """Run the check of a sink or launcher, if it has one. A timeout is a finding, too."""
     try:
         if look is None:
             return ()
         async with asyncio.timeout(SINK_TIMEOUT):
             return await look()
     except TimeoutError:
-        return (Found(ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="see whether its far side can be reached"),)
-    except Exception as error:  # a stranger's must not end the examination of the others
         return (
-            Found(ok=False, found=line(f"its check raised {type(error).__name__}: {error}", 300), cure="report it to who made it"),
+            Found(
+                ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="check whether its server can be reached"
+            ),
+        )
+    except Exception as error:  # a plugin must not end the check of the others
+        return (
+            Found(
+                ok=False,
+                found=line(f"its check raised {type(error).__name__}: {error}", 300),
+                cure="report it to its author",
+            ),
         )
     finally:
         await close()

@@ -1,4 +1,4 @@
-"""Which tasks ``spanpost tasks`` lists, from the database or from a gateway."""
+"""The list of ``spanpost tasks``, from the database or from a gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for on the command line."""
+    """The request of the command line."""
 
     words: Mapping[str, tuple[str, ...]]
     q: str
@@ -33,7 +33,7 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_narrow(self) -> bool:
-        """True where not all tasks were asked for."""
+        """True if the request leaves out some tasks."""
         return any(self.words.values()) or bool(self.q or self.since or self.roots or self.tenant or self.task_id)
 
     def in_store(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
@@ -70,18 +70,18 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
         from spanpost.cli.remote import Remote, task_of
 
         if self.tenant is not None:
-            raise ConfigError("--tenant: at a gateway the token says whose tasks they are; leave it out")
+            raise ConfigError("--tenant: at a gateway the token determines the tenant; leave it out")
         with Remote(url, data_dir) as remote:
             if self.task_id is not None:
-                told = [remote.get(f"/api/tasks/{quote(self.task_id, safe='')}", {})]
+                found = [remote.get(f"/api/tasks/{quote(self.task_id, safe='')}", {})]
             else:
                 asked = {**self.words, "q": self.q, "since": rfc3339(self.since), "roots": self.roots, "all": True}
-                told = remote.items("/api/tasks", asked, self.limit)
-        return [(task_of(one), one) for one in told]
+                found = remote.items("/api/tasks", asked, self.limit)
+        return [(task_of(one), one) for one in found]
 
 
 def time_of(said: str | None) -> datetime | None:
-    """Return a moment that is written as RFC 3339, or as how long ago (36h, 7d, 2w). Raises `ConfigError`."""
+    """Return the moment of an RFC 3339 time or of an age (36h, 7d, 2w). Raises `ConfigError`."""
     if said is None:
         return None
     try:
@@ -91,6 +91,6 @@ def time_of(said: str | None) -> datetime | None:
             return datetime.now(UTC) - tables.age(said)
         except (ConfigError, OverflowError):
             raise ConfigError(
-                f"--since {said[:50]}: a time is meant, as in 2026-03-01T12:00:00Z, or how long ago, as in 7d"
+                f"--since {said[:50]}: give a time, such as 2026-03-01T12:00:00Z, or an age, such as 7d"
             ) from None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""What the command line says of itself on stderr: text for people, JSON lines for programs.
+"""Logging of the command line on stderr: text for people, JSON lines for programs.
 
-The library adds no handlers: an application's logging is the application's. Whatever is written passes the redaction, as the
-last line of defence against a secret in a message.
+The library adds no handlers: logging belongs to the application. Every line passes the redaction, as the
+last defence against a secret in a message.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from spanpost.text.sanitise import scrub
 
-        told = {
+        entry: dict[str, str] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": scrub(super().format(record)),
         }
-        if trace_id := getattr(record, "trace_id", ""):  # of the request that it is about
-            told["trace_id"] = trace_id
-        return json.dumps(told, ensure_ascii=True)
+        if trace_id := getattr(record, "trace_id", ""):  # of the request that the line is about
+            entry["trace_id"] = trace_id
+        return json.dumps(entry, ensure_ascii=True)
 
 
 def configure(settings: LogSettings, *, quiet: bool = False) -> None:
-    """Write the library's log to stderr. Safe to repeat: the newest settings hold.
+    """Write the library's log to stderr. Safe to repeat: the last settings win.
 
-    `quiet` is for commands that answer and leave: they say nothing that is no problem, unless a level was asked for.
+    `quiet` is for short commands: they log only problems, unless a level was set.
     """
     logger = logging.getLogger("spanpost")
     for handler in [h for h in logger.handlers if getattr(h, "is_of_command_line", False)]:

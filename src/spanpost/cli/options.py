@@ -1,4 +1,4 @@
-"""What commands have in common: options, the settings they make, and how answers are printed."""
+"""Common parts of the commands: options, the settings made from them, and output."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ DatabaseUrl = Annotated[
     typer.Option(
         "--database-url",
         metavar="URL",
-        help="PostgreSQL to use; DATABASE_URL is read too; the embedded one without any. [env var: SPANPOST_DATABASE__URL]",
+        help="PostgreSQL to use. DATABASE_URL is read too. Without either: the embedded one. [env var: "
+        "SPANPOST_DATABASE__URL]",
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Directory of the embedded PostgreSQL. [env var: SPANPOST_DATABASE__DATA_DIR]"),
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Directory of the embedded PostgreSQL. [env var: SPANPOST_DATABASE__DATA_DIR]"
+    ),
 ]
 MetricsPort = Annotated[
     int | None,
@@ -52,9 +55,10 @@ def settings_of(
     serve_metrics: bool = False,
     gateway: dict[str, Any] | None = None,
 ) -> Settings:
-    """Read the settings; the command line uses the embedded database where no other is named.
+    """Return the settings; the command line uses the embedded database if no other is set.
 
-    Raises `ConfigError` where `DATABASE_URL` names one that is no PostgreSQL and nothing else says which is meant.
+    Raises `ConfigError` if `DATABASE_URL` names a database that is not a PostgreSQL and no other setting
+    decides.
     """
     from spanpost import settings
     from spanpost.cli import logs
@@ -75,7 +79,8 @@ def settings_of(
     loaded = settings.load(**overrides)
     if other and not loaded.has_database and loaded.forward is None:
         raise ConfigError(
-            f"DATABASE_URL names {other}, and spanpost keeps its rows in PostgreSQL; set SPANPOST_DATABASE__URL to one, "
+            f"DATABASE_URL names {other}, and spanpost keeps its rows in PostgreSQL; set "
+            "SPANPOST_DATABASE__URL to one, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
         )
     logs.configure(loaded.log, quiet=gateway is None)
@@ -91,11 +96,11 @@ def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
 
 
 def noted(settings: Settings, what: str, detail: str, question: Callable[[Store], Awaitable[int]]) -> int:
-    """Do something to the database, and keep who did it, by the operating system."""
+    """Change the database, and record the operation with the system's user."""
     from spanpost.runtime.system_user import system_user
 
     async def work(store: Store) -> int:
-        # Before: what is begun and fails half-way was somebody's doing, too.
+        # Recorded first: an operation that fails half-way must have its author, too.
         await store.note_operation(what, system_user(), detail[:1000])
         return await question(store)
 
@@ -104,7 +109,7 @@ def noted(settings: Settings, what: str, detail: str, question: Callable[[Store]
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Store]:
-    """Lend the store of the settings, open."""
+    """Yield the open store of the settings."""
     from spanpost.runtime import assembly
 
     store = assembly.open_store(settings)
@@ -123,7 +128,7 @@ def say_count(what: str, count: int, *, as_json: bool) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, in ASCII: of the other characters some are commands to a terminal."""
+    """Print a value as JSON, in ASCII: some other characters are control sequences of terminals."""
     print(json.dumps(value, ensure_ascii=True, indent=2, default=_plain))
 
 

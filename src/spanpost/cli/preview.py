@@ -1,4 +1,4 @@
-"""``spanpost preview``: what the messages look like, for people without Slack."""
+"""``spanpost preview``: draw the Slack messages for people without Slack."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ if TYPE_CHECKING:
     from spanpost.sinks.slack.picture import ShownImage
     from spanpost.sinks.slack.style import SlackStyle
 
-#: Under which names Chromium and its kin are installed.
+#: Names of the executables of Chromium and its relatives.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _WIDTH, _MOST_HEIGHT = 760, 16_000
 
 
 def preview(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Recorded telemetry; a gallery of every status without.")
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Recorded telemetry; without any, a gallery of every status."),
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Where the page goes.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Output file of the page.")] = None,
     png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="A picture too; an installed Chromium or Chrome takes it.")
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Output file of a picture; needs an installed Chromium or Chrome."),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="As workspaces show it that refuse rich blocks.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="As workspaces without rich blocks show it.")] = False,
     dark: Annotated[
-        bool, typer.Option("--dark", help="The picture as a dark Slack; the page goes by its reader's system.")
+        bool, typer.Option("--dark", help="Draw the picture in dark mode; the page follows its reader's system.")
     ] = False,
     width: Annotated[
-        int, typer.Option("--width", help="Of the picture, in pixels: 380 is a telephone.", min=320, max=2000)
+        int, typer.Option("--width", help="Width of the picture in pixels: 380 is a telephone.", min=320, max=2000)
     ] = _WIDTH,
-    buttons: Annotated[bool, typer.Option("--buttons/--no-buttons", help="With the buttons that people answer by.")] = True,
+    buttons: Annotated[bool, typer.Option("--buttons/--no-buttons", help="Show the buttons for answers.")] = True,
     language: Annotated[
-        Language | None, typer.Option("--language", help="What spanpost says is said in it; else as the settings have it.")
+        Language | None, typer.Option("--language", help="Language of spanpost's text; otherwise that of the settings.")
     ] = None,
 ) -> None:
-    """Draw the Slack messages of recorded tasks, or of a made-up one in each status. Nothing is posted."""
+    """Draw the Slack messages of recorded tasks, or of a sample task in each status. Nothing is posted."""
     from spanpost.sinks.slack.picture import page
     from spanpost.sinks.slack.render import Style
 
@@ -71,7 +73,7 @@ def preview(
 
 
 def _slack_style(has_buttons: bool, language: Language | None) -> SlackStyle:
-    """Return how the messages look: as the settings say, where there are some."""
+    """Return the style of the messages, from the settings if there are any."""
     from spanpost.settings import load
     from spanpost.sinks.slack import slack_style_of
     from spanpost.sinks.slack.settings import SlackSettings
@@ -90,7 +92,8 @@ def _of_gallery(style: object, slack_style: SlackStyle) -> list[ShownImage]:
     from spanpost.sinks.slack.summaries import draw
 
     many = [
-        ShownImage(message=draw(one, key="", style=Style(str(style)), slack_style=slack_style), caption=caption) for caption, one in summaries()
+        ShownImage(message=draw(one, key="", style=Style(str(style)), slack_style=slack_style), caption=caption)
+        for caption, one in summaries()
     ]
     return [*(_shown(piece, style, slack_style) for piece in gallery()), *many]
 
@@ -112,11 +115,15 @@ def _of_recordings(files: Iterable[Path], style: object, slack_style: SlackStyle
         children = [child for child in tasks.values() if child.parent_uid == task.uid]
         family = {task.uid} | {child.uid for child in tasks.values() if child.root_uid == task.uid}
         news = [one for one in result.checkpoints if one.task_uid in family and one.kind is not Kind.START]
-        shown.append(_shown(GalleryPiece(caption="", task=task, children=children, news=news), style, slack_style, tasks))
+        shown.append(
+            _shown(GalleryPiece(caption="", task=task, children=children, news=news), style, slack_style, tasks)
+        )
     return shown
 
 
-def _shown(piece: GalleryPiece, style: object, slack_style: SlackStyle, family: Mapping[UUID, Task] = MappingProxyType({})) -> ShownImage:
+def _shown(
+    piece: GalleryPiece, style: object, slack_style: SlackStyle, family: Mapping[UUID, Task] = MappingProxyType({})
+) -> ShownImage:
     from spanpost.sinks.slack.picture import ShownImage
     from spanpost.sinks.slack.render import Style, root
     from spanpost.sinks.slack.replies import reply
@@ -141,14 +148,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def _photograph(drawn: str, png: Path, *, is_dark: bool, width: int) -> None:
-    """Let a browser draw the page. Its height is asked for first: a picture is not cut, and has no empty end."""
+    """Let a browser draw the page. It measures the page first, so that the picture is neither cut nor padded."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         raise ConfigError(f"--png needs a browser ({', '.join(BROWSERS[:3])}); install one, or take --html and open it")
-    look = ["--blink-settings=preferredColorScheme=0"] if is_dark else ["--blink-settings=preferredColorScheme=1"]
+    colour_scheme = (
+        ["--blink-settings=preferredColorScheme=0"] if is_dark else ["--blink-settings=preferredColorScheme=1"]
+    )
     with tempfile.TemporaryDirectory(prefix="spanpost-preview-") as directory:
         page = Path(directory) / "page.html"
-        measured = drawn.replace("</body>", "<script>document.title='h'+document.documentElement.scrollHeight</script></body>")
+        measured = drawn.replace(
+            "</body>", "<script>document.title='h'+document.documentElement.scrollHeight</script></body>"
+        )
         page.write_text(measured, encoding="utf-8")
         base = [
             browser,
@@ -157,10 +168,10 @@ def _photograph(drawn: str, png: Path, *, is_dark: bool, width: int) -> None:
             "--disable-gpu",
             "--hide-scrollbars",
             f"--user-data-dir={directory}/profile",
-            *look,
+            *colour_scheme,
         ]
-        told = _run([*base, f"--window-size={width},600", "--dump-dom", page.as_uri()])
-        _, _, rest = told.partition("<title>h")
+        document = _run([*base, f"--window-size={width},600", "--dump-dom", page.as_uri()])
+        _, _, rest = document.partition("<title>h")
         height = min(int(rest.partition("<")[0] or 600), _MOST_HEIGHT) if rest else _MOST_HEIGHT
         page.write_text(drawn, encoding="utf-8")
         _run([*base, f"--window-size={width},{height}", f"--screenshot={png.resolve()}", page.as_uri()])
@@ -172,4 +183,6 @@ def _run(command: list[str]) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{command[0]} failed ({type(error).__name__}); take --html and open it in a browser") from None
+        raise ConfigError(
+            f"{command[0]} failed ({type(error).__name__}); take --html and open it in a browser"
+        ) from None

@@ -1,4 +1,6 @@
-"""The commands. Each reads its settings, asks `app`, and prints; rooms are imported where they are needed."""
+"""The commands. Each reads its settings, calls the runtime and prints; modules are imported where they are
+needed.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,13 @@ program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 program.add_typer(slack, name="slack")
-token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
+token = typer.Typer(help="Make tokens for senders to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
-program.command(short_help="Have a launcher start work.")(start)
-program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
-program.command(short_help="Print what is told of tasks as it happens.")(watch)
-program.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)
+program.command(short_help="Start work by a launcher.")(start)
+program.command(short_help="Show spent budgets and rate limits of providers.")(spending)
+program.command(short_help="Print checkpoints of tasks live.")(watch)
+program.command(short_help="Serve the Model Context Protocol for an assistant.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
@@ -59,7 +61,7 @@ def _version(asked: bool) -> None:
 @program.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Posts an agent's OpenTelemetry spans where people look."""
@@ -75,7 +77,7 @@ def demo(
     """Run a small agent, offline, and show it as Slack would; its audit rows are kept in PostgreSQL."""
     from spanpost.demo.show import show
 
-    # A URL may hold a password: its place is shown, not its words.
+    # A URL may hold a password: only a placeholder is shown.
     again = ["--database-url", "URL"] if database_url is not None else []
     again += ["--data-dir", str(data_dir)] if data_dir is not None else []
     show(settings_of(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
@@ -87,7 +89,8 @@ def run(
     data_dir: DataDir = None,
     metrics_port: MetricsPort = None,
     host: Annotated[
-        str | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on. [env var: SPANPOST_GATEWAY__HOST]")
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Address to listen on. [env var: SPANPOST_GATEWAY__HOST]"),
     ] = None,
     http_port: Annotated[
         int | None,
@@ -116,14 +119,16 @@ def run(
             metavar="N",
             min=1,
             max=64,
-            help="Processes that receive, one for each core. [env var: SPANPOST_GATEWAY__WORKERS]",
+            help="Number of receiving processes, one for each core. [env var: SPANPOST_GATEWAY__WORKERS]",
         ),
     ] = None,
 ) -> None:
-    """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver what is due and serve metrics, until Ctrl-C.
+    """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver checkpoints and serve metrics,
+    until Ctrl-C.
 
-    A sender is answered when its spans are committed. SIGHUP reads routes, tokens and certificates again; SIGTERM answers
-    and records what is under way and leaves within ten seconds.
+    A sender gets its answer when its spans are committed. SIGHUP reads routes, tokens and certificates
+    again; SIGTERM answers
+    and records what is in progress and stops within ten seconds.
     """
     from spanpost.cli.service import serve
 
@@ -133,9 +138,11 @@ def run(
         raise typer.Exit(1)
 
 
-@program.command(short_help="Examine settings, database and ports.")
+@program.command(short_help="Check settings, database and ports.")
 def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Examine settings, database and ports, and say what to do about each finding. Exit 1 when something is wrong."""
+    """Check settings, database and ports, and print what to do about each finding. Exit 1 if something is
+    wrong.
+    """
     from spanpost.cli.examination import examine
 
     findings = examine(settings_of(database_url, data_dir))
@@ -150,27 +157,37 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
         raise typer.Exit(1)
 
 
-@program.command(short_help="Print what would be made of recordings, or record them.")
+@program.command(short_help="Print the tasks of recordings, or record them.")
 def replay(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")
+    ],
     as_json: Json = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say of each task why it is one, what was merged into it, and which rules decided.")
+        bool,
+        typer.Option(
+            "--explain", help="Explain for each task why it is one, what was merged into it, and which rules decided."
+        ),
     ] = False,
     into: Annotated[
         str | None,
         typer.Option(
-            "--into", metavar="URL", help="Record them in this PostgreSQL; `settings`: in the one that the settings name."
+            "--into", metavar="URL", help="Record them in this PostgreSQL; `settings`: in the database of the settings."
         ),
     ] = None,
     deliver: Annotated[
-        bool, typer.Option("--deliver", help="With --into: post their news too, where it is not older than `notifications.max_age`.")
+        bool,
+        typer.Option(
+            "--deliver", help="With --into: also post checkpoints that are not older than `notifications.max_age`."
+        ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Read recorded telemetry and print what would have been made of it. Nothing is stored or posted without --into.
+    """Read recorded telemetry and print the tasks and checkpoints that it would make. Nothing is stored or
+    posted without --into.
 
-    With it, the tasks and audit rows are recorded, each once however often that is done, and nothing is posted without --deliver.
+    With --into, the tasks and audit rows are recorded, each once however often you repeat it, and nothing
+    is posted without --deliver.
     """
     for file in files:
         if not file.is_file():
@@ -179,14 +196,16 @@ def replay(
         _replay_into(files, into, data_dir, deliver=deliver, as_json=as_json)
         return
     if deliver:
-        raise ConfigError("replay --deliver: there is nothing to deliver without a database; say where with --into")
+        raise ConfigError("replay --deliver: nothing can be delivered without a database; name one with --into")
     from spanpost.runtime import replay as replays
 
     result = replays.replay(files, explain=explain)
     if as_json:
         from spanpost.tasks.json_form import report
 
-        print_json(report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None))
+        print_json(
+            report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None)
+        )
         return
     from spanpost.cli import tables
 
@@ -199,7 +218,7 @@ def replay(
     if result.checkpoints:
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
-    tables.print_lost(result.lost)
+    tables.print_dropped(result.lost)
 
 
 def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver: bool, as_json: bool) -> None:
@@ -207,27 +226,32 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
 
     from spanpost.runtime.replay import replay_into
 
-    told = replay_into(files, settings_of(None if into == "settings" else into, data_dir), deliver=deliver)
+    counts = replay_into(files, settings_of(None if into == "settings" else into, data_dir), deliver=deliver)
     if as_json:
-        print_json(to_builtins(told))
+        print_json(to_builtins(counts))
         return
     from spanpost.cli import tables
 
-    print(f"recorded {told.events} rows of {told.tasks} tasks; {told.repeats} were known, {told.ignored} are not an agent's")
+    print(
+        f"recorded {counts.events} rows of {counts.tasks} tasks; {counts.repeats} were known, {counts.ignored} "
+        "are not an agent's"
+    )
     if not deliver:
         print("nothing was posted; --deliver posts")
     else:
-        left = "" if told.is_delivered else "; not all of them arrived yet, `spanpost run` goes on with them"
-        print(f"{told.deliveries} deliveries{left}")
-    tables.print_lost(told.lost)
+        left = "" if counts.is_delivered else "; not all of them arrived yet, `spanpost run` continues with them"
+        print(f"{counts.deliveries} deliveries{left}")
+    tables.print_dropped(counts.lost)
 
 
 @token.command("new")
 def new_token(
     as_json: Json = False,
-    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose token it will be.")] = "default",
+    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Tenant of the token.")] = "default",
 ) -> None:
-    """Make a token for senders to a gateway, and print it with what the gateway's settings need of it. It is kept nowhere."""
+    """Make a token for senders to a gateway, and print it with the entry for the gateway's settings. It is
+    kept nowhere.
+    """
     from spanpost.http.tokens import hash_of, new_token
 
     made = new_token()
@@ -236,8 +260,9 @@ def new_token(
         return
     print(f"token   {made}\nsha256  {hash_of(made)}")
     print(
-        "\nThe sender is given the token: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is shown this once.\n"
-        "The gateway is given the hash, in spanpost.toml:\n\n"
+        "\nGive the token to the sender: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is "
+        "shown only once.\n"
+        "Give the hash to the gateway, in spanpost.toml:\n\n"
         f'  [[gateway.tokens]]\n  tenant = {json.dumps(tenant)}\n  sha256 = ["{hash_of(made)}"]',
         file=sys.stderr,
     )
@@ -246,17 +271,22 @@ def new_token(
 @token.command("local")
 def local_token(
     as_json: Json = False,
-    url: Annotated[str, typer.Option("--url", metavar="URL", envvar=URL_VARIABLE, help="Where the gateway listens.")] = HERE,
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", envvar=URL_VARIABLE, help="Address of the gateway.")
+    ] = HERE,
     data_dir: DataDir = None,
 ) -> None:
-    """Print this machine's token, which opens the board and the API of a gateway here that asks for no other."""
+    """Print this machine's token, which opens the board and the API of a local gateway that requires no
+    other token.
+    """
     from spanpost.cli.remote import token_here
     from spanpost.runtime.local_token import link
 
     found = token_here(data_dir)
     if not found:
         raise ConfigError(
-            "there is no token of this machine yet: `spanpost run` makes it, beside its data directory, where the API asks for no other; "
+            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API "
+            "requires no other token; "
             "--data-dir names that directory"
         )
     if as_json:
@@ -270,24 +300,39 @@ def local_token(
 def tasks(
     as_json: Json = False,
     status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status; may be said again.")
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status; may be repeated.")
     ] = None,
     agent: Annotated[
-        list[str] | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")
+        list[str] | None,
+        typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name; may be repeated."),
     ] = None,
-    topic: Annotated[list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")] = None,
-    type: Annotated[list[str] | None, typer.Option("--type", metavar="NAME", help="Only tasks of this type.")] = None,
-    environment: Annotated[list[str] | None, typer.Option("--environment", metavar="NAME", help="Only tasks of it.")] = None,
-    q: Annotated[str, typer.Option("--search", metavar="TEXT", help="Only tasks that say this in name, action, id or agent.")] = "",
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic; may be repeated.")
+    ] = None,
+    type: Annotated[
+        list[str] | None, typer.Option("--type", metavar="NAME", help="Only tasks of this type; may be repeated.")
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", metavar="NAME", help="Only tasks of this environment; may be repeated."),
+    ] = None,
+    q: Annotated[
+        str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
+    ] = "",
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Began then or later: RFC 3339, or 36h, 7d, 2w ago.")
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Only tasks that began since: RFC 3339, or an age such as 36h, 7d, 2w."
+        ),
     ] = None,
-    roots: Annotated[bool, typer.Option("--roots", help="Only tasks without one above them.")] = False,
+    roots: Annotated[bool, typer.Option("--roots", help="Only root tasks.")] = False,
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant, in the database.")
     ] = None,
     task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Maximum number, newest first.")
+    ] = 50,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -311,10 +356,12 @@ def tasks(
     )
     found = asked.at_gateway(url, data_dir) if url is not None else asked.in_store(settings_of(database_url, data_dir))
     if as_json:
-        print_json({"tasks": [told for _, told in found]})
+        print_json({"tasks": [row for _, row in found]})
         return
     if not found:
-        none = "no such tasks" if asked.is_narrow else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
+        none = (
+            "no such tasks" if asked.is_narrow else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
+        )
         print(none, file=sys.stderr)
         return
     from spanpost.cli import tables

@@ -1,8 +1,9 @@
-"""``spanpost db query``: one statement that reads, by a role that may do nothing else.
+"""``spanpost db query``: one statement that reads, with a role that can only read.
 
-A read-only transaction alone does not keep SQL from running programs and reading files of the server: `COPY ... TO PROGRAM` and
-`pg_read_file` are allowed there to who has the right. So the connection's own role has to be without it, which no statement can
-change: the embedded database has such a role, for another one `database.read_url` names one.
+A read-only transaction alone does not keep SQL from running programs and reading files of the server: a
+role with that right may use `COPY ... TO PROGRAM` and `pg_read_file` there. So the role of the connection
+must lack the right, which no statement can change: the embedded database has such a role,
+`database.read_url` names one for any other database.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from spanpost.model.errors import ConfigError
 if TYPE_CHECKING:
     from spanpost.settings import DatabaseSettings
 
-#: What one statement may take, seconds.
+#: Time limit of one statement, seconds.
 LONGEST: Final = 60
 #: Statements that return rows and change nothing by themselves.
 _READING: Final = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
-#: Before a statement's first word: blanks, comments, parentheses.
+#: Text before a statement's first word: blanks, comments, parentheses.
 _BEFORE: Final = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|\()*")
 _COMMENT: Final = re.compile(r"/\*|\*/")
 _WORD: Final = re.compile(r"[A-Za-z]+")
@@ -33,13 +34,13 @@ SELECT session_user::text, EXISTS (
 
 
 class BadQuery(ConfigError):
-    """The query does not read, or PostgreSQL refused it."""
+    """The statement does not read, or PostgreSQL refused it."""
 
 
 def query(database: DatabaseSettings, url: str | None, sql: str) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns' names and the rows of the database at `url`, else of the embedded one.
+    """Return the column names and the rows, from the database at `url` or from the embedded one.
 
-    Raises `BadQuery` with PostgreSQL's own words, `ConfigError` where the role may do more than read.
+    Raises `BadQuery` with PostgreSQL's message, `ConfigError` if the role may do more than read.
     """
     from spanpost.store.embedded_roles import READER
     from spanpost.store.embedded_store import reachable
@@ -50,14 +51,14 @@ def query(database: DatabaseSettings, url: str | None, sql: str) -> tuple[list[s
 
 
 def refuse_other(sql: str) -> None:
-    """Raise `BadQuery` for a statement that does not begin as one that reads."""
+    """Raise `BadQuery` for a statement that does not begin like one that reads."""
     word = _WORD.match(sql, _beginning(sql))
     if word is None or word[0].upper() not in _READING:
         raise BadQuery(f"this is no statement that reads; begin it with {', '.join(_READING[:-1])} or {_READING[-1]}")
 
 
 def _beginning(sql: str) -> int:
-    """Return where a statement's first word stands. Comments in /* */ nest."""
+    """Return the position of a statement's first word. Comments in /* */ nest."""
     at, depth = 0, 0
     while True:
         if not depth:
@@ -65,11 +66,11 @@ def _beginning(sql: str) -> int:
             at = found.end() if found is not None else at
             if not sql.startswith("/*", at):
                 return at
-        mark = _COMMENT.search(sql, at)
-        if mark is None:
+        found = _COMMENT.search(sql, at)
+        if found is None:
             return len(sql)
-        depth += 1 if mark[0] == "/*" else -1
-        at = mark.end()
+        depth += 1 if found[0] == "/*" else -1
+        at = found.end()
 
 
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
@@ -87,12 +88,16 @@ async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
         role, is_powerful = await connection.fetchrow(_POWER)
         if is_powerful:
             raise ConfigError(
-                f"db query: the role {role!r} may run programs and read files on the database's server, so that a query could, too; "
-                "make a role that only reads (`CREATE ROLE name LOGIN`, `spanpost db grant --reader name`) and give its address in "
+                f"db query: the role {role!r} may run programs and read files on the database's server, so "
+                "that a query could, too; "
+                "make a role that only reads (`CREATE ROLE name LOGIN`, `spanpost db grant --reader name`) and "
+                "give its address in "
                 "SPANPOST_DATABASE__READ_URL"
             )
         # Never committed: the connection is closed instead.
-        await connection.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LONGEST}s'; SET LOCAL lock_timeout = '5s'")
+        await connection.execute(
+            f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LONGEST}s'; SET LOCAL lock_timeout = '5s'"
+        )
         statement = await connection.prepare(sql)
         rows = await statement.fetch(timeout=LONGEST + 5)
         return [column.name for column in statement.get_attributes()], [list(row) for row in rows]

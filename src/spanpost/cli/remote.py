@@ -1,4 +1,4 @@
-"""The command line at a gateway's API: where it is, what it answers, and its stream."""
+"""Client of a gateway's API: its address, its answers, and its event stream."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", envvar=URL_VARIABLE, help=f"Ask the API of this gateway, with the token in {TOKEN_VARIABLE}, or this machine's.",
+        "--url", metavar="URL", envvar=URL_VARIABLE, help="Call the API of this gateway, with the token in "
+        f"{TOKEN_VARIABLE}, or this machine's.",
     ),
 ]  # fmt: skip
-#: Where a gateway listens that was not told where.
+#: Default address of a gateway.
 HERE: Final = "http://127.0.0.1:4318"
-#: Between two tries to follow again, first and longest, seconds; and how long an answer is waited for.
+#: Pauses before reconnecting to the stream, first and longest; and the timeout of an answer. Seconds.
 _AGAIN: Final = (1.0, 15.0)
 _TIMEOUT: Final = 30.0
 _PAGE: Final = 200
 
 
 class RemoteAnswered(SpanpostError):
-    """The gateway refused, or could not."""
+    """The gateway refused a request, or failed."""
 
 
 class Remote:
-    """A gateway's API. Used in a block. `data_dir`: beside it stands this machine's token; None: as the settings say."""
+    """A gateway's API, used as a context manager. This machine's token is kept beside `data_dir`; None:
+    that of the settings.
+    """
 
     def __init__(self, url: str, data_dir: Path | None = None) -> None:
         try:
@@ -54,7 +57,7 @@ class Remote:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
-            # Never through a proxy of the environment: it would see the token, and the gateway refuses the token through a proxy.
+            # Never use a proxy of the environment: it would see the token, which the gateway refuses from a proxy.
             self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None
@@ -62,7 +65,9 @@ class Remote:
     def __enter__(self) -> Remote:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._client.close()
 
     def get(self, path: str, asked: Mapping[str, Any]) -> Any:
@@ -70,11 +75,11 @@ class Remote:
         return self._ask("GET", path, params=_said(asked))
 
     def post(self, path: str, body: Mapping[str, Any], idempotency_key: str) -> Any:
-        """Do something, once however often it is tried. Raises `RemoteAnswered`."""
+        """Send an action, which is done once however often it is tried. Raises `RemoteAnswered`."""
         return self._ask("POST", path, json=dict(body), headers={"idempotency-key": idempotency_key})
 
     def items(self, path: str, asked: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-        """Return a list, of at most so many, page by page."""
+        """Return the items of a list, at most `most`, page by page."""
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         while len(found) < most:
@@ -87,12 +92,14 @@ class Remote:
         return found
 
     def follow(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield events for ever; what breaks is taken up where it was. Raises `RemoteAnswered` for what will not become better."""
+        """Yield events forever and resume after an interruption. Raises `RemoteAnswered` for permanent errors."""
         place, pause = "", _AGAIN[0]
         while True:
             try:
                 headers = {"last-event-id": place} if place else {}
-                with self._client.stream("GET", "/api/events", params=_said(asked), headers=headers, timeout=90.0) as answer:
+                with self._client.stream(
+                    "GET", "/api/events", params=_said(asked), headers=headers, timeout=90.0
+                ) as answer:
                     if answer.status_code != 200:
                         answer.read()
                         self._refuse(answer, is_final=answer.status_code < 500)
@@ -103,7 +110,9 @@ class Remote:
                             if "event" in event:
                                 yield event
             except self._failures as error:
-                print(f"spanpost: the gateway cannot be reached ({type(error).__name__}), trying again", file=sys.stderr)
+                print(
+                    f"spanpost: the gateway cannot be reached ({type(error).__name__}), trying again", file=sys.stderr
+                )
             time.sleep(pause)
             pause = min(pause * 2, _AGAIN[1])
 
@@ -117,7 +126,7 @@ class Remote:
         try:
             return answer.json()
         except ValueError:
-            raise RemoteAnswered("what answers there is no spanpost; check --url") from None
+            raise RemoteAnswered("the server there is not spanpost; check --url") from None
 
     @staticmethod
     def _refuse(answer: Any, *, is_final: bool) -> None:
@@ -126,7 +135,7 @@ class Remote:
             fields = [one["field"] for detail in error.get("details", ()) for one in detail.get("fieldViolations", ())]
             said = f"{error['message']}{' (' + fields[0] + ')' if fields else ''}"
         except (ValueError, KeyError, TypeError, AttributeError):
-            said = f"it answers {answer.status_code}; is there a spanpost with spanpost[api]?"
+            said = f"it answers {answer.status_code}; is it a spanpost with spanpost[api]?"
         if answer.status_code == 401:
             said += f"; the token is read from {TOKEN_VARIABLE}"
         if is_final:
@@ -135,7 +144,7 @@ class Remote:
 
 
 def token_here(data_dir: Path | None) -> str:
-    """Return this machine's token; empty if no gateway of this user has kept one."""
+    """Return this machine's token; empty if no gateway of this user keeps one."""
     from spanpost import settings
     from spanpost.runtime import local_token
     from spanpost.settings.database import default_data_dir
@@ -143,7 +152,7 @@ def token_here(data_dir: Path | None) -> str:
     if data_dir is None:
         try:
             data_dir = settings.load().database.data_dir
-        except ConfigError:  # it is not what this command is about
+        except ConfigError:  # this command does not depend on the settings
             data_dir = default_data_dir()
     return local_token.found(data_dir)
 
@@ -173,25 +182,25 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             event[name] = json.loads(value) if name == "data" else value
 
 
-def task_of(told: Mapping[str, Any]) -> Task:
-    """Return a task of the API's, as far as tables show it."""
+def task_of(fields: Mapping[str, Any]) -> Task:
+    """Return a task of the API, with the fields that tables show."""
 
     def at(name: str) -> datetime | None:
-        return datetime.fromisoformat(told[name]) if told.get(name) else None
+        return datetime.fromisoformat(fields[name]) if fields.get(name) else None
 
     same = (
         "task_id", "agent_name", "status", "progress", "action", "llm_calls", "tool_calls", "tool_errors", "input_tokens",
         "output_tokens", "unpriced_calls", "context_used_tokens", "context_window_tokens",
     )  # fmt: skip
     return Task(
-        uid=UUID(told["uid"]),
-        tenant=told["tenant"],
-        parent_uid=UUID(told["parent_uid"]) if told.get("parent_uid") else None,
-        name=told["name"] or "",
-        is_inferred=told["inferred"],
+        uid=UUID(fields["uid"]),
+        tenant=fields["tenant"],
+        parent_uid=UUID(fields["parent_uid"]) if fields.get("parent_uid") else None,
+        name=fields["name"] or "",
+        is_inferred=fields["inferred"],
         started_at=at("started_at"),
         ended_at=at("ended_at"),
-        cost_usd=Decimal(told["cost_usd"]) if told.get("cost_usd") else None,
-        context_window_source=told.get("context_window_source") or "",
-        **{name: told[name] for name in same},
+        cost_usd=Decimal(fields["cost_usd"]) if fields.get("cost_usd") else None,
+        context_window_source=fields.get("context_window_source") or "",
+        **{name: fields[name] for name in same},
     )

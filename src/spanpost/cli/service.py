@@ -1,4 +1,4 @@
-"""``spanpost run``: receive, record, deliver and serve metrics, until a signal says stop."""
+"""``spanpost run``: receive, record, deliver and serve metrics until a signal stops it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ log = logging.getLogger("spanpost.runtime.gateway")
 
 
 def serve(read: Callable[[], Settings]) -> bool:
-    """Run until SIGINT or SIGTERM, with as many workers as are set. False when not everything could be finished."""
+    """Run until SIGINT or SIGTERM, with the workers of the settings. False if not everything could be
+    finished.
+    """
     gateway = read().gateway
     if gateway is None or not gateway.enabled or gateway.workers == 1:
         return serve_one(read)
@@ -35,39 +37,41 @@ def serve_one(read: Callable[[], Settings]) -> bool:
     from spanpost.runtime.process import rarely_collect, switch_often
 
     gateway = Gateway(read(), read)
-    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
         gateway.start()
         if workers.current is not None:
             workers.current.begin()
         for line in lines(gateway) if workers.is_first() else ():
             log.info("%s", line)
         if gateway.local_token and workers.is_first() and sys.stderr.isatty():
-            # Not by the log: what is logged is kept, and read by others.
+            # Not in the log: logs are kept, and others read them.
             print(f"\nopen the board: {link(gateway.http_url, gateway.local_token)}\n", file=sys.stderr, flush=True)
         rarely_collect()
         switch_often()
-        while next(heard) == signal.SIGHUP:
+        while next(received) == signal.SIGHUP:
             gateway.reload()
-        log.info("stopping: what is under way is answered and recorded")
+        log.info("stopping: requests in progress are answered and recorded")
         is_done = gateway.stop()
-        log.info("stopped" if is_done else "stopped before everything was finished; what waits is taken up at the next start")
+        log.info(
+            "stopped" if is_done else "stopped before everything was finished; the rest continues at the next start"
+        )
         return is_done
 
 
 @contextmanager
 def _signals(*numbers: int) -> Iterator[Iterator[int]]:
-    """Lend the signals as they come. They come through a pipe: nothing else wakes a waiting thread for certain."""
+    """Yield the signals as they arrive, through a pipe: nothing else reliably wakes a waiting thread."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
-    def heard() -> Iterator[int]:
+    def received() -> Iterator[int]:
         while True:
             yield from (number for number in reader.recv(64) if number in numbers)
 
     try:
-        yield heard()
+        yield received()
     finally:
         signal.set_wakeup_fd(wakes_before)
         for number, handler in before.items():
@@ -77,7 +81,7 @@ def _signals(*numbers: int) -> Iterator[Iterator[int]]:
 
 
 def lines(gateway: Gateway) -> Iterator[str]:
-    """Yield what a person wants to know of a gateway that has started."""
+    """Yield the start-up lines of a gateway."""
     from spanpost.runtime.assembly import enabled_sinks
 
     settings, section = gateway.settings, gateway.section
@@ -92,24 +96,26 @@ def lines(gateway: Gateway) -> Iterator[str]:
         if gateway.local_token:
             yield f"the board on {gateway.http_url}/; `spanpost token local` prints its address with this machine's token"
     if gateway.slack_url:
-        yield f"hearing Slack on {gateway.slack_url}"
+        yield f"receiving Slack events on {gateway.slack_url}"
     if gateway.http_url and gateway.pipeline.workspaces is not None:
         yield f"the Slack app is installed at {gateway.pipeline.workspaces.section.install_url}"
     if gateway.pipeline.interactions_runtime is not None and gateway.pipeline.interactions_runtime.sockets:
-        yield "hearing Slack by Socket Mode"
+        yield "receiving Slack events by Socket Mode"
     if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"
     elif section.tokens:
         tenants = ", ".join(sorted({token.tenant for token in section.tokens}))
-        yield f"tokens are asked for; tenants: {tenants}"
+        yield f"tokens are required; tenants: {tenants}"
     elif section.client_ca is not None:
-        yield f"client certificates are asked for; everybody is tenant {settings.intake.tenant}"
+        yield f"client certificates are required; all senders are tenant {settings.intake.tenant}"
     else:
-        beyond = "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is asked for"
-        yield f"{beyond}; everybody is tenant {settings.intake.tenant}"
+        access = (
+            "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is required"
+        )
+        yield f"{access}; all senders are tenant {settings.intake.tenant}"
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
-    yield f"news goes to {', '.join(enabled_sinks(settings)) or 'nowhere: no sink is on'}"
+    yield f"checkpoints go to {', '.join(enabled_sinks(settings)) or 'no sink: none is on'}"
     pages = [gateway.pipeline.metrics_url, f"{gateway.http_url}/metrics" if gateway.http_url else None]
     yield f"metrics: {', '.join(page for page in pages if page) or 'off'}"
     yield "stop with Ctrl-C; SIGHUP reads routes and tokens again"

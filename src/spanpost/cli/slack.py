@@ -1,4 +1,4 @@
-"""``spanpost slack``: the workspaces in which the app is installed, and what their tokens are kept with."""
+"""``spanpost slack``: the workspaces in which the app is installed, and the key of their tokens."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.store.protocols import Store
 
-slack = typer.Typer(help="See and remove the workspaces in which the Slack app is installed.", no_args_is_help=True)
+slack = typer.Typer(help="List and remove the workspaces in which the Slack app is installed.", no_args_is_help=True)
 T = TypeVar("T")
 
 
 @slack.command("key")
 def new_key(as_json: Json = False) -> None:
-    """Make a key that tokens of workspaces are kept with, and print it. It is kept nowhere."""
+    """Make a key that encrypts the tokens of workspaces, and print it. It is kept nowhere."""
     from spanpost.encryption import new_key
 
     made = new_key()
@@ -31,7 +31,10 @@ def new_key(as_json: Json = False) -> None:
         print_json({"key": made})
         return
     print(made)
-    print("\nSet SPANPOST_SLACK_OAUTH__KEY to it, the same in all processes that post. It is shown this once.", file=sys.stderr)
+    print(
+        "\nSet SPANPOST_SLACK_OAUTH__KEY to it, the same in all processes that post. It is shown only once.",
+        file=sys.stderr,
+    )
 
 
 @slack.command("installations")
@@ -40,7 +43,7 @@ def list_installations(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List the workspaces in which the app is or was installed, and what routes call them."""
+    """List the workspaces in which the app is or was installed, and their names in routes."""
     shown = _ask(database_url, data_dir, _shown)
     if as_json:
         print_json({"installations": shown})
@@ -54,32 +57,38 @@ def list_installations(
 
 @slack.command("remove")
 def remove_installation(
-    team: Annotated[str, typer.Argument(metavar="TEAM", help="The workspace's id (T...), or what routes call it.")],
+    team: Annotated[str, typer.Argument(metavar="TEAM", help="The workspace's id (T...), or its name in routes.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let go of a workspace's token. The app stays in the workspace until somebody removes it there."""
+    """Delete a workspace's token. The app stays in the workspace until somebody removes it there."""
 
     async def remove(workspaces: Workspaces) -> bool:
-        known = {name: one.team for one in await workspaces.listed() for name in (one.team, workspaces.name_of(one.team))}
+        known = {
+            name: one.team for one in await workspaces.listed() for name in (one.team, workspaces.name_of(one.team))
+        }
         return await workspaces.remove(known.get(team, team), "by hand")
 
     if not _ask(database_url, data_dir, remove):
-        raise ConfigError(f"slack remove: no token is kept of {team!r}; `spanpost slack installations` lists those that are")
+        raise ConfigError(
+            f"slack remove: there is no token of {team!r}; `spanpost slack installations` lists the workspaces"
+        )
     say_count("removed", 1, as_json=as_json)
 
 
-@slack.command("reseal")
-def reseal(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Encrypt with slack_oauth.key what one of slack_oauth.old_keys encrypted; after it they are not needed."""
+@slack.command("reencrypt")
+def reencrypt(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Encrypt again with slack_oauth.key the tokens that a key of slack_oauth.old_keys encrypted; then the
+    old keys are not needed.
+    """
 
-    async def again(workspaces: Workspaces) -> int:
+    async def work(workspaces: Workspaces) -> int:
         if workspaces.encryption is None:
             raise ConfigError("slack_oauth.key is not set: `spanpost slack key` makes one")
-        return await workspaces.reseal()
+        return await workspaces.reencrypt()
 
-    say_count("resealed", _ask(database_url, data_dir, again), as_json=as_json)
+    say_count("reencrypted", _ask(database_url, data_dir, work), as_json=as_json)
 
 
 def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Workspaces], Awaitable[T]]) -> T:
@@ -90,7 +99,10 @@ def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Wo
     async def work(store: Store) -> T:
         workspaces = workspaces_of(settings, store)
         if workspaces is None:
-            raise ConfigError("slack_oauth: nothing can be installed until that room is set; docs/how-to/install-in-workspaces.md")
+            raise ConfigError(
+                "slack_oauth: the app cannot be installed until this section is set; "
+                "docs/how-to/install-in-workspaces.md"
+            )
         return await question(workspaces)
 
     return ask(settings, work)

@@ -1,4 +1,4 @@
-"""``spanpost spending``: what is spent of budgets, and how often providers held calls back."""
+"""``spanpost spending``: spent budgets, and rate limits of providers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def spending(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List what is spent of budgets in their periods of now, and how often providers held calls back."""
+    """List what is spent of budgets in their current periods, and how often providers limited calls."""
     import msgspec
 
-    async def look(store: Store) -> tuple[list[Spent], list[Limits]]:
+    async def fetch(store: Store) -> tuple[list[Spent], list[Limits]]:
         return await store.spending(tenant), await store.limits(tenant, 100)
 
-    spent, limits = ask(settings_of(database_url, data_dir), look)
+    spent, limits = ask(settings_of(database_url, data_dir), fetch)
     spent.sort(key=lambda one: -one.share)
     if as_json:
         from spanpost.tasks.json_form import spent_json
@@ -39,6 +39,9 @@ def spending(
     if spent:
         tables.print_spending(spent)
     else:
-        print("nothing is spent of any budget; budgets are set as spend.budgets (docs/how-to/budgets.md)", file=sys.stderr)
+        print(
+            "nothing is spent of any budget; budgets are set as budgets.budgets (docs/how-to/budgets.md)",
+            file=sys.stderr,
+        )
     if limits:
         tables.print_limits(limits)

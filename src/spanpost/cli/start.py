@@ -1,4 +1,4 @@
-"""``spanpost start``: have a launcher start work, at a gateway or by an order in the database."""
+"""``spanpost start``: start work by a launcher, at a gateway or by an order in the database."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 
 def start(
     launcher: Annotated[str, typer.Argument(metavar="LAUNCHER", help="Its name in `launchers.named`.")],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be done.")] = "",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The work to do.")] = "",
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="What the launcher is given by name; may be said again."),
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Parameter of the launcher; may be repeated."),
     ] = None,
     by: By = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose work it is, in the database.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the work, in the database.")
+    ] = None,
     as_json: Json = False,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Have a launcher start work. At a gateway its rules hold; in the database whoever reaches it may.
+    """Start work by a launcher. A gateway applies its rules; the database allows everybody who can reach
+    it.
 
-    It is ordered when this returns, and carried by whichever process has the launcher in its settings.
+    The order is placed when the command returns. A process that has the launcher in its settings carries it
+    out.
     """
     given = dict(_pair(one) for one in parameter or ())
     if url is not None:
@@ -59,18 +63,24 @@ def _at_gateway(url: str, data_dir: Path | None, launcher: str, text: str, given
     from urllib.parse import quote
 
     with Remote(url, data_dir) as remote:
-        told = remote.post(f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": given}, str(uuid4()))
-    return str(told["order_id"])
+        placed = remote.post(
+            f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": given}, str(uuid4())
+        )
+    return str(placed["order_id"])
 
 
-def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings) -> str:
+def _in_database(
+    launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings
+) -> str:
     from spanpost.runtime import decisions
     from spanpost.runtime.assembly import launches_of
     from spanpost.runtime.system_user import system_user
 
     name = (by or "").strip()
     if not name:
-        raise ConfigError("--as: say who starts it; the name is kept, and the work runs for them")
+        raise ConfigError(
+            "--as is missing: give the name of the person who starts it; it is kept, and the work runs for them"
+        )
     whose = tenant if tenant is not None else settings.intake.tenant
     launches = launches_of(settings)
     verdict = ask(

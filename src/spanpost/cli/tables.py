@@ -1,4 +1,4 @@
-"""What people see of tasks, checkpoints and deliveries in a terminal."""
+"""Tables of tasks, checkpoints and deliveries in a terminal."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden
 from spanpost.text.sanitise import line
 
-#: Where the terminal's word is another.
+#: Terminal names of colours that differ from ours.
 _COLOURS = {"grey": "bright_black"}
 
 
 def out() -> Console:
-    """Return the console for data: stdout, as wide as the terminal, never cut where it is piped."""
+    """Return the console for data: stdout, as wide as the terminal, not cut in a pipe."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 4000)
 
 
 def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
     """Print tasks as a tree: child tasks stand below their parents."""
-    table = _table("task", "status", "progress", "calls", "tools", "tokens in/out", "cost", "context", "started", "took", "id")
+    table = _table(
+        "task", "status", "progress", "calls", "tools", "tokens in/out", "cost", "context", "started", "took", "id"
+    )
     if explain:
         table.add_column("decided by")
     for depth, task in _as_tree(tasks):
@@ -61,7 +63,7 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
 
 
 def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str, Any]]) -> None:
-    """Print why each task is what it is."""
+    """Print the explanation of each task."""
     for _, task in _as_tree(tasks):
         why = explained.get(task.uid)
         if not why:
@@ -89,7 +91,7 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
 
 
 def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print questions to people, a line each; of what does not fit there the line says so."""
+    """Print questions to people, one line each; a mark shows that more text exists."""
     table = _table("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
     for one in found:
         state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
@@ -111,13 +113,13 @@ def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _has_more(one: Mapping[str, Any]) -> bool:
-    """Tell whether a question has more than its line shows."""
+    """Return whether a question has more text than its line shows."""
     said, options = one["question"] or "", ", ".join(one["options"])
     return bool(one["detail"] or one["hidden"]) or line(said, 100) != said or line(options, 60) != options
 
 
 def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print a question whole. What an agent wrote stands behind a bar."""
+    """Print a whole question. Text of the agent stands behind a bar."""
 
     def quoted(title: str, said: str) -> list[str]:
         return [f"{title}:", *(f"  │ {row}" for row in legible(said).split("\n"))] if said else []
@@ -127,10 +129,14 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     rows = quoted("question", one["question"] or "") + quoted("detail", one["detail"] or "")
     rows += quoted("answers", options) + quoted("risk", one["risk"] or "")
     rows += [] if one["is_whole"] else [why_hidden([Hidden(why) for why in one["hidden"]])]
-    told = one["told"]
+    reported = one["told"]
     about = {
         "state": line(state, 200),
-        "told": line(f"{told['decision']} by {told['by'] or '?'}, as telemetry says: nobody decided it here", 300) if told else "",
+        "reported": line(
+            f"{reported['decision']} by {reported['by'] or '?'}, as telemetry says: nobody decided it here", 300
+        )
+        if reported
+        else "",
         "asked": _time(datetime.fromisoformat(one["requested_at"])),
         "until": _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
         "agent": line(one["agent_name"] or "", 100),
@@ -139,7 +145,7 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
         "key": one["key"],
     }
     print(
-        "\n".join([*rows, *(f"{name:<6} {said}" for name, said in about.items() if said)]),
+        "\n".join([*rows, *(f"{name:<8} {said}" for name, said in about.items() if said)]),
         file=sys.stderr if to_stderr else sys.stdout,
     )
 
@@ -149,27 +155,44 @@ def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
     table = _table("workspace", "team", "its name", "tenant", "state", "by", "since")
     for one in found:
         state = (
-            "installed" if one["is_used"] else "installed, not used" if one["state"] == "installed" else f"removed ({one['why']})"
+            "installed"
+            if one["is_used"]
+            else "installed, not used"
+            if one["state"] == "installed"
+            else f"removed ({one['why']})"
         )
         at = one["removed_at"] or one["installed_at"]
-        cells = (one["workspace"], one["team"], line(one["team_name"], 60), one["tenant"], state, one["installed_by"], _time(at))
+        cells = (
+            one["workspace"],
+            one["team"],
+            line(one["team_name"], 60),
+            one["tenant"],
+            state,
+            one["installed_by"],
+            _time(at),
+        )
         table.add_row(*map(Text, cells))
     out().print(table)
 
 
-def print_event(told: Mapping[str, Any]) -> None:
-    """Print a checkpoint of a stream on a line."""
-    shown = look(told["status"])
-    at = datetime.fromisoformat(told["at"]).astimezone().strftime("%H:%M:%S")
-    status = Text(f"{told['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
-    who = line(told["task_name"] or told["agent_name"] or told["task_id"], 40)
+def print_event(event: Mapping[str, Any]) -> None:
+    """Print a checkpoint of a stream on one line."""
+    shown = look(event["status"])
+    at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
+    status = Text(f"{event['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
+    name = line(event["task_name"] or event["agent_name"] or event["task_id"], 40)
     out().print(
-        Text(f"{at} {shown.emoji} "), status, Text(f"{who}: ", style="bold"), Text(line(told["text"], 200)), sep="", soft_wrap=True
+        Text(f"{at} {shown.emoji} "),
+        status,
+        Text(f"{name}: ", style="bold"),
+        Text(line(event["text"], 200)),
+        sep="",
+        soft_wrap=True,
     )
 
 
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
-    """Print deliveries as an operator lists them."""
+    """Print deliveries for an operator."""
     table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
     for row in rows:
         table.add_row(
@@ -203,40 +226,55 @@ def print_spending(spent: Sequence[Spent]) -> None:
         left = [f"${one.left_usd:,.2f}"] if one.left_usd is not None else []
         left += [f"{one.left_tokens:,} tokens"] if one.left_tokens is not None else []
         whom = ", ".join(line(value, 60) for _, value in one.scope)
-        cells = (one.budget, one.tenant, whom, " + ".join(dollars + tokens + unpriced), f"{one.share:.0%}", " and ".join(left))
+        cells = (
+            one.budget,
+            one.tenant,
+            whom,
+            " + ".join(dollars + tokens + unpriced),
+            f"{one.share:.0%}",
+            " and ".join(left),
+        )
         table.add_row(*(Text(line(cell, 120)) for cell in cells), Text(_time(one.ends_at)))
     out().print(table)
 
 
 def print_limits(limits: Sequence[Limits]) -> None:
-    """Print how often providers held calls back."""
+    """Print how often providers limited calls."""
     table = _table("day", "tenant", "account", "provider", "model", "limit", "calls")
     for one in limits:
-        cells = (str(one.day), one.tenant, one.account, one.provider, one.model, one.kind.replace("_", " "), str(one.count))
+        cells = (
+            str(one.day),
+            one.tenant,
+            one.account,
+            one.provider,
+            one.model,
+            one.kind.replace("_", " "),
+            str(one.count),
+        )
         table.add_row(*(Text(line(cell, 120)) for cell in cells))
     out().print(table)
 
 
 def print_rate_limits(rows: Sequence[RateLimitRow]) -> None:
-    """Print a line for each budget: what it is, until when it is closed, why."""
+    """Print one line for each rate limit: its rate; or until when it is closed, and why."""
     for row in rows:
         if row.state == "open":
-            pace = "as often as one likes" if row.rate is None else f"{row.rate:g} a second, {row.burst:g} at once"
-            said = f"{pace}, {row.reserve:g} of them for the urgent" if row.reserve else pace
+            pace = "unlimited" if row.rate is None else f"{row.rate:g} a second, {row.burst:g} at once"
+            said = f"{pace}, {row.reserve:g} of them reserved for urgent calls" if row.reserve else pace
         else:
             said = f"until {_time(row.until)}: {row.why}" if row.until is not None else row.why
             said += "".join(f", {text}" for text in dict.fromkeys((line(row.reason, 60), line(row.error, 500))) if text)
         out().print(Text(f"{row.state:<8}"), Text(line(row.key, 120), style="bold"), Text(said), soft_wrap=True)
 
 
-def print_lost(lost: Mapping[str, int]) -> None:
-    """Print what could not be read, by reason."""
-    for reason, n in sorted(lost.items()):
-        out().print(Text(f"lost: {n} ({reason})", style="yellow"))
+def print_dropped(dropped: Mapping[str, int]) -> None:
+    """Print how much could not be read, by reason."""
+    for reason, n in sorted(dropped.items()):
+        out().print(Text(f"dropped: {n} ({reason})", style="yellow"))
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], console: Console | None = None) -> None:
-    """Print the rows that a query gave: as a table, or one below the other where a table is too wide for the terminal."""
+    """Print the rows of a query: as a table, or one below the other if a table is too wide for the terminal."""
     console = console or out()
     columns = [line(column, 200) for column in columns]
     cells = [[line(_cell(value), 200) for value in row] for row in rows]
@@ -275,48 +313,49 @@ def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
     for task in tasks:
         parent = task.parent_uid if task.parent_uid in known and task.parent_uid != task.uid else None
         below.setdefault(parent, []).append(task)
-    told: set[object] = set()
+    seen: set[object] = set()
 
     waiting = [(0, task) for task in reversed(below.get(None, []))]
     while waiting:
         depth, task = waiting.pop()
-        told.add(task.uid)
+        seen.add(task.uid)
         yield depth, task
         waiting.extend((depth + 1, child) for child in reversed(below.get(task.uid, [])))
-    # A ring of parents has no top; its tasks are told all the same.
-    yield from ((0, task) for task in tasks if task.uid not in told)
+    # A cycle of parents has no root; its tasks are listed all the same.
+    yield from ((0, task) for task in tasks if task.uid not in seen)
 
 
 def age(text: str) -> timedelta:
-    """Return the length of time of a word as 90d, 12w or 36h; raises `ConfigError`."""
+    """Return the duration of a text such as 90d, 12w or 36h. Raises `ConfigError`."""
     number, unit = text[:-1], {"h": "hours", "d": "days", "w": "weeks"}.get(text[-1:])
     if unit is None or not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) > 0):
-        raise ConfigError(f"--older-than {text}: a number and h, d or w is meant, as in 90d")
+        raise ConfigError(f"--older-than {text}: give a number and h, d or w, such as 90d")
     return timedelta(**{unit: int(number)})
 
 
 def print_pruned(pruned: Pruned) -> None:
-    """Print what went, or would go."""
-    table = _table("what", "gone" if pruned.is_done else "would go")
+    """Print what was deleted, or would be."""
+    table = _table("what", "deleted" if pruned.is_done else "would be deleted")
     of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
     table.add_row(f"audit rows{of_months}", _number(pruned.events))
     table.add_row("records of closed traces", _number(pruned.tree))
     table.add_row("deliveries that arrived", _number(pruned.deliveries))
-    table.add_row("lanes", _number(pruned.ordering_keys))
+    table.add_row("ordering keys", _number(pruned.ordering_keys))
     out().print(table)
     print(
-        f"older than {_time(pruned.before)}; kept whole: {pruned.kept_tasks} tasks that are open or changed since", file=sys.stderr
+        f"older than {_time(pruned.before)}; kept whole: {pruned.kept_tasks} tasks that are open or changed since",
+        file=sys.stderr,
     )
     if not pruned.is_done:
-        print("nothing was changed: say --yes to do it", file=sys.stderr)
+        print("nothing was changed: give --yes to delete", file=sys.stderr)
 
 
 def _context(task: Task) -> str:
-    """Return ``72% of 200k (table)``; of the share nothing is known without a window."""
+    """Return ``72% of 200k (table)``; without a known window there is no share."""
     if task.context_share is None:
         return "?" if task.context_used_tokens is None else f"{count(task.context_used_tokens)} of ?"
-    told = f"{task.context_share:.0%} of {window(task)}"
-    return f"{told}, {said}" if (said := forecast(task)) else told
+    share = f"{task.context_share:.0%} of {window(task)}"
+    return f"{share}, {said}" if (said := forecast(task)) else share
 
 
 def _number(value: int | None) -> str:

@@ -1,4 +1,4 @@
-"""``spanpost watch``: what is told of tasks, as it happens, from the database or from a gateway."""
+"""``spanpost watch``: checkpoints of tasks as they happen, from the database or from a gateway."""
 
 from __future__ import annotations
 
@@ -19,49 +19,62 @@ if TYPE_CHECKING:
     from spanpost.model.queries import TaskFilter
     from spanpost.settings import Settings
 
-#: Between two looks into the database, seconds; and how much is read at once.
-_LOOK: Final = 0.5
+#: Pause between two queries, seconds; and rows per query.
+_POLL: Final = 0.5
 _PAGE: Final = 200
 _BEGUN: Final = "watching; stop with Ctrl-C"
 
 
 def watch(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on a line for each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only what is told in this status.")
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only checkpoints in this status.")
     ] = None,
-    agent: Annotated[list[str] | None, typer.Option("--agent", metavar="NAME", help="Only tasks of this agent.")] = None,
-    topic: Annotated[list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")] = None,
-    q: Annotated[str, typer.Option("--search", metavar="TEXT", help="Only tasks that say this in name, action, id or agent.")] = "",
-    task: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only this task and those below it.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose tasks, in the database.")] = None,
-    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Leave after so many.")] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", metavar="NAME", help="Only tasks of this agent.")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")
+    ] = None,
+    q: Annotated[
+        str, typer.Option("--search", metavar="TEXT", help="Only tasks with this text in name, action, id or agent.")
+    ] = "",
+    task: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Only this task and the tasks below it.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="Tenant of the tasks, in the database.")
+    ] = None,
+    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Exit after this many.")] = None,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print what is told of tasks as it happens, from now on, until Ctrl-C."""
+    """Print checkpoints of tasks as they happen, from now on, until Ctrl-C."""
     from spanpost.semconv import STATUSES
 
     for one in status or ():
         if one not in STATUSES:
             raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
-    tell = _line if as_json else _row
+    show = _line if as_json else _row
     if url is not None:
         from spanpost.cli.remote import Remote
 
         asked = {"status": status, "agent": agent, "topic": topic, "q": q, "task": task, "event": "checkpoint"}
         with Remote(url, data_dir) as remote:
-            for told in itertools.islice(_followed(remote.follow(asked)), count):
-                tell(told)
+            for fields in itertools.islice(_followed(remote.follow(asked)), count):
+                show(fields)
         return
     from spanpost.model.queries import TaskFilter
 
     settings = settings_of(database_url, data_dir)
     found = TaskFilter(
-        tenant=tenant if tenant is not None else settings.intake.tenant, agents=tuple(agent or ()), topics=tuple(topic or ()), q=q
+        tenant=tenant if tenant is not None else settings.intake.tenant,
+        agents=tuple(agent or ()),
+        topics=tuple(topic or ()),
+        q=q,
     )
-    asyncio.run(_watch(settings, found, tuple(status or ()), task, count, tell))
+    asyncio.run(_watch(settings, found, tuple(status or ()), task, count, show))
 
 
 def _followed(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -80,17 +93,19 @@ async def _watch(
     statuses: tuple[str, ...],
     ref: str | None,
     count: int | None,
-    tell: Callable[[Any], None],
+    show: Callable[[Any], None],
 ) -> None:
     left = count
-    async for told in _news(settings, asked, statuses, ref):
-        tell(told)
+    async for fields in _checkpoints(settings, asked, statuses, ref):
+        show(fields)
         left = left - 1 if left is not None else None
         if left == 0:
             return
 
 
-async def _news(settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None) -> AsyncIterator[dict[str, Any]]:
+async def _checkpoints(
+    settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None
+) -> AsyncIterator[dict[str, Any]]:
     from spanpost.model.errors import StoreUnavailable
     from spanpost.tasks.json_form import news_json
 
@@ -107,21 +122,21 @@ async def _news(settings: Settings, asked: TaskFilter, statuses: tuple[str, ...]
             try:
                 page = await store.browse.news(place, _PAGE, asked.tenant)
             except StoreUnavailable:
-                page = []  # it is away for a while; what is told meanwhile is read afterwards
+                page = []  # an outage; checkpoints of that time are read afterwards
             for one in page:
                 place = one.position
                 is_of = uid is None or uid in (one.task.uid, one.task.parent_uid, one.task.root_uid)
                 if is_of and asked.takes(one.task) and (not statuses or one.checkpoint.status in statuses):
                     yield news_json(one)
             if len(page) < _PAGE:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(_POLL)
 
 
-def _line(told: Mapping[str, Any]) -> None:
-    print(json.dumps(told), flush=True)
+def _line(fields: Mapping[str, Any]) -> None:
+    print(json.dumps(fields), flush=True)
 
 
-def _row(told: Mapping[str, Any]) -> None:
+def _row(fields: Mapping[str, Any]) -> None:
     from spanpost.cli import tables
 
-    tables.print_event(told)
+    tables.print_event(fields)

@@ -102,7 +102,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     tells_failures: bool = False
     #: Whether one message lists the running tasks, and how often it is edited at most.
     has_board: bool = False
-    board_every: timedelta = timedelta(minutes=1)
+    board_interval: timedelta = timedelta(minutes=1)
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,6 @@
-"""What the settings make: the fold's rules, the store, the sinks; and what is done to a database as a whole."""
+"""Parts that the settings make: the rules of the task state, the store, the sinks; and maintenance of a
+whole database.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Between two milestones of one task where nobody says.
-EVERY: Final = timedelta(seconds=30)
+#: Default interval between two milestones of one task.
+MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
 
 def rules_of(settings: Settings) -> FoldRules:
-    """Return what the fold goes by."""
+    """Return the rules of the task state."""
     context = settings.context
     return FoldRules(
         routes=routes_of(settings),
@@ -66,7 +68,7 @@ def rules_of(settings: Settings) -> FoldRules:
 
 
 def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redaction | None:
-    """Return what takes secrets out; None where that is turned off."""
+    """Return the redaction of secrets; None if it is off."""
     section = settings.redaction
     if not section.enabled:
         return None
@@ -104,12 +106,14 @@ def budgets_of(settings: Settings) -> tuple[Budget, ...]:
 
 
 def routes_of(settings: Settings) -> Routes:
-    """Return the routing table: the routes that are set, and each sink's default at its end."""
+    """Return the routing table: the routes of the settings, then each sink's default route."""
     sinks = enabled_sinks(settings)
     unknown = sorted({route.sink for route in settings.routes} - set(sinks))
     if unknown:
         known = ", ".join(sinks) or "none"
-        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
+        raise ConfigError(
+            f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route"
+        )
     rest = [RouteSettings(sink=sink) for sink in sinks]
     return Routes(
         sinks=sinks,
@@ -123,12 +127,12 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
     defaults = section.route_defaults()
     said = said.model_copy(update={"tenant": _tenant(said, settings)})
     verbosity = Verbosity(said.verbosity or section.verbosity) if said.enabled else Verbosity.MUTE
-    every = said.every if said.every is not None else section.every
-    if every is None:
-        every = EVERY if verbosity is Verbosity.MILESTONES else timedelta(0)
+    interval = said.interval if said.interval is not None else section.interval
+    if interval is None:
+        interval = MILESTONE_INTERVAL if verbosity is Verbosity.MILESTONES else timedelta(0)
     if (said.digest or said.board) and not registry.find(said.sink).summarises:
         what = "digest" if said.digest else "board"
-        raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; take it to slack, or drop it")
+        raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; use slack, or remove it")
     hours, _, minutes = said.digest_at.partition(":")
     return Route(
         sink=said.sink,
@@ -147,7 +151,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         ),
         verbosity=verbosity,
         max_age=settings.notifications.max_age,
-        every=every,
+        interval=interval,
         mention=defaults.mention if said.mention is None else said.mention,
         prefix=said.prefix,
         fallback=defaults.fallback if said.fallback is None else said.fallback,
@@ -159,31 +163,36 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         zone=said.timezone,
         tells_failures=said.digest_failures,
         has_board=said.board and said.enabled,
-        board_every=said.board_every,
+        board_interval=said.board_interval,
     )
 
 
 def _tenant(said: RouteSettings, settings: Settings) -> str | tuple[str, ...] | None:
-    """Return of which tenants a route takes tasks: where its address is one tenant's, of that one alone."""
+    """Return the tenants whose tasks a route receives: only the owner if its address belongs to one tenant."""
     try:
         own = settings.sinks[said.sink].tenant_of(said.address)
     except ValueError as error:
         raise ConfigError(f"routes: {said.address!r}: {error}") from None
     if own is not None and not is_wanted(said.tenant, own):
         raise ConfigError(
-            f"routes: {said.address!r} tells tasks of tenant {own!r} alone, and the route takes those of {said.tenant!r}: "
-            "take tenant out of the route, or name another address"
+            f"routes: {said.address!r} receives tasks of tenant {own!r} only, and the route receives those of "
+            f"{said.tenant!r}: "
+            "remove tenant from the route, or name another address"
         )
     return own if own is not None else said.tenant
 
 
 def launches_of(settings: Settings) -> Launches:
-    """Return what may be started, and by what."""
+    """Return what may be started, and by which launchers."""
     section = settings.launchers
     on = frozenset(section.launchers())
     return Launches(
         launchers=on,
-        retries=tuple(Retry(launcher=one.launcher, match=_match(one), type=one.type) for one in section.retries if one.launcher in on),
+        retries=tuple(
+            Retry(launcher=one.launcher, match=_match(one), type=one.type)
+            for one in section.retries
+            if one.launcher in on
+        ),
         rules=tuple(
             OnEnd(
                 name=one.name,
@@ -215,7 +224,7 @@ def _match(said: RetrySettings | OnEndSettings) -> Match:
 
 
 def open_launchers(settings: Settings) -> dict[str, Carrier]:
-    """Make the launchers that are on, as the dispatcher sees them."""
+    """Return the enabled launchers as carriers for the dispatcher."""
     made = [
         Carrier(name, launcher_registry.open_launcher(name, kind, section))
         for name, (kind, section) in settings.launchers.launchers().items()
@@ -224,22 +233,26 @@ def open_launchers(settings: Settings) -> dict[str, Carrier]:
 
 
 def prices_of(settings: Settings) -> Prices | None:
-    """Return what model calls are priced by; nothing of it is loaded yet."""
+    """Return the prices of model calls, not loaded yet; None if costs are not computed."""
     section = settings.cost
     if not section.enabled:
         return None
-    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in section.prices.items()}
+    own = {
+        model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in section.prices.items()
+    }
     return Prices(own)
 
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the sinks that are on."""
+    """Return the names of the enabled sinks."""
     return tuple(name for name, section in settings.sinks.items() if section.enabled)
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
-    """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    """Return the enabled sinks, with the routes, figures and retry rules that they ask for."""
+    sinks = {
+        name: registry.open_sink(name, with_buttons(settings.sinks[name], settings)) for name in enabled_sinks(settings)
+    }
     table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -251,29 +264,35 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
     return sinks
 
 
-def heard(section: SinkSettings, settings: Settings) -> SinkSettings:
-    """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
+def with_buttons(section: SinkSettings, settings: Settings) -> SinkSettings:
+    """Return a sink's settings; if they leave `interactive` open, there are buttons if any app can receive
+    answers.
+    """
     if getattr(section, "interactive", True) is not None:
         return section
-    return section.model_copy(update={"interactive": settings.interactions is not None and settings.interactions.is_heard})
+    return section.model_copy(
+        update={"interactive": settings.interactions is not None and settings.interactions.has_app}
+    )
 
 
 def figures_of(settings: Settings) -> Figures | None:
-    """Return who is asked for figures when a task has ended; None where nobody is."""
+    """Return the queries for figures of ended tasks; None without any."""
     section = settings.outputs
     if not section.queries:
         return None
     try:
         import aiohttp  # noqa: F401
     except ImportError as error:
-        raise ConfigError("results: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
-    queries = [OutputQuery(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in section.queries.items()]
+        raise ConfigError("outputs: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
+    queries = [
+        OutputQuery(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in section.queries.items()
+    ]
     token = section.token.get_secret_value() if section.token is not None else ""
     return Figures(section.url, queries, token=token, timeout=section.timeout.total_seconds())
 
 
 def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
-    """Return the store that the settings name, not opened yet: PostgreSQL, the embedded one, or memory."""
+    """Return the store of the settings, not opened yet: PostgreSQL, the embedded one, or memory."""
     rules = rules if rules is not None else rules_of(settings)
     database = settings.database
     if settings.dsn is None and not database.embedded:
@@ -284,7 +303,9 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
         from spanpost.store.postgres import PostgresStore
     except ImportError as error:
         extra = "postgres" if settings.dsn is not None else "embedded"
-        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
+        raise ConfigError(
+            f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'"
+        ) from error
     options: dict[str, Any] = {
         "rules": rules,
         "pool_size": database.pool_size,
@@ -300,7 +321,7 @@ def open_store(settings: Settings, rules: FoldRules | None = None) -> Store:
 
 
 def upgrade_database(settings: Settings) -> str:
-    """Bring the schema to this version; return its revision."""
+    """Upgrade the schema to this version; return its revision."""
     from spanpost.store.embedded_roles import READER
     from spanpost.store.embedded_store import reachable
     from spanpost.store.sql import schema
@@ -315,7 +336,9 @@ def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
     from spanpost.store.sql import schema
 
     if settings.dsn is None:
-        raise ConfigError("db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url")
+        raise ConfigError(
+            "db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url"
+        )
     names = roles.named(writer, reader)
 
     async def work(connection: Any) -> list[str]:
@@ -338,7 +361,7 @@ def end_sessions(settings: Settings) -> None:
 
 
 def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Let go of what is old in the database, or only say what would go."""
+    """Delete old rows, or only count them."""
     from spanpost.store.retention import prune
 
     noted = ("prune", f"older than {older_than}") if is_done else None
@@ -346,9 +369,10 @@ def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) 
 
 
 def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tuple[str, str] | None = None) -> T:
-    """Do something with the tables as a whole on a connection of its own. Raises `ConfigError` where the database refuses.
+    """Run maintenance of the tables on a connection of its own. Raises `ConfigError` if the database
+    refuses.
 
-    `noted` is what is written down of it beside the system's user: the operation, and in which way.
+    `noted` is recorded with the system's user: the operation, and its detail.
     """
     import asyncpg
 

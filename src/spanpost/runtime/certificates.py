@@ -1,4 +1,4 @@
-"""The certificates of the gateway's doors: read from their files, judged, and read again when they were renewed."""
+"""Certificates of the gateway's receivers: read, checked, and read again after renewal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from spanpost.model.errors import ConfigError
 from spanpost.settings.gateway import GatewaySettings
 
-#: What is left of a certificate's life when a person is told of it; of one that lives shorter, a third of its life.
+#: Remaining life at which a certificate is reported; for a short-lived one, a third of its life.
 SOON: Final = timedelta(days=14)
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -39,7 +39,7 @@ class Certificates:
 
 
 def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
-    """Return the TLS of the HTTP door, None without; raises `ConfigError` for files that cannot be used."""
+    """Return the TLS context of the HTTP port, None without TLS. Raises `ConfigError` for unusable files."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -53,23 +53,28 @@ def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
         if "KEY_VALUES_MISMATCH" in said:
             said = "the key is not the certificate's"
         raise ConfigError(
-            f"gateway: the certificates cannot be used ({said}): tls_certificate, tls_key and client_ca must be readable PEM "
+            f"gateway: the certificates cannot be used ({said}): tls_certificate, tls_key and client_ca must "
+            "be readable PEM "
             "files, and the key must be the certificate's"
         ) from None
     return context
 
 
 def take(context: ssl.SSLContext, settings: GatewaySettings) -> None:
-    """Have new connections use what the files hold now. A client authority that was taken out goes at the next start."""
+    """Use the present content of the files for new connections. A removed client CA is dropped at the next
+    start.
+    """
     assert settings.tls_certificate is not None
-    # Without an empty password OpenSSL would ask for one on the terminal.
+    # With no password at all, OpenSSL would ask for one on the terminal.
     context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
     if settings.client_ca is not None:
         context.load_verify_locations(settings.client_ca)
 
 
 def stamp(settings: GatewaySettings) -> tuple[tuple[int, int, int], ...]:
-    """Return what changes when a file is renewed, be it written over, moved there or linked anew; empty where one is missing."""
+    """Return a value that changes when a file is renewed: overwritten, moved or linked. Empty if a file is
+    missing.
+    """
     files = [path for path in (settings.tls_certificate, settings.tls_key, settings.client_ca) if path is not None]
     try:
         return tuple((found.st_mtime_ns, found.st_ino, found.st_size) for found in (path.stat() for path in files))
@@ -78,14 +83,14 @@ def stamp(settings: GatewaySettings) -> tuple[tuple[int, int, int], ...]:
 
 
 class Validity(NamedTuple):
-    """From when until when a certificate holds."""
+    """When a certificate becomes valid, and when it expires."""
 
     begins: datetime
     ends: datetime
 
 
 class Judgement(NamedTuple):
-    """What is to be said of a certificate, and what to do about it; `holds` is False where clients refuse it."""
+    """The finding about one certificate, and what to do; `holds` is False if clients refuse it."""
 
     holds: bool
     said: str
@@ -93,7 +98,7 @@ class Judgement(NamedTuple):
 
 
 def judge(path: Path, field: str, now: datetime) -> Iterator[Judgement]:
-    """Yield what is to be said of the certificates in a file, each of a chain. Raises OSError and ValueError."""
+    """Yield a finding for each certificate of a file. Raises OSError and ValueError."""
     found = [validity(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(path.read_text("ascii", "replace"))]
     if not found:
         raise ValueError("there is no certificate in it")
@@ -101,9 +106,13 @@ def judge(path: Path, field: str, now: datetime) -> Iterator[Judgement]:
     for number, (begins, ends) in enumerate(found, 1):
         which = f"{field}: {path}" + (f", number {number} of {len(found)}," if len(found) > 1 else "")
         if now < begins:
-            yield Judgement(False, f"{which} holds from {begins:%Y-%m-%d %H:%M} UTC only", "look at this machine's clock, or wait")
+            yield Judgement(
+                False, f"{which} holds from {begins:%Y-%m-%d %H:%M} UTC only", "look at this machine's clock, or wait"
+            )
         elif now >= ends:
-            yield Judgement(False, f"{which} expired on {ends:%Y-%m-%d %H:%M} UTC: clients refuse it", f"renew it{renewed}")
+            yield Judgement(
+                False, f"{which} expired on {ends:%Y-%m-%d %H:%M} UTC: clients refuse it", f"renew it{renewed}"
+            )
         elif ends - now < min(SOON, (ends - begins) / 3):
             yield Judgement(True, f"{which} expires soon, on {ends:%Y-%m-%d %H:%M} UTC", f"renew it before{renewed}")
         else:
@@ -111,9 +120,9 @@ def judge(path: Path, field: str, now: datetime) -> Iterator[Judgement]:
 
 
 def validity(der: bytes) -> Validity:
-    """Return a certificate's validity (RFC 5280, 4.1.2.5); raises `ValueError` for what is no certificate.
+    """Return a certificate's validity (RFC 5280, 4.1.2.5). Raises `ValueError` for other content.
 
-    By hand: the standard library decodes certificates of peers alone.
+    Parsed here, because the standard library decodes only the certificates of peers.
     """
     try:
         _, start, _ = _element(der, 0)  # Certificate
@@ -132,7 +141,7 @@ def validity(der: bytes) -> Validity:
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, begin and end of the content."""
+    """Return the tag, start and end of an element."""
     tag, length, start = der[at], der[at + 1], at + 2
     if length > 127:
         size = length & 127

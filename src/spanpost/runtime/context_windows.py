@@ -1,6 +1,6 @@
-"""The context windows that spanpost knows: a shipped table, and what the user says on top of it.
+"""Known context windows: a shipped table, with the settings on top.
 
-The table is made by `scripts/generate_model_windows.py`; its source, version, date and licence stand in the file.
+`scripts/generate_model_windows.py` makes the table; the file holds its source, version, date and licence.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from spanpost.tasks.context import canonical_model, model_names
 
 
 class _Table(msgspec.Struct):
-    """The shipped file, of which the loader needs the models alone: most input and output tokens by name."""
+    """The models of the shipped file: maximum input and output tokens by name."""
 
     models: dict[str, tuple[int, int | None]]
 
 
 def load_windows(overrides: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
-    """Return the window in tokens by model name, for `Rules.windows`. The file is read once, at the first call.
+    """Return the window in tokens by model name, for `FoldRules.windows`. The file is read once, at the
+    first call.
 
-    Overrides win, however the name is written (`azure/gpt-4o` is gpt-4o). Without a date one holds for all dates of the
-    model; with a date for that date, and for the undated name unless that has an override of its own.
+    Overrides win, in any spelling (`azure/gpt-4o` is gpt-4o). An override without a date applies to all
+    dates of the model; one with a date to that date, and to the undated name unless that has its own
+    override.
 
-    Raises ValueError for an override that is not a positive number, naming it.
+    Raises ValueError for an override that is not a positive number, and names it.
     """
     for model, window in overrides.items():
         if isinstance(window, bool) or not isinstance(window, int) or window <= 0:
@@ -42,7 +44,7 @@ def load_windows(overrides: Mapping[str, int] = MappingProxyType({})) -> dict[st
     loose: dict[str, int] = {}
     for model, names in named.items():
         exact, canon, window = names[0], names[-1], overrides[model]
-        # Two spellings of one name: the smaller window, which warns earlier, whatever their order.
+        # For two spellings of one name the smaller window counts: it warns earlier, and the order does not matter.
         table[exact] = min(window, loose[exact]) if exact in loose else window
         loose[exact] = table[exact]
         if canon not in undated:
@@ -52,13 +54,13 @@ def load_windows(overrides: Mapping[str, int] = MappingProxyType({})) -> dict[st
 
 
 def given_names(overrides: Mapping[str, int]) -> frozenset[str]:
-    """Return the names under which `load_windows` puts what the overrides say."""
+    """Return the names under which `load_windows` enters the overrides."""
     named = [model_names(model) for model in overrides]
     return frozenset(name for names in named for name in (names[0], names[-1]))
 
 
 def load_outputs() -> Mapping[str, int]:
-    """Return the most output tokens by model name, where it is known."""
+    """Return the maximum output tokens by model name, where known."""
     return MappingProxyType({name: figures[1] for name, figures in _figures().items() if figures[1] is not None})
 
 

@@ -1,4 +1,6 @@
-"""People's answers in the process that follows its own agents: what `spanpost.agent.control` asks, without a network."""
+"""People's answers in the process that follows its own agents: the backend of `spanpost.agent.control`
+without a network.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-#: Of one id, so many questions are looked at. Where there are more, who names neither mark nor trace is told of none.
+#: Questions read for one id. If there are more, a caller that gives neither mark nor trace gets none.
 _MOST = 50
 
 
 class ControlStore:
-    """The store of a pipeline, as those need it who answer agents."""
+    """The store of a pipeline, as far as answers to agents need it."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -40,7 +42,9 @@ class ControlStore:
         return self._pipeline.store
 
     async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        asked = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST)
+        asked = ApprovalQuery(
+            tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST
+        )
         rows = await self._store.approvals(asked)
         row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _MOST)
         if row is not None and not why and not row.is_asked:
@@ -55,32 +59,34 @@ class ControlStore:
         return await self._store.allowance(task)
 
     async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
-        # What was asked of a run that has ended is over with it. A task whose first run goes on has had no end.
+        # Requests end with the run that they were made for. A task in its first run has no end yet.
         since = await self._store.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
         return await self._store.deeds(task.uid, verbs, after, limit, since=since)
 
-    async def listen(self, hears: Callable[[bytes], None]) -> None:
-        def heard(topic: bytes) -> None:
-            hears(topic)
-            self._pipeline.wake()  # what another process recorded has deliveries too
+    async def listen(self, on_topic: Callable[[bytes], None]) -> None:
+        def received(topic: bytes) -> None:
+            on_topic(topic)
+            self._pipeline.wake()  # another process may have recorded deliveries
 
-        await self._store.listen(heard)
+        await self._store.listen(received)
 
     async def record(self, batch: Sequence[Observation]) -> object:
         return await self._pipeline.record(batch)
 
 
 class InProcess:
-    """Brings answers from the pipeline of this process."""
+    """Answers from the pipeline of this process."""
 
-    #: Nothing lies between that would cut a wait.
+    #: Seconds. No proxy lies between that would cut a long wait.
     wait = 300.0
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None:
-        """Have a question recorded."""
+    async def ask(
+        self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]
+    ) -> None:
+        """Record a question."""
         record = Observation(
             part=Part.LOG,
             trace_id=trace_id.to_bytes(16, "big") if trace_id else b"",
@@ -93,27 +99,29 @@ class InProcess:
             origin=Origin(resource=as_said(resource), scope="spanpost.agent"),
         )
         record = msgspec.structs.replace(record, index=log_index(record))
-        await self._there(lambda answers, tenant: answers.ask(tenant, record))
+        await self._in_loop(lambda answers, tenant: answers.ask(tenant, record))
 
     async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
-        """Return what became of a question that a trace asked."""
-        return await self._there(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
+        """Return the state of a question of a trace."""
+        return await self._in_loop(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
 
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
         """Return what people asked of a task."""
-        return await self._there(lambda answers, tenant: answers.task(tenant, ref, after, wait))
+        return await self._in_loop(lambda answers, tenant: answers.task(tenant, ref, after, wait))
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend."""
-        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {"budgets": []}
+        return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {
+            "budgets": []
+        }
 
-    async def _there(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
-        """Await something in the pipeline's loop."""
+    async def _in_loop(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
+        """Await a question in the pipeline's loop."""
         pipeline = self._pipeline
         if pipeline.is_shut:
             raise GatewayClosed("spanpost was shut down in this process: no person can be asked any more")
         try:
-            await asyncio.to_thread(pipeline.start)  # in a forked child it has not started yet
+            await asyncio.to_thread(pipeline.start)  # a forked child has not started it yet
             answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))
             return await asyncio.wrap_future(answer)
         except UnknownQuestion:

@@ -1,4 +1,6 @@
-"""Answers and orders of programs that reach the database: what the command line, the API and hooks mean by an id, and `decide`, `start`."""
+"""Decisions and launch orders of programs with access to the database: `decide`, `start`, and how an id
+finds its question.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,16 @@ from spanpost.tasks.interventions import option_of, verb_of, words_of
 from spanpost.tasks.questions import answerable
 from spanpost.text.sanitise import line
 
-#: Of one id, so many questions are looked at.
+#: Questions read for one id.
 _MOST = 50
 
 
 class NoSuchQuestion(ConfigError):
-    """Nothing open is known by that name."""
+    """No question has that id or key."""
 
 
 class SeveralQuestions(ConfigError):
-    """An id means several questions: asked in other words, each is one of its own."""
+    """An id names several questions: each wording is a question of its own."""
 
 
 async def decide(
@@ -39,10 +41,12 @@ async def decide(
     source: str = "api",
     user: str = "",
 ) -> Verdict:
-    """Decide an open question, by its id or its key, in the name of `by`: ``approve``, ``deny`` or one of its options.
+    """Decide an open question, by its id or key, in the name of `by`: ``approve``, ``deny`` or one of its
+    options.
 
-    Whoever may call this may decide: no rule of the desk is asked. `user` is who it is in truth, where `by` is only a claim. Raises
-    `NoSuchQuestion`, `SeveralQuestions`, and `ConfigError` for a word that is no answer.
+    Authorization rules do not apply: every caller may decide. `user` is the verified user, if `by` is only
+    a claim. Raises `NoSuchQuestion`, `SeveralQuestions`, and `ConfigError` for a word that is not an
+    answer.
     """
     row = await question_named(store, tenant, approval)
     word = option_of(row, decision.strip())
@@ -75,14 +79,17 @@ async def start(
     source: str = "api",
     user: str = "",
 ) -> Verdict:
-    """Order work of a launcher, in the name of `by`. Whoever has the launcher in its settings carries it.
+    """Place a launch order in the name of `by`. A process that has the launcher in its settings carries it
+    out.
 
-    Whoever may call this may start: no rule of the desk is asked. `user` is who it is in truth, where `by` is only a claim. Raises `ConfigError` for a launcher that these settings do not name.
+    Authorization rules do not apply: every caller may start. `user` is the verified user, if `by` is only a
+    claim. Raises `ConfigError` for a launcher that these settings do not name.
     """
     if launcher not in launches.launchers:
         known = ", ".join(sorted(launches.launchers)) or "none"
         raise ConfigError(
-            f"there is no launcher {launcher[:60]!r} in the settings (there: {known}); name one, or ask a gateway by --url"
+            f"there is no launcher {launcher[:60]!r} in the settings (known: {known}); name one, or use a "
+            "gateway with --url"
         )
     idempotency_key = f"{source} {uuid4()}"
     act = Intervention(
@@ -101,7 +108,9 @@ async def start(
 
 
 async def questions_named(store: Store, tenant: str, ref: str) -> list[ApprovalRow]:
-    """Return a tenant's question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+    """Return a tenant's question by its key; or by the agent's id all that an answer may mean, one for each
+    wording.
+    """
     with suppress(ValueError):
         row = await store.approval(UUID(ref))
         if row is not None and row.tenant == tenant:
@@ -114,13 +123,16 @@ async def question_named(store: Store, tenant: str, ref: str) -> ApprovalRow:
     found = await questions_named(store, tenant, ref)
     if not found:
         raise NoSuchQuestion(
-            f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists those that are open"
+            f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists "
+            "those that are open"
         )
     if len(found) > 1:
-        raise SeveralQuestions(f"{ref!r} was asked in {len(found)} wordings: name one by its key, {' or '.join(keys_of(found))}")
+        raise SeveralQuestions(
+            f"{ref!r} was asked in {len(found)} wordings: name one by its key, {' or '.join(keys_of(found))}"
+        )
     return found[0]
 
 
 def keys_of(rows: Sequence[ApprovalRow]) -> list[str]:
-    """Return the keys of questions, each with the beginning of its words."""
+    """Return the keys of questions, each with the beginning of its text."""
     return [f"{row.key} ({line(row.question, 60)})" for row in rows[:5]]

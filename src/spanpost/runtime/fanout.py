@@ -1,6 +1,7 @@
-"""Fan-out of what the store newly recorded: to metrics, event streams and the dispatcher, whatever caused it.
+"""Fan-out of newly recorded rows: to metrics, event streams and the dispatcher, whatever caused them.
 
-Ingested batches, timers and interventions all arrive here, and nowhere else: a receiver that subscribes misses none of them.
+Received batches, timers and interventions all arrive here and nowhere else, so a receiver that subscribes
+misses none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.runtime.fanout")
 
-#: Takes what was recorded; returns its steps where it has several, None where it is done.
+#: Gets what was recorded; returns its steps if it has several, None if it is done.
 Receiver = Callable[[Recorded], Iterable[None] | None]
 
 
@@ -26,16 +27,18 @@ class Fanout:
         self._failed: set[tuple[Receiver, str]] = set()
 
     def subscribe(self, receiver: Receiver) -> None:
-        """Have the receiver called with everything that is recorded from now on."""
+        """Call the receiver with everything that is recorded from now on."""
         self._receivers.append(receiver)
 
     def publish_now(self, recorded: Recorded) -> None:
-        """Hand it to all receivers at once."""
+        """Pass it to all receivers at once."""
         for _ in self._steps(recorded):
             pass
 
     async def publish(self, recorded: Recorded) -> None:
-        """Hand it to all receivers; other work of the loop goes between the steps, because a batch may hold thousands of tasks."""
+        """Pass it to all receivers, and let other work run between the steps: a batch may hold thousands of
+        tasks.
+        """
         for _ in self._steps(recorded):
             await asyncio.sleep(0)
 
@@ -43,8 +46,10 @@ class Fanout:
         for receiver in self._receivers:
             try:
                 yield from receiver(recorded) or ()
-            except Exception as error:  # it is committed: a receiver's fault must reach neither the sender nor other receivers
+            except Exception as error:  # already committed: the fault must reach neither the sender nor other receivers
                 kind = (receiver, type(error).__name__)
                 if kind not in self._failed:
                     self._failed.add(kind)
-                    log.error("a receiver of recorded batches raised %s, logged once: %s", kind[1], line(str(error), 300))
+                    log.error(
+                        "a receiver of recorded batches raised %s, logged once: %s", kind[1], line(str(error), 300)
+                    )

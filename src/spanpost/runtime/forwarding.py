@@ -1,7 +1,7 @@
-"""A pipeline that records nothing: what happens in this process is sent to a gateway over OTLP, live.
+"""A pipeline that records nothing and sends telemetry to a gateway over OTLP, live.
 
-It has a queue, a worker and two exporters; no store, pump, sinks or metrics. All of that is the gateway's
-(``spanpost run``), which may stand behind any Collector.
+It has a queue, a worker and two exporters; no store, dispatcher, sinks or metrics. Those belong to the
+gateway (``spanpost run``), which may stand behind any Collector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def target_of(section: ForwardSettings) -> Target:
-    """Return where the settings say that it is sent to."""
+    """Return the endpoint of the settings."""
     headers = {name: value.get_secret_value() for name, value in section.headers.items()}
     if section.token is not None:
         headers["authorization"] = f"Bearer {section.token.get_secret_value()}"
@@ -45,7 +45,9 @@ def _text(path: Any) -> str | None:
 
 
 class Forwarding(Pipeline):
-    """What `attach` returns where an endpoint is set. `start` raises `ConfigError` when the exporters cannot be had."""
+    """The pipeline that `attach` returns if an endpoint is set. `start` raises `ConfigError` if an exporter
+    is missing.
+    """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.forward is not None
@@ -53,7 +55,7 @@ class Forwarding(Pipeline):
         self._forwarder: Forwarder | None = None
 
     def start(self) -> None:
-        """Make the exporters; connections are opened by the first batch."""
+        """Make the exporters; the first batch opens the connections."""
         section = self.settings.forward
         assert section is not None
         if self.is_off or self._forwarder is not None:
@@ -61,13 +63,15 @@ class Forwarding(Pipeline):
         redaction = redaction_of(self.settings, spares_questions=True)
         if redaction is not None:
             redaction.keyed(token_bytes(32))
-        self._forwarder = Forwarder(target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction)
+        self._forwarder = Forwarder(
+            target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction
+        )
         self._tell_end = self._forwarder.tell_end
         if sinks := enabled_sinks(self.settings):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
 
     def control(self) -> Control | None:
-        """Return the gateway to which everything is sent, where it is reached over HTTP and no other is named for answers."""
+        """Return a client of the gateway, if it is reached over HTTP and the section `control` names no other."""
         section = self.settings.forward
         assert section is not None
         target = target_of(section)
@@ -80,21 +84,23 @@ class Forwarding(Pipeline):
         ):
             return None
         with suppress(ControlUnavailable):
-            return GatewayClient(section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate)
+            return GatewayClient(
+                section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate
+            )
         return None
 
     def receive(self, batch: Sequence[Observation]) -> None:
-        """Send a batch, from a worker thread of a door."""
+        """Send a batch, from a worker thread."""
         if self._forwarder is not None and not self.is_off:
             self._forwarder(batch)
 
     def _providers(self) -> list[Any]:
         joined = [provider for provider, _ in self.attachment.joined] if self.attachment is not None else []
-        # Processors that were added by hand do not say to what.
+        # Processors that were added by hand do not know their provider.
         return [p for p in joined if hasattr(p, "add_span_processor")] or [trace.get_tracer_provider()]
 
     def shutdown(self, timeout: float = 3.0) -> bool:
-        """Send what is left and let go of everything, within about `timeout` seconds. Safe to repeat."""
+        """Send what is left and close everything, within about `timeout` seconds. Safe to repeat."""
         if self._is_shut:
             return True
         if self._forwarder is not None:

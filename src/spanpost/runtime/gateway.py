@@ -1,7 +1,8 @@
-"""The house with its doors to the network: a pipeline, and servers of OTLP/HTTP and OTLP/gRPC in its loop.
+"""The gateway: a pipeline with servers of OTLP/HTTP and OTLP/gRPC in its loop.
 
-`start`, then `reload` at SIGHUP, then `stop` within ten seconds. All of it is called from one thread, the main one; the
-servers live in the pipeline's loop, where recording is, so that nothing is handed between threads.
+Call `start`, then `reload` at SIGHUP, then `stop`, which takes at most ten seconds, all from the main
+thread. The servers live in the pipeline's loop, where recording happens, so that nothing is passed between
+threads.
 """
 
 from __future__ import annotations
@@ -44,22 +45,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
-#: Answered on connections beyond the limit, too.
+#: Also answered on connections beyond the limit.
 LIVE: Final = "/health/live"
 READY: Final = "/health/ready"
-#: Of the ten seconds that a stop may take: answers under way, what waits to be recorded, sinks and connections.
+#: Shares of the ten seconds of a stop: requests in progress, recording, then sinks and connections. Seconds.
 _GRACE: Final = 3.5
 _RECORD: Final = 1.0
 _CLOSE: Final = 1.0
-#: Bodies that are still being sent when the stop begins get this long of the grace.
+#: Part of the grace for bodies that are still being sent when the stop begins, seconds.
 _BODIES: Final = 2.0
-#: Between two looks whether a certificate was renewed, seconds.
-_RENEW_EVERY: Final = 30.0
-#: Between two writings of the bytes in flight to the metrics that workers share, seconds.
-_SHOW_EVERY: Final = 1.0
-#: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.
-_LOOK_EVERY: Final = 1.0
-_LOOK: Final = 1.0
+#: Interval of checks for renewed certificates, seconds.
+_RENEW_INTERVAL: Final = 30.0
+#: Interval at which a worker writes its bytes in flight to the shared metrics, seconds.
+_SHOW_INTERVAL: Final = 1.0
+#: How long one database check answers readiness requests; and its timeout. Seconds.
+_CHECK_INTERVAL: Final = 1.0
+_CHECK_TIMEOUT: Final = 1.0
 
 
 def url(scheme: str, host: str, port: int) -> str:
@@ -68,7 +69,7 @@ def url(scheme: str, host: str, port: int) -> str:
 
 
 class Gateway:
-    """Receives, records and delivers, until it is stopped. `reread` returns the settings as they are now."""
+    """Receives, records and delivers until it is stopped. `reread` returns the present settings."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
@@ -87,21 +88,23 @@ class Gateway:
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._sender_tokens = SenderTokens(settings.intake.tenant, *_hashes(self.section))
-        #: What the files of the certificates were when they were read last, and who looks whether they are that still.
+        #: State of the certificate files when they were read last, and the task that checks them for changes.
         self._stamp: tuple[tuple[int, int, int], ...] = ()
         self._renewer: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._began = time.monotonic()
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._trouble = ""
-        self._look: asyncio.Task[str] | None = None
-        self.pipeline = Pipeline(settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop)
+        self._check: asyncio.Task[str] | None = None
+        self.pipeline = Pipeline(
+            settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop
+        )
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the store and the doors. Raises `ConfigError`, and then nothing is open."""
+        """Open the store and the receivers. Raises `ConfigError`, and then nothing is open."""
         if self.section.enabled:
             self.section.refuse_exposure()
             refuse_missing(self.section)
@@ -116,7 +119,7 @@ class Gateway:
             self.pipeline.start()
             if self.section.enabled:
                 self.pipeline.ask(self._open(listener))
-                # Whoever sends to us could not be heard before.
+                # Producers could not reach us while we were down: do not count that time as a stall.
                 self.pipeline.ask(self.pipeline.store.listen_anew())
                 self.pipeline.publish()
         except BaseException:
@@ -151,13 +154,14 @@ class Gateway:
         if metrics is not None:
             if workers.current is None:
                 metrics.in_flight.set_function(lambda: receiver.in_flight)
-            else:  # the metrics of workers lie in files: there a function's value is never seen
+            else:  # workers share metrics by files, which never show the value of a function
                 self._showing = asyncio.create_task(self._show_in_flight(receiver, metrics.in_flight))
             if workers.current is not None and workers.current.restarts:
                 metrics.worker_restarts.inc()
         has_grpc = section.grpc_port >= 0 or section.grpc_socket is not None
         http, grpc = fit_descriptors(
-            section.max_connections + section.max_waiters + self.settings.api.max_streams, section.max_connections if has_grpc else 0
+            section.max_connections + section.max_waiters + self.settings.api.max_streams,
+            section.max_connections if has_grpc else 0,
         )
         if has_grpc:
             self._open_grpc(receiver, grpc)
@@ -178,14 +182,18 @@ class Gateway:
             await self._http.start()
 
     def _open_endpoints(self, app: OtlpHttp, receiver: Receiver) -> Endpoints:
-        """Return what answers on the HTTP port: the doors that there are (`spanpost.runtime.endpoints`), and OTLP with the pages."""
+        """Return the application of the HTTP port: the endpoints (`spanpost.runtime.endpoints`), OTLP, and
+        the pages.
+        """
         from spanpost.receivers.counted import Counted
         from spanpost.receivers.otlp_http import log_fault
         from spanpost.runtime.endpoints import EndpointContext, Endpoints, endpoints_of
         from spanpost.runtime.endpoints.api import token_here
         from spanpost.settings.guards import gateway_guard
 
-        context = EndpointContext(pipeline=self.pipeline, settings=self.settings, sender_tokens=self._sender_tokens, url=self.http_url)
+        context = EndpointContext(
+            pipeline=self.pipeline, settings=self.settings, sender_tokens=self._sender_tokens, url=self.http_url
+        )
         endpoints = endpoints_of(context)
         for route in (route for endpoint in endpoints for route in endpoint.routes):
             if route.path == "/slack/events":
@@ -195,10 +203,14 @@ class Gateway:
                 self.local_token = token_here(self.settings)
             route.app = Counted(route.app, receiver.admission)
         guard = gateway_guard(self.settings, self.section)
-        return Endpoints(endpoints, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault)
+        return Endpoints(
+            endpoints, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault
+        )
 
     def _pages(self) -> list[HttpRoute]:
-        """Return the routes of health and metrics. Where tokens are asked for, an operator's opens what concerns all tenants."""
+        """Return the routes of health and metrics. Where tokens are required, pages about all tenants need
+        an operator's token.
+        """
         from spanpost.http.authentication import Authenticator
         from spanpost.http.routing import HttpRoute
 
@@ -222,7 +234,9 @@ class Gateway:
         from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc
 
         section = self.section
-        handlers = OtlpGrpc(receiver, self._sender_tokens, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics)
+        handlers = OtlpGrpc(
+            receiver, self._sender_tokens, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics
+        )
         certificates = Certificates(section) if self._context is not None else None
         self._grpc = GrpcServer(
             handlers,
@@ -244,19 +258,22 @@ class Gateway:
                 self._grpc.listen_on_socket(section.grpc_socket)
             except OSError as error:
                 raise ConfigError(
-                    f"gateway.grpc_socket: cannot listen on {section.grpc_socket}: {error}; its directory must exist and be ours to "
+                    f"gateway.grpc_socket: cannot listen on {section.grpc_socket}: {error}; its directory must "
+                    "exist and be ours to "
                     "write, and the path have fewer than 100 bytes"
                 ) from None
 
     def reload(self) -> bool:
-        """Read the settings again: routes, tokens and certificates hold from now on. False: all is as it was, and why is logged."""
+        """Read the settings again: routes, tokens and certificates apply from now on. False: nothing
+        changed, and the reason is logged.
+        """
         try:
             if self._reread is None:
                 return False
             settings = self._reread()
             section = settings.gateway or GatewaySettings(enabled=False)
             if self._context is not None:
-                tls_context(section)  # a certificate that does not fit its key must not replace one that does
+                tls_context(section)  # keep a certificate that works if the new one does not fit its key
             if section.enabled:
                 section.refuse_exposure()
             self.pipeline.reload(settings)
@@ -267,23 +284,25 @@ class Gateway:
                 self._stamp = stamp(section)
         except (SpanpostError, OSError) as error:
             for each in str(error).splitlines():
-                log.error("the settings are not taken, what was goes on: %s", each)
+                log.error("the new settings are refused, the old ones stay: %s", each)
             self._count_reload("refused")
             return False
         self._sender_tokens.replace(settings.intake.tenant, *_hashes(section))
         if self._endpoints is not None:
             from spanpost.settings.guards import gateway_guard
 
-            # Where it listens, and whether it asks for certificates, changes at the next start alone.
-            is_so = {"host": self.section.host, "client_ca": self.section.client_ca}
-            self._endpoints.guard = gateway_guard(settings, section.model_copy(update=is_so))
+            # The address and the client CA change only at the next start.
+            unchanged = {"host": self.section.host, "client_ca": self.section.client_ca}
+            self._endpoints.guard = gateway_guard(settings, section.model_copy(update=unchanged))
         self._count_reload("taken")
-        what = "routes, tokens and certificates hold from now on; anything else at the next start"
+        what = "routes, tokens and certificates apply from now on; all else at the next start"
         log.info("settings read again, as %s: %s", system_user(), what)
         return True
 
     def renew(self) -> bool:
-        """Take certificates whose files have changed; True when that was done. What does not fit its key is left, and logged."""
+        """Use certificates whose files have changed; True if there were any. A certificate that does not
+        fit its key is ignored, and logged.
+        """
         section, now = self.section, stamp(self.section)
         if self._context is None or not now or now == self._stamp:
             return False
@@ -292,22 +311,22 @@ class Gateway:
             tls_context(section)
             take(self._context, section)
         except (ConfigError, OSError) as error:
-            log.error("the renewed certificate is not taken, the one that was goes on: %s", error)
+            log.error("the renewed certificate is refused, the old one stays: %s", error)
             self._count_reload("refused")
             return False
         self._count_reload("taken")
-        log.info("the certificate was renewed: new connections have it")
+        log.info("the certificate was renewed: new connections use it")
         return True
 
     @staticmethod
     async def _show_in_flight(receiver: Receiver, gauge: Gauge) -> None:
         while True:
             gauge.set(receiver.in_flight)
-            await asyncio.sleep(_SHOW_EVERY)
+            await asyncio.sleep(_SHOW_INTERVAL)
 
     async def _renewing(self) -> None:
         while True:
-            await asyncio.sleep(_RENEW_EVERY)
+            await asyncio.sleep(_RENEW_INTERVAL)
             self.renew()
 
     def _count_reload(self, outcome: str) -> None:
@@ -315,7 +334,9 @@ class Gateway:
             self.pipeline.metrics.reloads.labels(outcome).inc()
 
     def stop(self) -> bool:
-        """Answer what is under way, record what waits, let go of everything; within ten seconds. True when all was done."""
+        """Answer requests in progress, record what waits and close everything, within ten seconds. True if
+        all was done.
+        """
         self._is_stopping = True
         is_done = True
         if self._receiver is not None:
@@ -345,26 +366,26 @@ class Gateway:
     # --- pages ------------------------------------------------------------------------------------------------------
 
     def _why_not(self) -> str:
-        """Return why requests would be refused now, empty when they would not."""
+        """Return why requests would be refused now; empty if they would be accepted."""
         if self._is_stopping:
             return "stopping"
         assert self._receiver is not None
         return self._receiver.trouble or self._trouble
 
-    async def _look_at_database(self) -> None:
-        """Ask the database something small, at most once a second however many ask us."""
-        if time.monotonic() - self._looked_at < _LOOK_EVERY:
+    async def _check_database(self) -> None:
+        """Query the database, at most once a second for all readiness requests together."""
+        if time.monotonic() - self._checked_at < _CHECK_INTERVAL:
             return
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._looked())
-        await asyncio.wait((self._look,), timeout=_LOOK)
-        self._trouble = self._look.result() if self._look.done() else "the database does not answer"
-        if self._look.done():
-            self._looked_at = time.monotonic()
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._checked())
+        await asyncio.wait((self._check,), timeout=_CHECK_TIMEOUT)
+        self._trouble = self._check.result() if self._check.done() else "the database does not answer"
+        if self._check.done():
+            self._checked_at = time.monotonic()
             if not self._trouble and self._receiver is not None:
-                self._receiver.trouble = ""  # nobody has sent anything since it came back
+                self._receiver.trouble = ""  # no sender has tried since the outage
 
-    async def _looked(self) -> str:
+    async def _checked(self) -> str:
         try:
             await self.pipeline.store.due_in()
         except StoreUnavailable:
@@ -378,7 +399,7 @@ class Gateway:
         from spanpost.http.errors import HttpError
 
         if not self._is_stopping:
-            await self._look_at_database()
+            await self._check_database()
         why = self._why_not()
         if not why and workers.current is not None and (missing := workers.current.missing()):
             why = f"of {workers.current.total} workers {len(missing)} are not ready"
@@ -387,11 +408,11 @@ class Gateway:
         return _json(200, {"status": "ready"})
 
     async def _detailed(self, request: Request) -> Response:
-        await self._look_at_database()
+        await self._check_database()
         receiver = self._receiver
         assert receiver is not None
         why = self._why_not()
-        told: dict[str, Any] = {
+        details: dict[str, Any] = {
             "status": "not ready" if why else "ready",
             "reason": why,
             "version": version("spanpost"),
@@ -405,7 +426,7 @@ class Gateway:
             "sinks": list(enabled_sinks(self.settings)),
             "tenants": sorted({token.tenant for token in self.section.tokens}),
         }
-        return _json(503 if why else 200, told)
+        return _json(503 if why else 200, details)
 
     async def _metrics(self, request: Request) -> Response:
         from starlette.responses import Response
@@ -414,15 +435,17 @@ class Gateway:
 
         metrics = self.pipeline.metrics
         if metrics is None:
-            raise HttpError(404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+            raise HttpError(
+                404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"
+            )
         content_type, page = metrics.page(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
 
 
-def _json(status: int, told: dict[str, Any]) -> Response:
+def _json(status: int, content: dict[str, Any]) -> Response:
     from starlette.responses import JSONResponse
 
-    return JSONResponse(told, status)
+    return JSONResponse(content, status)
 
 
 def _hashes(section: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
@@ -438,8 +461,10 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
 
 
 def refuse_missing(section: GatewaySettings) -> None:
-    """Raise `ConfigError` where a package is missing that the doors need."""
-    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (["grpc"] if section.grpc_port >= 0 or section.grpc_socket else [])
+    """Raise `ConfigError` if a package of the receivers is missing."""
+    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (
+        ["grpc"] if section.grpc_port >= 0 or section.grpc_socket else []
+    )
     for name in wanted:
         try:
             __import__(name)
@@ -451,18 +476,19 @@ def refuse_missing(section: GatewaySettings) -> None:
 
 
 def _refuse_foreign(path: os.PathLike[str]) -> None:
-    """Raise OSError where something that is no socket stands in the socket's place: it would be removed."""
+    """Raise OSError if the socket's path holds another kind of file, which would be removed."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError("there is something else, no socket")
+        raise OSError("the path is taken by a file that is not a socket")
 
 
 def _taken(field: str, host: str, port: int, error: BaseException) -> ConfigError:
     why = getattr(error, "strerror", None) or str(error)
     return ConfigError(
-        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector takes 4317 and 4318 "
+        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector "
+        "takes 4317 and 4318 "
         f"by default), or set SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
     )

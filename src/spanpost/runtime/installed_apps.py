@@ -1,4 +1,6 @@
-"""The desk in workspaces in which somebody installed the app: made when somebody there is first heard, kept while it stands."""
+"""Slack apps in workspaces where somebody installed them: each is made at its first event and kept while
+its installation does not change.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +16,38 @@ from spanpost.sinks.base import NoToken
 
 log = logging.getLogger("spanpost.interactions")
 
-#: So many are kept, those heard last: each has connections, and what is believed of its people.
+#: Apps that are kept, the most recently used: each has connections and a cache of its people.
 _MOST: Final = 200
-#: Slack's words for a token that is gone for good.
+#: Slack's errors for a token that is permanently invalid.
 _GONE: Final = frozenset({"token_revoked", "account_inactive", "invalid_auth", "token_expired"})
 
-#: Makes the app in a workspace: of its token, its tenant, and who the app is there.
+#: Makes the app in a workspace from its token, its tenant, and its identity there.
 Makes = Callable[[str, str, Self], Installation]
 
 
 class InstalledApps:
-    """The installations of one process's desk."""
+    """The installed apps of one process."""
 
     def __init__(self, workspaces: Workspaces, make: Makes) -> None:
         self._workspaces = workspaces
         self._make = make
         self._made: OrderedDict[str, tuple[int, Installation]] = OrderedDict()
         self._left: list[Installation] = []
-        #: Workspaces whose token cannot be opened, of which it was said.
-        self._told: set[str] = set()
+        #: Workspaces whose undecryptable token was logged.
+        self._logged: set[str] = set()
 
     async def find(self, team: str) -> Installation | None:
-        """Return the app in a workspace; None where it is not installed, or may not be used. Raises `LedgerUnavailable`."""
+        """Return the app in a workspace; None if it is not installed or may not be used. Raises
+        `StoreUnavailable`.
+        """
         try:
             opened = await self._workspaces.find(team)
         except NoToken as error:
-            if team not in self._told:
-                self._told.add(team)
-                log.error("nobody is heard in workspace %s: %s; %s", team, error, error.cure)
+            if team not in self._logged:
+                self._logged.add(team)
+                log.error("answers from workspace %s are not received: %s; %s", team, error, error.cure)
             return None
-        self._told.discard(team)
+        self._logged.discard(team)
         if opened is None:
             return None
         row = opened.installed
@@ -62,16 +66,16 @@ class InstalledApps:
         if len(self._made) > _MOST:
             old = self._made.popitem(last=False)[1]
         if old is not None:
-            # Somebody may be being answered through it: it is closed with the next one that goes.
+            # It may still be answering a person: it is closed when the next one is replaced.
             self._left.append(old[1])
             if len(self._left) > 1:
                 await self._left.pop(0).web.close()
 
     async def gone(self, team: str, why: str, at: float | None) -> bool:
-        """Let go of a workspace that is said to have gone, at that time; False where it has not.
+        """Remove an installation that was reported as gone at time `at`; False if it still works.
 
-        An event comes late, and again: where the app was installed since, or it is not said when it was, Slack is asked. Raises
-        `Trouble`, and `LedgerUnavailable`.
+        Such events come late, and repeatedly: if the app was installed since, or the time is unknown, Slack
+        is asked. Raises `Trouble` and `StoreUnavailable`.
         """
         row = await self._workspaces.row(team)
         if row is None:
@@ -94,7 +98,7 @@ class InstalledApps:
         return True
 
     def forget(self) -> None:
-        """Make them anew when they are heard next: the rules have changed."""
+        """Make all apps again at their next event, because the rules have changed."""
         self._left += [made for _, made in self._made.values()]
         self._made.clear()
 

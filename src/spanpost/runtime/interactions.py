@@ -1,4 +1,4 @@
-"""What the settings make of the desk: Slack apps that are heard over HTTP and by Socket Mode, and who may do what."""
+"""Interactions made from the settings: Slack apps over HTTP and Socket Mode, and the authorization rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from uuid import UUID
 import msgspec
 
 from spanpost.interactions.authorization import AuthorizationRules, Rule
-from spanpost.interactions.protocols import RESOLVERS, Asked, InteractionMetrics, InteractionStore, PersonMessage, Resolver
+from spanpost.interactions.protocols import (
+    RESOLVERS,
+    Asked,
+    InteractionMetrics,
+    InteractionStore,
+    PersonMessage,
+    Resolver,
+)
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.interventions import Intervention, Verdict
 from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey, TaskQuestion
@@ -40,14 +47,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.interactions")
 
-#: Tasks above one that are looked at.
+#: Maximum number of ancestors of a task.
 _ABOVE: Final = 16
-#: What the desk's end may take: work under way, then connections. Seconds.
+#: Time limit for work in progress, then for connections, when interactions end. Seconds.
 _FINISH: Final = 1.0
 
 
 def rules_of(section: InteractionsSettings) -> AuthorizationRules:
-    """Return who may do what."""
+    """Return the authorization rules."""
     return AuthorizationRules(
         rules=tuple(
             Rule(
@@ -69,13 +76,15 @@ def rules_of(section: InteractionsSettings) -> AuthorizationRules:
             )
             for rule in section.rules
         ),
-        people={name.strip().casefold(): who for name, who in section.people.items()},
+        people={name.strip().casefold(): person for name, person in section.people.items()},
         domains=tuple(domain.casefold().lstrip("@") for domain in section.email_domains),
     )
 
 
 def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
-    """Return the apps that are heard, each with its bot token, and its tenant where it has one. Raises `ConfigError`."""
+    """Return the apps that receive events, each with its bot token, and its tenant if it has one. Raises
+    `ConfigError`.
+    """
     section = settings.interactions
     if section is None or not section.enabled:
         return []
@@ -86,33 +95,40 @@ def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
             apps.append((section, slack.token.get_secret_value(), slack.tenant.strip() or None))
         elif settings.slack_oauth is None or not settings.slack_oauth.enabled:
             raise ConfigError(
-                "desk: an app is set that has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or have it installed (slack_oauth)"
+                "interactions: an app has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or let people "
+                "install it (slack_oauth)"
             )
     for app in section.apps:
         if not (app.app_token or app.signing_secret):
-            raise ConfigError("interactions.apps: one has neither app_token nor signing_secret, and cannot be heard: set one of them")
+            raise ConfigError(
+                "interactions.apps: one has neither app_token nor signing_secret, and receives nothing: set one of them"
+            )
         apps.append((app, *_token_of(app, settings)))
     return apps
 
 
 def _token_of(app: FurtherAppSettings, settings: Settings) -> tuple[str, str | None]:
-    """Return the bot token of an app, and its tenant: its own, or its workspace's."""
+    """Return the bot token and the tenant of an app: its own, or those of its workspace."""
     if app.token is not None:
         return app.token.get_secret_value(), app.tenant
     slack = slack_of(settings)
     workspace = slack.workspaces.get(app.workspace) if slack is not None else None
     if workspace is None or workspace.token is None:
-        raise ConfigError(f"interactions.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token")
+        raise ConfigError(
+            f"interactions.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it "
+            "has no token"
+        )
     tenant = workspace.tenant.strip() or None
     if app.tenant is not None and tenant is not None and app.tenant != tenant:
         raise ConfigError(
-            f"interactions.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app {app.tenant!r}'s: say one of them"
+            f"interactions.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app "
+            f"{app.tenant!r}'s: say one of them"
         )
     return workspace.token.get_secret_value(), app.tenant or tenant
 
 
 def slack_of(settings: Settings) -> SlackSettings | None:
-    """Return the settings of the sink `slack`, where any are set."""
+    """Return the settings of the sink `slack`, if there are any."""
     return cast("SlackSettings | None", settings.sinks.get("slack"))
 
 
@@ -129,14 +145,16 @@ def resolvers_of(section: InteractionsSettings) -> dict[str, Resolver]:
 
 
 def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
-    """Return what hides of a task what the sink's settings do not want to be seen in Slack."""
+    """Return a function that hides the parts of a task that the sink's settings keep out of Slack."""
     from spanpost.sinks.slack import slack_style_of
 
     return slack_style_of(slack).of_task if slack is not None else lambda task: task
 
 
 def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Locale]:
-    """Return what tells in which language people are answered: of a task that of its route, else that of the route to a channel."""
+    """Return a function that selects the language of answers: that of the task's route, else of the route
+    to the channel.
+    """
     slack = slack_of(settings)
     routes = routes_of(settings) if slack is not None else Routes()
     otherwise = slack.language if slack is not None else "en"
@@ -144,17 +162,19 @@ def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Local
     def speaks(task: Task | None, channels: Sequence[str]) -> Locale:
         if task is not None:
             return locale(next((route.language for route in chosen(task, routes, sink="slack")), "") or otherwise)
-        told_in = {
-            route.address.rpartition("/")[2].lstrip("#"): route.language for route in reversed(routes.routes) if route.address
+        languages = {
+            route.address.rpartition("/")[2].lstrip("#"): route.language
+            for route in reversed(routes.routes)
+            if route.address
         }
         named = (channel.lstrip("#") for channel in channels if channel)
-        return locale(next((told_in[name] for name in named if name in told_in), "") or otherwise)
+        return locale(next((languages[name] for name in named if name in languages), "") or otherwise)
 
     return speaks
 
 
 def reading(settings: Settings) -> Reads:
-    """Return what shows a question as it may be read in Slack."""
+    """Return a function that shows a question as people can read it in Slack."""
     from spanpost.sinks.slack import slack_style_of
     from spanpost.sinks.slack.questions import reader
     from spanpost.sinks.slack.style import SlackStyle
@@ -168,7 +188,9 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 
 
 class InteractionsRuntime:
-    """The desk of one process. Made and started in the loop that it lives in. `ping`: seconds between two looks at a connection."""
+    """The interactions of one process. Made and started in the loop that it lives in. `ping`: seconds
+    between two checks of a connection.
+    """
 
     def __init__(
         self,
@@ -185,7 +207,9 @@ class InteractionsRuntime:
             from spanpost.interactions.slack.app import SlackApp
             from spanpost.interactions.slack.socket import Socket
         except ImportError as error:
-            raise ConfigError(f"desk: {error.name} is missing; install it with: pip install 'spanpost[interactions]'") from error
+            raise ConfigError(
+                f"interactions: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
+            ) from error
         from spanpost.sinks.slack.transport import proxy_for
 
         slack = slack_of(settings)
@@ -205,7 +229,7 @@ class InteractionsRuntime:
             conceal=_concealing(slack),
             everywhere=self._everywhere(section, workspaces) if is_installed and workspaces is not None else None,
         )
-        # An app has one connection, whatever workspaces it is in.
+        # An app has one connection for all its workspaces.
         by_token: dict[str, list[App]] = {}
         for one in self.app.apps:
             by_token.setdefault(one.app_token, []).append(one)
@@ -217,9 +241,14 @@ class InteractionsRuntime:
         self._joining: asyncio.Task[None] | None = None
 
     def _make(
-        self, app: AppSettings, token: str, tenant: str | None, rules: AuthorizationRules | None = None, me: Self | None = None
+        self,
+        app: AppSettings,
+        token: str,
+        tenant: str | None,
+        rules: AuthorizationRules | None = None,
+        me: Self | None = None,
     ) -> Installation:
-        """Make an app in one workspace; with `me`, one that somebody installed."""
+        """Return an app in one workspace; `me` is its identity if somebody installed it."""
         from spanpost.interactions.acts import Interactions
         from spanpost.interactions.slack.installations import Installation
         from spanpost.interactions.slack.people import SlackPeople
@@ -243,7 +272,9 @@ class InteractionsRuntime:
         if me is not None:
             return Installation(interactions, web, token, me=me)
         app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
-        return Installation(interactions, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team)
+        return Installation(
+            interactions, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team
+        )
 
     def _everywhere(self, section: InteractionsSettings, workspaces: Workspaces) -> Everywhere:
         from spanpost.interactions.slack.installations import Everywhere
@@ -251,7 +282,7 @@ class InteractionsRuntime:
         from spanpost.runtime.installed_apps import InstalledApps
 
         def make(token: str, tenant: str, me: Self) -> Installation:
-            # A stranger's workspace: who administers it says who its people are. Rules that are about anybody's tasks are not for them.
+            # Another organisation administers this workspace and its members: only rules for its own tenant apply.
             settings = self._settings.interactions
             assert settings is not None
             rules = rules_of(settings)
@@ -261,15 +292,17 @@ class InteractionsRuntime:
         self._installed_apps = InstalledApps(workspaces, make)
         app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
         web = Web("", base_url=self._base_url, proxy=self._proxy)
-        return Everywhere(self._installed_apps, web, secrets=_secrets(section), app_token=app_token, app_id=section.app_id)
+        return Everywhere(
+            self._installed_apps, web, secrets=_secrets(section), app_token=app_token, app_id=section.app_id
+        )
 
     @property
     def has_http(self) -> bool:
-        """True where an app is heard over HTTP."""
+        """True if an app receives events over HTTP."""
         return any(one.secrets for one in self.app.apps)
 
     def http(self) -> SlackHttp:
-        """Return the application that takes ``POST /slack/events``."""
+        """Return the application of ``POST /slack/events``."""
         from spanpost.interactions.slack.http import SlackHttp
 
         return SlackHttp(self.app, self._interaction_store, watch=self._watch)
@@ -293,16 +326,18 @@ class InteractionsRuntime:
         await join(self.app.installations[0].web, [address.rpartition("/")[2] for address in addresses])
 
     def reload(self, settings: Settings) -> None:
-        """Go by other rules and signing secrets from now on. Raises `ConfigError`, and then nothing has changed."""
+        """Use new rules and signing secrets from now on. Raises `ConfigError`, and then nothing has changed."""
         section = settings.interactions
         if section is None:
-            raise ConfigError("desk: it is turned on and off at the start: restart spanpost, or take that back")
+            raise ConfigError(
+                "interactions: they are turned on and off at the start: restart spanpost, or undo the change"
+            )
         apps = apps_of(settings)
         known = self.app.installations
         if [(token, app.app_token.get_secret_value() if app.app_token else "") for app, token, _ in apps] != [
             (one.token, one.app_token) for one in known
         ]:
-            raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
+            raise ConfigError("interactions: tokens are read at the start: restart spanpost, or undo the change")
         rules, launches, speaks, reads = rules_of(section), launches_of(settings), speaking(settings), reading(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
@@ -317,7 +352,7 @@ class InteractionsRuntime:
             self._installed_apps.forget()
 
     async def close(self) -> None:
-        """Hear nobody any more, finish what is under way."""
+        """Receive no more events, finish the work in progress."""
         if self._joining is not None:
             self._joining.cancel()
         await asyncio.gather(*(socket.close() for socket in self.sockets))
@@ -325,50 +360,52 @@ class InteractionsRuntime:
 
 
 def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
-    """Tell whether a process has a desk: the gateway where any app is heard, another where one is by Socket Mode."""
+    """Return whether a process receives interactions: a gateway with any app, another process with a Socket
+    Mode app.
+    """
     section = settings.interactions
-    if section is None or not section.is_heard:
+    if section is None or not section.has_app:
         return False
     return is_gateway or any(app.app_token for app in (section, *section.apps))
 
 
 class StoreInteractions:
-    """The store, as the desk needs it. `take` is handed what an act came to."""
+    """The store, as interactions need it. `take` gets what an intervention recorded."""
 
     def __init__(self, store: Store, take: Callable[[Recorded], None]) -> None:
         self._store = store
         self._take = take
 
     async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an act, and have its deliveries sent."""
+        """Record an intervention, and send its deliveries."""
         verdict = await self._store.intervene(intervention)
         if verdict.recorded is not None:
             self._take(verdict.recorded)
         return verdict
 
     async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return what a key is about, and whether the message tells it."""
+        """Return what a key is about, and whether the message shows it."""
         row, shown = await asyncio.gather(self._store.approval(key), self._shown(message))
         task = await self._store.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
         approval = approval_of(row) if row is not None else None
-        # Of a delivery whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
-        # A button in a message of ours was put there by us.
+        # A delivery may have no receipt yet: it was just shown, or the process that posted it was killed.
+        # But a button in a message of this app was put there by spanpost.
         is_there = message.is_ours
         if shown is not None:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
 
     async def told_in(self, message: PersonMessage) -> Asked | None:
-        """Return the task whose message this is."""
+        """Return the task of a message."""
         shown = await self._shown(message)
         if shown is None:
             return None
         return Asked(key=shown.uid, task=shown, is_shown_there=True, above=await self._above(shown))
 
     async def _above(self, task: Task) -> tuple[Task, ...]:
-        """Return the tasks for which one works, the nearest first."""
+        """Return the ancestors of a task, the nearest first."""
         found: list[Task] = []
         while task.parent_uid is not None and len(found) < _ABOVE:
             parent = await self._store.find_task(task.parent_uid)
@@ -382,7 +419,7 @@ class StoreInteractions:
         return await self._store.shown_in("slack", {"channel": message.channel, "ts": message.ts})
 
     async def is_first(self, key: str) -> bool:
-        """Remember a request; False when it was heard before."""
+        """Remember a request; False if it was received before."""
         return await self._store.is_first(key)
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
@@ -398,7 +435,7 @@ class StoreInteractions:
         return await self._browse.approvals(asked, after, limit)
 
     async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        """Return the messages in which these tasks are told in Slack."""
+        """Return the Slack messages of these tasks."""
         refs = await self._browse.shown_at("slack", uids)
         found = {uid: (str(ref.get("channel") or ""), str(ref.get("ts") or "")) for uid, ref in refs.items()}
         return {uid: PersonMessage(channel=channel, ts=ts) for uid, (channel, ts) in found.items() if channel and ts}
@@ -408,8 +445,8 @@ class StoreInteractions:
         return self._store.browse
 
 
-class _Nobody:
-    """A hall for those who only look at Slack."""
+class _NoStore:
+    """A store for a process that only checks Slack."""
 
     async def intervene(self, intervention: Intervention) -> Verdict:
         raise StoreUnavailable("it is not open")
@@ -437,18 +474,22 @@ class _Nobody:
 
 
 async def examine(settings: Settings) -> list[Seen]:
-    """Look at the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
+    """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
-    interactions_runtime = InteractionsRuntime(settings, _Nobody())
+    interactions_runtime = InteractionsRuntime(settings, _NoStore())
     from spanpost.interactions.slack.check import Seen, look, of_rules
 
     seen = list(of_rules(rules_of(section)))
     try:
         for one in interactions_runtime.app.installations:
             seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
-        if interactions_runtime.has_http and (settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0):
-            cure = "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
+        if interactions_runtime.has_http and (
+            settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
+        ):
+            cure = (
+                "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
+            )
             seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
         return seen
     finally:

@@ -1,4 +1,4 @@
-"""The gateway's journal: that of the store, whose recordings are counted and have their deliveries sent."""
+"""The gateway's journal: the store's journal, with its recordings counted and their deliveries sent."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Journals(Protocol):
 
 
 class PipelineJournal:
-    """A `spanpost.receivers.journal.Journal` of the pipeline's own loop."""
+    """A `spanpost.receivers.journal.Journal` in the pipeline's loop."""
 
     def __init__(self, pipeline: Pipeline, store: Journals) -> None:
         self._pipeline = pipeline
         self._store = store
 
     async def append(self, entries: Sequence[Entry], /) -> Appended:
-        """Make entries durable; what they cost is found out now."""
+        """Make entries durable, with their costs computed now."""
         for entry in entries:
             await self._pipeline.price(entry.observations)
         appended = await self._store.append(entries)
@@ -40,11 +40,11 @@ class PipelineJournal:
         return appended
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
-        """Record what waits of a tenant."""
+        """Record waiting entries of a tenant."""
         return await self._pipeline.counted(self._store.record_journal(tenant, most))
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
-        """Record the first row of a tenant."""
+        """Record the first entry of a tenant."""
         return await self._pipeline.counted(self._store.record_journal_alone(tenant))
 
     async def depth(self) -> Sequence[Backlog]:
@@ -57,6 +57,6 @@ class PipelineJournal:
 
 
 def journal_of(pipeline: Pipeline) -> PipelineJournal | None:
-    """Return the pipeline's journal; None where its store keeps none."""
+    """Return the pipeline's journal; None if its store has none."""
     store = pipeline.store
     return PipelineJournal(pipeline, cast("Journals", store)) if hasattr(store, "record_journal") else None

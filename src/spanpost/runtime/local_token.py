@@ -1,8 +1,9 @@
 """This machine's token: it opens the API of a gateway on loopback that asks for no other token.
 
-A connection from loopback proves nothing, because a proxy on this machine connects from there for everybody, and may send no header that
-says so. The token is made once. It stays in a file of mode 0600 beside the data directory, so that an open board survives a restart and
-the command line finds it. To replace it, remove the file and restart the gateway.
+A connection from loopback proves nothing: a proxy on this machine connects from there for everybody, and
+may send no header that says so. The token is made once. It stays in a file of mode 0600 beside the data
+directory, so that an open board survives a restart and the command line finds it. To replace it, remove the
+file and restart the gateway.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def path_of(data_dir: Path) -> Path:
 
 @cache
 def kept(data_dir: Path) -> str:
-    """Return the token; make it if there is none. If its file cannot be used, the token lives as long as this process."""
+    """Return the token; make it if there is none. If its file cannot be used, the token lives as long as
+    this process.
+    """
     path = path_of(data_dir)
     made = new_token()
     fresh = path.with_name(f".{path.name}-{os.getpid()}")
@@ -43,7 +46,11 @@ def kept(data_dir: Path) -> str:
                 os.link(fresh, path)  # unlike a rename it never replaces what another process made just now
         return _read(path)
     except OSError as error:
-        log.warning("this machine's token is not kept, the command line does not find it: %s: %s", path, error.strerror or error)
+        log.warning(
+            "this machine's token cannot be saved, so the command line does not find it: %s: %s",
+            path,
+            error.strerror or error,
+        )
         return made
     finally:
         with suppress(OSError):
@@ -59,7 +66,9 @@ def found(data_dir: Path) -> str:
 
 
 def link(url: str, token: str) -> str:
-    """Return the address of the board with the token. It stands behind a #, so browsers keep it from servers and their logs."""
+    """Return the address of the board with the token. It stands behind a #, so browsers keep it from
+    servers and logs.
+    """
     return f"{url.rstrip('/')}/#token={token}"
 
 

@@ -1,7 +1,8 @@
-"""The house in one process, and the only file that knows every room: it opens the store, joins the doors, lights the windows.
+"""Everything in one process: the only module that knows all parts. It opens the store, connects the
+receivers and starts the sinks.
 
-`Pipeline` stands behind `attach` and behind the command line. Everything asynchronous runs in one loop in one daemon thread,
-so that the agent's own loop and threads are never used.
+`Pipeline` stands behind `attach` and behind the command line. Everything asynchronous runs in one loop in
+one daemon thread, so that the agent's own loop and threads are never used.
 """
 
 from __future__ import annotations
@@ -57,33 +58,35 @@ log = logging.getLogger("spanpost")
 T = TypeVar("T")
 R = TypeVar("R", bound=Recorded | None)
 
-#: Between two tries to record while the database is away: first and longest, seconds.
+#: Pauses between attempts to record while the database is down: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
-#: How long a batch waits for prices to be loaded, seconds: the calls in it are without a price then.
+#: How long a batch waits for prices to load, seconds; after that its calls have no price.
 _PRICES = 2.0
-#: What recording a batch of a dead process may take, seconds: what is not recorded by then stays in the spool.
+#: Time limit to record a batch of a dead process, seconds; later it stays in the spool.
 _IMPORT = 60.0
-#: What an answer from the loop may take beyond the time that the question itself was given: seconds.
+#: Time that the loop may take beyond the timeout of a call, seconds.
 _GRACE = 0.5
-#: Between two counts of the open tasks, seconds; a third of the turn of who tells them (`ledger.fleet.TURN`).
+#: Interval between counts of the open tasks, seconds; a third of a process's turn (`store.fleet.TURN`).
 _PUBLISH = 10.0
-#: What tasks that were cancelled are given to end in, and what cutting off a store that hangs may take: seconds.
+#: Time for cancelled tasks to end, and for closing a store that hangs. Seconds.
 _CANCELLED, _CUT = 0.3, 2.5
-#: Losses that are no news: plain log lines that gave way, and what came after the end.
-_NO_NEWS = ("superseded", "closed")
+#: Reasons that are not reported as losses: plain log lines that were superseded, and items after the shutdown.
+_EXPECTED = ("superseded", "closed")
 
 
-async def _unseen(question: Coroutine[Any, Any, T]) -> T:
-    """Await in a context without the caller's span, where instrumentations make none: our own work is never traced."""
+async def _untraced(question: Coroutine[Any, Any, T]) -> T:
+    """Await in a context without the caller's span and with instrumentation suppressed: spanpost's own work
+    is never traced.
+    """
     otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, otel_context.Context()))
     return await question
 
 
 class Pipeline:
-    """The house in one process: a store, a dispatcher, sinks and metrics, in a loop of their own.
+    """A store, a dispatcher, sinks and metrics in one process, in a loop of their own.
 
-    `start` raises `ConfigError` when something cannot be had; afterwards nothing raises. After a fork the child opens a
-    store of its own at its first batch.
+    `start` raises `ConfigError` if a part is not available; afterwards nothing raises. After a fork the
+    child opens a store of its own at its first batch.
     """
 
     def __init__(
@@ -98,30 +101,39 @@ class Pipeline:
         self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
-        #: What is handed each ended span beside its observation, for those who need it.
+        #: Called with each ended span as well as its observation; None if not needed.
         self._tell_end: TellEnd | None = None
         self.metrics_url: str | None = None
-        #: Set in a process that is not to be followed: nothing is opened, started or recorded.
+        #: True in a process that is not followed: nothing is opened, started or recorded.
         self.is_off = False
-        #: Told of the shutdown, once.
+        #: Called once at the shutdown.
         self.when_shut: Callable[[Pipeline], None] | None = None
         self._rules = rules_of(settings)
         self._spools = spool_settings(settings)
-        #: Made once: what it writes is its process's, and begins anew in a forked child with the feed.
+        #: Made once. Its file belongs to the process; in a forked child it starts again with the feed.
         self._spool: Spool | None = None
         self._sigterm: Sigterm | None = None
-        #: What a parent process had open: held, so that nothing of it is closed from here.
-        self._of_parent: list[Any] = []
+        #: Kept alive after a fork, so that the child does not close the parent's sockets.
+        self._parents_parts: list[Any] = []
         self._begin()
         after_fork(self._begin_in_child)
 
     def _begin_in_child(self) -> None:
-        parts = (self._loop, self._store, self._dispatcher, self._sinks, self._launchers, self.hooks, self._metrics, self.interactions_runtime)
-        self._of_parent.append(parts)
+        parts = (
+            self._loop,
+            self._store,
+            self._dispatcher,
+            self._sinks,
+            self._launchers,
+            self.hooks,
+            self._metrics,
+            self.interactions_runtime,
+        )
+        self._parents_parts.append(parts)
         self._begin()
 
     def _begin(self) -> None:
-        """Set up what belongs to this process alone; in a forked child what the parent opened is the parent's."""
+        """Set up what belongs to this process alone; after a fork, open resources belong to the parent."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._store: Store | None = None
@@ -130,18 +142,18 @@ class Pipeline:
         self._metrics: Metrics | None = None
         #: Receives everything that this process newly recorded.
         self.recorded = Fanout()
-        #: Where people's answers come in; None where nobody is heard.
+        #: Receives people's answers; None if there are none to receive.
         self.interactions_runtime: InteractionsRuntime | None = None
-        #: Where the Slack app was installed; None where nobody can install it.
+        #: Workspaces in which the Slack app is installed; None if it cannot be installed.
         self.workspaces: Workspaces | None = None
-        #: What other programs send; None where nobody may.
+        #: Webhooks of other programs; None without providers.
         self.hooks: Hooks | None = None
         self._launchers: dict[str, Carrier] = {}
         self._summaries: Summaries | None = None
         self._recovery: Recovery | None = None
         self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
-        #: The loading of prices, once a call is to be priced.
+        #: The loading of prices; None until a call needs one.
         self._pricing: asyncio.Future[None] | None = None
         self._is_shut = False
         self._lost_before = 0
@@ -180,7 +192,7 @@ class Pipeline:
             self._feed.return_thread()
 
     def _recover(self) -> None:
-        """Have what dead processes left in the spool recorded, from now on."""
+        """Start recording what dead processes left in the spool."""
         if self._spools is None:
             return
         from spanpost.receivers.spool_recovery import Recovery
@@ -196,14 +208,16 @@ class Pipeline:
         self.workspaces = workspaces_of(self.settings, self._store, wake=self.wake)
         lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
-        self.recorded = Fanout()  # anew: a start that failed may have subscribed already
+        self.recorded = Fanout()  # a new one: a failed start may have subscribed already
         if self._metrics is not None:
             self.recorded.subscribe(self._metrics.counting)
             self.recorded.subscribe(partial(self._count_losses, self._metrics))
         self.recorded.subscribe(lambda _: self.wake())
         from spanpost.runtime.summaries import Summaries
 
-        summaries = Summaries(self._store, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake)
+        summaries = Summaries(
+            self._store, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake
+        )
         carriers: dict[str, DeliveryCarrier] = {**self._sinks, **self._launchers, **summaries.carriers}
         if self.settings.webhooks.providers and self._is_gateway:
             from spanpost.runtime.webhooks import Hooks, WebhookStore
@@ -216,7 +230,10 @@ class Pipeline:
         summaries.start()
         if needs_interactions(self.settings, is_gateway=self._is_gateway):
             self.interactions_runtime = InteractionsRuntime(
-                self.settings, StoreInteractions(self._store, self.take), workspaces=self.workspaces, watch=self._metrics
+                self.settings,
+                StoreInteractions(self._store, self.take),
+                workspaces=self.workspaces,
+                watch=self._metrics,
             )
             self.interactions_runtime.start()
 
@@ -231,9 +248,11 @@ class Pipeline:
             from spanpost.metrics.bridge import Bridge
 
             bridge = Bridge()
-        metrics = Metrics(most_values=section.max_values, most_series=section.max_series, expire=section.expire_after, bridge=bridge)
+        metrics = Metrics(
+            most_values=section.max_values, most_series=section.max_series, expire=section.expire_after, bridge=bridge
+        )
         for name, sink in self._sinks.items():
-            # From 0, so that the first deliveries are an increase for `rate`.
+            # Start at 0, so that the first deliveries are an increase for `rate`.
             metrics.delivery_age.labels(name)
             if isinstance(sink, CallingSink):
                 sink.when_called = partial(metrics.called, name)
@@ -254,9 +273,9 @@ class Pipeline:
             tokens = [bytes.fromhex(digest) for digest in section.tokens]
             port = self._metrics.serve(section.host, section.port, guard=metrics_guard(section), tokens=tokens)
         except ConfigError as error:
-            # A gateway must have the port that it was given. An agent goes on without: its work, and what is told of it, are worth
-            # more than a page of numbers, and another process of this host is the likely owner. Of the processes of one server
-            # any one's port shows the numbers of all.
+            # A gateway must have its port. An agent goes on without: its work and its notifications matter more than
+            # a page of metrics, and another process of this host probably has the port. Workers of one server share
+            # their metrics, so the port of any one shows the numbers of all.
             if (
                 self._is_gateway
                 and "port" in section.model_fields_set
@@ -271,11 +290,11 @@ class Pipeline:
         self.publish()
 
     def publish(self) -> None:
-        """Have the gauges of all processes kept from now on, if it is this one's turn: for who serves its metrics."""
+        """Start updating the gauges of all processes, in turn with the other processes."""
         if self._publishing is None and self._metrics is not None and self._store is not None:
             publishing = self._publish(self._store, self._metrics)
             assert self._loop is not None
-            self._publishing = asyncio.run_coroutine_threadsafe(_unseen(publishing), self._loop)
+            self._publishing = asyncio.run_coroutine_threadsafe(_untraced(publishing), self._loop)
 
     @staticmethod
     async def _publish(store: Store, metrics: Metrics) -> None:
@@ -290,12 +309,14 @@ class Pipeline:
 
     def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop).result(timeout)
+        return asyncio.run_coroutine_threadsafe(_untraced(question), self._loop).result(timeout)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
     def receive(self, batch: Sequence[Observation]) -> None:
-        """Record a batch, from a worker thread of a door. While the store is away it waits and tries again."""
+        """Record a batch, from a worker thread of a receiver. While the store is down it waits and tries
+        again.
+        """
         if self.is_off:
             return
         pause = _OUTAGE[0]
@@ -303,19 +324,19 @@ class Pipeline:
             try:
                 if self._is_shut and self._loop is None:
                     raise StoreUnavailable("it was shut down")
-                if self._loop is None:  # a forked child's first batch: its store may be away as the parent's may
+                if self._loop is None:  # first batch of a forked child, whose store may be down too
                     self.start()
                 self._ask(self.record(batch))
                 return
             except (StoreUnavailable, ConfigError) as error:
                 if self._is_shut:
                     raise
-                log.warning("the store is away, trying again: %s", error)
+                log.warning("the store is unavailable, trying again: %s", error)
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
-        """Record a batch (`Ledger.record`), in the pipeline's own loop, and wake the dispatcher."""
+        """Record a batch (`Store.record`), in the pipeline's own loop, and wake the dispatcher."""
         if self._store is None:
             raise StoreUnavailable("the pipeline has not started")
         await self.price(batch)
@@ -324,16 +345,16 @@ class Pipeline:
         return await self.counted(self._store.record(batch, is_whole=is_whole))
 
     async def price(self, batch: Sequence[Observation]) -> None:
-        """Have prices loaded, if the batch needs them and they are not."""
+        """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
-            # The doors go on meanwhile. A process that is about to end must not lose what it told to the loading of prices.
+            # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)
 
     async def counted(self, recording: Awaitable[R]) -> R:
-        """Return what a recording came to, after it is counted and its deliveries are under way."""
+        """Return the result of a recording, after it is counted and its deliveries are queued."""
         metrics = self._metrics
         began = time.perf_counter()
         try:
@@ -350,7 +371,7 @@ class Pipeline:
         return recorded
 
     def take(self, recorded: Recorded) -> None:
-        """Publish what an act or an order recorded. Of the pipeline's own thread."""
+        """Publish what an intervention or an order recorded. Call it in the pipeline's thread."""
         self.recorded.publish_now(recorded)
 
     def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
@@ -362,13 +383,13 @@ class Pipeline:
             metrics.lost_so_far("spool", self._recovery.lost.totals())
 
     def wake(self) -> None:
-        """Say that deliveries may be due. Of the pipeline's own thread."""
+        """Report that deliveries may be due. Call it in the pipeline's thread."""
         if self._dispatcher is not None:
             self._dispatcher.wake()
 
     @property
     def answers(self) -> Answers:
-        """What agents are told of people's answers; it lives in the pipeline's loop."""
+        """Answers of people for agents; it lives in the pipeline's loop."""
         if self._answers is None:
             from spanpost.interactions.answers import Answers
             from spanpost.runtime.control import ControlStore
@@ -378,7 +399,7 @@ class Pipeline:
 
     @property
     def feed(self) -> Feed:
-        """What the doors of this process lead into: a queue, and a worker that hands on to `receive`."""
+        """The queue of this process's receivers, with a worker that passes batches to `receive`."""
         if self._feed is None:
             from spanpost.receivers.attachment import Attachment
             from spanpost.receivers.worker import Feed
@@ -401,9 +422,11 @@ class Pipeline:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def force_flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was told before is recorded and what is due is delivered; after a start, what a killed process left too.
+        """Wait until earlier observations are recorded and due deliveries are delivered; after a start,
+        those of a killed process too.
 
-        False when that took longer than `timeout` seconds, or when something told since the last flush was lost.
+        False if it took longer than `timeout` seconds, or if an observation was dropped since the last
+        flush.
         """
         until = time.monotonic() + timeout
         if self._is_shut:
@@ -411,14 +434,14 @@ class Pipeline:
         while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
             if self._has_lost() or time.monotonic() >= until:
                 return False
-            time.sleep(0.01)  # an earlier flush is still under way; asking again is not waiting for time to pass
+            time.sleep(0.01)  # an earlier flush is still in progress; ask again
         if self._recovery is not None and not self._recovery.wait(until - time.monotonic()):
             return False
         return self._drain(until - time.monotonic()) and not self._has_lost()
 
     def _has_lost(self) -> bool:
-        """Say whether news was lost since this was asked last."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _NO_NEWS)
+        """Return whether observations were dropped since the last call."""
+        lost = sum(count for reason, count in self.lost.items() if reason not in _EXPECTED)
         before, self._lost_before = self._lost_before, lost
         return lost != before
 
@@ -432,9 +455,10 @@ class Pipeline:
             return False
 
     def shutdown(self, timeout: float = 3.0) -> bool:
-        """Record and deliver what is left and let go of everything, within about `timeout` seconds and half of that again.
+        """Record and deliver what is left and close everything, within about one and a half times `timeout`
+        seconds.
 
-        False, and a line in the log, when not everything could be. Safe to repeat.
+        False, and a line in the log, if not everything could be done. Safe to repeat.
         """
         if self._is_shut:
             return True
@@ -452,7 +476,10 @@ class Pipeline:
             is_done = self._drain(min(timeout / 2, until - time.monotonic())) and is_done
             self._stop(until - time.monotonic())
         if not is_done and not self.is_off:
-            log.warning("not everything was recorded and delivered before the end (%d losses counted)", sum(self.lost.values()))
+            log.warning(
+                "not everything was recorded and delivered before the end (%d observations dropped)",
+                sum(self.lost.values()),
+            )
         return is_done
 
     def _stop(self, timeout: float = 3.0) -> None:
@@ -475,7 +502,9 @@ class Pipeline:
             self._metrics.close()
 
     async def _close(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
+        """Close what was opened, each within its share of the time: a part that hangs must not keep another
+        open.
+        """
         if self._publishing is not None:
             self._publishing.cancel()
         if self._answers is not None:
@@ -505,28 +534,33 @@ class Pipeline:
             await asyncio.wait(left, timeout=_CANCELLED)
 
     def flush_on_sigterm(self) -> bool:
-        """Flush at SIGTERM from now on, before what would be done without it; False where that cannot be. Main thread only."""
+        """Flush at SIGTERM from now on, before the previous handler; False if that is impossible. Main
+        thread only.
+        """
         if self._sigterm is None:
             self._sigterm = Sigterm(self.force_flush, self.shutdown)
         return self._sigterm.install()
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- access -----------------------------------------------------------------------------------------------------
 
     @property
     def metrics(self) -> Metrics | None:
-        """The metrics, where their package is installed and the pipeline has started."""
+        """The metrics, if their package is installed and the pipeline has started."""
         return self._metrics
 
     def reload(self, settings: Settings) -> None:
-        """Go by other rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
+        """Use new rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
 
-        Routes, age of news, context windows and what is kept of contents are rules; sinks and databases are opened at start.
+        Rules are routes, the maximum age of notifications, context windows and kept content; sinks and
+        databases are opened at the start.
         """
         rules = rules_of(settings)
         if enabled_sinks(settings) != enabled_sinks(self.settings):
-            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or undo the change")
         if settings.launchers.named != self.settings.launchers.named:
-            raise ConfigError("launchers.named: launchers are opened at the start: restart spanpost, or take that back")
+            raise ConfigError(
+                "launchers.named: launchers are opened at the start: restart spanpost, or undo the change"
+            )
         if self.hooks is not None:
             self.hooks.reload(settings)
         if self.interactions_runtime is not None:
@@ -538,7 +572,7 @@ class Pipeline:
 
     @property
     def store(self) -> Store:
-        """The store, for those who look; it lives in the pipeline's loop (`ask`)."""
+        """The store; it lives in the pipeline's loop (`ask`)."""
         if self._store is None:
             raise SpanpostError("the pipeline has not started")
         return self._store
@@ -548,28 +582,31 @@ class Pipeline:
         return self._ask(question, timeout)
 
     def control(self) -> Control | None:
-        """Return who brings people's answers to the agents of this process; None: whoever the environment names."""
+        """Return the source of people's answers for the agents of this process; None: that of the environment."""
         from spanpost.runtime.control import InProcess
 
         return InProcess(self)
 
     def questions(self) -> list[ApprovalRow]:
-        """Return the questions that wait for an answer, oldest first."""
+        """Return the open questions, oldest first."""
         from spanpost.store.protocols import ApprovalQuery
 
         query = ApprovalQuery(tenant=self.settings.intake.tenant, state="open", limit=1000)
         return self._ask(self.store.approvals(query))[::-1]
 
     def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
-        """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its options.
+        """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its
+        options.
 
-        For programs that ask people in their own way, and for tests: no rule of who may is asked. Raises `ConfigError` for a question
-        that is not known and for a word that is no answer to it.
+        For programs that ask people in their own way, and for tests: authorization rules do not apply.
+        Raises `ConfigError` for an unknown question and for a word that is not an answer to it.
         """
         from spanpost.runtime.decisions import decide
 
         async def work() -> Verdict:
-            verdict = await decide(self.store, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant)
+            verdict = await decide(
+                self.store, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
+            )
             if verdict.recorded is not None:
                 self.take(verdict.recorded)
             return verdict
@@ -577,18 +614,18 @@ class Pipeline:
         return self._ask(work())
 
     def begin(self, question: Coroutine[Any, Any, T]) -> Future[T]:
-        """Have something awaited in the pipeline's loop, from another thread."""
+        """Start something in the pipeline's loop, from another thread."""
         if self._loop is None:
             question.close()
             raise StoreUnavailable("the pipeline does not run")
-        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop)
+        return asyncio.run_coroutine_threadsafe(_untraced(question), self._loop)
 
     @property
     def is_shut(self) -> bool:
-        """True once it was shut down."""
+        """True after the shutdown."""
         return self._is_shut
 
     @property
     def lost(self) -> dict[str, int]:
-        """What could not be taken in, by reason."""
+        """Observations that were dropped, by reason."""
         return self.attachment.lost if self.attachment is not None else {}

@@ -1,9 +1,11 @@
-"""What model calls cost: one's own prices, then those of `genai-prices` where it is installed (extra ``cost``).
+"""Cost of model calls: from prices of the settings, then from `genai-prices` if it is installed (extra
+``cost``).
 
-Rules. A cost is an exact sum over kinds of tokens, each at its own price: fresh input, input read from the cache, input written
-to it, output, reasoning. A kind without a price of its own has that of the kind it is part of. Where a figure or a price is
-missing that the sum needs, the cost is unknown (None), never 0. What a call's span says of its cost stands above what is
-computed here, one's own prices above what the span's instrumentation computed, and ``agent.cost_usd`` above all.
+A cost is an exact sum over kinds of tokens, each at its own price: fresh input, input read from the cache,
+input written to it, output, reasoning. A kind without its own price has the price of the kind that includes
+it. If a needed figure or price is missing, the cost is unknown (None), never 0. Sources of a cost, the
+strongest first: ``agent.cost_usd``, prices of the settings, the cost that the span reports, published
+prices.
 """
 
 from __future__ import annotations
@@ -25,14 +27,28 @@ log = logging.getLogger("spanpost")
 _MILLION = Decimal(1_000_000)
 _THOUSAND = Decimal(1_000)
 _ZERO = Decimal(0)
-#: Models of which a row, or its absence, is remembered; and of which it is told that they have no price.
+#: Maximum number of models whose row is cached, and of those that are logged as unpriced.
 _MEMO = 4096
-#: Servers of one's own hardware: what others take for the model says nothing.
-_LOCAL = ("ollama", "vllm", "lmstudio", "lm_studio", "llama.cpp", "llamacpp", "llamafile", "localai", "sglang", "tgi", "mlx")
+#: Servers on local hardware: published prices of the model do not apply.
+_LOCAL = (
+    "ollama",
+    "vllm",
+    "lmstudio",
+    "lm_studio",
+    "llama.cpp",
+    "llamacpp",
+    "llamafile",
+    "localai",
+    "sglang",
+    "tgi",
+    "mlx",
+)
 
 
 class Row(NamedTuple):
-    """Prices in US dollars of a million tokens; None where a kind has none of its own. `request` is the price of the call."""
+    """Prices in US dollars per million tokens; None if a kind has no own price. `request` is the price of
+    the call itself.
+    """
 
     input: Decimal | None = None
     output: Decimal | None = None
@@ -42,7 +58,7 @@ class Row(NamedTuple):
     request: Decimal = _ZERO
 
     def cost(self, usage: Usage) -> Decimal | None:
-        """Return what a call cost; None when a figure or a price is missing that it takes."""
+        """Return the cost of a call; None if a needed figure or price is missing."""
         if usage.input is None or usage.output is None:
             return None
         fresh, spoken, total = usage.input, usage.output, self.request
@@ -54,7 +70,7 @@ class Row(NamedTuple):
             spoken -= usage.reasoning
             total += self.reasoning * usage.reasoning / _MILLION
         if fresh < 0 or spoken < 0:
-            return None  # more of the cache than there was input: one of these figures is wrong
+            return None  # more cached than total input: a figure is wrong
         for price, tokens in ((self.input, fresh), (self.output, spoken)):
             if tokens and price is None:
                 return None
@@ -62,17 +78,17 @@ class Row(NamedTuple):
         return total
 
 
-#: Returns the row that holds for a call: of so many input tokens, at that time.
+#: Returns the row for a call with this many input tokens at this time.
 Priced = Callable[[int, datetime], Row | None]
 
 
 def _not_looked_up(tokens: int, at: datetime) -> Row | None:
-    """Stand for a model that was not looked up yet: where it is found there may be no price."""
+    """Mark a model that was not looked up yet; None means that it was, without result."""
     return None
 
 
 class Prices:
-    """The prices that one process goes by. It belongs to the worker's thread; `load` alone may be called from another."""
+    """The prices of one process. It belongs to the worker's thread; only `load` may be called from another."""
 
     def __init__(self, own: Mapping[str, Row] | None = None, *, is_published: bool = True) -> None:
         self._own = _by_name(own or {})
@@ -80,15 +96,17 @@ class Prices:
         self._snapshot: Any = None
         self._is_loading = False
         self._memo: dict[tuple[str | None, str], Priced | None] = {}
-        self._told: set[tuple[str | None, str]] = set()
+        self._logged: set[tuple[str | None, str]] = set()
 
     @property
     def is_ready(self) -> bool:
-        """True when nothing is left to be loaded."""
+        """True if nothing is left to load."""
         return not self._is_published or self._snapshot is not None
 
     def load(self) -> None:
-        """Load the published prices, which takes a second or so. Without the package one's own prices are all there are."""
+        """Load the published prices, which takes about a second. Without the package there are only the
+        prices of the settings.
+        """
         if self.is_ready or self._is_loading:
             return
         self._is_loading = True
@@ -99,16 +117,18 @@ class Prices:
         except Exception as error:
             self._is_published = False
             if not isinstance(error, ImportError):
-                log.warning("the prices of genai-prices cannot be used: %s: %s", type(error).__name__, line(str(error), 200))
+                log.warning(
+                    "the prices of genai-prices cannot be used: %s: %s", type(error).__name__, line(str(error), 200)
+                )
         finally:
             self._is_loading = False
 
     def are_needed(self, batch: Iterable[Observation]) -> bool:
-        """Tell whether a batch holds calls that may be priced."""
+        """Return whether a batch holds calls that may be priced."""
         return any("tokens" in key or "token_count" in key for o in batch for key in o.attributes)
 
     def priced(self, o: Observation, provider: str | None, model: str | None, usage: Usage) -> Usage:
-        """Return the usage of a model call with its cost, as far as that is known."""
+        """Return the usage of a model call with its cost, if that is known."""
         if model is None or COST_USD in o.attributes:
             return usage
         own = self._own_row(model)
@@ -127,7 +147,11 @@ class Prices:
         )
 
     def _own_row(self, model: str) -> Row | None:
-        return next((row for name in model_names(model) if (row := self._own.get(name)) is not None), None) if self._own else None
+        return (
+            next((row for name in model_names(model) if (row := self._own.get(name)) is not None), None)
+            if self._own
+            else None
+        )
 
     def _published(self, provider: str | None, model: str, usage: Usage, at_ns: int) -> Decimal | None:
         if usage.input is None or usage.output is None:
@@ -137,24 +161,30 @@ class Prices:
         if priced is _not_looked_up:
             self.load()
             if not self.is_ready:
-                return None  # another thread loads them: what is told is worth more than what it cost
+                return None  # another thread loads them: do not delay the batch for a cost
             if len(self._memo) >= _MEMO:
                 self._memo.clear()
             priced = self._memo[key] = self._find(provider, model)
         row = priced(usage.input, _moment(at_ns)) if priced is not None else None
         cost = row.cost(usage) if row is not None else None
         if row is None:
-            self._tell(provider, model)
+            self._log_unpriced(provider, model)
         return cost
 
-    def _tell(self, provider: str | None, model: str) -> None:
-        """Say once that a model has no price."""
-        if (provider, model) in self._told or len(self._told) >= _MEMO or not (self._own or self._snapshot is not None):
+    def _log_unpriced(self, provider: str | None, model: str) -> None:
+        """Log once that a model has no price."""
+        if (
+            (provider, model) in self._logged
+            or len(self._logged) >= _MEMO
+            or not (self._own or self._snapshot is not None)
+        ):
             return
-        self._told.add((provider, model))
+        self._logged.add((provider, model))
         whose = f" of {line(provider, 60)}" if provider else ""
         log.warning(
-            "no price is known for the model %s%s: what it costs is shown as unknown; see cost.prices", line(model, 100), whose
+            "no price is known for the model %s%s: what it costs is shown as unknown; see cost.prices",
+            line(model, 100),
+            whose,
         )
 
     def _find(self, provider: str | None, model: str) -> Priced | None:
@@ -173,10 +203,10 @@ class Prices:
 
 
 def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, str]]:
-    """Yield what to look for, the surest first: who serves it, if that is said, and the model's names."""
+    """Yield the names to look up, the surest first: the provider, if it is known, with the model's names."""
     names = tuple(dict.fromkeys((model, *model_names(model))))
     if any(name.startswith("ft:") for name in names):
-        names = (model,)  # a tuned model has a price of its own, or none that is known
+        names = (model,)  # a tuned model has its own price, or no known one
     whose = provider.strip().lower() if provider else ""
     if whose.startswith(_LOCAL):
         return
@@ -189,18 +219,20 @@ def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, s
         if head.lower().startswith(_LOCAL):
             return
         yield head.lower(), rest
-    # Whoever speaks OpenAI's protocol is called so; frameworks give their own name. The model says more.
+    # Providers with OpenAI's protocol are often called openai, and frameworks give their own name: use the model alone.
     for name in names:
         yield None, name
 
 
 def _priced(info: Any) -> Priced | None:
-    """Return how a model of genai-prices is priced."""
+    """Return the price function of a model of genai-prices."""
     rows: dict[tuple[int, int], Row | None] = {}
 
     def priced(tokens: int, at: datetime) -> Row | None:
         prices = info.get_prices(at)
-        tier = max((t.start for p in vars(prices).values() for t in getattr(p, "tiers", ()) if tokens > t.start), default=-1)
+        tier = max(
+            (t.start for p in vars(prices).values() for t in getattr(p, "tiers", ()) if tokens > t.start), default=-1
+        )
         key = id(prices), tier
         if key not in rows:
             rows[key] = _row(prices, tokens)
@@ -210,7 +242,7 @@ def _priced(info: Any) -> Priced | None:
 
 
 def _row(prices: Any, tokens: int) -> Row | None:
-    """Return the prices of text that hold for a call with so many input tokens."""
+    """Return the text prices of a call with this many input tokens."""
 
     def of(name: str) -> Decimal | None:
         price = vars(prices).get(name)
@@ -232,7 +264,9 @@ def _row(prices: Any, tokens: int) -> Row | None:
 
 
 def _by_name(own: Mapping[str, Row]) -> dict[str, Row]:
-    """Return one's own prices by exact name; without a date one holds for all dates, with one for no other."""
+    """Return the prices of the settings by exact name; one without a date applies to all dates, one with a
+    date to no other.
+    """
     return {model_names(model)[0]: row for model, row in own.items()}
 
 

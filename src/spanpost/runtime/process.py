@@ -1,6 +1,7 @@
-"""What befalls a process: it forks, it ends without atexit, it is told to terminate.
+"""Process events: a fork, an end without atexit, SIGTERM.
 
-All of it is bound to the pipeline by weak references: what is registered here can never be taken back, a pipeline can go.
+Callbacks hold the pipeline by weak references: they can never be unregistered, but a pipeline can be
+collected.
 """
 
 from __future__ import annotations
@@ -19,34 +20,34 @@ from typing import Any
 
 log = logging.getLogger("spanpost")
 
-#: Late among what a multiprocessing child does at its end: others may still tell something in theirs.
+#: Run late among the finalizers of a multiprocessing child: earlier ones may still emit spans.
 _EXIT_PRIORITY = -100
 
 
-#: Containers made beyond those let go of before cycles are looked for, and how seldom their elders are: a transaction's worth of
-#: spans is alive at once and has no cycles, and by Python's own 700 every container of it is visited several times.
+#: Thresholds of the garbage collector. The spans of one transaction are alive together and have no cycles; at
+#: Python's default of 700 the collector would visit each of their containers several times.
 _COLLECT = (100_000, 10, 10)
 
 
-#: Seconds for which one thread has the interpreter before another that waits gets it: by Python's own 5 ms, a request whose work
-#: goes to and fro between the loop and a thread waits twenty times as long as it works while something large is folded.
+#: Switch interval of threads, seconds. At Python's default of 5 ms, a request that moves between the loop and a
+#: thread waits twenty times as long as it works while a large batch is folded.
 _SWITCH = 0.0005
 
 
 def rarely_collect() -> None:
-    """Look for cycles seldom, and never again in what is there by now. For a process that is ours alone."""
+    """Collect garbage rarely, and exclude what exists now. Only for spanpost's own processes."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT)
 
 
 def switch_often() -> None:
-    """Have threads take turns in short intervals. For a process that is ours alone."""
+    """Let threads take turns in short intervals. Only for spanpost's own processes."""
     sys.setswitchinterval(_SWITCH)
 
 
 def after_fork(begin: Callable[[], None]) -> None:
-    """Have a bound method called in every forked child, as long as its object lives."""
+    """Call a bound method in every forked child, as long as its object lives."""
     if not hasattr(os, "register_at_fork"):
         return
     weak = weakref.WeakMethod(begin)
@@ -59,9 +60,10 @@ def after_fork(begin: Callable[[], None]) -> None:
 
 
 def at_child_end(owner: object, end: Callable[[], object]) -> None:
-    """Have a bound method of `owner` called where a multiprocessing child ends: one that was forked never runs atexit.
+    """Call a bound method of `owner` at the end of a multiprocessing child: a forked child never runs
+    atexit.
 
-    A `Pool` terminates its workers, which is no end of theirs: see `Sigterm`.
+    A `Pool` terminates its workers, which is not such an end: see `Sigterm`.
     """
     weak = weakref.WeakMethod(end)
 
@@ -69,21 +71,22 @@ def at_child_end(owner: object, end: Callable[[], object]) -> None:
         if (method := weak()) is not None:
             method()
 
-    def promise(_: object = None) -> None:
+    def register(_: object = None) -> None:
         multiprocessing.util.Finalize(None, finish, exitpriority=_EXIT_PRIORITY)
 
-    multiprocessing.util.register_after_fork(owner, promise)
-    if multiprocessing.process.parent_process() is not None:  # this is such a child already
-        promise()
+    multiprocessing.util.register_after_fork(owner, register)
+    if multiprocessing.process.parent_process() is not None:  # this process is such a child
+        register()
 
 
 class Sigterm:
-    """Flushes at SIGTERM, then does what would have been done without it.
+    """Flushes at SIGTERM, then does what would have happened without it.
 
-    The handler runs in the main thread, between two steps of whatever that does. It takes no lock that the agent's code may
-    hold and waits for a bounded time. Where the signal would end the process `shutdown` is called, and the process then dies
-    of the signal as its parent expects; where the application has a handler of its own `flush` is called, and the handler,
-    which may go on working for a while, decides what comes next. An application that ignores the signal is left alone.
+    The handler runs in the main thread, between two steps of its work. It takes no lock that the agent's
+    code may hold and waits for a bounded time. If the signal would end the process, `shutdown` is called,
+    and the process then dies of the signal as its parent expects. If the application has a handler, `flush`
+    is called, and that handler, which may go on working for a while, decides what comes next. A process
+    that ignores the signal is left alone.
     """
 
     def __init__(self, flush: Callable[[], object], shutdown: Callable[[], object]) -> None:
@@ -93,10 +96,12 @@ class Sigterm:
         self._is_set = False
 
     def install(self) -> bool:
-        """Put the handler before the one that is there; False, and a line in the log, where that cannot be."""
+        """Install the handler in front of the present one; False, and a line in the log, if that is
+        impossible.
+        """
         before = signal.getsignal(signal.SIGTERM)
         if before is signal.SIG_IGN:
-            log.info("SIGTERM is ignored in this process: nothing is flushed at it")
+            log.info("SIGTERM is ignored in this process, so it does not flush")
             return False
         if before is None or threading.current_thread() is not threading.main_thread():
             why = "its handler was not set by Python" if before is None else "attach was not called in the main thread"
@@ -108,7 +113,7 @@ class Sigterm:
         return True
 
     def remove(self) -> None:
-        """Put back what was there, unless somebody has put another handler over ours since."""
+        """Restore the previous handler, unless another one was installed since."""
         if not self._is_set or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) == self._handle:

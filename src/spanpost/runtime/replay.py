@@ -1,6 +1,7 @@
-"""Recordings led through the house: to see what would be made of them, or into a database, as if they had come in.
+"""Replay of recordings: show what they would make, or record them in a database as if they had been
+received.
 
-What is led into a database is told to nobody unless that is asked for.
+Replayed checkpoints are posted only on request.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from spanpost.tasks.stall import NO_STALL, without_beats
 if TYPE_CHECKING:
     from spanpost.store.postgres import PostgresStore
 
-#: Observations of one transaction.
+#: Observations per transaction.
 _BATCH = 1000
-#: What delivering may take, seconds; what is left then waits for `spanpost run`.
+#: Time limit of deliveries, seconds; the rest waits for `spanpost run`.
 _DELIVER = 60.0
 
 
 class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the house would have made of a recording."""
+    """Tasks and checkpoints that a recording would make."""
 
     tasks: list[Task]
     checkpoints: list[Checkpoint]
     lost: dict[str, int]
-    #: By a task's uid: why it is one, what was merged into it, and which rules decided; where that was asked for.
+    #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules decided.
     explained: dict[UUID, dict[str, Any]] = {}
 
 
 class ReplayCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recording came to in the database."""
+    """Result of recording a recording in the database."""
 
-    #: Audit rows that were new, observations that were known, and spans that are not an agent's.
+    #: New audit rows, known observations, and spans that are not an agent's.
     events: int
     repeats: int
     ignored: int
@@ -61,24 +62,24 @@ class ReplayCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: bool = False) -> ReplayResult:
-    """Lead recordings through the same rooms with the memory store.
+    """Replay recordings with the memory store.
 
-    All files are read first and sorted by the time of what happened: what is judged is then exact, and neither the order of
-    the files nor repeats make a difference. Raises `ConfigError` for a file that cannot be read as telemetry.
+    All files are read first and sorted by time: the result is then exact, and neither the order of the
+    files nor duplicates change it. Raises `ConfigError` for a file that is not telemetry.
     """
     from spanpost.store.memory import MemoryStore
     from spanpost.store.protocols import TaskQuery
 
     settings = settings if settings is not None else load()
     observations, lost = _read(paths)
-    # What is replayed was long ago: nobody is silent in it.
+    # The recording is old: no task in it counts as stalled.
     rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), stall_rules=NO_STALL, launches=Launches())
     store = MemoryStore(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _BATCH):
         recorded = store.record_now(observations[start : start + _BATCH])
         for reason, count in recorded.lost.items():
             lost[reason] = lost.get(reason, 0) + count
-    for days in (1, 2, 3):  # what is found to be due may have something looked at once more
+    for days in (1, 2, 3):  # a due item may schedule another check
         store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     tasks = store.tasks_now(TaskQuery(limit=10**9))
     tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
@@ -92,19 +93,21 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
 
 
 def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> ReplayCounts:
-    """Record recordings in the settings' database; `deliver`: and post their news by the settings' routes and sinks.
+    """Record recordings in the settings' database; with `deliver`, also post their checkpoints by the
+    settings' routes and sinks.
 
-    Without, no delivery is made, by other processes on that database neither. News older than `notifications.max_age` is no news here either.
-    Raises `ConfigError` for a file that cannot be read as telemetry, before anything is recorded.
+    Without it, no delivery is made, by other processes on that database neither. Checkpoints older than
+    `notifications.max_age` are not posted in any case. Raises `ConfigError` for a file that is not
+    telemetry, before anything is recorded.
     """
     observations, lost = _read(paths, tenant=settings.intake.tenant)
-    # Heartbeats are of processes that ended long ago: they would be missed.
+    # Heartbeats belong to processes that ended long ago: recorded, they would be missed.
     observations, _ = map(list, without_beats(observations))
     return asyncio.run(_record(observations, lost, settings, deliver=deliver))
 
 
 def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Observation], dict[str, int]]:
-    """Return all that recordings hold in order of time, and what was lost of it."""
+    """Return all observations of recordings in order of time, and counts of what was dropped, by reason."""
     from spanpost.receivers.recordings import read_recording
 
     observations: list[Observation] = []
@@ -118,13 +121,17 @@ def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Obser
     return observations, lost
 
 
-async def _record(observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool) -> ReplayCounts:
+async def _record(
+    observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool
+) -> ReplayCounts:
     from spanpost.store.postgres import PostgresStore
     from spanpost.store.timers import NEVER
 
     wait = timedelta(0) if deliver else NEVER
-    # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.
-    rules = msgspec.structs.replace(rules_of(settings), stall_rules=NO_STALL, settle=wait, usage_settles=wait, launches=Launches())
+    # Fold due items here and now: another process would post them by its own routes.
+    rules = msgspec.structs.replace(
+        rules_of(settings), stall_rules=NO_STALL, settle=wait, usage_settles=wait, launches=Launches()
+    )
     if not deliver:
         rules = msgspec.structs.replace(rules, routes=Routes())
     store = open_store(settings, rules)

@@ -1,4 +1,4 @@
-"""Whether and where a process keeps a spool: from the settings to `spanpost.receivers.spool`."""
+"""Location of the spool: from the settings to `spanpost.receivers.spool`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from spanpost.model.errors import ConfigError
 from spanpost.receivers import spool, spool_files
 from spanpost.settings import Settings
 
-#: What of a URL's options says which database it is.
+#: Options of a URL that identify the database.
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
 
 
 def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
-    """Return where the spool is kept; None where none is asked for. Raises `ConfigError` where it could keep no promise."""
+    """Return the settings of the spool; None if it is off. Raises `ConfigError` if it could not keep its
+    promise.
+    """
     intake = settings.intake
     if not intake.durable and intake.spool_dir is None:
         return None
     if settings.forward is not None:
         raise ConfigError(
-            "intake.durable: what is forwarded to a gateway is not kept here; let a Collector with a persistent queue stand in "
-            "between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
+            "intake.durable: a process that forwards to a gateway has no spool; put a Collector with a "
+            "persistent queue "
+            "in between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
         )
     if settings.dsn is None and not settings.database.embedded:
         raise ConfigError(
-            "intake.durable: there is no database, and without one nothing is kept that a spool could lead to; set DATABASE_URL or "
+            "intake.durable: there is no database to record the spool in; set DATABASE_URL or "
             "SPANPOST_DATABASE__EMBEDDED=true, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
         )
     return spool.SpoolSettings(
@@ -37,13 +40,13 @@ def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
 
 
 def open_spool(found: spool.SpoolSettings) -> spool.Spool:
-    """Make the directory ready and return a spool in it. Raises `ConfigError`."""
+    """Prepare the directory and return a spool in it. Raises `ConfigError`."""
     spool_files.prepare(found.directory)
     return spool.Spool(found)
 
 
 def destination(settings: Settings) -> str:
-    """Return which database is recorded to, without user and password."""
+    """Return the database that is recorded to, without user and password."""
     if settings.dsn is None:
         return f"embedded {settings.database.data_dir.absolute()}"
     url = urlsplit(settings.dsn)

@@ -1,4 +1,4 @@
-"""Digests and boards: made when they are due, ordered once whoever makes them, and carried to the sink as any message is."""
+"""Digests and boards: made when due, ordered once by any process, and sent to the sink like other messages."""
 
 from __future__ import annotations
 
@@ -27,17 +27,24 @@ from spanpost.text.sanitise import line
 log = logging.getLogger("spanpost.runtime.summaries")
 
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
-#: Tasks of one question to the store.
+#: Tasks per query.
 _PAGE: Final = 500
-#: Between two looks whether anything is due, seconds.
+#: Interval of checks for due summaries, seconds.
 LOOKUP: Final = 5.0
 
 
 class Summaries:
-    """Those of one process. All processes on a database make the same ones, and each is placed once."""
+    """Digests and boards of one process. All processes on a database make the same ones, and each is
+    ordered once.
+    """
 
     def __init__(
-        self, store: Store, sinks: Mapping[str, Sink], routes: Callable[[], Routes], tenant: str, wake: Callable[[], None]
+        self,
+        store: Store,
+        sinks: Mapping[str, Sink],
+        routes: Callable[[], Routes],
+        tenant: str,
+        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._routes = routes
@@ -45,15 +52,15 @@ class Summaries:
         self._wake = wake
         self._task: asyncio.Task[None] | None = None
         self._done: dict[str, datetime] = {}
-        self._duplicates_of: dict[str, int] = {}
+        self._turns: dict[str, int] = {}
         self.carriers = {SUMMARY + name: SummaryCarrier(store, sink) for name, sink in sinks.items()}
 
     def start(self) -> None:
-        """Look from now on, in the running loop."""
+        """Start checking, in the running loop."""
         self._task = asyncio.create_task(self._run(), name="spanpost-summaries")
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -64,13 +71,15 @@ class Summaries:
                 if any(route.digest or route.has_board for route in self._routes().routes):
                     await self.look()
             except StoreUnavailable:
-                pass  # the dispatcher says so; what is due stays due
+                pass  # the dispatcher logs it; due summaries stay due
             except Exception as error:
                 log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
             await asyncio.sleep(LOOKUP)
 
     async def look(self, now: datetime | None = None) -> int:
-        """Order what is due; return how many messages that was. `now` is the store's clock. Raises `LedgerUnavailable`."""
+        """Order what is due; return the number of messages. `now` is the store's clock. Raises
+        `StoreUnavailable`.
+        """
         now, routes = now or await self._store.browse.now(), self._routes()
         living: list[Task] | None = None
         placed = 0
@@ -81,32 +90,36 @@ class Summaries:
                     living = await self._living() if living is None else living
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
-            duplicates = int(now.timestamp() // route.board_every.total_seconds())
-            if route.has_board and self._duplicates_of.get(key) != duplicates:
+            turn = int(now.timestamp() // route.board_interval.total_seconds())
+            if route.has_board and self._turns.get(key) != turn:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)
-                self._duplicates_of[key] = duplicates
+                self._turns[key] = turn
         if placed:
             self._wake()
         return placed
 
-    async def _digest(self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes) -> int:
+    async def _digest(
+        self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes
+    ) -> int:
         ended = await self._store.browse.ended(began, ends, summaries.LATEST)
-        told = summaries.digest(route, began, ends, ended, living, routes)
+        digest = summaries.digest(route, began, ends, ended, living, routes)
         return (
-            0 if told is None else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
+            0
+            if digest is None
+            else await self._place(summaries.digest_order(route, digest, summaries.tenant_of(route, self._tenant)))
         )
 
     async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:
-        told = summaries.board(route, living, routes)
+        board = summaries.board(route, living, routes)
         last = await self._store.orders(OrderQuery(task_uid=summaries.board_id(route), limit=1))
         shown = summaries.summary_of(last[0].order) if last else None
         before = shown.told if shown is not None and isinstance(shown.told, Board) else None
-        if before is None and not told.tasks:
+        if before is None and not board.tasks:
             return 0  # a board begins with the first task
-        if before is not None and before == told:
+        if before is not None and before == board:
             return 0
-        return await self._place(summaries.board_order(route, told, summaries.tenant_of(route, self._tenant), now))
+        return await self._place(summaries.board_order(route, board, summaries.tenant_of(route, self._tenant), now))
 
     async def _place(self, order: Order) -> int:
         return int(await self._store.order(order) is Taken.NEW)
@@ -123,7 +136,7 @@ class Summaries:
 
 
 class SummaryCarrier:
-    """Carries summaries to one sink, as the state of a message: a board is edited where it stands, a digest is posted once."""
+    """Sends summaries to one sink, as the state of a message: a board is edited, a digest is posted once."""
 
     def __init__(self, store: Store, sink: Sink) -> None:
         self.name = SUMMARY + sink.name
@@ -131,7 +144,7 @@ class SummaryCarrier:
         self._sink = sink
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Show it. Of a board that a newer one follows nothing is shown. Raises what the sink says."""
+        """Post or edit it. A board with a newer successor is skipped. Raises the sink's errors."""
         order, summary = delivery.order, _summary(delivery)
         if order is None or summary is None:
             raise Rejected("a delivery that carries no digest or board", reason="no_summary")
@@ -141,7 +154,7 @@ class SummaryCarrier:
         return await self._sink.deliver(self._state(delivery, summary, stands))
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
-        """Have the sink look for those that may stand; what is edited in place is edited again."""
+        """Let the sink look up messages that may have arrived; known boards are edited again."""
         answers: dict[int, Receipt | DeliveryError | None] = {}
         doubtful: list[Delivery] = []
         for delivery in deliveries:
@@ -154,11 +167,11 @@ class SummaryCarrier:
         return answers | dict(await self._sink.reconcile(doubtful)) if doubtful else answers
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name what the sink names: they are its calls."""
+        """Return the sink's rate limits: the calls are the sink's."""
         return self._sink.rate_limits(address, call)
 
     async def _stands(self, order: Order, summary: Summary) -> tuple[Receipt | None, Order | None]:
-        """Return where a board's message is known to stand, and the newest order of it; of a digest neither."""
+        """Return the receipt of a board's message and its newest order; for a digest neither."""
         if not isinstance(summary.told, Board):
             return None, None
         rows = await self._store.orders(OrderQuery(task_uid=order.task_uid, limit=KEPT))

@@ -1,13 +1,15 @@
-"""Several workers behind one pair of ports: a supervisor, and a gateway in each process that it forks (Linux).
+"""Several workers behind one pair of ports: a supervisor, and a gateway in each process that it forks
+(Linux).
 
 The rules:
 
 1. The supervisor holds the ports and the processes, and nothing else: no thread, no loop, no database.
-2. The kernel gives connections to workers (SO_REUSEPORT). Parts of one trace that reach two workers meet at the locks of their
-   task in PostgreSQL, as those of two replicas do.
-3. Worker 0 starts first. If the settings are refused, it is the only one that finds out, and the supervisor raises `ConfigError`.
-   It alone has what there is once: the metrics port, `grpc_socket`, Slack's Socket Mode.
-4. A worker that ends without being told to is counted and started again, after a pause that doubles.
+2. The kernel gives connections to workers (SO_REUSEPORT). Parts of one trace that reach two workers are
+   serialized by the locks of their task in PostgreSQL, as with two replicas.
+3. Worker 0 starts first. If the settings are refused, only worker 0 meets the error, and the supervisor
+   raises `ConfigError`. Worker 0 alone has what exists once: the metrics port, `grpc_socket`, Slack's
+   Socket Mode.
+4. A worker that ends without a stop signal is counted and started again, after a pause that doubles.
 5. A worker whose supervisor is gone stops.
 """
 
@@ -35,19 +37,21 @@ from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.runtime.supervisor")
 
-#: Where prometheus_client keeps the numbers of all workers. It is read when prometheus_client is imported.
+#: Directory of the metrics of all workers. prometheus_client reads the variable when it is imported.
 _METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
-#: Seconds before a worker is started again, first and longest; and after which one that ran is no failure any more.
+#: Pauses before a restart, first and longest; and the run time after which the pause starts again. Seconds.
 _PAUSE: Final = (0.5, 30.0)
 _WELL: Final = 60.0
-#: Seconds that a worker may take to start, and to stop.
+#: Time limits of start and stop of a worker, seconds.
 _START: Final = 300.0
 _STOP: Final = 12.0
-_HEARD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Supervisor:
-    """Starts, restarts and stops the workers of `gateway.workers`. `serve` runs one until it is told to stop; False: not in order."""
+    """Starts, restarts and stops the workers of `gateway.workers`. `serve` runs one worker until a signal
+    stops it; False: not everything was finished.
+    """
 
     def __init__(self, read: Callable[[], Settings], serve: Callable[[Callable[[], Settings]], bool]) -> None:
         self._read = read
@@ -62,14 +66,16 @@ class Supervisor:
         self._is_done = True
 
     def run(self) -> bool:
-        """Run until SIGTERM or SIGINT. False when not everything could be finished; raises `ConfigError` when it cannot start."""
+        """Run until SIGTERM or SIGINT. False if not everything could be finished. Raises `ConfigError` if
+        it cannot start.
+        """
         settings = self._read()
         assert settings.gateway is not None
         self._count = settings.gateway.workers
         self._directory = Path(tempfile.mkdtemp(prefix="spanpost-workers-"))
         own_metrics = os.environ.get(_METRICS)
         self._alive, alive = os.pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             with self._held(settings):
                 self._ends = alive
@@ -98,7 +104,7 @@ class Supervisor:
 
     @contextmanager
     def _held(self, settings: Settings) -> Iterator[None]:
-        """Hold the ports, bound and not listening: none else has them, and no connection waits here."""
+        """Hold the ports, bound and not listening: no other process gets them, and no connection waits here."""
         section = settings.gateway
         assert section is not None
         held: list[socket.socket] = []
@@ -120,7 +126,8 @@ class Supervisor:
                 except (OSError, OverflowError) as error:
                     why = getattr(error, "strerror", None) or str(error)
                     raise ConfigError(
-                        f"gateway.{field}: cannot listen on {section.host} port {port}: {why}; stop what listens there, or set "
+                        f"gateway.{field}: cannot listen on {section.host} port {port}: {why}; stop what "
+                        "listens there, or set "
                         f"SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
                     ) from None
                 self._ports[field] = one.getsockname()[1]
@@ -148,11 +155,11 @@ class Supervisor:
         self._pids[number], self._began[number] = pid, time.monotonic()
 
     def _become(self, number: int) -> NoReturn:
-        """Be a worker, in the forked process, until its end."""
+        """Run a worker in the forked process until its end."""
         code = 1
         try:
             os.close(self._ends)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             workers.current = Worker(number, self._count, self._restarts.get(number, 0), self._directory)
             threading.Thread(target=self._stop_when_alone, name="spanpost-supervised", daemon=True).start()
             code = 0 if self._serve(self._settings) else 1
@@ -172,37 +179,39 @@ class Supervisor:
             os._exit(code)
 
     def _stop_when_alone(self) -> None:
-        """Stop when the supervisor has ended: then nobody holds the other end."""
+        """Stop when the supervisor has ended, which closes the other end of the pipe."""
         os.read(self._alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _await_first(self) -> None:
-        """Wait until worker 0 is ready; raises `ConfigError` with its reason when it ends before."""
+        """Wait until worker 0 is ready. Raises `ConfigError` with its reason if it ends before."""
         until = time.monotonic() + _START
         while not (self._directory / "ready-0").exists() and not self._is_stopping:
-            heard = signal.sigtimedwait(_HEARD, 0.05)
-            if heard is not None:
-                self._hear(heard.si_signo)
+            received = signal.sigtimedwait(_SIGNALS, 0.05)
+            if received is not None:
+                self._handle(received.si_signo)
             if 0 not in self._pids:
                 refused = self._directory / "refused"
-                raise ConfigError(refused.read_text() if refused.exists() else "the first worker ended before it was ready")
+                raise ConfigError(
+                    refused.read_text() if refused.exists() else "the first worker ended before it was ready"
+                )
             if time.monotonic() > until:
                 raise ConfigError(f"the first worker was not ready within {_START:g} seconds")
 
     def _watch(self) -> None:
-        """Start workers again until they are told to stop."""
+        """Restart workers until a stop signal."""
         while True:
             pause = min(self._due.values(), default=time.monotonic() + 3600.0) - time.monotonic()
-            heard = signal.sigtimedwait(_HEARD, max(pause, 0.0))
-            if heard is not None:
-                self._hear(heard.si_signo)
+            received = signal.sigtimedwait(_SIGNALS, max(pause, 0.0))
+            if received is not None:
+                self._handle(received.si_signo)
             if self._is_stopping:
                 return
             for number in [n for n, due in self._due.items() if due <= time.monotonic()]:
                 del self._due[number]
                 self._start(number)
 
-    def _hear(self, number: int) -> None:
+    def _handle(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._is_stopping = True
             self._signal(signal.SIGTERM)
@@ -237,7 +246,7 @@ class Supervisor:
         log.error("worker %d (process %d) ended; it is started again in %g seconds", number, pid, pause)
 
     def _end(self) -> None:
-        """Stop what is left, in order where there is time."""
+        """Stop the remaining workers, gracefully if there is time."""
         self._is_stopping = True
         self._signal(signal.SIGTERM)
         until = time.monotonic() + _STOP

@@ -1,4 +1,4 @@
-"""Who the operating system says that this process is run by."""
+"""The operating system's user of this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def system_user() -> str:
-    """Return user and host, ``alice@build-7``: of the effective user id, not of the environment, which anybody may write."""
+    """Return user and host, ``alice@build-7``, by the effective user id: the environment can be forged."""
     return f"{_name()}@{socket.gethostname()}"
 
 
@@ -16,7 +16,7 @@ def _name() -> str:
         import pwd
 
         return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # a container's user that has no name
+    except KeyError:  # a container user without a name
         return f"uid-{os.geteuid()}"
     except ImportError:  # Windows
         return os.getlogin()

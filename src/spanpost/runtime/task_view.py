@@ -1,4 +1,4 @@
-"""What stands behind a task's page on the board: its message as Slack would show it, and how full its context was."""
+"""Data of a task's page on the board: its message as Slack would show it, and the fill level of its context."""
 
 from __future__ import annotations
 
@@ -23,100 +23,120 @@ if TYPE_CHECKING:
     from spanpost.sinks.slack.style import SlackStyle
     from spanpost.tasks.context_curve import Point
 
-#: Sub-agents of a message, and news of its thread: the newest.
+#: Maximum numbers of sub-agents and thread replies of a message, and of checkpoints that are read per task.
 _CHILDREN: Final = 50
 _REPLIES: Final = 100
-_NEWS: Final = 10_000
+_CHECKPOINTS: Final = 10_000
 _SLACK: Final = "slack"
 
 
 class TaskViews:
-    """Draws tasks of a pipeline's store. All of it raises `LedgerUnavailable`."""
+    """Draws tasks of a pipeline's store. Every method raises `StoreUnavailable`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
         self.settings = settings
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, its uid, or its trace's id."""
+        """Return a task by any of its ids, its uid, or its trace id."""
         return await self._pipeline.store.browse.task(tenant, ref)
 
     async def curve(self, task_uid: UUID) -> list[Point]:
-        """Return how full the context was, oldest first."""
+        """Return the fill level of the context over time, oldest first."""
         return await self._pipeline.store.curves.of(task_uid)
 
     async def message(self, task: Task) -> dict[str, Any]:
-        """Return the message that carries a task, and its thread, as the arguments that Slack would get by the task's route.
+        """Return the message of a task, and its thread, as the arguments of Slack's API by the task's
+        route.
 
-        A sub-agent's is that of the task for which it works. Without Slack it is drawn as Slack would show it by itself.
+        A sub-agent's is the message of its root task. Without Slack it is drawn as Slack would show it by
+        default.
         """
         from spanpost.sinks.slack.render import root
 
         store = self._pipeline.store
-        carrier = next(iter(await store.browse.those([task.root_uid])), task) if task.root_uid not in (None, task.uid) else task
-        route, slack_style, channel = self._way(carrier)
+        carrier = (
+            next(iter(await store.browse.those([task.root_uid])), task)
+            if task.root_uid not in (None, task.uid)
+            else task
+        )
+        route, slack_style, channel = self._route(carrier)
         below = await store.browse.tasks(TaskFilter(tenant=carrier.tenant, parent=carrier.uid), None, _CHILDREN)
         children = list(reversed(below.items))
-        told = (await self._told([carrier, *children], carrier, route))[-_REPLIES:]
+        thread = (await self._thread([carrier, *children], carrier, route))[-_REPLIES:]
         message = root(carrier, children, key="", slack_style=slack_style)
         return {
             "message": _shown(message),
-            "replies": [_shown(_reply(one, news, carrier, slack_style, count)) for one, news, count in told],
+            "replies": [
+                _shown(_reply(one, checkpoint, carrier, slack_style, count)) for one, checkpoint, count in thread
+            ],
             "channel": channel,
             "verbosity": str(route.verbosity),
             "task_uid": str(carrier.uid),
         }
 
-    def _way(self, carrier: Task) -> tuple[Route, SlackStyle, str | None]:
-        """Return the route that a task's message takes for good, how it looks there, and its channel; none where none is sent."""
-        from spanpost.runtime.assembly import heard, launches_of, routes_of
+    def _route(self, carrier: Task) -> tuple[Route, SlackStyle, str | None]:
+        """Return the permanent route of a task's message, its style there, and its channel; None if none is
+        sent.
+        """
+        from spanpost.runtime.assembly import launches_of, routes_of, with_buttons
         from spanpost.sinks.slack import slack_style_of
         from spanpost.sinks.slack.settings import SlackSettings
 
         settings = self.settings
         section = settings.sinks.get(_SLACK)
         is_on = isinstance(section, SlackSettings) and section.enabled
-        said = heard(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
+        said = with_buttons(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
         assert isinstance(said, SlackSettings)
         launches = launches_of(settings)
         slack_style = msgspec.structs.replace(slack_style_of(said), retries=lambda task: bool(launches.retrier(task)))
         taken = (
-            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing] if is_on else []
+            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing]
+            if is_on
+            else []
         )
         if not taken:
             return Route(sink=_SLACK), slack_style, None
         route = taken[0]
-        is_told = is_on and route.verbosity is not Verbosity.MUTE and carrier.is_announced
-        return route, slack_style.by(route), (route.address or said.channel or None) if is_told else None
+        is_posted = is_on and route.verbosity is not Verbosity.MUTE and carrier.is_announced
+        return route, slack_style.by(route), (route.address or said.channel or None) if is_posted else None
 
-    async def _told(self, family: Sequence[Task], carrier: Task, route: Route) -> list[tuple[Task, Checkpoint, int]]:
-        """Return the news of a message's thread in order of time, each with how often it was told. A route that tells nothing is drawn whole."""
+    async def _thread(self, family: Sequence[Task], carrier: Task, route: Route) -> list[tuple[Task, Checkpoint, int]]:
+        """Return the checkpoints of a message's thread in order of time, each with its count of reports. A
+        muted route is drawn in full.
+        """
         store = self._pipeline.store
-        found = await asyncio.gather(*(store.checkpoints(task_uid=one.uid, limit=_NEWS) for one in family))
+        found = await asyncio.gather(*(store.checkpoints(task_uid=one.uid, limit=_CHECKPOINTS) for one in family))
         by_uid = {one.uid: one for one in family}
-        news = sorted((one for each in found for one in each), key=lambda one: (one.at, one.id))
-        known = {one.id: one for one in news}
+        checkpoints = sorted((one for each in found for one in each), key=lambda one: (one.at, one.id))
+        known = {one.id: one for one in checkpoints}
         verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
-        # Neither the time between two milestones nor the age of news can be told afterwards.
-        open_route = msgspec.structs.replace(route, verbosity=verbosity, every=timedelta(0), match=Match(least=route.match.least))
+        # The interval of milestones and the age of notifications cannot be reconstructed afterwards.
+        open_route = msgspec.structs.replace(
+            route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least)
+        )
         table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
         lines: dict[str, tuple[Task, Checkpoint, int]] = {}
-        for one in news:
+        for one in checkpoints:
             task = by_uid[one.task_uid]
             if one.kind is Kind.START and task.uid == carrier.uid:
-                continue  # the message says so
+                continue  # the message shows it
             for delivery in deliveries(task, one, table, root=carrier, is_milestone=True):
-                shown = known.get(delivery.checkpoint_id) if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint_id is not None else None
+                shown = (
+                    known.get(delivery.checkpoint_id)
+                    if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint_id is not None
+                    else None
+                )
                 if shown is not None:
                     count = lines[delivery.key][2] + 1 if delivery.key in lines else 1
                     lines[delivery.key] = (task, shown, count if shown.kind is Kind.ERROR else 1)
         return list(lines.values())
 
 
-def _reply(task: Task, news: Checkpoint, carrier: Task, slack_style: SlackStyle, count: int) -> Any:
+def _reply(task: Task, checkpoint: Checkpoint, carrier: Task, slack_style: SlackStyle, count: int) -> Any:
     from spanpost.sinks.slack.replies import reply
 
-    return reply(task, news, key="", is_root=task.uid == carrier.uid, slack_style=slack_style, count=count)
+    return reply(task, checkpoint, key="", is_root=task.uid == carrier.uid, slack_style=slack_style, count=count)
 
 
 def _shown(message: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the settings make of other programs' requests: the providers, what hears them, and what carries them on."""
+"""Webhooks made from the settings: the providers, the carriers of their requests, and the store behind them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
-    """Return who may send requests, by name. Raises `ConfigError` for one that starts what is not there."""
+    """Return the providers by name. Raises `ConfigError` for one that starts an unknown launcher."""
     known = launches_of(settings).launchers
     found = {}
     for name, said in settings.webhooks.providers.items():
@@ -29,7 +29,8 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
             if does.start and does.start not in settings.launchers.named:
                 there = ", ".join(sorted(known)) or "none"
                 raise ConfigError(
-                    f"webhooks.providers.{name}.does number {number}: there is no launcher {does.start!r} in launchers.named (there: {there})"
+                    f"webhooks.providers.{name}.does number {number}: there is no launcher {does.start!r} in "
+                    f"launchers.named (known: {there})"
                 )
         found[name] = Provider(
             name=name,
@@ -56,21 +57,21 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
 
 
 class WebhookStore:
-    """The store, as the hooks need it. `take` is handed what an act came to."""
+    """The store, as webhooks need it. `take` gets what an intervention recorded."""
 
     def __init__(self, store: Store, take: Callable[[Recorded], None]) -> None:
         self._store = store
         self._take = take
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place an order, and have it carried."""
+        """Place a launch order, and send its delivery."""
         taken = await self._store.order(order, signature=signature)
         if taken is Taken.NEW:
             self._take(Recorded(deliveries=1))
         return taken
 
     async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an act, and have its deliveries sent."""
+        """Record an intervention, and send its deliveries."""
         verdict = await self._store.intervene(intervention)
         if verdict.recorded is not None:
             self._take(verdict.recorded)
@@ -81,12 +82,14 @@ class WebhookStore:
         return await self._store.refer(tenant, ref)
 
     async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
-        """Return a question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+        """Return a question by its key; or by the agent's id all that an answer may mean, one for each
+        wording.
+        """
         return await questions_named(self._store, tenant, ref)
 
 
 class Hooks:
-    """The hooks of one process: `carriers` for its pump, and `providers` as they are set now."""
+    """The webhooks of one process: `carriers` for its dispatcher, and the present `providers`."""
 
     def __init__(self, settings: Settings, interaction_store: WebhookStore) -> None:
         self.interaction_store = interaction_store
@@ -98,8 +101,10 @@ class Hooks:
         return HookCarrier(self.interaction_store, lambda: self.providers.get(name), lambda: self.launchers, name)
 
     def reload(self, settings: Settings) -> None:
-        """Go by other declarations from now on. Raises `ConfigError`, and then nothing has changed."""
+        """Use new declarations from now on. Raises `ConfigError`, and then nothing has changed."""
         providers = providers_of(settings)
         if set(providers) != set(self.providers):
-            raise ConfigError("webhooks.providers: they are added and taken away at the start: restart spanpost, or take that back")
+            raise ConfigError(
+                "webhooks.providers: they are added and removed at the start: restart spanpost, or undo the change"
+            )
         self.providers.update(providers)

@@ -1,4 +1,4 @@
-"""What one of several gateway workers knows of itself. `spanpost.runtime.supervisor` starts them."""
+"""State of one gateway worker of several. `spanpost.runtime.supervisor` starts them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 
 class Worker(NamedTuple):
-    """One of several workers: what this process is."""
+    """One of several workers: this process."""
 
     number: int
     total: int
-    #: How often it was started again.
+    #: Number of restarts.
     restarts: int
-    #: Shared by all workers: a file for each that is ready.
+    #: Shared by all workers: it holds a file for each ready worker.
     directory: Path
 
     @property
@@ -21,7 +21,7 @@ class Worker(NamedTuple):
         return self.number == 0
 
     def begin(self) -> None:
-        """Say that this worker is ready."""
+        """Mark this worker as ready."""
         (self.directory / f"ready-{self.number}").touch()
 
     def missing(self) -> list[int]:
@@ -29,10 +29,10 @@ class Worker(NamedTuple):
         return [number for number in range(self.total) if not (self.directory / f"ready-{number}").exists()]
 
 
-#: What this process is; None where it is the only one.
+#: The worker of this process; None if there is only one process.
 current: Worker | None = None
 
 
 def is_first() -> bool:
-    """Tell whether this process has what there is once: it is worker 0, or the only one."""
+    """Return whether this process owns what exists once: it is worker 0, or the only process."""
     return current is None or current.is_first

@@ -1,8 +1,8 @@
-"""The workspaces in which somebody installed the Slack app: which are taken, whose they are, and their tokens.
+"""Workspaces in which the Slack app is installed: which may install it, their tenants, and their tokens.
 
-Tokens are sealed (`spanpost.encryption`) before they come to the store, with the app and the workspace that they are for, so that
-a row that was copied over another opens nothing. slack_sdk's stores on SQLAlchemy would keep them in clear, and want a pool of
-connections of their own beside the store's.
+Tokens are encrypted (`spanpost.encryption`) before they reach the store, bound to their app and workspace,
+so that a row copied over another decrypts to nothing. slack_sdk's stores on SQLAlchemy would keep them in
+clear, and need a second pool of connections.
 """
 
 from __future__ import annotations
@@ -33,28 +33,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.slack")
 
-#: What was read of a workspace is believed so long, seconds: other processes install and remove, too.
-BELIEVED: Final = 5.0
-#: A token that ends is replaced when so much of its time is left (Slack gives them twelve hours).
+#: How long a workspace is cached, seconds: other processes install and remove, too.
+CACHED: Final = 5.0
+#: Remaining life at which an expiring token is replaced (Slack grants twelve hours).
 AHEAD: Final = timedelta(hours=2)
-#: After an installation, what waited is let go once more, each so long after the last, seconds.
+#: Pauses between repeated releases of waiting deliveries after an installation, seconds.
 _AGAIN: Final = (1.0, 5.0, 15.0)
-#: How long one process is left alone to fetch the next token.
+#: How long one process has alone to fetch the next token.
 _LEASE: Final = timedelta(seconds=30)
-#: Workspaces of which something is remembered.
+#: Maximum number of cached workspaces.
 _MOST: Final = 10_000
 _KEY: Final = "set slack_oauth.key to the key that the gateways have, or install the app there again: {}"
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """An installation and its token."""
+    """An installation and its decrypted token."""
 
     installed: Installed
     token: str
 
 
 class Workspaces:
-    """The workspaces of one process. `wake` is called when deliveries may go that waited. `clock` is the time of day."""
+    """The workspaces of one process. `wake` is called when waiting deliveries may be sent. `clock` is the
+    time of day.
+    """
 
     def __init__(
         self,
@@ -72,18 +74,18 @@ class Workspaces:
         self._clock = clock
         self.encryption: Encryption | None = Encryption(section.keys) if section.keys else None
         self._known: dict[str, tuple[float, Opened]] = {}
-        self._told: set[tuple[str, int]] = set()
+        self._logged: set[tuple[str, int]] = set()
         self._fetching = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
 
-    # --- whose they are -------------------------------------------------------------------------------------------------
+    # --- names and tenants ------------------------------------------------------------------------------------------
 
     def name_of(self, team: str) -> str:
-        """Return what routes call a workspace."""
+        """Return the name of a workspace in routes."""
         return (self._slack.name_of(team) if self._slack is not None else None) or team
 
     def tenant_of(self, team: str) -> str:
-        """Return whose tasks alone are told in a workspace, and answered from there."""
+        """Return the only tenant whose tasks are posted in a workspace and answered from it."""
         name = self.name_of(team)
         if name == team or self._slack is None:
             return team
@@ -91,55 +93,69 @@ class Workspaces:
         return one.tenant.strip()
 
     def takes(self, team: str, enterprise: str) -> bool:
-        """Tell whether the app may be installed there, and used."""
-        return self.name_of(team) != team or self.section.allow == "any" or (bool(enterprise) and enterprise in self.section.enterprises)
+        """Return whether the app may be installed and used there."""
+        return (
+            self.name_of(team) != team
+            or self.section.allow == "any"
+            or (bool(enterprise) and enterprise in self.section.enterprises)
+        )
 
-    # --- coming and going -----------------------------------------------------------------------------------------------
+    # --- installation and removal -----------------------------------------------------------------------------------
 
     async def install(self, installed: Installed, tokens: dict[str, str]) -> Installed:
-        """Keep an installation, and let go what waited for it. Raises `NotTaken`, and `LedgerUnavailable`."""
+        """Keep an installation, and release the deliveries that waited for it. Raises `NotTaken` and
+        `StoreUnavailable`.
+        """
         if self.encryption is None:
             raise NotTaken(NO_KEY)
         if not self.takes(installed.team, installed.enterprise):
-            raise NotTaken("This workspace is not among those in which this app may be installed. Ask who runs it to add it.")
-        encrypted = self.encryption.encryption(_of(installed), tokens)
-        kept = await self._store.installations.save(msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted))
+            raise NotTaken(
+                "This workspace is not among those in which this app may be installed. Ask its operator to add it."
+            )
+        encrypted = self.encryption.encrypt(_of(installed), tokens)
+        kept = await self._store.installations.save(
+            msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted)
+        )
         self._known.pop(kept.team, None)
         name = self.name_of(kept.team)
         log.info("the Slack app was installed in %s by %s: routes call it %s", kept.team, kept.by, name)
-        await self._let_go(name)
-        again = asyncio.create_task(self._let_go_again(name))
+        await self._release(name)
+        again = asyncio.create_task(self._release_again(name))
         self._under_way.add(again)
         again.add_done_callback(self._under_way.discard)
         return kept
 
-    async def _let_go(self, name: str) -> None:
+    async def _release(self, name: str) -> None:
         await self._store.reopen_rate_limits([f"slack:{name}"])
         self._wake()
 
-    async def _let_go_again(self, name: str) -> None:
-        """Let go what was refused at the very moment: its refusal may be written down after the installation was."""
+    async def _release_again(self, name: str) -> None:
+        """Release again deliveries that were refused during the installation: a refusal may be written
+        after it.
+        """
         for pause in _AGAIN:
             await asyncio.sleep(pause)
             with suppress(StoreUnavailable):
-                await self._let_go(name)
+                await self._release(name)
 
     async def remove(self, team: str, why: str, revision: int | None = None) -> bool:
-        """Let go of a workspace's token; of that writing alone where one is named. Raises `LedgerUnavailable`."""
+        """Delete a workspace's token (only that revision, if given). Raises `StoreUnavailable`."""
         self._known.pop(team, None)
         is_gone = await self._store.installations.remove(self.section.client_id, team, why, revision)
         if is_gone:
             log.warning("the Slack app is gone from workspace %s (%s): its deliveries wait", self.name_of(team), why)
         return is_gone
 
-    async def reseal(self) -> int:
-        """Seal with the first key what an older one sealed; return how many. Raises `LedgerUnavailable`."""
+    async def reencrypt(self) -> int:
+        """Encrypt again with the first key what an older one encrypted; return the number. Raises
+        `StoreUnavailable`.
+        """
         count = 0
         for one in await self._store.installations.listed(self.section.client_id):
             if self.encryption is None or not one.is_there or not self.encryption.is_old(one.encrypted):
                 continue
             try:
-                encrypted = self.encryption.encryption(_of(one), self.encryption.open(_of(one), one.encrypted))
+                encrypted = self.encryption.encrypt(_of(one), self.encryption.open(_of(one), one.encrypted))
             except Broken as error:
                 log.warning("workspace %s: %s; it is left as it is", one.team, error)
                 continue
@@ -147,13 +163,13 @@ class Workspaces:
         return count
 
     async def listed(self) -> list[Installed]:
-        """List the installations, removed ones too. Raises `LedgerUnavailable`."""
+        """Return the installations, removed ones too. Raises `StoreUnavailable`."""
         return await self._store.installations.listed(self.section.client_id)
 
-    # --- tokens ---------------------------------------------------------------------------------------------------------
+    # --- tokens -----------------------------------------------------------------------------------------------------
 
     async def token(self, team: str, *, refused: str = "") -> str:
-        """Return a workspace's token. Raises `NoToken`, and `LedgerUnavailable`."""
+        """Return a workspace's token. Raises `NoToken` and `StoreUnavailable`."""
         opened = await self.find(team)
         if refused and opened is not None and opened.token == refused:
             self._known.pop(team, None)
@@ -163,14 +179,14 @@ class Workspaces:
         return opened.token
 
     async def find(self, team: str) -> Opened | None:
-        """Return an installation that may be used, with its token; None without. Raises `NoToken`, and `LedgerUnavailable`."""
+        """Return a usable installation with its token; None without. Raises `NoToken` and `StoreUnavailable`."""
         known = self._known.get(team)
-        if known is None or time.monotonic() - known[0] > BELIEVED:
+        if known is None or time.monotonic() - known[0] > CACHED:
             opened = await self._read(team)
             if opened is not None and self._ends_soon(opened.installed):
                 opened = await self._renewed(opened)
             if opened is None:
-                self._known.pop(team, None)  # it may be installed in a moment, at another process
+                self._known.pop(team, None)  # another process may install it in a moment
                 return None
             if len(self._known) >= _MOST:
                 self._known.clear()
@@ -178,7 +194,7 @@ class Workspaces:
         return known[1]
 
     async def row(self, team: str) -> Installed | None:
-        """Return what is kept of an installation, as it is now; None where there is none. Raises `LedgerUnavailable`."""
+        """Return the present row of an installation; None if there is none. Raises `StoreUnavailable`."""
         found = await self._store.installations.find(self.section.client_id, team)
         return found if found is not None and found.is_there else None
 
@@ -189,20 +205,20 @@ class Workspaces:
         return Opened(found, self.open(found)["token"])
 
     def open(self, installed: Installed) -> dict[str, str]:
-        """Return what was sealed. Raises `NoToken`."""
+        """Return the decrypted tokens. Raises `NoToken`."""
         cure = _KEY.format(self.section.install_url)
         if self.encryption is None:
-            raise NoToken("its token is sealed, and no key is set here", cure)
+            raise NoToken("its token is encrypted, and no key is set here", cure)
         try:
             return self.encryption.open(_of(installed), installed.encrypted)
         except Broken as error:
-            raise NoToken(f"its token cannot be opened: {error}", cure) from None
+            raise NoToken(f"its token cannot be decrypted: {error}", cure) from None
 
     def _ends_soon(self, installed: Installed) -> bool:
         return installed.expires_at is not None and installed.expires_at - self._now() < AHEAD
 
     async def _renewed(self, opened: Opened) -> Opened | None:
-        """Fetch the next token, if no other process does; what there is holds until it has come."""
+        """Fetch the next token, unless another process does; until then the present one is valid."""
         async with self._fetching:
             one = opened.installed
             tokens = self.open(one)
@@ -213,22 +229,27 @@ class Workspaces:
             assert self.section.client_secret is not None
             try:
                 new = await rotated(
-                    self.section.client_id, self.section.client_secret.get_secret_value(), tokens["refresh"], base_url=self.base_url
+                    self.section.client_id,
+                    self.section.client_secret.get_secret_value(),
+                    tokens["refresh"],
+                    base_url=self.base_url,
                 )
             except NoRotation as error:
-                if (one.team, one.revision) not in self._told:
-                    self._told.add((one.team, one.revision))
+                if (one.team, one.revision) not in self._logged:
+                    self._logged.add((one.team, one.revision))
                     log.warning(
-                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again", one.team, error
+                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again",
+                        one.team,
+                        error,
                     )
                 return opened
             assert self.encryption is not None
-            encrypted = self.encryption.encryption(_of(one), {"token": new.token, "refresh": new.refresh})
+            encrypted = self.encryption.encrypt(_of(one), {"token": new.token, "refresh": new.refresh})
             await self._keep(one, encrypted, self._now() + new.lasts)
             return await self._read(one.team)
 
     async def _keep(self, one: Installed, encrypted: bytes, ends: datetime) -> None:
-        """Keep what was paid for with the refresh token, which is good for nothing more: a short outage must not lose it."""
+        """Keep a new token. Its refresh token is used up, so a short outage must not lose the result."""
         for pause in (0.2, 1.0, 3.0):
             with suppress(StoreUnavailable):
                 await self._store.installations.renew(one, encrypted, ends)
@@ -238,7 +259,7 @@ class Workspaces:
 
     @property
     def base_url(self) -> str:
-        """Where Slack's Web API is."""
+        """Address of Slack's Web API."""
         return self._slack.base_url if self._slack is not None else "https://slack.com/api/"
 
     def _now(self) -> datetime:
@@ -250,7 +271,7 @@ def _of(installed: Installed) -> str:
 
 
 def workspaces_of(settings: Settings, store: Store, **more: Any) -> Workspaces | None:
-    """Return the workspaces of these settings; None where nothing can be installed. Raises `ConfigError`."""
+    """Return the workspaces of the settings; None if the app cannot be installed. Raises `ConfigError`."""
     refuse_unfit(settings)
     section = settings.slack_oauth
     if section is None or not section.enabled:
@@ -259,41 +280,47 @@ def workspaces_of(settings: Settings, store: Store, **more: Any) -> Workspaces |
 
 
 def refuse_unfit(settings: Settings) -> None:
-    """Raise `ConfigError` where a workspace is meant that nobody could install the app in."""
+    """Raise `ConfigError` for a workspace of the settings in which the app cannot be installed."""
     slack = cast("SlackSettings | None", settings.sinks.get("slack"))
     if slack is None:
         return
     from spanpost.sinks.slack.settings import TEAM
 
     section = settings.slack_oauth if settings.slack_oauth is not None and settings.slack_oauth.enabled else None
-    routed = [one.address for one in settings.routes if one.sink == "slack" and TEAM.fullmatch(one.address.rpartition("/")[0])]
+    routed = [
+        one.address for one in settings.routes if one.sink == "slack" and TEAM.fullmatch(one.address.rpartition("/")[0])
+    ]
     if section is None:
-        wanting = [f"slack.workspaces.{name}.team" if name else "slack.team" for name, one in named(slack).items() if one.team]
+        wanting = [
+            f"slack.workspaces.{name}.team" if name else "slack.team" for name, one in named(slack).items() if one.team
+        ]
         for each in [*wanting, *(f"routes: {address!r}" for address in routed)]:
             raise ConfigError(
-                f"{each}: a workspace in which the app is installed needs the room slack_oauth: set it, or give a token"
+                f"{each}: a workspace in which the app is installed needs the section slack_oauth: set it, or "
+                "give a token"
             )
     elif routed and section.allow != "any" and not section.enterprises:
         raise ConfigError(
-            f"routes: {routed[0]!r}: the app may not be installed there: list the workspace with its team in slack.workspaces, "
+            f"routes: {routed[0]!r}: the app may not be installed there: list the workspace with its team in "
+            "slack.workspaces, "
             'or set slack_oauth.allow to "any"'
         )
 
 
 def named(slack: SlackSettings) -> dict[str, WorkspaceSettings]:
-    """Return all workspaces that are set, by name; the sink's own has none."""
+    """Return all workspaces of the settings by name; the sink's own has the name ''."""
     return {"": slack, **slack.workspaces}
 
 
 def lend(sinks: Iterable[Sink], workspaces: Workspaces | None) -> None:
-    """Tell those sinks that go by it whom to ask for tokens."""
+    """Give the workspaces to the sinks that look up tokens in them."""
     for sink in sinks:
         if workspaces is not None and isinstance(sink, Installs):
             sink.installed(workspaces)
 
 
 async def examined(workspaces: Workspaces) -> list[Finding]:
-    """Look at the settings and at each installation; ask Slack nothing. Raises `LedgerUnavailable`."""
+    """Check the settings and each installation, without calls to Slack. Raises `StoreUnavailable`."""
     section = workspaces.section
     found = [Finding(ok=True, found=f"the app is installed at {section.install_url}")]
     if workspaces.encryption is None:
@@ -314,8 +341,8 @@ async def examined(workspaces: Workspaces) -> list[Finding]:
         except NoToken as error:
             found.append(Finding(ok=False, found=f"{name}: {error}", cure=error.cure))
             continue
-        told = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
+        found_text = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
         lacking = [scope for scope in section.scopes if scope not in one.scopes]
         more = f"; without the scopes {', '.join(lacking)}" if lacking else ""
-        found.append(Finding(ok=True, found=told + more, cure=again if lacking else ""))
+        found.append(Finding(ok=True, found=found_text + more, cure=again if lacking else ""))
     return found

@@ -1,7 +1,9 @@
-"""Settings: one model per room, from the environment and ``spanpost.toml``, refused at start when something is wrong.
+"""Settings: one model for each section, read from the environment and ``spanpost.toml`` and checked at the
+start.
 
-What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SPANPOST_<ROOM>__<FIELD>``, arguments. A room
-without settings is off. The reference page is made from these models (``make reference``).
+Later sources win: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SPANPOST_<SECTION>__<FIELD>``,
+arguments. Optional sections are off unless set. ``make reference`` writes the reference page from these
+models.
 """
 
 from spanpost.settings.api import ApiSettings as ApiSettings

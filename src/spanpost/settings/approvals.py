@@ -1,4 +1,6 @@
-"""Settings of the rooms `approvals` and `control`: what holds for questions to people, and how agents wait for answers."""
+"""Settings of the sections `approvals` and `control`: expiry of questions to people, and where agents wait
+for answers.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,20 @@ from spanpost.settings.section import Duration, Section
 
 
 class ApprovalsSettings(Section):
-    """What holds for questions to people that do not say it themselves."""
+    """Defaults for questions to people."""
 
     expire_after: Duration | None = Field(
         default=None,
         gt=timedelta(0),
-        description="How long a question is open that names no `agent.approval.expires_at`. Not given: until it is answered.",
+        description="How long a question without `agent.approval.expires_at` stays open. Not given: until it "
+        "is answered.",
     )
     at_expiry: Literal["wait", "deny", "escalate", "expire"] = Field(
         default="expire",
-        description="What happens when nobody answered in time. `expire`: the agent is told so, and nothing was decided. `deny`: it "
-        "counts as denied, and is marked as expired. `escalate`: it is told once more, urgently, and expires after as long again. "
-        "`wait`: it stays open.",
+        description="What happens when a question is not answered in time. `expire`: it ends without a "
+        "decision, and the "
+        "agent is told. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
+        "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
 
 
@@ -32,13 +36,15 @@ class ControlSettings(Section):
 
     endpoint: str | None = Field(
         default=None,
-        description="HTTP address of the gateway, `http://gateway:4318`. Not given: that of `forward`, else of "
+        description="HTTP address of the gateway: `http://gateway:4318`. Not given: the endpoint of `forward`, else "
         "`OTEL_EXPORTER_OTLP_ENDPOINT`.",
     )
     token: SecretStr | None = Field(
-        default=None, description="Bearer token of the tenant. Not given: that of `forward`, else of `OTEL_EXPORTER_OTLP_HEADERS`."
+        default=None,
+        description="Bearer token of the tenant. Not given: the token of `forward`, else of "
+        "`OTEL_EXPORTER_OTLP_HEADERS`.",
     )
-    certificate: Path | None = Field(default=None, description="CA certificates by which the gateway is known, a PEM file.")
+    certificate: Path | None = Field(default=None, description="CA certificates that verify the gateway, a PEM file.")
 
     @field_validator("endpoint")
     @classmethod

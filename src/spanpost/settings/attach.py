@@ -1,4 +1,4 @@
-"""Settings of the room `attach`."""
+"""Settings of the section `attach`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from spanpost.settings.section import Section
 
 
 class AttachSettings(Section):
-    """How an agent's process is joined: by `attach()`, and when OpenTelemetry loads spanpost by itself."""
+    """How spanpost attaches to an agent's process: by `attach()`, or loaded by OpenTelemetry."""
 
     enabled: bool = Field(
-        default=True, description="`false` switches spanpost off: it is installed and attached, and does nothing at all."
+        default=True, description="`false` turns spanpost off: it does nothing, although it is installed and attached."
     )
     flush_on_sigterm: bool = Field(
         default=False,
-        description="Flush at SIGTERM, then let the handler that was there go on. Without it a process that has no handler "
-        "dies of the signal at once, with what was queued.",
+        description="Flush at SIGTERM, then run the previous handler. Without it, a process that has no "
+        "handler ends at "
+        "once and drops what is queued.",
     )

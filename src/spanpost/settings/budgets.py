@@ -1,4 +1,4 @@
-"""Settings of the room `spend`: budgets of money and tokens."""
+"""Settings of the section `budgets`: budgets of money and tokens."""
 
 from __future__ import annotations
 
@@ -14,27 +14,40 @@ Level = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
 class BudgetSettings(Section):
-    """A budget of the tasks that meet all conditions, of each tenant by itself. Not given: takes any."""
+    """A budget for the tasks that meet all conditions, counted for each tenant separately. A condition that
+    is not given matches every task.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(
-        description="What it is called: in warnings, rows and answers to agents. Another name is another budget."
+        description="Name of the budget in warnings, rows and answers to agents. A new name is a new budget."
     )
-    period: Literal["day", "month", "year"] = Field(default="day", description="How long it is for; then it begins anew.")
+    period: Literal["day", "month", "year"] = Field(
+        default="day", description="Length of the period after which the budget starts again."
+    )
     limit_usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)] | None = Field(
-        default=None, description="Dollars. Model calls of which no cost is known are not in it; they are counted beside it."
+        default=None,
+        description="US dollars. Model calls of unknown cost are not included; they are counted separately.",
     )
-    limit_tokens: Annotated[int, Field(gt=0, le=10**15)] | None = Field(default=None, description="Input and output tokens.")
+    limit_tokens: Annotated[int, Field(gt=0, le=10**15)] | None = Field(
+        default=None, description="Input and output tokens."
+    )
     per: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
-        description="Kept apart by each value of these: `agent`, `person` (`agent.requested_by`), `team` (`agent.team`), `type`, "
-        "`environment`, `service`, or any attribute by its name. A task without it spends nothing of the budget.",
+        description="Count separately for each value of these: `agent`, `person` (`agent.requested_by`), `team` "
+        "(`agent.team`), `type`, `environment`, `service`, or any attribute by name. A task without the "
+        "attribute does not use the budget.",
     )
-    tenant: Words | None = Field(default=None, description="Takes tasks of this tenant; `*` stands for anything.")
-    agent: Words | None = Field(default=None, description="Takes tasks of the agent with this name.")
-    environment: Words | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
-    attributes: dict[str, Words] = Field(default={}, description="Takes tasks with these attributes, as a route does.")
+    tenant: Words | None = Field(default=None, description="Applies to tasks of this tenant; `*` matches any text.")
+    agent: Words | None = Field(default=None, description="Applies to tasks of the agent with this name.")
+    environment: Words | None = Field(
+        default=None, description="Applies to tasks of this `deployment.environment.name`."
+    )
+    attributes: dict[str, Words] = Field(
+        default={}, description="Applies to tasks with these attributes, written as in a route."
+    )
     warn_at: tuple[Level, ...] = Field(
-        default=(0.8, 1.0), description="Shares of the limit at which to warn, ascending, once in a period each; `[]` for none."
+        default=(0.8, 1.0),
+        description="Shares of the limit at which to warn, ascending, each once a period; `[]` for none.",
     )
 
     @field_validator("warn_at")
@@ -61,7 +74,9 @@ class BudgetSettings(Section):
 
 
 class SpendSettings(Section):
-    """Budgets of money and tokens: counted as model calls settle, warned of, and told to agents that ask."""
+    """Budgets of money and tokens: updated when the usage of a model call is final, warned about, and
+    reported to agents on request.
+    """
 
     budgets: tuple[BudgetSettings, ...] = Field(default=(), max_length=100, description="The budgets.")
     timezone: Zone = Field(

@@ -1,4 +1,4 @@
-"""Settings of the room `context`."""
+"""Settings of the section `context`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ContextSettings(Section):
-    """When a filling context window is warned of."""
+    """When to warn about a context window that fills."""
 
     warn_at: tuple[Share, ...] = Field(
         default=(0.70, 0.85), description="Shares of the window at which to warn, ascending; `[]` for none."
     )
     warn_tokens: tuple[Annotated[int, Field(ge=1000)], ...] = Field(
-        default=(), description="Tokens in use at which to warn too, whatever the window, ascending: `[150000]`."
+        default=(),
+        description="Tokens in use at which to warn as well, whatever the size of the window, ascending: `[150000]`.",
     )
     ahead_calls: int = Field(
         default=3,
         ge=0,
-        description="Warn ahead when the largest share, or a number of tokens, is forecast to be reached in so many model calls; 0: never.",
+        description="Warn ahead when the largest share or number of tokens is forecast to be reached within "
+        "this number "
+        "of model calls; 0: never.",
     )
     ahead: Duration = Field(
         default=timedelta(minutes=1),
         ge=timedelta(0),
-        description="Warn ahead when it is forecast to be reached in this time; 0: never.",
+        description="Warn ahead when it is forecast to be reached within this time; 0: never.",
     )
     windows: dict[str, Annotated[int, Field(gt=0)]] = Field(
-        default={}, description='Window in tokens by model name, over what spanpost knows: `{"my-model": 32000}`.'
+        default={}, description='Window in tokens by model name; overrides the built-in table: `{"my-model": 32000}`.'
     )
     default_window: int | None = Field(
-        default=None, gt=0, description="Window in tokens of models of which nothing is known. Not given: nothing is warned of."
+        default=None, gt=0, description="Window in tokens of unknown models. Not given: no warnings for them."
     )
 
     @field_validator("warn_at", "warn_tokens")

@@ -1,4 +1,4 @@
-"""Settings of the room `cost`: prices."""
+"""Settings of the section `cost`: prices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class PriceSettings(BaseModel):
-    """Prices of a model in US dollars of a million tokens. What is left out is priced as what it is part of."""
+    """Prices of a model in US dollars per million tokens. A kind without a price has the price of the kind
+    that includes it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,15 +27,17 @@ class PriceSettings(BaseModel):
 
 
 class CostSettings(Section):
-    """What model calls cost that do not say it themselves."""
+    """Prices for model calls that do not report their own cost."""
 
     enabled: bool = Field(
-        default=True, description="Compute it: from `prices`, and from `genai-prices` where that is installed (`spanpost[cost]`)."
+        default=True,
+        description="Compute costs from `prices`, and from `genai-prices` if it is installed (`spanpost[cost]`).",
     )
     prices: dict[str, PriceSettings] = Field(
         default={},
-        description="Prices by model name, over what is published, in US dollars of a million tokens: "
-        '`{"my-model": {"input": 2.5, "output": 10, "cache_read": 0.25, "cache_write": 3.1, "reasoning": 10}}`; the last three may be left out.',
+        description="Prices by model name, in US dollars per million tokens; they override published prices: "
+        '`{"my-model": {"input": 2.5, "output": 10, "cache_read": 0.25, "cache_write": 3.1, "reasoning": '
+        "10}}`. The last three are optional.",
     )
 
     @field_validator("prices")

@@ -1,4 +1,4 @@
-"""Settings of the room `database`, and where the embedded one lives."""
+"""Settings of the section `database`, and the directory of the embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,45 +13,51 @@ from spanpost.settings.section import Section
 
 
 class DatabaseSettings(Section):
-    """Where the audit rows are kept."""
+    """Where the rows are kept."""
 
     url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`, or `host=... dbname=...`). "
-        "`DATABASE_URL` is read too, where it names a PostgreSQL. Without one, `attach()` keeps nothing and the command line uses the "
-        "embedded PostgreSQL.",
+        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`, or `host=... "
+        "dbname=...`). `DATABASE_URL` is read too, if it names a PostgreSQL. Without either, `attach()` keeps "
+        "no rows and the command line uses the embedded PostgreSQL.",
     )
     read_url: SecretStr | None = Field(
         default=None,
-        description="The same database for `spanpost db query`, as a role that may only read (`spanpost db grant --reader`). "
-        "Not given, `url` is used, unless its role may run programs on the server.",
+        description="The same database for `spanpost db query`, with a role that can only read (`spanpost db grant "
+        "--reader`). Not given: `url` is used, unless its role may run programs on the server.",
     )
     embedded: bool = Field(
         default=False,
         description="Without a URL, use the embedded PostgreSQL in `attach()` too; the command line always does.",
     )
-    pool_size: int = Field(default=4, ge=1, le=100, description="Connections that one process holds at most.")
+    pool_size: int = Field(default=4, ge=1, le=100, description="Maximum number of connections of one process.")
     batch_budget: timedelta = Field(
         default=timedelta(seconds=2),
         gt=timedelta(0),
-        description="Processor time that one transaction may take in which several traces are recorded. Beyond it they are "
-        "recorded one by one, and what their tenant sends is recorded beside what others send, for ten minutes.",
+        description="Processor time allowed for one transaction that records several traces. Beyond it, they "
+        "are recorded "
+        "one by one, and for ten minutes that tenant's telemetry is recorded apart from that of other "
+        "tenants.",
     )
     trace_budget: timedelta = Field(
         default=timedelta(seconds=10),
         gt=timedelta(0),
-        description="Processor time that one transaction may take in which one trace is recorded. Beyond it what was sent of "
-        "the trace is kept in `dead_letters`, and its sender is told not to send it again.",
+        description="Processor time allowed for one transaction that records one trace. Beyond it, the batch's "
+        "observations of that trace go to quarantine, and the sender is told not to send them again.",
     )
     statement_cache: int = Field(
-        default=100, ge=0, description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction."
+        default=100,
+        ge=0,
+        description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction.",
     )
     data_dir: Path = Field(
         default_factory=lambda: default_data_dir(),
-        description="Directory of the embedded PostgreSQL. By default `$XDG_DATA_HOME/spanpost` "
+        description="Directory of the embedded PostgreSQL. Default: `$XDG_DATA_HOME/spanpost` "
         "(`~/.local/share/spanpost`), as root `/var/lib/spanpost`.",
     )
-    pg_bin: Path | None = Field(default=None, description="Directory of other server binaries, e.g. `/usr/lib/postgresql/17/bin`.")
+    pg_bin: Path | None = Field(
+        default=None, description="Directory of other PostgreSQL server binaries, e.g. `/usr/lib/postgresql/17/bin`."
+    )
 
     @field_validator("url", "read_url", mode="before")
     @classmethod
@@ -68,11 +74,11 @@ class DatabaseSettings(Section):
 
 
 def default_data_dir() -> Path:
-    """Return where the embedded PostgreSQL lives when nobody says so."""
+    """Return the default directory of the embedded PostgreSQL."""
     named = os.environ.get("XDG_DATA_HOME", "")
     if os.path.isabs(named):
         return Path(named) / "spanpost"
-    # PostgreSQL never runs as root, and the user it steps down to cannot look into root's home.
+    # PostgreSQL never runs as root, and the user that it switches to cannot read root's home.
     if os.geteuid() == 0:
         return Path("/var/lib/spanpost")
     return Path(os.path.expanduser("~")) / ".local" / "share" / "spanpost"

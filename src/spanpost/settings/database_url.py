@@ -1,7 +1,8 @@
-"""The address of a PostgreSQL: how it is read, and how it is shown.
+"""Address of a PostgreSQL: how it is read, and how it is shown.
 
-An address may hold a password, and a badly written one may hold it anywhere. So nothing here quotes what it was given: an error
-says what is wrong and how to write it, and `describe_database` shows host, port, database and user of an address that was understood.
+An address may hold a password, and a badly written one may hold it anywhere. So nothing here quotes its
+input: an error says what is wrong and how to write it, and `describe_database` shows host, port, database
+and user of an address that was understood.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ _POSTGRES: Final = re.compile(r"^postgres(ql)?(\+\w+)?:", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"^([a-z][a-z0-9]*)(\+[a-z0-9_.-]+)?:", re.IGNORECASE)
 _KEYWORD: Final = re.compile(r"^\s*([a-z_]+)\s*=", re.IGNORECASE)
 #: One `key=value` of libpq, the value bare or in single quotes with backslashes.
-_PAIR: Final = re.compile(r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)", re.IGNORECASE | re.DOTALL)
+_PAIR: Final = re.compile(
+    r"\s*([a-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)", re.IGNORECASE | re.DOTALL
+)
 _HOST: Final = re.compile(r"^(\[[0-9a-f:.%]+\]|[^\s:\[\]]*)(?::([0-9]{1,5}))?$", re.IGNORECASE)
-#: What libpq and asyncpg both know; of those, what has a place of its own in a URL.
+#: Keywords that libpq and asyncpg both know; and those of them that have a place of their own in a URL.
 _KEYWORDS: Final = frozenset(
     {
         "host", "port", "dbname", "user", "password", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword",
@@ -25,37 +28,39 @@ _KEYWORDS: Final = frozenset(
     }
 )  # fmt: skip
 _IN_URL: Final = ("user", "password", "dbname")
-#: Other databases by scheme. A scheme that is not among them is not repeated: it may be part of a secret.
+#: Schemes of other databases. An unknown scheme is not repeated in messages: it may be part of a secret.
 _OTHERS: Final = frozenset(
     {
         "sqlite", "sqlite3", "mysql", "mysql2", "mariadb", "mssql", "sqlserver", "oracle", "mongodb", "redis", "rediss",
         "cockroachdb", "duckdb", "snowflake", "redshift", "bigquery", "clickhouse", "libsql", "firebird", "db2", "jdbc", "file",
     }
 )  # fmt: skip
-_HOW: Final = "write it as postgresql://user:password@host:5432/name, special characters in percent-encoding (@ is %40, / is %2F)"
+_HOW: Final = (
+    "write it as postgresql://user:password@host:5432/name, special characters in percent-encoding (@ is %40, / is %2F)"
+)
 
 
 class NotUnderstood(ValueError):
-    """Text that is no address of a PostgreSQL. The message quotes nothing of it."""
+    """Text that is not the address of a PostgreSQL. The message quotes nothing of it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; {_HOW}")
 
 
 def is_postgres(text: str) -> bool:
-    """Return whether a text means to be the address of a PostgreSQL, well written or not."""
+    """Return whether a text is meant as the address of a PostgreSQL, correctly written or not."""
     keyword = _KEYWORD.match(text)
     return bool(_POSTGRES.match(text.strip())) or (keyword is not None and keyword[1].lower() in _KEYWORDS)
 
 
 def kind_of(text: str) -> str:
-    """Return which other database an address is of, in words: `a mysql database`."""
+    """Return the kind of database that another address names: `a mysql database`."""
     scheme = _SCHEME.match(text.strip())
     return f"a {scheme[1].lower()} database" if scheme is not None and scheme[1].lower() in _OTHERS else "no PostgreSQL"
 
 
 def understood(text: str) -> str:
-    """Return the address as a `postgresql://` URL that the driver reads as it is meant. Raises `NotUnderstood`."""
+    """Return the address as a `postgresql://` URL for the driver. Raises `NotUnderstood`."""
     text = text.strip()
     if not is_postgres(text):
         raise NotUnderstood(f"it names {kind_of(text)}, and spanpost keeps its rows in PostgreSQL")
@@ -65,7 +70,7 @@ def understood(text: str) -> str:
 
 
 def describe_database(url: str) -> str:
-    """Return what may be shown of an address that was understood: user, host, port and database."""
+    """Return the parts of an address that may be shown: user, host, port and database."""
     parts = urlsplit(url)
     asked = dict(parse_qsl(parts.query))
     auth, _, hosts = parts.netloc.rpartition("@")
@@ -92,7 +97,7 @@ def _of_url(text: str) -> str:
     auth, _, hosts = parts.netloc.rpartition("@")
     _refuse_bad_hosts(hosts)
     user, _, password = auth.partition(":")
-    # Each part is quoted anew: what a lenient reader takes for a password ("p@ss") every reader takes for it then.
+    # Quote each part again: then every reader finds the same password in "p@ss", not only a lenient one.
     login = quote(unquote(user), safe="") + (f":{quote(unquote(password), safe='')}" if password else "")
     return f"postgresql://{f'{login}@' if login else ''}{hosts}{parts.path}{f'?{urlencode(asked)}' if asked else ''}"
 
@@ -114,7 +119,9 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
     while at < len(text.rstrip()):
         found = _PAIR.match(text, at)
         if found is None:
-            raise NotUnderstood("it is no list of key=value, parted by blanks (a value with a blank stands in single quotes)")
+            raise NotUnderstood(
+                "it is no list of key=value, parted by blanks (a value with a blank stands in single quotes)"
+            )
         key = found[1].lower()
         if key not in _KEYWORDS:
             raise NotUnderstood(f"it has a key that is none of {', '.join(sorted(_KEYWORDS))}")
@@ -132,6 +139,8 @@ def _refuse_bad_hosts(hosts: str) -> None:
 
 
 def foreign(environment: Mapping[str, str]) -> str:
-    """Return what `DATABASE_URL` names where it is set and means no PostgreSQL, in words; empty otherwise."""
+    """Return the kind of database that `DATABASE_URL` names if it is not a PostgreSQL, in words; empty
+    otherwise.
+    """
     text = environment.get("DATABASE_URL", "").strip()
     return kind_of(text) if text and not is_postgres(text) else ""

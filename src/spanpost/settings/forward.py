@@ -1,4 +1,4 @@
-"""Settings of the room `forward`."""
+"""Settings of the section `forward`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from spanpost.http.urls import split
 from spanpost.settings.section import Duration, Section
 
-#: A header's name, as HTTP and gRPC both take it.
+#: Header names that both HTTP and gRPC accept.
 _HEADER: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
 class ForwardSettings(Section):
-    """Send what happens to a gateway over OTLP, live, instead of recording it in the agent's process."""
+    """Send telemetry to a gateway over OTLP, live, instead of recording it in the agent's process."""
 
     endpoint: str = Field(
-        description="Where to send it, a Collector or `spanpost run`: `http://collector:4318`, `https://…`, `unix:///run/otlp.sock`. "
-        "Set, the process has no database, sinks or metrics of its own.",
+        description="Where to send it, a Collector or `spanpost run`: `http://collector:4318`, `https://…`, "
+        "`unix:///run/otlp.sock`. If set, the process has no database, sinks or metrics of its own.",
     )
     protocol: Literal["http", "grpc"] | None = Field(
         default=None, description="OTLP's transport. Not given: `grpc` for port 4317 and Unix sockets, else `http`."
@@ -29,19 +29,24 @@ class ForwardSettings(Section):
     token: SecretStr | None = Field(default=None, description="Bearer token, sent as `Authorization: Bearer …`.")
     headers: dict[str, SecretStr] = Field(
         default={},
-        description='Further headers, as JSON: `{"x-tenant": "acme"}`. Those of `OTEL_EXPORTER_OTLP_HEADERS` are not sent.',
+        description='More headers, as JSON: `{"x-tenant": "acme"}`. The headers of '
+        "`OTEL_EXPORTER_OTLP_HEADERS` are not "
+        "sent.",
     )
     timeout: Duration = Field(
-        default=timedelta(seconds=10), gt=timedelta(0), description="What one request may take, its tries included."
+        default=timedelta(seconds=10), gt=timedelta(0), description="Time limit of one request, its retries included."
     )
     spans: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application sends to the same "
-        "host (and port, or the standard ports 4317 and 4318).",
+        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application "
+        "sends to "
+        "the same host (and port, or the standard ports 4317 and 4318).",
     )
-    certificate: Path | None = Field(default=None, description="CA certificates by which the receiver is known, a PEM file.")
-    client_certificate: Path | None = Field(default=None, description="Certificate to show to the receiver, a PEM file.")
-    client_key: Path | None = Field(default=None, description="Private key of that certificate, a PEM file.")
+    certificate: Path | None = Field(default=None, description="CA certificates that verify the receiver, a PEM file.")
+    client_certificate: Path | None = Field(
+        default=None, description="Client certificate for the receiver, a PEM file."
+    )
+    client_key: Path | None = Field(default=None, description="Private key of the client certificate, a PEM file.")
 
     @field_validator("endpoint")
     @classmethod

@@ -1,4 +1,4 @@
-"""Settings of the room `gateway`: where it listens, who may send, and how much."""
+"""Settings of the section `gateway`: where it listens, who may send, and how much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
 def digests(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return hashes of tokens as they are compared; raises ValueError for what is none."""
+    """Return token hashes in the form in which they are compared. Raises ValueError for anything else."""
     found = tuple(one.strip().lower() for one in value)
     if not all(_DIGEST.match(one) for one in found):
         # Never the value: it may be the token itself.
@@ -38,106 +38,127 @@ class TokenSettings(Section):
 
 
 class GatewaySettings(Section):
-    """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` takes no notice of it."""
+    """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` ignores this
+    section.
+    """
 
-    enabled: bool = Field(default=True, description="`false`: `spanpost run` receives nothing; it delivers and serves metrics.")
+    enabled: bool = Field(
+        default=True, description="`false`: `spanpost run` receives nothing; it delivers and serves metrics."
+    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
         description="Address to listen on. Beyond loopback, tokens or client certificates are required.",
     )
-    http_port: int = Field(default=4318, ge=-1, le=65_535, description="Port of OTLP/HTTP; 0 takes a free one, -1 turns it off.")
-    grpc_port: int = Field(default=4317, ge=-1, le=65_535, description="Port of OTLP/gRPC; 0 takes a free one, -1 turns it off.")
+    http_port: int = Field(default=4318, ge=-1, le=65_535, description="Port of OTLP/HTTP; 0: a free one, -1: off.")
+    grpc_port: int = Field(default=4317, ge=-1, le=65_535, description="Port of OTLP/gRPC; 0: a free one, -1: off.")
     share_ports: bool = Field(
         default=False,
-        description="Other gateways on this machine that say the same may listen on the same ports, and the kernel deals connections "
-        "out among them (SO_REUSEPORT; on Linux evenly): one for each core. Each needs a `metrics.port` and a `grpc_socket` of its own.",
+        description="Other gateways on this machine with the same setting may listen on the same ports; the kernel "
+        "spreads connections over them (SO_REUSEPORT; evenly on Linux). Run one for each core, each with its "
+        "own `metrics.port` and `grpc_socket`.",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Processes that receive, behind the same ports, metrics and health pages: one for each core (Linux).",
+        description="Number of receiving processes behind the same ports, metrics and health pages. One for "
+        "each core is "
+        "useful (Linux only).",
     )
     grpc_socket: Path | None = Field(
-        default=None, description="Unix socket of OTLP/gRPC beside the port; who may open the file may send."
+        default=None,
+        description="Unix socket of OTLP/gRPC besides the port. Every user who can open the file may send.",
     )
     tokens: tuple[TokenSettings, ...] = Field(
         default=(),
-        description="Who may send, and as which tenant: a list of `tenant` and `sha256`, a list of one hash or, while a token is "
-        "replaced, two (`spanpost token new` makes them). Without any, everybody is `intake.tenant`.",
+        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, "
+        "or of two "
+        "while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
+        "`intake.tenant`.",
     )
     operator_tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that `/metrics` and `/health/detailed` ask for. Where `tokens` are set and these are "
-        "not, nobody reads them here; `metrics.port` serves metrics too.",
+        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set "
+        "and this is "
+        "not, the two pages are closed here; `metrics.port` serves metrics too.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="Names under which the HTTP port is reached, beside loopback and each `public_url`: "
-        '`["agents.example.com", ".svc.cluster.local"]` (after a dot: all below it), with a port for that port alone. Beyond loopback '
-        "addresses and names without a dot are known, too. A request that names another is refused (403) where no token is asked for.",
+        description='Host names of the HTTP port, besides loopback and each `public_url`: `["agents.example.com", '
+        '".svc.cluster.local"]` (a leading dot: all names below it); with a port, for that port only. Beyond '
+        "loopback, IP addresses and names without a dot are accepted, too. Where no token is required, a "
+        "request for another host is refused (403).",
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
-        description='Web pages that may send telemetry to `/v1` from a browser: `["https://shop.example.com"]`. No other page of another '
-        "origin may send anything.",
+        description="Web pages that may send telemetry to `/v1` from a browser: "
+        '`["https://shop.example.com"]`. Pages of '
+        "other origins may send nothing.",
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
-        description='Addresses or networks of proxies in front of the HTTP port: `["10.0.0.0/8"]`. `X-Forwarded-For`, `-Proto` and `-Host` '
-        "are believed of these alone; they must set all three themselves.",
+        description='Addresses or networks of proxies in front of the HTTP port: `["10.0.0.0/8"]`. `X-Forwarded-For`, '
+        "`-Proto` and `-Host` are trusted from these only; each proxy must set all three.",
     )
     tls_certificate: Path | None = Field(
-        default=None, description="Certificate and its chain, PEM. A renewed file is taken within a minute, at SIGHUP at once."
+        default=None,
+        description="Certificate with its chain, PEM. A renewed file is used within a minute, at SIGHUP at once.",
     )
     tls_key: Path | None = Field(default=None, description="Private key of the certificate, PEM.")
     client_ca: Path | None = Field(
-        default=None, description="Who must have signed the certificates of clients, PEM: mutual TLS. Needs `tls_certificate`."
+        default=None, description="CA of client certificates, PEM: mutual TLS. Needs `tls_certificate`."
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Listen beyond loopback although neither tokens nor client certificates are asked for: anybody who reaches "
+        description="Listen beyond loopback without requiring tokens or client certificates: every program "
+        "that reaches "
         "the port may write.",
     )
     max_body: int = Field(
-        default=64 * _MIB, ge=1024, le=1024 * _MIB, description="Bytes of one request after decompression; beyond it 413."
+        default=64 * _MIB,
+        ge=1024,
+        le=1024 * _MIB,
+        description="Maximum bytes of one request after decompression; a larger one gets 413.",
     )
     max_in_flight: int = Field(
         default=64 * _MIB,
         ge=1024,
-        description="Bytes of the requests under way of one sender that is alone, `max_body` at least; beyond its share a sender is asked "
-        "to come back (503). All senders together have at most twice as many, shared by tenant and address.",
+        description="Maximum bytes in flight of a sender that is alone, at least `max_body`. Beyond its share a sender "
+        "gets 503 and retries. All senders together have at most twice as much, shared by tenant and address.",
     )
     max_connections: int = Field(
         default=1000,
         ge=1,
         le=100_000,
-        description="Connections at once, of HTTP and of gRPC each. Where all are taken, a new one of HTTP takes that of the address with "
-        "most of them, an idle one first. Fewer where the system lets fewer files be open.",
+        description="Maximum number of connections, for HTTP and gRPC each. When all are used, a new HTTP connection "
+        "replaces one of the address with the most, an idle one first. Lower if the system allows fewer open "
+        "files.",
     )
     max_waiters: int = Field(
         default=1000,
         ge=0,
         le=100_000,
-        description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`, shared by tenant and "
-        "address; 0: none may.",
+        description="Maximum number of agents that wait for a person's answer (`/control/v1`), besides "
+        "`max_connections`, "
+        "shared by tenant and address; 0: none.",
     )
-    group_size: int = Field(default=2048, ge=1, le=10_000, description="Spans that are committed together at most.")
+    group_size: int = Field(default=2048, ge=1, le=10_000, description="Maximum number of spans in one commit.")
     writers: int = Field(
         default=2,
         ge=1,
         le=16,
-        description="Transactions under way at once, of which each but the first has half a `group_size` at least. More than two help "
-        "where a commit takes milliseconds (a slow disk, a database far away); not more than `database.pool_size`.",
+        description="Maximum number of parallel transactions; each after the first starts with at least half a "
+        "`group_size`. More than two help if a commit takes milliseconds (a slow disk, a distant database); "
+        "at most `database.pool_size`.",
     )
 
     journal_bytes: int = Field(
         default=1024 * _MIB,
         ge=0,
-        description="Bytes that may wait in the journal, the table `journal`: what cannot be recorded at once is written there, answered 200 and "
-        "recorded later. One tenant alone may fill half of it; beyond its share a sender is asked to come back (503). 0: nothing is written to "
-        "it; a sender waits until its telemetry is recorded.",
+        description="Maximum bytes in the journal, the table `journal`. Telemetry that cannot be recorded at once is "
+        "written there, answered with 200 and recorded later. One tenant may fill half of it; beyond its "
+        "share a sender gets 503. 0: no journal; a sender waits until its telemetry is recorded.",
     )
 
     _digests = field_validator("operator_tokens")(digests)
@@ -164,19 +185,23 @@ class GatewaySettings(Section):
         for token in self.tokens:
             for digest in token.sha256:
                 if seen.setdefault(digest, token.tenant) != token.tenant:
-                    raise ValueError(f"tenants {seen[digest]!r} and {token.tenant!r} have the same token: give each its own")
+                    raise ValueError(
+                        f"tenants {seen[digest]!r} and {token.tenant!r} have the same token: give each its own"
+                    )
         return self
 
     @property
     def is_exposed(self) -> bool:
-        """True where strangers could write: beyond loopback, and nothing is asked of them."""
+        """True if other machines can write without a token or client certificate."""
         return not is_loopback(self.host) and not self.tokens and self.client_ca is None
 
     def refuse_exposure(self) -> None:
-        """Raise `ConfigError` for a gateway that anybody could write to, unless that was said in plain words."""
+        """Raise `ConfigError` for an exposed gateway, unless `allow_insecure` is set."""
         if self.is_exposed and not self.allow_insecure:
             raise ConfigError(
-                f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client certificates are asked "
-                'for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "127.0.0.1"; '
+                f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client "
+                "certificates are asked "
+                "for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "
+                '"127.0.0.1"; '
                 "`allow_insecure = true` lets anybody write"
             )

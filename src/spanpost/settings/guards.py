@@ -1,4 +1,4 @@
-"""The guards of the HTTP ports, made of the settings; and what settings of hosts, origins and networks must look like."""
+"""The guards of the HTTP ports, made from the settings; and validators of hosts, origins and networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of hosts as they are compared; raises ValueError for what is none."""
+    """Return host names in the form in which they are compared. Raises ValueError."""
     found = tuple(one.strip().lower() for one in value)
     for number, one in enumerate(found, 1):
         if host_of(one.removeprefix(".")) is None:
@@ -28,7 +28,7 @@ def are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return origins of web pages as they are compared; raises ValueError for what is none."""
+    """Return origins of web pages in the form in which they are compared. Raises ValueError."""
     found = tuple(one.strip().lower().rstrip("/") for one in value)
     for number, one in enumerate(found, 1):
         if origin_of(one) is None:
@@ -37,12 +37,14 @@ def are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return addresses and networks as they were given; raises ValueError for what is none."""
+    """Return addresses and networks unchanged. Raises ValueError for other texts."""
     for number, one in enumerate(value, 1):
         try:
             ip_network(one.strip(), strict=False)
         except ValueError:
-            raise ValueError(f"number {number} is no address and no network; write it as in `10.0.0.7` or `10.0.0.0/8`") from None
+            raise ValueError(
+                f"number {number} is no address and no network; write it as in `10.0.0.7` or `10.0.0.0/8`"
+            ) from None
     return tuple(one.strip() for one in value)
 
 
@@ -66,7 +68,7 @@ def gateway_guard(settings: Settings, section: GatewaySettings) -> Guard:
 
 
 def metrics_guard(section: MetricsSettings) -> Guard:
-    """Return the guard of the port of metrics."""
+    """Return the guard of the metrics port."""
     return Guard(
         hosts=_hosts(section.hosts),
         is_beyond_loopback=not is_loopback(section.host),

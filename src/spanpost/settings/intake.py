@@ -1,4 +1,4 @@
-"""Settings of the room `intake`."""
+"""Settings of the section `intake`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,45 @@ from spanpost.settings.section import Duration, Section
 
 
 class IntakeSettings(Section):
-    """What is taken in from an agent's process."""
+    """What is recorded of an agent's process, and how."""
 
-    tenant: str = Field(default="default", min_length=1, max_length=200, description="Whose tasks these are in a shared database.")
+    tenant: str = Field(
+        default="default", min_length=1, max_length=200, description="Tenant of these tasks in a shared database."
+    )
     queue_size: int = Field(
-        default=65_536, ge=64, description="Observations that wait in memory at most; what comes on top is lost and counted."
+        default=65_536,
+        ge=64,
+        description="Maximum number of observations that wait in memory; more are dropped and counted.",
     )
     poll_interval: Duration = Field(
-        default=timedelta(seconds=0.25), gt=timedelta(0), description="How often open spans are looked at for late attributes."
+        default=timedelta(seconds=0.25),
+        gt=timedelta(0),
+        description="Interval at which open spans are checked for late attributes.",
     )
     heartbeat_interval: Duration = Field(
         default=timedelta(seconds=10),
         ge=timedelta(seconds=1),
-        description="How often a process with open spans says that it lives.",
+        description="Interval of the heartbeats of a process with open spans.",
     )
-    capture_content: bool = Field(default=False, description="Keep prompts, completions and tool arguments in the audit rows.")
+    capture_content: bool = Field(
+        default=False, description="Keep prompts, completions and tool arguments in the audit rows."
+    )
     durable: bool = Field(
         default=False,
-        description="Write what is told to a file before the agent goes on, so that a kill takes none of it. Needs a database. "
-        "Costs the agent's thread some microseconds a span, and the file holds prompts until they are recorded.",
+        description="Write telemetry to a file before the agent goes on, so that none is lost if the process "
+        "is killed. "
+        "Needs a database. It costs the agent's thread some microseconds per span, and the file holds prompts "
+        "until they are recorded.",
     )
     spool_dir: Path | None = Field(
         default=None,
-        description="Directory of those files, ours alone (mode 0700); setting it turns `durable` on. By default beside the "
-        "database's `data_dir`, with `-spool` at its end.",
+        description="Directory of those files, used by spanpost alone (mode 0700); setting it turns `durable` on. "
+        "Default: the database's `data_dir` with `-spool` appended.",
     )
     spool_max_bytes: int = Field(
-        default=1024**3, ge=65_536, description="Size of that directory at most; beyond it nothing is written until there is room."
+        default=1024**3,
+        ge=65_536,
+        description="Maximum size of that directory; when it is full, nothing is written until space is free again.",
     )
 
     @field_validator("spool_dir")

@@ -1,4 +1,4 @@
-"""Settings of the room `interactions`: how people's answers come in, and who may give them."""
+"""Settings of the section `interactions`: how people's answers are received, and who may give them."""
 
 from __future__ import annotations
 
@@ -23,46 +23,61 @@ ApiRole = Literal["viewer", "operator", "approver", "auditor"]
 
 
 class RuleSettings(Section):
-    """Who may do what: the first rule that names the action and whose conditions are all met decides. Without one, nobody may."""
+    """An authorization rule. The first rule that names the action and whose conditions are all met decides;
+    without one the action is denied.
+    """
 
     actions: tuple[Word, ...] = Field(
         min_length=1,
-        description=f"What it is about: {', '.join(f'`{action}`' for action in ACTIONS)}; `{DECIDE}` stands for approve, deny and "
-        "choose. `message` is an answer in the thread, `view` the button *Show more*, `start` new work by a "
-        "launcher.",
+        description=f"Actions that the rule decides: {', '.join(f'`{action}`' for action in ACTIONS)}; "
+        f"`{DECIDE}` stands "
+        "for approve, deny and choose. `message` is an answer in the thread, `view` the button *Show more*, "
+        "`start` new work by a launcher.",
     )
     tenant: Word | None = Field(default=None, description="Decides about tasks of this tenant.")
     agent: Word | None = Field(default=None, description="Decides about tasks of the agent with this name.")
     topic: Word | None = Field(default=None, description="Decides about tasks with this `agent.topic`.")
-    environment: Word | None = Field(default=None, description="Decides about tasks of this `deployment.environment.name`.")
+    environment: Word | None = Field(
+        default=None, description="Decides about tasks of this `deployment.environment.name`."
+    )
     risk: Word | None = Field(default=None, description="Decides about approvals with this `agent.approval.risk`.")
-    launcher: Word | None = Field(default=None, description="Decides about `start` by this launcher of `launchers.named`.")
-    users: tuple[Word, ...] = Field(default=(), description="Slack user ids (`U...`) of those who may.")
+    launcher: Word | None = Field(
+        default=None, description="Decides about `start` by this launcher of `launchers.named`."
+    )
+    users: tuple[Word, ...] = Field(default=(), description="Slack user ids (`U...`) that are allowed.")
     groups: tuple[Word, ...] = Field(
-        default=(), description="Slack user groups (`S...`) whose members may. Needs the scope `usergroups:read`."
+        default=(),
+        description="Slack user groups (`S...`) whose members are allowed. Needs the scope `usergroups:read`.",
     )
     channels: tuple[Word, ...] = Field(
         default=(),
-        description=f"Channels (`C...`) whose members may; `{HERE}` is the one in which the message stands. Needs `channels:read`, in "
-        "private channels `groups:read`.",
+        description=f"Channels (`C...`) whose members are allowed; `{HERE}` is the channel of the message. Needs "
+        "`channels:read`, in private channels `groups:read`.",
     )
     emails: tuple[Word, ...] = Field(
-        default=(), description="Addresses of those who may, as Slack knows them. Needs `users:read.email`."
+        default=(), description="Email addresses that are allowed, as Slack knows them. Needs `users:read.email`."
     )
     roles: tuple[ApiRole, ...] = Field(
         default=(),
-        description="Those may who have one of these roles at the HTTP API (`interactions.tokens`, `oidc`). Where no rule decides, there "
-        "an `operator` may do what is asked of tasks and an `approver` may decide.",
+        description="Roles at the HTTP API that are allowed (`interactions.tokens`, `oidc`). If no rule "
+        "decides there, an "
+        "`operator` may act on tasks and an `approver` may decide.",
     )
     requester: bool = Field(
-        default=False, description="The one may for whom the task runs, as the agent says in `agent.requested_by` (see `people`)."
+        default=False,
+        description="Allows the person for whom the task runs, as the agent names them in `agent.requested_by` (see "
+        "`people`).",
     )
     not_requester: bool = Field(
         default=False,
-        description="The one may not for whom the task runs, whatever else holds; where it cannot be told who that is, nobody may.",
+        description="Denies the person for whom the task runs, whatever else holds; if that person cannot be "
+        "identified, "
+        "everybody is denied.",
     )
     resolver: Word | None = Field(
-        default=None, description="Those may of whom this resolver says so: a plugin of the entry point group `spanpost.resolvers`."
+        default=None,
+        description="Allows everybody whom this resolver accepts: a plugin of the entry point group "
+        "`spanpost.resolvers`.",
     )
 
     @field_validator("actions")
@@ -102,29 +117,38 @@ def _one_word(value: SecretStr | None, prefix: str, what: str) -> SecretStr | No
 
 
 class AppSettings(Section):
-    """One Slack app in one workspace: how it is heard and known."""
+    """One Slack app in one workspace: how it receives events and is identified."""
 
     app_token: SecretStr | None = Field(
         default=None,
-        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no public address. Never printed.",
+        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no "
+        "public address. "
+        "Never printed.",
     )
     signing_secret: SecretStr | None = Field(
-        default=None, description="Signing secret of the app: requests to the gateway's `/slack/events`. Never printed."
+        default=None,
+        description="Signing secret of the app: it verifies requests to the gateway's `/slack/events`. Never printed.",
     )
-    old_signing_secret: SecretStr | None = Field(default=None, description="The one before, while it is replaced.")
+    old_signing_secret: SecretStr | None = Field(
+        default=None, description="The previous signing secret, while it is replaced."
+    )
     app_id: str = Field(
-        default="", pattern=r"^(A[A-Z0-9]{2,30})?$", description="The app's id (`A...`). Set, what is about another app is refused."
+        default="",
+        pattern=r"^(A[A-Z0-9]{2,30})?$",
+        description="The app's id (`A...`). If set, requests for another app are refused.",
     )
     team: str = Field(
         default="",
         pattern=r"^([TE][A-Z0-9]{2,30})?$",
-        description="The workspace's id (`T...`). Not given, it is the bot token's, as Slack says.",
+        description="The workspace's id (`T...`). Not given: that of the bot token, as Slack reports it.",
     )
 
     @field_validator("app_token")
     @classmethod
     def _is_an_app_token(cls, value: SecretStr | None) -> SecretStr | None:
-        return _one_word(value, "xapp-", "is no app-level token (xapp-...); make one under Basic Information, App-Level Tokens")
+        return _one_word(
+            value, "xapp-", "is no app-level token (xapp-...); make one under Basic Information, App-Level Tokens"
+        )
 
     @field_validator("signing_secret", "old_signing_secret")
     @classmethod
@@ -139,13 +163,15 @@ class AppSettings(Section):
 
 
 class FurtherAppSettings(AppSettings):
-    """A further app, or the same app in a further workspace, with a bot token of its own."""
+    """Another app, or the same app in another workspace, with its own bot token."""
 
-    workspace: str = Field(default="", description="Its name in `slack.workspaces`, whose bot token is used.")
-    token: SecretStr | None = Field(
-        default=None, description="Its bot token (`xoxb-...`), where it has no such name. Never printed."
+    workspace: str = Field(
+        default="", description="Name in `slack.workspaces`; the bot token of that workspace is used."
     )
-    tenant: Word | None = Field(default=None, description="Whose tasks may be answered there; not given: any.")
+    token: SecretStr | None = Field(
+        default=None, description="Bot token (`xoxb-...`), if `workspace` is not given. Never printed."
+    )
+    tenant: Word | None = Field(default=None, description="Tenant whose tasks may be answered there; not given: any.")
 
     @field_validator("token")
     @classmethod
@@ -160,71 +186,82 @@ class FurtherAppSettings(AppSettings):
 
 
 class ApiTokenSettings(Section):
-    """A token of the HTTP API: whose it is, and what its bearer may."""
+    """A token of the HTTP API: its name and its roles."""
 
-    name: Word = Field(description="Who is told to have done what is done with it.")
+    name: Word = Field(description="Name shown to people as the author of actions with this token.")
     sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
         description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
     )
-    tenant: Word | None = Field(default=None, description="Whose tasks it is for; not given: `intake.tenant`.")
+    tenant: Word | None = Field(default=None, description="Tenant that it gives access to; not given: `intake.tenant`.")
     roles: tuple[ApiRole, ...] = Field(
         default=("viewer",),
-        description="`viewer` sees tasks, `operator` may also cancel, pause, resume, retry, mute and send messages, `approver` may "
-        "decide approvals, `auditor` sees what was recorded, prompts and tool arguments included.",
+        description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
+        "`approver` may decide approvals; `auditor` sees what was recorded, prompts and tool arguments "
+        "included.",
     )
 
     _digests = field_validator("sha256")(digests)
 
 
 class InteractionsSettings(AppSettings):
-    """People's answers from Slack: buttons, and replies in threads. The bot token is the room `slack`'s."""
+    """People's answers from Slack: buttons, and replies in threads. The bot token is set in the section
+    `slack`.
+    """
 
-    enabled: bool = Field(default=True, description="`false`: nobody is heard.")
+    enabled: bool = Field(default=True, description="`false`: no answers are received.")
     apps: tuple[FurtherAppSettings, ...] = Field(
         default=(),
-        description="Further apps and workspaces: each a `[[interactions.apps]]` (below).",
+        description="More apps and workspaces: each a `[[interactions.apps]]` (below).",
     )
     rules: tuple[RuleSettings, ...] = Field(
         default=(),
-        description="Who may do what, in order; each is a `[[interactions.rules]]` (below). Without any, nobody may do anything.",
+        description="Authorization rules, in order; each is a `[[interactions.rules]]` (below). Without any, "
+        "every action "
+        "is denied.",
     )
     tokens: tuple[ApiTokenSettings, ...] = Field(
         default=(),
-        description="Who may use the HTTP API (`/api`); each is a `[[interactions.tokens]]` (below). Without any, and without `oidc`, a gateway "
-        "on loopback takes this machine's (`api.local`).",
+        description="Tokens of the HTTP API (`/api`); each is a `[[interactions.tokens]]` (below). Without any, and "
+        "without `oidc`, a gateway on loopback accepts this machine's token (`api.local`).",
     )
     people: dict[str, str] = Field(
         default={},
-        description="Who is meant where `agent.requested_by` is neither an address nor a Slack user id: "
+        description="Person behind an `agent.requested_by` that is neither an email address nor a Slack user id: "
         '`{"alice": "alice@example.com", "build-bot": "U012AB3CD"}`.',
     )
     email_domains: tuple[Word, ...] = Field(
         default=(),
-        description='Domains whose addresses count in rules: `["example.com"]`. Not given: any that Slack has confirmed.',
+        description='Domains whose email addresses count in rules: `["example.com"]`. Not given: every address '
+        "that Slack "
+        "has confirmed.",
     )
     comments: Literal["deny", "always", "never"] = Field(
-        default="deny", description="Which answers ask for a comment in a dialogue before they count."
+        default="deny", description="Which decisions ask for a comment in a dialog first."
     )
     replies: Literal["all", "mentions", "off"] = Field(
         default="all",
-        description="Which replies in a task's thread reach the agent: those of everybody who may `message`, only those that mention "
-        "the app, or none.",
+        description="Which replies in a task's thread reach the agent: `all` of people who may `message`, only "
+        "`mentions` "
+        "of the app, or none (`off`).",
     )
     remember: Duration = Field(
         default=timedelta(minutes=5),
         ge=timedelta(0),
         le=timedelta(minutes=5),
-        description="How long it is believed who somebody is, and who is in a group or channel, before Slack is asked again.",
+        description="How long the identity and the group and channel memberships of a person are cached before "
+        "Slack is "
+        "asked again.",
     )
     join_channels: bool = Field(
-        default=False, description="Join the public channels that routes lead to, at the start. Needs the scope `channels:join`."
+        default=False,
+        description="Join the public channels of the routes at the start. Needs the scope `channels:join`.",
     )
 
     @field_validator("people")
     @classmethod
     def _are_people(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, who in value.items():
-            if not (_USER.match(who) or _EMAIL.match(who)):
+        for name, person in value.items():
+            if not (_USER.match(person) or _EMAIL.match(person)):
                 raise ValueError(f"{name[:100]!r} must lead to an address or a Slack user id (U...)")
         return value
 
@@ -239,6 +276,6 @@ class InteractionsSettings(AppSettings):
         return value
 
     @property
-    def is_heard(self) -> bool:
-        """True where any app can be heard."""
+    def has_app(self) -> bool:
+        """True if any app can receive events."""
         return self.enabled and any(app.app_token or app.signing_secret for app in (self, *self.apps))

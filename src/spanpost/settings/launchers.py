@@ -1,4 +1,6 @@
-"""Settings of the room `launchers`: who starts work, what starts a task again, and what the end of a task starts."""
+"""Settings of the section `launchers`: what starts work, what retries a task, and what the end of a task
+starts.
+"""
 
 from __future__ import annotations
 
@@ -16,43 +18,56 @@ from spanpost.settings.section import Duration, Section
 from spanpost.text.templates import mistake, places
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
-#: What a rule's texts may hold beside a task's own fields.
+#: Prefixes of placeholders in a rule's texts, besides the fields of a task.
 _TABLES: Final = ("result.", "link.")
 
 
 class _OfTasks(Section):
-    """Conditions on a task: the same as a route has."""
+    """Conditions on a task, the same as of a route."""
 
-    tenant: Words | None = Field(default=None, description="Takes tasks of this tenant.")
-    agent: Words | None = Field(default=None, description="Takes tasks of the agent with this name.")
-    type: Words | None = Field(default=None, description="Takes tasks with this `agent.task.type`.")
-    topic: Words | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
-    environment: Words | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
-    service: Words | None = Field(default=None, description="Takes tasks of this `service.name`.")
-    repo: Words | None = Field(default=None, description="Takes tasks with this `agent.repo`.")
+    tenant: Words | None = Field(default=None, description="Applies to tasks of this tenant.")
+    agent: Words | None = Field(default=None, description="Applies to tasks of the agent with this name.")
+    type: Words | None = Field(default=None, description="Applies to tasks with this `agent.task.type`.")
+    topic: Words | None = Field(default=None, description="Applies to tasks with this `agent.topic`.")
+    environment: Words | None = Field(
+        default=None, description="Applies to tasks of this `deployment.environment.name`."
+    )
+    service: Words | None = Field(default=None, description="Applies to tasks of this `service.name`.")
+    repo: Words | None = Field(default=None, description="Applies to tasks with this `agent.repo`.")
 
 
 class RetrySettings(_OfTasks):
-    """Which launcher starts a task again: the first whose conditions the task meets. Without one there is no *Retry*."""
+    """The launcher that retries a task: the first whose conditions the task meets. Without one there is no
+    *Retry*.
+    """
 
     launcher: Name = Field(description="Its name in `launchers.named`.")
 
 
 class OnEndSettings(_OfTasks):
-    """What the end of a task starts, once for each of its runs. A condition is a word, or a list of which one must fit."""
+    """Work that the end of a task starts, once for each of its runs. A condition is a word, or a list of
+    words of which one must match.
+    """
 
-    name: Name = Field(description="Names the rule, in rows. Renamed it is another, that has started nothing yet.")
+    name: Name = Field(
+        description="Name of the rule in rows. A renamed rule is a new rule, which has started nothing yet."
+    )
     status: tuple[Literal["complete", "error", "cancelled"], ...] = Field(
         default=("complete",), min_length=1, description="How the task must have ended."
     )
-    parts: bool = Field(default=False, description="Tasks that another task started count too; else only the topmost.")
-    start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers that are started.")
+    parts: bool = Field(
+        default=False, description="Apply to tasks that another task started as well; otherwise only to root tasks."
+    )
+    start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers to start.")
     text: str = Field(
         default="{name}",
         max_length=4_000,
-        description=f"What is to be done. In braces: {', '.join(f'`{name}`' for name in FIELDS)}, `error`, `result.<name>`, `link.<name>`.",
+        description=f"The work to do. Placeholders: {', '.join(f'`{{{name}}}`' for name in FIELDS)}, `{{error}}`, "
+        f"`{{result.<name>}}`, `{{link.<name>}}`.",
     )
-    parameters: dict[str, str] = Field(default={}, description="What the launchers are given by name; braces as in `text`.")
+    parameters: dict[str, str] = Field(
+        default={}, description="Parameters of the launchers by name; placeholders as in `text`."
+    )
 
     @field_validator("text", "parameters")
     @classmethod
@@ -67,28 +82,31 @@ class OnEndSettings(_OfTasks):
 
 
 class LaunchersSettings(Section):
-    """Who starts work: by *Retry*, by `/agents start`, by requests that come in, and when a task ends."""
+    """Launchers start work: by *Retry*, by `/agents start`, by webhooks, and when a task ends."""
 
     named: dict[str, dict[str, Any]] = Field(
         default={},
-        description="The launchers, each a `[launchers.named.<name>]` with its `kind` (`command`, `webhook`, `celery`, ...) and the settings of "
-        "that kind.",
+        description="The launchers, each a `[launchers.named.<name>]` with its `kind` (`command`, `webhook`, `celery`, "
+        "...) and the settings of that kind.",
     )
     retries: tuple[RetrySettings, ...] = Field(
-        default=(), description="Which launcher starts a task again; each a `[[launchers.retries]]` (below)."
+        default=(), description="Launchers that retry tasks; each a `[[launchers.retries]]` (below)."
     )
     rules: tuple[OnEndSettings, ...] = Field(
-        default=(), description="What the end of a task starts; each a `[[launchers.rules]]` (below)."
+        default=(), description="Work that the end of a task starts; each a `[[launchers.rules]]` (below)."
     )
     max_depth: int = Field(
         default=5,
         ge=1,
         le=100,
-        description="So many tasks may be started one by another by rules; what would be deeper is not started.",
+        description="Maximum length of a chain of tasks that rules start one after another; nothing is started "
+        "beyond it.",
     )
-    max_hourly: int = Field(default=100, ge=1, description="So much may each rule start in an hour.")
+    max_hourly: int = Field(default=100, ge=1, description="Starts allowed per rule and hour.")
     max_age: Duration = Field(
-        default=timedelta(minutes=15), gt=timedelta(0), description="What ended longer ago when it is heard of starts nothing."
+        default=timedelta(minutes=15),
+        gt=timedelta(0),
+        description="A task end older than this when it is received starts nothing.",
     )
 
     @field_validator("named")
@@ -96,7 +114,9 @@ class LaunchersSettings(Section):
     def _are_launchers(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, said in value.items():
             if not registry.NAME.fullmatch(name) or len(name) > 60:
-                raise ValueError(f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _")
+                raise ValueError(
+                    f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _"
+                )
             _settings_of(name, said)
         return value
 
@@ -109,23 +129,29 @@ class LaunchersSettings(Section):
             for name in names:
                 if name not in self.named:
                     known = ", ".join(sorted(self.named)) or "none"
-                    raise ValueError(f"{section}: there is no launcher {name!r} in launchers.named (there: {known})")
+                    raise ValueError(f"{section}: there is no launcher {name!r} in launchers.named (known: {known})")
         rules = [rule.name for rule in self.rules]
         if len(set(rules)) < len(rules):
-            raise ValueError("two rules have one name: by its name it is known what a rule has started")
+            raise ValueError(
+                "two rules have one name; the name identifies what a rule has started, so give each its own"
+            )
         return self
 
     def launchers(self) -> dict[str, tuple[str, LauncherSettings]]:
-        """Return kind and settings of those that are on, by name."""
+        """Return kind and settings of the enabled launchers, by name."""
         found = {name: (str(said["kind"]), _settings_of(name, said)) for name, said in sorted(self.named.items())}
         return {name: (kind, section) for name, (kind, section) in found.items() if section.enabled}
 
 
 def _settings_of(name: str, said: dict[str, Any]) -> LauncherSettings:
-    """Return a launcher's settings. Raises ValueError with the field, and never with a value: it may be a secret."""
+    """Return a launcher's settings. Raises ValueError that names the field and never the value, which may
+    be a secret.
+    """
     kind = said.get("kind")
     if not isinstance(kind, str) or not kind:
-        raise ValueError(f"{name}.kind: say which kind of launcher it is ({', '.join(registry.kinds()) or 'none is installed'})")
+        raise ValueError(
+            f"{name}.kind: say which kind of launcher it is ({', '.join(registry.kinds()) or 'none is installed'})"
+        )
     try:
         model = registry.find(kind).settings
         made: LauncherSettings = model(**{key: one for key, one in said.items() if key != "kind"})

@@ -1,4 +1,4 @@
-"""The settings read and judged."""
+"""Read and check the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from spanpost.sinks import registry
 
 
 def load(**overrides: Any) -> Settings:
-    """Read the settings; `overrides` by room win over all else. Raises `ConfigError` with every mistake and its next step."""
+    """Return the settings; `overrides` by section win over all other sources. Raises `ConfigError` with
+    every mistake and its next step.
+    """
     document = read_config_file()
     sinks = _sinks_set(os.environ, document, overrides)
     mistakes = [*misspelt_variables(os.environ, sinks), *misspelt_keys(document, sinks)]
@@ -32,18 +34,20 @@ def load(**overrides: Any) -> Settings:
         items = error.errors(include_input=False, include_url=False)
         raise ConfigError("\n".join(explain(item, sinks) for item in items)) from None
     except SettingsError:
-        raise ConfigError(f"{not_json(os.environ, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}") from None
+        raise ConfigError(
+            f"{not_json(os.environ, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}"
+        ) from None
 
 
 def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) -> Models:
-    """Return the models of the sinks of which anything is said. Nothing of the others is imported."""
+    """Return the models of the sinks that have settings. No other sink is imported."""
     said = {section.lower() for document in documents for section in document}
     for name in environment:
         section, parted, _ = name.upper().removeprefix(PREFIX).partition("__")
         if parted and name.upper().startswith(PREFIX):
             said.add(section.lower())
     said -= set(Settings.model_fields)
-    # The installed packages are looked through only where something is left to be found there.
+    # Search the installed packages only if a section is left that may be a sink.
     found = sorted(said & set(registry.names())) if said else []
     for name in found:
         if hasattr(Settings, name):
@@ -54,10 +58,12 @@ def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) ->
 
 
 def is_sdk_disabled() -> bool:
-    """Say whether ``OTEL_SDK_DISABLED`` is set: OpenTelemetry then does nothing, and neither do we."""
+    """Return whether ``OTEL_SDK_DISABLED`` turns OpenTelemetry off, and spanpost with it."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def foreign_database() -> str:
-    """Return what ``DATABASE_URL`` names where that is no PostgreSQL, in words that hold nothing of it; empty otherwise."""
+    """Return the kind of database that ``DATABASE_URL`` names if it is not a PostgreSQL, without any part
+    of the address; else empty.
+    """
     return foreign(os.environ)

@@ -1,4 +1,4 @@
-"""Settings of the room `log`."""
+"""Settings of the section `log`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from spanpost.settings.section import Section
 
 
 class LogSettings(Section):
-    """What spanpost says of itself on stderr."""
+    """spanpost's own log on stderr."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severity that is written.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lowest level that is written."
+    )
     json_lines: bool = Field(default=False, description="Write JSON lines instead of text.")
 
     @field_validator("level", mode="before")

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words that say what to do."""
+"""Messages about wrong settings, each with what to do."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from spanpost.sinks import registry
 
 REFERENCE: Final = "docs/reference/settings.md"
 
-# Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
+# Kubernetes sets variables of these forms in every pod if a service is named "spanpost": they are not mistakes.
 _KUBERNETES: Final = re.compile(
     r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
 )
 
 
-#: Rooms of ours that hold tables whose entries can be set by variables: launchers' and providers' secrets.
+#: Sections with tables whose entries can be set by variables: secrets of launchers and webhook providers.
 _WITH_TABLES: Final = ("launchers", "webhooks")
 
 
 def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:
     known = variable_names(sinks)
-    # Of a table each entry can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
+    # Each entry of a table can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
     tables = tuple(
         f"{variable(section, field)}__"
         for section, model in (*sinks.items(), *((section, section_model(section)) for section in _WITH_TABLES))
@@ -48,7 +48,7 @@ def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
     for section, fields in document.items():
         if section not in Settings.model_fields and section not in sinks:
             near = _nearest(section, (*Settings.model_fields, *registry.names()))
-            yield f"{CONFIG_FILE}: [{section}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
+            yield f"{CONFIG_FILE}: [{section}]: there is no such section{near}; rename or remove it ({REFERENCE} lists all)"
             continue
         known = tuple((sinks.get(section) or section_model(section)).model_fields)
         for table in fields if isinstance(fields, list) else [fields]:
@@ -61,7 +61,7 @@ def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
 
 
 def not_json(environment: Mapping[str, str], sinks: Models) -> str:
-    """Return which variable was at fault: pydantic-settings names the room alone."""
+    """Return the variable that is not JSON: pydantic-settings names only the section."""
     compound = {PREFIX + "ROUTES"}
     for section in (*Settings.model_fields, *sinks):
         for field, info in (sinks.get(section) or section_model(section)).model_fields.items():
@@ -77,7 +77,7 @@ def not_json(environment: Mapping[str, str], sinks: Models) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    # "_" for "__" is the commonest slip: compared without underscores, the right name comes first.
+    # The most common mistake is "_" for "__", so names are compared without underscores.
     squeezed = {one.replace("_", ""): one for one in known}
     found = difflib.get_close_matches(name.replace("_", ""), squeezed, n=1, cutoff=0.6)
     return f" (did you mean {squeezed[found[0]]}?)" if found else ""
@@ -91,7 +91,7 @@ def explain(item: Any, sinks: Models) -> str:
     reason = reason[:1].lower() + reason[1:]
     if error["type"] == "extra_forbidden":
         known = _fields_of(where[0], sinks) if len(where) > 1 else (*Settings.model_fields, *models_installed())
-        reason = f"there is no such {'setting' if len(where) > 1 else 'room'}{_nearest(where[-1], known)}"
+        reason = f"there is no such {'setting' if len(where) > 1 else 'section'}{_nearest(where[-1], known)}"
     if len(where) >= 2 and where[0] != "routes":
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"

@@ -1,4 +1,4 @@
-"""Settings of the room `oidc`: how people log in to the gateway's pages and API."""
+"""Settings of the section `oidc`: how people log in to the gateway's pages and API."""
 
 from __future__ import annotations
 
@@ -11,39 +11,51 @@ from spanpost.http.urls import http_url
 from spanpost.settings.interactions import ApiRole, Word
 from spanpost.settings.section import Duration, Section
 
-#: Bytes of a secret that signs: shorter ones can be guessed by whoever has something that it signed.
+#: Minimum bytes of a signing secret: a shorter one can be guessed from a signed value.
 _LEAST: Final = 32
 
 
 class OidcSettings(Section):
-    """People log in at an OpenID Connect provider (`/api/login`). Register `<public_url>/api/login/callback` there."""
+    """People log in at an OpenID Connect provider (`/api/login`). Register
+    `<public_url>/api/login/callback` there.
+    """
 
-    issuer: str = Field(description="The provider, as its `/.well-known/openid-configuration` says: `https://login.example.com`.")
-    client_id: Word = Field(description="As registered at the provider.")
-    client_secret: SecretStr | None = Field(default=None, description="Likewise, where it gave one. Never printed.")
+    issuer: str = Field(
+        description="Issuer of the provider, as in its `/.well-known/openid-configuration`: "
+        "`https://login.example.com`."
+    )
+    client_id: Word = Field(description="Client id registered at the provider.")
+    client_secret: SecretStr | None = Field(
+        default=None, description="Client secret, if the provider gave one. Never printed."
+    )
     session_secret: SecretStr | None = Field(
         default=None,
-        description="Signs the sessions, beside a secret that is made at random and kept in the database: 32 bytes at least "
-        "(`openssl rand -base64 32`), the same in all gateways. With it, a copy of the database forges no session. Another one ends "
-        "all sessions. Never printed.",
+        description="Signs the sessions, together with a random secret in the database: at least 32 bytes "
+        "(`openssl rand "
+        "-base64 32`), the same in all gateways. With it, a copy of the database is not enough to forge a "
+        "session. A new value ends all sessions. Never printed.",
     )
-    public_url: str = Field(description="Where people reach the gateway: `https://agents.example.com`.")
-    tenant: Word | None = Field(default=None, description="Whose tasks people see; not given: `intake.tenant`.")
-    tenant_claim: str = Field(default="", description="The claim that says whose tasks somebody sees, in place of `tenant`.")
-    roles_claim: str = Field(default="groups", description="The claim whose words `roles` are given for.")
+    public_url: str = Field(description="Address of the gateway in browsers: `https://agents.example.com`.")
+    tenant: Word | None = Field(default=None, description="Tenant whose tasks people see; not given: `intake.tenant`.")
+    tenant_claim: str = Field(default="", description="Claim that holds the tenant, in place of `tenant`.")
+    roles_claim: str = Field(default="groups", description="Claim whose values `roles` maps.")
     roles: dict[str, tuple[ApiRole, ...]] = Field(
-        default={}, description='Which roles whom of that claim has: `{"sre": ["operator", "approver"], "audit": ["auditor"]}`.'
+        default={},
+        description='Roles by value of that claim: `{"sre": ["operator", "approver"], "audit": ["auditor"]}`.',
     )
     default_roles: tuple[ApiRole, ...] = Field(
-        default=(), description="Roles of everybody who can log in. Who has none may nothing."
+        default=(), description="Roles of everybody who can log in. A person without any role may do nothing."
     )
-    scopes: tuple[Word, ...] = Field(default=("openid", "email", "profile"), description="What the provider is asked for.")
+    scopes: tuple[Word, ...] = Field(
+        default=("openid", "email", "profile"), description="Scopes requested from the provider."
+    )
     session: Duration = Field(
         default=timedelta(hours=1),
         gt=timedelta(0),
         le=timedelta(hours=24),
-        description="After how long the provider is asked anew who somebody is, and which roles they have: so long a role that was taken "
-        "away there holds. Logging out ends a session at once, at other gateways within five seconds.",
+        description="Length of a session; then the provider is asked for identity and roles again. A role that was "
+        "removed there stays valid for this long at most. Logging out ends a session at once, at other "
+        "gateways within five seconds.",
     )
 
     @field_validator("issuer", "public_url")
@@ -56,7 +68,8 @@ class OidcSettings(Section):
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < _LEAST:
             raise ValueError(
-                f"must have {_LEAST} bytes at least: `openssl rand -base64 32` makes one; or leave it out, and one in the database is used"
+                f"must have {_LEAST} bytes at least: `openssl rand -base64 32` makes one; or leave it out, and "
+                "one in the database is used"
             )
         return value
 

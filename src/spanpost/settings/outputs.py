@@ -1,4 +1,4 @@
-"""Settings of the figures that are asked for when a task has ended."""
+"""Settings of the section `outputs`: figures that are queried when a task has ended."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from spanpost.sinks.fields import FIELDS
 
 
 class QuerySettings(Section):
-    """One figure."""
+    """The query of one figure."""
 
-    query: str = Field(min_length=1, description="PromQL; `${agent}` and the like are filled with the task's, as texts in quotes.")
-    compare: bool = Field(default=False, description="Ask of the task's beginning, too: `840 → 310`.")
-    unit: str = Field(default="", max_length=12, description="Stands behind the figure.")
+    query: str = Field(
+        min_length=1, description="PromQL; `${agent}` and the like are replaced by the task's values, as quoted text."
+    )
+    compare: bool = Field(default=False, description="Query the start of the task as well: `840 → 310`.")
+    unit: str = Field(default="", max_length=12, description="Unit after the figure.")
 
     @field_validator("query")
     @classmethod
@@ -29,19 +31,21 @@ class QuerySettings(Section):
 
 
 class ResultsSettings(Section):
-    """Figures of a task that has ended, asked of Prometheus and shown with its end: a business metric, before and after."""
+    """Figures of a task that has ended, queried from Prometheus and shown with its end: a business metric,
+    before and after.
+    """
 
-    url: str = Field(default="", description="Prometheus, or what speaks its API: `http://prometheus:9090`.")
+    url: str = Field(default="", description="Prometheus, or a server with its API: `http://prometheus:9090`.")
     token: SecretStr | None = Field(default=None, description="Bearer token for it. Never printed.")
     timeout: Duration = Field(
         default=timedelta(seconds=3),
         gt=timedelta(0),
         le=timedelta(seconds=10),
-        description="For all queries of one end; what is not answered by then is left out.",
+        description="Time limit of all queries of one end; late answers are left out.",
     )
     queries: dict[str, QuerySettings] = Field(
         default={},
-        description='By the name that is shown: `{"checkout p99" = {query = "...", compare = true, unit = "ms"}}`.',
+        description='Queries by the name to show: `{"checkout p99" = {query = "...", compare = true, unit = "ms"}}`.',
     )
 
     @field_validator("url")
@@ -50,7 +54,7 @@ class ResultsSettings(Section):
         return http_url(value) if value else value
 
     @model_validator(mode="after")
-    def _has_somebody_to_ask(self) -> ResultsSettings:
+    def _has_url(self) -> ResultsSettings:
         if self.queries and not self.url:
-            raise ValueError("there are queries and nobody to ask: set url to a Prometheus")
+            raise ValueError("queries need a server: set url to a Prometheus")
         return self

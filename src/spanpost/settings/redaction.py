@@ -1,4 +1,4 @@
-"""Settings of the section `redaction`: which secrets are taken out of what senders say."""
+"""Settings of the section `redaction`: which secrets are removed from telemetry."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from spanpost.settings.section import Section
 from spanpost.text.secrets import ALL_KINDS
 
 _KIND = re.compile(r"[a-z][a-z0-9-]{1,39}")
-#: An expression of ours: literals, classes and choices, each repeated a bounded number of times.
+#: Allowed expressions: literals, classes and choices, each repeated a bounded number of times.
 _ITEM = r"(?:\\[dwsbDWS.\\+*?^$(){}|\[\]/-]|\[\^?(?:\\.|[^\]\\\[])+\]|[A-Za-z0-9_ .:,;@#%&=/~<>!\"'-])"
 _COUNT = r"(?:\?|\{\d{1,3}(?:,\d{1,3})?\})"
 _BOUNDED = re.compile(rf"(?:{_ITEM}{_COUNT}?|\(\?:|\||\)(?!\?|\{{))+")
 _BEGINNING = re.compile(r"(?:[A-Za-z0-9_:@#%&=/~-]|\\[.+*?^$(){}|\[\]/-]){3}")
-#: Ways to match at one place; and the longest count.
+#: Maximum number of ways to match at one position; and the largest repeat count.
 _MOST_WAYS, _MOST_COUNT = 200, 200
 
 
 class PatternSettings(Section):
-    """A kind of secret of your own."""
+    """Your own kind of secret."""
 
-    kind: str = Field(description="What it is called in its place: `[redacted:acme-key:32:…]`. Lower-case letters, digits and `-`.")
+    kind: str = Field(
+        description="Name that replaces the secret: `[redacted:acme-key:32:…]`. Lower-case letters, digits and `-`."
+    )
     pattern: Annotated[str, Field(min_length=4, max_length=200)] = Field(
-        description="What it looks like: a regular expression that begins with three plain characters at least and repeats nothing "
-        "without a bound: `acme_[A-Za-z0-9]{32}`. `*`, `+`, lookarounds, back references and repeated groups are refused, so that no "
-        "text can hold the intake up."
+        description="Regular expression of the secret. It begins with at least three plain characters and has no "
+        "unbounded repeats: `acme_[A-Za-z0-9]{32}`. `*`, `+`, lookarounds, back references and repeated "
+        "groups are refused, so that no text can block the intake."
     )
 
     @field_validator("kind")
@@ -48,10 +50,13 @@ class PatternSettings(Section):
         except re.error as error:
             raise ValueError(f"{value!r} is no regular expression: {error}") from None
         if not _BEGINNING.match(value) or _has_choice_outside(value):
-            raise ValueError(f"{value!r} has to begin with three plain characters, so that it is looked for quickly: `acme_...`")
+            raise ValueError(
+                f"{value!r} has to begin with three plain characters, so that it is looked for quickly: `acme_...`"
+            )
         if not _BOUNDED.fullmatch(value):
             raise ValueError(
-                f"{value!r} repeats without a bound, or holds what is not taken: write `{{1,64}}` for `+` and `{{0,64}}` for `*`, "
+                f"{value!r} repeats without a bound, or holds what is not taken: write `{{1,64}}` for `+` and "
+                f"`{{0,64}}` for `*`, "
                 "`(?:...)` for a group, and repeat no group"
             )
         ways = value.count("?") - value.count("(?:") + 1
@@ -66,38 +71,43 @@ class PatternSettings(Section):
 
     @property
     def compiled(self) -> re.Pattern[str]:
-        """The expression, ready to be used."""
+        """The compiled expression."""
         return re.compile(self.pattern)
 
 
 class TenantRedactionSettings(Section):
-    """What is otherwise for one tenant."""
+    """Differences for one tenant."""
 
     off: tuple[str, ...] = Field(
-        default=(), description="Kinds that stay in what this tenant sends, beside those that stay for all."
+        default=(), description="Kinds that are kept in the telemetry of this tenant, besides those kept for all."
     )
 
 
 class RedactionSettings(Section):
-    """Secrets are taken out of all that senders say, before it is written, told or counted."""
+    """Secrets are removed from all telemetry before it is stored, posted or counted."""
 
-    enabled: bool = Field(default=True, description="Take secrets out.")
+    enabled: bool = Field(default=True, description="Remove secrets.")
     off: tuple[str, ...] = Field(
-        default=(), description="Kinds that stay. `spanpost check` tells how many are on; a misspelt one is refused with the list."
+        default=(),
+        description="Kinds that are kept. `spanpost check` shows how many are on; a misspelt kind is refused with the "
+        "list.",
     )
-    tenants: dict[str, TenantRedactionSettings] = Field(default={}, description="What is otherwise for a tenant, by its name.")
-    patterns: tuple[PatternSettings, ...] = Field(default=(), max_length=50, description="Kinds of your own.")
+    tenants: dict[str, TenantRedactionSettings] = Field(default={}, description="Differences by tenant.")
+    patterns: tuple[PatternSettings, ...] = Field(default=(), max_length=50, description="Your own kinds.")
     hash_key: SecretStr | None = Field(
         default=None,
-        description="Key of the hashes in a secret's place, at least 32 characters. Not given: a random key that the database keeps, or "
-        "one of the process alone where there is no database. A process that forwards should have the gateway's.",
+        description="Key of the hashes that replace secrets, at least 32 characters. Not given: a random key in the "
+        "database, or one per process without a database. A process that forwards should have the gateway's "
+        "key.",
     )
 
     @field_validator("hash_key")
     @classmethod
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
-            raise ValueError("hash_key is too short: give at least 32 random characters, as `openssl rand -hex 32` prints them")
+            raise ValueError(
+                "hash_key is too short: give at least 32 random characters, as `openssl rand -hex 32` prints them"
+            )
         return value
 
     @model_validator(mode="after")
@@ -106,22 +116,29 @@ class RedactionSettings(Section):
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
             raise ValueError(f"patterns: {twice[0]!r} stands there twice: give each a name of its own")
         known = (*ALL_KINDS, *kinds)
-        for where, off in (("off", self.off), *((f"tenants.{name}.off", one.off) for name, one in self.tenants.items())):
+        for where, off in (
+            ("off", self.off),
+            *((f"tenants.{name}.off", one.off) for name, one in self.tenants.items()),
+        ):
             for kind in off:
                 if kind not in known:
                     near = difflib.get_close_matches(kind, known, n=1)
                     meant = f" (did you mean {near[0]!r}?)" if near else ""
-                    raise ValueError(f"{where}: there is no kind {kind!r}{meant}; there are: {', '.join(sorted(known))}")
+                    raise ValueError(
+                        f"{where}: there is no kind {kind!r}{meant}; there are: {', '.join(sorted(known))}"
+                    )
         return self
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that are looked for in what all tenants send."""
+        """The kinds that are looked for in the telemetry of all tenants."""
         return tuple(kind for kind in (*ALL_KINDS, *(one.kind for one in self.patterns)) if kind not in self.off)
 
 
 def _has_choice_outside(pattern: str) -> bool:
-    """Tell whether a choice stands outside of all groups: then only its first part begins as the whole does."""
+    """Return whether a choice stands outside of all groups: then only its first branch must begin like the
+    whole.
+    """
     depth = 0
     for at, c in enumerate(re.sub(r"\\.|\[\^?(?:\\.|[^\]\\])+\]", "xx", pattern)):
         depth += (c == "(") - (c == ")")

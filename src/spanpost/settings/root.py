@@ -1,4 +1,4 @@
-"""All rooms' settings in one, and the names of their fields and variables."""
+"""The settings of all sections in one model, and the names of their fields and variables."""
 
 from __future__ import annotations
 
@@ -36,21 +36,23 @@ from spanpost.settings.webhooks import HooksSettings
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
 
-#: Settings of sinks, by the sink's name.
+#: Settings models by sink.
 Models: TypeAlias = Mapping[str, type[SinkSettings]]
 
 PREFIX: Final = "SPANPOST_"
-#: No setting: where a shell script keeps the task that `spanpost emit` tells of.
+#: Not a setting: the variable in which a shell script keeps the task of `spanpost emit`.
 TASK_VARIABLE: Final = "SPANPOST_TASK"
-#: No setting: the order by which an agent was started.
+#: Not a setting: the launch order that started an agent.
 ORDER_VARIABLE: Final = "SPANPOST_ORDER"
-#: No settings: the gateway whose API the command line asks, and the token for that.
+#: Not settings: the gateway whose API the command line calls, and its token.
 URL_VARIABLE: Final = "SPANPOST_URL"
 TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
 
 
 class Settings(BaseSettings):
-    """All settings. Make it with `load`, which adds a room for each sink that is set and refuses misspelt names."""
+    """All settings. Make it with `load`, which adds a section for each sink that is set and refuses
+    misspelt names.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
@@ -89,32 +91,32 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return who is asked, most important first."""
+        """Return the sources, most important first."""
         return (init_settings, env_settings, Toml(settings_cls), DatabaseUrl(settings_cls))
 
     @property
     def dsn(self) -> str | None:
-        """The database's URL in the clear, for those who connect; None without one."""
+        """The database URL with its password; None without one."""
         return self.database.url.get_secret_value() if self.database.url else None
 
     @property
     def read_dsn(self) -> str | None:
-        """Where to read from: `database.read_url`, else the database's own URL; None where that is the embedded one."""
+        """URL for reading: `database.read_url`, else `database.url`; None for the embedded database."""
         return self.database.read_url.get_secret_value() if self.database.read_url else self.dsn
 
     @property
     def has_database(self) -> bool:
-        """True where rows are kept in a PostgreSQL, the embedded one included."""
+        """True if rows are kept in a PostgreSQL, the embedded one included."""
         return self.dsn is not None or self.database.embedded
 
     @property
     def sinks(self) -> dict[str, SinkSettings]:
-        """The sinks of which anything is set, by name, sorted."""
+        """The sinks that have settings, by name, sorted."""
         return {name: section for name, section in sorted(self.__dict__.items()) if isinstance(section, SinkSettings)}
 
 
 def models_installed() -> Models:
-    """Return the models of every sink that can be had, to say which name was meant."""
+    """Return the models of all installed sinks that can be loaded, for suggestions in messages."""
     models: dict[str, type[SinkSettings]] = {}
     for name in registry.names():
         with suppress(ConfigError):
@@ -123,7 +125,7 @@ def models_installed() -> Models:
 
 
 def section_model(name: str) -> type[BaseModel]:
-    """Return the model behind a room's name, a sink's among them. Raises `ConfigError` for a sink that cannot be had."""
+    """Return the model of a section, of a sink too. Raises `ConfigError` for a sink that cannot be loaded."""
     if name not in Settings.model_fields:
         return registry.find(name).settings
     annotation = Settings.model_fields[name].annotation
@@ -134,14 +136,16 @@ def section_model(name: str) -> type[BaseModel]:
 
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
-    """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
+    """Return every environment variable that is read, sorted; for these sinks, or for all that are installed."""
     names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
-    sections: dict[str, type[BaseModel]] = {section: section_model(section) for section in Settings.model_fields if section != "routes"}
+    sections: dict[str, type[BaseModel]] = {
+        section: section_model(section) for section in Settings.model_fields if section != "routes"
+    }
     for section, model in (sections | dict(models_installed() if sinks is None else sinks)).items():
         names.update(variable(section, field) for field in model.model_fields)
     return tuple(sorted(names))
 
 
 def variable(section: str, field: str) -> str:
-    """Return the environment variable of a room's field."""
+    """Return the environment variable of a field."""
     return f"{PREFIX}{section}__{field}".upper()

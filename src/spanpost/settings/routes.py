@@ -1,4 +1,4 @@
-"""Settings of the routing table, and of what is still news."""
+"""Settings of the sections `routes` and `notifications`."""
 
 from __future__ import annotations
 
@@ -24,85 +24,105 @@ Words: TypeAlias = Annotated[str | tuple[str, ...], AfterValidator(_is_something
 
 
 class RouteSettings(Section):
-    """Where news of some tasks goes: the first route of a sink whose conditions are all met. Not given: takes any.
+    """Where checkpoints of some tasks go: the first route of a sink whose conditions are all met. A
+    condition that is not given matches every task.
 
-    A condition is a word, or a list of which one must fit; `*` in it stands for anything.
+    A condition is a word, or a list of words of which one must match; `*` matches any text.
     """
 
     enabled: bool = Field(
-        default=True, description="`false`: it takes its tasks, and tells nothing of them. Nothing else is touched."
+        default=True, description="`false`: the route matches its tasks and posts nothing. Other routes do not change."
     )
-    sink: str = Field(min_length=1, description="Sink that it leads to, e.g. `console` or `slack`.")
+    sink: str = Field(min_length=1, description="Sink to post to, e.g. `console` or `slack`.")
     address: str = Field(
         default="",
-        description="Where in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: the sink's own default.",
+        description="Address in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: "
+        "the sink's "
+        "default.",
     )
-    tenant: Words | None = Field(default=None, description="Takes tasks of this tenant.")
-    agent: Words | None = Field(default=None, description="Takes tasks of the agent with this name.")
-    topic: Words | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
-    environment: Words | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
-    service: Words | None = Field(default=None, description="Takes tasks of this `service.name`.")
-    repo: Words | None = Field(default=None, description="Takes tasks with this `agent.repo`.")
+    tenant: Words | None = Field(default=None, description="Receives tasks of this tenant.")
+    agent: Words | None = Field(default=None, description="Receives tasks of the agent with this name.")
+    topic: Words | None = Field(default=None, description="Receives tasks with this `agent.topic`.")
+    environment: Words | None = Field(default=None, description="Receives tasks of this `deployment.environment.name`.")
+    service: Words | None = Field(default=None, description="Receives tasks of this `service.name`.")
+    repo: Words | None = Field(default=None, description="Receives tasks with this `agent.repo`.")
     attributes: dict[str, Words] = Field(
         default={},
-        description='Takes tasks with these attributes, of their spans or their resource: `{"team.name" = "payments"}`. What is '
-        "named here is kept with the task, 200 characters of it; no other attribute is.",
+        description='Receives tasks with these attributes of their spans or their resource: `{"team.name" = '
+        '"payments"}`. '
+        "Attributes named here are kept with the task, 200 characters of each; no others are.",
     )
-    status: Words | None = Field(default=None, description="Takes tasks in this status, beside other routes.")
+    status: Words | None = Field(
+        default=None, description="Also receives tasks while they are in this status; other routes still apply."
+    )
     severity: Literal["warning", "error"] | None = Field(
         default=None,
-        description="Takes tasks from when they are so grave, and of their news what is, beside other routes. `warning`: it waits, "
-        "stalls, its context fills, or a part failed; `error`: it failed.",
+        description="Also receives tasks from the moment they reach this severity, and their checkpoints of at "
+        "least it; "
+        "other routes still apply. `warning`: it waits, stalls, its context fills, or a child task failed; "
+        "`error`: it failed.",
     )
     cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
-        default=None, description="Takes tasks from when they have cost so many dollars, beside other routes."
+        default=None,
+        description="Also receives tasks that cost at least this many US dollars; other routes still apply.",
     )
     verbosity: Literal["live", "milestones", "final", "mute"] | None = Field(
-        default=None, description="How much is let through; not given: as the sink's own settings say."
+        default=None, description="How much is posted; not given: the sink's setting."
     )
-    every: Duration | None = Field(
+    interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="Between two milestones of one task, at least; of those that come earlier the newest is told when its time has come. "
-        "Not given: as the sink's own settings say.",
+        description="Minimum time between two milestones of one task; of several that come earlier, the newest "
+        "is posted "
+        "at the end of the interval. Not given: the sink's setting.",
     )
     mention: tuple[str, ...] | None = Field(
         default=None,
-        description="Who is mentioned when a task fails or asks: ids as the sink knows them, in Slack of people (`U...`) and groups (`S...`). "
-        "Not given: as the sink's own settings say.",
+        description="Who is mentioned when a task fails or asks: ids of the sink, in Slack people (`U...`) and groups "
+        "(`S...`). Not given: the sink's setting.",
     )
-    prefix: str = Field(default="", max_length=40, description="Stands before each task's name, e.g. `[prod]`.")
+    prefix: str = Field(default="", max_length=40, description="Text before each task's name, e.g. `[prod]`.")
     fallback: str | None = Field(
-        default=None, description="Where deliveries go that the address refuses; not given: as the sink's own settings say."
+        default=None, description="Address for deliveries that the address refuses; not given: the sink's setting."
     )
     content: bool | None = Field(
         default=None,
-        description="Show what people and models said: prompts, and tool arguments as questions have them in their details. Not given: "
-        "as the sink's own settings say.",
+        description="Show prompts, and the tool arguments in the details of questions. Not given: the sink's setting.",
     )
     language: Language | None = Field(
         default=None,
-        description="What spanpost itself says is said in it: `en` (English) or `ko` (Korean). Agents' own words stay as they are. Not given: "
-        "as the sink's own settings say.",
+        description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not "
+        "translated. "
+        "Not given: the sink's setting.",
     )
     digest: Literal["hourly", "daily"] | None = Field(
         default=None,
-        description="One message for all its tasks of an hour or a day, in place of a message each: how many ended how, which failed, what it "
-        "took, what waits. Questions and alerts come at once all the same.",
+        description="One message for all tasks of an hour or a day instead of one message each: results, "
+        "failures, cost, "
+        "and what waits. Questions and alerts are still posted at once.",
     )
-    digest_at: str = Field(default="09:00", description="When a day of a daily digest begins, and its message comes: `HH:MM`.")
+    digest_at: str = Field(
+        default="09:00",
+        description="Time at which the day of a daily digest begins, and its message is posted: `HH:MM`.",
+    )
     timezone: Zone = Field(default="UTC", description="IANA name of the time zone of `digest_at`: `Asia/Seoul`.")
-    digest_failures: bool = Field(default=False, description="Beside a digest each task that fails has its own message, at once.")
+    digest_failures: bool = Field(
+        default=False, description="Post a message of its own for each task that fails, at once, besides the digest."
+    )
     board: bool = Field(
         default=False,
-        description="One message that lists what is under way on this route and is edited: what needs a person first.",
+        description="One message that lists the running tasks of this route and is edited; those that need a "
+        "person come "
+        "first.",
     )
-    board_every: Duration = Field(
+    board_interval: Duration = Field(
         default=timedelta(minutes=1),
         ge=timedelta(seconds=10),
-        description="The board is looked at so often, and edited where it has changed.",
+        description="Interval at which the board is checked; it is edited if it has changed.",
     )
-    dry_run: bool = Field(default=False, description="Send nothing: what would be is written down, as without a token.")
+    dry_run: bool = Field(
+        default=False, description="Send nothing; write what would be sent to a file, as without a token."
+    )
 
     @field_validator("digest_at")
     @classmethod
@@ -117,16 +137,17 @@ class RouteSettings(Section):
         if passing and (self.digest or self.board):
             what = "digest" if self.digest else "board"
             raise ValueError(
-                f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or another field"
+                f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or "
+                "another field"
             )
         return self
 
 
 class NotificationSettings(Section):
-    """What is still news."""
+    """Age limit of notifications."""
 
     max_age: Duration = Field(
         default=timedelta(minutes=15),
         gt=timedelta(0),
-        description="News older than this is recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
+        description="Older checkpoints are recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
     )

@@ -1,4 +1,4 @@
-"""What all rooms' settings have in common."""
+"""Base model of all sections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def _is_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{value!r} is no time zone known here; give an IANA name such as `Asia/Seoul`, or `UTC`") from None
+        raise ValueError(
+            f"{value!r} is no time zone known here; give an IANA name such as `Asia/Seoul`, or `UTC`"
+        ) from None
     return value
 
 
@@ -23,6 +25,6 @@ Zone = Annotated[str, AfterValidator(_is_zone)]
 
 
 class Section(BaseModel):
-    """A room's settings. Unknown names are refused."""
+    """Settings of a section. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

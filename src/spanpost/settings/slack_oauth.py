@@ -1,4 +1,4 @@
-"""Settings of the room `slack_oauth`: how the Slack app is installed in further workspaces."""
+"""Settings of the section `slack_oauth`: installation of the Slack app in more workspaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spanpost.settings.section import Section
 
 _ENTERPRISE = re.compile(r"^E[A-Z0-9]{2,30}$")
 _SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
-#: Those of `docs/slack/app-manifest-oauth.yaml`.
+#: The scopes of `docs/slack/app-manifest-oauth.yaml`.
 SCOPES = (
     "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read", "users:read.email",
     "files:write", "usergroups:read", "commands", "app_mentions:read",
@@ -22,33 +22,42 @@ SCOPES = (
 
 
 class SlackOauthSettings(Section):
-    """People install the app in further workspaces at the gateway's `/slack/install`. Which: those with `team` in `slack`."""
+    """People install the app in more workspaces at the gateway's `/slack/install`: in those with a `team`
+    in `slack`, or as `allow` says.
+    """
 
-    enabled: bool = Field(default=True, description="`false`: nobody installs anything, and what was installed is not used.")
-    client_id: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="The app's *Client ID* (Basic Information).")
+    enabled: bool = Field(
+        default=True, description="`false`: the app cannot be installed, and existing installations are not used."
+    )
+    client_id: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="The app's *Client ID* (Basic Information)."
+    )
     client_secret: SecretStr | None = Field(default=None, description="Its *Client Secret*. Never printed.")
     key: SecretStr | None = Field(
         default=None,
-        description="What the tokens of installed workspaces are encrypted with, as `spanpost slack key` prints it; the same in all "
-        "processes that post. Never printed. Without it nothing can be installed.",
+        description="Key that encrypts the tokens of installed workspaces, as `spanpost slack key` prints it; "
+        "the same in "
+        "all processes that post. Never printed. Without it, the app cannot be installed.",
     )
     old_keys: tuple[SecretStr, ...] = Field(
-        default=(), description="Those before, while `spanpost slack reseal` has not been run. Never printed."
+        default=(), description="Previous keys, until `spanpost slack reencrypt` has run. Never printed."
     )
     public_url: str = Field(
         default="",
-        description="Where people's browsers reach the gateway: `https://agents.example.com`. Register "
+        description="Address of the gateway in browsers: `https://agents.example.com`. Register "
         "`<public_url>/slack/oauth_redirect` as a redirect URL of the app.",
     )
     allow: Literal["listed", "any"] = Field(
         default="listed",
-        description="Which workspaces are taken: `listed`, those with their `team` in the room `slack`, or in an organisation of "
-        "`enterprises`; `any`. One that is not listed has its id for its name in routes (`T0222BBBB/#agents`), and for its tenant.",
+        description="Which workspaces may install the app. `listed`: those with their `team` in the section "
+        "`slack`, or "
+        "in an organisation of `enterprises`; `any`: all. A workspace that is not listed has its id as its "
+        "name in routes (`T0222BBBB/#agents`) and as its tenant.",
     )
     enterprises: tuple[str, ...] = Field(
         default=(), description="Ids of organisations (`E...`) whose workspaces may all install the app."
     )
-    scopes: tuple[Word, ...] = Field(default=SCOPES, min_length=1, description="What the app asks for there.")
+    scopes: tuple[Word, ...] = Field(default=SCOPES, min_length=1, description="Scopes that the app requests.")
 
     @field_validator("client_secret", "key")
     @classmethod
@@ -101,11 +110,11 @@ class SlackOauthSettings(Section):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What seals, then what opens as well; empty where nothing is sealed."""
+        """Encryption key, then older keys that still decrypt. Empty: installation is off."""
         given = (self.key, *self.old_keys) if self.key is not None else ()
         return tuple(one.get_secret_value() for one in given if one is not None)
 
     @property
     def install_url(self) -> str:
-        """Where people go to install it."""
+        """Page at which people install the app."""
         return f"{self.public_url}/slack/install"

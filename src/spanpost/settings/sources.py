@@ -1,4 +1,4 @@
-"""Where settings are read from beside the environment: ``spanpost.toml`` and ``DATABASE_URL``."""
+"""Sources of settings besides the environment: ``spanpost.toml`` and ``DATABASE_URL``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CONFIG_FILE: Final = "spanpost.toml"
 
 
 class DatabaseUrl(PydanticBaseSettingsSource):
-    """``DATABASE_URL``, where it means a PostgreSQL. That of an application's MySQL is not read: see `database_url.foreign`."""
+    """``DATABASE_URL``, if it names a PostgreSQL. An application's MySQL is ignored: see
+    `database_url.foreign`.
+    """
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
@@ -34,7 +36,7 @@ class DatabaseUrl(PydanticBaseSettingsSource):
 
 
 class Toml(PydanticBaseSettingsSource):
-    """The configuration file, where there is one."""
+    """The configuration file, if there is one."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
@@ -44,7 +46,9 @@ class Toml(PydanticBaseSettingsSource):
 
 
 def config_path() -> Path | None:
-    """Return the configuration file in use, or None. Raises `ConfigError` when the one that was named is missing."""
+    """Return the configuration file in use, or None. Raises `ConfigError` if a file was named that does not
+    exist.
+    """
     named = os.environ.get(CONFIG_VARIABLE)
     if named:
         path = Path(named).expanduser()
@@ -56,7 +60,7 @@ def config_path() -> Path | None:
 
 
 def read_config_file() -> dict[str, Any]:
-    """Return what the configuration file says; empty without one."""
+    """Return the content of the configuration file; empty without one."""
     path = config_path()
     if path is None:
         return {}

@@ -1,4 +1,4 @@
-"""Settings of the room `stall`."""
+"""Settings of the section `stall`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from spanpost.settings.section import Duration, Section
 
 
 class StallSettings(Section):
-    """How long silence is borne."""
+    """When a task counts as stalled or interrupted."""
 
     stall_after: Duration = Field(
         default=timedelta(minutes=5),
         gt=timedelta(0),
-        description="A task of which nothing was heard for this long is shown as stalled.",
+        description="A task without telemetry for this long is shown as stalled.",
     )
     interrupt_after: Duration = Field(
         default=timedelta(minutes=1),
         gt=timedelta(0),
-        description="A process whose heartbeats stopped for this long (and three of its intervals) is gone: its open tasks are "
-        "interrupted, until something is heard of them again.",
+        description="A process without heartbeats for this long (and three of its intervals) counts as gone: its open "
+        "tasks are interrupted until telemetry of them arrives again.",
     )
     open_call_after: Duration = Field(
         default=timedelta(hours=1),
         gt=timedelta(0),
-        description="How long a tool or model call that is known to be open explains a task's silence.",
+        description="How long an open tool or model call keeps its task from being stalled.",
     )

@@ -1,4 +1,6 @@
-"""Settings of the room `hooks`: which providers may send requests, how they sign them, and what is made of those."""
+"""Settings of the section `webhooks`: which providers may send requests, how they sign them, and what each
+request does.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,26 @@ _Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$", to_
 
 
 class SignatureSettings(Section):
-    """How a provider signs that is none of the known: an HMAC over id, timestamp and raw body, in a header."""
+    """Signature of a provider with no known scheme: an HMAC over id, timestamp and raw body, in a header."""
 
     signature_header: _Header = Field(description="Header with the signature.")
-    prefix: str = Field(default="", max_length=40, description="What stands before it, e.g. `sha256=`.")
-    separator: str = Field(default="", max_length=1, description="What parts several signatures in the header.")
+    prefix: str = Field(default="", max_length=40, description="Text before the signature, e.g. `sha256=`.")
+    separator: str = Field(default="", max_length=1, description="Character between several signatures in the header.")
     timestamp_header: _Header | None = Field(default=None, description="Header with the time, in Unix seconds.")
     timestamp_prefix: str = Field(
-        default="", max_length=40, description="Or what stands before it among the signatures, e.g. `t=`."
+        default="", max_length=40, description="Or its prefix among the signatures, e.g. `t=`."
     )
-    id_header: _Header | None = Field(default=None, description="Header with the request's id, where that is signed too.")
+    id_header: _Header | None = Field(default=None, description="Header with the request's id, if that is signed too.")
     signed: str = Field(
-        default="{timestamp}.{body}", max_length=200, description="What is signed, of `{id}`, `{timestamp}` and `{body}`."
+        default="{timestamp}.{body}",
+        max_length=200,
+        description="The signed text, made of `{id}`, `{timestamp}` and `{body}`.",
     )
-    encoding: Literal["hex", "base64"] = Field(default="hex", description="How the signature is written.")
-    key: Literal["text", "base64"] = Field(default="text", description="What the secret is: a text, or base64 of the key.")
-    algorithm: Algorithm = Field(default="sha256", description="Of the HMAC.")
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="Encoding of the signature.")
+    key: Literal["text", "base64"] = Field(
+        default="text", description="Form of the secret: a text, or base64 of the key."
+    )
+    algorithm: Algorithm = Field(default="sha256", description="Hash algorithm of the HMAC.")
 
     @model_validator(mode="after")
     def _is_whole(self) -> SignatureSettings:
@@ -46,28 +52,31 @@ class SignatureSettings(Section):
 
 
 class DoesSettings(Section):
-    """What is made of a request: the first whose conditions it meets. Texts in braces are of its JSON body: `{issue.title}`.
+    """What a request does: the first whose conditions it meets. Placeholders in texts are fields of its
+    JSON body: `{issue.title}`.
 
-    `{header.<name>}` is a header. What a body does not hold is empty.
+    `{header.<name>}` is a header. A field that the body lacks is empty.
     """
 
     when: dict[str, Words] = Field(
         default={},
-        description='What must stand where: `{"action" = "labeled", "header.x-github-event" = "issues"}`. A word, or a list of which one must '
-        "fit; `*` in it stands for anything.",
+        description='Conditions on fields: `{"action" = "labeled", "header.x-github-event" = "issues"}`. A word, or a '
+        "list of words of which one must match; `*` matches any text.",
     )
     start: str | None = Field(default=None, description="Start work by this launcher of `launchers.named`.")
     text: str = Field(
-        default="", max_length=4_000, description="What is to be done, for the launcher; or the words of a `message`."
+        default="", max_length=4_000, description="The work to do, for the launcher; or the text of a `message`."
     )
-    parameters: dict[str, str] = Field(default={}, description="What the launcher is given by name.")
-    task: str = Field(default="", description="Or: the id of a task that is asked something.")
+    parameters: dict[str, str] = Field(default={}, description="Parameters of the launcher by name.")
+    task: str = Field(default="", description="Or: the id of a task to act on.")
     verb: Literal["message", "cancel", "pause", "resume", "mute", "unmute"] = Field(
-        default="message", description="What it is asked; `text` are the words of a message, or the reason."
+        default="message", description="The action; `text` is the text of a message, or the reason."
     )
-    approval: str = Field(default="", description="Or: the id of a question that is decided.")
-    decision: str = Field(default="", description="How: `approve`, `deny` or one of its options. `text` is the comment.")
-    by: str = Field(default="", description="Who did it, for people; empty: the provider's name.")
+    approval: str = Field(default="", description="Or: the id of a question to decide.")
+    decision: str = Field(
+        default="", description="The decision: `approve`, `deny` or one of its options. `text` is the comment."
+    )
+    by: str = Field(default="", description="Name of the author for people; empty: the provider's name.")
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> DoesSettings:
@@ -89,25 +98,28 @@ class ProviderSettings(Section):
     """A program that sends requests to ``/hooks/<name>``."""
 
     scheme: str | None = Field(
-        default=None, description="How it signs: `standard` (Standard Webhooks), `github`, `stripe` or `slack`."
+        default=None, description="Signature scheme: `standard` (Standard Webhooks), `github`, `stripe` or `slack`."
     )
-    signature: SignatureSettings | None = Field(default=None, description="Or how, where it is none of these.")
-    secret: SecretStr = Field(description="Key of its signatures, of 16 bytes at least. Never printed.")
-    old_secret: SecretStr | None = Field(default=None, description="The one before, while it is replaced.")
+    signature: SignatureSettings | None = Field(default=None, description="Or a signature of another form.")
+    secret: SecretStr = Field(description="Key of its signatures, at least 16 bytes. Never printed.")
+    old_secret: SecretStr | None = Field(default=None, description="The previous secret, while it is replaced.")
     idempotency_key: str = Field(
         default="",
-        description="What an event is known by that may be sent twice, of its body: `{id}`. Not given: its signed id, else the request itself.",
+        description="Identity of an event that may be sent twice, from its body: `{id}`. Not given: its signed "
+        "id, else "
+        "the request itself.",
     )
-    tenant: str | None = Field(default=None, min_length=1, description="Whose it is; not given: the gateway's own tenant.")
+    tenant: str | None = Field(default=None, min_length=1, description="Tenant; not given: the gateway's own tenant.")
     does: tuple[DoesSettings, ...] = Field(
-        default=(), description="What is made of a request, in order; what meets none is taken and nothing is made of it."
+        default=(),
+        description="What a request does, in order; a request that meets no condition is accepted and ignored.",
     )
 
     @field_validator("scheme")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
         if value is not None and value not in SCHEMES:
-            raise ValueError(f"there is no such scheme (there: {', '.join(SCHEMES)}); declare another by signature")
+            raise ValueError(f"there is no such scheme (known: {', '.join(SCHEMES)}); declare another by signature")
         return value
 
     @model_validator(mode="after")
@@ -122,12 +134,12 @@ class ProviderSettings(Section):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if why := mistake(self.idempotency_key):
-            raise ValueError(f"once: {why}")
+            raise ValueError(f"idempotency_key: {why}")
         return self
 
     @property
     def declared(self) -> Scheme:
-        """The scheme by which it signs."""
+        """The signature scheme."""
         if self.scheme is not None:
             return SCHEMES[self.scheme]
         assert self.signature is not None
@@ -137,7 +149,7 @@ class ProviderSettings(Section):
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The keys by which it may sign."""
+        """The keys that verify signatures."""
         secrets = [one for one in (self.secret, self.old_secret) if one is not None]
         return tuple(key_of(one.get_secret_value(), self.declared) for one in secrets)
 
@@ -146,14 +158,18 @@ class HooksSettings(Section):
     """Requests of other programs, at the gateway's ``/hooks/<name>``."""
 
     providers: dict[str, ProviderSettings] = Field(
-        default={}, description="Who may send them, each a `[webhooks.providers.<name>]` (see [start work](../how-to/start-work.md))."
+        default={},
+        description="Programs that may send requests, each a `[webhooks.providers.<name>]` (see [start "
+        "work](../how-to/start-work.md)).",
     )
-    max_body: int = Field(default=1_048_576, ge=1_024, le=26_214_400, description="Bytes of a request that is taken.")
+    max_body: int = Field(default=1_048_576, ge=1_024, le=26_214_400, description="Maximum bytes of a request.")
 
     @field_validator("providers")
     @classmethod
     def _are_named(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
         for name in value:
             if not NAME.fullmatch(name) or len(name) > 60:
-                raise ValueError(f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _")
+                raise ValueError(
+                    f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _"
+                )
         return value

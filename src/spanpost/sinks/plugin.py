@@ -34,15 +34,15 @@ class SinkSettings(PluginSettings):
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
 
-    enabled: bool = Field(default=True, description="Use it; a sink of which anything is set is on.")
+    enabled: bool = Field(default=True, description="Use the sink. If any setting of it is set, it is on.")
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
-        default="live", description="How much is let through where no route says."
+        default="live", description="How much is posted if the route does not say."
     )
-    every: Duration | None = Field(
+    interval: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="Between two milestones of one task, at least, where no route says. Not given: 30 s where the verbosity is "
-        "`milestones`, else none.",
+        description="Minimum time between two milestones of one task, if the route does not say. Not given: 30 s if the "
+        "verbosity is `milestones`, else none.",
     )
 
     def route_defaults(self) -> RouteDefaults:

@@ -100,13 +100,13 @@ def hold(state: TaskState, planned: PlannedDelivery, checkpoint: Checkpoint, of:
     """
     known = state.held_back.get(planned.ordering_key)
     seconds = now.timestamp()
-    if known is None or seconds >= known.reported_at + planned.every:
+    if known is None or seconds >= known.reported_at + planned.interval:
         if known is None and len(state.held_back) >= _PLACES:
             oldest = min(state.held_back, key=lambda ordering_key: (state.held_back[ordering_key].reported_at, ordering_key))
             del state.held_back[oldest]
         state.held_back[planned.ordering_key] = Held(reported_at=seconds)
         return None
-    due_at = known.reported_at + planned.every
+    due_at = known.reported_at + planned.interval
     waits = known.checkpoint
     if waits is None or (waits.at, waits.id) <= (checkpoint.at, checkpoint.id):
         held = Held(reported_at=known.reported_at, checkpoint=checkpoint, of=of, due_at=due_at)

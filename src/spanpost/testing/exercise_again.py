@@ -167,7 +167,7 @@ class ExerciseAgain:
     async def test_of_milestones_the_newest_waits_for_its_time(self, make_store: MakeStore) -> None:
         """The first milestone goes at once; those that come too early wait, a newer in place of an older; urgent news passes."""
         apart = timedelta(seconds=1.0)
-        route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, every=apart)
+        route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=apart)
         store = await make_store(FoldRules(routes=Routes(sinks=(SINK,), routes=(route,))))
         await store.record(moved(0.0, index=0))
         await store.record(moved(20.0, index=1))

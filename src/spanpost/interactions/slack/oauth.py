@@ -118,7 +118,7 @@ class States(AsyncOAuthStateStore):
 
     async def async_issue(self, *args: Any, **kwargs: Any) -> str:
         """Return a new state."""
-        return self._encryption.encryption(_STATE, {"n": secrets.token_hex(16)}).decode().rstrip("=")
+        return self._encryption.encrypt(_STATE, {"n": secrets.token_hex(16)}).decode().rstrip("=")
 
     async def async_consume(self, state: str) -> bool:
         """Tell whether a state is ours, still valid and unused. Raises `StoreUnavailable`."""

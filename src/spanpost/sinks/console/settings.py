@@ -14,10 +14,12 @@ class ConsoleSettings(SinkSettings):
     """Messages in the terminal, as Slack would show them."""
 
     form: Literal["auto", "live", "plain", "json"] = Field(
-        default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
+        default="auto",
+        description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal.",
     )
     language: Language = Field(
-        default="en", description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean)."
+        default="en",
+        description="Language of spanpost's own text if the route does not say: `en` (English) or `ko` (Korean).",
     )
 
     def route_defaults(self) -> RouteDefaults:

@@ -16,7 +16,7 @@ class GrafanaSettings(SinkSettings):
 
     url: str = Field(
         default="http://localhost:3000",
-        description="Where Grafana is, with the path it is served under. Links of alerts lead there, too.",
+        description="Address of Grafana, with its path. Links of alerts use it, too.",
     )
     token: SecretStr | None = Field(
         default=None,
@@ -24,30 +24,36 @@ class GrafanaSettings(SinkSettings):
     )
     api: Literal["legacy", "apis"] = Field(
         default="legacy",
-        description="`legacy`: `/api/annotations`, which every Grafana has. `apis`: `/apis/annotation.grafana.app/v0alpha1`, which is to "
-        "follow it (Grafana 13; `[annotations.app_platform] enabled = true`).",
+        description="`legacy`: `/api/annotations`, which every Grafana has. `apis`: its successor "
+        "`/apis/annotation.grafana.app/v0alpha1` (Grafana 13; `[annotations.app_platform] enabled = true`).",
     )
     namespace: str = Field(
         default="default",
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        description="Of `apis`: `default`, `org-<n>`, or `stacks-<n>` in the cloud.",
+        description="Namespace of `apis`: `default`, `org-<n>`, or `stacks-<n>` in the cloud.",
     )
-    org_id: int | None = Field(default=None, ge=1, description="Organisation, where the token may write to several.")
+    org_id: int | None = Field(default=None, ge=1, description="Organisation, if the token may write to several.")
     dashboard: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9_-]{0,40}$",
-        description="UID of the dashboard that shows them; a route's `address` is another one. Empty: the organisation's, for every "
-        "dashboard that asks for the tag `spanpost`.",
+        description="UID of the dashboard that shows the annotations; a route's `address` names another one. Empty: "
+        "annotations of the organisation, for every dashboard that queries the tag `spanpost`.",
     )
-    tags: tuple[str, ...] = Field(default=(), description="Further tags of each annotation.")
+    tags: tuple[str, ...] = Field(default=(), description="More tags of each annotation.")
     per_minute: float = Field(
-        default=30.0, gt=0, le=6000, description="Annotations made a minute: Grafana keeps them for people, hundreds a day."
+        default=30.0,
+        gt=0,
+        le=6000,
+        description="Annotations per minute. Grafana keeps them for people, who read hundreds a day.",
     )
-    timeout: Duration = Field(default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=25), description="For one call.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=25), description="Time limit of one call."
+    )
     settle: Duration = Field(
         default=timedelta(seconds=30),
         ge=timedelta(0),
-        description="After an answer that was lost: not found by its tag for so long, an annotation is taken for not made.",
+        description="After a lost answer: if an annotation is not found by its tag for this long, it counts as not "
+        "created.",
     )
 
     @field_validator("url")

@@ -34,29 +34,38 @@ class WorkspaceSettings(BaseModel):
     team: str = Field(
         default="",
         pattern=r"^(T[A-Z0-9]{2,30})?$",
-        description="In place of a token: the workspace's id (`T...`), into which somebody installs the app (`slack_oauth`).",
+        description="In place of a token: the id (`T...`) of a workspace in which people install the app (`slack_oauth`).",
     )
     tenant: str = Field(
         default="",
         max_length=200,
-        description="Whose tasks alone are told there, and answered from there; needed with `team`. Not given: any.",
+        description="Only tasks of this tenant are posted there and answered from there; required with `team`. Not given: "
+        "any.",
     )
     channel: str = Field(
         default="#agents",
-        description="Channel where no route names another: its id (`C...`), or its name. The app must be in it. "
-        "With an id, doubtful messages can be looked up without the scope `channels:read`.",
+        description="Default channel of routes: its id (`C...`) or its name. The app must be a member. With an id, "
+        "uncertain messages can be looked up without the scope `channels:read`.",
     )
     edits_per_minute: float = Field(
-        default=_RATES.edits, gt=0, description="Edits (`chat.update`) in the workspace. Slack allows 50 and more (Tier 3)."
+        default=_RATES.edits,
+        gt=0,
+        description="Edits (`chat.update`) per minute in the workspace. Slack allows 50 and more (Tier 3).",
     )
     posts_per_minute: float = Field(
-        default=_RATES.posts, gt=0, description='Posts (`chat.postMessage`) in the workspace. Slack allows "several hundred".'
+        default=_RATES.posts,
+        gt=0,
+        description='Posts (`chat.postMessage`) per minute in the workspace. Slack allows "several hundred".',
     )
     posts_per_channel_per_minute: float = Field(
-        default=_RATES.posts_per_channel, gt=0, description="Posts in one channel. Slack allows about one a second."
+        default=_RATES.posts_per_channel,
+        gt=0,
+        description="Posts per minute in one channel. Slack allows about one a second.",
     )
     looks_per_minute: float = Field(
-        default=_RATES.lookups, gt=0, description="Looks for doubtful messages (`conversations.history`). Slack allows 50 (Tier 3)."
+        default=_RATES.lookups,
+        gt=0,
+        description="Lookups of uncertain messages (`conversations.history`) per minute. Slack allows 50 (Tier 3).",
     )
 
     @field_validator("token")
@@ -110,25 +119,30 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
 
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
         default="milestones",
-        description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
-        "of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: questions, alerts and ends, and no message before; `mute`: nothing.",
+        description="How much is posted in threads if the route does not say. `live`: every checkpoint; `milestones`: "
+        "steps, each fifth of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: "
+        "questions, alerts and ends, and no message before; `mute`: nothing.",
     )
     language: Language = Field(
         default="en",
-        description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean). Agents' own words stay "
-        "as they are.",
+        description="Language of spanpost's own text if the route does not say: `en` (English) or `ko` (Korean). Text of "
+        "agents is not translated.",
     )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},
-        description="Further workspaces by a name of yours, each with its `token`, `channel` and rates; a route's address is then "
-        "`name/#channel`. A token has a variable of its own: `SPANPOST_SLACK__WORKSPACES__<NAME>__TOKEN`.",
+        description="More workspaces under names of your choice, each with its `token`, `channel` and rates; the address "
+        "of a route is then `name/#channel`. Each token can be set by a variable: "
+        "`SPANPOST_SLACK__WORKSPACES__<NAME>__TOKEN`.",
     )
     mention: tuple[str, ...] = Field(
         default=(),
-        description="Who is mentioned when a task fails or asks: ids of people (`U...`) and groups (`S...`). Nobody else ever is.",
+        description="Who is mentioned when a task fails or asks: ids of people (`U...`) and groups (`S...`). No others "
+        "are mentioned.",
     )
     fallback: str = Field(
-        default="", description="Channel for what another takes no message of: archived, unknown, or the app is not in it."
+        default="",
+        description="Channel for messages that their own channel refuses: it is archived or unknown, or the app is not a "
+        "member.",
     )
     links: dict[str, str] = Field(
         default={},
@@ -139,41 +153,48 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     content: bool = Field(
         default=False,
-        description="Show what people and models said: prompts, and tool arguments as questions have them in their details. An agent's own "
-        "words (`agent.*`) are always shown. A question of which the arguments are not shown is denied in Slack, or decided on the board.",
+        description="Show prompts, and the tool arguments in the details of questions. An agent's own text (`agent.*`) is "
+        "always shown. A question whose arguments are hidden can be denied in Slack, or decided on the board.",
     )
     logs: bool = Field(
         default=True,
-        description="Show the log tails that come with errors: folded, and above 2,800 characters as a file (`files:write`).",
+        description="Show the log tails of errors: folded, and above 2,800 characters as a file (`files:write`).",
     )
     redact: tuple[str, ...] = Field(
         default=(),
-        description="Regular expressions of what is not to be seen in Slack, beside the secrets that are nowhere to be seen. The audit "
-        "rows are not touched.",
+        description="Regular expressions of text to hide in Slack, besides the secrets that are removed everywhere. The "
+        "audit rows do not change.",
     )
-    interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`interactions`).")
+    interactive: bool | None = Field(
+        default=None, description="Show buttons. Not given: if `interactions` receives answers."
+    )
     stop_button: bool = Field(
         default=False,
-        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels it for those who may. For an app "
-        "that is declared an agent, where somebody hears of buttons.",
+        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels the task for "
+        "people who may cancel. For an app that is declared an agent, with `interactions`.",
     )
     dry_run: bool = Field(
-        default=False, description="Post nothing, token or not: what would be is written to `preview_file`, else to stderr."
+        default=False,
+        description="Post nothing, even with a token; messages are written to `preview_file`, else to stderr.",
     )
     preview_file: Path | None = Field(
-        default=None, description="Without a token, or dry: write what would be posted here, as JSON lines, instead of to stderr."
+        default=None,
+        description="Without a token, or with `dry_run`: write messages to this file as JSON lines instead of to stderr.",
     )
     base_url: str = Field(
-        default="https://slack.com/api/", description="Where the Web API is; of an emulator or a proxy, where one is used."
+        default="https://slack.com/api/", description="Address of the Web API, or of an emulator or proxy."
     )
     timeout: Duration = Field(
-        default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=12), description="For one call of the Web API."
+        default=timedelta(seconds=10),
+        gt=timedelta(0),
+        le=timedelta(seconds=12),
+        description="Time limit of one call of the Web API.",
     )
     settle: Duration | None = Field(
         default=None,
         ge=timedelta(0),
-        description="How long a doubtful message is looked for before it is posted again. By default twice `timeout` and 30 s, "
-        "within which Slack's history shows what was posted.",
+        description="How long an uncertain message is looked up before it is posted again. Default: twice `timeout` plus "
+        "30 s; by then Slack's history shows what was posted.",
     )
 
     @field_validator("base_url")
@@ -226,7 +247,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     def route_defaults(self) -> RouteDefaults:
         """Return the values of a route that does not set them itself."""
         return RouteDefaults(
-            mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run, language=self.language
+            mention=self.mention,
+            fallback=self.fallback,
+            shows_content=self.content,
+            is_dry=self.dry_run,
+            language=self.language,
         )
 
     def tenant_of(self, address: str) -> str | None:

@@ -296,7 +296,7 @@ class SlackSink:
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:
-            cure = f"set slack.workspaces.{name}.token again, or bury its deliveries: spanpost deliveries list --state waiting"
+            cure = f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list --state waiting"
             raise DeliveryRefused(f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}")
         return space
 
