@@ -51,6 +51,6 @@ class PlannedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checkpoint_id: UUID | None = None
     again: Again = Again.NEVER
     #: Progress: seconds since the last of its kind under this ordering key (`tasks.milestones`).
-    every: float = 0.0
+    interval: float = 0.0
     #: A state that is put only where its message exists, or is about to.
     is_quiet: bool = False

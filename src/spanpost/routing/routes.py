@@ -11,7 +11,7 @@ Rules:
 4. A task that is not announced has no deliveries.
 5. Inferred checkpoints pass only with `live`: that a task stalled is also visible in its message.
 6. Of a task that a person muted only questions, alerts and its end pass, and its message is still edited.
-7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is sent
+7. Milestones of one message come at least `Route.interval` apart, and of those that wait the newest is sent
    (`tasks.milestones`). Nothing else waits.
 8. In a sink that can edit its checkpoints (`Routes.editing`) a decision is shown where the question stands,
    similar errors are one message with a counter, and an alert that is over is shown where it was posted.
@@ -79,7 +79,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     #: still go out.
     max_age: timedelta = timedelta(minutes=15)
     #: Least time between two milestones of one message.
-    every: timedelta = timedelta(0)
+    interval: timedelta = timedelta(0)
     #: People to mention when a task fails or asks: ids as the sink knows them.
     mention: tuple[str, ...] = ()
     #: Text before the task's name.
@@ -161,7 +161,7 @@ def deliveries(
             )
             answer.setdefault((state.sink, state.key), state)
         if passed is not None:
-            is_editing, is_spaced = route.sink in routes.editing, bool(route.every)
+            is_editing, is_spaced = route.sink in routes.editing, bool(route.interval)
             for key, id, again in _keys_of(task, passed, ordering_key, is_editing=is_editing, is_spaced=is_spaced):
                 planned = PlannedDelivery(
                     sink=route.sink,
@@ -173,7 +173,7 @@ def deliveries(
                     task_uid=task.uid,
                     checkpoint_id=id,
                     again=again,
-                    every=route.every.total_seconds() if is_paced(passed) else 0.0,
+                    interval=route.interval.total_seconds() if is_paced(passed) else 0.0,
                 )
                 answer.setdefault((planned.sink, planned.key), planned)
     return list(answer.values())

@@ -5,7 +5,7 @@ Rules
   `GRACE` after the period's end, by the store's clock, so that records of the last moment are committed.
   Each end counts in the period in which it was recorded, whatever the sender's clock says. A period without
   ends, after which no task needs a person, has no digest.
-- A board is computed once in each interval of `Route.board_every` seconds; it is sent when it has changed.
+- A board is computed once in each interval of `Route.board_interval` seconds; it is sent when it has changed.
 - Each is an order (`model.launch_orders`) whose id is made of the route and the period or interval: it is
   placed once, whichever process makes it. Orders of one route go in turn, by one ordering key.
 """
@@ -178,7 +178,7 @@ def digest_order(route: Route, summary: Digest, tenant: str) -> Order:
 
 def board_order(route: Route, summary: Board, tenant: str, now: datetime) -> Order:
     """Return the order that carries a board in its current state: one for each interval of time."""
-    interval = int(now.timestamp() // route.board_every.total_seconds())
+    interval = int(now.timestamp() // route.board_interval.total_seconds())
     ordering_key = board_id(route)
     return _order(UUID(bytes=named(f"{ordering_key}\0{interval}")), ordering_key, route, summary, tenant, now)
 

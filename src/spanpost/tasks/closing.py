@@ -362,7 +362,7 @@ class Closing:
         """Plan the deliveries of a checkpoint; a milestone may have to wait for its interval."""
         root_key, state = root
         for planned in self._planned(task, shown, checkpoint, is_milestone=is_milestone):
-            if planned.every and planned.mode is Mode.CHECKPOINT:
+            if planned.interval and planned.mode is Mode.CHECKPOINT:
                 until = milestones.hold(state, planned, checkpoint, key, self.now)
                 self.states.states.put(root_key, state)
                 if until is not None:

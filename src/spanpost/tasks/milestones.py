@@ -7,7 +7,7 @@ Rules
 - Where the agent sent a checkpoint with it, that checkpoint is the milestone; else one is made. When a run
   is first seen, none is made: its message shows the state, and a live span may already say what its first
   checkpoints will report a moment later.
-- Of one message (a root task in one place) milestones come at least `Route.every` apart. One that comes
+- Of one message (a root task in one place) milestones come at least `Route.interval` apart. One that comes
   earlier is held, a newer one replaces it, and the held one is sent when its time has come. The task's end
   drops it: it says more.
 
