@@ -245,7 +245,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     (row,) = await app.workspaces.listed()
     encryption = both.workspaces.encryption
     assert encryption is not None
-    with pytest.raises(Broken, match="something else"):
+    with pytest.raises(Broken, match="another owner"):
         encryption.open("slack\0" + "11.22\0T0OTHER", row.encrypted)
 
 

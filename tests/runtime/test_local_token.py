@@ -71,7 +71,7 @@ def test_a_file_that_others_have_in_their_hands_is_not_believed(tmp_path: Path, 
     assert found(tmp_path / "data") == ""
     made = kept(tmp_path / "data")
     assert made not in ("", token)
-    assert "this machine's token is not kept" in caplog.text
+    assert "this machine's token cannot be saved" in caplog.text
     assert made not in caplog.text
 
 
