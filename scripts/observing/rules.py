@@ -272,8 +272,8 @@ ALERTS = (
         means="Spans, events or records of agents could not be taken in. The audit has a gap.",
         todo=(
             "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn the spool on.",
-            "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `dead_letters`.",
-            "`over_budget`: a trace took too long to record; the log and `dead_letters` say whose it is.",
+            "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `quarantine`.",
+            "`over_budget`: a trace took too long to record; the log and `quarantine` say whose it is.",
         ),
         dashboard="pipeline",
         fires={'spanpost_dropped_total{component="intake",reason="queue_full"}': "0+1x90"},
@@ -363,7 +363,7 @@ ALERTS = (
         expr="sum by (reason) (spanpost_quarantined_observations) > 0",
         hold="10m",
         summary="Bodies that nobody could read are kept: {{ $labels.reason }}",
-        means="Something came that no store can take. It is kept with its bytes in the table `dead_letters`.",
+        means="Something came that no store can take. It is kept with its bytes in the table `quarantine`.",
         todo=(
             '`spanpost db query "SELECT source, error FROM quarantine"` says from where and why.',
             "Delete the rows once they are looked at.",

@@ -116,7 +116,7 @@ class AlertsHttp:
         return {"taken": len(alerts), "new": sum(new), "unreadable": unreadable}
 
     async def _discard(self, tenant: str, source: str, error: str, body: bytes) -> None:
-        _limited_log.warning("alert", "an alert of %s cannot be read and is kept in dead_letters: %s", source, error[:300])
+        _limited_log.warning("alert", "an alert of %s cannot be read and is kept in the quarantine: %s", source, error[:300])
         if self._watch is not None:
             self._watch.alerted(source, "unreadable")
         if self._keep is not None:
