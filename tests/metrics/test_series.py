@@ -160,7 +160,7 @@ def test_the_fleet_is_shown_whole_and_taken_back():
     )
     metrics.fleet(fleet)
     assert value(metrics, "spanpost_tasks_open", status="working", agent="other") == 7
-    assert value(metrics, "spanpost_task_silence_seconds", agent="other") == 9
+    assert value(metrics, "spanpost_task_quiet_seconds", agent="other") == 9
     assert value(metrics, "spanpost_context_used_ratio", agent="a") == 0.5
     assert value(metrics, "spanpost_approval_oldest_seconds") == 77
     assert value(metrics, "spanpost_deliveries_waiting", sink="slack") == 4

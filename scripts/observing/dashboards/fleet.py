@@ -130,7 +130,7 @@ def fleet() -> d.Dashboard:
         lines(
             "Longest silence",
             "Time since anything was heard of a task under way, the longest of each agent.",
-            (f"max by (agent) (spanpost_task_silence_seconds{{{WHO}}})", "{{agent}}"),
+            (f"max by (agent) (spanpost_task_quiet_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
             width=8,
         ),

@@ -23,7 +23,7 @@ class FleetGauges:
         self.tasks = gauge(
             "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
         )
-        self.stall = gauge("task_silence_seconds", "Longest time since anything was heard of a task under way.", "status", *_WHO)
+        self.stall = gauge("task_quiet_seconds", "Longest time since the last telemetry of a task under way.", "status", *_WHO)
         self.context_share = gauge(
             "context_used_ratio", "Fullest context window of a task under way, 0 to 1.", "agent", "environment", "tenant"
         )

@@ -21,7 +21,7 @@ _LIVING = "status NOT IN ('complete', 'error', 'cancelled')"
 _TASKS = f"""
 SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() -
-    CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at ELSE spanpost_last_seen(t) END)), 0)::float8 AS silence,
+    CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at ELSE spanpost_last_seen(t) END)), 0)::float8 AS stall,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
 FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
