@@ -77,8 +77,8 @@ class App(NamedTuple):
 
         return self.run(work)
 
-    def decide(self, key: UUID, verb: Verb = Verb.APPROVE, once: str | None = None) -> Verdict:
-        return self.run(lambda store: store.intervene(an_act(verb, key, idempotency_key=once)))
+    def decide(self, key: UUID, verb: Verb = Verb.APPROVE, idempotency_key: str | None = None) -> Verdict:
+        return self.run(lambda store: store.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
 
     def effects(self, id: str) -> tuple[int, int]:
         """Return how many acts and how many resolutions there are of a question."""
