@@ -25,6 +25,7 @@ from typing import Any
 
 import asyncpg
 from gateway import Running, offer
+from options import parse
 from stages import batches, server_cpu
 from yardstick import yard
 
@@ -209,4 +210,4 @@ if __name__ == "__main__":
     asker.add_argument("--kill", action="store_true", help="kill the gateway and start it again, three times")
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument("--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable")
-    main(asker.parse_args())
+    main(parse(asker, {"seconds": 0.02}))

@@ -1,6 +1,6 @@
 """What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of the same table.
 
-    python bench/deliveries.py [--lanes 50 500 5000 50000] [--rounds 200] [--system]
+    python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
 
 Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or posts that are free
 (open). Then no budget is closed: a recording puts states that wait already, and a round of the dispatcher claims and settles what is due.
@@ -85,7 +85,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     await connection.execute(CLONE, ordering_keys, CHANNELS)
     await connection.execute(CLONE_DELIVERIES, ordering_keys, CHANNELS)
     await connection.execute("CREATE INDEX IF NOT EXISTS bare ON ordering_keys (rank, due_at) WHERE due_at IS NOT NULL")
-    await connection.execute("ANALYZE lanes")
+    await connection.execute("ANALYZE ordering_keys")
     await connection.execute("ANALYZE deliveries")
     took: dict[str, list[float]] = {}
 
@@ -139,14 +139,14 @@ async def main(dsn: str, sizes: Sequence[int], rounds: int) -> None:
         found = await measure(dsn, ordering_keys, rounds)
         base = found["bare pick"]
         told = ", ".join(f"{name} {ms:.2f} ms ({ms / base:.1f})" for name, ms in found.items())
-        print(f"{ordering_keys:6} lanes in {CHANNELS} channels: {told}")
+        print(f"{ordering_keys:6} ordering keys in {CHANNELS} channels: {told}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[50, 500, 5_000, 50_000])
+    parser.add_argument("--ordering-keys", type=int, nargs="+", default=[50, 500, 5_000, 50_000])
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL, not the embedded one")
-    asked = parse(parser, {"lanes": [50], "rounds": 5})
+    asked = parse(parser, {"ordering_keys": [50], "rounds": 5})
     with postgres(asked) as server:
         asyncio.run(main(server, asked.ordering_keys, asked.rounds))

@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=400)
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")
-    parser.add_argument("--ledger", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
+    parser.add_argument("--store", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
     parser.add_argument("--json", action="store_true")
     asked = parse(parser, {"events": 20, "pace": 10.0, "store": ["memory", "system"]})
     logging.disable()

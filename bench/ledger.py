@@ -106,7 +106,7 @@ _COLUMNS = {
         "severity",
         "repairs",
         "task_uid",
-        "unit",
+        "subtree",
         "producer",
         "seq",
         "received_at",

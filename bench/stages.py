@@ -192,7 +192,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(audit, "write_events", "events")
     watch(rows, "write_tasks", "tasks, artifacts")
     watch(rows, "write_checkpoints", "checkpoints")
-    watch(outbox, "put", "letters")
+    watch(outbox, "put", "deliveries")
     watch(PostgresStore, "_without_known", "known events?")
     watch(PostgresStore, "_lock", "lock")
     watch(PostgresStore, "_write", "timers")

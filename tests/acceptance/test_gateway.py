@@ -300,7 +300,7 @@ def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
         ("[gateway]\nclient_ca = 'a.pem'\n", (), "tls_certificate"),
         ("[[gateway.tokens]]\ntenant = 'a'\nsha256 = ['spt_secret']\n", (), "SHA-256"),
         ("[gateway]\ngrpc_socket = '/nowhere/at/all.sock'\n", (), "directory"),
-        ("[gateway]\ngrpc_socket = 'spanpost.toml'\n", (), "something else"),
+        ("[gateway]\ngrpc_socket = 'spanpost.toml'\n", (), "a file that is not a socket"),
         ("[gateway]\nport = 4318\n", (), "http_port"),
     ],
 )

@@ -79,7 +79,7 @@ def test_memory_holds_none() -> None:
     for number, case in enumerate(CASES):
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
-        (store._tasks.__dict__, store._checkpoints, store._records.by_key, store._deliveries.__dict__, store._people.__dict__)
+        (store._tasks.__dict__, store._checkpoints, store._records.by_key, store._deliveries.__dict__, store._interventions.__dict__)
     )
     assert len(store._checkpoints) > len(CASES)
     assert leaked(shown) == []

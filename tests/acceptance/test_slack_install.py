@@ -143,7 +143,7 @@ async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, 
     ((row,),) = await asyncio.to_thread(gateway.rows, "SELECT row_to_json(i)::text FROM slack_installations i")
     kept = json.loads(row)
     assert (kept["team"], kept["client"], kept["removed_at"]) == (TEAM, CLIENT, None)
-    everything = row + bytes.fromhex(kept["sealed"].removeprefix("\\x")).decode() + "\n".join(gateway.lines)
+    everything = row + bytes.fromhex(kept["encrypted"].removeprefix("\\x")).decode() + "\n".join(gateway.lines)
     assert "xoxb-" not in everything
     assert SECRET not in everything
     assert gateway.end() == 0

@@ -310,7 +310,7 @@ def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedP
 def test_prune_tells_before_it_does(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """`db prune` without --yes changes nothing; what is young stays with it; an age that is none is exit 2."""
     told = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
-    assert (told["is_done"], told["events"], told["kin"], told["deliveries"]) == (False, 0, 0, 0)
+    assert (told["is_done"], told["events"], told["task_state"], told["deliveries"]) == (False, 0, 0, 0)
     before = _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json"))
     assert spanpost("db", "prune", "--older-than", "1h", "--yes").returncode == 0
     assert _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json")) == before

@@ -32,7 +32,7 @@ def told(name: str, index: int, at: float, **said: Any) -> Observation:
 
 
 def a_row(store: MemoryStore, question: str) -> ApprovalRow:
-    return next(row for row in store._people.rows.values() if row.question == question)
+    return next(row for row in store._interventions.rows.values() if row.question == question)
 
 
 def _history() -> list[Observation]:
@@ -155,10 +155,10 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
     cut = data.draw(st.integers(0, len(order)))
     for observation in (*order[:cut], *again, *order[cut:]):
         store.record_now([observation])
-    [row] = [row for row in store._people.rows.values() if row.trace == f"{1:032x}"]
+    [row] = [row for row in store._interventions.rows.values() if row.trace == f"{1:032x}"]
     assert (row.state, row.decision, row.source, row.is_asked) == (InterventionState.OPEN, "", "", True)
     assert [c.text for c in store.checkpoints_now() if c.kind is Kind.APPROVAL_REQUESTED].count("Deploy?") == 2  # of each trace
-    assert store._people.intervene(an_act(Verb.DENY, row.key)).result is Result.DONE
+    assert store._interventions.intervene(an_act(Verb.DENY, row.key)).result is Result.DONE
     for observation in order:
         store.record_now([observation])
     [task] = [task for task in store.tasks_now(TaskQuery()) if task.name == "deploy"]

@@ -60,7 +60,7 @@ def pipeline() -> d.Dashboard:
             "Audit rows a second",
             "New by part of a span, repeats, and spans that are no agent's.",
             (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
-            (f"sum(rate(spanpost_duplicate_observations_total[{rate}]))", "repeats"),
+            (f"sum(rate(spanpost_duplicate_observations_total[{rate}]))", "duplicates"),
             (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
         ),
         lines(
