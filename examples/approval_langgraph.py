@@ -19,7 +19,7 @@ class Trip(TypedDict, total=False):
     """What is known of a trip."""
 
     city: str
-    section: str
+    room: str
     told: str
 
 

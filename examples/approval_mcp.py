@@ -20,10 +20,10 @@ from spanpost.agent.adapters.mcp import Elicitation
 hotel = MCPServer("hotel")
 
 
-class Section(BaseModel):
+class Room(BaseModel):
     """Which room it shall be."""
 
-    section: Literal["garden", "street"]
+    room: Literal["garden", "street"]
 
 
 class Stay(BaseModel):
@@ -33,13 +33,13 @@ class Stay(BaseModel):
 
 
 @hotel.tool()
-async def book_section(city: str, ctx: Context) -> str:
+async def book_room(city: str, ctx: Context) -> str:
     """Book a room; which one and for how long says a person."""
-    section = await ctx.elicit(f"Which room in {city}?", Section)
-    if section.action != "accept":
-        return f"not booked: {section.action}"
+    room = await ctx.elicit(f"Which room in {city}?", Room)
+    if room.action != "accept":
+        return f"not booked: {room.action}"
     stay = await ctx.elicit(f"How long in {city}?", Stay)
-    return f"booked {section.data.section} for {stay.data.nights} nights" if stay.action == "accept" else f"not booked: {stay.action}"
+    return f"booked {room.data.room} for {stay.data.nights} nights" if stay.action == "accept" else f"not booked: {stay.action}"
 
 
 async def travel() -> str:

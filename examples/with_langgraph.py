@@ -86,8 +86,8 @@ def run(what: str) -> None:
         booking.invoke(asked("Book a room in Oslo"), thread)
         booking.invoke(Command(resume=ask_a_person("Book it?")), thread)
     elif what == "handoff":
-        travel_interactions = an_agent("travel_desk", ask_concierge, {"question": "What shall I wear?"})
-        travel_interactions.invoke(asked("What shall I wear in Oslo?"))
+        travel_desk = an_agent("travel_desk", ask_concierge, {"question": "What shall I wear?"})
+        travel_desk.invoke(asked("What shall I wear in Oslo?"))
     elif what == "stream":
         for _ in concierge.stream(asked("What shall I wear in Oslo?"), stream_mode="messages"):
             pass

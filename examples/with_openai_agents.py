@@ -105,7 +105,7 @@ def book_hotel(city: str) -> str:
 
 concierge = Agent(name="concierge", model=Scripted(), tools=[look_up_weather])
 booking = Agent(name="booking", model=Scripted(), tools=[book_hotel])
-travel_interactions = Agent(name="travel_desk", model=Scripted(), handoffs=[concierge])
+travel_desk = Agent(name="travel_desk", model=Scripted(), handoffs=[concierge])
 
 
 async def run(what: str) -> None:
@@ -118,7 +118,7 @@ async def run(what: str) -> None:
                 state.approve(interruption)
         await Runner.run(booking, state)
     elif what == "handoff":
-        await Runner.run(travel_interactions, "What shall I wear in Oslo?")
+        await Runner.run(travel_desk, "What shall I wear in Oslo?")
     elif what == "stream":
         stream = Runner.run_streamed(concierge, "What shall I wear in Oslo?")
         async for _ in stream.stream_events():

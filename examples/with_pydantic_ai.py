@@ -70,10 +70,10 @@ def book_hotel(city: str) -> str:
     return f"booked in {city}"
 
 
-travel_interactions = Agent(MODEL, name="travel_desk")
+travel_desk = Agent(MODEL, name="travel_desk")
 
 
-@travel_interactions.tool
+@travel_desk.tool
 async def ask_concierge(context: RunContext[None], question: str) -> str:
     """Hand a question to the concierge."""
     return (await concierge.run(question, usage=context.usage)).output
@@ -87,7 +87,7 @@ async def run(what: str) -> None:
         approvals = DeferredToolResults(approvals={call.tool_call_id: ask_a_person("Book it?") for call in asked.output.approvals})
         await booking.run(message_history=asked.all_messages(), deferred_tool_results=approvals)
     elif what == "handoff":
-        await travel_interactions.run("What shall I wear in Oslo?")
+        await travel_desk.run("What shall I wear in Oslo?")
     elif what == "stream":
         async with concierge.run_stream("What shall I wear in Oslo?") as stream:
             async for _ in stream.stream_text(delta=True):

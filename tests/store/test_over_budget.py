@@ -91,14 +91,14 @@ async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) 
 async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(store: PostgresStore) -> None:
     """Requests of two tenants in one group: the one's are committed, the other is told how many of its spans are set aside."""
     receiver = Receiver(store.record, limits=AdmissionLimits(writers=1))
-    evil = receiver.states.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
-    good = [receiver.states.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]
+    evil = receiver.groups.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
+    good = [receiver.groups.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]
     receiver.start()
     done, _ = await asyncio.wait([evil[0].done, *(part.done for part in good)], timeout=60, return_when=asyncio.FIRST_COMPLETED)
     assert evil[0].done not in done
     assert [await part.done for part in good] == [0, 0, 0]
     assert await evil[0].done == len(POISON)
-    more = receiver.states.put(Sender("honest", ""), [honest(3)], 10)
+    more = receiver.groups.put(Sender("honest", ""), [honest(3)], 10)
     assert await more[0].done == 0
     assert await receiver.close(10)
     events, rows = await kept(store)

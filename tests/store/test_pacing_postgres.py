@@ -107,7 +107,7 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
             count,
         )
         await database.execute("INSERT INTO ordering_keys (sink, ordering_key, due_at) SELECT 'probe', 'open ' || $1, now()", str(first))
-        await database.execute("VACUUM ANALYZE lanes")
+        await database.execute("VACUUM ANALYZE ordering_keys")
         await database.execute("SET enable_seqscan = off")
         chosen = (["probe"], [""], ["post"], [3], [8], datetime.now(UTC), 8)
         pages = 0

@@ -74,7 +74,7 @@ async def test_a_decision_stands_though_the_fold_fails(
         patched.setattr(batches, "fold", broken)
         assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
     assert (await the_question(store)).decision == "approve"
-    assert "is not shown at its task" in caplog.text
+    assert "its task does not show it" in caplog.text
 
 
 async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, postgres_dsn: str) -> None:

@@ -99,7 +99,7 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
 
     @made.tool(annotations=lookups)
     def question(id: str) -> dict[str, Any]:
-        """Show one whole question, by its key or id; if it is not `is_whole`, nobody can read a part of it."""
+        """Show one whole question, by its key or id; if it is not `is_whole`, only a part of it can be read."""
         return dict(say(lambda: remote.get(f"/api/approvals/{quote(id, safe='')}", {})))
 
     @made.tool(annotations=lookups)

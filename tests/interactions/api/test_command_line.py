@@ -143,7 +143,7 @@ def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
     code, _, why = run(tmp_path, "start", "locked", "x", **at)
     assert (code, "may not start" in why) == (1, True)
     (tmp_path / "spanpost.toml").write_text('[launchers.named.fix]\nkind = "command"\ncommand = ["/bin/true"]\n')
-    for more, says in ((("fix",), "--as"), (("nothere", "--as", "alice"), "there: fix"), (("fix", "-p", "x"), "NAME=VALUE")):
+    for more, says in ((("fix",), "--as"), (("nothere", "--as", "alice"), "(known: fix)"), (("fix", "-p", "x"), "NAME=VALUE")):
         code, _, why = run(tmp_path, "start", *more, DATABASE_URL=api_dsn)
         assert (code, says in why) == (2, True), why
     code, told, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)

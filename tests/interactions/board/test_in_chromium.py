@@ -69,7 +69,7 @@ def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
     tasks.tell(21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?")
     tasks.end(22, error="the oven is cold")
     page = look()
-    page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the deliveries?").wait_for()
+    page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the letters?").wait_for()
     page.locator(".ended a.row", has_text="Say why 22").get_by_text("the oven is cold").wait_for()
 
 
@@ -311,7 +311,7 @@ def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveT
     detail = page.locator(".question .detail")
     assert detail.inner_text() == plan
     assert detail.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
-    below, above = approve.bounding_root_span(), detail.bounding_root_span()
+    below, above = approve.bounding_box(), detail.bounding_box()
     assert below is not None
     assert above is not None
     assert below["y"] >= above["y"] + above["height"]

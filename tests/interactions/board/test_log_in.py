@@ -129,8 +129,8 @@ def test_a_session_that_is_over(app: Served, look: Callable[[str], Page], monkey
     page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is asked for anew
     page.locator("#me").get_by_text("Ann").wait_for()
     page.get_by_label("Comment").fill("at last")
-    endpoint = next(endpoint for endpoint in app.gateway._endpoints._endpoints if endpoint.prefix == "/api/")
-    sessions: Any = endpoint.application._application._app.state.parts.oidc.sessions
+    endpoint = next(endpoint for endpoint in app.gateway._endpoints._endpoints if endpoint.routes[0].path == "/api/")
+    sessions: Any = endpoint.routes[0].app._application._app.state.parts.oidc.sessions
     monkeypatch.setattr(sessions, "_clock", lambda: time.time() + 9 * 3600)
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("You are signed out.").wait_for()
