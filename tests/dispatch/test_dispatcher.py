@@ -507,7 +507,7 @@ async def test_a_bug_is_retried_and_logged_once(caplog):
         assert await a_dispatcher(interaction_store, window).drain(10) is True
     assert [o.reason for _, o in interaction_store.settled[:3]] == ["bug"] * 3
     said = [r.getMessage() for r in caplog.records]
-    assert said == ["console raised ValueError, said once: oops [redacted:slack-token]"]
+    assert said == ["console raised ValueError, logged once: oops [redacted:slack-token]"]
 
 
 async def test_a_ledger_outage_is_survived(caplog):

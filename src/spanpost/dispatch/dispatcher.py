@@ -408,7 +408,7 @@ class Dispatcher:
         kind = (name, type(error).__name__)
         if kind not in self._bugs:
             self._bugs.add(kind)
-            log.error("%s raised %s, level once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
+            log.error("%s raised %s, logged once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
 
 
 def _where(error: BaseException) -> str:

@@ -175,7 +175,12 @@ class _Signal:
         self._signal = signal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._otlp.export(self._signal, scope, receive, send)
+        try:
+            await self._otlp.export(self._signal, scope, receive, send)
+        except HttpError as error:
+            # Its traceback and its cause hold the frames that hold the body: let go of them before the answer is sent.
+            error.__context__ = error.__traceback__ = None
+            raise error from None
 
 
 def log_fault(scope: Scope, error: Exception) -> None:
