@@ -93,6 +93,6 @@ async def test_what_a_person_starts() -> None:
     other = await interactions.start(start("other", idempotency_key="2"))
     stranger = await interactions.start(start("fix", user="U9", idempotency_key="3"))
     assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)
-    assert "Not done" in stranger.told
+    assert "Not done" in stranger.answer
     assert len(await store.orders(OrderQuery())) == 1
     assert str(Verb.START) == "start"

@@ -236,7 +236,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
     """An attribute that is set late beats an earlier event, and one that stays as it was does not beat a later event."""
     looked = threading.Event()
     follower = run.feed._follower
-    look = follower.look
+    look = follower.scan
 
     def noted(*, is_drained: bool) -> list[Any]:
         seen = look(is_drained=is_drained)
@@ -250,7 +250,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
             assert looked.wait(10)
         assert run.provider.force_flush()
 
-    follower.look = noted  # type: ignore[method-assign]
+    follower.scan = noted  # type: ignore[method-assign]
     span = run.tracer.start_span("task", attributes={"agent.task.name": "t", "agent.progress": 10, "agent.action": "begin"})
     span.add_event("agent.checkpoint", {"agent.progress": 20})
     assert shown(run)["progress"] == 20

@@ -67,7 +67,7 @@ def expect_all(database: Database) -> None:
 
 def test_the_hook(run: Run, tmp_path: Path, database: Database) -> None:
     """Installed, spanpost follows a program that knows nothing of it: spans live, span events, log events."""
-    code = SPAN + "assert any(p.__class__.__name__ == 'AgentSpanProcessor' for p in "
+    code = SPAN + "assert any(p.__class__.__name__ == 'SdkSpanProcessor' for p in "
     code += "trace.get_tracer_provider()._active_span_processor._span_processors)"
     assert run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **QUIET) == ""
     expect_all(database)

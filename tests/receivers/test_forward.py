@@ -122,7 +122,7 @@ def test_which_finished_spans_are_sent(gateway: TestGateway, process: Process, s
 
 def test_an_exporter_that_is_added_later_counts_too(gateway: TestGateway, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked anew for exporters of the application: one that joins after us sends its spans itself."""
-    monkeypatch.setattr("spanpost.receivers.forwarder._LOOK_EVERY", 0.0)
+    monkeypatch.setattr("spanpost.receivers.forwarder._SEARCH_EVERY", 0.0)
     pipeline, provider = process.attach(gateway.url)
     span(provider, "before").end()
     assert pipeline.force_flush()

@@ -119,7 +119,7 @@ def test_check_tells_what_is_taken_out():
         if f.name == "redaction"
     ]
     assert f"{len(ALL_KINDS) - 1} kinds" in on.finding
-    assert "jwt stay" in on.finding
+    assert "jwt are kept" in on.finding
     assert "acme" in on.finding
     [off] = [f for f in examine(load(database={"embedded": False}, redaction={"enabled": False})) if f.name == "redaction"]
     assert off.finding.startswith("off")
