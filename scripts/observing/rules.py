@@ -281,7 +281,7 @@ ALERTS = (
             'spanpost_dropped_total{component="intake",reason="queue_full"}': "7x90",
             'spanpost_dropped_total{component="intake",reason="superseded"}': "0+1x90",
         },
-        labels={"room": "intake", "reason": "queue_full"},
+        labels={"component": "intake", "reason": "queue_full"},
     ),
     Alert(
         name="SpanpostJournalLate",

@@ -476,7 +476,7 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
         ({"sink": "slack", "board": True, "status": "error"}, "not with status"),
         ({"sink": "slack", "board": True, "board_interval": 1}, "board_interval"),
         ({"sink": "slack", "language": "tlh"}, "language"),
-        ({"sink": "console", "digest": "daily"}, "take it to slack"),
+        ({"sink": "console", "digest": "daily"}, "use slack"),
     ],
 )
 def test_what_a_route_cannot_have_is_refused(clean_environment: object, route: dict, why: str) -> None:
