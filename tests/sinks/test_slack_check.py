@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.cli.examination import _asked, _sinks
+from spanpost.cli.examination import _run_check, _sinks
 from spanpost.model.errors import ConfigError
 from spanpost.settings import load
 from spanpost.sinks import registry
@@ -148,8 +148,8 @@ async def test_a_check_that_raises_or_has_none_ends_nothing():
         async def check(self, addresses):
             raise RuntimeError("oops")
 
-    assert await _asked(None, Plain().close) == ()
-    [finding] = await _asked(partial(Broken().check, [""]), Broken().close)
+    assert await _run_check(None, Plain().close) == ()
+    [finding] = await _run_check(partial(Broken().check, [""]), Broken().close)
     assert not finding.ok
     assert "RuntimeError: oops" in finding.found
 

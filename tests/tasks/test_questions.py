@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost import semconv as c
-from spanpost.interactions.answers import told_of
+from spanpost.interactions.answers import answer_of
 from spanpost.model.interventions import ApprovalRow, InterventionState
 from spanpost.model.observations import Observation, Part, Repair
 from spanpost.model.readings import Approval
@@ -44,7 +44,7 @@ def test_without_a_mark_one_wording_is_told_of_and_two_are_not() -> None:
     assert heard([one], mark="", trace="", is_all=True) == (one, "")
     row, why = heard([other, one], mark="", trace="", is_all=True)
     assert row is not None
-    told = told_of(row, why)
+    told = answer_of(row, why)
     assert (told["state"], told["decision"], told["by"], told["source"], told["told"]) == ("open", "", "", "", None)
     assert "several wordings" in told["reason"]
     assert heard([one], mark="", trace="", is_all=False)[1] != ""
@@ -69,7 +69,7 @@ def test_a_trace_hears_of_what_it_asked_last() -> None:
 
 def test_what_was_told_is_told_as_that() -> None:
     """A decision without a source is none: the question is open, and what was told stands beside it."""
-    told = told_of(a_row(**TOLD))
+    told = answer_of(a_row(**TOLD))
     assert (told["state"], told["decision"], told["by"], told["source"]) == ("open", "", "", "")
     assert told["told"] == {"decision": "approve", "by": "the CEO", "comment": ""}
 
@@ -79,11 +79,11 @@ def test_a_question_with_a_hidden_part_can_be_denied_alone() -> None:
     hidden = a_row(detail="it is [redacted:key:20:ab12cd]", options=("yes", "no"))
     assert not is_whole(hidden)
     assert answers(hidden, None, NOON) == ("deny",)
-    told = told_of(hidden)
+    told = answer_of(hidden)
     assert (told["state"], told["can_be_approved"]) == ("open", False)
     assert "hidden from people" in told["reason"]
-    assert "not all of it came" in told_of(a_row(is_cut=True))["reason"]
-    assert (told_of(a_row())["can_be_approved"], told_of(a_row())["reason"]) == (True, "")
+    assert "not all of it came" in answer_of(a_row(is_cut=True))["reason"]
+    assert (answer_of(a_row())["can_be_approved"], answer_of(a_row())["reason"]) == (True, "")
 
 
 @pytest.mark.parametrize(
