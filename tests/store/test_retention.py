@@ -67,7 +67,7 @@ async def test_what_is_old_and_closed_goes_and_the_history_stays(store: Postgres
     told = await prune(database, AGE, is_done=False)
     assert await counts(database) == before
     done = await prune(database, AGE, is_done=True)
-    assert (done.events, done.tree, done.ordering_keys, done.deliveries) == (told.events, told.tree, told.ordering_keys, told.deliveries)
+    assert (done.events, done.task_state, done.ordering_keys, done.deliveries) == (told.events, told.task_state, told.ordering_keys, told.deliveries)
     after = await counts(database)
     assert {t: after[t] for t in ("agent_events", "task_state", "deliveries", "ordering_keys")} == {
         "agent_events": 0,
@@ -98,7 +98,7 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
     before = await counts(database)
     assert await database.fetchval("SELECT count(*) FROM agent_tasks WHERE ended_at IS NULL") == 1
     done = await prune(database, AGE, is_done=True)
-    assert (done.events, done.tree, done.ordering_keys) == (0, 0, 0)
+    assert (done.events, done.task_state, done.ordering_keys) == (0, 0, 0)
     assert await counts(database) == before
     # It goes on as if nothing had been: a repeat is none, a copy with the same response id counts no second time.
     again = back(

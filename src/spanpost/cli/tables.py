@@ -338,7 +338,7 @@ def print_pruned(pruned: Pruned) -> None:
     table = _table("what", "deleted" if pruned.is_done else "would be deleted")
     of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
     table.add_row(f"audit rows{of_months}", _number(pruned.events))
-    table.add_row("records of closed traces", _number(pruned.tree))
+    table.add_row("records of closed traces", _number(pruned.task_state))
     table.add_row("deliveries that arrived", _number(pruned.deliveries))
     table.add_row("ordering keys", _number(pruned.ordering_keys))
     out().print(table)

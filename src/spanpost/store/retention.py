@@ -76,7 +76,7 @@ class Pruned(msgspec.Struct, kw_only=True):
     #: Months of agent_events that were dropped as a whole.
     months: list[str] = []
     events: int = 0
-    tree: int = 0
+    task_state: int = 0
     ordering_keys: int = 0
     deliveries: int = 0
     #: Number of kept tasks.
@@ -153,7 +153,7 @@ async def _tree(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
             chunk, waiting = waiting[:_DOMAINS], waiting[_DOMAINS:]
             async with connection.transaction():
                 await lock(connection, chunk)
-                pruned.tree += _affected(await connection.execute(_DROP_DOMAINS, chunk, pruned.before))
+                pruned.task_state += _affected(await connection.execute(_DROP_DOMAINS, chunk, pruned.before))
                 await connection.execute(_DROP_TIMERS, chunk)
         if len(rows) < CHUNK:
             return
@@ -162,7 +162,7 @@ async def _tree(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
 def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator[bytes]:
     if is_old:
         if not pruned.is_done:
-            pruned.tree += count
+            pruned.task_state += count
         yield domain
 
 
