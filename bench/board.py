@@ -45,17 +45,23 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=50, help="changes a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
-    parser.add_argument("--settle", type=float, default=25.0, help="seconds between the tasks' begin and the look at the page")
+    parser.add_argument(
+        "--settle", type=float, default=25.0, help="seconds between the tasks' begin and the look at the page"
+    )
     asked = parse(parser, {"tasks": 50, "rate": 10, "seconds": 0.5, "settle": 0.0})
     with postgres(asked) as dsn, tempfile.TemporaryDirectory() as home:
         asyncio.run(upgrade(dsn))
-        gateway = Gateway(load(database={"url": dsn, "data_dir": f"{home}/data"}, gateway={"http_port": 0, "grpc_port": -1}))
+        gateway = Gateway(
+            load(database={"url": dsn, "data_dir": f"{home}/data"}, gateway={"http_port": 0, "grpc_port": -1})
+        )
         gateway.start()
         stop = threading.Event()
         try:
             tasks = LiveTasks(gateway.http_url)
             for first in range(0, asked.tasks, 50):
-                tasks.begin(range(first, min(first + 50, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop")
+                tasks.begin(
+                    range(first, min(first + 50, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop"
+                )
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
             # What changed shortly before is told to a stream that begins, too: that would be all tasks, twice.
@@ -72,7 +78,9 @@ def _change(tasks: LiveTasks, count: int, rate: int, stop: threading.Event) -> N
         done += 0.1
         events = [
             tasks.event(
-                random.randrange(count), agent__progress=min(done, 99.0), agent__action=f"Reading part {random.randrange(99)}"
+                random.randrange(count),
+                agent__progress=min(done, 99.0),
+                agent__action=f"Reading part {random.randrange(99)}",
             )
             for _ in range(rate // 10)
         ]
@@ -86,14 +94,19 @@ def _look(url: str, count: int, seconds: float) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         devtools = page.context.new_cdp_session(page)
         received = [0]
-        devtools.on("Network.dataReceived", lambda told: received.__setitem__(0, received[0] + max(told["encodedDataLength"], 0)))
+        devtools.on(
+            "Network.dataReceived",
+            lambda told: received.__setitem__(0, received[0] + max(told["encodedDataLength"], 0)),
+        )
         devtools.send("Network.enable")
         devtools.send("Performance.enable")
         began = time.monotonic()
         page.goto(url)
         page.locator("a.row").first.wait_for()
         first = time.monotonic() - began
-        page.wait_for_function("count => document.querySelectorAll('a.row').length >= count", arg=count, timeout=120_000)
+        page.wait_for_function(
+            "count => document.querySelectorAll('a.row').length >= count", arg=count, timeout=120_000
+        )
         whole = time.monotonic() - began
         rows = [
             ("first row, s", f"{first:.2f}"),
@@ -103,13 +116,17 @@ def _look(url: str, count: int, seconds: float) -> None:
         rows.append(("elements", str(page.evaluate("document.querySelectorAll('*').length"))))
         for what in ("at rest", "scrolling"):
             received[0] = 0
-            rows += [(f"{what}: {name}", said) for name, said in _watch(page, devtools, seconds, is_scrolling=what == "scrolling")]
+            rows += [
+                (f"{what}: {name}", said)
+                for name, said in _watch(page, devtools, seconds, is_scrolling=what == "scrolling")
+            ]
             rows.append((f"{what}: kB a second", f"{received[0] / 1e3 / seconds:.1f}"))
         metrics = _metrics(devtools)
         page.goto("about:blank")
         page.set_content("<body style='height: 60000px; background: linear-gradient(red, blue)'>")
         rows += [
-            (f"an empty page, scrolling: {name}", said) for name, said in _watch(page, devtools, seconds, is_scrolling=True)[:4]
+            (f"an empty page, scrolling: {name}", said)
+            for name, said in _watch(page, devtools, seconds, is_scrolling=True)[:4]
         ]
         rows.append(("script's memory, MB", f"{metrics['JSHeapUsedSize'] / 1e6:.1f}"))
         browser.close()

@@ -136,7 +136,9 @@ def main(asked: argparse.Namespace) -> None:
         gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), asked.connections, False)
         took, _, _ = offer([gateway.port], batches(asked.load, 4096, asked.batch, 998), asked.connections, False)
-        asyncio.run(ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE"))
+        asyncio.run(
+            ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE")
+        )
         count = int(4096 / took * asked.factor * asked.seconds)
         bodies = batches(asked.load, count, asked.batch, 1)
         before = gateway.cpu * 1e6, server_cpu(pid)
@@ -194,7 +196,9 @@ def main(asked: argparse.Namespace) -> None:
         print(
             f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, offered within {asked.seconds:.2f} s"
         )
-        print(f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag {lag:.2f} s")
+        print(
+            f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag {lag:.2f} s"
+        )
         print("sums are equal" if found == expected else f"SUMS DIFFER: {found} instead of {expected}")
         if found != expected:
             raise SystemExit(1)
@@ -209,5 +213,7 @@ if __name__ == "__main__":
     asker.add_argument("--load", choices=("whole", "split", "stacked"), default="whole")
     asker.add_argument("--kill", action="store_true", help="kill the gateway and start it again, three times")
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
-    asker.add_argument("--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable")
+    asker.add_argument(
+        "--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable"
+    )
     main(parse(asker, {"seconds": 0.02}))

@@ -142,7 +142,9 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, idle: float, *, is_click: bool) -> dict[str, float]:
+async def measure(
+    dsn: str, port: int, pid: int, waiting: int, rounds: int, idle: float, *, is_click: bool
+) -> dict[str, float]:
     """Return what was measured, in milliseconds."""
     store = PostgresStore(dsn, pool_size=2)
     await store.open()
@@ -154,7 +156,9 @@ async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, idle
         return await _measure(store, pid, waiting, rounds, idle, click if is_click else decide)
 
 
-async def _measure(store: PostgresStore, pid: int, waiting: int, rounds: int, idle: float, answer: Answers) -> dict[str, float]:
+async def _measure(
+    store: PostgresStore, pid: int, waiting: int, rounds: int, idle: float, answer: Answers
+) -> dict[str, float]:
     woken: dict[str, float] = {}
     done = asyncio.Event()
 
@@ -216,7 +220,9 @@ def main() -> None:
         install(gateway.GatewayClient(f"http://127.0.0.1:{options.port}"))
         try:
             rounds = min(options.rounds, options.waiting)
-            measuring = measure(dsn, options.port, process.pid, options.waiting, rounds, options.idle, is_click=options.click)
+            measuring = measure(
+                dsn, options.port, process.pid, options.waiting, rounds, options.idle, is_click=options.click
+            )
             figures = asyncio.run(measuring)
         finally:
             process.terminate()

@@ -52,7 +52,9 @@ AND (lease_until IS NULL OR lease_until <= clock_timestamp()) ORDER BY rank, due
 
 def _state(uid: UUID, ordering_key: str, channels: int) -> PlannedDelivery:
     address = f"C{int(ordering_key.split()[1]) % channels}"
-    return PlannedDelivery(sink=SINK, address=address, ordering_key=ordering_key, mode=Mode.STATE, key=ordering_key, task_uid=uid)
+    return PlannedDelivery(
+        sink=SINK, address=address, ordering_key=ordering_key, mode=Mode.STATE, key=ordering_key, task_uid=uid
+    )
 
 
 def budgets(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
@@ -109,7 +111,9 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
 
     async def put() -> None:
         async with connection.transaction():
-            await outbox.put(connection, [_state(uid, f"clone {i}", CHANNELS) for i in range(1, min(ordering_keys, PUT) + 1)], [])
+            await outbox.put(
+                connection, [_state(uid, f"clone {i}", CHANNELS) for i in range(1, min(ordering_keys, PUT) + 1)], []
+            )
 
     async def settled() -> None:
         found = await store.claim([SINK], SENT)

@@ -29,7 +29,11 @@ BASE = 1_790_000_000 * SECOND
 
 def root(trace: bytes, *, is_open: bool, children: int) -> Observation:
     end = 0 if is_open else BASE + (children + 1) * SECOND
-    attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench", "agent.task.name": "bench task"}
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "bench",
+        "agent.task.name": "bench task",
+    }
     return Observation(
         part=Part.STARTED if is_open else Part.ENDED, trace_id=trace, span_id=b"\0" * 7 + b"\1", name="invoke_agent bench",
         at_ns=end or BASE, start_ns=BASE, end_ns=end, status=Status.OK, attributes=attributes, origin=ORIGIN,

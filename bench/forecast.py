@@ -141,7 +141,9 @@ def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
 
 
 def synthetic(conversations: int) -> None:
-    print("| growth | said | error, calls | within 1 | in the range | range, calls | error, seconds | warned once | too many |")
+    print(
+        "| growth | said | error, calls | within 1 | in the range | range, calls | error, seconds | warned once | too many |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, growth in GROWTHS.items():
         score, wanted, exact, more = Score(), 0, 0, 0
@@ -174,7 +176,11 @@ def recorded(root: Path) -> None:
             store.record_now([o])
         refs = [c.ref for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
         n = len(score.errors)
-        told = f"{n} of {score.asked} | {mean(score.errors):.2f} | {score.held} of {n}" if n else f"0 of {score.asked} | – | –"
+        told = (
+            f"{n} of {score.asked} | {mean(score.errors):.2f} | {score.held} of {n}"
+            if n
+            else f"0 of {score.asked} | – | –"
+        )
         print(f"| {run.parent.name} | {len(calls)} | {told} | {refs.count('70')}, {refs.count('85')} |")
 
 

@@ -56,7 +56,9 @@ class Running:
         home.mkdir()
         self._log = (home / "log").open("wb+")
         command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
-        self.process = subprocess.Popen(command, env={**kept, **ours}, cwd=home, stdout=subprocess.DEVNULL, stderr=self._log)
+        self.process = subprocess.Popen(
+            command, env={**kept, **ours}, cwd=home, stdout=subprocess.DEVNULL, stderr=self._log
+        )
         self.port = self._port(home / "log")
 
     def _port(self, log: Path) -> int:
@@ -127,7 +129,10 @@ def offer(
         waiting = {port: deque() for port in ports}
         for i, body in enumerate(bodies):
             waiting[ports[i // PARTS % len(ports)]].append(body)
-    senders = [threading.Thread(target=send, args=(port, waiting[port], answers, waits, is_gzip), daemon=True) for port in dealt]
+    senders = [
+        threading.Thread(target=send, args=(port, waiting[port], answers, waits, is_gzip), daemon=True)
+        for port in dealt
+    ]
     began = time.perf_counter()
     for sender in senders:
         sender.start()
@@ -175,7 +180,12 @@ def main(asked: argparse.Namespace) -> None:
                 for number in range(1, asked.processes):
                     port = 0 if asked.dealt else gateways[0].port
                     gateways.append(Running(dsn, Path(home) / str(number), port, asked.setting))
-                offer([one.port for one in gateways], batches("whole", asked.warm_up, asked.batch, 999), asked.connections, False)
+                offer(
+                    [one.port for one in gateways],
+                    batches("whole", asked.warm_up, asked.batch, 999),
+                    asked.connections,
+                    False,
+                )
                 print(
                     f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
                 )
@@ -186,7 +196,18 @@ def main(asked: argparse.Namespace) -> None:
                 spy = None
                 if asked.profile:
                     spy = subprocess.Popen(
-                        ["py-spy", "record", "-p", str(gateways[0].process.pid), "-o", asked.profile, "-r", "200", "-f", "raw"]
+                        [
+                            "py-spy",
+                            "record",
+                            "-p",
+                            str(gateways[0].process.pid),
+                            "-o",
+                            asked.profile,
+                            "-r",
+                            "200",
+                            "-f",
+                            "raw",
+                        ]
                     )
                 for turn in range(asked.rounds):
                     for number, load in enumerate(asked.load):
@@ -213,7 +234,9 @@ if __name__ == "__main__":
     asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument("--gzip", action="store_true")
-    asker.add_argument("--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable")
+    asker.add_argument(
+        "--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable"
+    )
     asker.add_argument("--profile", help="a file for py-spy's collapsed stacks")
     asker.add_argument("--warm-up", type=int, default=4096, help="spans before the first load")
     asked = parse(asker, {"spans": 400, "batch": 50, "warm_up": 100})

@@ -163,10 +163,22 @@ def shapes(options: argparse.Namespace) -> None:
             told = name if packed == "as it is" else f"{name}, {packed}"
             growth = (spent / mib) / max(small / few, 1e-6)
             rows.append(
-                {"name": f"{told}: {answer}", "cpu": 1e3 * spent / mib, "memory": more / mib, "late": 1e3 * late, "growth": growth}
+                {
+                    "name": f"{told}: {answer}",
+                    "cpu": 1e3 * spent / mib,
+                    "memory": more / mib,
+                    "late": 1e3 * late,
+                    "growth": growth,
+                }
             )
     rows.sort(key=lambda row: -float(str(row["late"])))
-    headings = {"name": "shape", "cpu": "CPU, ms/MiB", "memory": "memory, MiB/MiB", "late": "stood, ms", "growth": "growth"}
+    headings = {
+        "name": "shape",
+        "cpu": "CPU, ms/MiB",
+        "memory": "memory, MiB/MiB",
+        "late": "stood, ms",
+        "growth": "growth",
+    }
     tell(rows, headings, as_json=options.json, form=".1f")
 
 
@@ -180,7 +192,8 @@ class Attack:
         self.answers = Counter[int]()
         self._is_over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._send, args=(port, path, body, headers), daemon=True) for _ in range(connections)
+            threading.Thread(target=self._send, args=(port, path, body, headers), daemon=True)
+            for _ in range(connections)
         ]
         for thread in self._threads:
             thread.start()

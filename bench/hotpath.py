@@ -70,7 +70,9 @@ def spanpost() -> SpanProcessor:
 
 
 def spooled() -> SpanProcessor:
-    directory = Path(tempfile.mkdtemp(prefix="spanpost-bench-", dir=Path.cwd()))  # a disk: where temporary files are may be memory
+    directory = Path(
+        tempfile.mkdtemp(prefix="spanpost-bench-", dir=Path.cwd())
+    )  # a disk: where temporary files are may be memory
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return SdkSpanProcessor(Feed(lambda batch: None, capacity=65_536, spool=Spool(SpoolSettings(directory, "bench"))))
 
@@ -101,7 +103,9 @@ def measure(what: str, make: Callable[[], SpanProcessor | None], number: int) ->
     run: Callable[[], Any]
     spans(provider, 50)  # the first span starts the worker
     if what == "callbacks":
-        span: Any = TracerProvider(shutdown_on_exit=False).get_tracer("bench").start_span("chat gpt-5", attributes=ATTRIBUTES)
+        span: Any = (
+            TracerProvider(shutdown_on_exit=False).get_tracer("bench").start_span("chat gpt-5", attributes=ATTRIBUTES)
+        )
         readable = span._readable_span()
         called = processor or SpanProcessor()
 

@@ -83,7 +83,9 @@ def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
     threading.Thread(target=lambda out=slack.stdout: [said.put(line) for line in out], daemon=True).start()
     try:
         url = f"http://127.0.0.1:{said.get(timeout=_LATEST).strip()}/api/"
-        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "verbosity": "live", **FREE}, **sections)
+        settings = load(
+            slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "verbosity": "live", **FREE}, **sections
+        )
         pipeline = Pipeline(settings)
         pipeline.start()
         provider = TracerProvider(shutdown_on_exit=False)
@@ -103,7 +105,9 @@ def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
             try:
                 number, at = map(int, said.get(timeout=max(0.0, until - time.monotonic())).split())
             except queue.Empty:
-                missing = f"{events - len(arrived)} of {events} events reached no call of Slack within {_LATEST:g} seconds"
+                missing = (
+                    f"{events - len(arrived)} of {events} events reached no call of Slack within {_LATEST:g} seconds"
+                )
                 raise SystemExit(missing) from None
             arrived[number] = at
         span.end()
@@ -120,7 +124,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=400)
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")
-    parser.add_argument("--store", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
+    parser.add_argument(
+        "--store", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"]
+    )
     parser.add_argument("--json", action="store_true")
     asked = parse(parser, {"events": 20, "pace": 10.0, "store": ["memory", "system"]})
     logging.disable()

@@ -57,7 +57,11 @@ def traces(first: int, count: int) -> list[list[Observation]]:
                     "gen_ai.system": "openai", "server.address": "api.openai.com",
                 }  # fmt: skip
             spans.append(ended(trace=trace, span=i, parent=1, name="work", attributes=more, at=float(i), seconds=0.5))
-        box = {"agent.task.name": f"task {trace}", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+        box = {
+            "agent.task.name": f"task {trace}",
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": "coder",
+        }
         out.append([*spans, ended(trace=trace, span=1, name="agent", attributes=box, seconds=60.0)])
     return out
 
@@ -205,8 +209,12 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         )
     size_of = await store._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
     kept = (await store.counts())["agent_events"]
-    tree = await store._run(lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state"))
-    print(f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, {tree[1] / kept:,.0f} B")
+    tree = await store._run(
+        lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state")
+    )
+    print(
+        f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, {tree[1] / kept:,.0f} B"
+    )
     await store.close()
 
 

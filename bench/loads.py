@@ -34,7 +34,9 @@ def _pairs(attributes: dict[str, Any]) -> list[KeyValue]:
     return pairs
 
 
-def span(dice: random.Random, trace: bytes, id: bytes, parent: bytes, name: str, start: int, attributes: dict[str, Any]) -> Span:
+def span(
+    dice: random.Random, trace: bytes, id: bytes, parent: bytes, name: str, start: int, attributes: dict[str, Any]
+) -> Span:
     end = start + dice.randrange(10**6, 10**7)
     return Span(
         trace_id=trace, span_id=id, parent_span_id=parent, name=name, kind=Span.SPAN_KIND_INTERNAL,
@@ -90,7 +92,10 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
             if dice.random() < 0.02:
                 one.status.code, one.status.message = Status.STATUS_CODE_ERROR, "exit 1"
             spans.append(one)
-        box = _box("bench", **{"agent.task.id": f"t-{trace.hex()}", "agent.task.name": "bench task", "agent.status": "complete"})
+        box = _box(
+            "bench",
+            **{"agent.task.id": f"t-{trace.hex()}", "agent.task.name": "bench task", "agent.status": "complete"},
+        )
         top = span(dice, trace, root, b"", "agent.task", start, box)
         top.end_time_unix_nano = start + SECOND
         top.status.code = Status.STATUS_CODE_OK
@@ -120,12 +125,18 @@ def stacked(count: int, seed: int, now: int) -> list[Span]:
                 said, name = _chat(i, 1000 + 100 * i, trace, held), "chat gpt-x"
             elif kind == "T":
                 said, name = _tool(i, trace), "execute_tool shell"
-                said["gen_ai.tool.call.id"] = f"call_{trace[:6].hex()}{i:02}"  # as providers make them: met nowhere else
+                said["gen_ai.tool.call.id"] = (
+                    f"call_{trace[:6].hex()}{i:02}"  # as providers make them: met nowhere else
+                )
             elif kind == "S":
                 said, name = {"gen_ai.operation.name": "chain", "openinference.span.kind": "CHAIN"}, "step"
             else:
                 said, name = (
-                    {"http.request.method": "POST", "server.address": "api.openai.com", "http.response.status_code": 200},
+                    {
+                        "http.request.method": "POST",
+                        "server.address": "api.openai.com",
+                        "http.response.status_code": 200,
+                    },
                     "POST",
                 )
             one = span(dice, trace, ids[i], ids[up] if up is not None else b"", name, start + i * 10**7, said)

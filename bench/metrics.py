@@ -72,7 +72,9 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=10)
     parser.add_argument("--hostile", type=int, default=50_000, help="tasks whose every name is new")
     asked = parse(parser, {"agents": 5, "sorts": 4, "models": 3, "hostile": 100})
-    print("| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU |\n|---|---|---|---|---|---|")
+    print(
+        "| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU |\n|---|---|---|---|---|---|"
+    )
     combinations = [
         (f"agent-{a}", f"sort-{s}", f"model-{m}")
         for a in range(asked.agents)
@@ -82,7 +84,10 @@ def main() -> None:
     for what, names in (
         (f"{asked.agents} agents × {asked.sorts} sorts × {asked.models} models", combinations),
         (f"{asked.agents} agents, one combination of 25", combinations[::25]),
-        (f"hostile: {asked.hostile:,} tasks, every name new", [(f"a{i}", f"s{i}", f"m{i}") for i in range(asked.hostile)]),
+        (
+            f"hostile: {asked.hostile:,} tasks, every name new",
+            [(f"a{i}", f"s{i}", f"m{i}") for i in range(asked.hostile)],
+        ),
     ):
         metrics, batches = Metrics(), [a_batch(i, *name) for i, name in enumerate(names)]
         began = time.process_time()

@@ -144,14 +144,33 @@ def phoenix(dsn: str, home: Path, where: Path) -> Iterator[Peer]:
 @contextmanager
 def mlflow(dsn: str, home: Path, where: Path, workers: int) -> Iterator[Peer]:
     port = free_port()
-    command = [str(where / "bin" / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
-    command += ["--backend-store-uri", dsn.replace("postgresql://", "postgresql+psycopg2://"), "--artifacts-destination", str(home)]
+    command = [
+        str(where / "bin" / "mlflow"),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        str(workers),
+    ]
+    command += [
+        "--backend-store-uri",
+        dsn.replace("postgresql://", "postgresql+psycopg2://"),
+        "--artifacts-destination",
+        str(home),
+    ]
     path = f"{where / 'bin'}{os.pathsep}{os.environ['PATH']}"
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PATH": path}
     with started(command, home, f"http://127.0.0.1:{port}/health", **quiet) as pid:
         headers = {"x-mlflow-experiment-id": "0"}
         yield Peer(
-            f"MLflow, {workers} workers", f"http://127.0.0.1:{port}/v1/traces", headers, pid, dsn, "SELECT count(*) FROM spans"
+            f"MLflow, {workers} workers",
+            f"http://127.0.0.1:{port}/v1/traces",
+            headers,
+            pid,
+            dsn,
+            "SELECT count(*) FROM spans",
         )
 
 
@@ -207,7 +226,9 @@ def main(asked: argparse.Namespace) -> None:
         print(
             f"{asked.spans:,} spans in bodies of {asked.batch}, one connection; one yard {yard():.1f} µs; load {os.getloadavg()[0]:.0f}"
         )
-        print("| | acknowledged/s | queryable/s | peer, CPU ms a span | PostgreSQL, CPU ms a span | memory, MiB | kept |")
+        print(
+            "| | acknowledged/s | queryable/s | peer, CPU ms a span | PostgreSQL, CPU ms a span | memory, MiB | kept |"
+        )
         print("|---|---|---|---|---|---|---|")
         for number, name in enumerate(["spanpost", "floor", "mlflow", "phoenix"]):
             where = getattr(asked, name, None)
@@ -217,7 +238,9 @@ def main(asked: argparse.Namespace) -> None:
             dsn = with_database(server, f"peer_{name}")
             bodies = batches("whole", asked.spans, asked.batch, 7000 + number)
             if name == "floor":
-                print(f"| floor | {asked.spans / asyncio.run(floor(dsn, bodies)):,.0f} | the same | | | | |", flush=True)
+                print(
+                    f"| floor | {asked.spans / asyncio.run(floor(dsn, bodies)):,.0f} | the same | | | | |", flush=True
+                )
                 continue
             at = Path(home) / name
             opened = (

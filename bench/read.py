@@ -147,7 +147,10 @@ def main() -> None:
     for dialect in sorted(p for p in asked.captures.iterdir() if p.is_dir() and asked.only in p.name):
         row(
             dialect.name,
-            [[d.observations for path in bodies(run) for d in read_recording(path)] for run in sorted(dialect.iterdir())],
+            [
+                [d.observations for path in bodies(run) for d in read_recording(path)]
+                for run in sorted(dialect.iterdir())
+            ],
         )
     begin, rounds = process_time(), 20000
     for _ in range(rounds):

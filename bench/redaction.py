@@ -77,7 +77,10 @@ def spans(captures: str) -> None:
     print("|---|---|---|---|---|")
     recorded = {
         "a recording, each": [
-            o for path in sorted(CAPTURES.glob(f"{captures}/**/*.pb*")) for body in read_recording(path) for o in body.observations
+            o
+            for path in sorted(CAPTURES.glob(f"{captures}/**/*.pb*"))
+            for body in read_recording(path)
+            for o in body.observations
         ]
     }
     for name, batch in {"20 attributes": [ordinary(n) for n in range(2_000)], **recorded}.items():
@@ -85,7 +88,8 @@ def spans(captures: str) -> None:
         for keeps in (False, True) if name != "20 attributes" else (False,):
             plain = best(lambda batch=batch, keeps=keeps: batches.prepare(batch, keeps_content=keeps), len(batch))
             scanned = best(
-                lambda batch=batch, keeps=keeps, r=redaction: batches.prepare(batch, keeps_content=keeps, redaction=r), len(batch)
+                lambda batch=batch, keeps=keeps, r=redaction: batches.prepare(batch, keeps_content=keeps, redaction=r),
+                len(batch),
             )
             print(
                 f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | {scanned - plain:.1f} |"

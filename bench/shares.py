@@ -98,7 +98,10 @@ async def stream(port: int) -> None:
 
 
 async def silent(port: int, has_begun: Event) -> None:
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", 1),)) for _ in range(2)]
+    channels = [
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", 1),))
+        for _ in range(2)
+    ]
 
     async def never(channel: Any) -> None:
         while True:
@@ -147,7 +150,9 @@ class Honest:
         """Send all bodies in a way; return the sorted seconds, and the answers."""
         self._seed += 1
         kept = http.client.HTTPConnection("127.0.0.1", self._ports["http"], timeout=60)
-        channel = grpc.insecure_channel(f"127.0.0.1:{self._ports['grpc']}", options=(("grpc.use_local_subchannel_pool", 1),))
+        channel = grpc.insecure_channel(
+            f"127.0.0.1:{self._ports['grpc']}", options=(("grpc.use_local_subchannel_pool", 1),)
+        )
         call = channel.unary_unary(METHOD)
         took, answers = list[float](), Counter[str]()
         for body in batches("whole", 10 * self._requests, 10, self._seed):
@@ -191,11 +196,15 @@ def main(asked: argparse.Namespace) -> None:
             toml = Path(home) / "settings.toml"
             toml.write_text(SETTINGS)
             port = asked.grpc_port
-            gateway = Running(dsn, Path(home) / "0", 0, [f"SPANPOST_CONFIG={toml}", f"SPANPOST_GATEWAY__GRPC_PORT={port}"])
+            gateway = Running(
+                dsn, Path(home) / "0", 0, [f"SPANPOST_CONFIG={toml}", f"SPANPOST_GATEWAY__GRPC_PORT={port}"]
+            )
             ports = {"http": gateway.port, "grpc": port}
             honest = Honest(ports, asked.requests)
             honest.ask("kept")
-            print("| beside | way | alone, median / 99 % ms | beside it | ratio | answers | health | gateway's core, % | MiB |")
+            print(
+                "| beside | way | alone, median / 99 % ms | beside it | ratio | answers | health | gateway's core, % | MiB |"
+            )
             print("|---|---|---|---|---|---|---|---|---|")
             try:
                 for name in asked.only or ROWS:

@@ -116,7 +116,9 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
         " start_ns bigint, end_ns bigint, status int, attrs text, events text, PRIMARY KEY (trace_id, span_id))"
     )
     await c.execute("CREATE TEMP TABLE given (LIKE floor) ON COMMIT DELETE ROWS")
-    await c.execute("ALTER TABLE floor ALTER attrs TYPE jsonb USING attrs::jsonb, ALTER events TYPE jsonb USING events::jsonb")
+    await c.execute(
+        "ALTER TABLE floor ALTER attrs TYPE jsonb USING attrs::jsonb, ALTER events TYPE jsonb USING events::jsonb"
+    )
     began = time.perf_counter()
     for body in bodies:
         found = []
@@ -124,7 +126,8 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
             for of_scope in of_resource.scope_spans:
                 for s in of_scope.spans:
                     events = [
-                        {"n": e.name, "t": e.time_unix_nano, "a": {a.key: _value(a.value) for a in e.attributes}} for e in s.events
+                        {"n": e.name, "t": e.time_unix_nano, "a": {a.key: _value(a.value) for a in e.attributes}}
+                        for e in s.events
                     ]
                     attributes = {a.key: _value(a.value) for a in s.attributes}
                     found.append(
@@ -224,7 +227,9 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
             server += server_cpu(pid) - before
         all_spans = asked.spans * asked.rounds
         base = statistics.median(floors)
-        print(f"{load}: {asked.spans:,} spans in bodies of {asked.batch}, {asked.rounds} rounds; one yard {yard():.1f} µs")
+        print(
+            f"{load}: {asked.spans:,} spans in bodies of {asked.batch}, {asked.rounds} rounds; one yard {yard():.1f} µs"
+        )
         print(f"  {'stage':20} {'Python µs':>10} {'wait µs':>10}")
         total = [0.0, 0.0]
         for name, (cpu, wall) in sorted(stages.spent.items(), key=lambda item: -item[1][1]):

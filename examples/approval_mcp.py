@@ -39,7 +39,11 @@ async def book_room(city: str, ctx: Context) -> str:
     if room.action != "accept":
         return f"not booked: {room.action}"
     stay = await ctx.elicit(f"How long in {city}?", Stay)
-    return f"booked {room.data.room} for {stay.data.nights} nights" if stay.action == "accept" else f"not booked: {stay.action}"
+    return (
+        f"booked {room.data.room} for {stay.data.nights} nights"
+        if stay.action == "accept"
+        else f"not booked: {stay.action}"
+    )
 
 
 async def travel() -> str:

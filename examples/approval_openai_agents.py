@@ -23,14 +23,20 @@ class Scripted(Model):
     """Asks for the booking; when it was made or refused, says so."""
 
     async def get_response(self, system_instructions: Any, input: Any, *more: Any, **options: Any) -> ModelResponse:
-        heard = [item["output"] for item in input if isinstance(item, dict) and item.get("type") == "function_call_output"]
+        heard = [
+            item["output"] for item in input if isinstance(item, dict) and item.get("type") == "function_call_output"
+        ]
         output: list[Any]
         if heard:
             said = ResponseOutputText(text=f"Well: {heard[-1]}", type="output_text", annotations=[])
-            output = [ResponseOutputMessage(id="msg_1", content=[said], role="assistant", status="completed", type="message")]
+            output = [
+                ResponseOutputMessage(id="msg_1", content=[said], role="assistant", status="completed", type="message")
+            ]
         else:
             booking = json.dumps({"city": "Oslo", "nights": 2})
-            output = [ResponseFunctionToolCall(call_id="call_1", name="book_hotel", arguments=booking, type="function_call")]
+            output = [
+                ResponseFunctionToolCall(call_id="call_1", name="book_hotel", arguments=booking, type="function_call")
+            ]
         return ModelResponse(output=output, usage=Usage(requests=1), response_id=None)
 
     def stream_response(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:

@@ -40,7 +40,9 @@ class Scripted(BaseLLM):
 
     def __init__(self, **calls: dict[str, str]) -> None:
         super().__init__(model="gpt-4o")
-        self._calls = [{"id": f"call_{name}", "name": name, "arguments": json.dumps(said)} for name, said in calls.items()]
+        self._calls = [
+            {"id": f"call_{name}", "name": name, "arguments": json.dumps(said)} for name, said in calls.items()
+        ]
 
     def supports_function_calling(self) -> bool:
         """Tools are called by name, not in prose."""

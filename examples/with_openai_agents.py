@@ -56,11 +56,17 @@ class Scripted(Model):
         output: list[Any]
         if wanted is not None:
             arguments = json.dumps({} if wanted.startswith("transfer_to") else {"city": "Oslo"})
-            output = [ResponseFunctionToolCall(call_id=f"call_{number}", name=wanted, arguments=arguments, type="function_call")]
+            output = [
+                ResponseFunctionToolCall(
+                    call_id=f"call_{number}", name=wanted, arguments=arguments, type="function_call"
+                )
+            ]
         else:
             said = ResponseOutputText(text="Take a rain coat and warm shoes.", type="output_text", annotations=[])
             output = [
-                ResponseOutputMessage(id=f"msg_{number}", content=[said], role="assistant", status="completed", type="message")
+                ResponseOutputMessage(
+                    id=f"msg_{number}", content=[said], role="assistant", status="completed", type="message"
+                )
             ]
         usage = ResponseUsage(
             input_tokens=100 + 20 * len(called),

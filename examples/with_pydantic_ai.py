@@ -40,7 +40,9 @@ def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[TextPart("Take a rain coat and warm shoes.")], finish_reason="stop")
 
 
-async def answer_in_pieces(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
+async def answer_in_pieces(
+    messages: list[ModelMessage], info: AgentInfo
+) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
     """Do the same, piece by piece."""
     for i, part in enumerate(answer(messages, info).parts):
         if isinstance(part, ToolCallPart):
@@ -84,7 +86,9 @@ async def run(what: str) -> None:
     if what == "approval":
         asked = await booking.run("Book a room in Oslo")
         assert isinstance(asked.output, DeferredToolRequests)
-        approvals = DeferredToolResults(approvals={call.tool_call_id: ask_a_person("Book it?") for call in asked.output.approvals})
+        approvals = DeferredToolResults(
+            approvals={call.tool_call_id: ask_a_person("Book it?") for call in asked.output.approvals}
+        )
         await booking.run(message_history=asked.all_messages(), deferred_tool_results=approvals)
     elif what == "handoff":
         await travel_desk.run("What shall I wear in Oslo?")

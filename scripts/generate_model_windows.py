@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     text = render(models, version, options.date)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     options.target.write_text(text, encoding="utf-8")
-    print(f"{len(models)} names of {len(listed)} entries, {len(text.encode())} bytes: {options.target}", file=sys.stderr)
+    print(
+        f"{len(models)} names of {len(listed)} entries, {len(text.encode())} bytes: {options.target}", file=sys.stderr
+    )
     return 0
 
 
@@ -109,7 +111,9 @@ def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | No
         if provider in CUTTERS:
             continue
         canon = canonical_model(key)
-        entry = Entry(model_names(key)[0], provider, window, output if type(output) is int else None, is_makers(canon, provider))
+        entry = Entry(
+            model_names(key)[0], provider, window, output if type(output) is int else None, is_makers(canon, provider)
+        )
         by_canon[canon].append(entry)
     models: dict[str, tuple[int, int | None]] = {}
     for canon, entries in by_canon.items():
@@ -162,7 +166,9 @@ def render(models: dict[str, tuple[int, int | None]], version: str, made: date) 
         "made_by": "scripts/generate_model_windows.py",
         "columns": ["max_input_tokens", "max_output_tokens"],
     }
-    lines = ",\n".join(f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in sorted(models.items()))
+    lines = ",\n".join(
+        f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in sorted(models.items())
+    )
     return json.dumps(head, indent=1)[:-2] + ',\n "models": {\n' + lines + "\n}}\n"
 
 

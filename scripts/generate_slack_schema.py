@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 TARGET = Path(__file__).parent.parent / "tests" / "sinks" / "slack.schema.json"
-PACKAGES = {"@slack/types": "3.2.0", "@slack/web-api": "8.2.0", "ts-json-schema-generator": "2.4.0", "typescript": "7.0.2"}
+PACKAGES = {
+    "@slack/types": "3.2.0",
+    "@slack/web-api": "8.2.0",
+    "ts-json-schema-generator": "2.4.0",
+    "typescript": "7.0.2",
+}
 ROOT = """
 import type { KnownBlock, MessageAttachment } from '@slack/types';
 import type { ChatPostMessageArguments, ChatUpdateArguments, FilesGetUploadURLExternalArguments } from '@slack/web-api';
@@ -33,11 +38,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="slack-schema-") as where:
         directory = Path(where)
         (directory / "root.ts").write_text(ROOT)
-        options = {"target": "es2022", "module": "nodenext", "moduleResolution": "nodenext", "strict": True, "skipLibCheck": True}
+        options = {
+            "target": "es2022",
+            "module": "nodenext",
+            "moduleResolution": "nodenext",
+            "strict": True,
+            "skipLibCheck": True,
+        }
         (directory / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
         wanted = [f"{name}@{version}" for name, version in PACKAGES.items()]
         run(["npm", "install", "--no-audit", "--no-fund", "--silent", *wanted], directory)
-        generator = ["npx", "ts-json-schema-generator", "--path", "root.ts", "--tsconfig", "tsconfig.json", "--type", "*"]
+        generator = [
+            "npx",
+            "ts-json-schema-generator",
+            "--path",
+            "root.ts",
+            "--tsconfig",
+            "tsconfig.json",
+            "--type",
+            "*",
+        ]
         run([*generator, "--no-type-check", "--expose", "all", "--out", "schema.json"], directory)
         whole = json.loads((directory / "schema.json").read_text())
     definitions = whole["definitions"]

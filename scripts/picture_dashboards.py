@@ -44,7 +44,11 @@ def kind(values: list[Any]) -> str:
     known = [value for value in values if value is not None]
     if known and all(isinstance(value, datetime) for value in known):
         return "time"
-    return "number" if known and all(isinstance(v, (int, float, Decimal)) and not isinstance(v, bool) for v in known) else "string"
+    return (
+        "number"
+        if known and all(isinstance(v, (int, float, Decimal)) and not isinstance(v, bool) for v in known)
+        else "string"
+    )
 
 
 def named(legend: str, labels: dict[str, str]) -> str:
@@ -77,18 +81,31 @@ def frames(day: asked_of.Observed, target: dict[str, Any]) -> list[dict[str, Any
                     curves.setdefault(row["metric"], []).append((row["time"].timestamp(), float(row["value"])))
             return [series(name, points) for name, points in curves.items()]
         values = {column: [row[column] for row in found] for column in columns}
-        return [{"fields": [{"name": c, "type": kind(values[c]), "values": [plain(v) for v in values[c]]} for c in columns]}]
+        return [
+            {"fields": [{"name": c, "type": kind(values[c]), "values": [plain(v) for v in values[c]]} for c in columns]}
+        ]
     expr, legend = asked_of.asked(target["expr"]), target.get("legendFormat", "")
     if target.get("instant"):
         answers = day.prometheus.instant(expr)
         if target.get("format") == "table":
             names = sorted({name for each in answers for name in each["metric"]})
-            fields = [{"name": n, "type": "string", "values": [each["metric"].get(n, "") for each in answers]} for n in names]
-            return [{"fields": [*fields, {"name": "Value", "type": "number", "values": [float(a["value"][1]) for a in answers]}]}]
+            fields = [
+                {"name": n, "type": "string", "values": [each["metric"].get(n, "") for each in answers]} for n in names
+            ]
+            return [
+                {
+                    "fields": [
+                        *fields,
+                        {"name": "Value", "type": "number", "values": [float(a["value"][1]) for a in answers]},
+                    ]
+                }
+            ]
         return [series(named(legend, a["metric"]), [(float(a["value"][0]), float(a["value"][1]))]) for a in answers]
     answer = day.prometheus.get("query_range", query=expr, start=day.began, end=time.time(), step=asked_of.STEP)
     return [
-        series(named(legend, each["metric"]), [(float(at), float(value)) for at, value in each["values"] if value != "NaN"])
+        series(
+            named(legend, each["metric"]), [(float(at), float(value)) for at, value in each["values"] if value != "NaN"]
+        )
         for each in answer["result"]
     ]
 
@@ -103,7 +120,9 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
             panel["frames"] = [frame for target in panel["targets"] for frame in frames(day, target)]
         began, ended = day.began, time.time()
         if path.stem == "task":
-            started = day.sql("SELECT started_at, ended_at FROM agent_tasks WHERE task_id = $1", asked_of.rich_task(day))[0]
+            started = day.sql(
+                "SELECT started_at, ended_at FROM agent_tasks WHERE task_id = $1", asked_of.rich_task(day)
+            )[0]
             began, ended = started[0].timestamp() - 60, started[1].timestamp() + 60
         told = [
             (each["iconColor"], row)
@@ -112,7 +131,8 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
             for row in day.sql(asked_of.expanded(each["target"]["rawSql"], day))
         ]
         notes = [
-            {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "color": color} for color, row in told
+            {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "color": color}
+            for color, row in told
         ]
         made[path.stem] = {"from": int(began * 1000), "to": int(ended * 1000), "panels": panels, "notes": notes}
     return made
@@ -126,7 +146,8 @@ def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
         subprocess.run(["node", "node_modules/vite/bin/vite.js", "build", "--logLevel", "error"], cwd=page, check=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            args=["--no-sandbox", "--disable-gpu"],
         )
         for name, told in found.items():
             tab = browser.new_page(viewport={"width": 24 * 60 + 24, "height": 900})
@@ -154,8 +175,12 @@ def main() -> None:
     """Make the day, ask, and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--answers", type=Path, help="ask nothing where this file is; else write what was answered there")
-    parser.add_argument("--page", type=Path, help="a copy of scripts/pictures in which `npm install --legacy-peer-deps` was done")
+    parser.add_argument(
+        "--answers", type=Path, help="ask nothing where this file is; else write what was answered there"
+    )
+    parser.add_argument(
+        "--page", type=Path, help="a copy of scripts/pictures in which `npm install --legacy-peer-deps` was done"
+    )
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
     if given.answers is not None and given.answers.is_file():

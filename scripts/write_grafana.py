@@ -43,7 +43,9 @@ def files() -> dict[str, str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--docs", default=rule_files.DOCS, metavar="URL", help="where pages of docs/ are read (%(default)s)")
+    parser.add_argument(
+        "--docs", default=rule_files.DOCS, metavar="URL", help="where pages of docs/ are read (%(default)s)"
+    )
     rule_files.DOCS = parser.parse_args().docs.rstrip("/")
     for name, text in files().items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)

@@ -61,10 +61,17 @@ def settings_page() -> str:
         parts.append(f"## {section}\n\n{inspect.cleandoc(model.__doc__ or '')}")
         in_list = section == "routes"
         if in_list:
-            parts.append("`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`.")
+            parts.append(
+                "`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`."
+            )
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
         for name, field in model.model_fields.items():
-            cells = (f"`{name}`", "" if in_list else f"`{variable(section, name)}`", _type(field.annotation), _default(name, field))
+            cells = (
+                f"`{name}`",
+                "" if in_list else f"`{variable(section, name)}`",
+                _type(field.annotation),
+                _default(name, field),
+            )
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
         parts += [part for name, field in model.model_fields.items() for part in _tables(section, name, field)]
@@ -73,8 +80,14 @@ def settings_page() -> str:
 
 def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
     """Return the settings of a list of tables in a section (``[[interactions.rules]]``), if they have descriptions."""
-    inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
-    if get_origin(field.annotation) is not tuple or inner is None or not all(f.description for f in inner.model_fields.values()):
+    inner = next(
+        (one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None
+    )
+    if (
+        get_origin(field.annotation) is not tuple
+        or inner is None
+        or not all(f.description for f in inner.model_fields.values())
+    ):
         return []
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for key, one in inner.model_fields.items():
@@ -147,7 +160,7 @@ def api_page() -> str:
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
         "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
-        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists '
+        "time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists "
         "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
         "its `uid` and its trace's id are all good.",
     ]
@@ -164,14 +177,17 @@ def api_page() -> str:
             if len(rows) > 2:
                 parts.append("\n".join(rows))
             good = operation["responses"]["200"]
-            shape = next((_schema(one["schema"]) for kind, one in good["content"].items() if kind == "application/json"), "")
+            shape = next(
+                (_schema(one["schema"]) for kind, one in good["content"].items() if kind == "application/json"), ""
+            )
             others = ", ".join(sorted(status for status in operation["responses"] if status != "200"))
             parts.append(f"Answers {shape or good['description']}; else {others}.")
     parts.append("# Shapes")
     for name, schema in sorted(document["components"]["schemas"].items()):
         rows = ["| field | type | meaning |", "|---|---|---|"]
         rows += [
-            f"| `{key}` | {_schema(one)} | {one.get('description', '')} |" for key, one in schema.get("properties", {}).items()
+            f"| `{key}` | {_schema(one)} | {one.get('description', '')} |"
+            for key, one in schema.get("properties", {}).items()
         ]
         parts.append(f"## {name}\n\n{schema.get('description', '')}\n\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"
@@ -246,14 +262,18 @@ def dialects_page() -> str:
     for dialect in DIALECTS:
         parts.append(f"## {dialect.name}\n\nRead from: {dialect.source}.")
         if dialect.scopes:
-            parts.append("For instrumentation scopes that begin with " + ", ".join(f"`{one}`" for one in dialect.scopes) + ".")
+            parts.append(
+                "For instrumentation scopes that begin with " + ", ".join(f"`{one}`" for one in dialect.scopes) + "."
+            )
         if dialect.kind:
             words = ", ".join(f"`{word}` {role.name.lower()}" for word, role in dialect.roles.items())
             other = f"; any other {dialect.otherwise.name.lower()}" if dialect.otherwise is not None else ""
             parts.append(f"What a span is, by `{dialect.kind}`: {words}{other}.")
         if dialect.names:
             parts.append(
-                "What a span is, by its name: " + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items()) + "."
+                "What a span is, by its name: "
+                + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items())
+                + "."
             )
         if dialect.fields:
             rows = ["| what | attributes, best first |", "|---|---|"]
@@ -310,7 +330,9 @@ def _recorded() -> str:
                 is_one = any(t.runs > 1 for t in result.tasks)
                 shown = "shown, and gone on with" if waited and is_one else "shown" if waited else "within one run"
                 found.setdefault("waits", set()).add(shown)
-        cells = [_some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")]
+        cells = [
+            _some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")
+        ]
         waits = ", ".join(sorted(found.get("waits", {"not recorded"})))
         rows.append(f"| {dialect.name} | {len(runs)} | {count} | {' | '.join(cells)} | {waits} |")
     return "\n".join(rows)
@@ -338,7 +360,13 @@ def _type(annotation: Any) -> str:
         return "table"
     if hasattr(annotation, "__metadata__"):
         return _type(arguments[0])
-    names = {"str": "text", "int": "whole number", "bool": "true or false", "SecretStr": "secret", "timedelta": "time span"}
+    names = {
+        "str": "text",
+        "int": "whole number",
+        "bool": "true or false",
+        "SecretStr": "secret",
+        "timedelta": "time span",
+    }
     name = getattr(annotation, "__name__", str(annotation))
     return {**names, "Path": "path", "float": "number"}.get(name, name)
 

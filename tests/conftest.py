@@ -36,7 +36,9 @@ def _postgres() -> str | None:
 
 
 def _collector() -> str | None:
-    found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False
+    )
     return found.stdout.strip() or None
 
 
@@ -104,13 +106,19 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
         "Alertmanager; scripts/install-test-components installs it",
     ),
     "amtool": (lambda: shutil.which("amtool"), "Alertmanager's amtool; scripts/install-test-components installs it"),
-    "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
+    "systemd-analyze": (
+        lambda: shutil.which("systemd-analyze"),
+        "systemd; scripts/install-test-components installs it",
+    ),
     "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
     "curl": (lambda: shutil.which("curl"), "curl"),
     "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
     "go": (lambda: shutil.which("go"), "Go"),
-    **{name: (partial(_framework, name), f"{name}; scripts/install-frameworks {name} installs it") for name in FRAMEWORKS},
+    **{
+        name: (partial(_framework, name), f"{name}; scripts/install-frameworks {name} installs it")
+        for name in FRAMEWORKS
+    },
 }
 
 

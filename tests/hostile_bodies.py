@@ -63,7 +63,9 @@ def text(content: bytes) -> bytes:
 def request(*entries: bytes, resource: bytes = b"", scope: bytes = b"") -> bytes:
     """Return a request of one scope; the same for the three signals."""
     inner = field(1, scope) if scope else b""
-    return field(1, (field(1, resource) if resource else b"") + field(2, inner + b"".join(field(2, entry) for entry in entries)))
+    return field(
+        1, (field(1, resource) if resource else b"") + field(2, inner + b"".join(field(2, entry) for entry in entries))
+    )
 
 
 def span(*more: bytes) -> bytes:
@@ -133,14 +135,19 @@ PROTOBUF: dict[str, Shape] = {
     "empty metrics": Shape("metrics", False, _entries(b""), TOO_LARGE),
     "empty values in one attribute": Shape("traces", False, _in_value(b"\x0a\x00"), TOO_LARGE),
     "empty pairs in one attribute": Shape("traces", False, _in_value(b"\x0a\x00", 6), TOO_LARGE),
-    "empty attributes of a resource": Shape("traces", False, lambda n: request(span(), resource=times(b"\x0a\x00", n)), READ),
+    "empty attributes of a resource": Shape(
+        "traces", False, lambda n: request(span(), resource=times(b"\x0a\x00", n)), READ
+    ),
     "empty attributes of a scope": Shape("traces", False, lambda n: request(span(), scope=times(b"\x1a\x00", n)), READ),
     "empty attributes of a span": Shape("traces", False, _in_span(b"\x4a\x00"), READ),
     "different attributes of a span": Shape(
         "traces", False, lambda n: request(span(numbered(lambda name: field(9, pair(name, b"\x18\x01")), n))), READ
     ),
     "attributes with the value first": Shape(
-        "traces", False, lambda n: request(span(numbered(lambda name: field(9, b"\x12\x02\x18\x01" + field(1, name)), n))), READ
+        "traces",
+        False,
+        lambda n: request(span(numbered(lambda name: field(9, b"\x12\x02\x18\x01" + field(1, name)), n))),
+        READ,
     ),
     "new attribute names in each span": Shape(
         "traces",
@@ -156,7 +163,9 @@ PROTOBUF: dict[str, Shape] = {
     "128 attributes in each span": Shape("traces", False, _in_spans(b"\x4a\x00", 128), READ),
     "empty events": Shape("traces", False, _in_span(b"\x5a\x00"), READ),
     "128 empty events in each span": Shape("traces", False, _in_spans(b"\x5a\x00", 128), TOO_LARGE),
-    "empty attributes of an event": Shape("traces", False, lambda n: request(span(field(11, times(b"\x1a\x00", n)))), READ),
+    "empty attributes of an event": Shape(
+        "traces", False, lambda n: request(span(field(11, times(b"\x1a\x00", n)))), READ
+    ),
     "128 events of 100 attributes": Shape("traces", False, _in_spans(field(11, b"\x1a\x00" * 100), 128), READ),
     "empty links": Shape("traces", False, _in_span(b"\x6a\x00"), READ),
     "status again and again": Shape("traces", False, _in_span(b"\x7a\x00"), READ),
@@ -165,7 +174,10 @@ PROTOBUF: dict[str, Shape] = {
         "traces", False, lambda n: field(1, times(b"\x0a\x00", n) + field(2, field(2, span()))), TOO_LARGE
     ),
     "a value again and again": Shape(
-        "traces", False, lambda n: request(span(field(9, field(1, b"gen_ai.k") + times(b"\x12\x02\x2a\x00", n)))), TOO_LARGE
+        "traces",
+        False,
+        lambda n: request(span(field(9, field(1, b"gen_ai.k") + times(b"\x12\x02\x2a\x00", n)))),
+        TOO_LARGE,
     ),
     "a value of changing kind": Shape(
         "traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", times(b"\x2a\x00\x32\x00", n))))), TOO_LARGE
@@ -182,18 +194,29 @@ PROTOBUF: dict[str, Shape] = {
         "traces", False, _entries(span(field(9, pair(b"gen_ai.k", _deep(lambda v: field(5, field(1, v)), 45))))), READ
     ),
     "maps within maps": Shape(
-        "traces", False, _entries(span(field(9, pair(b"gen_ai.k", _deep(lambda v: field(6, field(1, pair(b"", v))), 30))))), READ
+        "traces",
+        False,
+        _entries(span(field(9, pair(b"gen_ai.k", _deep(lambda v: field(6, field(1, pair(b"", v))), 30))))),
+        READ,
     ),
     "nested too deep, each": Shape(
-        "traces", False, _entries(span(field(9, pair(b"gen_ai.k", _deep(lambda v: field(5, field(1, v)), 120))))), UNDECODABLE
+        "traces",
+        False,
+        _entries(span(field(9, pair(b"gen_ai.k", _deep(lambda v: field(5, field(1, v)), 120))))),
+        UNDECODABLE,
     ),
     "a scope of its own for each span": Shape(
-        "traces", False, lambda n: field(1, numbered(lambda name: field(2, field(1, field(1, name)) + field(2, span())), n)), READ
+        "traces",
+        False,
+        lambda n: field(1, numbered(lambda name: field(2, field(1, field(1, name)) + field(2, span())), n)),
+        READ,
     ),
     "a resource of its own for each span": Shape(
         "traces",
         False,
-        lambda n: numbered(lambda name: field(1, field(1, field(1, pair(b"k", text(name)))) + field(2, field(2, span()))), n),
+        lambda n: numbered(
+            lambda name: field(1, field(1, field(1, pair(b"k", text(name)))) + field(2, field(2, span()))), n
+        ),
         READ,
     ),
     "a large resource for tiny scopes": Shape(
@@ -215,7 +238,10 @@ PROTOBUF: dict[str, Shape] = {
         "traces", False, _entries(span(field(9, pair(b"gen_ai.k", text(b"x"))), _FAULTY)), UNDECODABLE
     ),
     "every other span is no message": Shape(
-        "traces", False, lambda n: field(1, field(2, times(field(2, span()) + field(2, b"\x0a\x7fxxxxxxxxxx"), n))), PART
+        "traces",
+        False,
+        lambda n: field(1, field(2, times(field(2, span()) + field(2, b"\x0a\x7fxxxxxxxxxx"), n))),
+        PART,
     ),
     "a large resource for tiny scopes that are no messages": Shape(
         "traces",
@@ -228,12 +254,16 @@ PROTOBUF: dict[str, Shape] = {
         UNDECODABLE,
     ),
     "no span is a message": Shape("traces", False, _entries(b"\x0a\x7fxxxxxxxxxx"), UNDECODABLE),
-    "text that is not UTF-8": Shape("traces", False, _entries(span(field(9, pair(b"gen_ai.\xff", text(b"\xff" * 8))))), READ),
+    "text that is not UTF-8": Shape(
+        "traces", False, _entries(span(field(9, pair(b"gen_ai.\xff", text(b"\xff" * 8))))), READ
+    ),
     "one long text": Shape("traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", text(b"x" * n))))), READ),
     "one long text that is not ASCII": Shape(
         "traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", text("é".encode() * (n // 2)))))), READ
     ),
-    "one long text of NUL": Shape("traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", text(bytes(n)))))), READ),
+    "one long text of NUL": Shape(
+        "traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", text(bytes(n)))))), READ
+    ),
     "one long text that is not UTF-8": Shape(
         "traces", False, lambda n: request(span(field(9, pair(b"gen_ai.k", text(b"\xff" * n))))), READ
     ),
@@ -251,7 +281,9 @@ PROTOBUF: dict[str, Shape] = {
         "logs", False, _entries(b"\x59" + (10**18).to_bytes(8, "little") + field(5, text(b"a"))), READ
     ),
     "records of one delivery": Shape("logs", False, _entries(field(5, text(b"a"))), TOO_LARGE),
-    "a record with a list": Shape("logs", False, lambda n: request(field(5, field(5, times(b"\x0a\x00", n)))), TOO_LARGE),
+    "a record with a list": Shape(
+        "logs", False, lambda n: request(field(5, field(5, times(b"\x0a\x00", n)))), TOO_LARGE
+    ),
     "a record with a map": Shape(
         "logs", False, lambda n: request(field(5, field(6, times(field(1, pair(b"k", b"\x18\x01")), n)))), READ
     ),
@@ -262,8 +294,12 @@ PROTOBUF: dict[str, Shape] = {
     "empty points that are not": Shape("metrics", False, _in_sum(b"", 5), READ),
     "points with empty attributes": Shape("metrics", False, _in_sum(b"\x3a\x00" * 60 + b"\x31" + bytes(8)), READ),
     "points with empty exemplars": Shape("metrics", False, _in_sum(b"\x2a\x00" * 60 + b"\x31" + bytes(8)), READ),
-    "packed buckets": Shape("metrics", False, lambda n: request(field(10, field(1, field(8, field(2, bytes(n)))))), READ),
-    "buckets one by one": Shape("metrics", False, lambda n: request(field(10, field(1, field(8, times(b"\x10\x00", n))))), READ),
+    "packed buckets": Shape(
+        "metrics", False, lambda n: request(field(10, field(1, field(8, field(2, bytes(n)))))), READ
+    ),
+    "buckets one by one": Shape(
+        "metrics", False, lambda n: request(field(10, field(1, field(8, times(b"\x10\x00", n))))), READ
+    ),
     "a point that is no message": Shape("metrics", False, _in_sum(b"\x0a\x7fxxxxxxxxxx"), READ),
 }
 
@@ -271,7 +307,10 @@ PROTOBUF: dict[str, Shape] = {
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 _KEYS = {"traces": ("resourceSpans", "scopeSpans", "spans"), "logs": ("resourceLogs", "scopeLogs", "logRecords")}
-_SPAN = '"traceId":"%s","spanId":"%s","name":"chat","startTimeUnixNano":"1","endTimeUnixNano":"2"' % ("ab" * 16, "cd" * 8)
+_SPAN = '"traceId":"%s","spanId":"%s","name":"chat","startTimeUnixNano":"1","endTimeUnixNano":"2"' % (
+    "ab" * 16,
+    "cd" * 8,
+)
 
 
 def _json(entries: str, signal: str = "traces") -> bytes:
@@ -296,7 +335,9 @@ def _json_value(value: Callable[[int], str]) -> Callable[[int], bytes]:
 
 
 JSON: dict[str, Shape] = {
-    "JSON: empty resources": Shape("traces", True, lambda n: b'{"resourceSpans":[%s]}' % _list("{}", n).encode(), TOO_LARGE),
+    "JSON: empty resources": Shape(
+        "traces", True, lambda n: b'{"resourceSpans":[%s]}' % _list("{}", n).encode(), TOO_LARGE
+    ),
     "JSON: empty scopes": Shape(
         "traces", True, lambda n: b'{"resourceSpans":[{"scopeSpans":[%s]}]}' % _list("{}", n).encode(), TOO_LARGE
     ),
@@ -326,7 +367,9 @@ JSON: dict[str, Shape] = {
         "traces", True, lambda n: b'{"resourceSpans":[{"scopeSpans":[{%s}]}]}' % _list('"spans":[]', n).encode(), READ
     ),
     "JSON: text full of commas": Shape("traces", True, _json_value(lambda n: '{"stringValue":"%s"}' % ("," * n)), READ),
-    "JSON: text full of escapes": Shape("traces", True, _json_value(lambda n: '{"stringValue":"%s"}' % ("\\n" * (n // 2))), READ),
+    "JSON: text full of escapes": Shape(
+        "traces", True, _json_value(lambda n: '{"stringValue":"%s"}' % ("\\n" * (n // 2))), READ
+    ),
     "JSON: text full of escaped quotes": Shape(
         "traces", True, _json_value(lambda n: '{"stringValue":"%s"}' % ('\\"' * (n // 2))), READ
     ),
@@ -339,7 +382,9 @@ JSON: dict[str, Shape] = {
     "JSON: surrogates, each in pairs": Shape(
         "traces", True, _json_value(lambda n: '{"stringValue":"%s"}' % ("\\ud83d\\ude00" * (n // 12))), READ
     ),
-    "JSON: half a pair of surrogates": Shape("traces", True, lambda n: _json(_list(f'{{{_SPAN},"a":"\\ud800"}}', n)), READ),
+    "JSON: half a pair of surrogates": Shape(
+        "traces", True, lambda n: _json(_list(f'{{{_SPAN},"a":"\\ud800"}}', n)), READ
+    ),
     "JSON: not a number": Shape("traces", True, lambda n: _json(_list(f'{{{_SPAN},"a":NaN}}', n)), READ),
     "JSON: one long integer": Shape("traces", True, _json_value(lambda n: '{"intValue":%s}' % ("9" * n)), READ),
     "JSON: one long fraction": Shape("traces", True, _json_value(lambda n: '{"doubleValue":0.%s1}' % ("0" * n)), READ),
@@ -347,7 +392,10 @@ JSON: dict[str, Shape] = {
         "traces", True, _json_value(lambda n: '{"arrayValue":{"values":[%s]}}' % _list("9" * 4000, n)), READ
     ),
     "JSON: integers of 4,000 digits, as text": Shape(
-        "traces", True, _json_value(lambda n: '{"arrayValue":{"values":[%s]}}' % _list('{"intValue":"%s"}' % ("9" * 4000), n)), READ
+        "traces",
+        True,
+        _json_value(lambda n: '{"arrayValue":{"values":[%s]}}' % _list('{"intValue":"%s"}' % ("9" * 4000), n)),
+        READ,
     ),
     "JSON: lists within lists": Shape("traces", True, lambda n: b"[" * n, UNDECODABLE),
     "JSON: objects within objects": Shape("traces", True, lambda n: b'{"resourceSpans":' * (n // 17), UNDECODABLE),
@@ -407,7 +455,11 @@ def honest(count: int) -> Iterator[tuple[str, str, bytes]]:
     """Yield (name, signal, body) of honest bodies that hold as much as an honest sender's can, `count` entries each."""
     at = (10**18).to_bytes(8, "little")
     yield "spans with ids and times", "traces", field(1, field(2, field(2, span()) * count))
-    yield "log records of a time and one delivery", "logs", field(1, field(2, field(2, b"\x59" + at + field(5, text(b"a"))) * count))
+    yield (
+        "log records of a time and one delivery",
+        "logs",
+        field(1, field(2, field(2, b"\x59" + at + field(5, text(b"a"))) * count)),
+    )
     point = field(1, b"\x19" + at + b"\x31" + at)
     yield "a sum of bare points", "metrics", request(field(1, READ_METRIC) + field(7, point * count))
     yield "a gauge of bare points", "metrics", request(field(1, b"m") + field(5, point * count))
@@ -445,7 +497,10 @@ PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "zstd": ("zstd", zstd),
     "gzip, not compressed": ("gzip", lambda body: gzip.compress(body, 0)),
     "gzip of tiny blocks": ("gzip", lambda body: _tiny_blocks(body, zlib.Z_FULL_FLUSH)),
-    "gzip of many members": ("gzip", lambda body: b"".join(gzip.compress(body[i : i + 64]) for i in range(0, len(body), 64))),
+    "gzip of many members": (
+        "gzip",
+        lambda body: b"".join(gzip.compress(body[i : i + 64]) for i in range(0, len(body), 64)),
+    ),
     "gzip of empty members": ("gzip", lambda body: gzip.compress(b"") * (len(body) // 20) + gzip.compress(body)),
     "zstd of many frames": ("zstd", lambda body: b"".join(zstd(body[i : i + 64]) for i in range(0, len(body), 64))),
     "zstd of empty frames": ("zstd", lambda body: zstd(b"") * (len(body) // 9) + zstd(body)),
@@ -467,7 +522,9 @@ def nested() -> st.SearchStrategy[Callable[[int], bytes]]:
         st.builds(lambda number, content: field(number, content), tag, st.binary(max_size=12)),
         st.builds(lambda number, value: varint(number << 3) + varint(value), tag, st.integers(0, 300)),
         st.builds(lambda number: varint(number << 3 | 3) + varint(number << 3 | 4), tag),
-        st.builds(lambda outer, inner, repeats: field(outer, field(inner, b"") * repeats), tag, tag, st.integers(0, 200)),
+        st.builds(
+            lambda outer, inner, repeats: field(outer, field(inner, b"") * repeats), tag, tag, st.integers(0, 200)
+        ),
     )
     path = st.lists(tag, max_size=3).map(lambda more: [1, 2, 2][: len(more) + 1] + more[1:])
 
@@ -507,6 +564,9 @@ def nested_json() -> st.SearchStrategy[Callable[[int], bytes]]:
         value,
         st.sampled_from(
             [["resourceSpans", "scopeSpans", "spans"][:n] for n in (1, 2, 3)]
-            + [["resourceSpans", "scopeSpans", "spans", "attributes"], ["resourceSpans", "scopeSpans", "spans", "events"]]
+            + [
+                ["resourceSpans", "scopeSpans", "spans", "attributes"],
+                ["resourceSpans", "scopeSpans", "spans", "events"],
+            ]
         ),
     )

@@ -38,7 +38,9 @@ def tasks(pipeline):
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a clean process."""
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("SPANPOST_", "OTEL_")) and k != "DATABASE_URL"}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.upper().startswith(("SPANPOST_", "OTEL_")) and k != "DATABASE_URL"
+    }
     return subprocess.run(
         [sys.executable, "-c", HEAD + textwrap.dedent(code)],
         capture_output=True,

@@ -47,12 +47,16 @@ def exposed() -> set[str]:
 def test_only_metrics_that_exist_are_asked_for(files: dict[str, str]) -> None:
     """No dashboard, rule or alert names a metric that spanpost does not expose."""
     expressions = [
-        rule["expr"] for group in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for rule in group["rules"]
+        rule["expr"]
+        for group in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"]
+        for rule in group["rules"]
     ]
     for name in ("fleet", "task", "spend", "pipeline"):
         board = json.loads(files[f"grafana/dashboards/{name}.json"])
         expressions += [t["expr"] for panel in board["panels"] for t in panel["targets"] if "expr" in t]
-        expressions += [str(v.get("query")) for v in board["templating"]["list"] if "label_values" in str(v.get("query"))]
+        expressions += [
+            str(v.get("query")) for v in board["templating"]["list"] if "label_values" in str(v.get("query"))
+        ]
     assert len(expressions) > 50
     assert {name for expr in expressions for name in NAMES.findall(expr)} - exposed() == set()
 
@@ -68,7 +72,11 @@ def test_panels_are_whole(files: dict[str, str]) -> None:
             assert panel["description"]
             assert panel["targets"]
             place = panel["gridPos"]
-            cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
             assert place["x"] + place["w"] <= 24
             assert cells & places == set(), panel["title"]
             places |= cells
@@ -79,18 +87,31 @@ def test_every_alert_fires_and_stays_quiet(files: dict[str, str]) -> None:
     """promtool takes the rules, and each alert's two cases come out as told."""
     tests = sorted(path.name for path in RULES.glob("*.test.yml"))
     cases = [case for name in tests for case in yaml.safe_load(files[f"grafana/rules/{name}"])["tests"]]
-    alerts = {r["alert"] for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r}
-    assert {case["name"] for case in cases} == {f"{alert} {what}" for alert in alerts for what in ("fires", "stays quiet")}
+    alerts = {
+        r["alert"]
+        for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"]
+        for r in g["rules"]
+        if "alert" in r
+    }
+    assert {case["name"] for case in cases} == {
+        f"{alert} {what}" for alert in alerts for what in ("fires", "stays quiet")
+    }
     for command in (["check", "rules", "spanpost.yml"], ["test", "rules", *tests]):
-        done = subprocess.run(["promtool", *command], cwd=RULES, capture_output=True, text=True, check=False, timeout=110)
+        done = subprocess.run(
+            ["promtool", *command], cwd=RULES, capture_output=True, text=True, check=False, timeout=110
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     """What Grafana provisions asks the same as Prometheus' rules, with unique ids that it takes."""
-    rules = [r for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r]
+    rules = [
+        r for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r
+    ]
     provisioned = yaml.safe_load(files["grafana/provisioning/alerting/spanpost.yml"])["groups"][0]["rules"]
-    assert [(r["alert"], r["expr"]) for r in rules] == [(r["title"], r["data"][0]["model"]["expr"]) for r in provisioned]
+    assert [(r["alert"], r["expr"]) for r in rules] == [
+        (r["title"], r["data"][0]["model"]["expr"]) for r in provisioned
+    ]
     uids = [r["uid"] for r in provisioned]
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in uids)
@@ -99,14 +120,18 @@ def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     assert {said["dashboard"] for said in told} <= {
         f"/d/spanpost-{path.stem}" for path in (ROOT / "grafana/dashboards").glob("*.json")
     }
-    assert all(said["summary"] and said["description"] and r["labels"]["severity"] for said, r in zip(told, rules, strict=True))
+    assert all(
+        said["summary"] and said["description"] and r["labels"]["severity"] for said, r in zip(told, rules, strict=True)
+    )
 
 
 @pytest.mark.needs("amtool")
 def test_alertmanagers_configuration_is_one() -> None:
     """Alertmanager's own tool takes the configuration that is shipped, and its address is a door of the gateway."""
     path = ROOT / "grafana" / "alertmanager" / "alertmanager.yml"
-    done = subprocess.run([find("amtool"), "check-config", path], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [find("amtool"), "check-config", path], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     [receiver] = yaml.safe_load(path.read_text())["receivers"]
     assert {urlsplit(hook["url"]).path for hook in receiver["webhook_configs"]} <= PATHS.keys()

@@ -32,7 +32,9 @@ def script() -> ModuleType:
 def run(*arguments: str) -> list[str]:
     """Run the script; return what it says at the end. Without a package index it skips, but in CI."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "SPANPOST_"))}
-    done = subprocess.run([sys.executable, SCRIPT, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     said = done.stdout.splitlines()
     if "could not be installed" in done.stdout and os.environ.get("CI") != "true":
         pytest.skip(f"no packages are to be had: {said[-1]}")

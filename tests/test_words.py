@@ -34,7 +34,9 @@ _NOUNS = _of(
 PRIVATE = (
     _NOUNS
     | {f"{noun}s" for noun in _NOUNS}
-    | _of("box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried")
+    | _of(
+        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried"
+    )
 )
 #: Ordinary English in a sentence, and no good in a name.
 IN_NAMES = PRIVATE | _of("group groups slot slots lost passed repeats settle settled look looks")

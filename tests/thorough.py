@@ -16,7 +16,9 @@ IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
 #: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
 #: A machine that stands still for a moment is no fault of an example.
 _PATIENT = [HealthCheck.too_slow]
-settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT)
+settings.register_profile(
+    "thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT
+)
 settings.register_profile("quick", max_examples=30, deadline=None, suppress_health_check=_PATIENT)
 settings.load_profile("thorough" if IN_CI else "quick")
 

@@ -80,10 +80,16 @@ class Gateway:
     def _get(self, path: str) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         try:
-            with urllib.request.urlopen(urllib.request.Request(self._url + path, headers=headers), timeout=30) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(self._url + path, headers=headers), timeout=30
+            ) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            what = "set SPANPOST_TOKEN to a token of interactions.tokens, or to what `spanpost token local` prints" if error.code in (401, 403) else "look at its log"
+            what = (
+                "set SPANPOST_TOKEN to a token of interactions.tokens, or to what `spanpost token local` prints"
+                if error.code in (401, 403)
+                else "look at its log"
+            )
             raise GatewayFailed(f"the gateway answers {error.code}: {what}") from None
         except (OSError, ValueError) as error:
             raise GatewayFailed(f"the gateway at {self._url} does not answer: {error}") from None
@@ -188,11 +194,15 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
     """Do what the options say; returns the exit code."""
     watermark = await Watermark.open(options.database, makes_table=not options.dry_run)
     try:
-        shift = Shift(Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run)
+        shift = Shift(
+            Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run
+        )
         if options.dry_run:
             for alert, fired_at in await shift.alerts():
                 print(
-                    f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode("ascii", "replace").decode()
+                    f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode(
+                        "ascii", "replace"
+                    ).decode()
                 )
             return 0
         if options.once:
@@ -252,7 +262,11 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     add("--every", type=_seconds, default=10.0, metavar="SECONDS", help="how often the daemon looks (10)")
     add("--wait", type=_seconds, metavar="SECONDS", help="for how long people are asked (3600; with --once 300)")
     add("--url", default=said.get("SPANPOST_URL") or "http://127.0.0.1:4318", help="the gateway (SPANPOST_URL)")
-    add("--database", default=said.get("DATABASE_URL"), help="a PostgreSQL for the watermark: spanpost's own (DATABASE_URL)")
+    add(
+        "--database",
+        default=said.get("DATABASE_URL"),
+        help="a PostgreSQL for the watermark: spanpost's own (DATABASE_URL)",
+    )
     add("--actions", type=_actions, default=str(HERE / "actions.toml"), help="what may be done (actions.toml)")
     add("--stub", action="store_true", help="a model that answers by heart, instead of OPENAI_BASE_URL's")
     options = parser.parse_args(arguments)

@@ -41,9 +41,15 @@ class Model:
             {"role": "user", "content": json.dumps(told)},
         ]
         asked = {"model": self.name, "messages": messages, "temperature": 0, "response_format": {"type": "json_object"}}
-        attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": self.name}
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": self.name,
+        }
         name = f"chat {self.name}"
-        with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False) as span:
+        with tracer.start_as_current_span(
+            name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False
+        ) as span:
             try:
                 answer = await asyncio.to_thread(self._post, asked)
                 text = answer["choices"][0]["message"]["content"]

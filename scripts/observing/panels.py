@@ -63,7 +63,9 @@ def thresholds(*steps: tuple[float | None, str], share: bool = False) -> d.Thres
     return d.ThresholdsConfig().mode(mode).steps([m.Threshold(value=at, color=color) for at, color in steps])
 
 
-def _target(panel: Any, expr: str, legend: str, *, exemplar: bool = False, instant: bool = False, ref: str = "A") -> Any:
+def _target(
+    panel: Any, expr: str, legend: str, *, exemplar: bool = False, instant: bool = False, ref: str = "A"
+) -> Any:
     query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref)
     if instant:
         query = query.instant()
@@ -74,7 +76,9 @@ def _target(panel: Any, expr: str, legend: str, *, exemplar: bool = False, insta
     return panel.with_target(query)
 
 
-def number(title: str, says: str, expr: str, unit: str = "short", *steps: tuple[float | None, str], width: int = 4) -> Any:
+def number(
+    title: str, says: str, expr: str, unit: str = "short", *steps: tuple[float | None, str], width: int = 4
+) -> Any:
     """Return one large figure."""
     panel = stat.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(4).span(width)
     panel = panel.thresholds(thresholds(*(steps or ((None, GREEN),)))).reduce_options(
@@ -99,7 +103,9 @@ def found(
 
 def in_words(panel: Any, words: dict[str, tuple[str, str]]) -> Any:
     """Return a figure's panel that shows words for its values: each with a colour."""
-    options = {value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(words.items())}
+    options = {
+        value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(words.items())
+    }
     return panel.mappings([m.ValueMap(options={k: m.ValueMappingResult(**v) for k, v in options.items()})])
 
 
@@ -115,10 +121,15 @@ def lines(
     most: float | None = None,
 ) -> Any:
     """Return curves of metrics: (query, legend) each."""
-    panel = timeseries.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
+    panel = (
+        timeseries.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
+    )
     panel = panel.fill_opacity(30 if stacked else 8).line_width(2).show_points(c.VisibilityMode.NEVER).span_nulls(True)
     panel = panel.legend(
-        common.VizLegendOptions().display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM).show_legend(True)
+        common.VizLegendOptions()
+        .display_mode(c.LegendDisplayMode.LIST)
+        .placement(c.LegendPlacement.BOTTOM)
+        .show_legend(True)
     )
     panel = panel.tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
     if stacked:
@@ -152,10 +163,14 @@ def bars(
     most: float | None = None,
 ) -> Any:
     """Return a bar for each series, the longest first."""
-    panel = bargauge.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
+    panel = (
+        bargauge.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
+    )
     panel = panel.orientation(c.VizOrientation.HORIZONTAL).display_mode(c.BarGaugeDisplayMode.BASIC)
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    panel = panel.text(common.VizTextDisplayOptions().title_size(13).value_size(16)).max_viz_height(28).min_viz_height(14)
+    panel = (
+        panel.text(common.VizTextDisplayOptions().title_size(13).value_size(16)).max_viz_height(28).min_viz_height(14)
+    )
     if most is not None:
         panel = panel.max(most)
     # Sorted by the query: Grafana draws them in the order in which they are answered.
@@ -216,7 +231,9 @@ def curve(
     most: float | None = None,
 ) -> Any:
     """Return curves out of PostgreSQL: the query returns time, metric, value."""
-    panel = timeseries.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(8).span(width).min(0)
+    panel = (
+        timeseries.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(8).span(width).min(0)
+    )
     panel = panel.show_points(c.VisibilityMode.ALWAYS).line_width(2).span_nulls(True)
     if most is not None:
         panel = panel.max(most)
@@ -266,7 +283,11 @@ def dashboard(
     made = d.Dashboard(title).uid(f"spanpost-{name}").description(says).tags(["spanpost"]).refresh("30s")
     made = made.time(f"now-{hours}h", "now").timezone("browser").tooltip(m.DashboardCursorSync.CROSSHAIR)
     made = made.link(
-        d.DashboardLink("spanpost").type(m.DashboardLinkType.DASHBOARDS).tags(["spanpost"]).keep_time(True).as_dropdown(True)
+        d.DashboardLink("spanpost")
+        .type(m.DashboardLinkType.DASHBOARDS)
+        .tags(["spanpost"])
+        .keep_time(True)
+        .as_dropdown(True)
     )
     made = made.with_variable(d.DatasourceVariable("prometheus").label("Prometheus").type("prometheus"))
     made = made.with_variable(d.DatasourceVariable("postgres").label("Postgres").type("grafana-postgresql-datasource"))

@@ -12,7 +12,9 @@ from observing.rules import ALERTS, RECORDED, Alert
 #: So long an alert stays after its cause has gone: a scrape that fails ends none, and begins none anew.
 KEPT = "1m"
 #: Where pages of docs/ are read: as pyproject.toml says, until `scripts/write_grafana.py --docs` says otherwise.
-DOCS: str = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
+DOCS: str = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["urls"][
+    "Documentation"
+]
 
 
 def prometheus_rules() -> dict[str, Any]:

@@ -311,7 +311,10 @@ ALERTS = (
         hold="20m",
         summary="{{ $labels.sink }} has been throttling us for long",
         means="The far side has asked for patience again and again for 20 minutes. Messages still arrive, later and in fewer edits.",
-        todo=("Fewer tasks in one channel, or a route with verbosity `milestones`.", "Does another app share the token?"),
+        todo=(
+            "Fewer tasks in one channel, or a route with verbosity `milestones`.",
+            "Does another app share the token?",
+        ),
         dashboard="pipeline",
         fires={'spanpost_sink_calls_total{sink="slack",method="chat.update",outcome="throttled"}': "0+1x90"},
         quiet={'spanpost_sink_calls_total{sink="slack",method="chat.update",outcome="throttled"}': "0x50 1x40"},
@@ -340,7 +343,10 @@ ALERTS = (
         hold="10m",
         summary="A replica of spanpost is missing",
         means="Fewer processes are scraped than within the last hour. After an hour without it that is taken as the new number.",
-        todo=("Was it scaled down on purpose? Then there is nothing to do.", "Else look at its log and its health page."),
+        todo=(
+            "Was it scaled down on purpose? Then there is nothing to do.",
+            "Else look at its log and its health page.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x40 stale"},
         quiet={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x90"},

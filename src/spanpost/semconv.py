@@ -161,7 +161,17 @@ SPAN_STATUS: Final = "span.status_code"
 SPAN_STATUS_MESSAGE: Final = "span.status_message"
 #: Fields of a started span's record. Span attributes with these names are not sent live.
 ENVELOPE: Final = frozenset(
-    {SPAN_NAME, SPAN_KIND, SPAN_PARENT_ID, SPAN_START, SPAN_LINKS, SPAN_STATUS, SPAN_STATUS_MESSAGE, "event.name", "event_name"}
+    {
+        SPAN_NAME,
+        SPAN_KIND,
+        SPAN_PARENT_ID,
+        SPAN_START,
+        SPAN_LINKS,
+        SPAN_STATUS,
+        SPAN_STATUS_MESSAGE,
+        "event.name",
+        "event_name",
+    }
 )
 #: On the record of a span event: its zero-based position among equal events (same span, name and time).
 ORDINAL: Final = "agent.ordinal"
@@ -197,7 +207,12 @@ def question_mark(question: str, detail: str, options: Iterable[str], risk: str)
     the same mark in every implementation.
     """
     given = [option.strip() for option in map(question_text, options)]
-    words = [question_text(question), question_text(detail), [option for option in given if option], question_text(risk)]
+    words = [
+        question_text(question),
+        question_text(detail),
+        [option for option in given if option],
+        question_text(risk),
+    ]
     return sha256(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
 

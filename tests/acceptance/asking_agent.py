@@ -40,7 +40,9 @@ class AskingAgent:
     def tell(self, event: str, **attributes: Any) -> None:
         """Send a record of what happens now."""
         record = {"timeUnixNano": str(time.time_ns()), "eventName": event, "traceId": self.trace, "spanId": self.span}
-        record["attributes"] = [{"key": key.replace("__", "."), "value": _value(value)} for key, value in attributes.items()]
+        record["attributes"] = [
+            {"key": key.replace("__", "."), "value": _value(value)} for key, value in attributes.items()
+        ]
         self._send("logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
 
     def start(self) -> AskingAgent:
@@ -53,7 +55,9 @@ class AskingAgent:
     def ask(self, question: str, approval_id: str = "go", **more: Any) -> AskingAgent:
         """Ask a person."""
         told = {f"agent__approval__{key}": value for key, value in more.items()}
-        self.tell("agent.approval.requested", agent__approval__id=approval_id, agent__approval__question=question, **told)
+        self.tell(
+            "agent.approval.requested", agent__approval__id=approval_id, agent__approval__question=question, **told
+        )
         return self
 
 
@@ -73,7 +77,9 @@ class WaitingAgent:
     """An agent in a process of its own that asks, waits for a person, and goes on."""
 
     def __init__(self, url: str, directory: Path) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _WAITING, url],
             cwd=directory,

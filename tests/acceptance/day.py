@@ -33,14 +33,20 @@ class Day:
         agent = choose.choice(list(AGENTS))
         fails = choose.random() < 0.15
         origin = Origin(
-            resource={"service.name": agent, "agent.team": "red" if n % 2 else "blue", "deployment.environment.name": "prod"},
+            resource={
+                "service.name": agent,
+                "agent.team": "red" if n % 2 else "blue",
+                "deployment.environment.name": "prod",
+            },
             scope="day",
             scope_version="1",
         )
         trace = n.to_bytes(16, "big")
         took, clock, spans = 60.0 + n % 7 * 40, at, 1
 
-        def span(name: str, attributes: dict[str, Any], start: float, seconds: float, status: Status, number: int) -> Observation:
+        def span(
+            name: str, attributes: dict[str, Any], start: float, seconds: float, status: Status, number: int
+        ) -> Observation:
             return Observation(
                 part=Part.ENDED, trace_id=trace, span_id=number.to_bytes(8, "big"), tenant="acme" if n % 3 else "globex",
                 parent_id=b"" if number == 1 else (1).to_bytes(8, "big"), name=name, at_ns=int((start + seconds) * SECOND),
@@ -78,7 +84,11 @@ class Day:
             )  # fmt: skip
             spans += 1
             bad = n % 5 == 0 and i == 1
-            tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "agent.step.name": f"Step {i + 1}"}
+            tool = {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": "grep",
+                "agent.step.name": f"Step {i + 1}",
+            }
             tool |= {"agent.step.index": i + 1, "agent.step.count": 6} | ({"error.type": "TimeoutError"} if bad else {})  # type: ignore[dict-item]
             yield span("execute_tool grep", tool, clock, 1.5, Status.ERROR if bad else Status.OK, spans)
             clock += took / 6
@@ -86,9 +96,17 @@ class Day:
         if agent == "deployer":
             yield event("agent.approval.requested", asked, at + 20, 0)
             if not stays_open:
-                answer = {"agent.approval.id": f"q-{n}", "agent.approval.decision": "approved", "agent.approval.by": "ada"}
+                answer = {
+                    "agent.approval.id": f"q-{n}",
+                    "agent.approval.decision": "approved",
+                    "agent.approval.by": "ada",
+                }
                 yield event("agent.approval.resolved", answer, at + 20 + 10 * (n % 30), 1)
-        made = {"agent.artifact.name": "patch", "agent.artifact.kind": "pr", "agent.artifact.uri": f"https://example.org/pr/{n}"}
+        made = {
+            "agent.artifact.name": "patch",
+            "agent.artifact.kind": "pr",
+            "agent.artifact.uri": f"https://example.org/pr/{n}",
+        }
         yield event("agent.artifact", made, at + took - 1, 2)
         if not stays_open:
             ended = {**root_span, "error.type": "BuildFailed"} if fails else root_span

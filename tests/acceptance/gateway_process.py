@@ -40,7 +40,11 @@ def spans(first: int, count: int, per_trace: int = 10) -> list[ReadableSpan]:
                 parent=None if is_root else root,
                 resource=RESOURCE,
                 instrumentation_scope=SCOPE,
-                attributes={"gen_ai.operation.name": "invoke_agent" if is_root else "chat", "gen_ai.agent.name": "a", "n": number},
+                attributes={
+                    "gen_ai.operation.name": "invoke_agent" if is_root else "chat",
+                    "gen_ai.agent.name": "a",
+                    "n": number,
+                },
                 start_time=10**18 + number * 10**6,
                 end_time=10**18 + number * 10**6 + 1000,
             )
@@ -54,7 +58,11 @@ class Gateway:
     def __init__(self, dsn: str, home: Path, toml: str = "", *options: str, **environment: str) -> None:
         self.dsn, self.home = dsn, home
         (home / "spanpost.toml").write_text(toml)
-        kept = {n: v for n, v in os.environ.items() if not n.upper().startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"}
+        kept = {
+            n: v
+            for n, v in os.environ.items()
+            if not n.upper().startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"
+        }
         self.lines: list[str] = []
         self._heard = threading.Condition()
         self._is_over = False
@@ -129,7 +137,9 @@ class Gateway:
         self.process.kill()
         self.process.wait()
 
-    def rows(self, sql: str = "SELECT trace_id, span_id, count(*) FROM agent_events WHERE part = 0 GROUP BY 1, 2") -> list[Any]:
+    def rows(
+        self, sql: str = "SELECT trace_id, span_id, count(*) FROM agent_events WHERE part = 0 GROUP BY 1, 2"
+    ) -> list[Any]:
         return query(self.dsn, sql)
 
     @property

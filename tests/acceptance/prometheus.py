@@ -61,7 +61,12 @@ class Prometheus:
 
 @contextmanager
 def run_prometheus(
-    directory: Path, target: str, past: Iterable[str], rules: Path | None = None, alertmanager: str = "", every: str = "1s"
+    directory: Path,
+    target: str,
+    past: Iterable[str],
+    rules: Path | None = None,
+    alertmanager: str = "",
+    every: str = "1s",
 ) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes `target`, and asks the rules, so often; with the past of these samples."""
     data, port = directory / "tsdb", free_port()
@@ -78,7 +83,9 @@ def run_prometheus(
             {
                 "global": {"scrape_interval": every, "evaluation_interval": every},
                 "rule_files": [str(rules)] if rules is not None else [],
-                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]} if alertmanager else {},
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
+                if alertmanager
+                else {},
                 "scrape_configs": [{"job_name": "spanpost", "static_configs": [{"targets": [target]}]}],
             }
         )

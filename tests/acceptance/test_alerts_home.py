@@ -33,7 +33,11 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 TOKEN = new_token()
-ROOT_SPAN: dict[str, Any] = {"agent.task.name": "Refactor", "agent.name": "coder", "gen_ai.operation.name": "invoke_agent"}
+ROOT_SPAN: dict[str, Any] = {
+    "agent.task.name": "Refactor",
+    "agent.name": "coder",
+    "gen_ai.operation.name": "invoke_agent",
+}
 
 
 def shipped(url: str, directory: Path) -> str:
@@ -107,7 +111,9 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
             assert gateway.pipeline.metrics_url is not None
             target = gateway.pipeline.metrics_url.split("/")[2]
             alertmanager = stack.enter_context(run_alertmanager(directory, shipped(gateway.http_url, directory)))
-            prometheus = stack.enter_context(run_prometheus(directory, target, (), rules_of(directory), alertmanager, "250ms"))
+            prometheus = stack.enter_context(
+                run_prometheus(directory, target, (), rules_of(directory), alertmanager, "250ms")
+            )
             yield Street(gateway, slack, prometheus, directory)
         finally:
             await asyncio.to_thread(gateway.stop)
@@ -139,7 +145,10 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
             "annotations": {"summary": "db1 is full"},
         }
         alertmanager = (await asyncio.to_thread(there.prometheus.get, "alertmanagers"))["activeAlertmanagers"][0]["url"]
-        for ends, said in (({}, "Critical · DiskFull: db1 is full"), ({"endsAt": now.isoformat()}, "Resolved · DiskFull")):
+        for ends, said in (
+            ({}, "Critical · DiskFull: db1 is full"),
+            ({"endsAt": now.isoformat()}, "Resolved · DiskFull"),
+        ):
             request = urllib.request.Request(
                 alertmanager, json.dumps([alert | ends]).encode(), {"Content-Type": "application/json"}, method="POST"
             )

@@ -58,7 +58,9 @@ def dsn(server: str) -> Iterator[str]:
 class Street:
     """Gateways, a Slack, and the database between them."""
 
-    def __init__(self, gateways: list[Gateway], slack: LocalSlack, database: asyncpg.Connection, directory: Path) -> None:
+    def __init__(
+        self, gateways: list[Gateway], slack: LocalSlack, database: asyncpg.Connection, directory: Path
+    ) -> None:
         self.gateways, self.slack, self.database, self.directory = gateways, slack, database, directory
         self.agents: list[WaitingAgent] = []
 
@@ -71,7 +73,9 @@ class Street:
 
     async def acts(self) -> list[tuple[Any, ...]]:
         """Return what people did and what became of it, in order."""
-        return await self.rows("SELECT verb, result, actor FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number")
+        return await self.rows(
+            "SELECT verb, result, actor FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
+        )
 
     async def question(self) -> tuple[WaitingAgent, str]:
         """Have an agent ask and wait; return it, and the message in the thread that asks."""
@@ -118,7 +122,9 @@ class Street:
 
     async def shows(self, word: str) -> None:
         """Wait until a message says it."""
-        await until(self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m))
+        await until(
+            self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m)
+        )
 
     async def rest(self) -> None:
         """Wait until no delivery is under way: one that is when its process is killed waits for a minute."""
@@ -145,7 +151,11 @@ async def street(
         "SPANPOST_SLACK__CHANNEL": CHANNEL,
         "SPANPOST_SLACK__SETTLE": "1",
         "SPANPOST_SLACK__BASE_URL": f"http://127.0.0.1:{port}/api/",
-        **({"SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET} if is_http else {"SPANPOST_INTERACTIONS__APP_TOKEN": APP_TOKEN}),
+        **(
+            {"SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET}
+            if is_http
+            else {"SPANPOST_INTERACTIONS__APP_TOKEN": APP_TOKEN}
+        ),
     }
     made = [Gateway(dsn, directory, http=0 if i else http, **environment) for i in range(gateways)]
     database = await asyncpg.connect(dsn)
@@ -178,7 +188,11 @@ async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http
         await until(on.acts, lambda acts: len(acts) == 2)
         await on.press(news, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
-        assert await on.acts() == [("approve", "refused", "bob"), ("message", "done", "alice"), ("approve", "done", "alice")]
+        assert await on.acts() == [
+            ("approve", "refused", "bob"),
+            ("message", "done", "alice"),
+            ("approve", "done", "alice"),
+        ]
         await on.shows("Approved by")
         await until(on.slack.messages, lambda shown: not any("spanpost:approve" in str(m.get("blocks")) for m in shown))
         page = on.gateway.log
@@ -202,7 +216,12 @@ async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) ->
         assert "Deploy the shop" in str(await on.slack.dialogue())
         await on.press(root, "Mute")
         await on.press(root, "Cancel")
-        assert [act[:2] for act in await on.acts()] == [("choose", "done"), ("deny", "done"), ("mute", "done"), ("cancel", "done")]
+        assert [act[:2] for act in await on.acts()] == [
+            ("choose", "done"),
+            ("deny", "done"),
+            ("mute", "done"),
+            ("cancel", "done"),
+        ]
 
 
 async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path: Path) -> None:
@@ -305,7 +324,9 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         on.gateway.kill()
         await pressing
         # A delivery may have been under way already; what it is held for until then is another test's.
-        await on.database.execute("UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
+        await on.database.execute(
+            "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
+        )
         on.gateway.start()
         await on.connected(2)
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"

@@ -29,7 +29,12 @@ from spanpost.testing.fake_slack import FakeSlack
 from tests.acceptance.prometheus import run_alertmanager
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "alertmanager"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.slow,
+    pytest.mark.needs("postgres", "alertmanager"),
+    pytest.mark.timeout(120),
+]
 #: Alice decides; the example only looks.
 ALICE, LOOKS = new_token(), new_token()
 EXAMPLE = ROOT / "examples" / "auto_ops"
@@ -54,7 +59,9 @@ class OnCall:
         if is_over:
             said["endsAt"] = now.isoformat()
         await self.send(f"http://{self._alertmanager}/api/v2/alerts", [said])
-        await self.until(lambda: any(("Resolved" if is_over else "Critical") + f" · {name}" in m["text"] for m in self.top()))
+        await self.until(
+            lambda: any(("Resolved" if is_over else "Critical") + f" · {name}" in m["text"] for m in self.top())
+        )
 
     @staticmethod
     async def send(url: str, body: Any) -> None:
@@ -73,7 +80,9 @@ class OnCall:
 
     def run(self, *options: str) -> subprocess.Popen[str]:
         """Start the example, with its stub of a model."""
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))
+        }
         kept |= {
             "PYTHONPATH": str(ROOT / "src"),
             "SPANPOST_URL": self.gateway.http_url,
@@ -82,7 +91,9 @@ class OnCall:
         }
         command = [sys.executable, str(EXAMPLE / "auto_ops.py"), "--stub", "--actions", str(self.actions), *options]
         pipe = subprocess.PIPE
-        self.processes.append(subprocess.Popen(command, cwd=self.directory, env=kept, stdout=pipe, stderr=pipe, text=True))
+        self.processes.append(
+            subprocess.Popen(command, cwd=self.directory, env=kept, stdout=pipe, stderr=pipe, text=True)
+        )
         return self.processes[-1]
 
     async def ended(self, process: subprocess.Popen[str]) -> tuple[str, str]:

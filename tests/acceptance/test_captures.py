@@ -145,7 +145,9 @@ def told(batches: list[list[Observation]]) -> dict[str, Any]:
         assert not store.record_now(batch).lost
     for days in (1, 2, 3):
         store.elapse_now(datetime.now(UTC) + timedelta(days=days))
-    return comparable(store.tasks_now(TaskQuery(limit=10**9)), [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD])
+    return comparable(
+        store.tasks_now(TaskQuery(limit=10**9)), [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
+    )
 
 
 def without_judged(whole: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +196,9 @@ def as_json(body: bytes) -> str | None:
 def _hex_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            k: base64.b64decode(v).hex() if k in ("traceId", "spanId", "parentSpanId") and isinstance(v, str) else _hex_ids(v)
+            k: base64.b64decode(v).hex()
+            if k in ("traceId", "spanId", "parentSpanId") and isinstance(v, str)
+            else _hex_ids(v)
             for k, v in value.items()
         }
     return [_hex_ids(v) for v in value] if isinstance(value, list) else value

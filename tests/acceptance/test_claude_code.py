@@ -65,7 +65,9 @@ def test_each_signal_by_each_door(gateway: Gateway) -> None:
             export = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
             for body in bodies("toolfail", "metrics"):
                 assert export(body, timeout=20) == b""
-        rows = gateway.rows("SELECT status, input_tokens, output_tokens, cost_usd FROM agent_tasks ORDER BY input_tokens")
+        rows = gateway.rows(
+            "SELECT status, input_tokens, output_tokens, cost_usd FROM agent_tasks ORDER BY input_tokens"
+        )
         assert [tuple(row) for row in rows] == expected
     # What is read is no point that was passed over: all of these are.
     assert "spanpost_metric_points_total 0.0" in gateway.get("/metrics")[1].decode()

@@ -137,12 +137,16 @@ def start(stack: ExitStack, config: str, directory: Path, **environment: str) ->
 
 
 @pytest.mark.parametrize("config", ["minimal", "durable", "redacting", "sidecar"])
-def test_what_is_sent_arrives_once(config: str, database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+def test_what_is_sent_arrives_once(
+    config: str, database: Database, stack: ExitStack, open_dir: Callable[[], Path]
+) -> None:
     """Spans of the stock exporter, through the Collector of the configuration, are rows, each once."""
     directory = open_dir()
     socket = directory / "otlp.sock"
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_GATEWAY__GRPC_SOCKET=str(socket)))
-    collector = start(stack, config, directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}", SPANPOST_SOCKET=str(socket))
+    collector = start(
+        stack, config, directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}", SPANPOST_SOCKET=str(socket)
+    )
     spans = make_spans(300)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
     assert sorted(until_stored(database, span_ids(spans))) == sorted(span_ids(spans))
@@ -153,7 +157,11 @@ def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
     collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
-    said = {"gen_ai.input.messages": "my-own-words", "input.value": "my-own-words", "note": "xoxb-1234567890-abcdefghij"}
+    said = {
+        "gen_ai.input.messages": "my-own-words",
+        "input.value": "my-own-words",
+        "note": "xoxb-1234567890-abcdefghij",
+    }
     spans = make_spans(2, **said)
     assert send(f"http://127.0.0.1:{collector.http}", spans)
     until_stored(database, span_ids(spans))
@@ -229,7 +237,9 @@ def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, 
 SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
 
 
-def test_what_was_acknowledged_survives_every_kill(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+def test_what_was_acknowledged_survives_every_kill(
+    database: Database, stack: ExitStack, open_dir: Callable[[], Path]
+) -> None:
     """While Collector and gateway are killed at random, whatever the durable Collector acknowledged is a row, exactly once."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory))

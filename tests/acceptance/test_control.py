@@ -96,7 +96,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with ExitStack() as stack:
         server = stack.enter_context(made_server(Path(find("postgres"))))
         dsn = stack.enter_context(fresh_database(server))
-        section = {"TOKENS": TOKENS, "OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]), "GRPC_PORT": "-1", "MAX_WAITERS": "150"}
+        section = {
+            "TOKENS": TOKENS,
+            "OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]),
+            "GRPC_PORT": "-1",
+            "MAX_WAITERS": "150",
+        }
         environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in section.items()}
         environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
@@ -116,7 +121,9 @@ def ask(app: App, path: str, token: str | None = TOKEN, method: str = "GET") -> 
     """Return status and answer of a request."""
     headers = {"authorization": f"Bearer {token}"} if token is not None else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(app.gateway.url + path, headers=headers, method=method)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(app.gateway.url + path, headers=headers, method=method)
+        ) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -173,7 +180,9 @@ async def main():
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
-    killed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     again = app.decide(key, idempotency_key="the click")
     assert (again.result, again.is_repeat) == (Result.DONE, True)
@@ -234,7 +243,9 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
         ("/control/v1/approvals/%00%ff", TOKEN, "GET", 404, "no id has such a character"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_so(app: App, path: str, token: str | None, method: str, status: int, said: str) -> None:
+def test_what_is_asked_wrongly_is_told_so(
+    app: App, path: str, token: str | None, method: str, status: int, said: str
+) -> None:
     """Each mistake has its status, and JSON that says what is wrong."""
     answered, told = ask(app, path, token, method)
     assert (answered, said in told["message"]) == (status, True), told
@@ -292,7 +303,13 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
             task = await store.refer("default", "job-9")
             assert task is not None
             act = Intervention(
-                tenant="default", verb=Verb.CANCEL, key=task.uid, actor=ALICE, idempotency_key="cancel-9", source="cli", at=datetime.now(UTC)
+                tenant="default",
+                verb=Verb.CANCEL,
+                key=task.uid,
+                actor=ALICE,
+                idempotency_key="cancel-9",
+                source="cli",
+                at=datetime.now(UTC),
             )
             return await store.intervene(act)
 
@@ -335,7 +352,9 @@ def spent(app: App) -> None:
     async def spend() -> None:
         store = PostgresStore(app.dsn, rules=FoldRules(budgets=budgets), pool_size=2)
         await store.open()
-        await store.record([*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=root_span)])
+        await store.record(
+            [*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=root_span)]
+        )
         await store.close()
 
     asyncio.run(spend())
@@ -346,7 +365,9 @@ def test_what_may_be_spent_is_told_through_the_gateway(app: App, spent: None) ->
     for token, task, left in ((TOKEN, "miner", "6"), (OTHER, "miner", "10"), (TOKEN, "smith", "10")):
         headers = {"authorization": f"Bearer {token}"}
         told = asyncio.run(gateway.GatewayClient(app.gateway.url, headers=headers).budget("", {"agent.name": task}))
-        assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [("miners", {"agent.name": task}, left)]
+        assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [
+            ("miners", {"agent.name": task}, left)
+        ]
     by_trace = asyncio.run(
         gateway.GatewayClient(app.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
     )
@@ -367,7 +388,9 @@ def test_what_may_be_spent_is_told_through_the_gateway(app: App, spent: None) ->
         (b"{}", OPERATOR, 403, "no tenant's"),
     ],
 )
-def test_what_is_no_question_about_budgets_is_refused(app: App, body: bytes, token: str, status: int, said: str) -> None:
+def test_what_is_no_question_about_budgets_is_refused(
+    app: App, body: bytes, token: str, status: int, said: str
+) -> None:
     """Whatever is sent is answered with what is wrong with it."""
     url = f"{app.gateway.url}/control/v1/budget"
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}

@@ -57,7 +57,13 @@ def test_kubernetes_takes_the_objects() -> None:
     objects = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     for each in objects:
         kubernetes_validate.validate(each, "1.33", strict=True)
-    assert [each["kind"] for each in objects] == ["Job", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"]
+    assert [each["kind"] for each in objects] == [
+        "Job",
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+    ]
 
 
 def test_kubernetes_objects_find_one_another() -> None:
@@ -114,7 +120,9 @@ def test_the_compose_file_runs_nothing_as_root_for_long() -> None:
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image)] == []
-    roots = {name: service for name, service in compose["services"].items() if str(service.get("user", "")).startswith("0")}
+    roots = {
+        name: service for name, service in compose["services"].items() if str(service.get("user", "")).startswith("0")
+    }
     assert list(roots) == ["queue-owner"]
     assert roots["queue-owner"]["network_mode"] == "none"
     for name in ("spanpost", "upgrade", "grant", "collector", "queue-owner"):
@@ -141,7 +149,9 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
     """With the roles that its script makes the schema is upgraded by the owner, a gateway records as the writer, and Grafana's role reads
     what the dashboards read and may change nothing."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
-    [datasource] = [one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one]
+    [datasource] = [
+        one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one
+    ]
     passwords = {f"{of}_PASSWORD": f"it's {of}" for of in ("OWNER", "WRITER", "READER")}
     asked = urlsplit(bare_server)
     environment = {
@@ -158,7 +168,9 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
 
     def spanpost(*words: str, url: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "spanpost", *words]
-        given = {name: value for name, value in os.environ.items() if not name.startswith("SPANPOST_")} | {"DATABASE_URL": url}
+        given = {name: value for name, value in os.environ.items() if not name.startswith("SPANPOST_")} | {
+            "DATABASE_URL": url
+        }
         return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
 
     owner = address("spanpost", passwords["OWNER_PASSWORD"])
@@ -167,7 +179,10 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
         assert done.returncode == 0, done.stderr
     writer = re.match(r"postgresql://(\w+):", compose["services"]["spanpost"]["environment"]["DATABASE_URL"])
     assert writer is not None
-    writing, reading = address(writer[1], passwords["WRITER_PASSWORD"]), address(datasource["user"], passwords["READER_PASSWORD"])
+    writing, reading = (
+        address(writer[1], passwords["WRITER_PASSWORD"]),
+        address(datasource["user"], passwords["READER_PASSWORD"]),
+    )
     for url in (writing, reading):
         assert spanpost("db", "query", "SELECT * FROM agent_tasks", url=url).returncode == 0
     assert spanpost("deliveries", "list", url=writing).returncode == 0
@@ -227,7 +242,13 @@ def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatc
         assert passes(pod, f"http://10.1.2.3:4318{path}", monkeypatch)
         assert passes(pod, f"http://[fd00::3]:4318{path}", monkeypatch)
     assert passes(pod, "http://10.1.2.3:4318/metrics", monkeypatch)
-    for name in ("spanpost", "spanpost.spanpost", "spanpost.spanpost.svc", "spanpost.spanpost.svc.cluster.local", "10.1.2.3"):
+    for name in (
+        "spanpost",
+        "spanpost.spanpost",
+        "spanpost.spanpost.svc",
+        "spanpost.spanpost.svc.cluster.local",
+        "10.1.2.3",
+    ):
         for path in ("/v1/traces", "/control/v1/budget", "/alerts/alertmanager"):
             assert passes(pod, f"http://{name}:4318{path}", monkeypatch, "POST"), name
     for target in targets:
@@ -257,7 +278,9 @@ def test_the_image_copies_what_is_there() -> None:
 def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> None:
     """The unit has no fault that systemd finds, once its program is there."""
     unit = tmp_path / "spanpost.service"
-    unit.write_text((DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable))
+    unit.write_text(
+        (DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable)
+    )
     said = subprocess.run([needs("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
 
@@ -265,7 +288,9 @@ def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> 
 def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> None:
     """systemd finds little that the unit leaves open: below 2 of 10, where an ordinary service has 9."""
     unit = tmp_path / "spanpost.service"
-    unit.write_text((DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable))
+    unit.write_text(
+        (DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable)
+    )
     command = [needs("systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=20", unit]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
@@ -323,7 +348,11 @@ def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str
         f"SPANPOST_DATABASE__DATA_DIR={state}/data\n"
     )
     yield {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "PYTHON", "VIRTUAL_ENV"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SPANPOST_", "PYTHON", "VIRTUAL_ENV"))
+        },
         "PREFIX": str(state / "opt"),
         "ENV_FILE": str(env_file),
         "UNIT_DIR": str(state),
@@ -362,7 +391,8 @@ def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Pat
         wheel.writestr("spanpost/__init__.py", "def main(): raise SystemExit('no')\n")
         wheel.writestr("spanpost-9.dist-info/METADATA", "Metadata-Version: 2.1\nName: spanpost\nVersion: 9\n")
         wheel.writestr(
-            "spanpost-9.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            "spanpost-9.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         wheel.writestr("spanpost-9.dist-info/entry_points.txt", "[console_scripts]\nspanpost = spanpost:main\n")
         wheel.writestr("spanpost-9.dist-info/RECORD", "")
@@ -370,7 +400,11 @@ def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Pat
     assert second.returncode == 1
     assert "putting the version before back" in second.stderr
     version = subprocess.run(
-        [Path(host["PREFIX"], "bin", "python"), "-c", "from importlib.metadata import version; print(version('spanpost'))"],
+        [
+            Path(host["PREFIX"], "bin", "python"),
+            "-c",
+            "from importlib.metadata import version; print(version('spanpost'))",
+        ],
         capture_output=True,
         text=True,
         check=True,

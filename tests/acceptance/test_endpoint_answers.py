@@ -23,7 +23,10 @@ from tests.conftest import ROOT, find, fresh_database, made_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 PAGE = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
-LINES = {what: (int(status), outcome) for what, status, outcome in re.findall(r"^\| (.+?) \| (\d{3}) \| (.+?) \|$", PAGE, re.M)}
+LINES = {
+    what: (int(status), outcome)
+    for what, status, outcome in re.findall(r"^\| (.+?) \| (\d{3}) \| (.+?) \|$", PAGE, re.M)
+}
 FLAGS = {name.lower(): bit for name, bit in vars(Repair).items() if name.isupper()}
 TOKEN = new_token()
 MOST = 3_000_000
@@ -32,9 +35,13 @@ NOW = 1_790_000_000 * 10**9
 
 
 def span(name: str, **attributes: Any) -> Span:
-    made = Span(name=name, trace_id=b"t" * 16, span_id=b"s" * 8, start_time_unix_nano=NOW, end_time_unix_nano=NOW + 10**9)
+    made = Span(
+        name=name, trace_id=b"t" * 16, span_id=b"s" * 8, start_time_unix_nano=NOW, end_time_unix_nano=NOW + 10**9
+    )
     for key, value in {"gen_ai.operation.name": "chat", **attributes}.items():
-        made.attributes.append(KeyValue(key=key, value=value if isinstance(value, AnyValue) else AnyValue(string_value=value)))
+        made.attributes.append(
+            KeyValue(key=key, value=value if isinstance(value, AnyValue) else AnyValue(string_value=value))
+        )
     return made
 
 
@@ -46,11 +53,18 @@ def body(*spans: Span) -> bytes:
 
 def raw_json(name: str, attributes: str = "", **fields: str) -> bytes:
     """Return a request whose attributes and fields are written by hand, so that they may be odd."""
-    fixed = {"traceId": f'"{"a" * 32}"', "spanId": f'"{"b" * 16}"', "startTimeUnixNano": f'"{NOW}"', "endTimeUnixNano": f'"{NOW}"'}
+    fixed = {
+        "traceId": f'"{"a" * 32}"',
+        "spanId": f'"{"b" * 16}"',
+        "startTimeUnixNano": f'"{NOW}"',
+        "endTimeUnixNano": f'"{NOW}"',
+    }
     listed = ", ".join(f'"{key}": {value}' for key, value in {"name": f'"{name}"', **fixed, **fields}.items())
     kind = '{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}'
     more = f", {attributes}" if attributes else ""
-    return f'{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{{{listed}, "attributes": [{kind}{more}]}}]}}]}}]}}'.encode()
+    return (
+        f'{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{{{listed}, "attributes": [{kind}{more}]}}]}}]}}]}}'.encode()
+    )
 
 
 def nested(depth: int) -> AnyValue:
@@ -78,7 +92,9 @@ class Tried:
         self.endless = socket.create_connection(self.address)
         self.endless.sendall(b"POST /v1/traces HTTP/1.1\r\nhost: a\r\n")
 
-    def post(self, sent: Any, kind: str = PROTOBUF, path: str = "/v1/traces", method: str = "POST", **headers: str) -> int:
+    def post(
+        self, sent: Any, kind: str = PROTOBUF, path: str = "/v1/traces", method: str = "POST", **headers: str
+    ) -> int:
         connection = http.client.HTTPConnection(*self.address, timeout=30)
         given = {"authorization": f"Bearer {TOKEN}", **({"content-type": kind} if kind else {})}
         given.update({name.replace("_", "-"): value for name, value in headers.items()})
@@ -110,15 +126,23 @@ def status_of(connection: socket.socket) -> int:
 
 def get(path: str, *lines: str) -> bytes:
     """Return a request that is read, with a token and these lines of its head."""
-    return "\r\n".join((f"GET {path} HTTP/1.1", f"authorization: Bearer {TOKEN}", *lines, "connection: close", "", "")).encode()
+    return "\r\n".join(
+        (f"GET {path} HTTP/1.1", f"authorization: Bearer {TOKEN}", *lines, "connection: close", "", "")
+    ).encode()
 
 
 def posted(*lines: str) -> bytes:
     """Return a request of a page: all as it should be, and these lines of its head."""
-    return HEAD + "".join(f"{line}\r\n" for line in lines).encode() + b'content-length: 21\r\n\r\n{"resourceSpans": []}\n'
+    return (
+        HEAD + "".join(f"{line}\r\n" for line in lines).encode() + b'content-length: 21\r\n\r\n{"resourceSpans": []}\n'
+    )
 
 
-HEAD = b"POST /v1/traces HTTP/1.1\r\nhost: a\r\nauthorization: Bearer " + TOKEN.encode() + b"\r\ncontent-type: application/json\r\n"
+HEAD = (
+    b"POST /v1/traces HTTP/1.1\r\nhost: a\r\nauthorization: Bearer "
+    + TOKEN.encode()
+    + b"\r\ncontent-type: application/json\r\n"
+)
 Case = Callable[[Tried, str], int]
 CASES: dict[str, Case] = {
     "no host, in HTTP/1.1": lambda t, n: t.raw(get("/health/live")),
@@ -137,7 +161,9 @@ CASES: dict[str, Case] = {
     "a body longer than `max_body`, in chunks": lambda t, n: t.raw(
         HEAD + b"transfer-encoding: chunked\r\n\r\n", b"%x\r\n" % (MOST + 1) + b" " * (MOST + 1) + b"\r\n"
     ),
-    "protobuf with more than one element in 12 bytes, beyond 16 KiB": lambda t, n: t.post(body(span(n)) + b"\x0a\x00" * 10_000),
+    "protobuf with more than one element in 12 bytes, beyond 16 KiB": lambda t, n: t.post(
+        body(span(n)) + b"\x0a\x00" * 10_000
+    ),
     "JSON with more than one object in 12 bytes, beyond 16 KiB": lambda t, n: t.post(
         b'{"resourceSpans":[' + b"{}," * 10_000 + b"{}]}", JSON
     ),
@@ -147,7 +173,9 @@ CASES: dict[str, Case] = {
     "gzip of more than 1,024 members": lambda t, n: t.post(
         gzip.compress(b"") * 1024 + gzip.compress(body(span(n))), content_encoding="gzip"
     ),
-    "gzip that inflates beyond `max_body`": lambda t, n: t.post(gzip.compress(bytes(20 * MOST)), content_encoding="gzip"),
+    "gzip that inflates beyond `max_body`": lambda t, n: t.post(
+        gzip.compress(bytes(20 * MOST)), content_encoding="gzip"
+    ),
     "an encoding other than gzip, deflate and zstd": lambda t, n: t.post(body(span(n)), content_encoding="br"),
     "gzip that ends early": lambda t, n: t.post(gzip.compress(body(span(n)))[:-9], content_encoding="gzip"),
     "gzip of several members": lambda t, n: t.post(
@@ -167,7 +195,9 @@ CASES: dict[str, Case] = {
     ),
     "headers that never end": lambda t, n: t.never_ending(),
     "headers of more than 64 KiB": lambda t, n: t.raw(HEAD + b"a: " + b"x" * 70_000),
-    "both a length and chunks": lambda t, n: t.raw(HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "both a length and chunks": lambda t, n: t.raw(
+        HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
     "a path that is not there": lambda t, n: t.post(body(span(n)), path="/v1/spans"),
     "a path with a slash too many": lambda t, n: t.post(body(span(n)), path="/v1/traces/"),
     "GET where POST is meant": lambda t, n: t.post(None, method="GET"),
@@ -201,7 +231,12 @@ CASES: dict[str, Case] = {
     "the same ids with other content": lambda t, n: t.post(body(span(n), span(n, more="1"))),
     "a span that is its own parent": lambda t, n: t.post(body(changed(span(n), parent_span_id=b"s" * 8))),
     "spans that are each other's parents": lambda t, n: t.post(
-        body(*[changed(span(n), span_id=one * 8, parent_span_id=other * 8) for one, other in ((b"1", b"2"), (b"2", b"1"))])
+        body(
+            *[
+                changed(span(n), span_id=one * 8, parent_span_id=other * 8)
+                for one, other in ((b"1", b"2"), (b"2", b"1"))
+            ]
+        )
     ),
     "2,000 agents, each the parent of the next": lambda t, n: t.post(body(*nested_agents(n, 2000))),
     "start and end 0": lambda t, n: t.post(body(changed(span(n), start_time_unix_nano=0, end_time_unix_nano=0))),
@@ -220,7 +255,9 @@ CASES: dict[str, Case] = {
     "an integer of more than 64 bits in JSON": lambda t, n: t.post(
         raw_json(n, '{"key": "k", "value": {"intValue": 1180591620717411303424}}'), JSON
     ),
-    "a key twice in JSON": lambda t, n: t.post(raw_json(n, '{"key": "k", "key": "l", "value": {"stringValue": "v"}}'), JSON),
+    "a key twice in JSON": lambda t, n: t.post(
+        raw_json(n, '{"key": "k", "key": "l", "value": {"stringValue": "v"}}'), JSON
+    ),
     "bytes as a value": lambda t, n: t.post(body(span(n, k=AnyValue(bytes_value=b"\0\xff")))),
     "an empty value, arrays of mixed types": lambda t, n: t.post(body(span(n, k=AnyValue(), l=mixed()))),
     "a task id of 9,000 characters": lambda t, n: t.post(body(span(n, **{"agent.task.id": "x" * 9000}))),
@@ -249,7 +286,9 @@ def nested_agents(name: str, count: int) -> list[Span]:
 
 def mixed() -> AnyValue:
     value = AnyValue()
-    value.array_value.values.extend([AnyValue(int_value=1), AnyValue(string_value="a"), AnyValue(), AnyValue(bool_value=True)])
+    value.array_value.values.extend(
+        [AnyValue(int_value=1), AnyValue(string_value="a"), AnyValue(), AnyValue(bool_value=True)]
+    )
     return value
 
 

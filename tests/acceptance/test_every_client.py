@@ -51,7 +51,11 @@ def span(task: int, place: int, began: int) -> ReadableSpan:
     root = SpanContext(began + task, 1, False, TraceFlags(1))
     context = root if is_root else SpanContext(began + task, place + 1, False, TraceFlags(1))
     start = began + task * 1000
-    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": task + place}
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.usage.input_tokens": task + place,
+    }
     root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{task}"}
     return ReadableSpan(
         name="invoke_agent mechanic" if is_root else "chat gpt-4o",
@@ -93,7 +97,10 @@ def stored(database: Database) -> Counter[tuple[int, int, bool]]:
 def until_stored(database: Database, wanted: int, seconds: float) -> Counter[tuple[int, int, bool]]:
     """Look until so many rows are there, or the time is over; return what is there."""
     deadline = time.monotonic() + seconds
-    while database.fetch("SELECT count(*) FROM agent_events WHERE part IN (0, 1)")[0][0] < wanted and time.monotonic() < deadline:
+    while (
+        database.fetch("SELECT count(*) FROM agent_events WHERE part IN (0, 1)")[0][0] < wanted
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)  # between two looks at other processes' work
     return stored(database)
 
@@ -120,7 +127,9 @@ class Client:
         return self._exporter.export(batch) is SpanExportResult.SUCCESS
 
 
-def test_the_same_spans_come_to_the_same_through_each_client(server: str, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+def test_the_same_spans_come_to_the_same_through_each_client(
+    server: str, stack: ExitStack, open_dir: Callable[[], Path]
+) -> None:
     """By HTTP, by gRPC and through a Collector the same spans are rows, each once, and the same tasks with the same figures."""
     find("otelcol")
     count = SPANS * 2 // 5

@@ -35,7 +35,9 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
             until = time.monotonic() + 30
             while len(found) < 2 and time.monotonic() < until:
                 for name in ("spanpost_task_duration_seconds_bucket", "spanpost_errors_total"):
-                    for series in prometheus.get("query_exemplars", query=name, start=time.time() - 60, end=time.time() + 60):
+                    for series in prometheus.get(
+                        "query_exemplars", query=name, start=time.time() - 60, end=time.time() + 60
+                    ):
                         found[name] = series["exemplars"][-1]["labels"]
                 time.sleep(0.2)
     finally:

@@ -84,7 +84,9 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
     assert waiting.result(30) == Decision(id=id, decision="approve", by="alice", source="slack")
 
 
-def test_a_bait_under_the_victims_id_and_mark_answers_the_bait_alone(app: App, agent: Callable[..., Future[Decision]]) -> None:
+def test_a_bait_under_the_victims_id_and_mark_answers_the_bait_alone(
+    app: App, agent: Callable[..., Future[Decision]]
+) -> None:
     """Other words with the victim's mark are another question: people are asked both, and the victim hears of its own."""
     id = f"bait-{uuid4()}"
     waiting = agent(WORDS, id=id)

@@ -46,7 +46,8 @@ def test_the_stock_exporters_are_understood(start: Start, tmp_path: Path) -> Non
     gateway = start(f'[gateway]\ngrpc_socket = "{socket}"\n').ready()
     traces = f"{gateway.http}/v1/traces"
     exporters: list[Any] = [
-        HttpExporter(traces, compression=each) for each in (Compression.NoCompression, Compression.Gzip, Compression.Deflate)
+        HttpExporter(traces, compression=each)
+        for each in (Compression.NoCompression, Compression.Gzip, Compression.Deflate)
     ]
     import grpc
 
@@ -83,7 +84,11 @@ def test_the_other_signals_are_taken(start: Start) -> None:
         provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
         provider.get_logger("t").emit(
             LogRecord(
-                timestamp=10**18, event_name="agent.checkpoint", trace_id=1, span_id=10, attributes={"agent.action": "digging"}
+                timestamp=10**18,
+                event_name="agent.checkpoint",
+                trace_id=1,
+                span_id=10,
+                attributes={"agent.action": "digging"},
             )
         )
         provider.shutdown()
@@ -276,7 +281,9 @@ def test_tokens_and_routes_are_read_again(start: Start, dsn: str) -> None:
 
 def test_logs_are_json_lines_with_the_trace(start: Start) -> None:
     """Each line on stderr is one JSON object; what is said of a request names its trace."""
-    gateway = start("[log]\njson_lines = true\n[[gateway.tokens]]\ntenant = 'a'\nsha256 = ['" + "0" * 64 + "']\n").ready()
+    gateway = start(
+        "[log]\njson_lines = true\n[[gateway.tokens]]\ntenant = 'a'\nsha256 = ['" + "0" * 64 + "']\n"
+    ).ready()
     url = json.loads(gateway.hear("OTLP/HTTP")[0] and next(line for line in gateway.lines if "OTLP/HTTP" in line))[
         "message"
     ].split()[3]

@@ -99,13 +99,17 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
             for part in (batch[::2], batch[1::2]):
                 pipeline.ask(pipeline.record(part))
             urllib.request.urlopen(
-                urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
+                urllib.request.Request(
+                    f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}
+                ),
                 timeout=10,
             ).close()
             metrics.fleet(pipeline.ask(pipeline.store.fleet()))
             if n == steps // 2:
                 pipeline.force_flush(30)
-                assert metrics.registry.get_sample_value("spanpost_deliveries_age_seconds_count", {"sink": "slack"}), "nothing was delivered"
+                assert metrics.registry.get_sample_value("spanpost_deliveries_age_seconds_count", {"sink": "slack"}), (
+                    "nothing was delivered"
+                )
             past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
         with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
             yield Observed(prometheus, dsn, as_role(dsn, READER), began, time.time())
@@ -163,7 +167,9 @@ def test_every_panel_shows_something(day: Observed, panel: dict[str, Any], targe
     if target.get("instant"):
         values = [each["value"] for each in day.prometheus.instant(asked(target["expr"]))]
     else:
-        answer = day.prometheus.get("query_range", query=asked(target["expr"]), start=day.began, end=time.time(), step=STEP)
+        answer = day.prometheus.get(
+            "query_range", query=asked(target["expr"]), start=day.began, end=time.time(), step=STEP
+        )
         values = [value for each in answer["result"] for value in each["values"]]
     assert any(math.isfinite(float(value)) for _, value in values), asked(target["expr"])
 
@@ -216,7 +222,9 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
     for model in prices:
         rows = [row for row in said if row["model"] == model]
         day.prometheus.until(f'sum(spanpost_model_calls_total{{model="{model}"}})', sum(row["calls"] for row in rows))
-        day.prometheus.until(f'sum(spanpost_tokens_total{{kind="input",model="{model}"}})', sum(row["input"] for row in rows))
+        day.prometheus.until(
+            f'sum(spanpost_tokens_total{{kind="input",model="{model}"}})', sum(row["input"] for row in rows)
+        )
         day.prometheus.until(f'sum(spanpost_cost_usd_total{{model="{model}"}})', sum(map(cost, rows)))
     assert {row[0]: (row[1], row[2], row[3]) for row in day.sql(expanded(panel_of("spend", "By model"), day))} == {
         model: tuple(sum(row[field] for row in said if row["model"] == model) for field in ("calls", "input", "output"))
@@ -235,7 +243,9 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
     for row in budgets:
         if row["Budget"] == "teams":
             teams[row["Of"]] = teams.get(row["Of"], 0) + row["Spent"]
-    assert teams == pytest.approx({team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")})
+    assert teams == pytest.approx(
+        {team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")}
+    )
     ended = day.sql(
         "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed FROM agent_events"
         " WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"

@@ -106,6 +106,8 @@ def test_a_poison_is_answered_and_does_not_come_back(tmp_path: Path) -> None:
             gateway = Gateway(dsn, tmp_path, budgets).ready()
             assert gateway.post(body(10, 10)) == 200
             assert gateway.recorded == list(range(20))
-            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM quarantine GROUP BY 1") == [("over_budget", 2000, 1)]
+            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM quarantine GROUP BY 1") == [
+                ("over_budget", 2000, 1)
+            ]
         finally:
             gateway.kill()

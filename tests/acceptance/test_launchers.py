@@ -157,7 +157,11 @@ async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> N
         rows = "SELECT name, order_id FROM agent_tasks WHERE status = 'complete' ORDER BY name"
         found = await until(lambda: on.rows(rows), lambda rows: len(rows) == 2, 40)
         assert found == sorted((one["text"], one["id"]) for one in orders)
-        assert sorted(act[:2] for act in await on.acts()) == [("start", "done"), ("start", "done"), ("start", "refused")]
+        assert sorted(act[:2] for act in await on.acts()) == [
+            ("start", "done"),
+            ("start", "done"),
+            ("start", "refused"),
+        ]
         await on.shows("Oil the door")
         assert len(shop.orders()) == 2
 
@@ -176,13 +180,17 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         on.gateway.kill()
         await pressing
         # It may have been under way already; what it is held for until then is another test's.
-        await on.database.execute("UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
+        await on.database.execute(
+            "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
+        )
         on.gateway.start()
         await on.connected(2)
         await shop.started()
         delivered = "SELECT state FROM deliveries WHERE sink = 'launch:fix'"
         assert await until(lambda: on.rows(delivered), lambda rows: rows == [("delivered",)])
-        assert {order["id"] for order in shop.orders()} == {row[0] for row in await on.rows("SELECT id::text FROM launch_orders")}
+        assert {order["id"] for order in shop.orders()} == {
+            row[0] for row in await on.rows("SELECT id::text FROM launch_orders")
+        }
         assert len({order["id"] for order in shop.orders()}) == 1
 
 
@@ -206,7 +214,9 @@ agent = "fixer"
 start = ["fix"]
 text = "After {name}"
 """
-    (tmp_path / "spanpost.toml").write_text("[launchers]\nmax_depth = 2\n" + shop.launcher(f"http://127.0.0.1:{port}") + hooks)
+    (tmp_path / "spanpost.toml").write_text(
+        "[launchers]\nmax_depth = 2\n" + shop.launcher(f"http://127.0.0.1:{port}") + hooks
+    )
     with run_gateway(dsn, tmp_path, http=port) as gateway:
         body = json.dumps({"action": "labeled", "issue": {"title": "the till"}, "at": time.time()}).encode()
         signature = "sha256=" + hmac.new(b"hush, hush, hush", body, hashlib.sha256).hexdigest()

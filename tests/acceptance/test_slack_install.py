@@ -92,7 +92,9 @@ async def say_yes(emulated: Emulated) -> tuple[int, str]:
             page = await answer.text()
         fields = dict(re.findall(r'name="([a-z_]+)" value="([^"]*)"', page))
         fields = {name: value.replace("&amp;", "&") for name, value in fields.items()}
-        async with session.post(f"{emulated.url}/oauth/v2/authorize/callback", data=fields, allow_redirects=False) as answer:
+        async with session.post(
+            f"{emulated.url}/oauth/v2/authorize/callback", data=fields, allow_redirects=False
+        ) as answer:
             back = answer.headers["location"]
         assert back.startswith(f"http://127.0.0.1:{emulated.port}/slack/oauth_redirect?")
         # Browsers send it to their own machine, though that is no HTTPS; this client does not.

@@ -97,7 +97,11 @@ def test_while_slack_hangs(start: Start) -> None:
         gateway = start(SPANPOST_SLACK__TOKEN=TOKEN, SPANPOST_SLACK__BASE_URL=address).ready()
         now = time.time_ns()
         told = (
-            '{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "' + "a" * 32 + '", "spanId": "' + "b" * 16 + '",'
+            '{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "'
+            + "a" * 32
+            + '", "spanId": "'
+            + "b" * 16
+            + '",'
             f'"name": "invoke_agent a", "startTimeUnixNano": "{now - 10**9}", "endTimeUnixNano": "{now}",'
             '"attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}}]}]}]}]}'
         )

@@ -25,7 +25,10 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(180)
 
 TOML = "\n".join(
     [
-        *(f'[[gateway.tokens]]\ntenant = "{tenant}"\nsha256 = ["{hash_of(token)}"]' for tenant, token in TOKENS.items()),
+        *(
+            f'[[gateway.tokens]]\ntenant = "{tenant}"\nsha256 = ["{hash_of(token)}"]'
+            for tenant, token in TOKENS.items()
+        ),
         *(f'[[routes]]\nsink = "slack"\naddress = "#{tenant}"\ntenant = "{tenant}"' for tenant in TOKENS),
     ]
 )
@@ -39,10 +42,14 @@ def slack(tmp_path: Path) -> Iterator[Slack]:
 
 
 def attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": k, "value": {"intValue": v} if isinstance(v, int) else {"stringValue": v}} for k, v in values.items()]
+    return [
+        {"key": k, "value": {"intValue": v} if isinstance(v, int) else {"stringValue": v}} for k, v in values.items()
+    ]
 
 
-def span(number: int, name: str, values: dict[str, Any], now: int, *, parent: int = 0, end: int = 9, trace: str = TRACE) -> Any:
+def span(
+    number: int, name: str, values: dict[str, Any], now: int, *, parent: int = 0, end: int = 9, trace: str = TRACE
+) -> Any:
     made = {
         "traceId": trace,
         "spanId": f"{number:016x}",
@@ -56,7 +63,11 @@ def span(number: int, name: str, values: dict[str, Any], now: int, *, parent: in
 
 
 def agent(**values: Any) -> dict[str, Any]:
-    return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker", "gen_ai.conversation.id": "talk-1"} | values
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "worker",
+        "gen_ai.conversation.id": "talk-1",
+    } | values
 
 
 def call(tokens: int) -> dict[str, Any]:
@@ -68,19 +79,25 @@ def send(gateway: Gateway, tenant: str, *spans: Any) -> None:
     """Send each span in a request of its own, with the tenant's token."""
     for one in spans:
         body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [one]}]}]}).encode()
-        told = request(f"{gateway.http}/v1/traces", body, content_type="application/json", authorization=f"Bearer {TOKENS[tenant]}")
+        told = request(
+            f"{gateway.http}/v1/traces", body, content_type="application/json", authorization=f"Bearer {TOKENS[tenant]}"
+        )
         assert told[0] == 200, told
 
 
 def spanpost(dsn: str, *arguments: str) -> Any:
     """Run a command; return what it prints as JSON."""
     command = [sys.executable, "-c", "from spanpost.cli import main; main()", *arguments, "--json"]
-    done = subprocess.run(command, env=environment(DATABASE_URL=dsn), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=environment(DATABASE_URL=dsn), cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]) -> None:
+def test_the_same_ids_of_two_tenants_never_meet(
+    dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]
+) -> None:
     """Trace, span, task, response, conversation, approval and artifact ids are equal: rows, tasks, figures, endings, messages and
     what is pruned are each tenant's own, and a tenant's token reads no page."""
     now = time.time_ns() - 20 * 10**9
@@ -88,7 +105,11 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
     try:
         task = {"agent.task.id": "job-1", "agent.repo": "r"}
         # Red is at work, and waits for a person.
-        send(gateway, "red", span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Red's job"}), now, end=0))
+        send(
+            gateway,
+            "red",
+            span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Red's job"}), now, end=0),
+        )
         send(gateway, "red", span(2, "chat gpt-4o", call(100), now, parent=1))
         # Blue ends a task of that id, in that trace, as parent and child of red's spans; and names red's task as its own parent.
         send(gateway, "blue", span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Blue's job"}), now))
@@ -101,17 +122,31 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
         send(
             gateway,
             "blue",
-            span(4, "invoke_agent thief", agent(**{"agent.task.id": "job-2", "agent.task.parent_id": "job-1"}), now, trace=OTHER),
+            span(
+                4,
+                "invoke_agent thief",
+                agent(**{"agent.task.id": "job-2", "agent.task.parent_id": "job-1"}),
+                now,
+                trace=OTHER,
+            ),
         )
         send(
             gateway,
             "red",
-            span(5, "execute_tool grep", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}, now, parent=1),
+            span(
+                5,
+                "execute_tool grep",
+                {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"},
+                now,
+                parent=1,
+            ),
         )
 
         tasks = {
             (row[0], row[1]): tuple(row[2:])
-            for row in query(dsn, "SELECT tenant, task_id, name, status, input_tokens, llm_calls, tool_calls FROM agent_tasks")
+            for row in query(
+                dsn, "SELECT tenant, task_id, name, status, input_tokens, llm_calls, tool_calls FROM agent_tasks"
+            )
         }
         assert tasks == {
             ("red", "job-1"): ("Red's job", "working", 100, 1, 1),
@@ -125,7 +160,9 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
 
         # Bodies that cannot be read are kept for each, though they are equal.
         for token in TOKENS.values():
-            broken = request(f"{gateway.http}/v1/traces", b"{]", content_type="application/json", authorization=f"Bearer {token}")
+            broken = request(
+                f"{gateway.http}/v1/traces", b"{]", content_type="application/json", authorization=f"Bearer {token}"
+            )
             assert broken[0] == 400
         assert query(dsn, "SELECT tenant, attempts FROM quarantine ORDER BY 1") == [("blue", 1), ("red", 1)]
 
@@ -144,7 +181,11 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
         gateway.end()
     posted = slack.end()
     names = {channel: name for name, channel in posted.get("names", {}).items()}
-    texts = {names.get(key, key): " ".join(json.dumps(m) for m in found) for key, found in posted["channels"].items() if found}
+    texts = {
+        names.get(key, key): " ".join(json.dumps(m) for m in found)
+        for key, found in posted["channels"].items()
+        if found
+    }
     assert len(texts) == 2
     [of_red] = [text for text in texts.values() if "Red's job" in text]
     [of_blue] = [text for text in texts.values() if "Blue's job" in text]

@@ -25,7 +25,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)
 
 def workers_of(gateway: Gateway) -> list[int]:
     """Return the processes that the supervisor has, oldest first."""
-    return [int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()]
+    return [
+        int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
+    ]
 
 
 def until_ready(gateway: Gateway, expected: int = 200) -> None:

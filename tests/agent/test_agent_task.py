@@ -107,7 +107,10 @@ def test_a_checkpoint_is_an_event_and_stays_on_the_task(emitted: Emitted) -> Non
         "agent.context.window_tokens": 8000,
     }
     [event] = emitted.only.events
-    assert (event.name, event.attributes) == ("agent.checkpoint", {"agent.checkpoint.message": "half way", **said, "files": 12})
+    assert (event.name, event.attributes) == (
+        "agent.checkpoint",
+        {"agent.checkpoint.message": "half way", **said, "files": 12},
+    )
     assert emitted.only.attributes == {"agent.task.name": "t", **said, "agent.status": "complete"}
 
 
@@ -208,7 +211,12 @@ def test_an_end_that_was_said_is_kept(emitted: Emitted) -> None:
         task.set(status="complete")
         raise said_too_early
     assert emitted.statuses() == ["error", "cancelled", "complete", "error"]
-    assert [s.status.status_code for s in emitted.spans] == [StatusCode.ERROR, StatusCode.UNSET, StatusCode.UNSET, StatusCode.ERROR]
+    assert [s.status.status_code for s in emitted.spans] == [
+        StatusCode.ERROR,
+        StatusCode.UNSET,
+        StatusCode.UNSET,
+        StatusCode.ERROR,
+    ]
 
 
 def test_as_async_context_manager(emitted: Emitted) -> None:
@@ -356,7 +364,9 @@ def test_odd_values_never_fail_the_agent(emitted: Emitted) -> None:
 
 def child(program: str, *arguments: str) -> str:
     """Run a child to its good end and return what it printed."""
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=dict(os.environ)
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -408,7 +418,11 @@ def test_an_order_is_taken_once(emitted: Emitted, monkeypatch: pytest.MonkeyPatc
     with agent_task("second", tracer=emitted.tracer):
         pass
     said = {span.name: dict(span.attributes or {}) for span in emitted.spans}
-    assert (said["first"][c.ORDER_ID], said["first"][c.RETRY_OF], said["first"][c.REQUESTED_BY]) == ("o-1", "t-1", "bob")
+    assert (said["first"][c.ORDER_ID], said["first"][c.RETRY_OF], said["first"][c.REQUESTED_BY]) == (
+        "o-1",
+        "t-1",
+        "bob",
+    )
     assert c.CAUSED_BY not in said["first"]
     assert [name for name in said if c.ORDER_ID in said[name]] == ["first"]
 

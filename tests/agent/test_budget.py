@@ -46,7 +46,12 @@ async def test_it_is_told_what_is_left(provider: TracerProvider, pipeline: Pipel
         with tracer.start_as_current_span("chat", attributes={"gen_ai.operation.name": "chat", "agent.cost_usd": 1.5}):
             pass
     assert pipeline.force_flush(5.0)
-    assert ([b.name for b in before.budgets], before.left_usd, before.left_tokens, bool(before)) == (["team"], 2, None, True)
+    assert ([b.name for b in before.budgets], before.left_usd, before.left_tokens, bool(before)) == (
+        ["team"],
+        2,
+        None,
+        True,
+    )
     with agent_task("dig on", tracer=tracer):
         after = budget_sync()
     assert (after.left_usd, after.allows(usd=0.5), after.allows(usd=0.51)) == (Decimal("0.5"), True, False)

@@ -101,7 +101,9 @@ def interactions(provider: TracerProvider, clean_environment: Path) -> Iterator[
     pipeline.shutdown()
 
 
-async def test_an_agent_goes_on_with_the_decision(interactions: Interactions, tracer: Tracer, exported: InMemorySpanExporter) -> None:
+async def test_an_agent_goes_on_with_the_decision(
+    interactions: Interactions, tracer: Tracer, exported: InMemorySpanExporter
+) -> None:
     """A person's decision resumes the agent; the question, the wait and the answer stand in the trace."""
 
     def decide() -> Verdict:
@@ -163,7 +165,11 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
         await asyncio.to_thread(interactions.asked)
         second = asyncio.create_task(approval("Deploy v2?", id="release"))
         replaced = await first
-        assert (replaced.expired, replaced.denied, replaced.comment) == (True, False, "it was asked again in other words")
+        assert (replaced.expired, replaced.denied, replaced.comment) == (
+            True,
+            False,
+            "it was asked again in other words",
+        )
         [row] = await asyncio.to_thread(interactions.asked)
         assert row.question == "Deploy v2?"
         interactions.do(Verb.APPROVE, row.key)
@@ -171,7 +177,9 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_time_that_is_over_is_no_refusal(interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool) -> None:
+async def test_time_that_is_over_is_no_refusal(
+    interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
+) -> None:
     """Nobody having answered in time is told as such, and as a refusal only where the question said so."""
     decision = await approval("Deploy?", expires_in=0.1, at_expiry=then)
     assert (decision.expired, decision.denied, decision.approved, decision.by) == (True, is_denied, False, "")
@@ -197,7 +205,9 @@ async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tr
     assert not cancelled()
 
 
-async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(interactions: Interactions, tracer: Tracer) -> None:
+async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
+    interactions: Interactions, tracer: Tracer
+) -> None:
     """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
     async with agent_task("long", task_id="job-3", tracer=tracer):
         assert not cancelled()
@@ -212,7 +222,9 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(intera
         await until(cancelled)
 
 
-async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(tracer: Tracer, provider: TracerProvider) -> None:
+async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
+    tracer: Tracer, provider: TracerProvider
+) -> None:
     """Of a task that is taken for ended old acts are not told; who runs it again goes on listening, whatever is answered."""
     asked: list[int] = []
     answers: list[Any] = [
@@ -324,7 +336,10 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
 @pytest.mark.parametrize(
     "wrong",
     [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}]
-    + [{"options": options} for options in (["a", " a"], ["a", ""], ["x" * 600], [str(n) for n in range(21)], ["expired"])],
+    + [
+        {"options": options}
+        for options in (["a", " a"], ["a", ""], ["x" * 600], [str(n) for n in range(21)], ["expired"])
+    ],
 )
 async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions, wrong: dict[str, Any]) -> None:
     """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
@@ -348,7 +363,9 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: I
     assert interactions.tasks() == []
 
 
-async def test_an_agent_is_told_why_nobody_can_approve(interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_agent_is_told_why_nobody_can_approve(
+    interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where a part of the question is hidden from people the agent's log says so, once, and a refusal still reaches it."""
     loop, is_said = asyncio.get_running_loop(), asyncio.Event()
     says = logging.Filter()

@@ -73,7 +73,9 @@ def provider() -> TracerProvider:
 
 
 @pytest.fixture
-def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[spanpost.Pipeline]:
+def pipeline(
+    provider: TracerProvider, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[spanpost.Pipeline]:
     monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda name, *_, **__: provider.get_tracer(name))
     pipeline = spanpost.attach(tracer_provider=provider)
     yield pipeline
@@ -111,7 +113,9 @@ async def answering(pipeline: spanpost.Pipeline, work: Awaitable[str], *answers:
     return told, seen
 
 
-async def called(elicitation: Elicitation, tool: str, *, mode: str = "legacy", task: str | None = "trip-1", **said: Any) -> str:
+async def called(
+    elicitation: Elicitation, tool: str, *, mode: str = "legacy", task: str | None = "trip-1", **said: Any
+) -> str:
     """Call a tool of the server as an agent does that is at work on a task."""
     async with agent_task("Trip", task_id=task), Client(hotel, mode=mode, elicitation_callback=elicitation) as client:
         result = await client.call_tool(tool, said)
@@ -147,7 +151,9 @@ async def test_a_server_may_read_the_comment(pipeline: spanpost.Pipeline) -> Non
 
 async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pipeline) -> None:
     """Who approves without what is asked for is told why, and asked again until it fits."""
-    heard, rows = await answering(pipeline, called(Elicitation("hotel"), "check_in"), "approve", "approve old", "approve 41")
+    heard, rows = await answering(
+        pipeline, called(Elicitation("hotel"), "check_in"), "approve", "approve old", "approve 41"
+    )
     assert heard == "41"
     assert [row.detail.splitlines()[0] for row in rows] == [
         "asked by the MCP server hotel",
@@ -166,7 +172,11 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
 @pytest.mark.parametrize(
     ("then", "action", "words"),
     [
-        ("expire", "cancel", "Nobody decided in time. This is no refusal: the call was not made because nobody answered."),
+        (
+            "expire",
+            "cancel",
+            "Nobody decided in time. This is no refusal: the call was not made because nobody answered.",
+        ),
         ("deny", "decline", "Denied"),
     ],
 )

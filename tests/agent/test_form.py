@@ -17,7 +17,9 @@ ROOM = {"type": "string", "enum": ["garden", "street"]}
 
 
 def form(required: list[str] | None = None, **properties: Any) -> Form:
-    return read_form({"type": "object", "properties": properties, "required": list(properties) if required is None else required})
+    return read_form(
+        {"type": "object", "properties": properties, "required": list(properties) if required is None else required}
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,9 @@ def form(required: list[str] | None = None, **properties: Any) -> Form:
         ),
     ],
 )  # fmt: skip
-def test_a_form_is_filled_in(asked: Form, options: list[str], decision: str, comment: str, content: dict[str, Any]) -> None:
+def test_a_form_is_filled_in(
+    asked: Form, options: list[str], decision: str, comment: str, content: dict[str, Any]
+) -> None:
     """One choice is its button, a lone yes or no is the yes, and what else is needed is read of the comment."""
     assert asked.options == options
     assert asked.filled(decision, comment) == content
@@ -59,7 +63,11 @@ def test_a_form_is_filled_in(asked: Form, options: list[str], decision: str, com
         (form(nights=NIGHTS), "three", "nights: 'three' is not a whole number"),
         (form(nights=NIGHTS), "15", "nights: at most 14, not 15"),
         (form(nights=NIGHTS), "9" * 400, "nights: '9+' is not a whole number"),
-        (form(nights={"type": "integer", "maximum": 10**400, "minimum": True}), "x", "nights: 'x' is not a whole number"),
+        (
+            form(nights={"type": "integer", "maximum": 10**400, "minimum": True}),
+            "x",
+            "nights: 'x' is not a whole number",
+        ),
         (form(price={"type": "number"}), "nan", "price: 'nan' is not a number"),
         (form(name={"type": "string", "minLength": 3}), "ab", "name: at least 3 characters, not 2"),
         (form(a=OK, b=OK), "a: yes", "b: nothing was said of it in the comment"),
@@ -77,7 +85,10 @@ def test_an_answer_that_does_not_fit(asked: Form, comment: str, why: str) -> Non
 def test_a_person_reads_what_is_wanted() -> None:
     """Each field tells what it takes, its bounds, and whether it may be left out; the form, how to answer."""
     asked = form(
-        ["nights"], nights={**NIGHTS, "description": "how long"}, room={**ROOM, "default": "street"}, note={"title": "Note"}
+        ["nights"],
+        nights={**NIGHTS, "description": "how long"},
+        room={**ROOM, "default": "street"},
+        note={"title": "Note"},
     )
     assert [field.shown for field in asked.fields] == [
         "nights (a whole number, at least 1, at most 14): how long",

@@ -37,7 +37,9 @@ async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatc
     """A gateway elsewhere is asked by way of the proxy, with the proxy's credentials; hosts in NO_PROXY and this machine are not."""
     async with HttpReceiver([HttpAnswer(body=KNOWN)]) as proxy, HttpReceiver([HttpAnswer(body=KNOWN)]) as here:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
-        told = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 1, 0.0)
+        told = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval(
+            "a b", "", 1, 0.0
+        )
         assert told == {"state": "decided", "decision": "approve"}
         [asked] = proxy.posted
         assert asked.path.startswith("http://gateway.test:4318/base/control/v1/approvals/a%20b?")
@@ -83,7 +85,9 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
 
         async with serving(tunnel) as proxy:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
-            known = GatewayClient("https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem"))
+            known = GatewayClient(
+                "https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem")
+            )
             assert (await known.approval("a", "", 1, 0.0) or {})["decision"] == "approve"
             assert heard[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
             assert [b"spt_x" in part for part in heard].count(True) == 1

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_benchmark_runs(name: str, needs: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_benchmark_runs(
+    name: str, needs: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """With `--small` a benchmark ends with 0 before its deadline, and prints figures."""
     for part, names in PARTS.items():
         if name in names:
@@ -39,8 +41,12 @@ def test_a_benchmark_runs(name: str, needs: Callable[[str], str], request: pytes
 
 def test_a_benchmark_that_hangs_ends_at_its_deadline(tmp_path: Path) -> None:
     """A benchmark that waits for what never comes ends with 1 at its deadline, and says so."""
-    hangs = "import argparse, threading, options; options.parse(argparse.ArgumentParser(), {}); threading.Event().wait()"
+    hangs = (
+        "import argparse, threading, options; options.parse(argparse.ArgumentParser(), {}); threading.Event().wait()"
+    )
     command = [sys.executable, "-c", hangs, "--deadline", "0.2"]
     environment = {"PYTHONPATH": str(ROOT / "bench")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, "not done within 0.2 seconds" in done.stderr) == (1, True), done.stderr

@@ -159,7 +159,9 @@ def test_replay_prints_the_public_format(spanpost: Spanpost) -> None:
     assert idempotency_key["lost"] == {}
     assert _json(spanpost("replay", "--json", *reversed(files), *files)) == idempotency_key
     truth = json.loads((CAPTURES / "pydantic-ai" / "ok" / "truth.json").read_text())
-    assert sum(task["input_tokens"] or 0 for task in idempotency_key["tasks"]) == sum(call["input_total"] for call in truth["calls"])
+    assert sum(task["input_tokens"] or 0 for task in idempotency_key["tasks"]) == sum(
+        call["input_total"] for call in truth["calls"]
+    )
 
 
 def test_replay_explains(spanpost: Spanpost) -> None:
@@ -245,7 +247,9 @@ def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) 
     assert spanpost("deliveries", "limits").stderr == "nothing is closed\n"
 
 
-def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path) -> None:
+def test_what_is_closed_is_told_and_opened(
+    spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path
+) -> None:
     """A budget that a refusal closed is told with its key, its time, its reason and the cure, beside the deliveries; opened, it is gone."""
     key = "slack:default"
 
@@ -255,7 +259,9 @@ def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.
         await store.record(steps(0, trace=77))
         budgets = limits(post=[RateLimit(key=key, is_breaker=True)])
         [delivery] = await store.claim(["console"], 1, budgets)
-        no = RetryAt(at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True)
+        no = RetryAt(
+            at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True
+        )
         await store.settle(delivery, no)
         await store.close()
 
@@ -378,7 +384,15 @@ def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.
     if pid == 0:
         os.chdir(home)
         environment = _environment(home) | {"TERM": "xterm"}
-        command = [sys.executable, "-m", "spanpost", "demo", "--metrics-port", "0", *(["--fast"] if moment == "serving" else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "spanpost",
+            "demo",
+            "--metrics-port",
+            "0",
+            *(["--fast"] if moment == "serving" else []),
+        ]
         os.execve(sys.executable, command, environment)
     said = b""
     wanted = b"serving until Ctrl-C" if moment == "serving" else b"Started: Make"

@@ -38,7 +38,9 @@ def gateway() -> Iterator[TestGateway]:
 
 
 @pytest.fixture
-def emit(clean_environment: Path, gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Emit:
+def emit(
+    clean_environment: Path, gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Emit:
     """Lend ``emit(*arguments, **environment)``; what `start` prints is exported, as eval would."""
     monkeypatch.setenv("SPANPOST_FORWARD__ENDPOINT", gateway.url)
     monkeypatch.setattr(wire, "_PAUSE", 0.0)
@@ -73,7 +75,18 @@ def made_of(gateway: TestGateway) -> dict[str, Any]:
 
 def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: TestGateway) -> None:
     """A start, progress, an artifact, a question with its answer and an end make one task, told as it goes."""
-    about = ("--agent", "ci", "--repo", "acme/web", "--topic", "deploys", "--requested-by", "ann", "--link", "run=https://ci/1")
+    about = (
+        "--agent",
+        "ci",
+        "--repo",
+        "acme/web",
+        "--topic",
+        "deploys",
+        "--requested-by",
+        "ann",
+        "--link",
+        "run=https://ci/1",
+    )
     assert emit("start", "Nightly build", *about).returncode == 0
     assert [t["status"] for t in made_of(gateway)["tasks"]] == ["starting"]
     step = ("--step", "test", "--step-index", "2", "--step-count", "3")
@@ -86,12 +99,26 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Tes
     assert emit("end", "all is well").returncode == 0
     told = made_of(gateway)
     [task] = told["tasks"]
-    assert (task["name"], task["agent_name"], task["status"], task["progress"]) == ("Nightly build", "ci", "complete", 50.0)
+    assert (task["name"], task["agent_name"], task["status"], task["progress"]) == (
+        "Nightly build",
+        "ci",
+        "complete",
+        50.0,
+    )
     assert [(s["name"], s["index"]) for s in task["steps"]] == [("test", 2)]
     assert [a["uri"] for a in task["artifacts"]] == ["https://ci/1/report"]
     assert [(a["options"], a["decision"], a["by"]) for a in task["approvals"]] == [(["yes", "no"], "yes", "ann")]
     kinds = [c["kind"] for c in told["checkpoints"]]
-    assert kinds == ["start", "checkpoint", "artifact", "approval_requested", "approval_resolved", "error", "checkpoint", "end"]
+    assert kinds == [
+        "start",
+        "checkpoint",
+        "artifact",
+        "approval_requested",
+        "approval_resolved",
+        "error",
+        "checkpoint",
+        "end",
+    ]
     assert {o.origin.resource["service.name"] for o in gateway.observations} == {"shell"}
 
 
@@ -106,7 +133,9 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Tes
         (("--exit-code", "130"), "cancelled", None),
     ],
 )
-def test_the_end_says_how(emit: Emit, gateway: TestGateway, arguments: tuple[str, ...], status: str, message: str | None) -> None:
+def test_the_end_says_how(
+    emit: Emit, gateway: TestGateway, arguments: tuple[str, ...], status: str, message: str | None
+) -> None:
     """A task ends as it is said, or as a program's exit code says."""
     emit("start", "job")
     assert emit("end", *arguments).returncode == 0
@@ -255,9 +284,16 @@ def test_a_real_script_under_a_trap(gateway: TestGateway, tmp_path: Path) -> Non
         spanpost emit checkpoint 'half'
         (exit 3)
     """
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src"), "PYTHON": sys.executable}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHON": sys.executable,
+    }
     environment["SPANPOST_FORWARD__ENDPOINT"] = gateway.url
-    done = subprocess.run(["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
     assert (done.returncode, done.stderr) == (3, "")
     [task] = made_of(gateway)["tasks"]
     assert (task["name"], task["status"], task["error"]["message"]) == ('It\'s a "job" $HOME', "error", "exit code 3")

@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_environment")]
 
 
 def found(name: str, **sections: object) -> list[Finding]:
-    return [finding for finding in examine(load(**{"database": {"embedded": False}, **sections})) if finding.name == name]
+    return [
+        finding for finding in examine(load(**{"database": {"embedded": False}, **sections})) if finding.name == name
+    ]
 
 
 def forward(endpoint: str, **more: object) -> list[Finding]:
@@ -80,7 +82,9 @@ def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
     tls = {"tls_certificate": str(file), "tls_key": str(file)}
     [bad] = [finding for finding in found("gateway", gateway={**ports, **tls}) if not finding.ok]
     assert "PEM" in bad.finding
-    assert all(finding.ok for finding in found("gateway", gateway={**ports, "grpc_socket": str(tmp_path / "otlp.sock")}))
+    assert all(
+        finding.ok for finding in found("gateway", gateway={**ports, "grpc_socket": str(tmp_path / "otlp.sock")})
+    )
 
 
 def test_metrics_beyond_loopback_without_a_token_are_told_of(clean_environment: Path) -> None:

@@ -16,7 +16,11 @@ def test_lines_are_json_with_time_level_and_logger(capsys: pytest.CaptureFixture
     logs.configure(LogSettings(json_lines=True))
     logging.getLogger("spanpost.dispatcher").info("the store is back after %d tries", 3)
     told = json.loads(capsys.readouterr().err)
-    assert (told["level"], told["logger"], told["message"]) == ("info", "spanpost.dispatcher", "the store is back after 3 tries")
+    assert (told["level"], told["logger"], told["message"]) == (
+        "info",
+        "spanpost.dispatcher",
+        "the store is back after 3 tries",
+    )
     assert told["at"].endswith("Z")
 
 

@@ -49,7 +49,11 @@ def test_installations_are_listed_reencrypted_and_removed(
     asyncio.run(schema.upgrade(dsn))
     given = Installed(client="1.2", team="T0222BBBB", team_name="Acme \x1b[31m", by="UALICE", scopes=("chat:write",))
     ask(lambda workspaces: workspaces.install(given, {"token": "xoxb-the-token"}))
-    for name, value in {"CLIENT_ID": "1.2", "CLIENT_SECRET": "client-secret", "PUBLIC_URL": OAUTH["public_url"]}.items():
+    for name, value in {
+        "CLIENT_ID": "1.2",
+        "CLIENT_SECRET": "client-secret",
+        "PUBLIC_URL": OAUTH["public_url"],
+    }.items():
         monkeypatch.setenv(f"SPANPOST_SLACK_OAUTH__{name}", value)
     told = '[slack]\npreview_file = "/dev/null"\n[slack.workspaces.acme]\nteam = "T0222BBBB"\ntenant = "acme"\n'
     (clean_environment / "spanpost.toml").write_text(told)
@@ -66,17 +70,26 @@ def test_installations_are_listed_reencrypted_and_removed(
         return told.out
 
     [shown] = json.loads(run("installations", "--json"))["installations"]
-    assert (shown["workspace"], shown["team"], shown["tenant"], shown["state"]) == ("acme", "T0222BBBB", "acme", "installed")
+    assert (shown["workspace"], shown["team"], shown["tenant"], shown["state"]) == (
+        "acme",
+        "T0222BBBB",
+        "acme",
+        "installed",
+    )
     assert "acme" in run("installations")
     assert json.loads(run("reencrypt", "--json")) == {"reencrypted": 1}
 
     def looked(key: str) -> dict[str, bool]:
         oauth = OAUTH | {"key": key}
         return {
-            f.finding: f.ok for f in examine(load(database={"url": dsn}, slack=ACME, slack_oauth=oauth)) if f.name == "slack_oauth"
+            f.finding: f.ok
+            for f in examine(load(database={"url": dsn}, slack=ACME, slack_oauth=oauth))
+            if f.name == "slack_oauth"
         }
 
-    assert any("installed by UALICE, of tenant acme; without the scopes" in told and ok for told, ok in looked(NEW).items())
+    assert any(
+        "installed by UALICE, of tenant acme; without the scopes" in told and ok for told, ok in looked(NEW).items()
+    )
     assert any("another key" in told and not ok for told, ok in looked(OLD).items())
     assert "removed" in run("remove", "acme")
     assert run("remove", "acme", code=2) == ""

@@ -40,7 +40,16 @@ def now() -> datetime:
 def _row(d: Delivery, state: str) -> DeliveryRow:
     mode = str(d.mode)
     return DeliveryRow(
-        id=d.id, sink=d.sink, address="", ordering_key=d.ordering_key, mode=mode, state=state, task_id="", kind="", attempt=1, born_at=d.born_at
+        id=d.id,
+        sink=d.sink,
+        address="",
+        ordering_key=d.ordering_key,
+        mode=mode,
+        state=state,
+        task_id="",
+        kind="",
+        attempt=1,
+        born_at=d.born_at,
     )
 
 
@@ -77,14 +86,25 @@ class InteractionStore:
         for d in list(self.waiting):
             busy = {x.ordering_key for x in (*self.sending.values(), *taken)}
             first = next(x for x in self.waiting if x.ordering_key == d.ordering_key)
-            if len(taken) < limit and d.sink in sinks and d.ordering_key not in busy and d is first and (d.not_before or now()) <= now():
+            if (
+                len(taken) < limit
+                and d.sink in sinks
+                and d.ordering_key not in busy
+                and d is first
+                and (d.not_before or now()) <= now()
+            ):
                 taken.append(d)
         for d in taken:
             self.waiting.remove(d)
             self.sending[d.id] = d
         calls = [call_of(d.mode, d.is_unknown, d.ordering_key in self.ordering_keys) for d in taken]
-        drawn = [tuple(b.key for b in rate_limits(d.sink, d.address, call)) for d, call in zip(taken, calls, strict=True)]
-        return [replace(d, message_receipt=self.ordering_keys.get(d.ordering_key), drawn=keys) for d, keys in zip(taken, drawn, strict=True)]
+        drawn = [
+            tuple(b.key for b in rate_limits(d.sink, d.address, call)) for d, call in zip(taken, calls, strict=True)
+        ]
+        return [
+            replace(d, message_receipt=self.ordering_keys.get(d.ordering_key), drawn=keys)
+            for d, keys in zip(taken, drawn, strict=True)
+        ]
 
     async def settle(self, delivery, outcome):
         self._check()
@@ -108,7 +128,9 @@ class InteractionStore:
 
     async def due_in(self, sinks, rate_limits):
         self._check()
-        times = [d.not_before or now() for d in self.waiting if d.sink in sinks] + ([self.due_at] if self.due_at else [])
+        times = [d.not_before or now() for d in self.waiting if d.sink in sinks] + (
+            [self.due_at] if self.due_at else []
+        )
         return max((min(times) - now()).total_seconds(), 0.0) if times else None
 
     async def elapse(self):
@@ -200,7 +222,9 @@ async def test_drain_delivers_what_is_due_and_says_so():
 async def test_a_lane_keeps_its_order_and_gets_its_receipt():
     """News of one task arrives in order, one at a time, each knowing the root message's receipt."""
     interaction_store, window = InteractionStore(), Window()
-    interaction_store.post(a_delivery(), *(a_delivery(a_task(), a_checkpoint(key=f"c{i}", text=str(i))) for i in range(8)))
+    interaction_store.post(
+        a_delivery(), *(a_delivery(a_task(), a_checkpoint(key=f"c{i}", text=str(i))) for i in range(8))
+    )
     assert await a_dispatcher(interaction_store, window).drain(10) is True
     assert [d.checkpoint.text for d in window.got[1:]] == [str(i) for i in range(8)]
     assert window.most == 1
@@ -225,7 +249,10 @@ async def test_a_hanging_sink_does_not_hold_up_another():
     """One window that never answers takes none of the other's places."""
     interaction_store, stuck, well = InteractionStore(), Window(), Window()
     stuck.gate = asyncio.Event()
-    interaction_store.post(*(a_delivery(a_task(f"t{i}"), sink="stuck") for i in range(40)), *(a_delivery(a_task(f"t{i}")) for i in range(10)))
+    interaction_store.post(
+        *(a_delivery(a_task(f"t{i}"), sink="stuck") for i in range(40)),
+        *(a_delivery(a_task(f"t{i}")) for i in range(10)),
+    )
     dispatcher = Dispatcher(interaction_store, {"stuck": stuck, "console": well}, FAST, now)
     dispatcher.start()
     await interaction_store.until(10)
@@ -309,7 +336,10 @@ async def test_drain_keeps_its_time():
 async def test_throttled_closes_what_the_call_drew_on():
     """Patience that a far side asks for closes all budgets of the call, or the one it names, for everybody."""
     for closes, expected in (("", ("console", "bucket")), ("bucket", ("bucket",))):
-        interaction_store, window = InteractionStore(), Window(Throttled("later", retry_after=timedelta(hours=1), closes=closes))
+        interaction_store, window = (
+            InteractionStore(),
+            Window(Throttled("later", retry_after=timedelta(hours=1), closes=closes)),
+        )
         interaction_store.post(a_delivery())
         assert await a_dispatcher(interaction_store, window).drain(5) is False
         [(_, outcome)] = interaction_store.settled
@@ -374,7 +404,10 @@ async def test_unknown_that_had_not_arrived_is_sent():
 async def test_a_state_that_had_arrived_is_edited_once_more():
     """The text that arrived may be old, so an edit follows with the receipt that was found; failing, it stays an edit."""
     found = Receipt(ref={"ts": "7"})
-    interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), Unavailable("down"), Receipt(ref={"ts": "7", "new": 1}), known={1: found})
+    interaction_store, window = (
+        InteractionStore(),
+        Window(DeliveryUncertain("reset"), Unavailable("down"), Receipt(ref={"ts": "7", "new": 1}), known={1: found}),
+    )
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(10) is True
     assert [d.message_receipt for d in window.got] == [None, found, found]
@@ -458,7 +491,9 @@ async def test_what_was_held_too_long_goes_back_unsent():
     """When the lease is nearly over before the call (the process was frozen), the delivery is not sent, and is told to be unsent."""
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
     interaction_store.post(a_delivery())
-    dispatcher = a_dispatcher(interaction_store, window, monotonic=lambda: next(clock, 1000.0 if interaction_store.settled == [] else 0.0))
+    dispatcher = a_dispatcher(
+        interaction_store, window, monotonic=lambda: next(clock, 1000.0 if interaction_store.settled == [] else 0.0)
+    )
     assert await dispatcher.drain(10) is True
     [(_, first), (_, second)] = interaction_store.settled
     assert (first.is_unsent, first.reconcile, second) == (True, False, Receipt(ref={"ts": "1"}))
@@ -483,7 +518,9 @@ async def test_a_budget_that_closes_is_told():
             self.told.append((sink, closed))
 
     interaction_store, window = InteractionStore(), Window()
-    interaction_store.closes = [OpenCircuit(key="bucket", why="failing", until=now() + timedelta(minutes=1), reason="down")]
+    interaction_store.closes = [
+        OpenCircuit(key="bucket", why="failing", until=now() + timedelta(minutes=1), reason="down")
+    ]
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window, watch=Watch()).drain(10) is True
     assert Watch.told == [("console", interaction_store.closes[0])]

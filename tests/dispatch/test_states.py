@@ -41,12 +41,21 @@ _sent: st.SearchStrategy[Outcome] = st.one_of(st.just(POSTED), st.just(Receipt(s
 _looked: st.SearchStrategy[Outcome] = st.one_of(st.just(Arrived(receipt=POSTED)), st.just(NotArrived()), _failures)
 
 
-def delivery(number: int = 1, mode: Mode = Mode.CHECKPOINT, again: Again = Again.NEVER, urgency: Urgency = Urgency.NORMAL) -> PlannedDelivery:
+def delivery(
+    number: int = 1, mode: Mode = Mode.CHECKPOINT, again: Again = Again.NEVER, urgency: Urgency = Urgency.NORMAL
+) -> PlannedDelivery:
     """Return one of the deliveries of one key."""
     key = "ordering_key" if mode is Mode.STATE else f"key{ON_THE_WAY}" if again is Again.NEWEST else "key"
     checkpoint = UUID(int=number) if mode is Mode.CHECKPOINT else None
     return PlannedDelivery(
-        sink="slack", ordering_key="ordering_key", mode=mode, key=key, urgency=urgency, task_uid=UUID(int=9), checkpoint_id=checkpoint, again=again
+        sink="slack",
+        ordering_key="ordering_key",
+        mode=mode,
+        key=key,
+        urgency=urgency,
+        task_uid=UUID(int=9),
+        checkpoint_id=checkpoint,
+        again=again,
     )
 
 
@@ -133,7 +142,9 @@ class OneDelivery(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         self.become(delivery_states.expire(self.entry))
-        self.may_stand = self.may_stand or any(c is not SinkCall.LOOKUP and delivery_states.is_same_claim(self.entry, d) for d, c in self.claims)
+        self.may_stand = self.may_stand or any(
+            c is not SinkCall.LOOKUP and delivery_states.is_same_claim(self.entry, d) for d, c in self.claims
+        )
 
     @precondition(lambda self: self.entry.state is DeliveryState.DEAD)
     @rule()
@@ -143,7 +154,15 @@ class OneDelivery(RuleBasedStateMachine):
         self.become(delivery_states.revive(self.entry, self.tick()))
 
     @precondition(lambda self: self.entry.state is DeliveryState.WAITING)
-    @rule(event=st.sampled_from([delivery_states.discard, delivery_states.skip, lambda entry: delivery_states.set_aside(entry, delivery_states.NO_SUBJECT)]))
+    @rule(
+        event=st.sampled_from(
+            [
+                delivery_states.discard,
+                delivery_states.skip,
+                lambda entry: delivery_states.set_aside(entry, delivery_states.NO_SUBJECT),
+            ]
+        )
+    )
     def close(self, event) -> None:
         self.become(event(self.entry))
 
@@ -173,7 +192,9 @@ TestOneDelivery = OneDelivery.TestCase
 
 
 @given(st.sampled_from(TRANSITIONS), st.sampled_from(DeliveryState))
-def test_an_event_that_the_table_does_not_have_is_refused(transition: delivery_states.Transition, state: DeliveryState) -> None:
+def test_an_event_that_the_table_does_not_have_is_refused(
+    transition: delivery_states.Transition, state: DeliveryState
+) -> None:
     """Each event is taken in the states of its rows, leads where they say, and raises in every other state."""
     entry = msgspec.structs.replace(delivery_states.begin(delivery(mode=Mode.STATE), NOW), state=state)
     events = {
@@ -207,7 +228,9 @@ def test_the_docs_show_the_table() -> None:
 
 def test_a_newer_state_keeps_the_place_and_the_urgency_of_the_one_that_waits() -> None:
     """It waits since the older one was put, is as urgent as the more urgent of both, and keeps the failed attempts."""
-    entry = sent(delivery_states.begin(delivery(mode=Mode.STATE, urgency=Urgency.END), NOW), RetryAt(at=NOW, reason="busy"))
+    entry = sent(
+        delivery_states.begin(delivery(mode=Mode.STATE, urgency=Urgency.END), NOW), RetryAt(at=NOW, reason="busy")
+    )
     newer = delivery_states.put(entry, delivery(mode=Mode.STATE), NOW + LEASE)
     assert (newer.born_at, newer.urgency, newer.attempt, newer.revision) == (NOW, Urgency.END, 1, 1)
 
@@ -223,16 +246,24 @@ def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> 
 
 def test_a_milestone_that_comes_while_one_is_sent_is_told_beside_it() -> None:
     """News of which the newest is enough is a new message, whether it was put before or after the older one was delivered."""
-    claimed = delivery_states.claim(delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE)
-    during = delivery_states.settle(delivery_states.put(claimed, delivery(2, again=Again.NEWEST), NOW, is_newer=True), POSTED, NOW)
-    after = delivery_states.put(delivery_states.settle(claimed, POSTED, NOW), delivery(2, again=Again.NEWEST), NOW, is_newer=True)
+    claimed = delivery_states.claim(
+        delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE
+    )
+    during = delivery_states.settle(
+        delivery_states.put(claimed, delivery(2, again=Again.NEWEST), NOW, is_newer=True), POSTED, NOW
+    )
+    after = delivery_states.put(
+        delivery_states.settle(claimed, POSTED, NOW), delivery(2, again=Again.NEWEST), NOW, is_newer=True
+    )
     assert [claiming.call_of(e, has_message_receipt=True) for e in (during, after)] == [SinkCall.POST, SinkCall.POST]
 
 
 def test_reasons_and_errors_are_cut_and_mended() -> None:
     """Four thousand characters of each are kept, without what no database takes."""
     after = sent(delivery_states.begin(delivery(), NOW), RetryAt(at=NOW, reason="r" * 5000, error="\0" + "e" * 5000))
-    assert all(delivery_states.LONGEST - 20 < len(text) <= delivery_states.LONGEST for text in (after.reason, after.error))
+    assert all(
+        delivery_states.LONGEST - 20 < len(text) <= delivery_states.LONGEST for text in (after.reason, after.error)
+    )
     assert "\0" not in after.error
 
 

@@ -61,7 +61,9 @@ def data_dir(open_dir: Callable[[], Path]) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_page(page: Path, open_dir: Callable[[], Path], data_dir: Path) -> None:
     """The page's blocks run one after the other."""
     tmp_path = open_dir()
@@ -82,7 +84,13 @@ def test_page(page: Path, open_dir: Callable[[], Path], data_dir: Path) -> None:
             command = ["bash", "-euo", "pipefail", "-c", f"{code}\nenv -0 > {kept}"]
         extra = {"SPANPOST_CONFIG": "page.toml"} if language == "toml" else {}
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment | extra, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+            command,
+            cwd=tmp_path,
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{page.name}:\n{code}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
         if kept.exists():

@@ -46,13 +46,20 @@ def test_the_replay_format_is_documented() -> None:
     section = page.split("## A task")[1].split("## A checkpoint")[0]
     from uuid import UUID
 
-    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(task_json(Task(uid=UUID(int=1), tenant="t", task_id="t")))
+    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(
+        task_json(Task(uid=UUID(int=1), tenant="t", task_id="t"))
+    )
     assert {kind for kind in Kind if f"`{kind}`" not in page} == set()
 
 
 def test_links_lead_somewhere() -> None:
     """Every relative link of README and docs names a file that is there."""
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("plugins/*/README.md")]
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("plugins/*/README.md"),
+    ]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages
@@ -65,7 +72,9 @@ def test_links_lead_somewhere() -> None:
 def test_every_page_is_in_the_index() -> None:
     """Whoever begins at docs/README.md comes to every page, but for the runbooks, which alerts lead to."""
     linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
-    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"}
+    pages = {
+        str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"
+    }
     assert pages <= linked
 
 
@@ -73,7 +82,9 @@ def _quotes(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"])
+@pytest.mark.parametrize(
+    "page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"]
+)
 def test_quotes_are_verbatim(page: str) -> None:
     """What a page quotes from a plugin stands there, delivery by delivery."""
     found = _quotes((ROOT / "docs" / page).read_text())
@@ -100,7 +111,9 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
             r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
         )
     }
-    of_protocols = [item for one in (Sink, CheckingSink, Routed, Restarts, Installs, Figured) for item in vars(one).items()]
+    of_protocols = [
+        item for one in (Sink, CheckingSink, Routed, Restarts, Installs, Figured) for item in vars(one).items()
+    ]
     methods = {name for name, one in of_protocols if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},

@@ -18,7 +18,9 @@ def _rules() -> set[tuple[str, str | None]]:
     found: set[tuple[str, str | None]] = set()
     for node in ast.walk(ast.parse(inspect.getsource(tasks))):
         match node:
-            case ast.Call(func=ast.Name(id="TaskVerdict"), args=[ast.Attribute(attr=status), ast.Constant(value=rule), *_]):
+            case ast.Call(
+                func=ast.Name(id="TaskVerdict"), args=[ast.Attribute(attr=status), ast.Constant(value=rule), *_]
+            ):
                 found.add((rule, getattr(semconv, status)))
             case ast.Call(func=ast.Name(id="TaskVerdict"), args=[_, ast.Constant(value=rule), *_]):
                 found.add((rule, None))
@@ -30,7 +32,9 @@ def _rules() -> set[tuple[str, str | None]]:
 def test_the_page_names_every_rule() -> None:
     """Each rule of the machine stands in the page with its status, and the page names no other."""
     told = {
-        (rule, status) for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE) for status in _statuses(cell)
+        (rule, status)
+        for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE)
+        for status in _statuses(cell)
     }
     rules = _rules()
     assert len(rules) > 12

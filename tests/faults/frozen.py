@@ -62,7 +62,9 @@ def main() -> None:
     pipeline.start()
     provider = TracerProvider(shutdown_on_exit=False)
     join(pipeline.feed, tracer_provider=provider)
-    with provider.get_tracer("frozen").start_as_current_span("agent", attributes={**AGENT, "agent.task.id": "shared"}) as span:
+    with provider.get_tracer("frozen").start_as_current_span(
+        "agent", attributes={**AGENT, "agent.task.id": "shared"}
+    ) as span:
         span.add_event("agent.checkpoint", {"agent.checkpoint.message": "told once"})
     print(pipeline.force_flush(60), sum(pipeline.lost.values()), flush=True)
     pipeline.shutdown(5)

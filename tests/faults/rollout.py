@@ -118,7 +118,9 @@ def send(gateways: Sequence[Gateway], bodies: Sequence[bytes], at_once: int = 4)
                 number, body = waiting.pop()
             while True:
                 gateway = gateways[number % len(gateways)]
-                request = urllib.request.Request(f"{gateway.url}/v1/traces", body, {"content-type": "application/x-protobuf"})
+                request = urllib.request.Request(
+                    f"{gateway.url}/v1/traces", body, {"content-type": "application/x-protobuf"}
+                )
                 try:
                     with urllib.request.urlopen(request, timeout=30) as answer:
                         status = answer.status
@@ -203,7 +205,16 @@ def figures(tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Return what tasks came to, as far as every version knows it."""
     return {
         key: (
-            *(t.uid, t.status, t.agent_name, t.input_tokens, t.output_tokens, t.llm_calls, t.parent_task_id, t.child_count),
+            *(
+                t.uid,
+                t.status,
+                t.agent_name,
+                t.input_tokens,
+                t.output_tokens,
+                t.llm_calls,
+                t.parent_task_id,
+                t.child_count,
+            ),
             *(t.runs, t.started_at, t.ended_at, sorted(t.aliases)),
         )
         for key, t in tasks.items()

@@ -22,7 +22,13 @@ def task(number: int, began: int) -> list[Observation]:
     trace, at = (began + number).to_bytes(16, "big"), began + number * 1000
 
     def span(
-        n: int, name: str, attributes: dict[str, Any], start: int, end: int | None, parent: int = 1, status: Status = Status.UNSET
+        n: int,
+        name: str,
+        attributes: dict[str, Any],
+        start: int,
+        end: int | None,
+        parent: int = 1,
+        status: Status = Status.UNSET,
     ) -> Observation:
         return Observation(
             part=Part.STARTED if end is None else Part.ENDED,
@@ -51,14 +57,26 @@ def task(number: int, began: int) -> list[Observation]:
             origin=_ORIGIN,
         )
 
-    root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{number}"}
+    root_span = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "mechanic",
+        "agent.task.id": f"t-{number}",
+    }
     root_span["agent.task.name"] = f"Job {number}"
-    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 100 + number}
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.usage.input_tokens": 100 + number,
+    }
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     end = 60 * _SECOND
-    told = [event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(TOLD)]
+    told = [
+        event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(TOLD)
+    ]
     made = event(
-        TOLD, "agent.artifact", {"agent.artifact.name": f"patch {number}", "agent.artifact.uri": f"https://git.example/{number}"}
+        TOLD,
+        "agent.artifact",
+        {"agent.artifact.name": f"patch {number}", "agent.artifact.uri": f"https://git.example/{number}"},
     )
     tools = [span(3 + i, "execute_tool grep", tool, i * _SECOND, i * _SECOND + _SECOND // 2) for i in range(_TOOLS)]
     return [
@@ -80,7 +98,9 @@ def share(tasks: int, of: int, mine: int, began: int, size: int) -> Iterator[lis
         row = [ordering_key[position] for ordering_key in ordering_keys]
         mixed.shuffle(row)
         stream += row
-    ours = [o for o in stream if (pick := mixed.randrange(of * 4)) % of == mine or (pick < of and (pick + 1) % of == mine)]
+    ours = [
+        o for o in stream if (pick := mixed.randrange(of * 4)) % of == mine or (pick < of and (pick + 1) % of == mine)
+    ]
     for start in range(0, len(ours), size):
         yield ours[start : start + size]
 
@@ -120,7 +140,9 @@ def tangled(runs: int, began: int) -> list[Observation]:
             return n
 
         agent = {"gen_ai.operation.name": "invoke_agent"}
-        root = span("invoke_agent lead", 0, agent | {"gen_ai.agent.name": "lead", "agent.task.id": f"t-{number // 3}"}, 0, 90)
+        root = span(
+            "invoke_agent lead", 0, agent | {"gen_ai.agent.name": "lead", "agent.task.id": f"t-{number // 3}"}, 0, 90
+        )
         for helper in range(chance.randrange(3)):
             root_span = span("invoke_agent helper", root, agent | {"gen_ai.agent.name": f"helper-{helper}"}, 1, 80)
             for call in range(chance.randrange(1, 4)):
@@ -132,7 +154,9 @@ def tangled(runs: int, began: int) -> list[Observation]:
                     "gen_ai.usage.input_tokens": chance.randrange(1, 1000),
                     "gen_ai.usage.output_tokens": chance.randrange(1, 100),
                 }
-                outer = span("chat gpt-4o", root_span, {**said, "gen_ai.response.id": said["gen_ai.response.id"] + "-o"}, 2, 9)
+                outer = span(
+                    "chat gpt-4o", root_span, {**said, "gen_ai.response.id": said["gen_ai.response.id"] + "-o"}, 2, 9
+                )
                 span("chat gpt-4o", outer, said, 3, 8)
     return out
 

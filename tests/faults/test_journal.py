@@ -155,7 +155,9 @@ async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
 
 async def recorded(connection: Any) -> list[int]:
     """Return the numbers of the recorded spans, sorted: a span with two rows is twice there."""
-    return sorted(int(row[0]) for row in await connection.fetch("SELECT attributes->>'n' FROM agent_events WHERE part = 0"))
+    return sorted(
+        int(row[0]) for row in await connection.fetch("SELECT attributes->>'n' FROM agent_events WHERE part = 0")
+    )
 
 
 async def check(dsn: str) -> None:
@@ -166,7 +168,9 @@ async def check(dsn: str) -> None:
     assert await recorded(connection) == [*range(count)]
     found = await connection.fetchrow("SELECT count(*), sum(llm_calls), sum(input_tokens) FROM agent_tasks")
     assert tuple(found) == (count // 10, count * 9 // 10, sum(n for n in range(count) if n % 10 != 9))
-    told = await connection.fetch("SELECT kind, count(*), count(DISTINCT task_uid) FROM agent_checkpoints GROUP BY 1 ORDER BY 1")
+    told = await connection.fetch(
+        "SELECT kind, count(*), count(DISTINCT task_uid) FROM agent_checkpoints GROUP BY 1 ORDER BY 1"
+    )
     assert [tuple(row) for row in told] == [("end", count // 10, count // 10), ("start", count // 10, count // 10)]
     assert await connection.fetchval("SELECT count(*) FROM deliveries") == await connection.fetchval(
         "SELECT count(DISTINCT (sink, mode, ordering_key, key)) FROM deliveries"

@@ -61,7 +61,9 @@ def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path
         stopped.add(new.stop())
         posted = slack.end()
         found = held(dsn)
-        faults = [line for each in (old, another, new) for line in each.log.splitlines() if not line.startswith("info: ")]
+        faults = [
+            line for each in (old, another, new) for line in each.log.splitlines() if not line.startswith("info: ")
+        ]
     roots = Counter(m["text"] for c in posted["channels"].values() for m in c if m.get("thread_ts", m["ts"]) == m["ts"])
     assert stopped <= {0, 1}  # 1: deliveries wait, which another delivers
     assert set(deliveries) == {"delivered"}, faults

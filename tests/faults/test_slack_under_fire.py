@@ -26,7 +26,14 @@ from tests.faults.stream import EVENTS, task
 PROCESSES = 3
 TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 #: What becomes of the calls: reliability.md, 3.6.
-FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
+FAULTS = {
+    "throttle": 0.05,
+    "500 before": 0.05,
+    "reset before": 0.03,
+    "reset after": 0.07,
+    "500 after": 0.05,
+    "hang after": 0.05,
+}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
 #: Seconds that a 429 asks for.
 STALL_RULES = 3
@@ -62,7 +69,13 @@ class Sender:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
 
     def kill(self) -> None:
@@ -108,7 +121,9 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
     tasks, told, rows = asyncio.run(truth(dsn))
     assert kills >= 10
     assert states == {"delivered": sum(states.values())}, waiting
-    assert rows == TASKS * EVENTS == sum(len({(o.part, o.span_id, o.index) for o in task(n, began)}) for n in range(TASKS))
+    assert (
+        rows == TASKS * EVENTS == sum(len({(o.part, o.span_id, o.index) for o in task(n, began)}) for n in range(TASKS))
+    )
     assert len(tasks) == TASKS
 
     [messages] = [channel for channel in state["channels"].values() if channel]

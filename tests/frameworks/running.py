@@ -96,7 +96,9 @@ class Running:
 
     def hear(self, *expected: str) -> str:
         """Wait until the process says a line that begins so."""
-        return self._until(lambda: next((line for line in self._lines if line.startswith(expected)), None), str(expected))
+        return self._until(
+            lambda: next((line for line in self._lines if line.startswith(expected)), None), str(expected)
+        )
 
     def see(self, wanted: Callable[[Message], bool], why: str) -> Message:
         """Wait for a message."""
@@ -126,7 +128,10 @@ def as_installed(directory: Path) -> Path:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: spanpost\nVersion: {project['version']}\n")
     groups = {**project["entry-points"], "console_scripts": project["scripts"]}
-    lines = [f"[{group}]\n" + "".join(f"{name} = {what}\n" for name, what in points.items()) for group, points in groups.items()]
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {what}\n" for name, what in points.items())
+        for group, points in groups.items()
+    ]
     (info / "entry_points.txt").write_text("\n".join(lines))
     return directory
 

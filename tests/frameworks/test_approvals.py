@@ -18,7 +18,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 def played(example: str, framework: str | None, directory: Path, typed: str) -> str:
     """Run an example in its framework's environment while a person types; return what it printed."""
     python = str(Path(find(framework)) / "bin" / "python") if framework is not None else sys.executable
-    environment = {"HOME": str(directory), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "LOGNAME": "alice"}
+    environment = {
+        "HOME": str(directory),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "src"),
+        "LOGNAME": "alice",
+    }
     ran = subprocess.run(
         [python, ROOT / "examples" / f"{example}.py"],
         input=typed, env=environment, cwd=directory, capture_output=True, text=True, timeout=STALL_RULES, check=False,
@@ -28,7 +33,8 @@ def played(example: str, framework: str | None, directory: Path, typed: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"), [("approve\n", "deployed 1.4, as alice wanted"), ("deny not on a Friday\n", "not deployed: not on a Friday")]
+    ("typed", "told"),
+    [("approve\n", "deployed 1.4, as alice wanted"), ("deny not on a Friday\n", "not deployed: not on a Friday")],
 )
 def test_an_agent_without_a_framework(tmp_path: Path, typed: str, told: str) -> None:
     """The plain example goes on as the person says, with the person's name and words."""
@@ -65,7 +71,9 @@ def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
     assert "garden or street or decline? " in shown
     assert "The answer was not taken: nights: 'a week' is not a whole number" in shown
     assert shown.endswith("booked garden for 3 nights\n")
-    assert played("approval_mcp", None, tmp_path, "decline too dear\n").endswith("not booked: decline; Denied by alice: too dear\n")
+    assert played("approval_mcp", None, tmp_path, "decline too dear\n").endswith(
+        "not booked: decline; Denied by alice: too dear\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,12 @@ TOOLS = {
 HAVE_MODEL_CALLS = ("pydantic_ai", "openai_agents", "langgraph")
 
 PAGE = (ROOT / "docs" / "how-to" / "frameworks.md").read_text()
-HEADINGS = {"pydantic_ai": "Pydantic AI", "openai_agents": "OpenAI Agents SDK", "langgraph": "LangGraph", "crewai": "CrewAI"}
+HEADINGS = {
+    "pydantic_ai": "Pydantic AI",
+    "openai_agents": "OpenAI Agents SDK",
+    "langgraph": "LangGraph",
+    "crewai": "CrewAI",
+}
 
 
 def is_documented(name: str, message: Message) -> bool:
@@ -114,7 +119,9 @@ def test_a_run_that_stops_for_a_person(name: str, start: Start) -> None:
     """A run that ends on a question to a person is shown as waiting."""
     run = start(name).begin("approval")
     run.hear("asked")
-    run.see(lambda message: ends("✋ booking: waiting for a person")(message) and is_documented(name, message), "waiting")
+    run.see(
+        lambda message: ends("✋ booking: waiting for a person")(message) and is_documented(name, message), "waiting"
+    )
     run.say("yes")
     run.hear("done")
     assert not any(message.text.startswith("❌") for message in run.messages)
@@ -135,7 +142,9 @@ def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None
     """The agent that is asked by a tool stands below the task with the tool that it calls."""
     run = start(name).begin("handoff")
     run.hear("tool")
-    at_work = run.see(lambda m: "concierge" in m.words and "tool: look_up_weather" in m.words, "the second agent at work")
+    at_work = run.see(
+        lambda m: "concierge" in m.words and "tool: look_up_weather" in m.words, "the second agent at work"
+    )
     assert is_documented(name, at_work)
     run.say("go")
     run.hear("done")
@@ -145,7 +154,11 @@ def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None
 @pytest.mark.parametrize(
     ("name", "titles", "final"),
     [
-        ("openai_agents", "travel_desk concierge", "Agent workflow"),  # until it has ended, an agent is a workflow with a name
+        (
+            "openai_agents",
+            "travel_desk concierge",
+            "Agent workflow",
+        ),  # until it has ended, an agent is a workflow with a name
         ("langgraph", "travel_desk", "travel_desk"),
         ("crewai", "travel_crew", "travel_crew"),
     ],

@@ -145,7 +145,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     python = Path(find("openai_agents")) / "bin" / "python"
     environment = {"HOME": str(directory), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src")}
     ran = subprocess.run(
-        [python, "script.py"], env=environment, cwd=directory, capture_output=True, text=True, timeout=STALL_RULES, check=False
+        [python, "script.py"],
+        env=environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=STALL_RULES,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     told: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
@@ -162,7 +168,9 @@ def test_calls_of_one_moment(played: dict[str, Any]) -> None:
 
 def test_a_time_that_is_over(played: dict[str, Any]) -> None:
     """The call is not made, and the model is told that this is no refusal; but where the question asks for one."""
-    assert played["expire"] == ["Nobody decided in time. This is no refusal: the call was not made because nobody answered."]
+    assert played["expire"] == [
+        "Nobody decided in time. This is no refusal: the call was not made because nobody answered."
+    ]
     assert played["deny"] == ["Denied"]
 
 

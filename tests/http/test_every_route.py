@@ -83,7 +83,15 @@ def routes(gateway: Served) -> list[Asked]:
     for path, methods in gateway.gateway._endpoints.router.table():
         full = path + BELOW[path] if path in BELOW else re.sub(r"\{[^}]*\}", "x", path)
         made.append(Asked(full, methods))
-    assert {one.path for one in made} >= {*OPEN, "/v1/traces", "/alerts/grafana", "/hooks/own", "/slack/events", "/metrics", "/api/me"}
+    assert {one.path for one in made} >= {
+        *OPEN,
+        "/v1/traces",
+        "/alerts/grafana",
+        "/hooks/own",
+        "/slack/events",
+        "/metrics",
+        "/api/me",
+    }
     return made
 
 
@@ -93,7 +101,9 @@ def token_for(path: str) -> str:
     return "spt_operators" if path in ("/metrics", "/health/detailed") else "spt_tenant"
 
 
-def ask(served: Served, method: str, path: str, body: bytes | None = None, length: int = 0, token: str | None = "") -> Answer:
+def ask(
+    served: Served, method: str, path: str, body: bytes | None = None, length: int = 0, token: str | None = ""
+) -> Answer:
     """Send a request, as it should be but for what the test has changed. `length` is told and not sent."""
     host, _, port = served.url.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=20)
@@ -127,7 +137,13 @@ def problem_of(answer: Answer, statuses: set[int]) -> str:
     except ValueError:
         return f"no JSON: {answer.body[:200]!r}"
     right = (JSON, ERRORS[answer.status][0], "nosniff", str, True)
-    found = answer.headers["content-type"], told["code"], answer.headers["x-content-type-options"], type(told["message"]), bool(reason_of(told))
+    found = (
+        answer.headers["content-type"],
+        told["code"],
+        answer.headers["x-content-type-options"],
+        type(told["message"]),
+        bool(reason_of(told)),
+    )
     if found != right or told.keys() > {"code", "message", "details"}:
         return f"{found}, not {right}: {told}"
     return "a traceback" if "Traceback" in told["message"] or ".py" in told["message"] else ""
@@ -151,7 +167,9 @@ def test_unknown_paths(gateway: Served, routes: list[Asked], caplog: pytest.LogC
     def request(one: Asked) -> tuple[Answer, set[int]]:
         path = f"{one.path.rstrip('/')}/nothing/there"
         method = "POST" if path.startswith("/hooks/") else "GET"
-        return ask(gateway, method, path, b"{}" if method == "POST" else None), {200 if path.startswith("/board/") else 404}
+        return ask(gateway, method, path, b"{}" if method == "POST" else None), {
+            200 if path.startswith("/board/") else 404
+        }
 
     walk(routes, caplog, request)
 
@@ -168,7 +186,9 @@ def test_wrong_methods(gateway: Served, routes: list[Asked], caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("token", [None, "spt_wrong", "", "x" * 5_000])
-def test_wrong_tokens(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture, token: str | None) -> None:
+def test_wrong_tokens(
+    gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFixture, token: str | None
+) -> None:
     """Without a token, with a wrong, an empty and a long one every endpoint that asks for one is a 401."""
 
     def request(one: Asked) -> tuple[Answer, set[int]] | None:
@@ -224,20 +244,31 @@ def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFi
 def test_the_page_has_every_code() -> None:
     """The table of docs/reference/http-answers.md is the table that endpoints answer by."""
     page = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
-    found = {int(status): (int(code), name) for status, code, name in re.findall(r"^\| (\d+) \| (\d+) `([A-Z_]+)` \|", page, re.M)}
+    found = {
+        int(status): (int(code), name)
+        for status, code, name in re.findall(r"^\| (\d+) \| (\d+) `([A-Z_]+)` \|", page, re.M)
+    }
     assert found == {status: (int(code), code.name) for status, (code, _) in ERRORS.items()}
 
 
 def test_protobuf_is_answered_in_protobuf(gateway: Served) -> None:
     """An exporter that sends protobuf reads the error as protobuf, of the guard, the router and the endpoint alike."""
     host, _, port = gateway.url.removeprefix("http://").partition(":")
-    for path, origin, status in (("/v1/traces", "http://evil.example", 403), ("/v1/spans", "", 404), ("/v1/traces", "", 400)):
+    for path, origin, status in (
+        ("/v1/traces", "http://evil.example", 403),
+        ("/v1/spans", "", 404),
+        ("/v1/traces", "", 400),
+    ):
         connection = http.client.HTTPConnection(host, int(port), timeout=20)
         headers = {"content-type": "application/x-protobuf", "authorization": "Bearer spt_tenant"}
         connection.request("POST", path, b"\xff", headers | ({"origin": origin} if origin else {}))
         answer = connection.getresponse()
         told, info = Status.FromString(answer.read()), ErrorInfo()
         connection.close()
-        assert (answer.status, answer.headers["content-type"], told.code) == (status, "application/x-protobuf", ERRORS[status][0])
+        assert (answer.status, answer.headers["content-type"], told.code) == (
+            status,
+            "application/x-protobuf",
+            ERRORS[status][0],
+        )
         assert told.details[0].Unpack(info)
         assert (bool(info.reason), info.domain, bool(told.message)) == (True, "spanpost", True)

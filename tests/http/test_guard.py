@@ -26,7 +26,9 @@ from spanpost.http.hosts import Host, host_of, is_loopback, origin_of
 LOCAL = Guard()
 BEYOND = Guard(is_beyond_loopback=True)
 TOKENS = Guard(required=frozenset({Credential.SIGNATURE, Credential.TOKEN, Credential.OPERATOR}))
-BEHIND = Guard(hosts=frozenset({Host("agents.example.com")}), trusted_proxies=(ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8")))
+BEHIND = Guard(
+    hosts=frozenset({Host("agents.example.com")}), trusted_proxies=(ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
+)
 
 #: Paths below which requests go to an endpoint.
 PATHS = [path if not path.endswith("/") or path == "/" else f"{path}x" for path in ENDPOINTS]
@@ -35,7 +37,9 @@ OTLP = {"content-type": "application/json"}
 
 def a_request(path: str = "/v1/logs", method: str = "POST", /, **about: Any) -> GuardedRequest:
     headers = {"host": "127.0.0.1:4318", **about.pop("headers", {})}
-    listed = {name: [value] if isinstance(value, str) else value for name, value in headers.items() if value is not None}
+    listed = {
+        name: [value] if isinstance(value, str) else value for name, value in headers.items() if value is not None
+    }
     if "origin" in about:
         listed["origin"] = [about.pop("origin")]
     return GuardedRequest(method=method, path=path, headers=listed, **{"peer": "127.0.0.1", "target": path, **about})
@@ -120,7 +124,13 @@ def test_a_rebound_name_gets_nothing(path: str) -> None:
 @pytest.mark.parametrize("guard", [LOCAL, BEYOND, TOKENS, BEHIND], ids=["local", "beyond", "tokens", "behind"])
 def test_a_page_of_elsewhere_gets_nothing(guard: Guard, path: str) -> None:
     """A page of another origin, of none (`null`) or of two is refused at every endpoint, whatever token it brings."""
-    for origin in ("http://evil.example", "null", "", ["http://127.0.0.1:4318", "http://127.0.0.1:4318"], "http://127.0.0.1:3000"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "",
+        ["http://127.0.0.1:4318", "http://127.0.0.1:4318"],
+        "http://127.0.0.1:3000",
+    ):
         for method in ("GET", "POST", "OPTIONS", "DELETE"):
             headers = {**OTLP, "origin": origin, "authorization": "Bearer spt_x"}
             assert status(guard.judge(a_request(path, method, headers=headers))) == 403
@@ -166,7 +176,9 @@ def test_names_of_ours() -> None:
         "a",
     ]
     assert {one for one in passes + fails if get(listed, host=one) == 200} == set(passes)
-    assert get(BEYOND, host="10.0.0.7:4318") == get(BEYOND, host="[fd00::7]") == get(BEYOND, host="spanpost:4318") == 200
+    assert (
+        get(BEYOND, host="10.0.0.7:4318") == get(BEYOND, host="[fd00::7]") == get(BEYOND, host="spanpost:4318") == 200
+    )
     assert get(BEYOND, host="evil.example") == get(BEYOND, host="2130706433") == get(BEYOND, host="0x7f000001") == 403
 
 
@@ -176,9 +188,15 @@ def test_where_a_token_is_asked_for_any_name_will_do() -> None:
     assert get(TOKENS, "/health/ready", host="lb.example.com") == 200
     operators = Guard(required=frozenset({Credential.OPERATOR}))
     assert [get(operators, host="prometheus.example"), post(operators, host="prometheus.example")] == [200, 403]
-    api = [get(TOKENS, "/api/me", host="gateway.example.com", **more) for more in ({}, {"authorization": "Bearer spt_x"})]
+    api = [
+        get(TOKENS, "/api/me", host="gateway.example.com", **more) for more in ({}, {"authorization": "Bearer spt_x"})
+    ]
     assert api == [403, 200]  # a session's cookie comes by itself
-    assert get(TOKENS, "/api/login", host="gateway.example.com") == get(TOKENS, "/elsewhere", host="gateway.example.com") == 403
+    assert (
+        get(TOKENS, "/api/login", host="gateway.example.com")
+        == get(TOKENS, "/elsewhere", host="gateway.example.com")
+        == 403
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -193,7 +211,9 @@ def test_no_simple_request_has_an_effect(path: str) -> None:
         "",
     ):
         for method in ("POST", "PUT", "PATCH", "DELETE"):
-            verdict = status(LOCAL.judge(a_request(path, method, headers={"content-type": said, "content-length": "2"})))
+            verdict = status(
+                LOCAL.judge(a_request(path, method, headers={"content-type": said, "content-length": "2"}))
+            )
             assert verdict == (200 if "*/*" in takes else 405 if takes == READ else 415)
     twice = a_request(path, headers={"content-type": ["application/json", "text/plain"]})
     assert (status(LOCAL.judge(twice)) == 200) == ("*/*" in takes)
@@ -248,7 +268,8 @@ def test_origins_that_are_let_in_send_telemetry_and_nothing_else() -> None:
     assert isinstance(verdict, AllowedRequest)
     assert verdict.shared_with == "https://shop.example.com"
     assert [
-        status(shared.judge(a_request(path, headers=headers))) for path in ("/control/v1/budget", "/alerts/grafana", "/api/x")
+        status(shared.judge(a_request(path, headers=headers)))
+        for path in ("/control/v1/budget", "/alerts/grafana", "/api/x")
     ] == [403] * 3
     assert post(shared, origin="http://shop.example.com") == post(shared, origin="https://shop.example.com:8443") == 403
 
@@ -310,12 +331,18 @@ def test_headers_of_proxies_are_believed_of_trusted_ones_alone() -> None:
     assert (verdict.client, verdict.is_this_machine) == ("203.0.113.9", False)
     assert status(Guard(hosts=BEHIND.hosts).judge(acts)) == 403
     plain = {**told, "x-forwarded-proto": "http"}
-    assert status(BEHIND.judge(a_request("/api/x", headers={**OTLP, **plain}, origin="https://agents.example.com"))) == 403
+    assert (
+        status(BEHIND.judge(a_request("/api/x", headers={**OTLP, **plain}, origin="https://agents.example.com"))) == 403
+    )
 
 
 def test_a_rebound_page_cannot_speak_as_a_trusted_proxy() -> None:
     """With a trusted proxy on this machine a browser of it has the same address: the host that it asks must be ours, whatever it adds."""
-    for more in ({"x-forwarded-host": "agents.example.com"}, {"x-forwarded-host": "127.0.0.1"}, {"x-forwarded-host": ""}):
+    for more in (
+        {"x-forwarded-host": "agents.example.com"},
+        {"x-forwarded-host": "127.0.0.1"},
+        {"x-forwarded-host": ""},
+    ):
         assert get(BEHIND, "/control/v1/tasks/x", host="evil.example", **more) == 403
         assert get(BEHIND, "/control/v1/tasks/x", **{"x-forwarded-host": "evil.example"}) == 403
     assert get(BEHIND, "/control/v1/tasks/x", **{"x-forwarded-host": "a@b"}) == 400
@@ -347,7 +374,10 @@ def test_the_client_is_the_nearest_hop_that_is_not_trusted(peer: str, hops: list
     assert client_of(peer, hops, TRUSTED) == client
 
 
-@given(peer=st.ip_addresses().map(str), hops=st.lists(st.one_of(st.text(max_size=30), st.ip_addresses().map(str)), max_size=5))
+@given(
+    peer=st.ip_addresses().map(str),
+    hops=st.lists(st.one_of(st.text(max_size=30), st.ip_addresses().map(str)), max_size=5),
+)
 def test_any_hops_give_an_address(peer: str, hops: list[str]) -> None:
     """A client has an address, whatever is sent; without trusted proxies it is the peer's."""
     ip_address(client_of(peer, hops, TRUSTED))

@@ -20,7 +20,9 @@ from tests.interactions.api.served import Served
 
 HOOK = {"named": {"fix": {"kind": "command", "command": ["/bin/true"]}}}
 LOG = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"eventName": "agent.approval.resolved"}]}]}]})
-ALERT = json.dumps({"alerts": [{"status": "firing", "labels": {"alertname": "Hot"}, "startsAt": "2026-03-01T12:00:00Z"}]})
+ALERT = json.dumps(
+    {"alerts": [{"status": "firing", "labels": {"alertname": "Hot"}, "startsAt": "2026-03-01T12:00:00Z"}]}
+)
 #: Of each endpoint a request as it should be, and what is answered; what is read has no body.
 GOOD: dict[str, tuple[str, int]] = {
     "/v1/traces": ('{"resourceSpans": []}', 200),
@@ -107,7 +109,11 @@ def test_a_page_of_elsewhere_is_refused(gateway: Served, path: str) -> None:
     for headers in (evil, {"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}):
         for method in ("", "OPTIONS"):
             status, told, body = ask(gateway, path, method, **headers)
-            assert (status, told["content-type"], told["x-content-type-options"]) == (403, "application/json", "nosniff")
+            assert (status, told["content-type"], told["x-content-type-options"]) == (
+                403,
+                "application/json",
+                "nosniff",
+            )
             said = json.loads(body)
             assert (said["code"], bool(said["message"])) == (7, True)
     if endpoint_of(path).asks != "signature":
@@ -135,7 +141,16 @@ def test_a_host_that_is_none_is_refused(gateway: Served, path: str) -> None:
 def test_every_endpoint_is_known_to_the_guard(gateway: Served) -> None:
     """No endpoint stands behind the rule for paths that nobody has thought of."""
     paths = gateway.gateway._endpoints.router.paths  # type: ignore[union-attr]
-    assert {"/v1/traces", "/alerts/grafana", "/api/", "/", "/board/", "/control/v1/budget", "/hooks/", "/metrics"} <= set(paths)
+    assert {
+        "/v1/traces",
+        "/alerts/grafana",
+        "/api/",
+        "/",
+        "/board/",
+        "/control/v1/budget",
+        "/hooks/",
+        "/metrics",
+    } <= set(paths)
     assert [path for path in paths if endpoint_of(path) == UNKNOWN and path not in ENDPOINTS] == []
     assert {endpoint_of(path) for path in GOOD if path != "/favicon.ico"} == set(ENDPOINTS.values())
 
@@ -145,12 +160,18 @@ def test_pages_that_are_let_in_send_telemetry(tmp_path: Any, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     section = {"http_port": 0, "grpc_port": -1}
     shop = {"origin": "https://shop.example.com", "sec_fetch_site": "cross-site"}
-    with Served(None, interactions=None, gateway={**section, "allowed_origins": ["https://shop.example.com"]}) as served:
+    with Served(
+        None, interactions=None, gateway={**section, "allowed_origins": ["https://shop.example.com"]}
+    ) as served:
         status, headers, _ = ask(served, "/v1/traces", "OPTIONS", access_control_request_method="POST", **shop)
         assert (status, headers["access-control-allow-origin"]) == (204, "https://shop.example.com")
         assert "content-type" in headers["access-control-allow-headers"]
         status, headers, _ = ask(served, "/v1/traces", **shop)
-        assert (status, headers["access-control-allow-origin"], headers["vary"]) == (200, "https://shop.example.com", "origin")
+        assert (status, headers["access-control-allow-origin"], headers["vary"]) == (
+            200,
+            "https://shop.example.com",
+            "origin",
+        )
         assert ask(served, "/alerts/grafana", **shop)[0] == 403
         assert served.reload(gateway=section)
         assert ask(served, "/v1/traces", **shop)[0] == 403
@@ -164,7 +185,9 @@ def test_refusals_are_counted(gateway: Served) -> None:
     assert 'signal="guard"' in line
 
 
-def test_a_reload_loosens_nothing_that_holds_until_the_next_start(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_loosens_nothing_that_holds_until_the_next_start(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another `gateway.host` or `client_ca` in the settings changes nothing of a gateway that listens as before; new tokens hold at once."""
     monkeypatch.chdir(tmp_path)
     section: dict[str, Any] = {"http_port": 0, "grpc_port": -1}
@@ -178,7 +201,9 @@ def test_a_reload_loosens_nothing_that_holds_until_the_next_start(tmp_path: Any,
 
 
 def scrape(port: int, **headers: str) -> int:
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", None, {n.replace("_", "-"): v for n, v in headers.items()})
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/metrics", None, {n.replace("_", "-"): v for n, v in headers.items()}
+    )
     try:
         with urllib.request.urlopen(asked, timeout=10) as page:
             assert page.headers["x-content-type-options"] == "nosniff"

@@ -11,7 +11,9 @@ from tests.thorough import thorough
 
 TENANTS, ADDRESSES = "abcd", "123"
 senders = st.builds(Sender, st.sampled_from(TENANTS), st.sampled_from(ADDRESSES))
-steps = st.lists(st.tuples(senders, st.sampled_from(["take", "leave", "keep", "move"]), st.integers(0, 30)), max_size=80)
+steps = st.lists(
+    st.tuples(senders, st.sampled_from(["take", "leave", "keep", "move"]), st.integers(0, 30)), max_size=80
+)
 
 
 def kept_up(most: int, renews: bool, taken: list[tuple[Sender, str, int]]) -> SharedPlaces[int]:

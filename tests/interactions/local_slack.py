@@ -43,22 +43,30 @@ class LocalSlack:
         """Forget all messages."""
         await self._control("reset")
 
-    async def post(self, channel: str = CHANNEL, *, thread: str = "", blocks: list[dict[str, Any]] | None = None) -> str:
+    async def post(
+        self, channel: str = CHANNEL, *, thread: str = "", blocks: list[dict[str, Any]] | None = None
+    ) -> str:
         """Post as the app; return the message's timestamp."""
-        told = {"channel": channel, "text": "a task", "blocks": blocks or []} | ({"thread_ts": thread} if thread else {})
+        told = {"channel": channel, "text": "a task", "blocks": blocks or []} | (
+            {"thread_ts": thread} if thread else {}
+        )
         async with self._session.post(
             f"{self.api}chat.postMessage", json=told, headers={"authorization": f"Bearer {BOT_TOKEN}"}
         ) as answer:
             return str((await answer.json())["ts"])
 
-    async def press(self, ts: str, action_id: str, value: str, user: str = ALICE, *, channel: str = CHANNEL, **more: Any) -> None:
+    async def press(
+        self, ts: str, action_id: str, value: str, user: str = ALICE, *, channel: str = CHANNEL, **more: Any
+    ) -> None:
         """Press a button; returns when the app has answered (or five seconds went by)."""
         action = {"type": "button", "action_id": action_id, "block_id": "b", "value": value} | more
         await self._control("interact", channel=channel, messageTs=ts, user=user, action=action)
 
     async def say(self, text: str, thread: str = "", user: str = ALICE, channel: str = CHANNEL) -> None:
         """Write a message, in a thread."""
-        await self._control("message", channel=channel, user=user, text=text, **({"thread_ts": thread} if thread else {}))
+        await self._control(
+            "message", channel=channel, user=user, text=text, **({"thread_ts": thread} if thread else {})
+        )
 
     async def send_dialogue(self, user: str = ALICE, **values: Any) -> None:
         """Fill the open dialogue in and send it off."""
@@ -152,7 +160,10 @@ def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> It
         "workspace": {"name": "Acme", "domain": "acme", "teamId": TEAM},
         "apps": [app],
         "users": people,
-        "channels": [{"id": CHANNEL, "name": "agents", "members": members}, {"id": OTHER, "name": "other", "members": members}],
+        "channels": [
+            {"id": CHANNEL, "name": "agents", "members": members},
+            {"id": OTHER, "name": "other", "members": members},
+        ],
     }
     (directory / "slack.json").write_text(json.dumps(config))
     port = port or free_port()

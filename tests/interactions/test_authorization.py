@@ -46,7 +46,12 @@ class World:
 
 
 def ruled(
-    world: World, *rules: Rule, action: str = "approve", risk: str = "", people: dict[str, str] | None = None, **task: Any
+    world: World,
+    *rules: Rule,
+    action: str = "approve",
+    risk: str = "",
+    people: dict[str, str] | None = None,
+    **task: Any,
 ) -> Ruling:
     asked = Asked(key=uuid4(), task=a_task(**task), approval=Approval(id="a", risk=risk), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=rules, people=people or {}), action, asked, "UALICE", PLACE)
@@ -91,7 +96,9 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
     """Users, groups, channels, addresses and resolvers let in whom they hold, and nobody when they hold nobody."""
     assert ruled(World(**found), rule(**fields)).is_granted
     stranger = Person(id="UALICE", team="T1", email="mallory@acme.example")
-    nobody: dict[str, Found] = {name: Answer(is_allowed=False) if name == "okta" else frozenset({"UBOB"}) for name in found}
+    nobody: dict[str, Found] = {
+        name: Answer(is_allowed=False) if name == "okta" else frozenset({"UBOB"}) for name in found
+    }
     outside = {"users": ("UBOB",)} if "users" in fields else fields
     ruling = ruled(World(stranger, **nobody), rule(**outside))
     assert not ruling.is_granted
@@ -99,7 +106,8 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
 
 
 @pytest.mark.parametrize(
-    "flaw", [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}]
+    "flaw",
+    [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}],
 )
 def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
     """Bots, those who left, guests, strangers and people of other workspaces are refused though a rule names them, and not told who may."""
@@ -135,7 +143,9 @@ def test_each_condition_narrows() -> None:
         assert not ruled(World(), other, **task).is_granted
 
 
-@pytest.mark.parametrize("said", ["UALICE", "<@UALICE>", "slack:UALICE", "alice@acme.example", " ALICE@acme.example ", "alice"])
+@pytest.mark.parametrize(
+    "said", ["UALICE", "<@UALICE>", "slack:UALICE", "alice@acme.example", " ALICE@acme.example ", "alice"]
+)
 def test_the_requester(said: str) -> None:
     """Known by id, by address or through the map, they may where a rule says so, and may not where one shuts them out."""
     people = {"alice": "UALICE"}
@@ -187,7 +197,13 @@ def test_addresses_of_other_domains_count_for_nothing() -> None:
     """Where domains are set, only their addresses are believed."""
     for domains, is_granted in ((("acme.example",), True), (("other.example",), False), ((), True)):
         asked = Asked(key=uuid4(), task=a_task(), is_shown_there=True)
-        talk = judge(AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), domains=domains), "cancel", asked, "UALICE", PLACE)
+        talk = judge(
+            AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), domains=domains),
+            "cancel",
+            asked,
+            "UALICE",
+            PLACE,
+        )
         next(talk)
         with pytest.raises(StopIteration) as done:
             talk.send(ALICE)
@@ -198,7 +214,9 @@ FOUND = st.one_of(
     st.builds(Failed, st.text(max_size=5)),
     st.frozensets(st.sampled_from(["UALICE", "UBOB"])),
     st.builds(Answer, is_allowed=st.booleans(), reason=st.text(max_size=5)),
-    st.builds(Person, id=st.sampled_from(["UALICE", "UBOB"]), team=st.sampled_from(["T1", "T2", ""]), is_guest=st.booleans()),
+    st.builds(
+        Person, id=st.sampled_from(["UALICE", "UBOB"]), team=st.sampled_from(["T1", "T2", ""]), is_guest=st.booleans()
+    ),
 )
 RULES = st.builds(
     Rule,

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spanpost.interactions.acts import Interactions
-from spanpost.interactions.authorization import AuthorizationRules, Found, Look, MembersOf, Person, PersonOf, Rule, Ruling
+from spanpost.interactions.authorization import (
+    AuthorizationRules,
+    Found,
+    Look,
+    MembersOf,
+    Person,
+    PersonOf,
+    Rule,
+    Ruling,
+)
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import phrases
 from spanpost.interactions.slack.app import SlackApp
@@ -67,7 +76,9 @@ class Web:
         if method == "chat.getPermalink":
             if given["channel"] != "C1":
                 raise Trouble("channel_not_found")
-            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"}
+            return {
+                "permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"
+            }
         assert method == "chat.postEphemeral", method
         self.told.append((given["user"], given["text"], given.get("blocks", [])))
         return {}
@@ -102,7 +113,11 @@ class App:
 
     def task(self, key: str, channel: str = "C1", **fields: Any) -> Any:
         task = a_task(key, **fields)
-        self.interaction_store.known[task.uid] = (task, None, {(channel, f"{len(self.interaction_store.known) + 1}.5")} if channel else set())
+        self.interaction_store.known[task.uid] = (
+            task,
+            None,
+            {(channel, f"{len(self.interaction_store.known) + 1}.5")} if channel else set(),
+        )
         return task
 
     async def say(self, text: str, user: str = "UALICE", *, channel: str = "C7", again: bool = False) -> str:
@@ -155,9 +170,11 @@ async def test_what_runs_and_what_waits() -> None:
         True,
     ] + [False] * 2
     elements = app.web.told[0][2][0]["elements"][0]["elements"]
-    assert {"type": "link", "url": "https://acme.slack.com/archives/C1/p15", "text": "Nightly <!channel> *report*"}.items() <= next(
-        e for e in elements if e.get("url")
-    ).items()
+    assert {
+        "type": "link",
+        "url": "https://acme.slack.com/archives/C1/p15",
+        "text": "Nightly <!channel> *report*",
+    }.items() <= next(e for e in elements if e.get("url")).items()
     assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
     assert await App().say("list") == "Nothing runs."
 
@@ -206,7 +223,9 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
     app.task("report-1")
     assert "Asked to stop: Quarterly report" in await app.say("cancel deploy-77")
     assert await app.say("cancel deploy-77", again=True) == ""
-    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "UALICE", "")]
+    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in app.interaction_store.rows] == [
+        (Verb.CANCEL, task.uid, "UALICE", "")
+    ]
     assert "Asked to stop" in await app.say("cancel deplo")
     assert "it fits these" in await app.say("cancel Quarterly")
     assert "Nothing is known here" in await app.say("cancel nope")
@@ -312,7 +331,14 @@ async def test_while_the_database_is_away() -> None:
 async def test_a_response_url_that_is_not_slacks_is_not_called() -> None:
     """Then the person is told in the channel."""
     app = App()
-    body = {"command": "/agents", "text": "help", "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": "t"}
+    body = {
+        "command": "/agents",
+        "text": "help",
+        "team_id": TEAM,
+        "user_id": "UALICE",
+        "channel_id": "C7",
+        "trigger_id": "t",
+    }
     assert "cancel" in await app.hear(body | {"response_url": "https://evil.example/"})
     assert app.web.told[0][0] == "UALICE"
 
@@ -331,10 +357,19 @@ ODD = st.one_of(
 def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
     """Whatever a command or a mention holds: no error, and nothing is done that was not asked in good form."""
     app = App()
-    body = {"command": "/agents", "text": text, "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": uuid4().hex}
+    body = {
+        "command": "/agents",
+        "text": text,
+        "team_id": TEAM,
+        "user_id": "UALICE",
+        "channel_id": "C7",
+        "trigger_id": uuid4().hex,
+    }
     phrases.command(body | odd, TEAM)
     phrases.mention(
-        {"event": {"type": "app_mention", "user": "UALICE", "channel": "C1", "ts": "1.1", "text": text} | odd}, TEAM, BOT
+        {"event": {"type": "app_mention", "user": "UALICE", "channel": "C1", "ts": "1.1", "text": text} | odd},
+        TEAM,
+        BOT,
     )
 
     async def hear() -> int:
@@ -385,7 +420,14 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
     assert "Not done" in await press(app, more, "UGUEST", at="9.3")
     assert "it fits these" in await app.say("show nightly")
     assert "run-31" in await press(app, buttons(app)[0], at="9.4")
-    for bad in ("", "{}", "[]", '{"w": "tasks", "q": "", "k": "x", "b": ""}', more["value"].replace("tasks", "all"), "x" * 9000):
+    for bad in (
+        "",
+        "{}",
+        "[]",
+        '{"w": "tasks", "q": "", "k": "x", "b": ""}',
+        more["value"].replace("tasks", "all"),
+        "x" * 9000,
+    ):
         await press(app, more, value=bad, at=f"8.{len(bad)}")
     assert "no command" in await app.say(f"more {more['value']}")
     assert app.interaction_store.rows == []
@@ -430,7 +472,18 @@ async def test_commands_are_answered_in_korean() -> None:
     app.interaction_store.known.update()
     said = [
         await app.say(text)
-        for text in ("", "help", "보고서", "show", "show 작업-1", "show 보고서", "show 없음", "cancel", "start", "start 야간")
+        for text in (
+            "",
+            "help",
+            "보고서",
+            "show",
+            "show 작업-1",
+            "show 보고서",
+            "show 없음",
+            "cancel",
+            "start",
+            "start 야간",
+        )
     ]
     said += [
         await app.say("cancel 작업-1"),
@@ -440,7 +493,9 @@ async def test_commands_are_answered_in_korean() -> None:
     ]
     assert all(said)
     literal = re.sub(
-        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}", "", html.unescape("\n".join(said))
+        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}",
+        "",
+        html.unescape("\n".join(said)),
     )
     assert re.findall("[A-Za-z]+", literal) == []
     assert "응답 없음 (추정)" in literal

@@ -153,10 +153,14 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
 @given(
     st.one_of(st.binary(max_size=30), st.binary(max_size=20).map(lambda rest: b"/control/v1/tasks/" + rest)),
     st.lists(st.tuples(st.sampled_from([b"authorization", b"host", b"x"]), st.binary(max_size=12)), max_size=3),
-    st.one_of(st.binary(max_size=20), st.sampled_from([b"wait=0&after=\xd9\xa1", b"wait=1e9", b"after=-1", b"mark=%ff%00"])),
+    st.one_of(
+        st.binary(max_size=20), st.sampled_from([b"wait=0&after=\xd9\xa1", b"wait=1e9", b"after=-1", b"mark=%ff%00"])
+    ),
     st.sampled_from(["GET", "HEAD", "POST", "X"]),
 )
-def test_whatever_is_asked_is_answered(path: bytes, headers: list[tuple[bytes, bytes]], query: bytes, method: str) -> None:
+def test_whatever_is_asked_is_answered(
+    path: bytes, headers: list[tuple[bytes, bytes]], query: bytes, method: str
+) -> None:
     """Any path, header, query and method has an answer that is no fault of ours, and JSON with a message where it is refused."""
     for more in ([], [(b"authorization", b"Bearer a-x")]):
         status, told = asyncio.run(Poll()(path, *headers, *more, query=query, method=method))

@@ -63,16 +63,29 @@ class Slack(Knock):
     """One app at the door, a question in a message of its, and Alice."""
 
     def __init__(
-        self, question: str, *, actions: frozenset[str] = frozenset({"decide"}), comments: Comments = "never", **more: Any
+        self,
+        question: str,
+        *,
+        actions: frozenset[str] = frozenset({"decide"}),
+        comments: Comments = "never",
+        **more: Any,
     ) -> None:
         super().__init__()
         self.interaction_store, self.web = InteractionStore(), Opens()
         self.key = self.interaction_store.ask(a_task(), "C1", "1.5", Approval(id="a", question=question, **more))
-        interactions = Interactions(self.interaction_store, Alice(), AuthorizationRules(rules=(Rule(actions=actions, users=("UALICE",)),)), source="slack", tenant="default")
+        interactions = Interactions(
+            self.interaction_store,
+            Alice(),
+            AuthorizationRules(rules=(Rule(actions=actions, users=("UALICE",)),)),
+            source="slack",
+            tenant="default",
+        )
         one = Installation(interactions, self.web, "xoxb-1", secrets=("new",), app_id="A1")
         one._self = Self(team=TEAM, bot_user="UBOT")
         self.app = SlackApp([one], comments=comments)
-        self.http = HttpRouter(SlackHttp(self.app, self.interaction_store, watch=self, clock=lambda: 1_800_000_000).routes)
+        self.http = HttpRouter(
+            SlackHttp(self.app, self.interaction_store, watch=self, clock=lambda: 1_800_000_000).routes
+        )
         self._presses = 0
 
     async def press(self, action: str, value: str = "", kind: str = "button") -> dict[str, Any] | None:
@@ -91,9 +104,16 @@ class Slack(Knock):
         for block in view["blocks"]:
             if block.get("block_id") == "choice":
                 options = {one["value"]: one for one in block["element"]["options"]}
-                values["choice"] = {"choice": {"type": "radio_buttons", "selected_option": options.get(choice, {"value": choice})}}
+                values["choice"] = {
+                    "choice": {"type": "radio_buttons", "selected_option": options.get(choice, {"value": choice})}
+                }
         self._presses += 1
-        sent = {"type": "view_submission", "api_app_id": "A1", "team": {"id": TEAM}, "user": {"id": "UALICE", "team_id": TEAM}}
+        sent = {
+            "type": "view_submission",
+            "api_app_id": "A1",
+            "team": {"id": TEAM},
+            "user": {"id": "UALICE", "team_id": TEAM},
+        }
         body = form(sent | {"view": view | {"id": f"V{self._presses}", "hash": "h", "state": {"values": values}}})
         assert len(body) < guard.MOST_BODY
         status, answered = await self(body, sign(body, kind=FORM))
@@ -119,7 +139,10 @@ def quotes(view: dict[str, Any]) -> list[str]:
 def choices(view: dict[str, Any]) -> list[str]:
     """Return the values among which is chosen."""
     return [
-        one["value"] for node in nodes(view) if node.get("type") in ("radio_buttons", "static_select") for one in node["options"]
+        one["value"]
+        for node in nodes(view)
+        if node.get("type") in ("radio_buttons", "static_select")
+        for one in node["options"]
     ]
 
 
@@ -193,7 +216,11 @@ async def test_read_it_whole_and_decide() -> None:
 
 @pytest.mark.parametrize(
     ("action", "value", "kind"),
-    [("choose:1", "", "button"), ("choice", "choose:1:{key}", "static_select"), ("approve", "choose:1:{key}", "button")],
+    [
+        ("choose:1", "", "button"),
+        ("choice", "choose:1:{key}", "static_select"),
+        ("approve", "choose:1:{key}", "button"),
+    ],
 )
 async def test_options_that_do_not_fit_on_buttons_are_read_first(action: str, value: str, kind: str) -> None:
     """Options that look the same once they are cut stand whole, each with its number, whatever pressed them."""
@@ -289,7 +316,11 @@ async def test_a_comment_is_asked_for_of_what_was_read() -> None:
     assert choices(checked(view)) == []
     task, approval, places = slack.interaction_store.known[slack.key]
     assert approval is not None
-    slack.interaction_store.known[slack.key] = (task, replace(approval, question="Deploy, and delete the backups?"), places)
+    slack.interaction_store.known[slack.key] = (
+        task,
+        replace(approval, question="Deploy, and delete the backups?"),
+        places,
+    )
     assert "Nothing was decided" in await slack.send(view)
     slack.interaction_store.known[slack.key] = (task, approval, places)
     await slack.send(view, comment="go")
@@ -301,7 +332,11 @@ async def test_what_was_decided_is_said() -> None:
     slack = Slack(LONG)
     task, approval, places = slack.interaction_store.known[slack.key]
     assert approval is not None
-    slack.interaction_store.known[slack.key] = (task, replace(approval, decision="deny", by="Mina", source="slack"), places)
+    slack.interaction_store.known[slack.key] = (
+        task,
+        replace(approval, decision="deny", by="Mina", source="slack"),
+        places,
+    )
     assert await slack.press("read") is None
     assert slack.web.told == ["Already denied by Mina: the first answer stands."]
 
@@ -328,7 +363,9 @@ def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
     st.text(max_size=60),
     st.sampled_from(list(LOCALES)),
 )
-def test_all_that_an_agent_wrote_stands_quoted(question: str, detail: str, options: list[str], risk: str, code: str) -> None:
+def test_all_that_an_agent_wrote_stands_quoted(
+    question: str, detail: str, options: list[str], risk: str, code: str
+) -> None:
     """Any question: the dialogue is valid, every word stands in quotation or in a label, and outside them are our words alone."""
     read = shown(Approval(id="a", question=question, detail=detail, options=tuple(options), risk=risk))
     verbs = (Verb.DENY,) if not read.is_whole else (Verb.CHOOSE,) if options else (Verb.APPROVE, Verb.DENY)
@@ -350,9 +387,15 @@ def test_all_that_an_agent_wrote_stands_quoted(question: str, detail: str, optio
 
 def test_a_submission_carries_a_choice() -> None:
     """The answer that was chosen is read beside the comment; of any other shape there is none."""
-    sent = {"user": {"id": "UALICE"}, "view": {"id": "V1", "callback_id": "spanpost:decision", "private_metadata": "{}"}}
+    sent = {
+        "user": {"id": "UALICE"},
+        "view": {"id": "V1", "callback_id": "spanpost:decision", "private_metadata": "{}"},
+    }
     for values, found in (
-        ({"choice": {"choice": {"selected_option": {"value": "deny"}}}, "comment": {"text": {"value": "no"}}}, ("deny", "no")),
+        (
+            {"choice": {"choice": {"selected_option": {"value": "deny"}}}, "comment": {"text": {"value": "no"}}},
+            ("deny", "no"),
+        ),
         ({"choice": {"choice": {"selected_option": ["deny"]}}}, ("", "")),
         ({"choice": {"choice": {"selected_option": {"value": 5}}}}, ("", "")),
     ):
@@ -364,7 +407,10 @@ def test_a_submission_carries_a_choice() -> None:
 def test_a_question_stands_as_its_channel_shows_it() -> None:
     """Of several routes that of the channel counts, else the strictest: what Slack does not show is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
-    open_, closed = Route(sink="slack", address="C1", match=Match(status=("waiting",))), Route(sink="slack", shows_content=False)
+    open_, closed = (
+        Route(sink="slack", address="C1", match=Match(status=("waiting",))),
+        Route(sink="slack", shows_content=False),
+    )
     routes = Routes(sinks=("slack",), routes=(open_, closed))
     read = reader(SlackStyle(), routes)
     task = a_task(status="waiting")
@@ -383,5 +429,7 @@ def test_only_an_open_question_is_read() -> None:
     def asked(**more: Any) -> Asked:
         return Asked(key=UUID(int=1), task=task, approval=Approval(id="a", question="q", **more) if more else None)
 
-    assert [interactions.shown(one, message) for one in (None, asked(), asked(decision="deny", source="api"))] == [None] * 3
+    assert [interactions.shown(one, message) for one in (None, asked(), asked(decision="deny", source="api"))] == [
+        None
+    ] * 3
     assert interactions.shown(asked(risk="low"), message) == ShownText(question="q", risk="low")

@@ -26,7 +26,15 @@ from tests.interactions.store import InteractionStore
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
 
 SECRET = "emulated-secret"
-ALL = ["chat:write", "users:read", "users:read.email", "channels:read", "channels:history", "channels:join", "groups:history"]
+ALL = [
+    "chat:write",
+    "users:read",
+    "users:read.email",
+    "channels:read",
+    "channels:history",
+    "channels:join",
+    "groups:history",
+]
 TOKENS = {
     "xoxb-all": ("spanpost", ALL),
     "xoxb-blind": ("spanpost", ["chat:write"]),
@@ -62,7 +70,9 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
         str(port),
         directory / "seed.json",
     ]
-    process = subprocess.Popen([*map(str, command), f"http://127.0.0.1:{ours}/slack/events"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*map(str, command), f"http://127.0.0.1:{ours}/slack/events"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "listening"
@@ -83,7 +93,9 @@ async def alice(emulate: Emulated) -> AsyncIterator[Web]:
 async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[InteractionStore]:
     """Serve a desk where emulate's events go."""
     rules = [{"actions": ["message"], "emails": ["alice@acme.example"], "channels": ["here"]}]
-    settings = load(slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules})
+    settings = load(
+        slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
+    )
     interaction_store = InteractionStore()
     interactions_runtime = InteractionsRuntime(settings, interaction_store)
     server = HttpServer(HttpRouter(interactions_runtime.http().routes), listen("127.0.0.1", emulate.port))
@@ -112,10 +124,14 @@ async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate:
     await app.close()
 
 
-async def test_without_scopes_nobody_is_let_through(emulate: Emulated, clean_environment: Path, served: InteractionStore, alice: Web) -> None:
+async def test_without_scopes_nobody_is_let_through(
+    emulate: Emulated, clean_environment: Path, served: InteractionStore, alice: Web
+) -> None:
     """A token that may not read people refuses everybody, names the scope, and `check` says what is missing for what."""
     rules = [{"actions": ["decide"], "channels": ["here"], "emails": ["alice@acme.example"]}]
-    settings = load(slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules})
+    settings = load(
+        slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
+    )
     interactions_runtime = InteractionsRuntime(settings, served)
     (one,) = interactions_runtime.app.installations
     who = (await alice.call("auth.test"))["user_id"]

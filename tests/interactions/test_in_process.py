@@ -63,7 +63,9 @@ async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment
     await slack.reset()
     agent = started(slack_url, clean_environment)
     try:
-        shown = await until(slack.messages, lambda found: [m for m in found if m.get("thread_ts") and "spanpost:approve" in str(m)])
+        shown = await until(
+            slack.messages, lambda found: [m for m in found if m.get("thread_ts") and "spanpost:approve" in str(m)]
+        )
         (asks,) = [m for m in shown if m.get("thread_ts") and "spanpost:approve" in str(m)]
         await slack.connected()
         (button,) = [e for b in asks["blocks"] for e in b["elements"] if e.get("action_id") == "spanpost:approve"]

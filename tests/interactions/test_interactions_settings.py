@@ -58,7 +58,9 @@ def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
 
 def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
     """A rule that names a resolver which is not there stops the start."""
-    settings = load(slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]})
+    settings = load(
+        slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]}
+    )
     with pytest.raises(ConfigError, match="'okta': not installed"):
         InteractionsRuntime(settings, InteractionStore())
 
@@ -77,13 +79,18 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
 def test_who_has_a_desk(clean_environment: Path, interactions: Any, in_gateway: bool, installed_apps: bool) -> None:
     """HTTP is the gateway's alone; by Socket Mode any process can be heard."""
     settings = load(interactions=interactions) if interactions is not None else load()
-    assert (needs_interactions(settings, is_gateway=True), needs_interactions(settings, is_gateway=False)) == (in_gateway, installed_apps)
+    assert (needs_interactions(settings, is_gateway=True), needs_interactions(settings, is_gateway=False)) == (
+        in_gateway,
+        installed_apps,
+    )
 
 
 async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None:
     """A reload changes who may and the signing secrets; other tokens need a restart, and change nothing."""
     base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
-    interactions_runtime = InteractionsRuntime(load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore())
+    interactions_runtime = InteractionsRuntime(
+        load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore()
+    )
     (one,) = interactions_runtime.app.installations
     interactions_runtime.reload(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))
     assert (one.secrets, one.interactions.rules.rules) == (("two", "one"), ())
@@ -110,7 +117,9 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     rules = rules_of(settings.interactions)
     (made,) = rules.rules
     told = {name: getattr(made, name) for name in made.__struct_fields__}
-    assert {name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()} == rule
+    assert {
+        name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()
+    } == rule
     assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
 
 
@@ -139,5 +148,9 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     assert told["socket_mode_enabled"] is not is_http
     [command] = manifest["features"]["slash_commands"]
     assert (command["command"], command["should_escape"]) == ("/agents", False)
-    urls = {told["interactivity"].get("request_url"), told["event_subscriptions"].get("request_url"), command.get("url")}
+    urls = {
+        told["interactivity"].get("request_url"),
+        told["event_subscriptions"].get("request_url"),
+        command.get("url"),
+    }
     assert urls == ({"https://spanpost.example.com/slack/events"} if is_http else {None})

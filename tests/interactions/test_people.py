@@ -10,7 +10,16 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from spanpost.interactions.authorization import Ask, AuthorizationRules, Failed, MembersOf, Person, PersonOf, Rule, Ruling
+from spanpost.interactions.authorization import (
+    Ask,
+    AuthorizationRules,
+    Failed,
+    MembersOf,
+    Person,
+    PersonOf,
+    Rule,
+    Ruling,
+)
 from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question
 from spanpost.interactions.slack.check import of_rules, wanted
 from spanpost.interactions.slack.people import ANEW, SlackPeople
@@ -19,7 +28,12 @@ from spanpost.testing.nouns import a_task
 
 PLACE = PersonMessage(team="T1", channel="C1", ts="1.2")
 QUESTION = ("approve", Asked(key=uuid4(), task=a_task()))
-ALICE = {"id": "UALICE", "team_id": "T1", "name": "alice", "profile": {"email": "alice@acme.example", "display_name": "Alice"}}
+ALICE = {
+    "id": "UALICE",
+    "team_id": "T1",
+    "name": "alice",
+    "profile": {"email": "alice@acme.example", "display_name": "Alice"},
+}
 
 
 class Api:
@@ -123,7 +137,9 @@ async def test_a_person_is_asked_for_once(api: Api, people: tuple[SlackPeople, C
         ({"is_stranger": True}, "is_stranger"),
     ],
 )
-async def test_what_slack_says_of_people(api: Api, people: tuple[SlackPeople, Clock], field: dict[str, Any], flag: str) -> None:
+async def test_what_slack_says_of_people(
+    api: Api, people: tuple[SlackPeople, Clock], field: dict[str, Any], flag: str
+) -> None:
     """Each of Slack's words for who may nothing is read."""
     api.answers["users.info"] = {"ok": True, "user": ALICE | field}
     found = await people[0].look(PersonOf("UALICE"), PLACE, QUESTION)
@@ -131,7 +147,9 @@ async def test_what_slack_says_of_people(api: Api, people: tuple[SlackPeople, Cl
     assert getattr(found, flag) is True
 
 
-async def test_an_address_must_be_confirmed_and_a_home_must_be_here(api: Api, people: tuple[SlackPeople, Clock]) -> None:
+async def test_an_address_must_be_confirmed_and_a_home_must_be_here(
+    api: Api, people: tuple[SlackPeople, Clock]
+) -> None:
     """An unconfirmed address is none; of an organisation's people those who are in this workspace too are at home here."""
     api.answers["users.info"] = [
         {"ok": True, "user": ALICE | {"is_email_confirmed": False}},
@@ -159,7 +177,9 @@ async def test_an_address_must_be_confirmed_and_a_home_must_be_here(api: Api, pe
         b"\xff",
     ],
 )
-async def test_an_answer_that_is_none_lets_nobody_through(api: Api, people: tuple[SlackPeople, Clock], answer: Any) -> None:
+async def test_an_answer_that_is_none_lets_nobody_through(
+    api: Api, people: tuple[SlackPeople, Clock], answer: Any
+) -> None:
     """Errors and nonsense are failures, and never a person; the token is in none of them."""
     api.answers["users.info"] = answer
     found = await people[0].look(PersonOf("UALICE"), PLACE, QUESTION)
@@ -234,7 +254,11 @@ async def test_nothing_of_a_call_is_in_its_trouble() -> None:
 
 def test_scopes_follow_from_what_is_set() -> None:
     """Each scope is wanted for what needs it, and for nothing else."""
-    least = wanted(AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("U1",)),)), hears_replies=False, joins=False)
+    least = wanted(
+        AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("U1",)),)),
+        hears_replies=False,
+        joins=False,
+    )
     assert set(least) == {"chat:write", "users:read", "commands", "app_mentions:read"}
     rule = Rule(actions=frozenset({"cancel"}), groups=("S1",), channels=("here",), emails=("a@b.example",))
     most = set(wanted(AuthorizationRules(rules=(rule,)), hears_replies=True, joins=True))

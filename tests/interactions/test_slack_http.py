@@ -32,7 +32,17 @@ from spanpost.model.readings import Approval
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
-from tests.interactions.local_slack import ALICE, BOT, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
+from tests.interactions.local_slack import (
+    ALICE,
+    BOT,
+    BOT_TOKEN,
+    CHANNEL,
+    SECRET,
+    LocalSlack,
+    free_port,
+    run_local_slack,
+    until,
+)
 from tests.interactions.store import InteractionStore
 
 NOW = 1_800_000_000
@@ -60,7 +70,9 @@ class Knock:
         made = []
         for team, secrets, app in ((TEAM, ("new", "old"), "A1"), ("T2", ("second",), "")):
             interactions = Interactions(self.interaction_store, Alice(), rules, source="slack", tenant="default")
-            one = Installation(interactions, Web("xoxb-1", base_url="http://127.0.0.1:9/api/"), "xoxb-1", secrets=secrets, app_id=app)
+            one = Installation(
+                interactions, Web("xoxb-1", base_url="http://127.0.0.1:9/api/"), "xoxb-1", secrets=secrets, app_id=app
+            )
             one._self = Self(team=team, bot_user="UBOT")
             made.append(one)
         self.app = SlackApp(made)
@@ -71,7 +83,9 @@ class Knock:
 
     def intervened(self, verb: str, result: str, source: str) -> None: ...
 
-    async def __call__(self, body: bytes, headers: list[tuple[bytes, bytes]], method: str = "POST") -> tuple[int, bytes]:
+    async def __call__(
+        self, body: bytes, headers: list[tuple[bytes, bytes]], method: str = "POST"
+    ) -> tuple[int, bytes]:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -88,12 +102,29 @@ class Knock:
 
     def click(self, **more: Any) -> dict[str, Any]:
         """Return a good click."""
-        action = {"action_id": "spanpost:approve", "value": str(self.key), "type": "button", "action_ts": "2.5", "block_id": "b"}
-        payload = {"type": "block_actions", "api_app_id": "A1", "team": {"id": TEAM}, "user": {"id": "UALICE", "team_id": TEAM}}
-        return payload | {"container": {"type": "message", "message_ts": "1.5", "channel_id": "C1"}, "actions": [action]} | more
+        action = {
+            "action_id": "spanpost:approve",
+            "value": str(self.key),
+            "type": "button",
+            "action_ts": "2.5",
+            "block_id": "b",
+        }
+        payload = {
+            "type": "block_actions",
+            "api_app_id": "A1",
+            "team": {"id": TEAM},
+            "user": {"id": "UALICE", "team_id": TEAM},
+        }
+        return (
+            payload
+            | {"container": {"type": "message", "message_ts": "1.5", "channel_id": "C1"}, "actions": [action]}
+            | more
+        )
 
 
-def sign(body: bytes, secret: str = "new", at: int = NOW, kind: bytes = b"application/json") -> list[tuple[bytes, bytes]]:
+def sign(
+    body: bytes, secret: str = "new", at: int = NOW, kind: bytes = b"application/json"
+) -> list[tuple[bytes, bytes]]:
     made = hmac.new(secret.encode(), b"v0:%d:" % at + body, sha256).hexdigest().encode()
     stamp = (b"x-slack-request-timestamp", b"%d" % at)
     return [(b"content-type", kind), stamp, (b"x-slack-signature", b"v0=" + made)]
@@ -131,7 +162,9 @@ async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     assert knock.counted == ["click", "replay", "click"]
 
 
-@pytest.mark.parametrize(("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)])
+@pytest.mark.parametrize(
+    ("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)]
+)
 async def test_only_just_now(at: int, status: int) -> None:
     """Five minutes, before and after."""
     knock = Knock()
@@ -154,7 +187,14 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
     knock = Knock()
     body = form(knock.click())
     good = sign(body, kind=FORM)
-    for bad in (good[:1], good[:2], [good[0], good[2]], [*good, good[1]], [*good, good[2]], [(good[0][0], b"text/plain"), good[1]]):
+    for bad in (
+        good[:1],
+        good[:2],
+        [good[0], good[2]],
+        [*good, good[1]],
+        [*good, good[2]],
+        [(good[0][0], b"text/plain"), good[1]],
+    ):
         assert (await knock(body, bad))[0] == 401
     assert (await knock(body, sign(body, kind=b"text/xml")))[0] == 415
     assert (await knock(body, [*good, (b"content-length", b"9" * 30)]))[0] == 413
@@ -166,7 +206,14 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
 async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
     """A thread that we began just now may be a task's whose receipt is under way: Slack is asked to bring the reply again, for a while."""
     knock, now = Knock(), int(time.time())
-    event = {"type": "message", "channel": "C1", "user": "UALICE", "text": "stop", "ts": f"{now}.9", "thread_ts": f"{now}.1"}
+    event = {
+        "type": "message",
+        "channel": "C1",
+        "user": "UALICE",
+        "text": "stop",
+        "ts": f"{now}.9",
+        "thread_ts": f"{now}.1",
+    }
     body = {"type": "event_callback", "api_app_id": "A1", "team_id": TEAM, "event_id": "Ev1"}
     for more, status in (
         ({"parent_user_id": "UBOT"}, 503),
@@ -184,9 +231,17 @@ async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(
-            [b"x-slack-signature", b"x-slack-request-timestamp", b"content-type", b"content-length", b"X-Slack-Signature"]
+            [
+                b"x-slack-signature",
+                b"x-slack-request-timestamp",
+                b"content-type",
+                b"content-length",
+                b"X-Slack-Signature",
+            ]
         ),
-        st.one_of(st.binary(max_size=80), st.sampled_from([b"v0=" + b"a" * 64, b"%d" % NOW, b"application/json", b"\xb2"])),
+        st.one_of(
+            st.binary(max_size=80), st.sampled_from([b"v0=" + b"a" * 64, b"%d" % NOW, b"application/json", b"\xb2"])
+        ),
     ),
     max_size=6,
 )
@@ -204,13 +259,32 @@ def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) 
 
 JSON = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from([TEAM, "A1", "UALICE", "1.5"])
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from([TEAM, "A1", "UALICE", "1.5"]),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
     max_leaves=6,
 )
-TYPES = st.sampled_from(["block_actions", "view_submission", "event_callback", "url_verification", "ssl_check", "shortcut", "x"])
-FIELDS = ("actions", "user", "container", "team", "team_id", "view", "event", "message", "response_url", "trigger_id", "channel")
+TYPES = st.sampled_from(
+    ["block_actions", "view_submission", "event_callback", "url_verification", "ssl_check", "shortcut", "x"]
+)
+FIELDS = (
+    "actions",
+    "user",
+    "container",
+    "team",
+    "team_id",
+    "view",
+    "event",
+    "message",
+    "response_url",
+    "trigger_id",
+    "channel",
+)
 MORE = (
     "authorizations",
     "enterprise",
@@ -242,7 +316,11 @@ def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
     key = "0" * 31 + "1"
     assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
     assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
-    for action, value in (("spanpost:approve", key + "\n"), ("spanpost:choice", f"choose:1\n:{key}"), ("spanpost:choice", key)):
+    for action, value in (
+        ("spanpost:approve", key + "\n"),
+        ("spanpost:choice", f"choose:1\n:{key}"),
+        ("spanpost:choice", key),
+    ):
         assert grammar(action, value) is None
     knock = Knock()
     good = knock.click()
@@ -315,7 +393,9 @@ def slack_url(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[s
 
 
 @pytest.fixture
-async def served(slack_url: str, port: int, clean_environment: Path) -> AsyncIterator[tuple[LocalSlack, InteractionStore]]:
+async def served(
+    slack_url: str, port: int, clean_environment: Path
+) -> AsyncIterator[tuple[LocalSlack, InteractionStore]]:
     rules = [{"actions": ["decide", "message"], "users": [ALICE]}]
     settings = load(
         slack={"token": BOT_TOKEN, "base_url": f"{slack_url}/api/"},
@@ -368,7 +448,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     assert any("Not done: no rule says who may cancel here" in one for one in told)
     assert any("Status: working" in one for one in told)
     [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
-    assert [e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"] == ["p"]
+    assert [
+        e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
+    ] == ["p"]
 
 
 async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,14 +478,18 @@ async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> N
             "event_ts": "1783536983.783769",
         }
         body = {"type": "event_callback", "api_app_id": "A1", "team_id": TEAM, "event_id": "Ev9", "event_time": at}
-        status = await knock.signed(json.dumps(body | {"event": given | {"streaming_message_ts": []} | event}).encode(), at=at)
+        status = await knock.signed(
+            json.dumps(body | {"event": given | {"streaming_message_ts": []} | event}).encode(), at=at
+        )
         while knock.app._keeper._under_way:
             await asyncio.gather(*knock.app._keeper._under_way)
         return status
 
     rested = ("agents.sessions.setStatus", {"channel_id": "C1", "thread_ts": "1.7", "status": "active"})
     assert [await press(NOW), await press(NOW + 1)] == [200, 200]
-    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in knock.interaction_store.rows] == [("cancel", key, "UALICE", "")]
+    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in knock.interaction_store.rows] == [
+        ("cancel", key, "UALICE", "")
+    ]
     assert calls == [rested, rested]
     for one in knock.app.installations:
         one.interactions.rules = AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("UBOB",)),))

@@ -35,9 +35,16 @@ class App:
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None, /, **oauth: Any) -> None:
         self.slack = slack
         self.store = store or MemoryStore()
-        given = {"client_id": "11.22", "client_secret": slack.workspace.oauth.client_secret, "public_url": URL, "key": KEY}
+        given = {
+            "client_id": "11.22",
+            "client_secret": slack.workspace.oauth.client_secret,
+            "public_url": URL,
+            "key": KEY,
+        }
         self.settings: Settings = load(
-            slack={"base_url": slack.url, "workspaces": ACME}, slack_oauth=given | oauth, interactions={"signing_secret": "s"}
+            slack={"base_url": slack.url, "workspaces": ACME},
+            slack_oauth=given | oauth,
+            interactions={"signing_secret": "s"},
         )
         self.woken = 0
         found = workspaces_of(self.settings, self.store, wake=self.wake)
@@ -61,7 +68,9 @@ class App:
 
     def intervened(self, verb: str, result: str, source: str) -> None: ...
 
-    async def get(self, path: str, query: str = "", cookie: str = "", method: str = "GET") -> tuple[int, dict[str, str], str]:
+    async def get(
+        self, path: str, query: str = "", cookie: str = "", method: str = "GET"
+    ) -> tuple[int, dict[str, str], str]:
         sent: list[dict[str, Any]] = []
 
         async def send(message: Any) -> None:
@@ -90,7 +99,9 @@ class App:
     async def install(self, team: str = TEAM, enterprise: str = "", *, is_org: bool = False) -> tuple[int, str]:
         """Install the app, as somebody does who says yes; return the status and the page."""
         state, cookie = await self.begin()
-        status, _, page = await self.finish(self.slack.workspace.oauth.code(team, enterprise, is_org=is_org), state, cookie)
+        status, _, page = await self.finish(
+            self.slack.workspace.oauth.code(team, enterprise, is_org=is_org), state, cookie
+        )
         return status, page
 
     async def tokens(self) -> list[str]:
@@ -103,7 +114,9 @@ async def slack() -> AsyncIterator[FakeSlack]:
         yield slack
 
 
-async def test_an_installation_gives_a_token_and_keeps_it_sealed(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_installation_gives_a_token_and_keeps_it_sealed(
+    slack: FakeSlack, caplog: pytest.LogCaptureFixture
+) -> None:
     """The page says what routes call it; the token opens for that workspace alone; it is in no row, page, header or line of the log."""
     app = App(slack)
     with caplog.at_level(logging.DEBUG):
@@ -124,7 +137,9 @@ async def test_an_installation_gives_a_token_and_keeps_it_sealed(slack: FakeSlac
     assert (app.woken, app.said) == (1, ["install", "installed"])
 
 
-async def test_a_state_holds_once_in_its_browser_and_not_for_long(slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_holds_once_in_its_browser_and_not_for_long(
+    slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another browser's, none, a forged one, one that was used in another replica, one of eleven minutes ago: each is refused, and no
     code is spent on it."""
     app = App(slack)
@@ -185,7 +200,13 @@ async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "status"),
-    [(Fault.RESET_BEFORE, 502), (Fault.ERROR_AFTER, 401), (Fault.HTML_AFTER, 401), (Fault.LIST_AFTER, 502), (Fault.THROTTLE, 401)],
+    [
+        (Fault.RESET_BEFORE, 502),
+        (Fault.ERROR_AFTER, 401),
+        (Fault.HTML_AFTER, 401),
+        (Fault.LIST_AFTER, 502),
+        (Fault.THROTTLE, 401),
+    ],
 )
 async def test_whatever_slack_answers_is_a_page(
     slack: FakeSlack, fault: Fault, status: int, caplog: pytest.LogCaptureFixture
@@ -268,7 +289,9 @@ async def test_a_token_that_ends_is_renewed_by_one_process(slack: FakeSlack) -> 
     (second,) = {await one.token(TEAM) for one in replicas}
     assert second != first
     slack.workspace.oauth.refreshes.clear()
-    much_later = Workspaces(app.workspaces.section, app.settings.sinks["slack"], app.store, clock=lambda: later + 43_200)  # type: ignore[arg-type]
+    much_later = Workspaces(
+        app.workspaces.section, app.settings.sinks["slack"], app.store, clock=lambda: later + 43_200
+    )  # type: ignore[arg-type]
     assert await much_later.token(TEAM) == second
 
 
@@ -280,7 +303,9 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     """Removed, its token is gone from the row; an event of before it was installed again, or of another token, takes nothing away."""
     app = App(slack)
-    interactions_runtime = InteractionsRuntime(app.settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces)
+    interactions_runtime = InteractionsRuntime(
+        app.settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces
+    )
     assert interactions_runtime.app.everywhere is not None
 
     async def hear(body: dict[str, Any]) -> tuple[int, str]:
@@ -329,8 +354,14 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
             )
         }
     )
-    interactions_runtime = InteractionsRuntime(settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces)
-    body = {"type": "event_callback", "team_id": TEAM, "event": {"type": "message", "channel": "C1", "user": "UALICE", "ts": "1.1"}}
+    interactions_runtime = InteractionsRuntime(
+        settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces
+    )
+    body = {
+        "type": "event_callback",
+        "team_id": TEAM,
+        "event": {"type": "message", "channel": "C1", "user": "UALICE", "ts": "1.1"},
+    }
     assert (await interactions_runtime.app.handle(interactions_runtime.app.apps, body)).status == 401
     await app.install()
     assert (await interactions_runtime.app.handle(interactions_runtime.app.apps, body)).status == 200

@@ -63,8 +63,13 @@ class App:
 
 
 @asynccontextmanager
-async def opened(url: str, interaction_store: InteractionStore, desks: int = 1, **interactions: Any) -> AsyncIterator[App]:
-    settings = load(slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES} | interactions)
+async def opened(
+    url: str, interaction_store: InteractionStore, desks: int = 1, **interactions: Any
+) -> AsyncIterator[App]:
+    settings = load(
+        slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"},
+        interactions={"app_token": APP_TOKEN, "rules": RULES} | interactions,
+    )
     slack = LocalSlack(url)
     await slack.reset()
     receptions = [InteractionsRuntime(settings, interaction_store) for _ in range(desks)]
@@ -92,7 +97,12 @@ async def test_a_click_is_recorded_with_who_did_it(app: App) -> None:
     await app.slack.press(ts, "spanpost:approve", str(key))
     (row,) = app.interaction_store.rows
     assert (row.verb, row.key, row.refusal, row.source) == (Verb.APPROVE, key, "", "slack")
-    assert (row.actor.id, row.actor.team, row.actor.name, row.actor.email) == (ALICE, "T01ACME", "alice", "alice@acme.example")
+    assert (row.actor.id, row.actor.team, row.actor.name, row.actor.email) == (
+        ALICE,
+        "T01ACME",
+        "alice",
+        "alice@acme.example",
+    )
     assert await app.slack.whispers() == []
 
 
@@ -207,7 +217,10 @@ async def test_cancel_mute_and_a_menu(app: App) -> None:
     """Buttons of a task, and entries of its menu, whose value says what they ask."""
     key, ts = await app.task()
     await app.slack.press(ts, "spanpost:cancel", str(key))
-    menu = {"type": "overflow", "selected_option": {"value": f"mute:{key.hex}", "text": {"type": "plain_text", "text": "Mute"}}}
+    menu = {
+        "type": "overflow",
+        "selected_option": {"value": f"mute:{key.hex}", "text": {"type": "plain_text", "text": "Mute"}},
+    }
     await app.slack.press(ts, "spanpost:menu", "", **menu)
     assert [row.verb for row in app.interaction_store.granted] == [Verb.CANCEL, Verb.MUTE]
 
@@ -313,7 +326,9 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
     caplog.set_level("INFO", logger="spanpost.interactions")
     port, interaction_store = free_port(), InteractionStore()
     url = f"http://127.0.0.1:{port}"
-    settings = load(slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES})
+    settings = load(
+        slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES}
+    )
     interactions_runtime = InteractionsRuntime(settings, interaction_store, ping=0.2)
     interactions_runtime.start()
 

@@ -22,13 +22,23 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
     await store.record(
         [
             at_work("root", attributes=said),
-            started(trace=1, span=2, parent=1, name="agent", attributes={"agent.task.name": "between", "agent.name": "coder"}),
-            started(trace=1, span=3, parent=2, name="agent", attributes={"agent.task.name": "deep", "agent.name": "sub"}),
+            started(
+                trace=1,
+                span=2,
+                parent=1,
+                name="agent",
+                attributes={"agent.task.name": "between", "agent.name": "coder"},
+            ),
+            started(
+                trace=1, span=3, parent=2, name="agent", attributes={"agent.task.name": "deep", "agent.name": "sub"}
+            ),
             an_event(trace=1, span=3, name="agent.approval.requested", attributes=asking, index=0, at=2.0),
         ]
     )
     [row] = await store.approvals(ApprovalQuery())
-    asked = await StoreInteractions(store, lambda recorded: None).asked(row.key, PersonMessage(channel="C1", ts="1.0", is_ours=True))
+    asked = await StoreInteractions(store, lambda recorded: None).asked(
+        row.key, PersonMessage(channel="C1", ts="1.0", is_ours=True)
+    )
     assert asked is not None
     assert (asked.task.name, [task.name for task in asked.above]) == ("deep", ["between", "root"])
     assert (asked.topic, asked.agents, asked.requesters) == ("deploy", {"sub", "coder", "boss"}, ("UALICE",))

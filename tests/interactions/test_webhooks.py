@@ -70,7 +70,10 @@ PROVIDERS: dict[str, Any] = {
 
 
 def settings(**more: Any) -> Settings:
-    return load(launchers={"named": {"fix": {"kind": "command", "command": ["/bin/true"]}}}, webhooks={"providers": PROVIDERS | more})
+    return load(
+        launchers={"named": {"fix": {"kind": "command", "command": ["/bin/true"]}}},
+        webhooks={"providers": PROVIDERS | more},
+    )
 
 
 class Post:
@@ -92,7 +95,9 @@ class App:
         self.http = HttpRouter(hooks.routes)
         self.dispatcher = Dispatcher(self.store, self.hooks.carriers)
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST", parts: int = 1) -> Post:
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST", parts: int = 1
+    ) -> Post:
         """Send a request, its body in so many parts."""
         size = max(len(body) // parts, 1)
         pieces = [body[i : i + size] for i in range(0, len(body), size)] or [b""]
@@ -300,7 +305,9 @@ def test_the_standards_own_library_agrees() -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature", "stripe-signature"]), st.text()),
+    st.dictionaries(
+        st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature", "stripe-signature"]), st.text()
+    ),
     st.binary(),
 )
 def test_nothing_raises(headers: dict[str, str], body: bytes) -> None:
@@ -310,7 +317,9 @@ def test_nothing_raises(headers: dict[str, str], body: bytes) -> None:
             prove(scheme, headers, body, [b"key"], NOW)
 
 
-@given(st.binary(), st.sampled_from(["application/json", "application/x-www-form-urlencoded", ""]), st.text(max_size=40))
+@given(
+    st.binary(), st.sampled_from(["application/json", "application/x-www-form-urlencoded", ""]), st.text(max_size=40)
+)
 def test_no_body_and_no_template_raises(body: bytes, kind: str, template: str) -> None:
     """Any bytes are a document or none, and any template is filled from it."""
     document = document_of({"content-type": kind}, body)

@@ -80,16 +80,36 @@ async def test_what_a_person_starts() -> None:
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
     interaction_store: Any = WebhookStore(store, lambda recorded: None)
-    interactions = Interactions(interaction_store, _People(), rules, source="slack", tenant="acme", launches=Launches(launchers=frozenset({"fix"})))
+    interactions = Interactions(
+        interaction_store,
+        _People(),
+        rules,
+        source="slack",
+        tenant="acme",
+        launches=Launches(launchers=frozenset({"fix"})),
+    )
 
     def start(launcher: str, user: str = "U1", idempotency_key: str = "1") -> Start:
         place = PersonMessage(team="T1", channel="C1", ts="")
-        return Start(launcher=launcher, text="Fix it", parameters={"a": "b"}, user=user, message=place, idempotency_key=idempotency_key, at=NOON)
+        return Start(
+            launcher=launcher,
+            text="Fix it",
+            parameters={"a": "b"},
+            user=user,
+            message=place,
+            idempotency_key=idempotency_key,
+            at=NOON,
+        )
 
     first, again = await interactions.start(start("fix")), await interactions.start(start("fix"))
     assert (first.result, again.result, first.verdict is not None) == (Result.DONE, Result.DONE, True)
     [row] = await store.orders(OrderQuery(tenant="acme"))
-    assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == ("fix", "Fix it", {"a": "b"}, "alice")
+    assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == (
+        "fix",
+        "Fix it",
+        {"a": "b"},
+        "alice",
+    )
     other = await interactions.start(start("other", idempotency_key="2"))
     stranger = await interactions.start(start("fix", user="U9", idempotency_key="3"))
     assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)

@@ -37,7 +37,11 @@ def constants() -> set[str]:
         if path.parent.name == "tongues" and path.stem in ("english", "korean"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[a-z]+\.[a-z_]+", node.value):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"[a-z]+\.[a-z_]+", node.value)
+            ):
                 found.add(node.value)
     return found
 
@@ -49,7 +53,9 @@ def said() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
-                if name in ("say", "_say", "Saying", "message") and re.fullmatch(r"[a-z]+\.[a-z_]+", str(node.args[0].value)):
+                if name in ("say", "_say", "Saying", "message") and re.fullmatch(
+                    r"[a-z]+\.[a-z_]+", str(node.args[0].value)
+                ):
                     found.add(node.args[0].value)
     return found
 
@@ -70,9 +76,9 @@ def test_stored_messages_format_the_same_values() -> None:
     for key in STORED:
         asked = {name: spec != "" for name, spec in fields_of(key).items()}
         forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
-        assert {name: spec != "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None} == asked, (
-            key
-        )
+        assert {
+            name: spec != "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None
+        } == asked, key
 
 
 def test_korean_is_korean() -> None:
@@ -94,7 +100,11 @@ def test_every_key_that_is_said_is_there_and_none_is_left_over() -> None:
 
 def test_one_and_other() -> None:
     """English has two forms, and Korean one."""
-    assert [ENGLISH.say("figure.agents_done", n=n) for n in (0, 1, 2)] == ["0 agents done", "1 agent done", "2 agents done"]
+    assert [ENGLISH.say("figure.agents_done", n=n) for n in (0, 1, 2)] == [
+        "0 agents done",
+        "1 agent done",
+        "2 agents done",
+    ]
     assert [KOREAN.say("figure.agents_done", n=n) for n in (1, 2)] == ["에이전트 1개 완료", "에이전트 2개 완료"]
 
 

@@ -51,7 +51,9 @@ def hangul(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [hangul(one) for one in value]
     if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **{one: hangul(getattr(value, one), one) for one in value.__struct_fields__})
+        return msgspec.structs.replace(
+            value, **{one: hangul(getattr(value, one), one) for one in value.__struct_fields__}
+        )
     return value
 
 
@@ -68,7 +70,11 @@ def spoken(message: SlackMessage) -> Iterator[str]:
 def left_in(said: str) -> list[str]:
     """Return Latin words that are no unit: 12.4k, 1.2M, US$, UTC."""
     said = re.sub(r"xn--[\w.-]*", "", said)  # a host is shown in ASCII
-    return [word for word in re.findall(r"[A-Za-z]{2,}|(?<![\d.])[A-Za-z]", said) if word not in ("UTC", "US", "nan", "inf", "e")]
+    return [
+        word
+        for word in re.findall(r"[A-Za-z]{2,}|(?<![\d.])[A-Za-z]", said)
+        if word not in ("UTC", "US", "nan", "inf", "e")
+    ]
 
 
 #: Decisions are words of ours or an agent's: of these two both are known.
@@ -81,7 +87,11 @@ def known(task: Task) -> Task:
         msgspec.structs.replace(one, decision=one.decision if one.decision in ("approve", "deny") else "")
         for one in hangul(task.approvals)
     )
-    source = task.context_window_source if task.context_window_source in ("given", "said", "observed", "table", "default") else ""
+    source = (
+        task.context_window_source
+        if task.context_window_source in ("given", "said", "observed", "table", "default")
+        else ""
+    )
     status = task.status if task.status != "odd" else "working"
     return msgspec.structs.replace(hangul(task), approvals=asked, context_window_source=source, status=status)
 
@@ -98,7 +108,9 @@ def test_no_english_is_left_in_a_tasks_message(task: Task, children: list[Task],
 
 @thorough(20)
 @given(tasks, checkpoints, st.sampled_from(Style), st.booleans(), st.integers(1, 3))
-def test_no_english_is_left_in_a_reply(task: Task, checkpoint: Checkpoint, style: Style, is_root: bool, count: int) -> None:
+def test_no_english_is_left_in_a_reply(
+    task: Task, checkpoint: Checkpoint, style: Style, is_root: bool, count: int
+) -> None:
     """Any news of any task: not one English word of ours."""
     status = checkpoint.status if checkpoint.status != "odd" else "working"
     news = msgspec.structs.replace(hangul(checkpoint), status=status)
@@ -138,7 +150,9 @@ def test_no_english_is_left_in_the_terminal() -> None:
         children = [known(child) for child in piece.children]
         with console.capture() as drawn:
             console.print(terminal.card(task, children, news, hidden=2, locale=KOREAN))
-        shown = drawn.get() + "".join(terminal.plain(one, labels.title(task, locale=KOREAN), locale=KOREAN) for one in news)
+        shown = drawn.get() + "".join(
+            terminal.plain(one, labels.title(task, locale=KOREAN), locale=KOREAN) for one in news
+        )
         assert left_in(shown) == []
 
 
@@ -148,7 +162,9 @@ def test_an_agents_words_stand_as_they_are() -> None:
     message = render.root(task, key="k", slack_style=SPOKEN)
     shown = "".join(spoken(message))
     assert all(said in shown for said in ("Quarterly report", "reading 12 pages", "요청자 Mina", "작업 중"))
-    assert "Fetched 12 pages" in "".join(spoken(reply(task, a_checkpoint(task, kind=Kind.CHECKPOINT), key="k", slack_style=SPOKEN)))
+    assert "Fetched 12 pages" in "".join(
+        spoken(reply(task, a_checkpoint(task, kind=Kind.CHECKPOINT), key="k", slack_style=SPOKEN))
+    )
 
 
 def test_what_is_said_anew_poses_as_nothing() -> None:
@@ -161,5 +177,12 @@ def test_what_is_said_anew_poses_as_nothing() -> None:
         theirs = a_checkpoint(task, kind=Kind.CHECKPOINT, text=text)
         assert f"“{text}”" in list(spoken(reply(task, theirs, key="k", slack_style=SPOKEN)))
     assert "승인 절차를 설명했습니다" in list(
-        spoken(reply(task, a_checkpoint(task, kind=Kind.CHECKPOINT, text="승인 절차를 설명했습니다"), key="k", slack_style=SPOKEN))
+        spoken(
+            reply(
+                task,
+                a_checkpoint(task, kind=Kind.CHECKPOINT, text="승인 절차를 설명했습니다"),
+                key="k",
+                slack_style=SPOKEN,
+            )
+        )
     )

@@ -60,12 +60,16 @@ tricky = st.one_of(st.sampled_from(TRICKS), st.text(st.characters(), max_size=30
 def a_told(**fields: Any) -> Checkpoint:
     """Return the checkpoint that `tell` makes of a reading."""
     kind = fields.pop("kind", Kind.CHECKPOINT)
-    o = fields.pop("o", Observation(part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name="x", at_ns=1))
+    o = fields.pop(
+        "o", Observation(part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name="x", at_ns=1)
+    )
     return checkpoints.checkpoint_of(o, Reading(**fields), kind, a_checkpoint().id, a_task().uid, b"s" * 8)
 
 
 def a_forecast(calls: int, low: int, high: int, seconds: float, soon: float, late: float) -> Forecast:
-    told = Forecast(tokens=1, calls=calls, calls_low=low, calls_high=high, seconds=seconds, seconds_low=soon, seconds_high=late)
+    told = Forecast(
+        tokens=1, calls=calls, calls_low=low, calls_high=high, seconds=seconds, seconds_low=soon, seconds_high=late
+    )
     return named(told, Limit(1, 850))
 
 
@@ -87,14 +91,34 @@ FAILED = TaskVerdict(c.ERROR, "process gone", failure=("", "x", ""), reason=mess
 MADE: list[tuple[LocaleMessage | str, str, str]] = [
     (message("checkpoint.started", name="보고서"), "Started: 보고서", "시작: 보고서"),
     (message("checkpoint.resumed", name=message("checkpoint.task")), "Resumed: task", "재개: 작업"),
-    (checkpoints.end(TaskVerdict(c.COMPLETE, "x", ended_ns=402 * 10**9), 10**9), "Complete in 6 min 41 s", "완료 (소요 시간 6분 41초)"),
-    (checkpoints.end(TaskVerdict(c.COMPLETE, "x", ended_ns=10**9 + 4 * 10**8), 10**9), "Complete in 0.4 s", "완료 (소요 시간 0.4초)"),
+    (
+        checkpoints.end(TaskVerdict(c.COMPLETE, "x", ended_ns=402 * 10**9), 10**9),
+        "Complete in 6 min 41 s",
+        "완료 (소요 시간 6분 41초)",
+    ),
+    (
+        checkpoints.end(TaskVerdict(c.COMPLETE, "x", ended_ns=10**9 + 4 * 10**8), 10**9),
+        "Complete in 0.4 s",
+        "완료 (소요 시간 0.4초)",
+    ),
     (checkpoints.end(TaskVerdict(c.COMPLETE, "x"), 10**9), "Complete", "완료"),
-    (checkpoints.end(TaskVerdict(c.CANCELLED, "x", ended_ns=7201 * 10**9), 10**9), "Cancelled in 2 h 00 min", "취소됨 (소요 시간 2시간)"),
+    (
+        checkpoints.end(TaskVerdict(c.CANCELLED, "x", ended_ns=7201 * 10**9), 10**9),
+        "Cancelled in 2 h 00 min",
+        "취소됨 (소요 시간 2시간)",
+    ),
     (checkpoints.end(TaskVerdict(c.ERROR, "x"), 0), "Failed", "실패"),
     (checkpoints.end(TaskVerdict(c.ERROR, "x", failure=("E", "no", "")), 0), "Failed: E: no", "실패: E: no"),
-    (checkpoints.end(FAILED, 0), "Failed: The process ended with the task open.", "실패: 작업이 끝나기 전에 프로세스가 종료되었습니다."),
-    (checkpoints.end(TaskVerdict(c.WAITING, "session at rest"), 0), "Waiting for its next prompt", "다음 프롬프트 대기 중"),
+    (
+        checkpoints.end(FAILED, 0),
+        "Failed: The process ended with the task open.",
+        "실패: 작업이 끝나기 전에 프로세스가 종료되었습니다.",
+    ),
+    (
+        checkpoints.end(TaskVerdict(c.WAITING, "session at rest"), 0),
+        "Waiting for its next prompt",
+        "다음 프롬프트 대기 중",
+    ),
     (checkpoints.end(TaskVerdict(c.WAITING, "interrupt"), 0), "Waiting for a person", "사람의 응답 대기 중"),
     (message("checkpoint.percent_done", percent=40), "40 % done", "40% 완료"),
     (
@@ -114,13 +138,21 @@ MADE: list[tuple[LocaleMessage | str, str, str]] = [
         "Context: 85 % in about 3 calls, 40 s (2 to 4 calls, 25 s to 1 min 10 s)",
         "컨텍스트: 호출 약 3회(40초) 뒤 85% 도달 (호출 2~4회, 25초~1분 10초)",
     ),
-    (forecast(a_forecast(1, 1, 1, 0.2, 0.1, 0.3)), "Context: 85 % in about 1 call", "컨텍스트: 호출 약 1회 뒤 85% 도달"),
+    (
+        forecast(a_forecast(1, 1, 1, 0.2, 0.1, 0.3)),
+        "Context: 85 % in about 1 call",
+        "컨텍스트: 호출 약 1회 뒤 85% 도달",
+    ),
     (
         message("checkpoint.inferred", text=checkpoints.compaction(9_000, 1_000)),
         "Context compacted: 9,000 → 1,000 tokens (inferred from the drop)",
         "컨텍스트 압축됨: 9,000 → 1,000 토큰 (사용량 감소로 추정)",
     ),
-    (checkpoints.compaction(9_000, None), "Context compacted: from 9,000 tokens", "컨텍스트 압축됨: 압축 전 9,000 토큰"),
+    (
+        checkpoints.compaction(9_000, None),
+        "Context compacted: from 9,000 tokens",
+        "컨텍스트 압축됨: 압축 전 9,000 토큰",
+    ),
     (checkpoints.compaction(None, 1), "Context compacted: to 1 tokens", "컨텍스트 압축됨: 압축 후 1 토큰"),
     (checkpoints.compaction(None, None), "Context compacted", "컨텍스트 압축됨"),
     (
@@ -191,7 +223,11 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.ERROR, failure=Failure(type="E", message="no")), "E: no", "E: no"),
         (a_told(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
-        (stalled(a_task(), NOON, StallRules(stall=timedelta(minutes=5))), "Nothing heard for 5 min 00 s", "5분 동안 응답 없음"),
+        (
+            stalled(a_task(), NOON, StallRules(stall=timedelta(minutes=5))),
+            "Nothing heard for 5 min 00 s",
+            "5분 동안 응답 없음",
+        ),
     ],
 )
 def test_what_checkpoints_carry(told: Checkpoint, text: str, korean: str) -> None:
@@ -299,7 +335,12 @@ def test_long_words_are_cut() -> None:
 def test_a_language_of_ones_own() -> None:
     """A catalogue of a few phrases of one's own over the English ones renders what was stored."""
     german = Locale(
-        "de", {**english.PHRASES, "checkpoint.complete_in": "Fertig nach {time:duration}", "duration.minutes": "{m} Min. {s} Sek."}
+        "de",
+        {
+            **english.PHRASES,
+            "checkpoint.complete_in": "Fertig nach {time:duration}",
+            "duration.minutes": "{m} Min. {s} Sek.",
+        },
     )
     said = message("checkpoint.complete_in", time=401)
     assert german.translate(said, "") == "Fertig nach 6 Min. 41 Sek."
@@ -330,7 +371,11 @@ async def test_a_run_is_told_in_korean() -> None:
     assert any(re.search("완료 .소요 시간 .*초", text) for text in shown)
     assert not any(re.search("Started|Complete", text) for text in shown)
     made = checkpoint_json(start, task.task_id)
-    assert (made["text"], made["message"], made["values"]) == ("Started: 보고서", "checkpoint.started", {"name": "보고서"})
+    assert (made["text"], made["message"], made["values"]) == (
+        "Started: 보고서",
+        "checkpoint.started",
+        {"name": "보고서"},
+    )
     assert checkpoint_json(end, task.task_id)["message"] == "checkpoint.complete_in"
     assert json.loads(json.dumps(made)) == made
 
@@ -359,7 +404,10 @@ async def test_no_secret_is_stored_in_a_message() -> None:
     store = await folded(*spans, redaction=Redaction(key=b"k" * 32))
     told, tasks = await store.checkpoints(), await store.tasks(TaskQuery())
     stored = msgspec.json.encode([one.message for one in told] + [one.messages for one in tasks], enc_hook=str)
-    assert {one.message.key for one in told if one.message is not None} >= {"checkpoint.started", "checkpoint.failed_because"}
+    assert {one.message.key for one in told if one.message is not None} >= {
+        "checkpoint.started",
+        "checkpoint.failed_because",
+    }
     assert b"[redacted:" in stored
     assert TOKEN.encode() not in stored
     assert TOKEN.encode() not in msgspec.json.encode([told, tasks], enc_hook=str)

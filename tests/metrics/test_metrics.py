@@ -121,8 +121,12 @@ def test_deliveries_are_counted_by_outcome(outcome, label):
     metrics = Metrics()
     metrics.delivered(a_delivery(), outcome, timedelta(seconds=2))
     assert value(metrics, "spanpost_deliveries_total", sink="console", outcome=label) == 1
-    assert value(metrics, "spanpost_deliveries_age_seconds_sum", sink="console") == (2 if label == "delivered" else None)
-    assert value(metrics, "spanpost_dropped_total", component="sinks", reason="dead") == (1 if label == "dead" else None)
+    assert value(metrics, "spanpost_deliveries_age_seconds_sum", sink="console") == (
+        2 if label == "delivered" else None
+    )
+    assert value(metrics, "spanpost_dropped_total", component="sinks", reason="dead") == (
+        1 if label == "dead" else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,11 @@ def test_hostile_figures_do_not_break_counters():
     metrics = Metrics()
     task = a_task(status="error", ended_at=NOON - timedelta(days=1), agent_name='a"\n\x00')
     usage = Usage(input=-5, output=7, cost_usd=Decimal("NaN"))
-    metrics.recorded(Recorded(tasks=[task], ended=[task.uid], settled=[FinalizedUsage(agent_name=None, model=None, calls=1, usage=usage)]))
+    metrics.recorded(
+        Recorded(
+            tasks=[task], ended=[task.uid], settled=[FinalizedUsage(agent_name=None, model=None, calls=1, usage=usage)]
+        )
+    )
     assert value(metrics, "spanpost_tokens_total", kind="output", agent="unknown", model="unknown") == 7
     assert value(metrics, "spanpost_tokens_total", kind="input", agent="unknown", model="unknown") is None
     assert value(metrics, "spanpost_task_duration_seconds_sum", agent='a"', status="error") == 0

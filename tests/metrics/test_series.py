@@ -97,7 +97,9 @@ async def test_steps_calls_and_answers_are_timed_once():
     ]
     metrics.recorded(await store.record(batch))
     metrics.recorded(await store.record(batch))
-    other_copy = [msgspec.structs.replace(o, attributes={**o.attributes, "enriched": "by a collector"}) for o in batch[1:3]]
+    other_copy = [
+        msgspec.structs.replace(o, attributes={**o.attributes, "enriched": "by a collector"}) for o in batch[1:3]
+    ]
     metrics.recorded(await store.record(other_copy))
     fleet = await store.fleet()
     assert fleet is not None
@@ -197,7 +199,9 @@ async def test_a_meter_is_told_the_same():
     metrics.recorded(await store.record(a_run("review", trace=3)))
     data = reader.get_metrics_data()
     assert data is not None
-    found = {m.name: list(m.data.data_points) for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+    found = {
+        m.name: list(m.data.data_points) for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics
+    }
     (tokens,) = found["gen_ai.client.inference.usage.input_tokens"]
     assert tokens.value == value(metrics, "spanpost_tokens_total", kind="input") == 100
     assert dict(tokens.attributes) == {"gen_ai.agent.name": "coder", "gen_ai.request.model": "gpt-4o"}

@@ -52,7 +52,13 @@ def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...
     for place in order:
         store.record_now([run[place]])
     task = the_task(store)
-    assert (task.name, task.status, task.llm_calls, task.tool_calls, task.input_tokens) == ("any order", "complete", 1, 1, 100)
+    assert (task.name, task.status, task.llm_calls, task.tool_calls, task.input_tokens) == (
+        "any order",
+        "complete",
+        1,
+        1,
+        100,
+    )
 
 
 async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStore) -> None:
@@ -109,7 +115,9 @@ class Foreign:
     def _fail(self, *_: Any) -> NoReturn:
         raise AssertionError("it was asked")
 
-    __repr__ = __str__ = __iter__ = __len__ = __bool__ = __bytes__ = __float__ = __int__ = __getitem__ = __contains__ = _fail  # type: ignore[assignment]
+    __repr__ = __str__ = __iter__ = __len__ = __bool__ = __bytes__ = __float__ = __int__ = __getitem__ = (
+        __contains__
+    ) = _fail  # type: ignore[assignment]
 
 
 def endless() -> Iterator[int]:
@@ -135,7 +143,9 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     processor = SdkSpanProcessor(Feed(seen))
     provider.add_span_processor(processor)
     span: Any = provider.get_tracer("t").start_span("task")
-    span._attributes._dict.update({"strange": Foreign(), "lock": threading.Lock(), "giant": "x" * 10_000_000, "plain": 1})
+    span._attributes._dict.update(
+        {"strange": Foreign(), "lock": threading.Lock(), "giant": "x" * 10_000_000, "plain": 1}
+    )
     span.end()
     processor.shutdown()
     [told] = seen.of(Part.ENDED)

@@ -54,7 +54,9 @@ def made(batches: list[list[Observation]]) -> tuple[list[Task], dict[str, Any]]:
         assert not store.record_now(batch).lost
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
     tasks = store.tasks_now(TaskQuery(limit=1000))
-    whole = report(sorted(tasks, key=lambda t: t.task_id), [c for c in store.checkpoints_now(limit=10**6) if c.kind in TOLD], {})
+    whole = report(
+        sorted(tasks, key=lambda t: t.task_id), [c for c in store.checkpoints_now(limit=10**6) if c.kind in TOLD], {}
+    )
     whole["checkpoints"].sort(key=lambda c: c["id"])
     return tasks, whole
 

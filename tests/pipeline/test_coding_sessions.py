@@ -40,7 +40,12 @@ class Session:
         self.records: list[Observation] = []
 
     def tell(self, event: str, at: float, of: str = "p1", /, **attributes: Any) -> Session:
-        said = {"session.id": self.id, "terminal.type": self.terminal, "event.name": event, "event.sequence": self.sequence}
+        said = {
+            "session.id": self.id,
+            "terminal.type": self.terminal,
+            "event.name": event,
+            "event.sequence": self.sequence,
+        }
         self.sequence += 1
         record = Observation(
             part=Part.LOG,
@@ -63,7 +68,9 @@ class Session:
         attributes = {"model": "claude-sonnet-4-5", "cost_usd": 0.01, "duration_ms": 400, **used, **attributes}
         return self.tell("api_request", at, prompt, **attributes)
 
-    def tool(self, at: float, name: str = "Bash", prompt: str = "p1", *, id: str = "t1", seconds: float = 1.0) -> Session:
+    def tool(
+        self, at: float, name: str = "Bash", prompt: str = "p1", *, id: str = "t1", seconds: float = 1.0
+    ) -> Session:
         self.tell("tool_decision", at, prompt, decision="accept", source="config", tool_name=name, tool_use_id=id)
         result = {"tool_name": name, "tool_use_id": id, "success": "true", "duration_ms": str(round(seconds * 1000))}
         return self.tell("tool_result", at + seconds, prompt, **result)
@@ -198,7 +205,13 @@ def test_a_session_met_in_the_middle_is_shown_at_once() -> None:
     """Where the prompt's record is missing, its calls are of the session all the same, and its answer ends it."""
     s = Session().call(1).tool(1).call(3)
     [task], _ = folded(*s.records)
-    assert (task.task_id, task.llm_calls, task.tool_calls, task.status, task.is_announced) == ("s1", 2, 1, "working", True)
+    assert (task.task_id, task.llm_calls, task.tool_calls, task.status, task.is_announced) == (
+        "s1",
+        2,
+        1,
+        "working",
+        True,
+    )
     s.answer(3).prompt(60, "p2")
     [task], _ = folded(*s.records)
     assert (task.llm_calls, task.status, task.runs) == (2, "working", 1)
@@ -224,7 +237,11 @@ def test_a_person_says_no() -> None:
 )
 def test_what_was_allowed_is_no_news(source: str, is_told: bool) -> None:
     """A tool that was let run is no news, whoever let it; a person's yes is kept with the task."""
-    s = Session().prompt(0).tell("tool_decision", 1, decision="accept", source=source, tool_name="Bash", tool_use_id="t1")
+    s = (
+        Session()
+        .prompt(0)
+        .tell("tool_decision", 1, decision="accept", source=source, tool_name="Bash", tool_use_id="t1")
+    )
     [task], checkpoints = folded(*s.records)
     assert (Kind.APPROVAL_RESOLVED in {c.kind for c in checkpoints}) is is_told
     assert [a.decision for a in task.approvals] == (["accept"] if source.startswith("user") else [])
@@ -246,7 +263,13 @@ def test_a_permission_prompt_is_seen_where_hooks_tell_it() -> None:
 
 def test_a_session_ends_where_hooks_tell_it_and_may_be_resumed() -> None:
     """A hook for the session's end completes it; a prompt after that is another run of the same session."""
-    s = Session().prompt(0).call(1).answer(1).tell("hook_execution_start", 9, hook_event="SessionEnd", hook_name="SessionEnd")
+    s = (
+        Session()
+        .prompt(0)
+        .call(1)
+        .answer(1)
+        .tell("hook_execution_start", 9, hook_event="SessionEnd", hook_name="SessionEnd")
+    )
     assert folded(*s.records)[0][0].status == "complete"
     s.prompt(60, "p2")
     [task], _ = folded(*s.records)
@@ -255,7 +278,12 @@ def test_a_session_ends_where_hooks_tell_it_and_may_be_resumed() -> None:
 
 def test_what_the_resource_says_is_there_for_routing() -> None:
     """Topic, repository and environment that the person set for the CLI's process are the task's."""
-    said = {"service.name": "claude-code", "agent.topic": "backend", "agent.repo": "acme/shop", "deployment.environment.name": "ci"}
+    said = {
+        "service.name": "claude-code",
+        "agent.topic": "backend",
+        "agent.repo": "acme/shop",
+        "deployment.environment.name": "ci",
+    }
     origin = msgspec.structs.replace(EVENTS, resource=said)
     [task], _ = folded(*(msgspec.structs.replace(o, origin=origin) for o in Session().prompt(0).call(1).records))
     assert (task.topic, task.repo, task.environment, task.service) == ("backend", "acme/shop", "ci", "claude-code")
@@ -290,7 +318,10 @@ def test_an_error_that_is_tried_again_is_no_end() -> None:
     error = {"model": "claude-sonnet-4-5", "error": "Overloaded", "duration_ms": 100}
     s.tell("api_error", 1, **error, status_code=529, attempt=1, request_id="req_1")
     [task], checkpoints = folded(*s.records)
-    assert (task.status, [c.text for c in checkpoints if c.kind is Kind.ERROR]) == ("working", ["claude-sonnet-4-5: Overloaded"])
+    assert (task.status, [c.text for c in checkpoints if c.kind is Kind.ERROR]) == (
+        "working",
+        ["claude-sonnet-4-5: Overloaded"],
+    )
     s.call(5).answer(5)
     assert folded(*s.records)[0][0].status == "waiting"
     s.prompt(10, "p2").tell("api_error", 11, "p2", **error, status_code=529, attempt=10, request_id="req_2")
@@ -363,7 +394,12 @@ def test_delta_points_add_up_and_a_repeat_adds_nothing() -> None:
     points = [point("token.usage", 60 * n, 100, since=60 * (n - 1), type=sort) for n in (1, 2, 3) for sort in TOKENS]
     points += [point("cost.usage", 60 * n, 0.25, since=60 * (n - 1)) for n in (1, 2, 3)]
     [task], _ = folded(*points, *points[:5])
-    assert (task.input_tokens, task.output_tokens, task.cache_read_tokens, task.cache_write_tokens) == (900, 300, 300, 300)
+    assert (task.input_tokens, task.output_tokens, task.cache_read_tokens, task.cache_write_tokens) == (
+        900,
+        300,
+        300,
+        300,
+    )
     assert (task.cost_usd, task.llm_calls, task.name, task.status) == (Decimal("0.75"), 0, "Claude Code", "working")
 
 
@@ -378,8 +414,14 @@ def test_cumulative_points_replace_each_other_and_a_restart_adds() -> None:
 
 def test_models_and_sessions_are_series_of_their_own() -> None:
     """Points of two models of a session add up; points of another session are another task's; without one, nobody's."""
-    points = [point("token.usage", 60, 10, type="output"), point("token.usage", 60, 5, type="output", model="claude-haiku-4-5")]
-    points += [point("token.usage", 60, 3, type="output", session="s2"), point("token.usage", 60, 99, type="output", session="")]
+    points = [
+        point("token.usage", 60, 10, type="output"),
+        point("token.usage", 60, 5, type="output", model="claude-haiku-4-5"),
+    ]
+    points += [
+        point("token.usage", 60, 3, type="output", session="s2"),
+        point("token.usage", 60, 99, type="output", session=""),
+    ]
     tasks, _ = folded(*points)
     assert [(t.task_id, t.output_tokens) for t in tasks] == [("s1", 15), ("s2", 3)]
 
@@ -448,7 +490,15 @@ def test_gemini_cli_is_read_by_its_declaration() -> None:
             thoughts_token_count=42,
             total_token_count=1277,
         ),
-        tell("tool_call", 3, function_name="read_file", duration_ms=9, success=False, error="ENOENT", error_type="not_found"),
+        tell(
+            "tool_call",
+            3,
+            function_name="read_file",
+            duration_ms=9,
+            success=False,
+            error="ENOENT",
+            error_type="not_found",
+        ),
     ]
     [task], checkpoints = folded(*records)
     assert (task.task_id, task.name, task.model, task.status) == ("g1", "Gemini CLI", "gemini-2.5-pro", "working")
@@ -531,13 +581,23 @@ def test_a_session_below_its_callers_span(random: Random) -> None:
         span(4, "tool", 3, 8, parent=2, tool_name="Agent", tool_use_id="t1", subagent_type="Explore"),
         span(5, "tool.execution", 3, 8, parent=4, tool_use_id="t1"),
         span(
-            6, "llm_request", 4, 5, parent=4, agent_id="a1", request_id="req_2", query_source_safe="agent.builtin.Explore", **USED
+            6,
+            "llm_request",
+            4,
+            5,
+            parent=4,
+            agent_id="a1",
+            request_id="req_2",
+            query_source_safe="agent.builtin.Explore",
+            **USED,
         ),
         span(7, "llm_request", 8, 9, parent=2, request_id="req_3", **USED),
     ]
     s = Session(terminal="non-interactive").prompt(1)
     for at, request in ((3, "req_1"), (5, "req_2"), (9, "req_3")):
-        s.call(at, cached=900, request_id=request, query_source="sdk" if request != "req_2" else "agent:builtin:Explore")
+        s.call(
+            at, cached=900, request_id=request, query_source="sdk" if request != "req_2" else "agent:builtin:Explore"
+        )
     records = traced(s, 2)
     mixed = [*spans, *records, *random.sample([*spans, *records], 4)]
     random.shuffle(mixed)
@@ -545,9 +605,19 @@ def test_a_session_below_its_callers_span(random: Random) -> None:
     by_name = {task.name: task for task in tasks}
     session = by_name["Claude Code"]
     assert (session.parent_uid, session.status, session.runs) == (by_name["boss"].uid, "complete", 1)
-    assert (session.llm_calls, session.input_tokens, session.tool_calls, session.cost_usd) == (2, 2000, 0, Decimal("0.02"))
+    assert (session.llm_calls, session.input_tokens, session.tool_calls, session.cost_usd) == (
+        2,
+        2000,
+        0,
+        Decimal("0.02"),
+    )
     helper = by_name["Explore"]
-    assert (helper.parent_uid, helper.status, helper.llm_calls, helper.input_tokens) == (session.uid, "complete", 1, 1000)
+    assert (helper.parent_uid, helper.status, helper.llm_calls, helper.input_tokens) == (
+        session.uid,
+        "complete",
+        1,
+        1000,
+    )
     assert (helper.tool_calls, helper.cost_usd) == (0, Decimal("0.01"))
     assert sorted(c.kind for c in checkpoints if c.is_told) == [Kind.END] * 3 + [Kind.START] * 3
 

@@ -45,7 +45,9 @@ def outcome(store: Store) -> dict[str, Any]:
     """Return the tasks and what was told of them."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
     told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
-    return report(sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id), sorted(told, key=lambda c: c.id), {})
+    return report(
+        sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id), sorted(told, key=lambda c: c.id), {}
+    )
 
 
 class Over(SpanExporter):
@@ -127,8 +129,12 @@ _KINDS: dict[str, dict[str, Any]] = {
 _moves = st.one_of(
     st.tuples(st.just("open"), st.sampled_from(sorted(_KINDS)), st.booleans()),
     st.tuples(st.just("close"), st.sampled_from(["", "ok", "error", "raise"])),
-    st.tuples(st.just("event"), st.sampled_from(["agent.checkpoint", "agent.artifact", "other"]), _texts, st.integers(0, 2)),
-    st.tuples(st.just("ask"), st.sampled_from(["agent.approval.requested", "agent.approval.resolved"]), st.sampled_from("ab")),
+    st.tuples(
+        st.just("event"), st.sampled_from(["agent.checkpoint", "agent.artifact", "other"]), _texts, st.integers(0, 2)
+    ),
+    st.tuples(
+        st.just("ask"), st.sampled_from(["agent.approval.requested", "agent.approval.resolved"]), st.sampled_from("ab")
+    ),
     st.tuples(st.just("set"), st.sampled_from(["agent.progress", "agent.action", "agent.status", "note"]), _values),
     st.tuples(st.just("flush")),
 )
@@ -153,7 +159,9 @@ def play(run: Three, moves: list[Any]) -> None:
                 raise KeyError("no such page")
             return
         if how:
-            span.set_status(trace.StatusCode.OK if how == "ok" else trace.StatusCode.ERROR, None if how == "ok" else "it broke")
+            span.set_status(
+                trace.StatusCode.OK if how == "ok" else trace.StatusCode.ERROR, None if how == "ok" else "it broke"
+            )
         span.end()
 
     for move in [*moves, *[("close", "")] * len(moves)]:
@@ -225,7 +233,9 @@ def recorded(observations: list[Observation]) -> Store:
 
 
 RECORDED = [
-    pytest.param(path, id=name) for name in recorded_runs.runs(recorded_runs.COMMITTED) if (path := recorded_runs.COMMITTED / name)
+    pytest.param(path, id=name)
+    for name in recorded_runs.runs(recorded_runs.COMMITTED)
+    if (path := recorded_runs.COMMITTED / name)
 ]
 
 
@@ -256,7 +266,9 @@ def told_live(final: list[Observation]) -> Iterator[Observation]:
             start = msgspec.structs.replace(o, part=Part.STARTED, **known, **live)
             yield msgspec.structs.replace(start, attributes={k: v for k, v in o.attributes.items() if len(k) % 2})
             yield msgspec.structs.replace(start, at_ns=(o.start_ns + o.end_ns) // 2, seq=number * 3 + 2)
-        elif o.part is Part.EVENT and not o.end_ns:  # one that was stamped when its span was exported was never told live
+        elif (
+            o.part is Part.EVENT and not o.end_ns
+        ):  # one that was stamped when its span was exported was never told live
             yield msgspec.structs.replace(o, **live)
 
 
@@ -265,7 +277,11 @@ _traces = st.binary(min_size=16, max_size=16).filter(any)
 _names = st.text(max_size=40)
 _plain = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**63) + 1, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), _names
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63) + 1, 2**63 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        _names,
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_names, inner, max_size=3)),
     max_leaves=6,
@@ -290,7 +306,9 @@ def _observations(draw: st.DrawFn) -> Observation:
         "producer": draw(st.uuids()).hex,
         "seq": draw(st.integers(1, 2**40)),
     }
-    common["origin"] = origin_of(mend(common["origin"].resource)[0], common["origin"].scope, common["origin"].scope_version)
+    common["origin"] = origin_of(
+        mend(common["origin"].resource)[0], common["origin"].scope, common["origin"].scope_version
+    )
     if part is not Part.STARTED:
         o = Observation(**common, at_ns=start, ordinal=draw(st.integers(0, 3)) if part is Part.EVENT else 0)
         return o if part is Part.EVENT else with_log_index(o)
@@ -321,7 +339,10 @@ def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
 def test_equal_events_stay_apart_and_repeats_do_not(o: Observation, one: int, other: int) -> None:
     """Two events of one span that are equal in everything are two on the wire, and a repeat is the same again."""
     first, second = (msgspec.structs.replace(o, part=Part.EVENT, ordinal=n, seq=n) for n in (one, other))
-    ids = [event_id(decode_logs(encode_logs([Encoder().record(e)]).SerializeToString()).observations[0]) for e in (first, second)]
+    ids = [
+        event_id(decode_logs(encode_logs([Encoder().record(e)]).SerializeToString()).observations[0])
+        for e in (first, second)
+    ]
     assert (ids[0] == ids[1]) == (one == other)
 
 
@@ -344,7 +365,9 @@ def test_log_events_are_forwarded_and_plain_lines_are_not() -> None:
     with run.tracer.start_as_current_span("job", attributes=_KINDS["task"]):
         logger.emit(logs.LogRecord(timestamp=5, body="just saying", context=get_current()))
         checkpoint = {"agent.progress": 30, "agent.checkpoint.message": "a third"}
-        logger.emit(logs.LogRecord(timestamp=6, event_name="agent.checkpoint", attributes=checkpoint, context=get_current()))
+        logger.emit(
+            logs.LogRecord(timestamp=6, event_name="agent.checkpoint", attributes=checkpoint, context=get_current())
+        )
     run.flush()
     told = [c["text"] for c in outcome(run.forwarded)["checkpoints"] if c["kind"] == "checkpoint"]
     assert told == ["a third"]

@@ -251,7 +251,9 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
         assert run.provider.force_flush()
 
     follower.scan = noted  # type: ignore[method-assign]
-    span = run.tracer.start_span("task", attributes={"agent.task.name": "t", "agent.progress": 10, "agent.action": "begin"})
+    span = run.tracer.start_span(
+        "task", attributes={"agent.task.name": "t", "agent.progress": 10, "agent.action": "begin"}
+    )
     span.add_event("agent.checkpoint", {"agent.progress": 20})
     assert shown(run)["progress"] == 20
     span.set_attributes({"agent.progress": 30, "agent.status": "paused"})

@@ -57,7 +57,9 @@ class Crowd:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         route = Route(sink="slack", verbosity=Verbosity.MILESTONES, interval=timedelta(seconds=30))
         routes = Routes(sinks=("slack",), routes=(route,), editing=frozenset({"slack"}))
-        self.store = MemoryStore(FoldRules(routes=routes, stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5)
+        self.store = MemoryStore(
+            FoldRules(routes=routes, stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5
+        )
         self.wire = Wire()
         self.sink = SlackSink(transport=self.wire, rates=Rates(edits=50.0), clock=lambda: self.now.timestamp())
         #: Since when a message is older than its task, and how old each got.
@@ -104,7 +106,10 @@ class Crowd:
                 self.staleness.append(self.now - since)
             if len(self.wire.calls) > before and delivery.message_receipt is not None:
                 self.edits.append(self.now)
-        elif delivery.checkpoint is not None and (at := self.said.pop((task, delivery.checkpoint.kind), None)) is not None:
+        elif (
+            delivery.checkpoint is not None
+            and (at := self.said.pop((task, delivery.checkpoint.kind), None)) is not None
+        ):
             kind = delivery.checkpoint.kind
             self.waited[kind] = max(self.waited[kind], int((self.now - at).total_seconds()))
 
@@ -135,13 +140,19 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
             crowd.said[f"task {number}", kind] = crowd.now
             if kind is Kind.END:
                 del progress[number]
-                crowd.tell(ended(trace=number + 1, span=1, name="agent", attributes=_root_span(number), seconds=index + 1.0))
+                crowd.tell(
+                    ended(trace=number + 1, span=1, name="agent", attributes=_root_span(number), seconds=index + 1.0)
+                )
             else:
                 given = {"agent.approval.id": f"a{index}", "agent.approval.question": "Deploy?"}
                 given = (
-                    given if kind is Kind.APPROVAL_REQUESTED else {"exception.type": f"E{'x' * index}", "exception.message": "no"}
+                    given
+                    if kind is Kind.APPROVAL_REQUESTED
+                    else {"exception.type": f"E{'x' * index}", "exception.message": "no"}
                 )
-                crowd.tell(an_event(trace=number + 1, span=1, name=name, attributes=given, index=500 + index, at=index + 0.5))
+                crowd.tell(
+                    an_event(trace=number + 1, span=1, name=name, attributes=given, index=500 + index, at=index + 0.5)
+                )
         await crowd.run(begun + timedelta(seconds=10 * index))
     busy = len(crowd.edits)
     await crowd.run()

@@ -21,11 +21,21 @@ from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import an_event, ended, started
 
-JOB: dict[str, Any] = {"agent.task.id": "job", "agent.task.name": "Nightly report", "gen_ai.operation.name": "invoke_agent"}
-CALL: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
+JOB: dict[str, Any] = {
+    "agent.task.id": "job",
+    "agent.task.name": "Nightly report",
+    "gen_ai.operation.name": "invoke_agent",
+}
+CALL: dict[str, Any] = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.usage.input_tokens": 5,
+    "gen_ai.usage.output_tokens": 1,
+}
 TOOL: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 TALK: dict[str, Any] = {"gen_ai.conversation.id": "c-1"}
-ROUTES = Routes(sinks=("slack",), routes=(Route(sink="slack", max_age=timedelta(days=36_500)),), editing=frozenset({"slack"}))
+ROUTES = Routes(
+    sinks=("slack",), routes=(Route(sink="slack", max_age=timedelta(days=36_500)),), editing=frozenset({"slack"})
+)
 
 
 class Channel:
@@ -37,7 +47,9 @@ class Channel:
         self._store = MemoryStore(FoldRules(routes=ROUTES, stall_rules=NO_STALL), clock=lambda: self.now)
         api = WebApi(slack.token, base_url=slack.url)
         self.sink = SlackSink(
-            transport=api, rates=Rates(edits=6e4, posts=6e4, posts_per_channel=6e4), slack_style=SlackStyle(is_interactive=True)
+            transport=api,
+            rates=Rates(edits=6e4, posts=6e4, posts_per_channel=6e4),
+            slack_style=SlackStyle(is_interactive=True),
         )
 
     async def hear(self, *told: Observation, wait: float = 1) -> None:
@@ -61,7 +73,9 @@ class Channel:
         return [element["action_id"] for block in blocks if block["type"] == "actions" for element in block["elements"]]
 
     def led_to(self, number: int) -> str:
-        [link] = [e for e in self.slack.messages()[number]["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"]
+        [link] = [
+            e for e in self.slack.messages()[number]["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
+        ]
         return str(link["url"])
 
     def link(self, number: int) -> str:
@@ -102,7 +116,9 @@ async def test_a_trace_whose_box_comes_late_is_ended_and_leads_to_the_task(chann
     assert ["mended it" in "".join(channel.thread(n)) for n in (0, 1)] == [True, False]
 
     edits = channel.slack.messages()[1]["edits"]
-    await channel.hear(*calls, _said("told it", 2), ended(trace=5, span=1, name="agent", attributes=JOB, seconds=9.0), wait=90)
+    await channel.hear(
+        *calls, _said("told it", 2), ended(trace=5, span=1, name="agent", attributes=JOB, seconds=9.0), wait=90
+    )
     assert channel.slack.messages()[1]["edits"] == edits
     assert "told it" in "".join(channel.thread(0))
     assert len(channel.texts()) == 2
@@ -117,7 +133,9 @@ async def test_a_run_that_is_found_to_go_on_with_another_is_ended(channel: Chann
 
     def part(trace: int, span: int, start: int, operation: str, **said: Any) -> Observation:
         attributes = {"gen_ai.operation.name": operation, **TALK, **said}
-        return a_span(trace=trace, span=span, parent=1, start=start * SECOND, end=start * SECOND + 1, attributes=attributes)
+        return a_span(
+            trace=trace, span=span, parent=1, start=start * SECOND, end=start * SECOND + 1, attributes=attributes
+        )
 
     await channel.hear(root_span(1, 0, None))
     tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}

@@ -31,7 +31,10 @@ class World:
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.store = MemoryStore(
-            FoldRules(routes=Routes(sinks=("slack",)), stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5
+            FoldRules(routes=Routes(sinks=("slack",)), stall_rules=NO_STALL),
+            clock=lambda: self.now,
+            keep=None,
+            jitter=lambda: 0.5,
         )
         self._sink = SlackSink()
         self.is_down = False
@@ -82,11 +85,15 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for part in range(3):
         for number in range(TASKS):
             said = TOOL | {"agent.progress": 5.0 * part, "agent.action": f"part {part}"}
-            world.store.record_now([ended(trace=number + 1, span=2 + part, parent=1, name="tool", attributes=said, at=part)])
+            world.store.record_now(
+                [ended(trace=number + 1, span=2 + part, parent=1, name="tool", attributes=said, at=part)]
+            )
         await world.run(away_at + OUTAGE * (part + 1) / 4)
     for number in asks:
         asked = {"agent.approval.id": f"a-{number}", "agent.approval.question": "Deploy?"}
-        world.store.record_now([an_event(trace=number + 1, span=1, name="agent.approval.requested", attributes=asked, index=0)])
+        world.store.record_now(
+            [an_event(trace=number + 1, span=1, name="agent.approval.requested", attributes=asked, index=0)]
+        )
     for number in ends:
         world.store.record_now([ended(trace=number + 1, span=1, name="agent", attributes=ROOT_SPAN, seconds=60)])
     await world.run(away_at + OUTAGE)

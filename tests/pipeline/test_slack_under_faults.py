@@ -76,7 +76,11 @@ async def judge(slack: FakeSlack, store: MemoryStore) -> None:
     for task in tasks:
         ordering_key = f"slack||{task.uid}"
         message, newest = messages[ordering_key], render.root(task, key=ordering_key)
-        assert (message["text"], message["blocks"], message["attachments"]) == (newest.text, newest.blocks, newest.attachments)
+        assert (message["text"], message["blocks"], message["attachments"]) == (
+            newest.text,
+            newest.blocks,
+            newest.attachments,
+        )
         told = [str(c.id) for c in await store.checkpoints(task_uid=task.uid) if c.kind is not Kind.START]
         heard = Counter(reply["metadata"]["event_payload"]["k"] for reply in slack.thread(message["ts"]))
         assert heard == Counter(told)
@@ -85,7 +89,10 @@ async def judge(slack: FakeSlack, store: MemoryStore) -> None:
 
 
 scripts: st.SearchStrategy[dict[str, list[Fault | None]]] = st.fixed_dictionaries(
-    {method: st.lists(st.none() | st.sampled_from([f for f in Fault if f is not Fault.THROTTLE]), max_size=8) for method in METHODS}
+    {
+        method: st.lists(st.none() | st.sampled_from([f for f in Fault if f is not Fault.THROTTLE]), max_size=8)
+        for method in METHODS
+    }
 )
 
 
@@ -159,7 +166,9 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
 
 
 @pytest.mark.parametrize(
-    "script", [[], [Fault.RESET_AFTER] * 3, [Fault.ERROR_BEFORE, None, Fault.HANG_AFTER]], ids=["fair", "resets", "mixed"]
+    "script",
+    [[], [Fault.RESET_AFTER] * 3, [Fault.ERROR_BEFORE, None, Fault.HANG_AFTER]],
+    ids=["fair", "resets", "mixed"],
 )
 async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
     """Deleted messages stay deleted and leave no strays; those of tasks that failed come back once, current, with later news."""

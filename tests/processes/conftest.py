@@ -65,7 +65,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: spanpost\nVersion: {project['version']}\n")
     groups = project["entry-points"]
-    lines = [f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in found.items()) for group, found in groups.items()]
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in found.items())
+        for group, found in groups.items()
+    ]
     (info / "entry_points.txt").write_text("\n".join(lines))
     return os.pathsep.join([str(site), str(ROOT / "src")])
 

@@ -74,26 +74,33 @@ def spool_files(spool: Path) -> list[Path]:
 def test_kill_at_full_speed(
     start: Start, run: Run, database: Database, spool: Path, tmp_path: Path, threads: int, rounds: int
 ) -> None:
-    """Killed at random moments, again and again: each end, event and agent's start that had returned is there, exactly once."""
-    aside = tmp_path / "aside"
+    """Killed at random moments, again and again: each end, event and agent's start that had returned is there, once.
+
+    A process whose disk was slow says so, and its promise ends there: its round counts only against duplicates.
+    """
+    asides: list[Path] = []
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool)}
     for number in range(rounds):
+        aside = tmp_path / f"aside{number}"
         child = start(TELL.replace("THREADS", str(threads)), ASIDE=str(aside), **environment)
         child.hear("begun")
         moment = random.Random(f"{threads} {number}").uniform(0.05, 0.6)
         subprocess.run(["sleep", str(moment)], check=True)  # the moment itself is what is tried
         child.send(signal.SIGKILL)
-        assert "bypassed" not in child.end(-signal.SIGKILL)
+        if "bypassed, the disk is slow" not in child.end(-signal.SIGKILL):
+            asides.append(aside)
+    assert len(asides) > rounds / 2, "the disk was slow most of the time: nothing was tried"
     assert spool_files(spool)
     run(NEXT, **environment)
     assert spool_files(spool) == []
-    noted = told(aside)
-    ends, events = recorded(database, 0), recorded(database, 2)
-    assert len(noted["end"]) > 10 * rounds
-    assert noted["end"] - set(ends) == set()
-    assert noted["event"] - set(events) == set()
-    assert noted["start"] - set(ends) - set(recorded(database, 1)) == set()
-    assert (len(ends), len(events)) == (len(set(ends)), len(set(events)))
+    noted = [told(aside) for aside in asides]
+    starts, events, ends = (set[str]().union(*(one[what] for one in noted)) for what in ("start", "event", "end"))
+    rows, event_rows = recorded(database, 0), recorded(database, 2)
+    assert len(ends) > 10 * len(asides)
+    assert ends - set(rows) == set()
+    assert events - set(event_rows) == set()
+    assert starts - set(rows) - set(recorded(database, 1)) == set()
+    assert (len(rows), len(event_rows)) == (len(set(rows)), len(set(event_rows)))
 
 
 ONE = """
@@ -186,7 +193,9 @@ def test_without_it_a_kill_takes_what_waits(start: Start, run: Run, database: Da
 
 
 @pytest.mark.parametrize("cut", [1, 5, 9, 40])
-def test_a_torn_tail(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str], cut: int) -> None:
+def test_a_torn_tail(
+    start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str], cut: int
+) -> None:
     """A record that was being written is cut, without an error; all before it is there."""
     killed(
         start,
@@ -220,7 +229,9 @@ def test_a_living_process_is_left_alone(
     """One process is dead, one lives, a third starts: it imports the dead one's and leaves the living one's file alone."""
     killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('told'); pause()"), **environment)
     [dead] = spool_files(spool)
-    living = start("spanpost.attach()\nagent('living').end(); assert spanpost.flush(20)\nsay('told'); pause()", **environment)
+    living = start(
+        "spanpost.attach()\nagent('living').end(); assert spanpost.flush(20)\nsay('told'); pause()", **environment
+    )
     living.hear("told")
     assert not dead.exists()
     [its] = spool_files(spool)
@@ -240,7 +251,8 @@ def test_a_process_that_was_there_before_the_kill(
     """What a process leaves is imported by one that lives already, without any new start."""
     code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.LOOK_EVERY = 0.1\nspanpost.attach()"
     code = code.replace(
-        "spanpost.receivers.spool_recovery.LOOK_EVERY = 0.1", "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1"
+        "spanpost.receivers.spool_recovery.LOOK_EVERY = 0.1",
+        "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1",
     )
     watching = start(
         code
@@ -354,7 +366,9 @@ def test_another_database(
 
     killed(start, without_database("spanpost.attach()\nagent('mine').end()\nsay('told'); pause()"), **environment)
     with fresh_database(server) as other:
-        said = run("import logging; logging.basicConfig(level='INFO')\n" + NEXT, **{**environment, "DATABASE_URL": other})
+        said = run(
+            "import logging; logging.basicConfig(level='INFO')\n" + NEXT, **{**environment, "DATABASE_URL": other}
+        )
         assert "1 files in" in said
         assert "wait for another database" in said
         assert Database(other).tasks == []
@@ -367,7 +381,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Lend a file system of 1 MiB."""
     where = tmp_path / "small"
     where.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(where)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(where)], capture_output=True, text=True
+    )
     if done.returncode:
         reason = f"no file system can be mounted here: {done.stderr.strip() or 'not permitted'}"
         if os.environ.get("CI") == "true" and os.geteuid() == 0:

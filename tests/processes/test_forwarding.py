@@ -105,7 +105,10 @@ GRPC_FORK = """
 
 def test_the_exit_sends_what_is_left(run: Run, gateway: TestGateway) -> None:
     """At an orderly exit what is queued is sent, and a span still open is told as interrupted."""
-    assert run('spanpost.attach(); agent("open").add_event("agent.checkpoint")', SPANPOST_FORWARD__ENDPOINT=gateway.url) == ""
+    assert (
+        run('spanpost.attach(); agent("open").add_event("agent.checkpoint")', SPANPOST_FORWARD__ENDPOINT=gateway.url)
+        == ""
+    )
     assert {"agent.checkpoint", "agent.span.interrupted"} <= set(gateway.names(Part.LOG))
 
 

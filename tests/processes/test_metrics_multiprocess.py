@@ -43,14 +43,22 @@ def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
     page = ""
     for which in ("first", "second"):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", WORKER, which], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-W", "error", "-c", WORKER, which],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         page = done.stdout
-    shown = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in page.splitlines() if line and line[0] != "#"}
+    shown = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in page.splitlines() if line and line[0] != "#"
+    }
     started = [n for name, n in shown.items() if name.startswith("spanpost_tasks_started_total{")]
     assert started == [2]
-    working = {name: n for name, n in shown.items() if name.startswith("spanpost_tasks_open{") and 'agent="coder"' in name}
+    working = {
+        name: n for name, n in shown.items() if name.startswith("spanpost_tasks_open{") and 'agent="coder"' in name
+    }
     assert sorted(working.values()) == [0, 5]
 
 
@@ -86,7 +94,11 @@ def get(address: str) -> str:
 
 
 def shown(address: str, name: str) -> list[float]:
-    return [float(line.rpartition(" ")[2]) for line in get(address).splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return [
+        float(line.rpartition(" ")[2])
+        for line in get(address).splitlines()
+        if line.startswith((f"{name}{{", f"{name} "))
+    ]
 
 
 @pytest.mark.slow
@@ -100,8 +112,22 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
     common.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "--workers", "3", "--bind", "127.0.0.1:0", "--no-control-socket", "web:app"]
-    environment = {"DATABASE_URL": database.dsn, "SPANPOST_METRICS__PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(common)}
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--workers",
+        "3",
+        "--bind",
+        "127.0.0.1:0",
+        "--no-control-socket",
+        "web:app",
+    ]
+    environment = {
+        "DATABASE_URL": database.dsn,
+        "SPANPOST_METRICS__PORT": str(port),
+        "PROMETHEUS_MULTIPROC_DIR": str(common),
+    }
     server = start(command, **environment)
     assert server.process.stderr is not None
     address = next(line for line in server.process.stderr if "Listening at" in line).split("at: ")[1].split(" ")[0]

@@ -38,7 +38,9 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
     while database.tasks != [("victim", "error"), ("witness", "starting")] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert database.tasks == [("victim", "error"), ("witness", "starting")]
-    assert database.fetch("SELECT end_reason, inferred FROM agent_tasks WHERE name = 'victim'") == [("interrupted", True)]
+    assert database.fetch("SELECT end_reason, inferred FROM agent_tasks WHERE name = 'victim'") == [
+        ("interrupted", True)
+    ]
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.heartbeat'") == [(0,)]
     witness.go_on()
     witness.end()

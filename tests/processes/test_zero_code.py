@@ -115,7 +115,9 @@ def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, da
     ],
 )
 @pytest.mark.parametrize("exporters", [QUIET, BY_NAME], ids=["hook", "by name"])
-def test_a_wrong_setting(run: Run, tmp_path: Path, exporters: dict[str, str], environment: dict[str, str], word: str) -> None:
+def test_a_wrong_setting(
+    run: Run, tmp_path: Path, exporters: dict[str, str], environment: dict[str, str], word: str
+) -> None:
     """What is wrong is said in one line, with no secret in it; the program runs as it would without spanpost."""
     [line] = run(zero_code(tmp_path, SPAN), **exporters, **environment).splitlines()
     assert line.startswith("spanpost stays out: ")

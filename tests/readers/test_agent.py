@@ -21,7 +21,14 @@ def span(
     attributes = more.pop("attributes", {})
     origin = Origin(scope=scope, resource=resource or {})
     return Observation(
-        part=Part.ENDED, trace_id=TRACE, span_id=SPAN, parent_id=parent, name=name, attributes=attributes, origin=origin, **more
+        part=Part.ENDED,
+        trace_id=TRACE,
+        span_id=SPAN,
+        parent_id=parent,
+        name=name,
+        attributes=attributes,
+        origin=origin,
+        **more,
     )
 
 
@@ -60,7 +67,11 @@ def test_what_a_span_is(attributes: dict[str, Any], parent: bytes, role: Role) -
 def test_other_peoples_spans_say_nothing() -> None:
     """A span that is not an agent's is not recorded, whatever its own attributes are called."""
     reading = read(
-        span("GET", attributes={"user_agent.original": "agent.x", "url.full": "https://agent.example"}, status=Status.ERROR)
+        span(
+            "GET",
+            attributes={"user_agent.original": "agent.x", "url.full": "https://agent.example"},
+            status=Status.ERROR,
+        )
     )
     assert not reading.is_of_agent
 
@@ -124,7 +135,9 @@ def test_status_is_one_of_nine(sent: Any, status: str | None) -> None:
     assert read(span(attributes={c.TASK_ID: "t", c.STATUS: sent})).status == status
 
 
-@pytest.mark.parametrize(("sent", "percent"), [(40, 40.0), ("45%", 45.0), (180, 100.0), (-3, 0.0), ("NaN", None), (True, None)])
+@pytest.mark.parametrize(
+    ("sent", "percent"), [(40, 40.0), ("45%", 45.0), (180, 100.0), (-3, 0.0), ("NaN", None), (True, None)]
+)
 def test_progress_is_held_between_0_and_100(sent: Any, percent: float | None) -> None:
     """A figure out of range is held, one that is no figure is ignored."""
     assert read(span(attributes={c.TASK_ID: "t", c.PROGRESS: sent})).progress == percent
@@ -132,7 +145,13 @@ def test_progress_is_held_between_0_and_100(sent: Any, percent: float | None) ->
 
 def test_resource_speaks_for_the_process() -> None:
     """Name, repository and routing words come from the resource; its task id only at the span by which the process was entered."""
-    resource = {"service.name": "ci", "deployment.environment.name": "prod", c.NAME: "builder", c.REPO: "o/r", c.TASK_ID: "job-1"}
+    resource = {
+        "service.name": "ci",
+        "deployment.environment.name": "prod",
+        c.NAME: "builder",
+        c.REPO: "o/r",
+        c.TASK_ID: "job-1",
+    }
     top = read(span(attributes={"gen_ai.operation.name": "invoke_agent", c.NAME: "x"}, parent=b"", resource=resource))
     inner = read(span(attributes={"gen_ai.operation.name": "chat"}, resource=resource))
     assert (top.task_id, top.agent_name, top.repo, top.service, top.environment) == ("job-1", "x", "o/r", "ci", "prod")
@@ -141,7 +160,12 @@ def test_resource_speaks_for_the_process() -> None:
 
 def test_links_and_results_are_taken_by_name() -> None:
     """Only http(s) links are links; results are scalars."""
-    said = {c.TASK_ID: "t", "agent.link.pr": "https://x/1", "agent.link.bad": "javascript:alert(1)", "agent.result.tests": 12}
+    said = {
+        c.TASK_ID: "t",
+        "agent.link.pr": "https://x/1",
+        "agent.link.bad": "javascript:alert(1)",
+        "agent.result.tests": 12,
+    }
     reading = read(span(attributes=said))
     assert (reading.links, reading.results) == ({"pr": "https://x/1"}, {"tests": 12})
 
@@ -158,7 +182,11 @@ def test_events_and_records_mean_the_same(part: Part) -> None:
     )
     artifact = read(event(c.EVENT_ARTIFACT, {c.ARTIFACT_URI: "https://x/pr/7", c.ARTIFACT_KIND: "pr"}, part))
     assert artifact.artifact is not None
-    assert (artifact.tells, artifact.artifact.name, artifact.occurrence) == (Tells.ARTIFACT, "7", "artifact:https://x/pr/7")
+    assert (artifact.tells, artifact.artifact.name, artifact.occurrence) == (
+        Tells.ARTIFACT,
+        "7",
+        "artifact:https://x/pr/7",
+    )
     asked = read(event(c.EVENT_APPROVAL_REQUESTED, {c.APPROVAL_ID: "a1", c.APPROVAL_OPTIONS: ["yes", "no"]}, part))
     answered = read(event(c.EVENT_APPROVAL_RESOLVED, {c.APPROVAL_ID: "a1", c.APPROVAL_DECISION: "yes"}, part))
     assert asked.approval is not None
@@ -225,5 +253,7 @@ def test_heartbeat_and_end_of_process() -> None:
 )
 def test_names_are_for_people(sent: str, name: str | None) -> None:
     """Ids are cut out, placeholders and templates are no names, long ones are shortened."""
-    reading = read(span(attributes={"openinference.span.kind": "AGENT", c.NAME: sent, "graph.node.id": "{x}"}, name="{y}"))
+    reading = read(
+        span(attributes={"openinference.span.kind": "AGENT", c.NAME: sent, "graph.node.id": "{x}"}, name="{y}")
+    )
     assert reading.agent_name == name

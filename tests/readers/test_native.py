@@ -13,7 +13,9 @@ from spanpost.readers import read
 LOGFIRE = "logfire.openai_agents"
 
 
-def span(scope: str, name: str, attributes: dict[str, Any], *, parent: bytes = b"", status: Status = Status.UNSET) -> Reading:
+def span(
+    scope: str, name: str, attributes: dict[str, Any], *, parent: bytes = b"", status: Status = Status.UNSET
+) -> Reading:
     return read(
         Observation(
             part=Part.ENDED,
@@ -42,7 +44,9 @@ def test_logfire_tells_openai_agents_by_templates(name: str, attributes: dict[st
     """logfire's span names are templates: the word before the colon says what a span is, `name` whose."""
     reading = span(LOGFIRE, name, attributes, parent=b"p" * 8)
     assert reading.role is role
-    assert (reading.task_name, reading.conversation_id) == (("Weather desk", "thread-1") if role is Role.WORKFLOW else (None, None))
+    assert (reading.task_name, reading.conversation_id) == (
+        ("Weather desk", "thread-1") if role is Role.WORKFLOW else (None, None)
+    )
     assert reading.agent_name == ("weather_agent" if role is Role.AGENT else None)
     assert reading.tool_name == ("get_weather" if role is Role.TOOL else None)
 
@@ -68,8 +72,15 @@ def test_logfire_tells_what_was_cached_in_the_raw_usage() -> None:
 def test_tools_that_wait_are_known_by_what_is_missing() -> None:
     """openai-agents: a tool with arguments and no result waits; the same tool with the same arguments is the same call."""
     scope = "opentelemetry.instrumentation.genai.openai_agents"
-    asked = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "rm", "gen_ai.tool.call.arguments": '{"path":"x"}'}
-    waits, done = span(scope, "execute_tool rm", asked), span(scope, "execute_tool rm", {**asked, "gen_ai.tool.call.result": "ok"})
+    asked = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "rm",
+        "gen_ai.tool.call.arguments": '{"path":"x"}',
+    }
+    waits, done = (
+        span(scope, "execute_tool rm", asked),
+        span(scope, "execute_tool rm", {**asked, "gen_ai.tool.call.result": "ok"}),
+    )
     other = span(scope, "execute_tool rm", {**asked, "gen_ai.tool.call.arguments": '{"path":"y"}'})
     assert (waits.has_no_result, done.has_no_result) == (True, False)
     assert waits.tool_call_id == done.tool_call_id != other.tool_call_id
@@ -111,7 +122,9 @@ def test_haystack_is_known_by_the_names_of_its_spans() -> None:
         '{"replies": [{"content": [{"text": "sunny"}], "meta": {"model": "gpt-4o", "finish_reason": "stop", '
         '"usage": {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}}}]}'
     )
-    call = span("my_application", "haystack.agent.step.llm", {"haystack.agent.step.llm.output": output}, parent=b"p" * 8)
+    call = span(
+        "my_application", "haystack.agent.step.llm", {"haystack.agent.step.llm.output": output}, parent=b"p" * 8
+    )
     assert (call.role, call.model, call.finish) == (Role.LLM, "gpt-4o", Finish.STOP)
     assert call.usage is not None
     assert (call.usage.input, call.usage.output, call.usage.cache_read) == (20, 5, 2)

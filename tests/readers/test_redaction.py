@@ -22,7 +22,9 @@ from tests.text import realistic
 KEY = b"k" * 32
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 PASSWORD = "correct-horse7!"
-SPAN = Observation(part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, start_ns=10**18, end_ns=10**18 + 5, at_ns=10**18 + 5)
+SPAN = Observation(
+    part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, start_ns=10**18, end_ns=10**18 + 5, at_ns=10**18 + 5
+)
 
 
 def a_redaction(**options: Any) -> Redaction:
@@ -44,7 +46,13 @@ def kept(o: Observation, redaction: Redaction | None = None, **options: Any) -> 
     [
         *(
             (name, PASSWORD)
-            for name in ("db.password", "DB_PASS", "clientSecret", "agent.result.api_key", "http.request.header.authorization")
+            for name in (
+                "db.password",
+                "DB_PASS",
+                "clientSecret",
+                "agent.result.api_key",
+                "http.request.header.authorization",
+            )
         ),
         ("http.request.header.x-api-key", ["abc", "def456"]),
         ("db", {"user": "bob", "password": "plain"}),
@@ -81,7 +89,13 @@ def test_secrets_are_taken_out_of_attributes(name, value):
         ),
         *(
             (name, TOKEN)
-            for name in ("session.id", "gen_ai.conversation.id", "gen_ai.response.id", "gen_ai.tool.call.id", "service.instance.id")
+            for name in (
+                "session.id",
+                "gen_ai.conversation.id",
+                "gen_ai.response.id",
+                "gen_ai.tool.call.id",
+                "service.instance.id",
+            )
         ),
         ("api_key", "[redacted:api-key:20:0123456789]"),
         ("image", "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"),
@@ -130,7 +144,9 @@ def test_everything_else_of_an_observation_is_looked_at():
             scope_version=f"1+{TOKEN}",
         ),
     )
-    record = msgspec.structs.replace(SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, body={"message": f"have {TOKEN}"}, attributes={})
+    record = msgspec.structs.replace(
+        SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, body={"message": f"have {TOKEN}"}, attributes={}
+    )
     placed = batches.prepare([span, record], redaction=a_redaction(), keeps_content=True)
     shown = repr(placed)
     assert TOKEN not in shown
@@ -151,7 +167,9 @@ def test_what_is_taken_of_content_that_is_not_kept_is_looked_at():
 def test_a_repeat_is_known_again():
     """The same observation has the same keys and content each time, in another process with the same key, and scanned before, too."""
     span = a_task(**{"db.password": PASSWORD, "note": TOKEN})
-    record = msgspec.structs.replace(SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={c.CHECKPOINT_MESSAGE: TOKEN})
+    record = msgspec.structs.replace(
+        SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={c.CHECKPOINT_MESSAGE: TOKEN}
+    )
     record = msgspec.structs.replace(record, index=log_index(record))
     first, second = (batches.prepare([span, record], redaction=a_redaction()) for _ in range(2))
     assert first == second
@@ -166,7 +184,9 @@ def test_the_keys_do_not_tell_a_secret():
     [placed] = batches.prepare([record], redaction=a_redaction())
     assert placed.event_id != event_id(record)
     assert placed.content_hash != content_hash(record)
-    other, third = (msgspec.structs.replace(record, attributes={"password": each}) for each in (PASSWORD + "2", PASSWORD + "3"))
+    other, third = (
+        msgspec.structs.replace(record, attributes={"password": each}) for each in (PASSWORD + "2", PASSWORD + "3")
+    )
     assert len({placed.event_id, *(p.event_id for p in batches.prepare([other, third], redaction=a_redaction()))}) == 3
 
 
@@ -192,7 +212,9 @@ def test_a_questions_mark_is_of_its_own_words():
     [raw], [placed] = batches.prepare([asked]), batches.prepare([asked], redaction=a_redaction())
     assert placed.reading.approval.question.startswith("May I use [redacted:github-token:")
     plain = {"question": "", "detail": ""}
-    assert msgspec.structs.replace(placed.reading.approval, **plain) == msgspec.structs.replace(raw.reading.approval, **plain)
+    assert msgspec.structs.replace(placed.reading.approval, **plain) == msgspec.structs.replace(
+        raw.reading.approval, **plain
+    )
     assert placed.reading.occurrence == raw.reading.occurrence
     assert TOKEN not in repr(placed)
 
@@ -208,7 +230,9 @@ def test_questions_are_forwarded_in_their_own_words():
 
 def test_what_people_say_is_theirs():
     """An act that spanpost recorded itself is not changed: its words are a person's."""
-    act = msgspec.structs.replace(SPAN, part=Part.INTERVENTION, name=c.EVENT_INTERVENTION, attributes={c.INTERVENTION_TEXT: TOKEN})
+    act = msgspec.structs.replace(
+        SPAN, part=Part.INTERVENTION, name=c.EVENT_INTERVENTION, attributes={c.INTERVENTION_TEXT: TOKEN}
+    )
     assert a_redaction().clean(act) is act
 
 
@@ -243,7 +267,11 @@ def test_names_that_become_the_same_stay_two():
 CASES = list(realistic.all_cases(3))
 VALUES = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=30), st.sampled_from([case.text for case in CASES])
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.text(max_size=30),
+        st.sampled_from([case.text for case in CASES]),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=12), inner, max_size=4)),
     max_leaves=12,
@@ -252,7 +280,9 @@ VALUES = st.recursive(
 
 @settings(max_examples=100)
 @given(
-    st.dictionaries(st.one_of(st.text(max_size=12), st.sampled_from(["password", "note", "headers", "env"])), VALUES, max_size=6)
+    st.dictionaries(
+        st.one_of(st.text(max_size=12), st.sampled_from(["password", "note", "headers", "env"])), VALUES, max_size=6
+    )
 )
 def test_cleaning_twice_is_cleaning_once(attributes):
     """Whatever attributes hold, nothing raises, what was cleaned stays as it is, and numbers stay numbers."""

@@ -17,18 +17,50 @@ from tests.thorough import thorough
 KEYS = sorted(
     {a for d in DIALECTS for names in d.fields.values() for a in names}
     | {d.kind for d in DIALECTS if d.kind}
-    | {"metadata", "output.value", "graph.node.id", "success", "agent_id", "agent.link.x", "agent.result.x", "agent.open_roots"}
-    | {"agent.approval.options", "agent.artifact.uri", "exception.type", "exception.message", "event.sequence", "mcp.method.name"}
+    | {
+        "metadata",
+        "output.value",
+        "graph.node.id",
+        "success",
+        "agent_id",
+        "agent.link.x",
+        "agent.result.x",
+        "agent.open_roots",
+    }
+    | {
+        "agent.approval.options",
+        "agent.artifact.uri",
+        "exception.type",
+        "exception.message",
+        "event.sequence",
+        "mcp.method.name",
+    }
 )
-WORDS = sorted({word for d in DIALECTS for word in d.roles} | {"interrupt", "resp_1", "NaN", "-1", "1e999", '{"lc_agent_name": "a'})
-SCOPES = ["", "pydantic-ai", "strands.telemetry.tracer", "com.anthropic.claude_code.tracing", "com.anthropic.claude_code.events"]
+WORDS = sorted(
+    {word for d in DIALECTS for word in d.roles} | {"interrupt", "resp_1", "NaN", "-1", "1e999", '{"lc_agent_name": "a'}
+)
+SCOPES = [
+    "",
+    "pydantic-ai",
+    "strands.telemetry.tracer",
+    "com.anthropic.claude_code.tracing",
+    "com.anthropic.claude_code.events",
+]
 SCOPES += ["openinference.instrumentation.openai_agents", "openinference.instrumentation.langchain"]
 
 scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40) | st.binary(max_size=8) | st.sampled_from(WORDS)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=40)
+    | st.binary(max_size=8)
+    | st.sampled_from(WORDS)
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
 )
 names = st.text(max_size=20) | st.sampled_from(
     [*_EVENTS, "claude_code.api_request", "api_error", "user_prompt", "tool_result", "agent run"]
@@ -47,7 +79,8 @@ def anything(draw: st.DrawFn) -> Observation:
         status_message=draw(st.text(max_size=30)),
         attributes=draw(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=12), values, max_size=10)),
         origin=Origin(
-            scope=draw(st.sampled_from(SCOPES)), resource=draw(st.dictionaries(st.sampled_from(KEYS), values, max_size=3))
+            scope=draw(st.sampled_from(SCOPES)),
+            resource=draw(st.dictionaries(st.sampled_from(KEYS), values, max_size=3)),
         ),
         body=draw(values),
     )

@@ -55,7 +55,12 @@ def test_tokens_are_known_by_their_names(attributes: dict[str, Any]) -> None:
 
 def test_what_is_declared_stands_above_a_likeness() -> None:
     """A second vocabulary beside a known one adds nothing to it and takes nothing from it."""
-    said = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 7, "acme.span.kind": "TOOL", "acme.usage.input_tokens": 9}
+    said = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.usage.input_tokens": 7,
+        "acme.span.kind": "TOOL",
+        "acme.usage.input_tokens": 9,
+    }
     reading = span("chat", said)
     assert (reading.role, reading.usage and reading.usage.input) == (Role.LLM, 7)
 
@@ -87,7 +92,11 @@ def test_spring_ai() -> None:
     tool = span("tool_call get_weather", {"gen_ai.operation.name": "framework", "gen_ai.system": "spring_ai",
         "spring.ai.kind": "tool_call", "spring.ai.tool.definition.name": "get_weather"})  # fmt: skip
     assert (tool.role, tool.tool_name) == (Role.TOOL, "get_weather")
-    client = {"gen_ai.operation.name": "framework", "spring.ai.kind": "chat_client", "spring.ai.chat.client.conversation.id": "c-1"}
+    client = {
+        "gen_ai.operation.name": "framework",
+        "spring.ai.kind": "chat_client",
+        "spring.ai.chat.client.conversation.id": "c-1",
+    }
     reading = span("spring_ai chat_client", client, parent=b"")
     assert (reading.role, reading.task_name, reading.conversation_id) == (Role.WORKFLOW, None, "c-1")
 
@@ -95,10 +104,14 @@ def test_spring_ai() -> None:
 def test_langfuse_leaves_out_of_input_and_output_what_it_tells_beside_them() -> None:
     """Cached input and reasoning stand beside `input` and `output`; as the OpenAI client writes them, they are within."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
-    apart = span("ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}).usage
+    apart = span(
+        "ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}
+    ).usage
     assert apart is not None
     assert (apart.input, apart.output, apart.cache_read, apart.reasoning) == (375, 17, 128, 7)
     usage = '{"completion_tokens": 17, "prompt_tokens": 375, "prompt_tokens_details": {"cached_tokens": 128}}'
-    whole = span("OpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}).usage
+    whole = span(
+        "OpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}
+    ).usage
     assert whole is not None
     assert (whole.input, whole.output, whole.cache_read) == (375, 17, 128)

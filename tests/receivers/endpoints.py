@@ -126,8 +126,21 @@ def away(batch: Sequence[Observation]) -> Exception:
 class Endpoint:
     """The HTTP door with a hall behind it."""
 
-    def __init__(self, interaction_store: InteractionStore, receiver: Receiver, otlp: OtlpHttp, sender_tokens: SenderTokens, metrics: Metrics) -> None:
-        self.interaction_store, self.receiver, self.otlp, self.sender_tokens, self.metrics = interaction_store, receiver, otlp, sender_tokens, metrics
+    def __init__(
+        self,
+        interaction_store: InteractionStore,
+        receiver: Receiver,
+        otlp: OtlpHttp,
+        sender_tokens: SenderTokens,
+        metrics: Metrics,
+    ) -> None:
+        self.interaction_store, self.receiver, self.otlp, self.sender_tokens, self.metrics = (
+            interaction_store,
+            receiver,
+            otlp,
+            sender_tokens,
+            metrics,
+        )
         self.app = HttpRouter([*otlp.routes, HttpRoute("/health/live", _live)], log_fault)
 
     async def ask(
@@ -140,7 +153,9 @@ class Endpoint:
     ) -> Answer:
         """Send a request whose body comes in pieces, the last of which says so. None: to read it is a mistake."""
         pieces = [] if body is None else list(body) or [b""]
-        coming = iter([{"type": "http.request", "body": p, "more_body": i < len(pieces) - 1} for i, p in enumerate(pieces)])
+        coming = iter(
+            [{"type": "http.request", "body": p, "more_body": i < len(pieces) - 1} for i, p in enumerate(pieces)]
+        )
         sent: list[Any] = []
 
         async def receive() -> Any:
@@ -163,7 +178,12 @@ class Endpoint:
         return Answer(start["status"], answered, end["body"])
 
     async def post(
-        self, path: str, body: bytes | Iterable[bytes] = b"", content_type: str = PROTOBUF, encoding: str = "", **headers: str
+        self,
+        path: str,
+        body: bytes | Iterable[bytes] = b"",
+        content_type: str = PROTOBUF,
+        encoding: str = "",
+        **headers: str,
     ) -> Answer:
         """Send a body; its length is told unless it comes in pieces."""
         sent = {"content-type": content_type} if content_type else {}

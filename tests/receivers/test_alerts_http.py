@@ -55,7 +55,11 @@ class Endpoint:
         self.full = asyncio.Event()
         self.waiting = 0
         alerts = AlertsHttp(
-            self.take, sender_tokens or SenderTokens("default"), keep=self.keep, watch=self, base="https://grafana.example/sub/"
+            self.take,
+            sender_tokens or SenderTokens("default"),
+            keep=self.keep,
+            watch=self,
+            base="https://grafana.example/sub/",
         )
         self.app = HttpRouter(alerts.routes)
 
@@ -86,7 +90,9 @@ class Endpoint:
     ) -> tuple[int, Any]:
         answered: list[Any] = []
         pieces = [sent[i : i + 4096] for i in range(0, len(sent), 4096)] or [b""]
-        coming = iter([{"type": "http.request", "body": p, "more_body": i < len(pieces) - 1} for i, p in enumerate(pieces)])
+        coming = iter(
+            [{"type": "http.request", "body": p, "more_body": i < len(pieces) - 1} for i, p in enumerate(pieces)]
+        )
 
         async def receive() -> Any:
             return next(coming)
@@ -106,7 +112,12 @@ async def test_alerts_are_taken_and_counted() -> None:
     assert await endpoint.post(body(FIRING, over)) == (200, {"taken": 2, "new": 2, "unreadable": 0})
     assert await endpoint.post(body(FIRING)) == (200, {"taken": 1, "new": 0, "unreadable": 0})
     first, second = endpoint.taken[:2]
-    assert (first.name, first.severity, first.is_resolved, second.is_resolved) == ("SpanpostTaskStalled", "warning", False, True)
+    assert (first.name, first.severity, first.is_resolved, second.is_resolved) == (
+        "SpanpostTaskStalled",
+        "warning",
+        False,
+        True,
+    )
     assert first.starts_at.isoformat() == "2026-11-21T10:00:00.123456+00:00"
     assert first.links == {
         "Runbook": "https://example.org/r",
@@ -128,7 +139,11 @@ async def test_grafana_is_understood() -> None:
         "dashboardURL": "",
         "panelURL": "https://g.example/p",
     }
-    assert (await endpoint.post(body(sent, sent, title="x", state="alerting"), GRAFANA))[1] == {"taken": 2, "new": 2, "unreadable": 0}
+    assert (await endpoint.post(body(sent, sent, title="x", state="alerting"), GRAFANA))[1] == {
+        "taken": 2,
+        "new": 2,
+        "unreadable": 0,
+    }
     one, other = endpoint.taken
     assert (one.source, one.id) == ("grafana", other.id)
     assert {"Silence", "Panel"} <= one.links.keys()
@@ -167,11 +182,17 @@ async def test_one_poisonous_alert_spoils_no_other(field: str, value: object, na
 @thorough(150)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=30),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=30),
         lambda inner: (
             st.lists(inner, max_size=4)
             | st.dictionaries(
-                st.sampled_from([*FIRING, "alerts", "alertname", "task_id", "summary"]) | st.text(max_size=8), inner, max_size=8
+                st.sampled_from([*FIRING, "alerts", "alertname", "task_id", "summary"]) | st.text(max_size=8),
+                inner,
+                max_size=8,
             )
         ),
         max_leaves=30,

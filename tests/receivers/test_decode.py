@@ -92,7 +92,9 @@ def test_a_span_its_events_and_links() -> None:
         {"name": "exception", "timeUnixNano": AT + 2},
         {"name": "a", "timeUnixNano": AT + 1},
     ]
-    decoded = traces(a_span(events=events, links=[{"traceId": TRACE, "spanId": PARENT}], status={"code": "STATUS_CODE_ERROR"}))
+    decoded = traces(
+        a_span(events=events, links=[{"traceId": TRACE, "spanId": PARENT}], status={"code": "STATUS_CODE_ERROR"})
+    )
     span, *told = decoded.observations
     assert (span.part, span.kind, span.status, span.exceptions) == (Part.ENDED, 3, Status.ERROR, 1)
     assert span.links == ((bytes.fromhex(TRACE), bytes.fromhex(PARENT)),)
@@ -133,7 +135,9 @@ def test_the_json_dialects_of_senders() -> None:
         {"key": "empty"},
         {"key": "bytes", "value": {"bytesValue": "aGk="}},
     ]
-    span = a_span(traceId=TRACE.upper(), kind="SPAN_KIND_CLIENT", attributes=attributes, later={"x": 1}, events=None, links=None)
+    span = a_span(
+        traceId=TRACE.upper(), kind="SPAN_KIND_CLIENT", attributes=attributes, later={"x": 1}, events=None, links=None
+    )
     body = b"\xef\xbb\xbf" + json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}], "new": 1}).encode()
     (seen,) = decode_traces(body, is_json=True).observations
     assert (seen.trace_id.hex(), seen.kind) == (TRACE, 3)
@@ -191,7 +195,8 @@ def test_events_beyond_the_limit_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 100_000, b"[]", b"{", b"\xff\xfe\x00", b'"x"', b'{"resourceSpans": ' + b'{"a":' * 5000, b"\x00" * 10]
+    "body",
+    [b"[" * 100_000, b"[]", b"{", b"\xff\xfe\x00", b'"x"', b'{"resourceSpans": ' + b'{"a":' * 5000, b"\x00" * 10],
 )
 def test_what_is_no_json_is_refused_with_a_reason(body: bytes) -> None:
     """A body that is no OTLP/JSON raises one clear error."""
@@ -201,7 +206,9 @@ def test_what_is_no_json_is_refused_with_a_reason(body: bytes) -> None:
 
 def test_empty_bodies_are_empty_requests() -> None:
     """Nothing is a valid request."""
-    assert decode_traces(b"", is_json=True) == decode_traces(b"") == decode_logs(b"") == decode_metrics(b"") == Decoded()
+    assert (
+        decode_traces(b"", is_json=True) == decode_traces(b"") == decode_logs(b"") == decode_metrics(b"") == Decoded()
+    )
 
 
 @pytest.mark.parametrize("raw", ['"\\ud800"', '"\xff"'])
@@ -216,7 +223,11 @@ def test_bad_text_in_json_is_salvaged(raw: str) -> None:
 def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
     """Neither an error nor a float."""
     body = json.dumps(
-        {"resourceSpans": [{"scopeSpans": [{"spans": [a_span(attributes=[{"key": "agent.k", "value": {"intValue": 123}}])]}]}]}
+        {
+            "resourceSpans": [
+                {"scopeSpans": [{"spans": [a_span(attributes=[{"key": "agent.k", "value": {"intValue": 123}}])]}]}
+            ]
+        }
     )
     (span,) = decode_traces(body.replace("123}", "9" * 5000 + "}").encode(), is_json=True).observations
     assert span.attributes["agent.k"].startswith("9999")
@@ -259,7 +270,11 @@ VALUES = st.one_of(
 def test_values_read_from_protobuf_are_mended_as_all_others(attributes: dict[str, Any]) -> None:
     """What the walk takes for clean is what mending would leave alone, twice over (names are remembered)."""
     request = ExportTraceServiceRequest()
-    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    span = (
+        request.resource_spans.add()
+        .scope_spans.add()
+        .spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    )
     for key, value in {AGENTS[0]: AGENTS[1], **attributes}.items():
         set_value(span.attributes.add(key=key).value, value)
     body = request.SerializeToString()
@@ -307,7 +322,9 @@ def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[s
     scope = request.resource_spans.add().scope_spans.add()
     for given_span in [*spans, *spans]:
         more = dict(given_span)
-        code, message, links, events, attributes = (more.pop(k) for k in ("code", "message", "links", "events", "attributes"))
+        code, message, links, events, attributes = (
+            more.pop(k) for k in ("code", "message", "links", "events", "attributes")
+        )
         span = scope.spans.add(**more)
         span.status.code, span.status.message = code, message
         for number in range(links):
@@ -339,7 +356,11 @@ def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:
 def test_an_attribute_that_is_no_message_is_undecodable() -> None:
     """Bytes that are no attribute are found only when they are read; the request is then undecodable, as it always was."""
     request = ExportTraceServiceRequest()
-    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    span = (
+        request.resource_spans.add()
+        .scope_spans.add()
+        .spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    )
     span.attributes.add(key="agent.k").value.string_value = "value"
     body = request.SerializeToString().replace(b"\x07agent.k", b"\x7fagent.k")
     with pytest.raises(Undecodable, match="an attribute is not protobuf"):
@@ -395,7 +416,8 @@ def test_the_record_of_a_started_span_is_that_span() -> None:
 
 BODIES = [p.read_bytes() for p in sorted(CAPTURES.glob("*/ok/*.pb")) if p.stat().st_size < 12_000]
 JSON_BODIES = [
-    as_otlp_json(ExportTraceServiceRequest.FromString(p.read_bytes())) for p in sorted(CAPTURES.glob("strands/ok/*-traces.pb"))
+    as_otlp_json(ExportTraceServiceRequest.FromString(p.read_bytes()))
+    for p in sorted(CAPTURES.glob("strands/ok/*-traces.pb"))
 ]
 
 

@@ -42,13 +42,17 @@ class Process:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def attach(self, endpoint: str, sampler: Any = None, exporters: tuple[Any, ...] = (), **section: Any) -> tuple[Any, Any]:
+    def attach(
+        self, endpoint: str, sampler: Any = None, exporters: tuple[Any, ...] = (), **section: Any
+    ) -> tuple[Any, Any]:
         """Return the pipeline and the tracer provider that it joined."""
         provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         for exporter in exporters:
             provider.add_span_processor(BatchSpanProcessor(exporter))
         section["endpoint"] = endpoint
-        pipeline = spanpost.attach(forward=section, tracer_provider=provider, logger_provider=LoggerProvider(shutdown_on_exit=False))
+        pipeline = spanpost.attach(
+            forward=section, tracer_provider=provider, logger_provider=LoggerProvider(shutdown_on_exit=False)
+        )
         self._stack.callback(provider.shutdown)
         self._stack.callback(pipeline.shutdown)
         return pipeline, provider
@@ -112,7 +116,9 @@ def test_which_finished_spans_are_sent(gateway: TestGateway, process: Process, s
     with TestGateway() as other:
         url = {"none": None, "elsewhere": other.url}.get(exporter, gateway.url)
         own = (OTLPSpanExporter(endpoint=f"{url}/v1/traces"),) if url else ()
-        pipeline, provider = process.attach(gateway.url, Unsampled() if exporter == "unsampled" else None, own, spans=spans)
+        pipeline, provider = process.attach(
+            gateway.url, Unsampled() if exporter == "unsampled" else None, own, spans=spans
+        )
         span(provider).end()
         assert pipeline.force_flush()
         sent = bool(gateway.of(Part.ENDED))
@@ -120,7 +126,9 @@ def test_which_finished_spans_are_sent(gateway: TestGateway, process: Process, s
         provider.force_flush()
 
 
-def test_an_exporter_that_is_added_later_counts_too(gateway: TestGateway, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exporter_that_is_added_later_counts_too(
+    gateway: TestGateway, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is looked anew for exporters of the application: one that joins after us sends its spans itself."""
     monkeypatch.setattr("spanpost.receivers.forwarder._SEARCH_EVERY", 0.0)
     pipeline, provider = process.attach(gateway.url)
@@ -152,7 +160,9 @@ def test_what_the_application_sends_its_backend_is_not_sent_here(
         assert "acme-77b3" not in written
 
 
-def test_a_gateway_that_comes_back_gets_what_waited(gateway: TestGateway, process: Process, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gateway_that_comes_back_gets_what_waited(
+    gateway: TestGateway, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
     """Batches that are refused for a while are tried again, in order, and nothing is lost; it is said once."""
     gateway.answers.extend([500] * 3)
     pipeline, provider = process.attach(gateway.url)
@@ -361,7 +371,9 @@ def test_wrong_settings_are_refused_at_the_start(section: dict[str, Any], says: 
 def test_without_the_exporter_it_is_said_which_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the OTLP exporter is not installed, the error names the extra that brings it."""
     for protocol, extra in (("http", "spanpost[forward]"), ("grpc", "spanpost[forward-grpc]")):
-        monkeypatch.setitem(__import__("sys").modules, f"opentelemetry.exporter.otlp.proto.{protocol}._log_exporter", None)
+        monkeypatch.setitem(
+            __import__("sys").modules, f"opentelemetry.exporter.otlp.proto.{protocol}._log_exporter", None
+        )
         with pytest.raises(ConfigError, match="missing") as refused:
             Forwarder(Target("http://c", protocol=protocol), spans=ForwardedSpans.AUTO)
         assert extra in str(refused.value)

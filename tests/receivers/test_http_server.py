@@ -135,7 +135,9 @@ async def test_endless_headers_are_refused(server: Served, endless: bytes) -> No
 @pytest.mark.parametrize(
     "request_",
     [
-        pytest.param(POST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", id="length and chunks"),
+        pytest.param(
+            POST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", id="length and chunks"
+        ),
         pytest.param(POST + b"content-length: 3\r\ncontent-length: 4\r\n\r\nabcd", id="two lengths"),
         pytest.param(POST + b"content-length: -1\r\n\r\n", id="negative length"),
         pytest.param(POST + b"content-length: 0x3\r\n\r\nabc", id="hex length"),
@@ -254,7 +256,9 @@ async def test_an_address_with_many_connections_loses_them_to_another() -> None:
         quiet[1].write(LIVE)
         assert await answered(quiet[0]) == 200
         hostile = [await server.connect() for _ in range(11)]
-        for (_, writer), begun in zip(hostile, 5 * [b"", b"POST /v1/tra", POST + b"content-length: 9\r\n\r\n"], strict=False):
+        for (_, writer), begun in zip(
+            hostile, 5 * [b"", b"POST /v1/tra", POST + b"content-length: 9\r\n\r\n"], strict=False
+        ):
             writer.write(begun)
         for number in range(1, 30):
             body = traces(number)
@@ -284,7 +288,12 @@ async def test_an_address_whose_requests_all_wait_keeps_no_other_out() -> None:
         server.endpoint.interaction_store.gate.set()
         writer.write(POST + length(traces(4)) + traces(4))
         assert await answered(reader) == 200
-        assert server.endpoint.interaction_store.spans == [1, 2, 3, 4]  # who lost its connection comes back, and its span is nothing new
+        assert server.endpoint.interaction_store.spans == [
+            1,
+            2,
+            3,
+            4,
+        ]  # who lost its connection comes back, and its span is nothing new
 
 
 async def test_who_takes_no_answer_keeps_nobody_out() -> None:
@@ -352,7 +361,9 @@ async def test_a_body_that_drips_has_an_end(server: Served, monkeypatch: pytest.
     writer.close()
 
 
-@pytest.mark.parametrize("framing", [b"content-length: 10000000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nfffffff\r\n"])
+@pytest.mark.parametrize(
+    "framing", [b"content-length: 10000000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nfffffff\r\n"]
+)
 async def test_what_is_sent_after_a_refusal_is_not_read_on(server: Served, framing: bytes) -> None:
     """L8: after an answer to a body that was not read (401 here), little of the rest is read and the
     connection is closed."""
@@ -389,7 +400,9 @@ async def test_a_port_that_is_taken_is_not_shared(server: Served) -> None:
         listen("127.0.0.1", server.port)
 
 
-@pytest.mark.parametrize("send", [pytest.param(lambda w: None, id="idle"), pytest.param(lambda w: w.write(POST), id="in headers")])
+@pytest.mark.parametrize(
+    "send", [pytest.param(lambda w: None, id="idle"), pytest.param(lambda w: w.write(POST), id="in headers")]
+)
 async def test_stopping_closes_what_is_idle(send: Callable[[asyncio.StreamWriter], None]) -> None:
     """At the stop connections without a request are closed, and it waits for nobody else."""
     async with served() as server:

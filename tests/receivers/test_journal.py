@@ -145,7 +145,9 @@ async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJourn
     tokens = [(tenant, sha256(tenant.encode()).hexdigest()) for tenant in ("greedy", "modest")]
     limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
     async with busy(journal, limits, tokens, authorization="Bearer greedy") as (endpoint, _):
-        greedy = [(await endpoint.post("/v1/traces", traces(n), authorization="Bearer greedy")).status for n in range(1, 6)]
+        greedy = [
+            (await endpoint.post("/v1/traces", traces(n), authorization="Bearer greedy")).status for n in range(1, 6)
+        ]
         assert greedy[-1] == 503
         modest = asyncio.create_task(endpoint.post("/v1/traces", traces(50), authorization="Bearer modest"))
     assert (await modest).status == 200

@@ -47,7 +47,9 @@ class Served:
 
     async def send(self, number: int, tenant: str) -> Any:
         """Send a span on a new connection; return the answer, or the code of a refusal."""
-        call = self.channel().unary_unary(METHOD)(traces(number), metadata=(("authorization", f"Bearer {tenant}"),), timeout=20)
+        call = self.channel().unary_unary(METHOD)(
+            traces(number), metadata=(("authorization", f"Bearer {tenant}"),), timeout=20
+        )
         try:
             return await call
         except grpc.RpcError as error:
@@ -115,7 +117,11 @@ async def test_the_unix_socket_is_never_open_to_others(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         async with opened() as endpoint:
-            server = GrpcServer(OtlpGrpc(endpoint.receiver, endpoint.sender_tokens, is_ready=lambda: True), most_bytes=1000, connections=10)
+            server = GrpcServer(
+                OtlpGrpc(endpoint.receiver, endpoint.sender_tokens, is_ready=lambda: True),
+                most_bytes=1000,
+                connections=10,
+            )
             server.listen_on_socket(path)
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
             await server.stop(0)

@@ -13,7 +13,10 @@ import pytest
 import zstandard
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from spanpost.http.tokens import hash_of, new_token
@@ -66,7 +69,9 @@ async def test_spans_are_recorded_in_both_forms(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
 @pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-async def test_an_empty_body_is_an_empty_request(endpoint: Endpoint, path: str, content_type: str, encoding: str) -> None:
+async def test_an_empty_body_is_an_empty_request(
+    endpoint: Endpoint, path: str, content_type: str, encoding: str
+) -> None:
     """Item 6: nothing at all is a valid request that holds nothing, whatever it is said to be encoded with."""
     assert (await endpoint.post(path, b"", content_type, encoding)).status == 200
     assert endpoint.interaction_store.batches == []
@@ -75,7 +80,9 @@ async def test_an_empty_body_is_an_empty_request(endpoint: Endpoint, path: str, 
 async def test_logs_are_recorded_and_points_are_counted(endpoint: Endpoint) -> None:
     """Log records arrive as observations; data points of metrics are accepted, counted and not kept."""
     logs = ExportLogsServiceRequest()
-    record = logs.resource_logs.add().scope_logs.add().log_records.add(event_name="agent.checkpoint", time_unix_nano=10**18)
+    record = (
+        logs.resource_logs.add().scope_logs.add().log_records.add(event_name="agent.checkpoint", time_unix_nano=10**18)
+    )
     record.trace_id, record.span_id = b"\1" * 16, b"\1" * 8
     assert (await endpoint.post("/v1/logs", logs.SerializeToString())).status == 200
     assert [o.name for o in endpoint.interaction_store.recorded] == ["agent.checkpoint"]
@@ -180,7 +187,9 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
         pytest.param(b'"text"', JSON, "", id="text alone"),
     ],
 )
-async def test_what_cannot_be_decoded_is_kept_and_refused(endpoint: Endpoint, body: bytes, content_type: str, encoding: str) -> None:
+async def test_what_cannot_be_decoded_is_kept_and_refused(
+    endpoint: Endpoint, body: bytes, content_type: str, encoding: str
+) -> None:
     """Items 3, 4, 5, 11: 400 with a google.rpc.Status in the request's form; the body was put aside for those who look."""
     answer = await endpoint.post("/v1/traces", body, content_type, encoding)
     assert (answer.status, answer.headers["content-type"]) == (400, content_type)
@@ -210,7 +219,9 @@ async def test_a_body_is_not_refused_for_good_before_it_is_kept(endpoint: Endpoi
     assert len(endpoint.interaction_store.kept) == 1
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded", "x" * 5000])
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded", "x" * 5000]
+)
 async def test_content_types_that_are_not_understood(endpoint: Endpoint, content_type: str) -> None:
     """Item 4: 415, in JSON, naming what is understood."""
     answer = await endpoint.post("/v1/traces", traces(1), content_type)
@@ -234,7 +245,9 @@ async def test_one_string_that_is_not_utf8_does_not_refuse_the_request(endpoint:
     """Item 7: the text is repaired and flagged, its siblings are as they were."""
     body = traces(1, text="good").replace(b"good", b"go\xff\xfe") + traces(2)
     assert (await endpoint.post("/v1/traces", body)).status == 200
-    flagged = {int.from_bytes(o.span_id, "big"): bool(o.repairs & Repair.NOT_UTF8) for o in endpoint.interaction_store.recorded}
+    flagged = {
+        int.from_bytes(o.span_id, "big"): bool(o.repairs & Repair.NOT_UTF8) for o in endpoint.interaction_store.recorded
+    }
     assert flagged == {1: True, 2: False}
 
 
@@ -322,7 +335,9 @@ async def test_a_spoiled_span_is_kept_and_told(endpoint: Endpoint) -> None:
 # --- methods, paths, pages ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"]
+)
 async def test_paths_that_are_not_there(endpoint: Endpoint, path: str) -> None:
     """Item 15: 404 in the form of the request, naming what there is."""
     answer = await endpoint.post(path, traces(1))
@@ -348,7 +363,11 @@ async def test_a_token_says_whose_spans_they_are() -> None:
     async with opened(tokens=pairs, operators=[hash_of(operator)]) as endpoint:
         for number, token in enumerate((one, other, foreign), 1):
             assert (await endpoint.post("/v1/traces", traces(number), authorization=f"Bearer {token}")).status == 200
-        assert [(o.tenant, o.span_id[-1]) for o in endpoint.interaction_store.recorded] == [("a", 1), ("a", 2), ("b", 3)]
+        assert [(o.tenant, o.span_id[-1]) for o in endpoint.interaction_store.recorded] == [
+            ("a", 1),
+            ("a", 2),
+            ("b", 3),
+        ]
         wrong = [
             "",
             "Bearer",
@@ -360,7 +379,9 @@ async def test_a_token_says_whose_spans_they_are() -> None:
             "Bearer " + "x" * 10_000,
         ]
         answers = [await endpoint.post("/v1/traces", traces(9), authorization=each) for each in wrong]
-        assert {(answer.status, answer.said) for answer in answers} == {(401, "a valid token is needed, as Authorization: Bearer ...")}
+        assert {(answer.status, answer.said) for answer in answers} == {
+            (401, "a valid token is needed, as Authorization: Bearer ...")
+        }
         assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
         assert len(endpoint.interaction_store.recorded) == 3
         assert (await endpoint.post("/v1/traces", traces(9), authorization=f"Bearer {operator}")).status == 403
@@ -376,7 +397,9 @@ async def test_a_token_that_is_replaced_holds_no_longer(endpoint: Endpoint) -> N
     assert (await endpoint.post("/v1/traces", traces(1), authorization=f"Bearer {new}")).status == 200
 
 
-@pytest.mark.parametrize("query", [b"token=x", b"a=1&access_token=x", b"API-KEY=x".replace(b"-", b"_"), b"authorization=x"])
+@pytest.mark.parametrize(
+    "query", [b"token=x", b"a=1&access_token=x", b"API-KEY=x".replace(b"-", b"_"), b"authorization=x"]
+)
 async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -> None:
     """Item 16: it would stand in every log; the header is named instead."""
     answer = await endpoint.ask("POST", "/v1/traces", [traces(1)], {"content-type": PROTOBUF}, query=query)
@@ -388,7 +411,9 @@ async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -
 # --- ours to mend ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_fault_of_ours_is_no_500(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_of_ours_is_no_500(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever fails in here, the sender is asked to come back and is told nothing of it; the log has the request's trace."""
 
     async def fails(*values: Any, **named: Any) -> None:

@@ -162,7 +162,9 @@ def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
 
 _json = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a,"\\\\é[]{}', max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a,"\\\\', max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a,"\\\\', max_size=4), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -182,7 +184,9 @@ def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: boo
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(json_pieces, "_STEP", step)
         count = _commas(value)
-        assert json_pieces.has_more_values(body, count - 1) is (count > 0 and body.count(b",") > count - 1) or count == 0
+        assert (
+            json_pieces.has_more_values(body, count - 1) is (count > 0 and body.count(b",") > count - 1) or count == 0
+        )
         assert not json_pieces.has_more_values(body, count)
 
 
@@ -208,6 +212,8 @@ def test_small_bodies_of_next_to_nothing_come_in_pieces() -> None:
     scope = b"\x12" + bytes((len(empty) & 127 | 128, len(empty) >> 7 & 127 | 128, len(empty) >> 14)) + empty
     body = b"\x0a" + bytes((len(scope) & 127 | 128, len(scope) >> 7 & 127 | 128, len(scope) >> 14)) + scope
     found = read("traces", body)
-    assert max(len(piece.decoded.observations) for piece in found) <= cutting.PIECE // cutting.LEAST + STRIDE // EACH + 2
+    assert (
+        max(len(piece.decoded.observations) for piece in found) <= cutting.PIECE // cutting.LEAST + STRIDE // EACH + 2
+    )
     assert sum(len(piece.decoded.observations) for piece in found) == 8_000
     assert sum(piece.size for piece in found) >= 8_000 * cutting.LEAST

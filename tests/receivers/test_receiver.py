@@ -177,7 +177,10 @@ async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
         while endpoint.receiver.in_flight:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert (await endpoint.post("/v1/traces", traces(3))).status == 200
-        assert endpoint.interaction_store.spans == [1, 3]  # what was sent away is recorded all the same: its repeat is nothing new
+        assert endpoint.interaction_store.spans == [
+            1,
+            3,
+        ]  # what was sent away is recorded all the same: its repeat is nothing new
 
 
 async def test_what_is_more_than_a_share_is_sent_away() -> None:
@@ -198,7 +201,9 @@ async def test_what_is_more_than_a_share_is_sent_away() -> None:
         assert endpoint.receiver.in_flight == 0
 
 
-@pytest.mark.parametrize("hostile", [("red", "192.0.2.1"), ("blue", "192.0.2.1")], ids=["another tenant", "another address"])
+@pytest.mark.parametrize(
+    "hostile", [("red", "192.0.2.1"), ("blue", "192.0.2.1")], ids=["another tenant", "another address"]
+)
 async def test_who_fills_the_memory_leaves_some_for_others(hostile: tuple[str, str]) -> None:
     """While a sender holds as much as it may, with bodies that never end, another's requests are let in,
     whatever they announce."""

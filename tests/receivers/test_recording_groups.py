@@ -27,7 +27,9 @@ def put(endpoint: Endpoint, tenant: str, *numbers: int) -> RequestPart:
 
 def met(endpoint: Endpoint) -> list[list[tuple[str, int]]]:
     """Return the batches that were recorded: tenant and number of each span."""
-    return [[(o.tenant, int.from_bytes(o.span_id, "big")) for o in batch] for batch in endpoint.interaction_store.batches]
+    return [
+        [(o.tenant, int.from_bytes(o.span_id, "big")) for o in batch] for batch in endpoint.interaction_store.batches
+    ]
 
 
 async def busy(endpoint: Endpoint, writers: int) -> None:
@@ -69,7 +71,12 @@ async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "first"
         first = put(endpoint, "first", 1)
         await busy(endpoint, 1)
-        waiting = [put(endpoint, "a", 2), put(endpoint, "large", *range(1000, 1001 + SHARED)), put(endpoint, "large", 3), put(endpoint, "b", 4)]
+        waiting = [
+            put(endpoint, "a", 2),
+            put(endpoint, "large", *range(1000, 1001 + SHARED)),
+            put(endpoint, "large", 3),
+            put(endpoint, "b", 4),
+        ]
         for part in waiting:
             assert await part.done == 0
         assert [{tenant for tenant, _ in batch} for batch in met(endpoint)] == [{"a", "b"}, {"large"}]

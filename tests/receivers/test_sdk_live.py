@@ -42,7 +42,10 @@ def test_a_span_is_told_when_it_starts(seen: SeenRequest, tracer: trace.Tracer) 
     """A span that has not ended is told as started, with its parent, kind, attributes, scope and tenant."""
     parent = tracer.start_span("task")
     child = tracer.start_span(
-        "chat", trace.set_span_in_context(parent), kind=trace.SpanKind.CLIENT, attributes={"gen_ai.operation.name": "chat"}
+        "chat",
+        trace.set_span_in_context(parent),
+        kind=trace.SpanKind.CLIENT,
+        attributes={"gen_ai.operation.name": "chat"},
     )
     assert seen.wait_for(lambda o: len(o) == 2)
     told = seen.of(Part.STARTED, "chat")[0]
@@ -63,11 +66,18 @@ def test_an_event_is_told_while_its_span_is_open(seen: SeenRequest, tracer: trac
     span.add_event("agent.checkpoint", {"agent.progress": 40}, timestamp=123_456_789)
     assert seen.wait_for(lambda o: any(x.part is Part.EVENT for x in o))
     [event] = seen.of(Part.EVENT)
-    assert (event.name, event.index, event.at_ns, event.attributes) == ("agent.checkpoint", 0, 123_456_789, {"agent.progress": 40})
+    assert (event.name, event.index, event.at_ns, event.attributes) == (
+        "agent.checkpoint",
+        0,
+        123_456_789,
+        {"agent.progress": 40},
+    )
     assert not seen.of(Part.ENDED)
 
 
-def test_each_event_is_told_once_with_its_final_index(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
+def test_each_event_is_told_once_with_its_final_index(
+    seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer
+) -> None:
     """Of more events than the span keeps, each is told once, and its index is its position, dropped ones included."""
     span = tracer.start_span("task")
     for number in range(300):
@@ -206,7 +216,9 @@ def test_cancellation_is_marked(seen: SeenRequest, provider: TracerProvider, tra
     assert marks == {"stopped": True, "said": None, "cleaning up": None}
 
 
-@pytest.mark.parametrize(("error", "is_marked"), [(KeyboardInterrupt(), True), (SystemExit(0), False), (OSError(), False)])
+@pytest.mark.parametrize(
+    ("error", "is_marked"), [(KeyboardInterrupt(), True), (SystemExit(0), False), (OSError(), False)]
+)
 def test_what_counts_as_cancellation(
     seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer, error: BaseException, is_marked: bool
 ) -> None:
@@ -285,14 +297,19 @@ def test_a_span_from_before_the_processor_is_told_at_its_end(seen: SeenRequest) 
     provider.shutdown()
 
 
-def test_open_spans_are_interrupted_at_shutdown(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
+def test_open_spans_are_interrupted_at_shutdown(
+    seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer
+) -> None:
     """Shutdown says of each open span that it is interrupted, after its last events; ended spans are left alone."""
     span = tracer.start_span("open")
     tracer.start_span("done").end()
     span.add_event("last words")
     provider.shutdown()
     [record] = seen.of(Part.LOG)
-    assert (record.name, record.span_id) == ("agent.span.interrupted", span.get_span_context().span_id.to_bytes(8, "big"))
+    assert (record.name, record.span_id) == (
+        "agent.span.interrupted",
+        span.get_span_context().span_id.to_bytes(8, "big"),
+    )
     assert record.attributes == {"span.name": "open"}
     assert record.index.bit_length() <= 128
     assert [e.name for e in seen.of(Part.EVENT)] == ["last words"]

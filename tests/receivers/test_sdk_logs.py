@@ -70,7 +70,10 @@ def test_an_event_record_is_told_with_its_ids(app: App) -> None:
     assert app.heard() == ["agent.checkpoint"]
     [record] = app.seen.of(Part.LOG)
     context = span.get_span_context()
-    assert (record.trace_id, record.span_id) == (context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big"))
+    assert (record.trace_id, record.span_id) == (
+        context.trace_id.to_bytes(16, "big"),
+        context.span_id.to_bytes(8, "big"),
+    )
     assert (record.at_ns, record.body, record.severity, record.attributes["agent.progress"]) == (77, {"a": 1}, 13, 5)
     assert record.index == log_index(record)
     assert record.origin.scope == "an.agent"

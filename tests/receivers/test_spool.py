@@ -173,7 +173,9 @@ def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
 def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Disk) -> None:
     """On a system without such knowledge a write of a fifth of a second is enough."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=None)
+    spool = Unkept(
+        SpoolSettings(tmp_path / "spool", "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=None
+    )
     spool.bind(lambda spool_file: None, list, "p")
     disk.takes = 0.1
     assert tell(spool, 3) == [True] * 3
@@ -183,7 +185,8 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")]
+    ("error", "reason"),
+    [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
 )
 def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -> None:
     """An error is no exception of the agent's: it is counted by its reason, and another file is begun when that works."""
@@ -195,7 +198,11 @@ def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -
     spool._tick()
     assert tell(spool) == [True]
     first, second = spool_files.found(spool.settings.directory)
-    gap = [row for row in map(spool_packing.decode, spool_files.parse(second.path.read_bytes()).records) if row[0] == spool_packing.GAP]
+    gap = [
+        row
+        for row in map(spool_packing.decode, spool_files.parse(second.path.read_bytes()).records)
+        if row[0] == spool_packing.GAP
+    ]
     assert [(row[3], row[4]) for row in gap] == [(3, reason)]
     assert (first.number, second.number) == (1, 2)
 
@@ -282,7 +289,9 @@ def ended(seen: SeenRequest) -> list[str]:
     return sorted(o.name for o in seen.of(Part.ENDED))
 
 
-def followed(tmp_path: Path, receive: Callable[[list[Observation]], object]) -> tuple[TracerProvider, Feed, SpoolSettings]:
+def followed(
+    tmp_path: Path, receive: Callable[[list[Observation]], object]
+) -> tuple[TracerProvider, Feed, SpoolSettings]:
     settings = SpoolSettings(tmp_path / "spool", "somewhere")
     spool_files.prepare(settings.directory)
     feed = Feed(receive, spool=Spool(settings))

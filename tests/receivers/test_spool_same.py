@@ -54,10 +54,18 @@ _texts = st.one_of(
     st.sampled_from(["", "\0", "\ud800", "long", "longer", "loud"]).map(lambda t: _LONG.get(t, t)),
 )
 _numbers = st.one_of(
-    st.integers(), st.sampled_from([63, 64, 65, 1400, 40_000]).map(lambda n: 1 << n), st.sampled_from([2**63 - 1, -(2**63)])
+    st.integers(),
+    st.sampled_from([63, 64, 65, 1400, 40_000]).map(lambda n: 1 << n),
+    st.sampled_from([2**63 - 1, -(2**63)]),
 )
 _scalars: st.SearchStrategy[Any] = st.one_of(
-    _texts, _numbers, st.floats(), st.booleans(), st.none(), st.binary(max_size=20), st.binary(max_size=20).map(bytearray)
+    _texts,
+    _numbers,
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.binary(max_size=20),
+    st.binary(max_size=20).map(bytearray),
 )
 _foreign: st.SearchStrategy[Any] = st.sampled_from(
     [
@@ -85,7 +93,9 @@ _attributes = st.dictionaries(_keys, _values, max_size=8)
 _times = st.one_of(st.none(), st.integers(-5, 2**64), st.floats(), st.just("12"), st.integers(1, 2**62))
 _contexts = st.builds(SpanContext, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
 _events = st.builds(lambda n, a, t: _event(n, a, t), _texts, _attributes, _times)
-_resources = st.sampled_from([Resource({"service.name": "s", "n": 1, "list": ("a", "b")}), Resource({}), Resource({"ä": "\0"})])
+_resources = st.sampled_from(
+    [Resource({"service.name": "s", "n": 1, "list": ("a", "b")}), Resource({}), Resource({"ä": "\0"})]
+)
 _scopes = st.one_of(st.none(), st.sampled_from([InstrumentationScope("an.agent", "1"), InstrumentationScope("other")]))
 
 
@@ -106,7 +116,9 @@ _spans = st.builds(
     links=st.lists(st.builds(Link, _contexts), max_size=3).map(tuple),
     kind=st.sampled_from(SpanKind),
     status=st.one_of(
-        st.just(Status(StatusCode.UNSET)), st.just(Status(StatusCode.OK)), st.builds(lambda t: Status(StatusCode.ERROR, t), _texts)
+        st.just(Status(StatusCode.UNSET)),
+        st.just(Status(StatusCode.OK)),
+        st.builds(lambda t: Status(StatusCode.ERROR, t), _texts),
     ),
     start_time=_times,
     end_time=_times,
@@ -223,7 +235,12 @@ def test_a_living_span(attributes: dict[Any, Any], names: list[str], at: int) ->
 
 def test_what_is_too_large_is_refused() -> None:
     """A record has a largest size: what is beyond it is refused at once, nested or not, and nobody waits for it."""
-    for value in ("x" * (spool_packing.MAX_RECORD + 1), ["x" * 3_000_000] * 2, list(range(30_000)), 1 << (8 * spool_packing.MAX_RECORD + 8)):
+    for value in (
+        "x" * (spool_packing.MAX_RECORD + 1),
+        ["x" * 3_000_000] * 2,
+        list(range(30_000)),
+        1 << (8 * spool_packing.MAX_RECORD + 8),
+    ):
         span = ReadableSpan("s", SpanContext(1, 1, False), attributes={"v": value})  # type: ignore[dict-item]
         with pytest.raises(spool_packing.RecordTooLarge):
             spool_packing.pack_span(1, span, True)

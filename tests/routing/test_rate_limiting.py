@@ -19,7 +19,9 @@ PACED = RateLimit(key=KEY, rate=2.0, burst=5.0, reserve=2.0, is_breaker=True)
 BREAKER = RateLimit(key=KEY, is_breaker=True)
 
 _budgets = st.builds(
-    lambda rate, burst, share, is_breaker: RateLimit(key=KEY, rate=rate, burst=burst, reserve=burst * share, is_breaker=is_breaker),
+    lambda rate, burst, share, is_breaker: RateLimit(
+        key=KEY, rate=rate, burst=burst, reserve=burst * share, is_breaker=is_breaker
+    ),
     st.floats(0.01, 50),
     st.integers(1, 4) | st.floats(1, 20),
     st.floats(0, 2),
@@ -30,7 +32,9 @@ _budgets = st.builds(
 _steps = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 1, 2, 8]) | st.floats(0, 200),
-        st.sampled_from(["call", "call", "urgent", "urgent", "skipped", "skipped", "answered", "failed", "throttled", "refused"]),
+        st.sampled_from(
+            ["call", "call", "urgent", "urgent", "skipped", "skipped", "answered", "failed", "throttled", "refused"]
+        ),
         st.integers(0, 5),
     ),
     max_size=80,
@@ -46,7 +50,9 @@ def closing(at=NOON, **more):
 
 
 def after(bucket, outcome, now, *, budget=BREAKER, claimed_at=None, wait=0.0, jitter=0.5):
-    return rate_limiting.after(bucket, budget, outcome, now, claimed_at=claimed_at, wait=timedelta(seconds=wait), jitter=jitter)
+    return rate_limiting.after(
+        bucket, budget, outcome, now, claimed_at=claimed_at, wait=timedelta(seconds=wait), jitter=jitter
+    )
 
 
 def granted(bucket, now, *, budget=BREAKER, is_urgent=False):
@@ -242,11 +248,16 @@ def test_one_probe_at_a_time(bucket):
     assert granted(granted(well, later(9e3)), later(9e3)) is not None
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sets(st.sampled_from("abcd"))), min_size=1), st.sets(st.sampled_from("abcd")))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sets(st.sampled_from("abcd"))), min_size=1),
+    st.sets(st.sampled_from("abcd")),
+)
 def test_probes_take_turns(sorts, opened):
     """Of the sorts that draw on an open circuit one goes on, the one due longest; those that draw on none all do."""
     buckets = {key: rate_limiting.Bucket(key=key, tokens=1.0, at=NOON, opened=int(key in opened)) for key in "abcd"}
-    chosen = rate_limiting.in_turn([(later(due), [RateLimit(key=key) for key in sorted(keys)]) for due, keys in sorts], buckets)
+    chosen = rate_limiting.in_turn(
+        [(later(due), [RateLimit(key=key) for key in sorted(keys)]) for due, keys in sorts], buckets
+    )
     assert chosen
     for i, (due, keys) in enumerate(sorts):
         rivals = [j for j, (_, others) in enumerate(sorts) if j != i and keys & others & opened]
@@ -306,7 +317,9 @@ def test_what_expires_counts_as_what_it_was():
     for _ in range(rate_limiting.FAILURES):
         bucket = after(bucket, GiveUp(reason="expired", is_failure=True), NOON)
     assert bucket.opened == 1
-    patient = after(rate_limiting.full(BREAKER, NOON), GiveUp(reason="expired", closes=(KEY,), until=later(60)), NOON, wait=60)
+    patient = after(
+        rate_limiting.full(BREAKER, NOON), GiveUp(reason="expired", closes=(KEY,), until=later(60)), NOON, wait=60
+    )
     assert patient.blocked_until == later(60)
 
 
@@ -332,7 +345,15 @@ def test_a_clock_that_goes_back_gives_nothing_away():
 
 @pytest.mark.parametrize(
     "more",
-    [{"rate": 0.0}, {"rate": -1.0}, {"rate": float("nan")}, {"rate": float("inf")}, {"burst": 0.5}, {"reserve": -1.0}, {"key": ""}],
+    [
+        {"rate": 0.0},
+        {"rate": -1.0},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"burst": 0.5},
+        {"reserve": -1.0},
+        {"key": ""},
+    ],
     ids=str,
 )
 def test_a_rate_limit_that_makes_no_sense_is_named(more):
@@ -345,12 +366,16 @@ def test_the_call_is_read_off_the_letter():
     """What is in doubt is looked up; a state with a message is edited; all else is posted."""
     assert rate_limiting.call_of("checkpoint", True, True) is SinkCall.LOOKUP
     assert rate_limiting.call_of("state", False, True) is SinkCall.EDIT
-    assert [rate_limiting.call_of(m, False, r) for m, r in (("state", False), ("checkpoint", True), ("checkpoint", False))] == [SinkCall.POST] * 3
+    assert [
+        rate_limiting.call_of(m, False, r) for m, r in (("state", False), ("checkpoint", True), ("checkpoint", False))
+    ] == [SinkCall.POST] * 3
 
 
 def test_reopened_by_hand_it_is_as_new():
     """Opened by a person, it forgets why it was closed, and begins with one call, not with a burst."""
-    bucket = rate_limiting.reopened(after(rate_limiting.full(PACED, NOON), closing(is_refusal=True), NOON, budget=PACED))
+    bucket = rate_limiting.reopened(
+        after(rate_limiting.full(PACED, NOON), closing(is_refusal=True), NOON, budget=PACED)
+    )
     first = granted(bucket, NOON, budget=PACED, is_urgent=True)
     assert granted(first, NOON, budget=PACED, is_urgent=True) is None
     assert (bucket.opened, bucket.blocked_until, bucket.reason) == (0, None, "")

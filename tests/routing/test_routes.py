@@ -34,7 +34,12 @@ def test_news_comes_with_its_state_and_is_keyed_by_its_checkpoint():
     """A checkpoint is a state delivery and a news delivery of one lane; telling it twice is the same key."""
     task, checkpoint = a_task(), a_checkpoint()
     state, news = deliveries(task, checkpoint, Routes(sinks=("slack",)))
-    assert (state.mode, news.mode, news.key, news.checkpoint_id) == (Mode.STATE, Mode.CHECKPOINT, str(checkpoint.id), checkpoint.id)
+    assert (state.mode, news.mode, news.key, news.checkpoint_id) == (
+        Mode.STATE,
+        Mode.CHECKPOINT,
+        str(checkpoint.id),
+        checkpoint.id,
+    )
     assert state.ordering_key == news.ordering_key
     assert deliveries(task, checkpoint, Routes(sinks=("slack",))) == [state, news]
 
@@ -65,7 +70,8 @@ def test_a_status_route_is_taken_beside_the_others():
 def test_two_addresses_of_one_sink_get_two_keys():
     """(sink, key) is unique in the store, so one checkpoint told to two channels has two keys."""
     routes = Routes(
-        sinks=("slack",), routes=(Route(sink="slack", address="#a", match=Match(status="error")), Route(sink="slack", address="#b"))
+        sinks=("slack",),
+        routes=(Route(sink="slack", address="#a", match=Match(status="error")), Route(sink="slack", address="#b")),
     )
     task = a_task(status="error")
     keys = [(x.sink, x.key) for x in deliveries(task, a_checkpoint(task, kind=Kind.END), routes)]
@@ -122,7 +128,10 @@ def test_final_only_posts_nothing_before_the_end():
 )
 def test_urgency_follows_the_kind(kind, urgency):
     """Approvals go before ends, ends before errors, errors before the rest; the state goes along."""
-    assert [x.urgency for x in deliveries(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [urgency, urgency]
+    assert [x.urgency for x in deliveries(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [
+        urgency,
+        urgency,
+    ]
 
 
 def test_old_news_is_not_told_but_the_message_is_brought_up_to_date():
@@ -159,7 +168,9 @@ def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
     told = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
     assert len({(x.sink, x.key) for x in told}) == len(told)
     assert {x.sink for x in told} <= set(routes.sinks)
-    assert {x.ordering_key for x in told if x.mode is Mode.CHECKPOINT} <= {x.ordering_key for x in told if x.mode is Mode.STATE}
+    assert {x.ordering_key for x in told if x.mode is Mode.CHECKPOINT} <= {
+        x.ordering_key for x in told if x.mode is Mode.STATE
+    }
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,11 @@ def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
     routes = Routes(sinks=("slack",), routes=(alarms,))
     failed = a_task(status="error")
     for kind, status, told in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):
-        news = [x.address for x in deliveries(failed, a_checkpoint(failed, kind=kind, status=status), routes) if x.mode is Mode.CHECKPOINT]
+        news = [
+            x.address
+            for x in deliveries(failed, a_checkpoint(failed, kind=kind, status=status), routes)
+            if x.mode is Mode.CHECKPOINT
+        ]
         assert set(news) == told
 
 
@@ -219,10 +234,18 @@ def test_errors_that_are_alike_have_one_key():
     routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
 
     def key(text, ref="Timeout"):
-        [one] = [x for x in deliveries(a_task(), a_checkpoint(kind=Kind.ERROR, text=text, ref=ref), routes) if x.mode is Mode.CHECKPOINT]
+        [one] = [
+            x
+            for x in deliveries(a_task(), a_checkpoint(kind=Kind.ERROR, text=text, ref=ref), routes)
+            if x.mode is Mode.CHECKPOINT
+        ]
         return one.key
 
-    same = ["no answer within 120 s from /srv/a/b.py", "No answer within 7 s from /opt/c.py/d", "no answer within 0x7f s from /x/y"]
+    same = [
+        "no answer within 120 s from /srv/a/b.py",
+        "No answer within 7 s from /opt/c.py/d",
+        "no answer within 0x7f s from /x/y",
+    ]
     assert len({key(text) for text in same}) == 1
     assert len({key(text) for text in ('no "a"', "no 'b'")}) == 1
     assert len({key(same[0]), key("disk full"), key(same[0], "OSError")}) == 3

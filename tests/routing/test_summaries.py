@@ -54,7 +54,9 @@ def test_a_digest_counts_its_routes_tasks() -> None:
     """How many ended how, which failed and what needs somebody; sums of what is known; not those of other routes, nor alerts."""
     over = [
         a_task("a", status="complete", cost_usd=Decimal("0.5"), unpriced_calls=2),
-        a_task("b", status="error", error=Failure(type="E", message="no", log_tail="secret log"), cost_usd=Decimal("0.25")),
+        a_task(
+            "b", status="error", error=Failure(type="E", message="no", log_tail="secret log"), cost_usd=Decimal("0.25")
+        ),
         a_task("c", status="cancelled", input_tokens=None, output_tokens=None, cost_usd=None),
         a_task("d", status="complete", agent_name="somebody else"),
         a_task("e", status="complete", agent_name=None, type="alert"),
@@ -123,5 +125,7 @@ def test_what_is_ordered_comes_back_whole(tasks: list) -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"type":"digest"}', b"\xff"])
 def test_what_cannot_be_read_is_no_summary(body: bytes) -> None:
     """An order that another version wrote, or nobody, is refused and breaks nothing."""
-    order = msgspec.structs.replace(summaries.board_order(ROUTE, summaries.board(ROUTE, [], ROUTES), "t", NOON), body=body)
+    order = msgspec.structs.replace(
+        summaries.board_order(ROUTE, summaries.board(ROUTE, [], ROUTES), "t", NOON), body=body
+    )
     assert summaries.summary_of(order) is None

@@ -36,7 +36,13 @@ def write(path: Path, begins: datetime, ends: datetime) -> tuple[Path, Path]:
         (NOW - 90 * DAY, NOW - DAY, False, "expired on", "renew it"),
         (NOW + DAY, NOW + 90 * DAY, False, "holds from", "clock"),
         (NOW - DAY / 24, NOW + DAY, True, "holds until", ""),  # one of a day is young
-        (datetime(1999, 1, 1, tzinfo=UTC), datetime(2055, 1, 1, tzinfo=UTC), True, "2055-01-01", ""),  # two forms of time
+        (
+            datetime(1999, 1, 1, tzinfo=UTC),
+            datetime(2055, 1, 1, tzinfo=UTC),
+            True,
+            "2055-01-01",
+            "",
+        ),  # two forms of time
     ],
 )
 def test_how_long_it_holds(tmp_path: Path, begins: datetime, ends: datetime, holds: bool, said: str, cure: str) -> None:

@@ -72,7 +72,11 @@ def test_a_dated_override_yields_to_an_undated_one() -> None:
     assert [window_of(m, alone) for m in ("claude-sonnet-4-5", "claude-sonnet-4-5@20250929")] == [500_000, 500_000]
     for both in ({"gpt-4o-2024-08-06": 1_000, "gpt-4o": 2_000}, {"gpt-4o": 2_000, "gpt-4o-2024-08-06": 1_000}):
         table = load_windows(both)
-        assert [window_of(m, table) for m in ("gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-2024-11-20")] == [1_000, 2_000, 2_000]
+        assert [window_of(m, table) for m in ("gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-2024-11-20")] == [
+            1_000,
+            2_000,
+            2_000,
+        ]
 
 
 def test_one_table_does_not_change_another() -> None:
@@ -82,7 +86,9 @@ def test_one_table_does_not_change_another() -> None:
     assert (table["gpt-4o"], table["gpt-4"]) == (128_000, 8_192)
 
 
-@pytest.mark.parametrize(("model", "window"), [("gpt-4o", 0), ("gpt-4o", -1), ("gpt-4o", True), ("gpt-4o", "128k"), (" ", 10)])
+@pytest.mark.parametrize(
+    ("model", "window"), [("gpt-4o", 0), ("gpt-4o", -1), ("gpt-4o", True), ("gpt-4o", "128k"), (" ", 10)]
+)
 def test_a_bad_override_is_refused_by_name(model: str, window: Any) -> None:
     """A window that is no positive number, or that belongs to no model, is refused with a word on which one."""
     with pytest.raises(ValueError, match="gpt-4o" if model.strip() else "empty model name"):
@@ -134,7 +140,11 @@ COLLAPSED = {
 
 def test_the_table_is_made_by_its_rules(generate: Callable[[list[str]], int], tmp_path: Path) -> None:
     """From a wheel or from the file in it: makers first, totals undone, a median of the others, dates that differ kept."""
-    wheel, listed, target = tmp_path / "litellm-9.8.7-py3-none-any.whl", tmp_path / "listed.json", tmp_path / "table.json"
+    wheel, listed, target = (
+        tmp_path / "litellm-9.8.7-py3-none-any.whl",
+        tmp_path / "listed.json",
+        tmp_path / "table.json",
+    )
     listed.write_text(json.dumps(LISTED))
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(listed, "litellm/model_prices_and_context_window_backup.json")

@@ -88,7 +88,9 @@ def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         data_dir = str(served.gateway.settings.database.data_dir)
 
         def run(*arguments: str, **more: str) -> tuple[int, str, str]:
-            kept = {n: v for n, v in os.environ.items() if not n.startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"}
+            kept = {
+                n: v for n, v in os.environ.items() if not n.startswith(("SPANPOST_", "OTEL_")) and n != "DATABASE_URL"
+            }
             # A proxy of the environment is for elsewhere.
             given = {**kept, "PYTHONPATH": str(ROOT / "src"), "HTTP_PROXY": "http://127.0.0.1:9", **more}
             command = [sys.executable, "-m", "spanpost", *arguments]

@@ -21,11 +21,19 @@ from spanpost.tasks.folded import FoldRules
 from spanpost.testing.builders import SECOND, a_span, an_event
 from tests.thorough import thorough
 
-OWN = {"my-model": Row(Decimal(2), Decimal(10), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), reasoning=Decimal(20))}
+OWN = {
+    "my-model": Row(
+        Decimal(2), Decimal(10), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), reasoning=Decimal(20)
+    )
+}
 
 
 def a_call(
-    model: str | None = "my-model", input: int | None = 1_000_000, output: int | None = 100_000, span: int = 2, **more: Any
+    model: str | None = "my-model",
+    input: int | None = 1_000_000,
+    output: int | None = 100_000,
+    span: int = 2,
+    **more: Any,
 ) -> Observation:
     attributes = {"gen_ai.operation.name": "chat", **more}
     for name, value in (("response.model", model), ("usage.input_tokens", input), ("usage.output_tokens", output)):
@@ -35,7 +43,9 @@ def a_call(
 
 
 def a_root_span(**more: Any) -> Observation:
-    return a_span(end=60 * SECOND, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann", **more})
+    return a_span(
+        end=60 * SECOND, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann", **more}
+    )
 
 
 def task_of(*observations: Observation, prices: Prices | None = None) -> Task:
@@ -49,14 +59,22 @@ def task_of(*observations: Observation, prices: Prices | None = None) -> Task:
 def test_each_kind_of_token_has_its_own_price() -> None:
     """Fresh input, cached input, what is written to the cache, output and reasoning are priced apart, and once."""
     usage = Usage(input=1_000_000, output=100_000, cache_read=500_000, cache_write=100_000, reasoning=40_000)
-    assert OWN["my-model"].cost(usage) == Decimal("0.8") + Decimal("0.1") + Decimal("0.25") + Decimal("0.6") + Decimal("0.8")
+    assert OWN["my-model"].cost(usage) == Decimal("0.8") + Decimal("0.1") + Decimal("0.25") + Decimal("0.6") + Decimal(
+        "0.8"
+    )
     plain = Row(Decimal(2), Decimal(10))
     assert plain.cost(usage) == Decimal(3)
 
 
 @pytest.mark.parametrize(
     "usage",
-    [Usage(), Usage(input=5), Usage(output=5), Usage(input=5, output=1, cache_read=6), Usage(input=5, output=1, reasoning=2)],
+    [
+        Usage(),
+        Usage(input=5),
+        Usage(output=5),
+        Usage(input=5, output=1, cache_read=6),
+        Usage(input=5, output=1, reasoning=2),
+    ],
 )
 def test_what_is_not_known_has_no_cost(usage: Usage) -> None:
     """Without both figures, and with figures that contradict each other, the cost is unknown and not 0."""
@@ -96,7 +114,12 @@ def test_a_model_without_a_price_is_reported_once(caplog: pytest.LogCaptureFixtu
     """The log names the model once, however often it is called; calls that told no tokens are nobody's fault."""
     prices = Prices(OWN, is_published=False)
     with caplog.at_level(logging.WARNING, logger="spanpost"):
-        task_of(a_root_span(), *(a_call("nobodys", span=n) for n in range(2, 9)), a_call("silent", None, None, span=20), prices=prices)
+        task_of(
+            a_root_span(),
+            *(a_call("nobodys", span=n) for n in range(2, 9)),
+            a_call("silent", None, None, span=20),
+            prices=prices,
+        )
     assert [r.getMessage() for r in caplog.records if "no price" in r.getMessage()] == [
         "no price is known for the model nobodys: what it costs is shown as unknown; see cost.prices"
     ]

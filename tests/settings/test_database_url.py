@@ -47,7 +47,15 @@ FOREIGN = {
     f"//u:{SECRET}@h/db": "no PostgreSQL",
     SECRET: "no PostgreSQL",
 }
-COMMANDS = (("check",), ("run",), ("tasks",), ("demo",), ("db", "query", "SELECT 1"), ("db", "upgrade"), ("approvals", "list"))
+COMMANDS = (
+    ("check",),
+    ("run",),
+    ("tasks",),
+    ("demo",),
+    ("db", "query", "SELECT 1"),
+    ("db", "upgrade"),
+    ("approvals", "list"),
+)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +75,14 @@ def test_what_means_the_same(text: str, url: str) -> None:
     assert understood(text) == url == understood(url)
 
 
-@given(st.text(min_size=1), st.text(min_size=1), st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1))
+@given(
+    st.text(min_size=1), st.text(min_size=1), st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1)
+)
 def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None:
     """Any user and password in percent-encoding reach the driver as they were meant, and the password is not described."""
-    url = understood(f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/{name}?a={quote(password)}%20")
+    url = understood(
+        f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/{name}?a={quote(password)}%20"
+    )
     auth, _, hosts = urlsplit(url).netloc.partition("@")  # as asyncpg parts it
     assert [unquote(part) for part in auth.split(":")] == [user, password]
     assert (hosts, dict(parse_qsl(urlsplit(url).query))["a"]) == ("h:1", f"{password} ")
@@ -113,7 +125,9 @@ def test_no_command_shows_or_ignores_it(
 
 
 @pytest.mark.parametrize("text", MALFORMED)
-def test_attach_refuses_a_malformed_address(clean_environment: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_attach_refuses_a_malformed_address(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     """A PostgreSQL's address that is badly written is a `ConfigError` of `attach`, in either variable, without its password."""
     for variable in ("DATABASE_URL", "SPANPOST_DATABASE__URL"):
         with monkeypatch.context() as patch:

@@ -29,7 +29,9 @@ def test_it_is_on_unless_it_is_turned_off():
 @pytest.mark.parametrize("section", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
 def test_a_misspelt_kind_is_refused(section):
     """The message names what was meant and all kinds that there are."""
-    with pytest.raises(ConfigError, match=r"there is no kind 'github-tokens' \(did you mean 'github-token'\?\).*anthropic-key"):
+    with pytest.raises(
+        ConfigError, match=r"there is no kind 'github-tokens' \(did you mean 'github-token'\?\).*anthropic-key"
+    ):
         redaction(**section)
 
 
@@ -43,7 +45,9 @@ def test_kinds_stay_where_they_are_turned_off():
 
 def test_kinds_of_ones_own_are_taken_out():
     """A pattern adds a kind, by its name in what stands there; it can be turned off for a tenant."""
-    made = redaction(patterns=[{"kind": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}], tenants={"acme": {"off": ["acme-key"]}})
+    made = redaction(
+        patterns=[{"kind": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}], tenants={"acme": {"off": ["acme-key"]}}
+    )
     assert made is not None
     assert made.of("x").text("my acme_ab12cd34 here") == "my [redacted:acme-key] here"
     assert made.of("acme").text("my acme_ab12cd34 here") == "my acme_ab12cd34 here"
@@ -74,7 +78,8 @@ def test_a_pattern_that_could_take_long_is_refused(pattern):
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"acme_[A-Za-z0-9]{32}", r"ACME-\d{4}-(?:live|test)-[0-9a-f]{16,64}", r"cust:[\w-]{8,64}", r"x\.y\.z[.]?[a-z]{3}"]
+    "pattern",
+    [r"acme_[A-Za-z0-9]{32}", r"ACME-\d{4}-(?:live|test)-[0-9a-f]{16,64}", r"cust:[\w-]{8,64}", r"x\.y\.z[.]?[a-z]{3}"],
 )
 @pytest.mark.timeout(30)
 def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
@@ -115,12 +120,16 @@ def test_check_tells_what_is_taken_out():
     """How many kinds are on, which stay, and that it is off."""
     [on] = [
         f
-        for f in examine(load(database={"embedded": False}, redaction={"off": ["jwt"], "tenants": {"acme": {"off": ["token"]}}}))
+        for f in examine(
+            load(database={"embedded": False}, redaction={"off": ["jwt"], "tenants": {"acme": {"off": ["token"]}}})
+        )
         if f.name == "redaction"
     ]
     assert f"{len(ALL_KINDS) - 1} kinds" in on.finding
     assert "jwt are kept" in on.finding
     assert "acme" in on.finding
-    [off] = [f for f in examine(load(database={"embedded": False}, redaction={"enabled": False})) if f.name == "redaction"]
+    [off] = [
+        f for f in examine(load(database={"embedded": False}, redaction={"enabled": False})) if f.name == "redaction"
+    ]
     assert off.finding.startswith("off")
     assert off.next_step

@@ -52,7 +52,9 @@ def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://u:p@h/d")
     assert load().dsn is None
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "mysql://u:hunter2@h/d")
-    with pytest.raises(ConfigError, match=r"database\.url: it names a mysql database.*SPANPOST_DATABASE__URL") as refused:
+    with pytest.raises(
+        ConfigError, match=r"database\.url: it names a mysql database.*SPANPOST_DATABASE__URL"
+    ) as refused:
         load()
     assert "hunter2" not in str(refused.value)
 
@@ -75,7 +77,9 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
 
 def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
     """Misspelt rooms and fields of the file are all told at once."""
-    (clean_environment / "spanpost.toml").write_text('[databse]\nurl = "x"\n[slack]\nchanel = "#a"\n[[routes]]\nsnk = "slack"\n')
+    (clean_environment / "spanpost.toml").write_text(
+        '[databse]\nurl = "x"\n[slack]\nchanel = "#a"\n[[routes]]\nsnk = "slack"\n'
+    )
     with pytest.raises(ConfigError) as refused:
         load()
     lines = str(refused.value).splitlines()
@@ -140,7 +144,10 @@ def test_time_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANPOST_NOTIFICATIONS__MAX_AGE", "90")
     monkeypatch.setenv("SPANPOST_INTAKE__POLL_INTERVAL", "PT0.5S")
     settings = load()
-    assert (settings.notifications.max_age, settings.intake.poll_interval) == (timedelta(seconds=90), timedelta(seconds=0.5))
+    assert (settings.notifications.max_age, settings.intake.poll_interval) == (
+        timedelta(seconds=90),
+        timedelta(seconds=0.5),
+    )
 
 
 def test_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,13 @@ def a_busy_task():
 def test_a_card_says_it_all():
     """A card shows status, name, agent, bar and percent, step, action, context, tokens, cost, time, artifacts, agents, news."""
     child = a_task("c", name="Check sources", status="complete")
-    news = [render.CheckpointLine(a_checkpoint(text="Fetched 12 pages")), render.CheckpointLine(a_checkpoint(text="checked"), "Check sources")]
-    text = drawn(render.card(a_busy_task(), (child, a_task("d", name="Collect")), news, now=NOON + timedelta(seconds=134)))
+    news = [
+        render.CheckpointLine(a_checkpoint(text="Fetched 12 pages")),
+        render.CheckpointLine(a_checkpoint(text="checked"), "Check sources"),
+    ]
+    text = drawn(
+        render.card(a_busy_task(), (child, a_task("d", name="Collect")), news, now=NOON + timedelta(seconds=134))
+    )
     head, *rows = text.splitlines()
     # How wide an emoji is counted changes with the version of rich.
     assert head.split() == ["┃", "⚙️", "Quarterly", "report", "reporter", "working", "2m", "14s"]
@@ -78,7 +83,9 @@ def test_a_card_says_it_all():
 def test_a_failed_card_shows_the_end_of_its_log():
     """A failure shows its type, its message and the last lines, secrets scrubbed."""
     error = Failure(
-        type="TimeoutError", message="no answer with xoxb-123456789012-abcdefghijkl", log_tail="\n".join(f"l{i}" for i in range(30))
+        type="TimeoutError",
+        message="no answer with xoxb-123456789012-abcdefghijkl",
+        log_tail="\n".join(f"l{i}" for i in range(30)),
     )
     text = drawn(render.card(a_task(status="error", error=error)))
     assert "TimeoutError: no answer with [redacted:slack-token]" in text
@@ -89,7 +96,9 @@ def test_a_failed_card_shows_the_end_of_its_log():
 def test_an_open_question_stands_on_the_card():
     """A waiting task shows what is asked, the options and the risk."""
     asked = Approval(id="a", question="Publish?", options=("approve", "deny"), risk="medium")
-    assert "✋ Publish?  risk medium  [approve]  [deny]" in drawn(render.card(a_task(status="waiting", approvals=(asked,))))
+    assert "✋ Publish?  risk medium  [approve]  [deny]" in drawn(
+        render.card(a_task(status="waiting", approvals=(asked,)))
+    )
 
 
 def test_markup_is_literal():
@@ -213,7 +222,9 @@ def test_live_in_a_real_terminal():
     """)
     master, slave = pty.openpty()
     env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=slave, stderr=subprocess.PIPE, env=env)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=slave, stderr=subprocess.PIPE, env=env
+    )
     os.close(slave)
     shown = b""
     while select.select([master], [], [], 30)[0]:
@@ -252,6 +263,12 @@ async def test_a_card_that_goes_on_in_another_is_printed_once_more_as_ended():
     successor, left = a_task("heir", name="the job"), a_task("left")
     shown = a_delivery(left, ordering_key=f"console||{left.uid}")
     await sink.deliver(shown)
-    await sink.deliver(last(msgspec.structs.replace(shown, message_receipt=Receipt(ref={"ordering_key": shown.ordering_key})), successor, None))
+    await sink.deliver(
+        last(
+            msgspec.structs.replace(shown, message_receipt=Receipt(ref={"ordering_key": shown.ordering_key})),
+            successor,
+            None,
+        )
+    )
     await sink.close()
     assert out.getvalue().count("went on in another message") == 1

@@ -132,7 +132,9 @@ async def test_history_is_paged_newest_first(slack):
     channel = slack.workspace.channel("agents").id
     seen, cursor = [], ""
     while True:
-        body = (await ask(slack, "conversations.history", channel=channel, limit=2, oldest=stamps[0], cursor=cursor)).body
+        body = (
+            await ask(slack, "conversations.history", channel=channel, limit=2, oldest=stamps[0], cursor=cursor)
+        ).body
         seen += [m["ts"] for m in body["messages"]]
         assert all("metadata" not in m for m in body["messages"])
         cursor = body["response_metadata"]["next_cursor"]
@@ -173,11 +175,23 @@ async def test_it_is_served_to_other_processes(tmp_path):
     """As a program it prints its address, does what people do when told, and leaves its state behind."""
     state = tmp_path / "slack.json"
     odds = json.dumps({"updates": {"500 before": 1.0}})
-    command = [sys.executable, "-m", "spanpost.testing.fake_slack", "--state", str(state), "--odds", odds, "--channel", "other"]
+    command = [
+        sys.executable,
+        "-m",
+        "spanpost.testing.fake_slack",
+        "--state",
+        str(state),
+        "--odds",
+        odds,
+        "--channel",
+        "other",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
         url = process.stdout.readline().strip()
         api = WebApi("xoxb-fake-000000000000-spanpost", base_url=url)
-        posted = await api.call(SlackRequest(method="chat.postMessage", arguments={"channel": "#other", "text": "hello"}))
+        posted = await api.call(
+            SlackRequest(method="chat.postMessage", arguments={"channel": "#other", "text": "hello"})
+        )
         ts = posted.body["ts"]
         edit = SlackRequest(method="chat.update", arguments={"channel": "#other", "ts": ts, "text": "changed"})
         assert (await api.call(edit)).status == 500

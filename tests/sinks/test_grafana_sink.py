@@ -16,7 +16,15 @@ from msgspec.structs import replace
 from spanpost.dispatch.dispatcher import Dispatcher
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Receipt, SinkCall
-from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
+from spanpost.model.errors import (
+    ConfigError,
+    DeliveryError,
+    DeliveryRefused,
+    DeliveryUncertain,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
 from spanpost.routing import rate_limiting
 from spanpost.routing.retries import Policy
 from spanpost.routing.routes import Routes
@@ -40,7 +48,14 @@ LINKED = {"pr": "https://example.org/pr/7", "bad": "javascript:alert(1)"}
 
 
 def made(grafana: FakeGrafana, api: str = "legacy", timeout: float = 5.0, **settings: Any) -> GrafanaSink:
-    given: dict[str, Any] = {"url": grafana.url, "token": grafana.token, "api": api, "per_minute": 6000, "settle": 0, **settings}
+    given: dict[str, Any] = {
+        "url": grafana.url,
+        "token": grafana.token,
+        "api": api,
+        "per_minute": 6000,
+        "settle": 0,
+        **settings,
+    }
     wire = Wire(grafana.url, grafana.token, timeout=timedelta(seconds=timeout))
     return GrafanaSink(GrafanaSettings(**given), wire)
 
@@ -68,7 +83,9 @@ async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, Gra
     receipt = await one.deliver(a_delivery(task, sink="grafana"))
     [opened] = grafana.shown()
     assert opened["time"] == opened["timeEnd"]
-    assert (await one.deliver(a_delivery(replace(task, action="on"), sink="grafana", message_receipt=receipt))).skipped == "unchanged"
+    assert (
+        await one.deliver(a_delivery(replace(task, action="on"), sink="grafana", message_receipt=receipt))
+    ).skipped == "unchanged"
     over = replace(task, status="complete", ended_at=NOON + timedelta(minutes=3))
     last = await one.deliver(a_delivery(over, sink="grafana", message_receipt=receipt))
     [region] = grafana.shown()
@@ -98,12 +115,16 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
 
 
 @pytest.mark.parametrize("fault", [f for f in GrafanaFault if f.is_after])
-async def test_after_a_lost_answer_it_is_found_and_not_made_again(sink: tuple[FakeGrafana, GrafanaSink], fault: GrafanaFault) -> None:
+async def test_after_a_lost_answer_it_is_found_and_not_made_again(
+    sink: tuple[FakeGrafana, GrafanaSink], fault: GrafanaFault
+) -> None:
     """What may have been made is unknown, is found by its tag, and changed where it stands."""
     grafana, patient = sink
     one = made(grafana, patient._settings.api, timeout=0.3) if fault is GrafanaFault.HANG_AFTER else patient
     grafana.script("POST", [fault])
-    delivery = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True)
+    delivery = a_delivery(
+        a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True
+    )
     if one._api.exists and fault is GrafanaFault.HTML_AFTER:
         await one.deliver(delivery)  # its name is ours: whatever a 200 says, it is there
     else:
@@ -232,11 +253,14 @@ async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeyp
     monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
     odds = {GrafanaFault(f): 0.45 / len(GrafanaFault) for f in GrafanaFault}
     async with FakeGrafana(
-        {"POST": odds, "PATCH": odds, "GET": {GrafanaFault.AWAY: 0.2}, "DELETE": {GrafanaFault.ERROR_AFTER: 0.3}}, seed=seed
+        {"POST": odds, "PATCH": odds, "GET": {GrafanaFault.AWAY: 0.2}, "DELETE": {GrafanaFault.ERROR_AFTER: 0.3}},
+        seed=seed,
     ) as grafana:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("grafana",))))
         one = made(grafana, api, timeout=0.3, settle=0.4)
-        policy = Policy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5))
+        policy = Policy(
+            base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5)
+        )
         dispatcher = Dispatcher(store, {"grafana": one}, policy, jitter=random.Random(seed).random)
         dispatcher.start()
         try:

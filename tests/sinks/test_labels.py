@@ -33,7 +33,9 @@ def test_money_keeps_what_matters(usd, said):
     assert labels.money(Decimal(usd)) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(-5, "0s"), (42, "42s"), (187, "3m 07s"), (7500, "2h 05m"), (356_400, "4d 03h")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-5, "0s"), (42, "42s"), (187, "3m 07s"), (7500, "2h 05m"), (356_400, "4d 03h")]
+)
 def test_durations_have_two_units(seconds, said):
     """A duration is written in its two largest units."""
     assert labels.elapsed(timedelta(seconds=seconds)) == said
@@ -72,7 +74,10 @@ def test_unknown_figures_are_left_out():
 
 def test_partial_failure_is_said():
     """A good end over failed sub-agents says how many failed."""
-    assert labels.task_look(a_task(status="complete", child_count=8, child_failed=2)).word == "complete, 2 of 8 agents failed"
+    assert (
+        labels.task_look(a_task(status="complete", child_count=8, child_failed=2)).word
+        == "complete, 2 of 8 agents failed"
+    )
 
 
 def test_elapsed_ends_with_the_run():

@@ -81,11 +81,15 @@ async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
         sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
         sink.figured(Figures(prometheus.url, [P99]))
         state = await sink.deliver(a_delivery(ENDED, sink="slack"))
-        end = a_delivery(ENDED, a_checkpoint(ENDED, kind=Kind.END, status="complete"), sink="slack", message_receipt=state)
+        end = a_delivery(
+            ENDED, a_checkpoint(ENDED, kind=Kind.END, status="complete"), sink="slack", message_receipt=state
+        )
         receipt = await sink.deliver(end)
         await sink.deliver(end)
         assert receipt.ref["figures"] == ["checkout p99 840 → 310.5 ms"]
-        assert "checkout p99 840 → 310.5 ms" in json.dumps(slack.thread(state.ref["ts"])[0]["blocks"], ensure_ascii=False)
+        assert "checkout p99 840 → 310.5 ms" in json.dumps(
+            slack.thread(state.ref["ts"])[0]["blocks"], ensure_ascii=False
+        )
         assert [asked["query"] for asked in prometheus.asked] == ['p99{agent="auto-ops"}'] * 2
         await sink.close()
 
@@ -142,7 +146,9 @@ def test_a_field_cannot_leave_its_quotes(text):
 @given(
     st.one_of(
         st.binary(max_size=60),
-        st.recursive(st.none() | st.booleans() | st.text() | st.floats(), st.lists).map(lambda v: json.dumps(v).encode()),
+        st.recursive(st.none() | st.booleans() | st.text() | st.floats(), st.lists).map(
+            lambda v: json.dumps(v).encode()
+        ),
     )
 )
 def test_any_answer_is_read(body):

@@ -94,13 +94,20 @@ def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None
         "with agent_task('Upgrade', agent='mechanic'): checkpoint('Reading')\n"
         "assert spanpost.attach().shutdown(10)\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")]), "SPANPOST_TICKER__FILE": "told.txt"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")]),
+        "SPANPOST_TICKER__FILE": "told.txt",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "told.txt").read_text().splitlines() == ["start Upgrade", "checkpoint Upgrade", "end Upgrade"]
 
 
-def test_settings_come_from_everywhere(install: Install, monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
+def test_settings_come_from_everywhere(
+    install: Install, monkeypatch: pytest.MonkeyPatch, clean_environment: Path
+) -> None:
     """A stranger's room is read from the file, the environment and arguments, which win in this order."""
     install()
     (clean_environment / "spanpost.toml").write_text('[ticker]\nfile = "from-toml"\n')
@@ -159,7 +166,10 @@ def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) ->
         ),
         ("", "cannot be imported: AttributeError: .*'plugin'"),
         ("def plugin(): ...", "strange_ticker:plugin is a function, not a spanpost.SinkPlugin"),
-        ("from spanpost import SinkPlugin\nplugin = SinkPlugin(name='ticker')", "missing 2 required .*'settings' and 'open'"),
+        (
+            "from spanpost import SinkPlugin\nplugin = SinkPlugin(name='ticker')",
+            "missing 2 required .*'settings' and 'open'",
+        ),
         (TICKER.replace('name="ticker"', 'name="other"'), "it calls itself 'other', its entry point 'ticker'"),
         (
             TICKER.replace("settings=TickerSettings", "settings=dict"),
@@ -179,7 +189,8 @@ def test_what_breaks_the_contract_is_refused(install: Install, code: str, says: 
     """The error names the plugin, its distribution and what is missing."""
     install(code)
     with pytest.raises(
-        ConfigError, match=rf"^sink plugin 'ticker' \(of strange-ticker 1\.2\): .*{says}.*docs/reference/sink-plugins\.md"
+        ConfigError,
+        match=rf"^sink plugin 'ticker' \(of strange-ticker 1\.2\): .*{says}.*docs/reference/sink-plugins\.md",
     ):
         open_sinks(load(ticker={"file": "x"}))
 
@@ -199,7 +210,9 @@ def test_a_taken_name_is_refused(install: Install) -> None:
         load(dsn={})
     install(dist="one-ticker")
     install(dist="two-ticker")
-    with pytest.raises(ConfigError, match=r"'ticker': provided by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
+    with pytest.raises(
+        ConfigError, match=r"'ticker': provided by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"
+    ):
         load(ticker={})
 
 

@@ -40,7 +40,9 @@ FULL = Alert(
     labels={"alertname": "DiskFull", "severity": "critical", "instance": "db1", "team": "storage", "task_id": "t-1"},
 )
 OVER = msgspec.structs.replace(FULL, ends_at=NOON + timedelta(minutes=12, seconds=7))
-maps = st.dictionaries(st.text(max_size=9) | st.sampled_from(HOSTILE), st.text(max_size=9) | st.sampled_from(HOSTILE), max_size=12)
+maps = st.dictionaries(
+    st.text(max_size=9) | st.sampled_from(HOSTILE), st.text(max_size=9) | st.sampled_from(HOSTILE), max_size=12
+)
 many = st.builds(
     Alert,
     id=st.just(FULL.id),
@@ -76,10 +78,15 @@ def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, sla
     """Any alert, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
     task = a_task()
     check(
-        alert_blocks.root(alert, task, tuple(a_task(f"child-{n}") for n in range(12)), key="k", style=style, slack_style=slack_style),
+        alert_blocks.root(
+            alert, task, tuple(a_task(f"child-{n}") for n in range(12)), key="k", style=style, slack_style=slack_style
+        ),
         slack_style.mention,
     )
-    check(alert_blocks.reply(alert, task, key="k", is_root=is_root, style=style, slack_style=slack_style), slack_style.mention)
+    check(
+        alert_blocks.reply(alert, task, key="k", is_root=is_root, style=style, slack_style=slack_style),
+        slack_style.mention,
+    )
 
 
 @pytest.mark.parametrize("style", Style)
@@ -113,7 +120,9 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
 def test_severity_is_colour_and_call(word: str, colour: str, calls: bool) -> None:
     """What is critical, in whatever word, is red and calls the route's people; what is over calls nobody."""
     slack_style = SlackStyle(mention=IDS)
-    message = alert_blocks.reply(msgspec.structs.replace(FULL, severity=word), a_task(), key="k", slack_style=slack_style)
+    message = alert_blocks.reply(
+        msgspec.structs.replace(FULL, severity=word), a_task(), key="k", slack_style=slack_style
+    )
     assert message.attachments[0]["color"] == COLOURS[colour]
     assert (IDS[0] in repr(message.blocks)) == calls
     assert IDS[0] not in repr(alert_blocks.reply(OVER, a_task(), key="k", slack_style=slack_style).blocks)

@@ -106,7 +106,11 @@ def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch)
         return [Finding(ok=False, found="x", cure="y")]
 
     monkeypatch.setattr(SlackSink, "check", check)
-    routes = [{"sink": "slack", "address": "#b"}, {"sink": "slack", "address": "#a"}, {"sink": "console", "address": "c"}]
+    routes = [
+        {"sink": "slack", "address": "#b"},
+        {"sink": "slack", "address": "#a"},
+        {"sink": "console", "address": "c"},
+    ]
     found = [f for f in _sinks(load(slack={"channel": "#x"}, console={}, routes=routes)) if f.name == "slack"]
     assert asked == ["", "#a", "#b"]
     assert (found[1].ok, found[1].finding, found[1].next_step) == (False, "x", "y")

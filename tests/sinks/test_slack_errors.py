@@ -110,7 +110,11 @@ def test_a_word_that_no_list_names_goes_by_its_shape(word, kind):
 
 @pytest.mark.parametrize(
     ("request_", "key"),
-    [(POST, "slack:default:chat.postMessage"), (EDIT, "slack:default:chat.update"), (LOOKUP, "slack:default:conversations.history")],
+    [
+        (POST, "slack:default:chat.postMessage"),
+        (EDIT, "slack:default:chat.update"),
+        (LOOKUP, "slack:default:conversations.history"),
+    ],
 )
 @pytest.mark.parametrize(
     "answer", [Response(status=429, retry_after=7), Response(body={"ok": False, "error": "ratelimited"}, retry_after=7)]

@@ -134,7 +134,10 @@ def test_a_message_that_had_to_be_plain_stays_plain():
     _, receipt = drive(a_delivery(), refusal("invalid_blocks"), POSTED)
     assert receipt.ref["style"] == "plain"
     assert drive(a_delivery(message_receipt=receipt))[1].skipped == "unchanged"
-    for delivery in (a_delivery(FAILED, message_receipt=receipt), a_delivery(a_task(), a_checkpoint(), message_receipt=receipt)):
+    for delivery in (
+        a_delivery(FAILED, message_receipt=receipt),
+        a_delivery(a_task(), a_checkpoint(), message_receipt=receipt),
+    ):
         asked, _ = drive(delivery, REPLIED)
         assert {b["type"] for b in asked[0].arguments["blocks"]} <= {"section", "context"}
 
@@ -161,7 +164,9 @@ def test_what_needs_a_person_is_posted_anew_once(task):
     assert (receipt.ref["ts"], receipt.ref["g"]) == ("7.7", 1)
     news, _ = drive(a_delivery(task, a_checkpoint(), message_receipt=receipt), REPLIED)
     assert news[0].arguments["thread_ts"] == "7.7"
-    edited, again = drive(a_delivery(replace(task, cost_usd=None), message_receipt=receipt), refusal("message_not_found"))
+    edited, again = drive(
+        a_delivery(replace(task, cost_usd=None), message_receipt=receipt), refusal("message_not_found")
+    )
     assert methods(edited) == ["chat.update"]
     assert again.ref["ended"] == DELETED
     assert drive(a_delivery(task, message_receipt=again))[0] == []
@@ -256,7 +261,9 @@ async def test_a_closed_preview_is_unavailable():
 def _moved(installed_apps: Receipt | None = None, **fields) -> Delivery:
     """The last delivery of a message whose task became part of the failed task, as a store hands it out."""
     successor = replace(FAILED, root_uid=FAILED.uid, message_uid=FAILED.uid, approvals=ASKING.approvals)
-    return last(a_delivery(successor, ordering_key=f"slack||{a_task('other').uid}", **fields), successor, installed_apps)
+    return last(
+        a_delivery(successor, ordering_key=f"slack||{a_task('other').uid}", **fields), successor, installed_apps
+    )
 
 
 def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
@@ -281,7 +288,13 @@ def test_its_end_leads_to_the_message_in_which_it_goes_on(answer):
     assert asked[0].arguments == {"channel": "C2", "message_ts": "9.9"}
     [block] = asked[1].arguments["blocks"]
     named = block["elements"][0]["elements"][-1]
-    assert (named["text"], named.get("url")) == ("Quarterly report", answer if str(answer).startswith("https") else None)
+    assert (named["text"], named.get("url")) == (
+        "Quarterly report",
+        answer if str(answer).startswith("https") else None,
+    )
     assert drive(_moved(there, message_receipt=receipt))[0] == []
     installed_apps = replace(there, ref={"channel": "C2", "ts": "10.1"})
-    assert methods(drive(_moved(installed_apps, message_receipt=receipt), told, POSTED)[0]) == ["chat.getPermalink", "chat.update"]
+    assert methods(drive(_moved(installed_apps, message_receipt=receipt), told, POSTED)[0]) == [
+        "chat.getPermalink",
+        "chat.update",
+    ]

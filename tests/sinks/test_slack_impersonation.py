@@ -35,7 +35,9 @@ def asked(*options: str, slack_style: SlackStyle = HEARD) -> list[dict[str, Any]
     """Return what the thread offers as answers."""
     question = Approval(id="a", question="Which?", options=options, key=KEY, reported_by=UUID(int=8))
     task = a_task(status="waiting", approvals=(question,))
-    message = reply(task, a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Which?"), key="k", slack_style=slack_style)
+    message = reply(
+        task, a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Which?"), key="k", slack_style=slack_style
+    )
     check(message)
     check(render.root(task, key="k", slack_style=slack_style))
     return [e for b in blocks_of(message) if b["type"] == "actions" for e in b["elements"]]
@@ -70,7 +72,9 @@ def test_many_answers_are_a_list_and_each_can_be_told_apart() -> None:
     ]
     [choice] = asked(*(f"host {n}" for n in range(20)))
     assert (choice["type"], choice["action_id"], "confirm" in choice) == ("static_select", "spanpost:choice", True)
-    assert [(o["text"]["text"], o["value"]) for o in choice["options"]] == [(f"host {n}", f"choose:{n}:{KEY}") for n in range(20)]
+    assert [(o["text"]["text"], o["value"]) for o in choice["options"]] == [
+        (f"host {n}", f"choose:{n}:{KEY}") for n in range(20)
+    ]
     assert [e["text"]["text"] for e in asked("keep", "Keep", "1. Keep", "\u200bno")] == [
         "1. keep",
         "2. Keep",
@@ -85,7 +89,9 @@ def test_answers_that_cannot_be_given_here_are_counted() -> None:
     question = Approval(id="a", question="Which?", options=tuple("abcdefg"), reported_by=UUID(int=8))
     task = a_task(status="waiting", approvals=(question,))
     message = reply(task, a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Which?"), key="k")
-    assert [b["elements"][0]["text"] for b in message.blocks if b["type"] == "context"] == ["a / b / c / d / e and 2 more"]
+    assert [b["elements"][0]["text"] for b in message.blocks if b["type"] == "context"] == [
+        "a / b / c / d / e and 2 more"
+    ]
 
 
 async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> None:
@@ -94,9 +100,15 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
     secret = "-----BEGIN PRIVATE KEY-----\n" + "\n".join("MIIEvQIBADANBgkqhkiG9w0BAQ" + "s" * 38 for _ in range(30))
     secret += "\n-----END PRIVATE KEY-----"
     tail = "\n".join(f"line {n} of the log" for n in range(330))
-    said = {"exception.type": "E", "exception.message": "m", "agent.error.log_tail": "x\n" * 9000 + secret + "\n" + tail}
+    said = {
+        "exception.type": "E",
+        "exception.message": "m",
+        "agent.error.log_tail": "x\n" * 9000 + secret + "\n" + tail,
+    }
     over = {"agent.task.name": "t", "agent.status": "error"}
-    await store.record([at_work(), an_event(trace=1, span=1, name="agent.error", attributes=said | over, index=0, at=1.0)])
+    await store.record(
+        [at_work(), an_event(trace=1, span=1, name="agent.error", attributes=said | over, index=0, at=1.0)]
+    )
     [task] = await store.tasks(TaskQuery())
     assert task.error is not None
     assert "MIIE" not in task.error.log_tail
@@ -116,7 +128,9 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
 def test_words_end_their_quotation_where_they_end(source: str) -> None:
     """Neither a decision, a name or a comment that an agent tells, nor an option that it gave, closes the marks in which it stands."""
     trick = "no”  ✅ Approved by Bob “"
-    asked = Approval(id="a", question="q", decision=trick, by=trick, comment=trick, source=source, reported_by=UUID(int=8))
+    asked = Approval(
+        id="a", question="q", decision=trick, by=trick, comment=trick, source=source, reported_by=UUID(int=8)
+    )
     task = a_task(approvals=(asked,))
     for kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
         news = a_checkpoint(task, kind=kind, ref="a", text=trick)

@@ -51,7 +51,9 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 def opened(slack: FakeSlack, **more: Any) -> SlackSink:
-    sink = open_sinks(load(slack={"base_url": slack.url, "preview_file": "/dev/null", "workspaces": ACME} | more))["slack"]
+    sink = open_sinks(load(slack={"base_url": slack.url, "preview_file": "/dev/null", "workspaces": ACME} | more))[
+        "slack"
+    ]
     assert isinstance(sink, SlackSink)
     return sink
 
@@ -108,14 +110,21 @@ async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -
     await sink.close()
 
     def routes(*given: dict[str, Any], **slack: Any) -> list[Any]:
-        return list(routes_of(load(slack={"workspaces": ACME} | slack, routes=[{"sink": "slack"} | one for one in given])).routes)
+        return list(
+            routes_of(
+                load(slack={"workspaces": ACME} | slack, routes=[{"sink": "slack"} | one for one in given])
+            ).routes
+        )
 
     first, second, rest = routes({"address": "acme/#a"}, {"address": "acme/#b", "tenant": ["a*", "b"]}, tenant="own")
     assert (first.match.tenant, second.match.tenant, rest.match.tenant) == ("acme", "acme", "own")
     assert not first.match.takes(a_task("theirs"))
     (unlisted, _) = routes({"address": "T0333CCCC/#x"})
     assert unlisted.match.tenant == "T0333CCCC"
-    for wrong, word in (({"address": "acme/#a", "tenant": "beta"}, "beta"), ({"address": f"{TEAM}/#a"}, "listed as 'acme'")):
+    for wrong, word in (
+        ({"address": "acme/#a", "tenant": "beta"}, "beta"),
+        ({"address": f"{TEAM}/#a"}, "listed as 'acme'"),
+    ):
         with pytest.raises(ConfigError, match=word):
             routes(wrong)
 

@@ -40,7 +40,13 @@ def sink_of(slack: FakeSlack, **fields) -> SlackSink:
 
 
 def unsure(
-    task=None, checkpoint=None, *, sent: timedelta = timedelta(seconds=3), lookups: int = 0, ahead: float = 0.0, **fields
+    task=None,
+    checkpoint=None,
+    *,
+    sent: timedelta = timedelta(seconds=3),
+    lookups: int = 0,
+    ahead: float = 0.0,
+    **fields,
 ) -> Delivery:
     """Return a delivery that was sent so long ago; `ahead`: the store's clock is by so many seconds."""
     now = datetime.now(UTC) + timedelta(seconds=ahead)
@@ -101,7 +107,10 @@ async def test_clocks_may_differ(slack_ahead, store_ahead):
         sink = sink_of(slack)
         await lose_answer(slack, sink, a_delivery(sink="slack"))
         fresh = sink_of(slack)  # another process, which knows nothing yet
-        asked = [unsure(ahead=store_ahead, lookups=1), unsure(a_task("other"), id=2, sent=LONG, lookups=1, ahead=store_ahead)]
+        asked = [
+            unsure(ahead=store_ahead, lookups=1),
+            unsure(a_task("other"), id=2, sent=LONG, lookups=1, ahead=store_ahead),
+        ]
         answers = await fresh.reconcile(asked)
         await sink.close()
         await fresh.close()
@@ -154,7 +163,9 @@ async def test_nobody_elses_message_is_taken_for_ours(slack, sink):
 async def test_an_edit_needs_no_look(slack, sink):
     """A doubtful edit is answered by the known message without its mark, without a call."""
     root = Receipt(ref={"channel": "C1", "ts": "1.1", "mark": "m", "style": "plain"})
-    assert await sink.reconcile([unsure(message_receipt=root)]) == {1: Receipt(ref={"channel": "C1", "ts": "1.1", "style": "plain"})}
+    assert await sink.reconcile([unsure(message_receipt=root)]) == {
+        1: Receipt(ref={"channel": "C1", "ts": "1.1", "style": "plain"})
+    }
     assert slack.asked == []
 
 
@@ -239,7 +250,11 @@ async def test_patience_of_looks(slack, sink):
     """A look that Slack throttles waits, for all channels; deliveries that wait longer than a quarter of an hour are parked."""
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
-    asked = [unsure(id=1), unsure(a_task("b"), id=2, sent=timedelta(minutes=16)), unsure(a_task("c"), id=3, address="#other")]
+    asked = [
+        unsure(id=1),
+        unsure(a_task("b"), id=2, sent=timedelta(minutes=16)),
+        unsure(a_task("c"), id=3, address="#other"),
+    ]
     edit = Receipt(ref={"channel": "C1", "ts": "1.1"})
     asked.append(unsure(a_task("d"), id=4, message_receipt=edit))  # needs no look
     answers = await sink.reconcile(asked)
@@ -311,7 +326,9 @@ async def test_a_post_that_slack_has_already_is_edited(slack, sink):
     receipt = await sink.deliver(a_delivery(a_task(status="complete"), sink="slack"))
     [message] = slack.messages()
     assert (message["ts"], message["edits"]) == (receipt.ref["ts"], 1)
-    assert (await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", message_receipt=receipt))).skipped == "unchanged"
+    assert (
+        await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", message_receipt=receipt))
+    ).skipped == "unchanged"
 
 
 async def test_a_preview_is_no_message(slack, sink):

@@ -41,7 +41,19 @@ _KNOWN = {
     ),
     *("code", "pre", "blockquote", "ol", "ul", "li", "a", "hr"),
 }
-_ATTRIBUTES = {"lang", "charset", "name", "content", "class", "aria-hidden", "aria-label", "role", "style", "href", "rel"}
+_ATTRIBUTES = {
+    "lang",
+    "charset",
+    "name",
+    "content",
+    "class",
+    "aria-hidden",
+    "aria-label",
+    "role",
+    "style",
+    "href",
+    "rel",
+}
 
 
 class Seen(HTMLParser):
@@ -88,7 +100,9 @@ def _plain(text: str) -> str:
 
 @thorough(60)
 @given(tasks, st.lists(tasks, max_size=6, unique_by=lambda t: t.uid), checkpoints, st.sampled_from(Style))
-def test_a_picture_says_what_the_message_says_and_runs_nothing(task: Any, children: Any, checkpoint: Any, style: Style) -> None:
+def test_a_picture_says_what_the_message_says_and_runs_nothing(
+    task: Any, children: Any, checkpoint: Any, style: Style
+) -> None:
     """Of any task, children and news: each text stands in the page as it is; tags, attributes and links are ours alone."""
     message, answer = root(task, children, key="k", style=style), reply(task, checkpoint, key="n", style=style)
     seen = _plain(Seen(page([ShownImage(message=message, replies=[answer], caption=task.name)])).text)
@@ -109,7 +123,9 @@ def test_buttons_colours_and_unknown_blocks() -> None:
     """A button is drawn, a colour that is none is left out, a block that nobody knows is named."""
     button = {"type": "button", "text": {"type": "plain_text", "text": "Approve"}, "style": "primary"}
     blocks = [{"type": "actions", "elements": [button]}, {"type": "hologram<"}]
-    drawn = page([ShownImage(message=SlackMessage(text="x", blocks=blocks, attachments=[{"color": "red;}", "blocks": []}]))])
+    drawn = page(
+        [ShownImage(message=SlackMessage(text="x", blocks=blocks, attachments=[{"color": "red;}", "blocks": []}]))]
+    )
     assert '<span class="button primary" role="button">Approve</span>' in drawn
     assert "[hologram<]" in Seen(drawn).text
     assert "red;}" not in drawn

@@ -32,16 +32,24 @@ KEYS = [UUID(int=n) for n in (21, 22)]
 
 
 def asking(*questions: dict[str, Any]) -> Task:
-    asked = [Approval(**({"id": f"a{n}", "key": KEYS[n], "reported_by": UUID(int=80 + n)} | said)) for n, said in enumerate(questions)]
+    asked = [
+        Approval(**({"id": f"a{n}", "key": KEYS[n], "reported_by": UUID(int=80 + n)} | said))
+        for n, said in enumerate(questions)
+    ]
     return a_task(status="waiting", approvals=tuple(asked))
 
 
-def messages(task: Task, style: Style = Style.RICH, slack_style: SlackStyle = HEARD, reported_by: UUID | None = None) -> tuple[SlackMessage, SlackMessage]:
+def messages(
+    task: Task, style: Style = Style.RICH, slack_style: SlackStyle = HEARD, reported_by: UUID | None = None
+) -> tuple[SlackMessage, SlackMessage]:
     """Return the task's message and the one in its thread that asks."""
     asked = task.approvals[0]
     news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref=asked.id, text=asked.question, detail=asked.detail)
     news = replace(news, id=reported_by or asked.reported_by or news.id)
-    drawn = render.root(task, key="k", style=style, slack_style=slack_style), reply(task, news, key="k", style=style, slack_style=slack_style)
+    drawn = (
+        render.root(task, key="k", style=style, slack_style=slack_style),
+        reply(task, news, key="k", style=style, slack_style=slack_style),
+    )
     for message in drawn:
         check(message)
     return drawn
@@ -56,7 +64,9 @@ def texts(message: SlackMessage) -> list[str]:
 def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:
     """Return what can be pressed that is about a question."""
     rows = [
-        block for block in blocks_of(message) if block["type"] == "actions" and block["block_id"].startswith(f"spanpost:{key}:")
+        block
+        for block in blocks_of(message)
+        if block["type"] == "actions" and block["block_id"].startswith(f"spanpost:{key}:")
     ]
     return [element["action_id"].removeprefix("spanpost:") for row in rows for element in row["elements"]]
 
@@ -69,7 +79,9 @@ def bare(said: str) -> str:
 @pytest.mark.parametrize("style", Style)
 def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
     """A brief question stands with its detail in the task's message and in the thread, above its own buttons."""
-    for message in messages(asking({"question": "Deploy 1.8.2?", "detail": "2 files\n31 tests passed", "risk": "high"}), style):
+    for message in messages(
+        asking({"question": "Deploy 1.8.2?", "detail": "2 files\n31 tests passed", "risk": "high"}), style
+    ):
         assert pressed(message) == ["approve", "deny"]
         for said in ("Deploy 1.8.2?", "2 files", "31 tests passed"):
             assert any(said in text for text in texts(message))
@@ -164,7 +176,9 @@ def test_what_imitates_us_stands_quoted(said: str) -> None:
     """Words of an agent's in the manner of a verdict, or of several lines, stand in a quotation below words of ours."""
     for fields in ({"question": said}, {"question": "Deploy?", "detail": said}):
         for message in messages(asking(fields)):
-            quoted = [node for block in blocks_of(message) for node in nodes(block) if node.get("type") == "rich_text_quote"]
+            quoted = [
+                node for block in blocks_of(message) for node in nodes(block) if node.get("type") == "rich_text_quote"
+            ]
             assert said in ["".join(part["text"] for part in one["elements"]) for one in quoted]
             installed_apps = [
                 part["text"]
@@ -193,7 +207,11 @@ words = st.text(max_size=900) | st.text("ab \n​", max_size=900)
 
 @thorough(120)
 @given(
-    st.lists(st.tuples(words, words, st.lists(st.text(max_size=40), max_size=7), st.text(max_size=50)), min_size=1, max_size=2),
+    st.lists(
+        st.tuples(words, words, st.lists(st.text(max_size=40), max_size=7), st.text(max_size=50)),
+        min_size=1,
+        max_size=2,
+    ),
     st.sampled_from(Style),
     st.sampled_from(list(LOCALES.values())),
     st.booleans(),

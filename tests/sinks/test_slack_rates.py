@@ -20,14 +20,26 @@ METHOD = {SinkCall.POST: "chat.postMessage", SinkCall.EDIT: "chat.update", SinkC
 LEASE = timedelta(seconds=60)
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from(SinkCall), st.integers(0, 2), st.booleans()), min_size=20, max_size=400))
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 5), st.sampled_from(SinkCall), st.integers(0, 2), st.booleans()),
+        min_size=20,
+        max_size=400,
+    )
+)
 def test_at_our_rates_slack_never_asks_for_patience(wishes):
     """Whatever is wished for whenever, urgent or not, what our budgets grant stays below Slack's tiers."""
     now, buckets = NOON, {}
     tiers = Tiers(TIERS, lambda: now.timestamp())
     for wait, call, channel, is_urgent in wishes:
         now += timedelta(seconds=wait if wait > 4 else 0)  # mostly bursts
-        drawn = rate_limiting.draw(buckets, rate_limits(SlackPlace(channel=f"#c{channel}"), call, Rates()), now, is_urgent=is_urgent, lease=LEASE)
+        drawn = rate_limiting.draw(
+            buckets,
+            rate_limits(SlackPlace(channel=f"#c{channel}"), call, Rates()),
+            now,
+            is_urgent=is_urgent,
+            lease=LEASE,
+        )
         if drawn is not None:
             buckets |= drawn
             assert tiers.refuse(METHOD[call], f"#c{channel}") is None
@@ -39,7 +51,9 @@ def test_a_minute_at_full_speed():
         now, buckets, granted = NOON, {}, 0
         for _ in range(6_000):
             now += timedelta(seconds=0.1)
-            drawn = rate_limiting.draw(buckets, rate_limits(SlackPlace(channel="#a"), call, Rates()), now, is_urgent=True, lease=LEASE)
+            drawn = rate_limiting.draw(
+                buckets, rate_limits(SlackPlace(channel="#a"), call, Rates()), now, is_urgent=True, lease=LEASE
+            )
             granted += drawn is not None
             buckets |= drawn or {}
         assert most - 2 <= granted <= most

@@ -45,7 +45,10 @@ manners = st.builds(
     shows_logs=st.booleans(),
     is_interactive=st.booleans(),
     links=st.sampled_from(
-        [(), (Template("trace", "https://g.example/t/{trace_id}"), Template("logs", "https://l.example/?q={task_name}"))]
+        [
+            (),
+            (Template("trace", "https://g.example/t/{trace_id}"), Template("logs", "https://l.example/?q={task_name}")),
+        ]
     ),
     note=st.sampled_from(["", "meant for #deploys (not_in_channel)"]),
     patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
@@ -68,7 +71,17 @@ def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root,
         checkpoint = msgspec.structs.replace(checkpoint, kind=Kind.APPROVAL_REQUESTED, ref=task.approvals[0].id)
     figures = ("checkout p99 840 → 310 ms",) if checkpoint.kind is Kind.END else ()
     check(
-        reply(task, checkpoint, key="k", is_root=is_root, style=style, slack_style=slack_style, count=count, figures=figures), slack_style.mention
+        reply(
+            task,
+            checkpoint,
+            key="k",
+            is_root=is_root,
+            style=style,
+            slack_style=slack_style,
+            count=count,
+            figures=figures,
+        ),
+        slack_style.mention,
     )
 
 
@@ -148,7 +161,12 @@ def test_a_task_that_ended_is_short():
     """No plan, no bar, no action: what came of it, its figures, and when it ended."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
-        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, results={"p99_before": 840, "p99_after": 310}
+        status="complete",
+        progress=100.0,
+        action="x",
+        steps=steps,
+        ended_at=NOON,
+        results={"p99_before": 840, "p99_after": 310},
     )
     message = render.root(task, (a_task("c"),), key="k", slack_style=SlackStyle(is_interactive=True))
     assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context"]
@@ -174,7 +192,9 @@ def test_equal_tasks_render_equally():
 def test_steps_that_are_done_are_one_card():
     """What is done is folded, the step under way has a card with what it is doing, and the head does not say it again."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
-    plan = render.root(a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k").blocks[1]
+    plan = render.root(
+        a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k"
+    ).blocks[1]
     assert [(c["title"], c["status"]) for c in plan["tasks"]] == [("Plan, Fetch", "complete"), ("Write", "in_progress")]
     assert plan["tasks"][1]["details"]["elements"][0]["elements"][0]["text"] == "typing"
     assert plan["title"] == "Step 3 of 4"
@@ -209,7 +229,10 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
     said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
     assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
-    assert [b["type"] for b in reply(task, news, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == ["rich_text", "context"]
+    assert [b["type"] for b in reply(task, news, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
+        "rich_text",
+        "context",
+    ]
 
 
 def test_an_end_says_its_figures():

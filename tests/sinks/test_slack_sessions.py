@@ -48,7 +48,9 @@ class Run:
         self.count += 1
         task = replace(a_task("run"), status=status, action=f"step {self.count}")
         at = AT + timedelta(minutes=after)
-        self.receipt = await self.sink.deliver(a_delivery(task, sink="slack", message_receipt=self.receipt, claimed_at=at))
+        self.receipt = await self.sink.deliver(
+            a_delivery(task, sink="slack", message_receipt=self.receipt, claimed_at=at)
+        )
         sessions = self.slack.workspace.sessions
         assert sessions is not None
         return sessions.get((self.receipt.ref["channel"], self.receipt.ref["ts"]))

@@ -40,7 +40,8 @@ KEY = UUID(int=7)
 ASKED = Approval(id="a", question="Deploy?", key=KEY, reported_by=UUID(int=8), detail="31 tests passed")
 ASKING = a_task(status="waiting", approvals=(ASKED,))
 QUESTION = replace(
-    a_checkpoint(ASKING, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Deploy?", detail="31 tests passed"), id=UUID(int=8)
+    a_checkpoint(ASKING, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Deploy?", detail="31 tests passed"),
+    id=UUID(int=8),
 )
 
 
@@ -59,7 +60,9 @@ async def posted(sink: SlackSink, task: Any, news: Any = None, **fields: Any) ->
     state = await sink.deliver(a_delivery(task, sink="slack", **fields))
     if news is None:
         return state, None
-    return state, await sink.deliver(a_delivery(task, news, sink="slack", message_receipt=state, key=f"k-{news.id}", **fields))
+    return state, await sink.deliver(
+        a_delivery(task, news, sink="slack", message_receipt=state, key=f"k-{news.id}", **fields)
+    )
 
 
 def actions(message: dict[str, Any] | SlackMessage) -> list[str]:
@@ -109,7 +112,9 @@ async def test_what_a_channel_does_not_take_its_fallback_has(slack, ailment, why
     assert f"meant for #deploys ({why})" in json.dumps(message["attachments"])
     assert news is not None
     assert [r["ts"] for r in slack.thread(message["ts"], "#ops")] == [news.ref["ts"]]
-    edited = await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", address=channel, message_receipt=state))
+    edited = await sink.deliver(
+        a_delivery(a_task(status="complete"), sink="slack", address=channel, message_receipt=state)
+    )
     assert edited.ref["ts"] == message["ts"]
     assert "meant for #deploys" in json.dumps(slack.messages("#ops")[0]["attachments"])
     before = len(slack.calls("chat.postMessage"))
@@ -169,9 +174,19 @@ def test_settings_make_routes():
     first, off, rest = routes_of(load(slack=slack, routes=routes)).routes
     assert first.match.topic == ("pay*", "billing")
     assert (first.match.least, first.match.attributes) == (Severity.ERROR, (("team.name", "payments"),))
-    assert (first.interval.total_seconds(), first.prefix, first.mention, first.shows_content) == (10, "[prod]", ("S0GROUP1",), True)
+    assert (first.interval.total_seconds(), first.prefix, first.mention, first.shows_content) == (
+        10,
+        "[prod]",
+        ("S0GROUP1",),
+        True,
+    )
     assert (off.verbosity, rest.verbosity) == (Verbosity.MUTE, Verbosity.MILESTONES)
-    assert (rest.interval.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (30, ("U012AB3CD",), "#ops", False)
+    assert (rest.interval.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (
+        30,
+        ("U012AB3CD",),
+        "#ops",
+        False,
+    )
     rules = rules_of(load(slack=slack, routes=routes))
     assert (rules.routes.editing, rules.routes.attributes) == (frozenset({"slack"}), frozenset({"team.name"}))
 
@@ -190,7 +205,11 @@ def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
 
 
 def _mentioned(message: SlackMessage) -> list[str]:
-    return [str(n.get("user_id") or n.get("usergroup_id")) for n in nodes(message.blocks) if n.get("type") in ("user", "usergroup")]
+    return [
+        str(n.get("user_id") or n.get("usergroup_id"))
+        for n in nodes(message.blocks)
+        if n.get("type") in ("user", "usergroup")
+    ]
 
 
 def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
@@ -227,7 +246,10 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
         status="error",
         links={hidden: "https://e.example/ACME-1"},
     )
-    message, news = root(task, key="k", slack_style=slack_style), a_checkpoint(task, kind=Kind.ERROR, text=hidden, detail=hidden)
+    message, news = (
+        root(task, key="k", slack_style=slack_style),
+        a_checkpoint(task, kind=Kind.ERROR, text=hidden, detail=hidden),
+    )
     for shown in (said(message), said(reply(task, news, key="k", slack_style=slack_style))):
         assert "4123" not in shown
         assert "roject X" not in shown
@@ -242,14 +264,23 @@ def test_patterns_hide_what_messages_carry():
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
     )
     text, saying = wording.worded(given)
-    for locale, started in ((ENGLISH, "Started: [redacted]: see [redacted]"), (KOREAN, "시작: [redacted]: see [redacted]")):
+    for locale, started in (
+        (ENGLISH, "Started: [redacted]: see [redacted]"),
+        (KOREAN, "시작: [redacted]: see [redacted]"),
+    ):
         slack_style = SlackStyle(patterns=patterns, locale=locale)
         news = a_checkpoint(kind=Kind.START, text=text, message=saying)
         task = a_task(
-            action=text, messages={"action": given}, steps=(Step(name=text, message=given), Step(name="b")), step_name="b"
+            action=text,
+            messages={"action": given},
+            steps=(Step(name=text, message=given), Step(name="b")),
+            step_name="b",
         )
         assert started in said(reply(task, news, key="k", slack_style=slack_style))
-        for shown in (said(reply(task, news, key="k", slack_style=slack_style)), said(root(task, key="k", slack_style=slack_style))):
+        for shown in (
+            said(reply(task, news, key="k", slack_style=slack_style)),
+            said(root(task, key="k", slack_style=slack_style)),
+        ):
             assert "4123" not in shown
             assert "ACME-99" not in shown
 
@@ -285,7 +316,8 @@ def test_what_poses_as_ours_stands_in_quotation_marks(posing):
 
 
 @pytest.mark.parametrize(
-    "prose", ["Reading the changelog", "The reviewer asked for changes", "Found it: #4123", "pytest: 3 failed", "deploy"]
+    "prose",
+    ["Reading the changelog", "The reviewer asked for changes", "Found it: #4123", "pytest: 3 failed", "deploy"],
 )
 def test_prose_stands_as_it_is(prose):
     """What is no verdict gets no quotation marks."""
@@ -400,7 +432,9 @@ async def test_a_question_shows_its_decision_where_it_stands(slack):
     receipt = await sink.deliver(first)
     [asked] = slack.thread(state.ref["ts"])
     assert actions(asked) == ["spanpost:approve", "spanpost:deny"]
-    decided = replace(ASKING, status="working", approvals=(replace(ASKED, decision="approve", by="Mina", source="slack"),))
+    decided = replace(
+        ASKING, status="working", approvals=(replace(ASKED, decision="approve", by="Mina", source="slack"),)
+    )
     await sink.deliver(_again(first, receipt, task=decided))
     await sink.deliver(a_delivery(decided, sink="slack", message_receipt=state))
     [shown], [message] = slack.thread(state.ref["ts"]), slack.messages()
@@ -456,13 +490,31 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
     """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
     slack = {"language": "ko"}
     routes = [
-        {"sink": "slack", "address": "#a", "topic": "a", "digest": "daily", "digest_at": "09:30", "timezone": "Asia/Seoul"},
+        {
+            "sink": "slack",
+            "address": "#a",
+            "topic": "a",
+            "digest": "daily",
+            "digest_at": "09:30",
+            "timezone": "Asia/Seoul",
+        },
         {"sink": "slack", "address": "#b", "topic": "b", "language": "en", "board": True, "board_interval": 30},
         {"sink": "slack", "address": "#c", "topic": "c", "digest": "hourly", "board": True, "enabled": False},
     ]
     first, second, off, rest = routes_of(load(slack=slack, routes=routes)).routes
-    assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == ("daily", 570, "Asia/Seoul", "ko", False)
-    assert (second.digest, second.has_board, second.board_interval, second.language) == ("", True, timedelta(seconds=30), "en")
+    assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == (
+        "daily",
+        570,
+        "Asia/Seoul",
+        "ko",
+        False,
+    )
+    assert (second.digest, second.has_board, second.board_interval, second.language) == (
+        "",
+        True,
+        timedelta(seconds=30),
+        "en",
+    )
     assert (off.digest, off.has_board, rest.language) == ("", False, "ko")
     assert SlackStyle().by(first).locale.code == "ko"
 

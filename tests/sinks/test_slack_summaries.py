@@ -59,11 +59,23 @@ def of(told: Digest | Board) -> Summary:
 @thorough(20)
 @given(few, few, counts, counts, st.sampled_from(Style), manners)
 def test_any_summary_is_valid_within_limits_and_literal(
-    some: list[Task], others: list[Task], ended: dict[str, int], living: dict[str, int], style: Style, slack_style: SlackStyle
+    some: list[Task],
+    others: list[Task],
+    ended: dict[str, int],
+    living: dict[str, int],
+    style: Style,
+    slack_style: SlackStyle,
 ) -> None:
     """Any tasks and any counts, in both styles, any manner and language: Slack's own types, every limit kept, nothing parsed."""
     check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, slack_style=slack_style))
-    check(draw(of(Board(route="r", tasks=tuple(some), more=3, living=living)), key="k", style=style, slack_style=slack_style))
+    check(
+        draw(
+            of(Board(route="r", tasks=tuple(some), more=3, living=living)),
+            key="k",
+            style=style,
+            slack_style=slack_style,
+        )
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -89,7 +101,9 @@ def test_no_english_is_left_in_a_summary(
 
 def test_a_digest_says_what_is_to_be_known() -> None:
     """How many ended how, what it took, what failed and why with a link, what needs somebody, and what goes on."""
-    failed = a_task("f", name="Nightly", status="error", error=Failure(type="E", message="no disk"), trace_id=b"\1" * 16)
+    failed = a_task(
+        "f", name="Nightly", status="error", error=Failure(type="E", message="no disk"), trace_id=b"\1" * 16
+    )
     needy = a_task("w", name="Deploy", status="stalled")
     told = a_digest([failed], [needy], {"complete": 41, "error": 3}, {"working": 2, "stalled": 1})
     slack_style = SlackStyle(prefix="[prod]", links=(Template("trace", "https://g.example/{trace_id}"),))

@@ -108,7 +108,9 @@ async def unused_port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("base_url", ["http://127.0.0.1:{port}/", "http://no-such-host.invalid/", "https://127.0.0.1:{plain}/"])
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:{port}/", "http://no-such-host.invalid/", "https://127.0.0.1:{plain}/"]
+)
 async def test_what_never_left_is_no_doubt(base_url):
     """A refused connection, a name that nobody has, a TLS handshake with no TLS behind it: nothing was sent."""
     async with HttpReceiver() as receiver:
@@ -157,7 +159,10 @@ async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
 
 async def test_a_redirect_is_not_followed():
     """Slack redirects nobody: the token and the text stay here, and a person is told where to look."""
-    async with HttpReceiver() as other, HttpReceiver([HttpAnswer(status=307, headers={"location": f"{other.url}/x"})]) as receiver:
+    async with (
+        HttpReceiver() as other,
+        HttpReceiver([HttpAnswer(status=307, headers={"location": f"{other.url}/x"})]) as receiver,
+    ):
         api = WebApi(SECRET, base_url=receiver.url)
         with pytest.raises(DeliveryRefused) as caught:
             await api.call(POST)
@@ -169,7 +174,13 @@ async def test_a_redirect_is_not_followed():
 async def test_no_log_holds_a_token_or_a_text(slack, caplog):
     """At every level, of every logger: neither the token nor what is posted, and no error holds the token."""
     caplog.set_level(logging.DEBUG)
-    for name in ("slack_sdk", "slack_sdk.web.async_client", "slack_sdk.web.async_slack_response", "aiohttp.client", "spanpost"):
+    for name in (
+        "slack_sdk",
+        "slack_sdk.web.async_client",
+        "slack_sdk.web.async_slack_response",
+        "aiohttp.client",
+        "spanpost",
+    ):
         logging.getLogger(name).setLevel(logging.DEBUG)
     slack.workspace.add_token(SECRET)
     slack.faults.script("chat.postMessage", [None, *[f for f in Fault if "hang" not in f.value]])

@@ -24,7 +24,9 @@ RULES = msgspec.structs.replace(
 )
 
 
-def a_turn(n: int, used: int, *, model: str = "m", parent: int | None = None, trace: int | None = None) -> list[Observation]:
+def a_turn(
+    n: int, used: int, *, model: str = "m", parent: int | None = None, trace: int | None = None
+) -> list[Observation]:
     """Return a turn of a conversation: an agent and its one call."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {
@@ -33,7 +35,9 @@ def a_turn(n: int, used: int, *, model: str = "m", parent: int | None = None, tr
     }  # fmt: skip
     start, place = n * 10 * SECOND, n if trace is None else trace
     return [
-        a_span(trace=place, span=n * 10 + 1, parent=n * 10, name="chat", start=start, end=start + SECOND, attributes=call),
+        a_span(
+            trace=place, span=n * 10 + 1, parent=n * 10, name="chat", start=start, end=start + SECOND, attributes=call
+        ),
         a_span(trace=place, span=n * 10, parent=parent, start=start, end=start + 2 * SECOND, attributes=agent),
     ]
 
@@ -55,7 +59,9 @@ async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, databa
         await asyncio.gather(*(one.record(turn) for one in stores))
     told = [(c.kind, c.ref) for c in await stores[0].checkpoints() if c.kind not in (Kind.START, Kind.END)]
     assert sorted(told) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
-    rows = await database.fetch("SELECT context_used_tokens, context_window_source FROM agent_tasks ORDER BY started_at")
+    rows = await database.fetch(
+        "SELECT context_used_tokens, context_window_source FROM agent_tasks ORDER BY started_at"
+    )
     assert [(row[0], row[1]) for row in rows][-1] == (980, "table")
     await asyncio.gather(*(one.close() for one in stores))
 
@@ -65,12 +71,18 @@ async def test_forecast_and_costs_are_columns(postgres_dsn: str, database: Any) 
     store = PostgresStore(postgres_dsn, rules=RULES)
     await store.open()
     root = a_span(span=1, end=None, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"})
-    calls = [o for n, used in enumerate((100, 200, 300, 400, 500, 600), 2) for o in a_turn(n, used, parent=1, trace=1)[:1]]
+    calls = [
+        o for n, used in enumerate((100, 200, 300, 400, 500, 600), 2) for o in a_turn(n, used, parent=1, trace=1)[:1]
+    ]
     calls = [msgspec.structs.replace(o, parent_id=root.span_id) for o in calls]
     child = a_turn(9, 1000, model="another", parent=3, trace=1)
-    tool = a_span(span=3, parent=1, end=None, attributes={"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "ask"})
+    tool = a_span(
+        span=3, parent=1, end=None, attributes={"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "ask"}
+    )
     await store.record([root, *calls, tool, *child])
-    row = await database.fetchrow("SELECT context_forecast, unpriced_calls, cost_usd FROM agent_tasks WHERE agent_name = 'bob'")
+    row = await database.fetchrow(
+        "SELECT context_forecast, unpriced_calls, cost_usd FROM agent_tasks WHERE agent_name = 'bob'"
+    )
     assert json.loads(row[0])["limit"] == "85 %"
     assert (row[1], row[2]) == (0, Decimal("0.0027"))
     assert await database.fetchval("SELECT unpriced_calls FROM agent_tasks WHERE agent_name = 'ann'") == 1

@@ -90,5 +90,7 @@ async def test_somebody_else_tells_the_same_meanwhile(postgres_dsn: str, store: 
     await other.close()
     recorded = await recording
     assert {c.id for c in recorded.checkpoints} == {c.id for c in expected[1:]}
-    assert await database.fetchval("SELECT count(*) FROM agent_events WHERE part = 0") == sum(o.part == 0 for o in batch)
+    assert await database.fetchval("SELECT count(*) FROM agent_events WHERE part = 0") == sum(
+        o.part == 0 for o in batch
+    )
     assert await database.fetchval("SELECT count(*) FROM agent_checkpoints") == len(expected)

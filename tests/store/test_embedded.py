@@ -191,7 +191,9 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
         uid = (home / "db" / "pg").stat().st_uid
     sockets = f"unix_socket_directories={home / 'db' / 'run'}"
     command = [binaries() / "postgres", "-D", home / "db" / "pg", "-c", "listen_addresses=", "-c", sockets]
-    left = subprocess.Popen(command, cwd=home / "db" / "pg", user=uid, stderr=subprocess.DEVNULL, start_new_session=True)
+    left = subprocess.Popen(
+        command, cwd=home / "db" / "pg", user=uid, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         assert left.wait(timeout=20) is not None
         assert ask(dsn, "SELECT x FROM kept") == 1

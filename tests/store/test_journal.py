@@ -54,7 +54,8 @@ async def figures(store: Any) -> tuple[list[Any], set[Any]]:
     tasks = await store.tasks(TaskQuery(limit=10_000))
     told = await store.checkpoints(limit=10_000)
     came_to = sorted(
-        (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls) for t in tasks
+        (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
+        for t in tasks
     )
     return came_to, {c.id for c in told if c.kind in TOLD}
 
@@ -70,7 +71,9 @@ def test_what_is_unpacked_is_what_was_packed() -> None:
 class TestStore:
     """With a real server."""
 
-    async def test_what_came_through_the_journal_is_what_was_recorded_directly(self, store: PostgresStore, database: Any) -> None:
+    async def test_what_came_through_the_journal_is_what_was_recorded_directly(
+        self, store: PostgresStore, database: Any
+    ) -> None:
         """Tangled runs, in shuffled pieces, half through the journal and half directly: the tables are those of one store."""
         whole = tangled(12, 1_700_000_000 * 10**9)
         pieces = [whole[i : i + 17] for i in range(0, len(whole), 17)]
@@ -131,7 +134,9 @@ class TestStore:
         await database.execute("DROP TRIGGER no ON journal")
         assert (await drained(store)).events == len(a_run("a"))
 
-    async def test_two_readers_take_different_rows(self, store: PostgresStore, postgres_dsn: str, database: Any) -> None:
+    async def test_two_readers_take_different_rows(
+        self, store: PostgresStore, postgres_dsn: str, database: Any
+    ) -> None:
         """What one reader holds the other passes by; together they record all, once."""
         other = PostgresStore(postgres_dsn, rules=TELLING)
         await other.open()
@@ -163,7 +168,9 @@ class TestStore:
 
     async def test_a_damaged_row_is_set_aside(self, store: PostgresStore, database: Any) -> None:
         """A body that nobody can unpack goes to quarantine with its bytes, and its neighbours are recorded in the same go."""
-        await database.execute("INSERT INTO journal (tenant, observations, domains, body) VALUES ('default', 7, 1, 'nonsense')")
+        await database.execute(
+            "INSERT INTO journal (tenant, observations, domains, body) VALUES ('default', 7, 1, 'nonsense')"
+        )
         await store.append([entry(a_run("a"))])
         recorded = await store.record_journal("default", 2048)
         assert recorded is not None

@@ -91,7 +91,9 @@ async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None
     assert await waits(second, {bytes([0]) * 16})
 
 
-async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(two: tuple[Any, Any], postgres_dsn: str) -> None:
+async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(
+    two: tuple[Any, Any], postgres_dsn: str
+) -> None:
     """More domains than are locked one by one are recorded some at a time: who has others in hand keeps nobody waiting."""
     await lock(two[0], {n.to_bytes(16, "little") for n in range(400)})
     store = PostgresStore(postgres_dsn)
@@ -124,7 +126,9 @@ async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any
     assert taken == {MINE}
 
 
-async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(two: tuple[Any, Any], postgres_dsn: str) -> None:
+async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(
+    two: tuple[Any, Any], postgres_dsn: str
+) -> None:
     """The other traces of a batch are committed while one of them is in somebody else's hands, and that one once it is free."""
     first, looking = two
     held, free = 1, range(2, 6)

@@ -40,7 +40,9 @@ async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
     store = MemoryStore(keep=5)
     lost = 0
     for i in range(1, 120):
-        recorded = await store.record([started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})])
+        recorded = await store.record(
+            [started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})]
+        )
         lost += recorded.lost.get("memory", 0)
     tasks = await store.tasks(TaskQuery(limit=1000))
     assert len(tasks) <= 63
@@ -68,7 +70,9 @@ def test_a_fold_that_fails_half_way_is_made_good() -> None:
     recorded = broken.record_now(batch)
     assert (recorded.events, recorded.lost) == (len(batch), {})
     figures = [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in whole.tasks_now(TaskQuery())]
-    assert figures == [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())]
+    assert figures == [
+        (t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())
+    ]
     assert broken.record_now(batch).events == 0
 
 
@@ -85,7 +89,9 @@ class Clock:
 async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
     """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
     clock = Clock()
-    store = MemoryStore(FoldRules(stall_rules=StallRules(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock)
+    store = MemoryStore(
+        FoldRules(stall_rules=StallRules(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock
+    )
     await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
     clock.now += timedelta(hours=1)
     assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"]

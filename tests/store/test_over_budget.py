@@ -68,7 +68,9 @@ async def test_who_takes_batches_apart_itself_is_told(store: PostgresStore) -> N
 async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
     """Texts in which a search for secrets takes long are within the same bound: the batch is given up before it is read to its end."""
     redaction = Redaction(key=b"k" * 32)
-    store = PostgresStore(postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET)
+    store = PostgresStore(
+        postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET
+    )
     await store.open()
     texts = {f"agent.note.{n}": f"{n} " + "pw:" * 1300 for n in range(16)}
     costly = [msgspec.structs.replace(span(n, None, texts, trace=7), name=f"n {n}") for n in range(1, 101)]
@@ -94,7 +96,9 @@ async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded
     evil = receiver.groups.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
     good = [receiver.groups.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]
     receiver.start()
-    done, _ = await asyncio.wait([evil[0].done, *(part.done for part in good)], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(
+        [evil[0].done, *(part.done for part in good)], timeout=60, return_when=asyncio.FIRST_COMPLETED
+    )
     assert evil[0].done not in done
     assert [await part.done for part in good] == [0, 0, 0]
     assert await evil[0].done == len(POISON)

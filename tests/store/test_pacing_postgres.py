@@ -93,7 +93,9 @@ async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database
         rate_limits = limits(edit=[paced("edit")])
         assert [d.drawn for d in await store.claim([SINK], 10, rate_limits)] == [("edit",)]
         assert await store.claim([SINK], 10, rate_limits) == []
-        assert sorted(await database.fetchval("SELECT array_agg(call) FROM ordering_keys WHERE lease_until IS NULL")) == ["edit"]
+        assert sorted(
+            await database.fetchval("SELECT array_agg(call) FROM ordering_keys WHERE lease_until IS NULL")
+        ) == ["edit"]
 
 
 async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str, database: Any) -> None:
@@ -106,13 +108,17 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
             first,
             count,
         )
-        await database.execute("INSERT INTO ordering_keys (sink, ordering_key, due_at) SELECT 'probe', 'open ' || $1, now()", str(first))
+        await database.execute(
+            "INSERT INTO ordering_keys (sink, ordering_key, due_at) SELECT 'probe', 'open ' || $1, now()", str(first)
+        )
         await database.execute("VACUUM ANALYZE ordering_keys")
         await database.execute("SET enable_seqscan = off")
         chosen = (["probe"], [""], ["post"], [3], [8], datetime.now(UTC), 8)
         pages = 0
         for statement, arguments in ((claims._SORTS, ()), (claims._PICK, chosen)):
-            [plan] = json.loads(await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments))
+            [plan] = json.loads(
+                await database.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
+            )
             pages += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
         read.append(pages)
     assert read[1] < read[0] * 2 + 20
@@ -123,7 +129,9 @@ async def test_a_lane_that_somebody_else_has_is_passed_over(postgres_dsn: str, d
     async with opened(postgres_dsn) as (store,):
         await store.record([o for trace in range(1, 9) for o in steps(0, trace=trace)])
         async with database.transaction():
-            held = await database.fetch("SELECT ordering_key FROM ordering_keys ORDER BY rank, due_at, sink, ordering_key LIMIT 3 FOR UPDATE")
+            held = await database.fetch(
+                "SELECT ordering_key FROM ordering_keys ORDER BY rank, due_at, sink, ordering_key LIMIT 3 FOR UPDATE"
+            )
             [delivery] = await asyncio.wait_for(store.claim([SINK], 8, limits(post=[paced("one")])), 10)
             assert delivery.ordering_key not in {row["ordering_key"] for row in held}
             assert delivery.claimed_at is not None

@@ -20,9 +20,7 @@ from spanpost.testing.exercise_store import TELLING
 
 pytestmark = pytest.mark.acceptance
 
-_ACTS = (
-    "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
-)
+_ACTS = "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
 
 
 async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:
@@ -115,5 +113,7 @@ async def test_the_row_of_an_expired_question_says_who_decided(store: PostgresSt
     await store.record([at_work(), asking(expires_at="2026-01-01T00:00:00Z", options=["blue"])])
     for _ in range(3):
         await store.elapse()
-    found = await database.fetchrow("SELECT decision, actor, via, options::text FROM human_interventions WHERE action = 'resolved'")
+    found = await database.fetchrow(
+        "SELECT decision, actor, via, options::text FROM human_interventions WHERE action = 'resolved'"
+    )
     assert (found[0], found[1], found[2], json.loads(found[3])) == ("expired", "", "spanpost", ["blue"])

@@ -57,7 +57,9 @@ async def test_a_task_reads_back_as_it_was_told(store: PostgresStore, database: 
     """The task that a batch told is the task that is read, and its public columns say the same."""
     recorded = await store.record(a_run("same"))
     assert await store.tasks(TaskQuery()) == recorded.tasks
-    row = await database.fetchrow("SELECT name, status, input_tokens, llm_calls, announced, artifacts->0->>'kind' FROM agent_tasks")
+    row = await database.fetchrow(
+        "SELECT name, status, input_tokens, llm_calls, announced, artifacts->0->>'kind' FROM agent_tasks"
+    )
     assert tuple(row) == ("same", "complete", 100, 1, True, "pr")
 
 
@@ -71,7 +73,9 @@ async def test_what_telemetry_tells_of_a_question_is_no_act(store: PostgresStore
             an_event(trace=1, span=1, name="agent.approval.requested", attributes=asked, index=0),
         ]
     )
-    await store.record([an_event(trace=1, span=1, name="agent.approval.resolved", attributes=answered, index=1, at=2.0)])
+    await store.record(
+        [an_event(trace=1, span=1, name="agent.approval.resolved", attributes=answered, index=1, at=2.0)]
+    )
     [row] = await database.fetch("SELECT approval_id, question, risk, source FROM approvals")
     assert tuple(row) == ("a1", "deploy?", "high", "")
     assert await database.fetchval("SELECT count(*) FROM human_interventions") == 0
@@ -80,7 +84,9 @@ async def test_what_telemetry_tells_of_a_question_is_no_act(store: PostgresStore
 async def test_the_views_read_well(store: PostgresStore, database: Any) -> None:
     """The views show hex ids, roles as words and the task's name."""
     await store.record(a_run("viewed"))
-    row = await database.fetchrow("SELECT task, role, trace_id, span_id, duration_ms FROM agent_spans WHERE name = 'chat'")
+    row = await database.fetchrow(
+        "SELECT task, role, trace_id, span_id, duration_ms FROM agent_spans WHERE name = 'chat'"
+    )
     assert tuple(row)[:4] == ("viewed", "llm", "0" * 31 + "1", "0" * 15 + "2")
     assert float(row["duration_ms"]) == 2000.0
     assert set(await database.fetchval("SELECT array_agg(task) FROM agent_timeline")) == {"viewed"}
@@ -116,7 +122,9 @@ async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) 
     call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 1}
     recorded = await store.record([ended(trace=t, span=2, parent=1, name="chat", attributes=call) for t in root_spans])
     assert recorded.events == 40
-    assert {(t.task_id, t.input_tokens) for t in await store.tasks(TaskQuery(limit=100))} == {(f"named {t}", 7) for t in root_spans}
+    assert {(t.task_id, t.input_tokens) for t in await store.tasks(TaskQuery(limit=100))} == {
+        (f"named {t}", 7) for t in root_spans
+    }
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
@@ -149,10 +157,10 @@ async def test_many_starts_migrate_once(postgres_server: str) -> None:
     assert {after for _, after in answers} == {schema.HEAD}
 
 
-@pytest.mark.parametrize(
-    ("found", "is_refused"), [("0.9", True), (schema.HEAD, False), ("1.99", False), ("2.0", True)]
-)
-async def test_a_schema_that_does_not_fit_is_refused(postgres_dsn: str, database: Any, found: str, is_refused: bool) -> None:
+@pytest.mark.parametrize(("found", "is_refused"), [("0.9", True), (schema.HEAD, False), ("1.99", False), ("2.0", True)])
+async def test_a_schema_that_does_not_fit_is_refused(
+    postgres_dsn: str, database: Any, found: str, is_refused: bool
+) -> None:
     """An older schema names the command to run, a newer major is refused, a newer minor is worked with."""
     await database.execute("UPDATE spanpost_version SET version_num = $1", found)
     store = PostgresStore(postgres_dsn)
@@ -237,7 +245,9 @@ async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, databas
 async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     """A task id longer than any index page is recorded and found."""
     long = "t" * 20_000
-    await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.id": long, "agent.task.name": "long"})])
+    await store.record(
+        [started(trace=1, span=1, name="agent", attributes={"agent.task.id": long, "agent.task.name": "long"})]
+    )
     [task] = await store.tasks(TaskQuery())
     assert [t.uid for t in await store.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
 
@@ -266,7 +276,9 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(runs)
     tasks = await store.tasks(TaskQuery(limit=100))
     assert sorted(t.name for t in tasks) == sorted(f"run {trace}" for trace in range(1, 21))
-    assert {(t.status, t.llm_calls, t.tool_calls, t.input_tokens, t.output_tokens) for t in tasks} == {("complete", 1, 1, 100, 20)}
+    assert {(t.status, t.llm_calls, t.tool_calls, t.input_tokens, t.output_tokens) for t in tasks} == {
+        ("complete", 1, 1, 100, 20)
+    }
     assert await database.fetchval("SELECT count(*) FROM deliveries WHERE mode = 'state'") == len(tasks)
     for other in others:
         await other.close()
@@ -332,7 +344,9 @@ async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str
     await named.open()
     for i in range(9):
         await named._run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
-    pool = await named._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'"))
+    pool = await named._run(
+        lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'")
+    )
     assert pool <= 3
     await named.close()
 
@@ -370,7 +384,9 @@ async def test_an_unreadable_url_is_not_shown(url: str) -> None:
         assert "s3cret" not in str(told.value)
 
 
-async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, store: PostgresStore, database: Any) -> None:
+async def test_a_database_that_goes_away_is_told_in_time(
+    postgres_server: str, store: PostgresStore, database: Any
+) -> None:
     """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
     await store.record(a_run("before"))
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
@@ -413,7 +429,9 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
     await database.execute(_AGO)
-    await database.execute("UPDATE heartbeats SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'")
+    await database.execute(
+        "UPDATE heartbeats SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'"
+    )
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]  # the outage goes on
     await made.due_in()  # it is over
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]
@@ -432,7 +450,9 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
 
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1)))
+    rules = msgspec.structs.replace(
+        TELLING, stall_rules=StallRules(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1))
+    )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))
     tasks = [started(trace=n, span=n, name="agent", attributes={"agent.task.name": f"job {n}"}) for n in range(1, 9)]
@@ -476,11 +496,15 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
 @pytest.mark.parametrize("names", ["their traces", "ids of their own"])
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
-    store = PostgresStore(postgres_dsn, rules=msgspec.structs.replace(TELLING, settle=timedelta(0), usage_settles=timedelta(0)))
+    store = PostgresStore(
+        postgres_dsn, rules=msgspec.structs.replace(TELLING, settle=timedelta(0), usage_settles=timedelta(0))
+    )
     await store.open()
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
     ids = [{"agent.task.id": f"t{n}"} if names == "ids of their own" else {} for n in range(60)]
-    await store.record([ended(trace=n, span=7, parent=1, name="chat", attributes=call | ids[n - 1]) for n in range(1, 61)])
+    await store.record(
+        [ended(trace=n, span=7, parent=1, name="chat", attributes=call | ids[n - 1]) for n in range(1, 61)]
+    )
     missed: list[bytes] = []
     around = task_state.FetchedRecords.fetch_around
 

@@ -67,7 +67,12 @@ async def test_what_is_old_and_closed_goes_and_the_history_stays(store: Postgres
     told = await prune(database, AGE, is_done=False)
     assert await counts(database) == before
     done = await prune(database, AGE, is_done=True)
-    assert (done.events, done.task_state, done.ordering_keys, done.deliveries) == (told.events, told.task_state, told.ordering_keys, told.deliveries)
+    assert (done.events, done.task_state, done.ordering_keys, done.deliveries) == (
+        told.events,
+        told.task_state,
+        told.ordering_keys,
+        told.deliveries,
+    )
     after = await counts(database)
     assert {t: after[t] for t in ("agent_events", "task_state", "deliveries", "ordering_keys")} == {
         "agent_events": 0,
@@ -173,7 +178,9 @@ async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_thei
     flagged = "SELECT count(*) FROM agent_events_rest WHERE repairs & 128 <> 0"
     assert await database.fetchval(flagged) == len(a_run("off"))
     assert await database.fetchval("SELECT count(*) FROM agent_events WHERE repairs & 128 = 0") == len(a_run("right"))
-    assert await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
+    assert (
+        await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
+    )
     assert (await prune(database, AGE, is_done=True)).events == 0
     assert (await store.record(back(a_run("off"), off))).repeats == len(a_run("off"))
     await age(database)

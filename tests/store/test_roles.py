@@ -89,7 +89,9 @@ ATTACKS = (
 
 
 @pytest.fixture(params=["embedded", "own"])
-def reading(request: pytest.FixtureRequest, open_dir: Callable[[], Path]) -> Iterator[tuple[DatabaseSettings, str | None]]:
+def reading(
+    request: pytest.FixtureRequest, open_dir: Callable[[], Path]
+) -> Iterator[tuple[DatabaseSettings, str | None]]:
     """Lend a database with the schema, of the embedded server and of another, as `db query` is given it."""
     if request.param == "embedded":
         home = open_dir() / "data"
@@ -162,7 +164,9 @@ def test_a_refused_query_is_one_message(
     assert "Traceback" not in err
 
 
-def test_a_role_that_may_run_programs_is_not_used(dsn: str, addresses: dict[str, str], open_dir: Callable[[], Path]) -> None:
+def test_a_role_that_may_run_programs_is_not_used(
+    dsn: str, addresses: dict[str, str], open_dir: Callable[[], Path]
+) -> None:
     """A superuser, or who can become one or run programs, is refused with what to do: a read-only transaction alone lets them. An ordinary
     owner reads, and runs nothing."""
     there = open_dir()
@@ -175,7 +179,9 @@ def test_a_role_that_may_run_programs_is_not_used(dsn: str, addresses: dict[str,
     assert query(DatabaseSettings(), owner, "SELECT count(*) FROM agent_tasks")[1] == [[0]]
     with pytest.raises(BadQuery):
         query(
-            DatabaseSettings(), owner, "SELECT set_config('transaction_read_only', 'off', true), spanpost_add_month('2040-01-01')"
+            DatabaseSettings(),
+            owner,
+            "SELECT set_config('transaction_read_only', 'off', true), spanpost_add_month('2040-01-01')",
         )
     for power in ("pg_execute_server_program", "pg_read_server_files", "postgres"):
         asyncio.run(_execute(dsn, f"GRANT {power} TO {USER}"))
@@ -254,7 +260,9 @@ async def test_an_upgrade_grants_new_tables(dsn: str, addresses: dict[str, str])
     await connection.execute("INSERT INTO granted_roles VALUES ('dropped since', 'reader')")
     await schema.upgrade(addresses["writer"])
     await schema.upgrade(addresses["owner"])
-    rights = "SELECT has_table_privilege($1, 'approvals', 'SELECT'), has_table_privilege($1, 'ended_sessions', 'INSERT')"
+    rights = (
+        "SELECT has_table_privilege($1, 'approvals', 'SELECT'), has_table_privilege($1, 'ended_sessions', 'INSERT')"
+    )
     assert [tuple(await connection.fetchrow(rights, name)) for name in (WRITER, READER, "watching")] == [
         (True, True), (True, False), (False, False),
     ]  # fmt: skip

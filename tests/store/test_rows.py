@@ -19,7 +19,8 @@ from spanpost.tasks.folded import Move
 
 SUBTREES = st.sampled_from([b"a", b"b", b"c", b"d"])
 MOVES = st.lists(
-    st.builds(Move, st.sampled_from([b"1", b"2"]), SUBTREES, SUBTREES, st.integers(0, 3).map(lambda n: UUID(int=n))), max_size=12
+    st.builds(Move, st.sampled_from([b"1", b"2"]), SUBTREES, SUBTREES, st.integers(0, 3).map(lambda n: UUID(int=n))),
+    max_size=12,
 )
 
 

@@ -34,7 +34,9 @@ pytestmark = pytest.mark.acceptance
 #: As seen by a test: what both stores say of one delivery, whatever their clocks.
 Seen = dict[str, Any]
 _ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0), max_age=timedelta(days=36500))
-RULES = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,)), stall_rules=NO_STALL, settle=timedelta(0))
+RULES = FoldRules(
+    routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,)), stall_rules=NO_STALL, settle=timedelta(0)
+)
 
 _asked = {"agent.approval.id": "a", "agent.approval.question": "Deploy?"}
 _decided = {"agent.approval.id": "a", "agent.approval.decision": "approve"}
@@ -45,7 +47,9 @@ _telemetry: list[Callable[[int], list[Observation]]] = [
     lambda trace: [failed(4, "disk full", trace=trace)],
     *(lambda trace, i=i: moved(10.0 * i, index=i, trace=trace) for i in range(10)),
     lambda trace: [an_event(trace=trace, span=1, name="agent.approval.requested", attributes=_asked, index=20)],
-    lambda trace: [an_event(trace=trace, span=1, name="agent.approval.resolved", attributes=_decided, index=21, at=30.0)],
+    lambda trace: [
+        an_event(trace=trace, span=1, name="agent.approval.resolved", attributes=_decided, index=21, at=30.0)
+    ],
     lambda trace: [ended(trace=trace, span=1, name="agent", attributes={"agent.task.name": f"steps {trace}"})],
 ]
 _made = st.builds(lambda make, trace: make(trace), st.sampled_from(_telemetry), st.integers(1, 3))
@@ -67,9 +71,16 @@ _outcomes: st.SearchStrategy[Outcome | _Retry] = st.one_of(
     st.just(Arrived(receipt=Receipt(ref={"ts": "2"}))),
     st.just(NotArrived()),
     st.builds(
-        _Retry, st.sampled_from([-1, 3600]), st.sampled_from(["timeout", "x" * 5000]), st.booleans(), st.booleans(), st.booleans()
+        _Retry,
+        st.sampled_from([-1, 3600]),
+        st.sampled_from(["timeout", "x" * 5000]),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
     ),
-    st.builds(GiveUp, reason=st.sampled_from(["expired", "unverifiable"]), error=st.just("e" * 5000), reconcile=st.booleans()),
+    st.builds(
+        GiveUp, reason=st.sampled_from(["expired", "unverifiable"]), error=st.just("e" * 5000), reconcile=st.booleans()
+    ),
 )
 _acts = st.lists(
     st.one_of(
@@ -157,7 +168,9 @@ class _Postgres(_Store):
         self.connection = connection
 
     async def entries(self) -> list[OutboxEntry]:
-        return [entry_of(row) for row in await self.connection.fetch(f"SELECT {COLUMNS} FROM deliveries d ORDER BY d.id")]
+        return [
+            entry_of(row) for row in await self.connection.fetch(f"SELECT {COLUMNS} FROM deliveries d ORDER BY d.id")
+        ]
 
     async def pass_time(self, seconds: int) -> None:
         for statement in _OLDER:
@@ -187,7 +200,18 @@ def _seen(entry: OutboxEntry) -> Seen:
 
 
 def _as_lent(delivery: Delivery) -> Seen:
-    names = ("address", "mode", "urgency", "attempt", "is_unknown", "count", "lookups", "receipt", "message_receipt", "has_moved")
+    names = (
+        "address",
+        "mode",
+        "urgency",
+        "attempt",
+        "is_unknown",
+        "count",
+        "lookups",
+        "receipt",
+        "message_receipt",
+        "has_moved",
+    )
     checkpoint = delivery.checkpoint.id if delivery.checkpoint is not None else None
     return {"name": _name(delivery), "checkpoint": checkpoint, **{name: getattr(delivery, name) for name in names}}
 
@@ -195,12 +219,16 @@ def _as_lent(delivery: Delivery) -> Seen:
 async def _compare(memory: _Store, postgres: _Store, acts: Sequence[tuple[str, Any]]) -> None:
     done = []
     for act, what in acts:
-        done.append((act, [(o.part.name, o.name, o.trace_id[-1], o.attributes) for o in what] if act == "record" else what))
+        done.append(
+            (act, [(o.part.name, o.name, o.trace_id[-1], o.attributes) for o in what] if act == "record" else what)
+        )
         came = await memory.play(act, what), await postgres.play(act, what)
         assert came[0] == came[1], done
         rows = [{_name(e): _seen(e) for e in await store.entries()} for store in (memory, postgres)]
         different = [
-            (name, *(found.get(name) for found in rows)) for name in rows[0] | rows[1] if rows[0].get(name) != rows[1].get(name)
+            (name, *(found.get(name) for found in rows))
+            for name in rows[0] | rows[1]
+            if rows[0].get(name) != rows[1].get(name)
         ]
         assert different == [], done
 

@@ -35,7 +35,9 @@ def placed(o: Observation, r: Reading) -> Placed:
     duplicates = duplicates_key(o.tenant, name) if (name := r.call_key or r.response_id) else b""
     r = NOTHING if r == NOTHING else r  # as the reader has it: the fold knows strangers by it
     talk = conversation_domain(o.tenant, r.conversation_id) if r.conversation_id and r.says_use else b""
-    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, duplicates=duplicates, talk=talk)
+    return Placed(
+        o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, duplicates=duplicates, talk=talk
+    )
 
 
 class Packed:
@@ -128,11 +130,20 @@ class Twin:
     def outcome(self) -> tuple[list[Task], list[tuple[object, ...]]]:
         """What must not depend on the order: the tasks, and what was told with the task of which it was told."""
         told = sorted(
-            (str(c.id), c.kind, c.status, c.text, c.at, self.tasks[c.task_uid].task_id if c.task_uid in self.tasks else "?")
+            (
+                str(c.id),
+                c.kind,
+                c.status,
+                c.text,
+                c.at,
+                self.tasks[c.task_uid].task_id if c.task_uid in self.tasks else "?",
+            )
             for c in self.checkpoints.values()
             if c.is_told
         )
-        rows = (msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values())  # which message carries it may differ
+        rows = (
+            msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values()
+        )  # which message carries it may differ
         return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
 
 
@@ -272,7 +283,9 @@ def _spoken(random: Random, reading: Reading) -> Reading:
     if random.random() < 0.5:
         reading = msgspec.structs.replace(reading, agent_label=random.choice(("ann", "bob")))
     if random.random() < 0.1:
-        reading = msgspec.structs.replace(reading, tells=Tells.COMPACTION, compaction=(None, None), occurrence="compacted")
+        reading = msgspec.structs.replace(
+            reading, tells=Tells.COMPACTION, compaction=(None, None), occurrence="compacted"
+        )
     return reading
 
 
@@ -286,13 +299,19 @@ def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Pl
         r = Reading(tells=Tells.ARTIFACT, artifact=Artifact(name=random.choice("ab"), uri="file:///x"))
     elif what == 3:
         o = msgspec.structs.replace(o, name="exception")
-        r = Reading(tells=Tells.ERROR, failure=Failure(type="KeyError", message="k"), occurrence=f"KeyError {random.randrange(2)}")
+        r = Reading(
+            tells=Tells.ERROR,
+            failure=Failure(type="KeyError", message="k"),
+            occurrence=f"KeyError {random.randrange(2)}",
+        )
     elif what == 4:
         o = msgspec.structs.replace(o, name="agent.approval.requested")
         r = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id=random.choice(("q1", "q2")), question="sure?"))
     else:
         o = msgspec.structs.replace(o, name="agent.approval.resolved")
-        r = Reading(tells=Tells.APPROVAL_RESOLVED, approval=Approval(id=random.choice(("q1", "q2")), decision="approve"))
+        r = Reading(
+            tells=Tells.APPROVAL_RESOLVED, approval=Approval(id=random.choice(("q1", "q2")), decision="approve")
+        )
     return placed(o, r)
 
 
@@ -321,14 +340,20 @@ def deep(random: Random) -> list[Placed]:
     if random.random() < 0.5:  # a circle: of all of them, of two, or of something between
         parents[random.choice((0, 0, random.randrange(n)))] = spans[random.choice((n - 1, random.randrange(n)))]
     names = random.choice((("ann",), ("ann",), ("ann", "bob"), ("ann", "")))
-    roles = random.choice(((Role.AGENT,), (Role.AGENT, Role.TOOL), (Role.TOOL, Role.STEP, Role.LLM), (Role.AGENT, Role.LLM, Role.OTHER)))
+    roles = random.choice(
+        ((Role.AGENT,), (Role.AGENT, Role.TOOL), (Role.TOOL, Role.STEP, Role.LLM), (Role.AGENT, Role.LLM, Role.OTHER))
+    )
     out = []
     for i, span in enumerate(spans):
         role = random.choice(roles) if i or random.random() < 0.5 else Role.AGENT
         named = {"agent_name": random.choice(names)} if role is Role.AGENT else {}
         if role is Role.TOOL:
             named = {"tool_name": random.choice("abc")}
-        used = {"usage": Usage(input=random.randrange(1, 9), output=1), "model": random.choice("mn")} if role is Role.LLM else {}
+        used = (
+            {"usage": Usage(input=random.randrange(1, 9), output=1), "model": random.choice("mn")}
+            if role is Role.LLM
+            else {}
+        )
         reading = Reading(role=role, **named, **used)  # type: ignore[arg-type]
         out.append(_whole(trace, span, parents[i], BASE + i, BASE + 10 * n - i, reading))
     return out
@@ -344,10 +369,16 @@ def resumptions(random: Random) -> list[Placed]:
         agent = random.choice(("ann", "ann", "bob"))
         call = random.choice(("call-1", "call-2", ""))
         tool = Reading(
-            role=Role.TOOL, tool_name=random.choice(("write", "search")), tool_call_id=call, has_no_result=random.random() < 0.6
+            role=Role.TOOL,
+            tool_name=random.choice(("write", "search")),
+            tool_call_id=call,
+            has_no_result=random.random() < 0.6,
         )
         model = Reading(
-            role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=random.choice((Finish.STOP, Finish.TOOLS))
+            role=Role.LLM,
+            model="gpt-x",
+            usage=Usage(input=10, output=1),
+            finish=random.choice((Finish.STOP, Finish.TOOLS)),
         )
         parts = [model, tool] if random.random() < 0.5 else [tool, model] if random.random() < 0.5 else [tool]
         if random.random() < 0.2:
@@ -374,7 +405,13 @@ def resumptions(random: Random) -> list[Placed]:
 
 
 def _whole(
-    trace: bytes, span: bytes, parent: bytes, begins: int, ends: int, reading: Reading, links: tuple[tuple[bytes, bytes], ...] = ()
+    trace: bytes,
+    span: bytes,
+    parent: bytes,
+    begins: int,
+    ends: int,
+    reading: Reading,
+    links: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Placed:
     o = Observation(
         part=Part.ENDED, trace_id=trace, span_id=span, parent_id=parent, name="span", start_ns=begins, end_ns=ends, at_ns=ends, links=links

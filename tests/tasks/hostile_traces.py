@@ -161,7 +161,10 @@ def open_star_then_ended(n: int) -> Trace:
 def looked_at(n: int) -> Trace:
     """Return one span looked at again and again, above a chain of agents."""
     below = [span(i, i - 1, agent(f"agent-{i}")) for i in range(1, n // 2)]
-    lookups = [look(span(0, None, agent("root", **{"agent.progress": i % 100, "n": i}), part=Part.STARTED), i) for i in range(n // 2)]
+    lookups = [
+        look(span(0, None, agent("root", **{"agent.progress": i % 100, "n": i}), part=Part.STARTED), i)
+        for i in range(n // 2)
+    ]
     return [*below, *lookups]
 
 
@@ -208,7 +211,10 @@ def linked(n: int) -> Trace:
 
 def linked_root_spans(n: int) -> Trace:
     """Return agents that all link to the first one's trace, each by its own span."""
-    return [span(1, None, agent(f"agent-{i % 3}"), trace=i + 1, links=((trace_of(1), id_of(1, 1)),) if i else ()) for i in range(n)]
+    return [
+        span(1, None, agent(f"agent-{i % 3}"), trace=i + 1, links=((trace_of(1), id_of(1, 1)),) if i else ())
+        for i in range(n)
+    ]
 
 
 def talks(n: int) -> Trace:
@@ -240,7 +246,8 @@ def hinted_deep(n: int) -> Trace:
     """Return open spans each below the one before, in each of which a task is named, the names falling."""
     out = [span(i, i - 1 if i else None, {}, part=Part.STARTED) for i in range(n // 2)]
     events = [
-        event(i, "agent.checkpoint", {"agent.task.id": f"t-{n - i:06d}", "agent.checkpoint.message": "m"}) for i in range(n // 2)
+        event(i, "agent.checkpoint", {"agent.task.id": f"t-{n - i:06d}", "agent.checkpoint.message": "m"})
+        for i in range(n // 2)
     ]
     return [*out, *reversed(events)]
 
@@ -248,7 +255,9 @@ def hinted_deep(n: int) -> Trace:
 def approvals(n: int) -> Trace:
     """Return questions to people, on one agent."""
     asks = [
-        event(0, "agent.approval.requested", {"agent.approval.id": f"q{i}", "agent.approval.question": "sure?"}, index=i)
+        event(
+            0, "agent.approval.requested", {"agent.approval.id": f"q{i}", "agent.approval.question": "sure?"}, index=i
+        )
         for i in range(n)
     ]
     return [span(0, None, agent("a", "job")), *asks]
@@ -288,7 +297,9 @@ def tools_below_chain(n: int) -> Trace:
 def models_below_chain(n: int) -> Trace:
     """Return calls of as many models below the lower end of a chain of steps."""
     steps = chain(n // 2, lambda i: agent("a") if not i else _step(i))
-    named = [call(**{"gen_ai.response.model": f"model-{i}", "gen_ai.request.model": f"model-{i}"}) for i in range(n // 2, n)]
+    named = [
+        call(**{"gen_ai.response.model": f"model-{i}", "gen_ai.request.model": f"model-{i}"}) for i in range(n // 2, n)
+    ]
     return [*steps, *[span(i, n // 2 - 1, named[i - n // 2]) for i in range(n // 2, n)]]
 
 
@@ -303,7 +314,9 @@ def comb(n: int) -> Trace:
 
 def failing_chain(n: int) -> Trace:
     """Return a chain of agents all of which failed: each tells the one above."""
-    return [span(i, i - 1 if i else None, agent(f"agent-{i}", **{"error.type": "E"}), status=Status.ERROR) for i in range(n)]
+    return [
+        span(i, i - 1 if i else None, agent(f"agent-{i}", **{"error.type": "E"}), status=Status.ERROR) for i in range(n)
+    ]
 
 
 SHAPES: dict[str, Callable[[int], Trace]] = {
@@ -342,7 +355,9 @@ SHAPES: dict[str, Callable[[int], Trace]] = {
     "star, calls": lambda n: star(n, lambda _: call(), agent("root")),
     "star, as many tools": lambda n: star(n, lambda i: tool(f"tool-{i}"), agent("root")),
     "star, as many models": lambda n: star(
-        n, lambda i: call(**{"gen_ai.request.model": f"model-{i}", "gen_ai.response.model": f"model-{i}"}), agent("root")
+        n,
+        lambda i: call(**{"gen_ai.request.model": f"model-{i}", "gen_ai.response.model": f"model-{i}"}),
+        agent("root"),
     ),
     "star, open, then ended": open_star_then_ended,
     "orphans, calls of one parent": lambda n: star(n, lambda _: call(), None),

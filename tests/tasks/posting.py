@@ -98,7 +98,11 @@ class FarSide:
 
 
 def faults(
-    far: FarSide, tasks: Mapping[UUID, Task], checkpoints: Iterable[Checkpoint], rows: Iterable[DeliveryRow], routes: Routes
+    far: FarSide,
+    tasks: Mapping[UUID, Task],
+    checkpoints: Iterable[Checkpoint],
+    rows: Iterable[DeliveryRow],
+    routes: Routes,
 ) -> list[str]:
     """Return what is wrong with what stands at the end, when all deliveries have gone."""
     out = list(far.wrongs)
@@ -127,17 +131,26 @@ def faults(
             if live.get((sink, root.uid), set()) - {"errors"} != _places(root, sink, routes):
                 out.append(f"a task without its message: {root.task_id} in {sink}")
     out += [
-        f"told {len(told)} times: {key}" for (_, key), told in far.news.items() if len(told) > 1 and not key.endswith(ON_THE_WAY)
+        f"told {len(told)} times: {key}"
+        for (_, key), told in far.news.items()
+        if len(told) > 1 and not key.endswith(ON_THE_WAY)
     ]
     told_ids = {
-        d.checkpoint.id for (sink, _), told in far.news.items() for d in told if d.checkpoint is not None and sink == SINKS[0]
+        d.checkpoint.id
+        for (sink, _), told in far.news.items()
+        for d in told
+        if d.checkpoint is not None and sink == SINKS[0]
     }
     for checkpoint in checkpoints:
         task = tasks.get(checkpoint.task_uid)
         if task is not None and task.is_announced and checkpoint.id not in told_ids:
             out.append(f"never told: {checkpoint.text}")
     # News of what was taken back is of nothing: nobody need see it.
-    return out + [f"{row.state}: {row.mode} {row.ordering_key}" for row in rows if row.state != "delivered" and row.reason != "gone"]
+    return out + [
+        f"{row.state}: {row.mode} {row.ordering_key}"
+        for row in rows
+        if row.state != "delivered" and row.reason != "gone"
+    ]
 
 
 def _places(task: Task, sink: str, routes: Routes, *, is_now: bool = False) -> set[str]:
@@ -157,7 +170,9 @@ class Post(MemoryStore):
     def take(self, batch: list[Placed]) -> None:
         """Record what is new of a batch."""
         new = [
-            p for p in {(p.event_id, p.content_hash): p for p in batch}.values() if (p.event_id, p.content_hash) not in self.seen
+            p
+            for p in {(p.event_id, p.content_hash): p for p in batch}.values()
+            if (p.event_id, p.content_hash) not in self.seen
         ]
         self.seen.update((p.event_id, p.content_hash) for p in new)
         self._write(batches.fold(self._records, new, self.rules, self.now))

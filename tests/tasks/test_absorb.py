@@ -191,7 +191,13 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "thinks",
             "what the agent says that it does stands above its newest tool",
         ),
-        case("action of a tool", [ended(TOOL, 2, 3)], "action", ["task.tool", {"name": "search"}], "a tool call is an action"),
+        case(
+            "action of a tool",
+            [ended(TOOL, 2, 3)],
+            "action",
+            ["task.tool", {"name": "search"}],
+            "a tool call is an action",
+        ),
         case(
             "doing",
             [started(CALL, 1), started(TOOL, 2)],
@@ -307,7 +313,9 @@ def test_the_final_status_that_was_said_first_stands() -> None:
             "a data point comes late, and is none",
             id="data point",
         ),
-        pytest.param([event(Reading(is_stalled=True), 6)], 0, "that a process was silent is no sign of it", id="silent"),
+        pytest.param(
+            [event(Reading(is_stalled=True), 6)], 0, "that a process was silent is no sign of it", id="silent"
+        ),
         pytest.param(
             [Say(Reading(act=Act(verb="pause")), 0, 6, False, {"part": Part.INTERVENTION})],
             0,

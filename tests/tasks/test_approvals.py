@@ -42,7 +42,9 @@ def _history() -> list[Observation]:
     store.record_now([at_work(), *asked[:2]])
     ours = []
     for question, decision in (("v1?", "approve"), ("v2?", "deny")):
-        row = msgspec.structs.replace(a_row(store, question), state=InterventionState.DECIDED, decision=decision, by="alice", source="slack")
+        row = msgspec.structs.replace(
+            a_row(store, question), state=InterventionState.DECIDED, decision=decision, by="alice", source="slack"
+        )
         ours += [decided(row, NOON), escalated(row, NOON)]
     theirs = [told(c.EVENT_APPROVAL_RESOLVED, 3, 6.0, id="a1", decision="approve", by="mallory")]
     return [at_work(), *asked, *ours, *theirs]
@@ -104,7 +106,9 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     store.record_now([at_work(), asking(), *(msgspec.structs.replace(r, part=part) for r in records)])
     [task] = store.tasks_now(TaskQuery())
     assert (task.cancel_by, task.paused_by, task.is_muted) == ("", "", False)
-    assert [(a.decision, a.source, a.is_expired, a.escalated_at) for a in task.approvals] == [("approve", "", False, None)]
+    assert [(a.decision, a.source, a.is_expired, a.escalated_at) for a in task.approvals] == [
+        ("approve", "", False, None)
+    ]
 
 
 def test_the_newest_questions_of_very_many_are_kept() -> None:
@@ -157,7 +161,9 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
         store.record_now([observation])
     [row] = [row for row in store._interventions.rows.values() if row.trace == f"{1:032x}"]
     assert (row.state, row.decision, row.source, row.is_asked) == (InterventionState.OPEN, "", "", True)
-    assert [c.text for c in store.checkpoints_now() if c.kind is Kind.APPROVAL_REQUESTED].count("Deploy?") == 2  # of each trace
+    assert [c.text for c in store.checkpoints_now() if c.kind is Kind.APPROVAL_REQUESTED].count(
+        "Deploy?"
+    ) == 2  # of each trace
     assert store._interventions.intervene(an_act(Verb.DENY, row.key)).result is Result.DONE
     for observation in order:
         store.record_now([observation])
@@ -175,7 +181,13 @@ def test_a_deadline_is_a_time_or_nothing(said: str) -> None:
 def test_deadlines_as_agents_write_them() -> None:
     """RFC 3339 with and without a zone, and Unix seconds, are the same moment."""
     moment = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
-    written = ("2026-05-04T10:30:00Z", "2026-05-04T12:30:00+02:00", "2026-05-04 10:30:00", "1777890600", " 1777890600.0 ")
+    written = (
+        "2026-05-04T10:30:00Z",
+        "2026-05-04T12:30:00+02:00",
+        "2026-05-04 10:30:00",
+        "1777890600",
+        " 1777890600.0 ",
+    )
     assert {deadline(one) for one in written} == {moment}
     assert [deadline(one) for one in ("", "soon", "nan", "inf", "-1", "1e300", "0001-01-01T00:00:00Z")] == [None] * 7
 
@@ -187,7 +199,11 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
         expires_at=NOON - timedelta(hours=1), at_expiry="escalate",
     )  # fmt: skip
     later, record = overdue(row, NOON)
-    assert (later.state, later.expires_at, record is not None) == (InterventionState.OPEN, NOON + timedelta(minutes=1), True)
+    assert (later.state, later.expires_at, record is not None) == (
+        InterventionState.OPEN,
+        NOON + timedelta(minutes=1),
+        True,
+    )
     last, record = overdue(later, NOON + timedelta(minutes=1))
     assert (last.state, last.decision, record is not None) == (InterventionState.EXPIRED, c.EXPIRED, True)
 

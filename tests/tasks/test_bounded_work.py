@@ -94,7 +94,9 @@ def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> 
     assert second < 100
 
 
-@pytest.mark.parametrize("shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"])
+@pytest.mark.parametrize(
+    "shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"]
+)
 def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
     """What a request of a long-lived trace costs does not depend on how much was recorded of it before."""
     told = SHAPES[shape](2000)

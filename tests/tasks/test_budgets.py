@@ -54,7 +54,9 @@ def test_a_day_may_be_shorter() -> None:
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
     st.sampled_from(list(Period)),
-    st.sampled_from(["UTC", "Asia/Seoul", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]),
+    st.sampled_from(
+        ["UTC", "Asia/Seoul", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]
+    ),
 )
 def test_periods_follow_one_another(now: datetime, period: Period, zone: str) -> None:
     """Each moment is in one period; where it ends the next begins."""

@@ -337,7 +337,9 @@ TWO_CALLS = plus(ONE_CALL, ONE_CALL)
             "a call and its tool are an agent's",
             id="loop",
         ),
-        pytest.param(a_trace(ended(CALL, 1, 2), amounts=TWO_CALLS), None, False, True, "so are two calls", id="two calls"),
+        pytest.param(
+            a_trace(ended(CALL, 1, 2), amounts=TWO_CALLS), None, False, True, "so are two calls", id="two calls"
+        ),
         pytest.param(
             a_trace(ended(CALL, 1, 2), ended(Reading(role=Role.STEP, failure=BAD), 3, 4), amounts=ONE_CALL),
             None,

@@ -146,7 +146,10 @@ def test_a_longer_name_wins_over_a_shorter() -> None:
 )
 def test_a_name_may_tell_its_window(model: str | None, window: int | None) -> None:
     """A size in the name is read; tuned and quantised weights have the window of their base; nothing else is guessed."""
-    assert window_of(model, {"claude-sonnet-4-5": 200_000, "gpt-4o-mini": 128_000, "llama3:8b": 8_192, "llama3": 5}) == window
+    assert (
+        window_of(model, {"claude-sonnet-4-5": 200_000, "gpt-4o-mini": 128_000, "llama3:8b": 8_192, "llama3": 5})
+        == window
+    )
 
 
 # Calls of one lane, as (tokens used, conversation); time is their order.
@@ -160,7 +163,9 @@ def reported_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> lis
     return [
         [
             replace(one, since_ns=0)
-            for one in judge(conversation, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation_id), known, RULES)
+            for one in judge(
+                conversation, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation_id), known, RULES
+            )
         ]
         for at, (used, conversation_id) in calls
     ]
@@ -192,7 +197,12 @@ def test_one_call_may_pass_two_thresholds() -> None:
 
 def test_a_confirmed_compaction_arms_again() -> None:
     """A drop of 30 % that the next call confirms is told once, and the next climb warns anew under its own number."""
-    assert in_order(750, 525, 500, 760) == [[warning(700, 0, 750)], [], [compaction(1, 750, 525)], [warning(700, 1, 760)]]
+    assert in_order(750, 525, 500, 760) == [
+        [warning(700, 0, 750)],
+        [],
+        [compaction(1, 750, 525)],
+        [warning(700, 1, 760)],
+    ]
 
 
 def test_an_unconfirmed_drop_is_no_compaction() -> None:
@@ -203,7 +213,12 @@ def test_an_unconfirmed_drop_is_no_compaction() -> None:
 
 def test_an_older_call_never_tells() -> None:
     """A call older than the newest, or a repeat of it, tells nothing and changes nothing."""
-    assert reported_by([(5, (100, "")), (4, (900, "")), (5, (900, "")), (6, (710, ""))]) == [[], [], [], [warning(700, 0, 710)]]
+    assert reported_by([(5, (100, "")), (4, (900, "")), (5, (900, "")), (6, (710, ""))]) == [
+        [],
+        [],
+        [],
+        [warning(700, 0, 710)],
+    ]
 
 
 def test_a_new_conversation_arms_again() -> None:
@@ -249,7 +264,11 @@ def oracle(history: list[Call]) -> list[Judged]:
             if start:
                 out.append(compaction(climb, talk[start - 2], talk[start - 1]))
             for threshold in WARN_AT:
-                reached = [t for i, t in enumerate(talk) if start <= i < end and i not in drops and t * 1000 // 1000 >= threshold]
+                reached = [
+                    t
+                    for i, t in enumerate(talk)
+                    if start <= i < end and i not in drops and t * 1000 // 1000 >= threshold
+                ]
                 out += [warning(threshold, climb, reached[0])] if reached else []
             climb += 1
     return out

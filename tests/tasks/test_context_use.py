@@ -54,7 +54,9 @@ def test_a_default_is_the_last_resort() -> None:
 RULES = FoldRules(windows=TABLE)
 
 
-def a_call(at: int, used: int, *, trace: int = 1, model: str = "gpt-x", conversation_id: str = "", **more: Any) -> Observation:
+def a_call(
+    at: int, used: int, *, trace: int = 1, model: str = "gpt-x", conversation_id: str = "", **more: Any
+) -> Observation:
     """Return a model call of a second that ended at that second, below the box of its trace."""
     said = {"gen_ai.conversation.id": conversation_id} if conversation_id else {}
     return a_span(
@@ -66,7 +68,9 @@ def a_call(at: int, used: int, *, trace: int = 1, model: str = "gpt-x", conversa
     )  # fmt: skip
 
 
-def a_root_span(*, trace: int = 1, end: int | None = 1000, start: int = 0, name: str = "ann", **more: Any) -> Observation:
+def a_root_span(
+    *, trace: int = 1, end: int | None = 1000, start: int = 0, name: str = "ann", **more: Any
+) -> Observation:
     at = None if end is None else end * SECOND
     return a_span(
         trace=trace, span=1, start=start * SECOND, end=at, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **more}
@@ -103,7 +107,11 @@ def test_each_turn_of_a_conversation_may_be_a_task() -> None:
 
 
 def msg_started(root_span: Observation) -> Observation:
-    return a_root_span(trace=int.from_bytes(root_span.trace_id, "big"), start=(root_span.start_ns - a_span().start_ns) // SECOND, end=None)
+    return a_root_span(
+        trace=int.from_bytes(root_span.trace_id, "big"),
+        start=(root_span.start_ns - a_span().start_ns) // SECOND,
+        end=None,
+    )
 
 
 def test_without_a_conversation_each_task_has_its_own_climb() -> None:
@@ -117,7 +125,9 @@ def test_agents_and_models_of_one_conversation_are_lanes_of_their_own() -> None:
     batches = []
     for at in range(1, 9):
         name = "ann" if at % 2 else "bob"
-        batches.append([a_call(at * 10, 720 if at % 2 else 90, trace=at, conversation_id="t"), a_root_span(trace=at, name=name)])
+        batches.append(
+            [a_call(at * 10, 720 if at % 2 else 90, trace=at, conversation_id="t"), a_root_span(trace=at, name=name)]
+        )
         batches.append([a_call(at * 10 + 1, 100, trace=at, conversation_id="t", model="gpt-y")])
     assert told_of(batches) == [("context_warning", "70")]
 
@@ -203,7 +213,15 @@ def test_any_order_shows_the_same_use() -> None:
     for order in permutations([a_root_span(end=None), *calls]):
         (task,), _ = told([[o] for o in order])
         forecast = task.context_forecast and (task.context_forecast.calls, task.context_forecast.seconds)
-        shown.add((task.context_used_tokens, task.context_window_tokens, task.context_window_source, task.context_model, forecast))
+        shown.add(
+            (
+                task.context_used_tokens,
+                task.context_window_tokens,
+                task.context_window_source,
+                task.context_model,
+                forecast,
+            )
+        )
     assert shown == {(600, 1000, "table", "gpt-x", (3, 3.0))}
 
 

@@ -48,7 +48,12 @@ def test_the_tool_at_work_is_the_action_and_tools_are_steps() -> None:
     twin = Twin()
     search = tool("search-3f2a9c1e-8f4b-4d2e-9a6b-1c2d3e4f5a6b")
     twin.record(
-        [span(1, 0, agent("ann"), is_open=True), span(2, 1, CALL), span(3, 1, tool("read")), span(4, 1, search, is_open=True)]
+        [
+            span(1, 0, agent("ann"), is_open=True),
+            span(2, 1, CALL),
+            span(3, 1, tool("read")),
+            span(4, 1, search, is_open=True),
+        ]
     )
     task = named(twin, "ann")
     assert task.action == "tool: search"
@@ -59,7 +64,9 @@ def test_a_task_says_which_of_its_agents_are_at_work() -> None:
     """ "2 of 3 agents at work" while they are; once they ended, no more."""
     twin = Twin()
     interactions = Reading(role=Role.WORKFLOW, task_name="desk")
-    twin.record([span(1, 0, interactions, is_open=True), *(span(n, 1, agent(f"agent {n}"), is_open=True) for n in (2, 3, 4))])
+    twin.record(
+        [span(1, 0, interactions, is_open=True), *(span(n, 1, agent(f"agent {n}"), is_open=True) for n in (2, 3, 4))]
+    )
     twin.record([span(5, 2, CALL), span(6, 3, CALL)])
     assert named(twin, "desk").action == "2 of 3 agents at work: agent 2, agent 3"
     twin.record([span(2, 1, agent("agent 2")), span(3, 1, agent("agent 3"))])

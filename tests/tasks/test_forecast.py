@@ -81,7 +81,9 @@ def test_a_climb_begins_after_a_compaction() -> None:
 
 def test_layers_of_one_call_are_one_step() -> None:
     """A call that is told by two layers, one within the other, is one."""
-    told_twice = [layer for at, start, used in calls(10, 20, 30, 40) for layer in ((at, start, used), (at + 1, start - 1, used))]
+    told_twice = [
+        layer for at, start, used in calls(10, 20, 30, 40) for layer in ((at, start, used), (at + 1, start - 1, used))
+    ]
     assert [used for _, _, used in climb_of(told_twice)] == [10, 20, 30, 40]
 
 

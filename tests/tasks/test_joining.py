@@ -263,7 +263,9 @@ def test_what_links_join(
         ),
     ],
 )
-def test_a_run_that_did_nothing_yet_is_held(run: RunCandidate, on: dict[bytes, bytes], is_so: bool, sentence: str) -> None:
+def test_a_run_that_did_nothing_yet_is_held(
+    run: RunCandidate, on: dict[bytes, bytes], is_so: bool, sentence: str
+) -> None:
     """A run is not announced by itself while it may turn out to go on with another."""
     runs = keyed({"a": a_run("a", 1, 5, **WAITS), "b": run})
     assert may_go_on(runs, b"b".ljust(17), on) is is_so, sentence

@@ -90,9 +90,21 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     text, saying = worded(message("checkpoint.started", name="go"))
     news = Checkpoint(
-        id=UUID(int=9), tenant="default", task_uid=UID, kind=Kind.START, status="working", text=text, message=saying, at=at
+        id=UUID(int=9),
+        tenant="default",
+        task_uid=UID,
+        kind=Kind.START,
+        status="working",
+        text=text,
+        message=saying,
+        at=at,
     )
-    told = report([Task(uid=UID, tenant="default", task_id="t", rule="r")], [news], {"b": 1, "a": 2}, explained={UID: {"why": "w"}})
+    told = report(
+        [Task(uid=UID, tenant="default", task_id="t", rule="r")],
+        [news],
+        {"b": 1, "a": 2},
+        explained={UID: {"why": "w"}},
+    )
     assert list(told) == ["tasks", "checkpoints", "lost"]
     assert told["checkpoints"] == [
         {
@@ -121,7 +133,9 @@ def test_a_parent_is_told_with_all_below_it() -> None:
         )  # fmt: skip
 
     told = report(
-        [one(1, None, 10, "0.5"), one(2, 1, None, None), one(3, 2, 5, "0.25"), one(4, 5, 1, None), one(5, 4, 2, None)], [], {}
+        [one(1, None, 10, "0.5"), one(2, 1, None, None), one(3, 2, 5, "0.25"), one(4, 5, 1, None), one(5, 4, 2, None)],
+        [],
+        {},
     )
     by_id = {task["task_id"]: task["totals"] for task in told["tasks"]}
     shown = {

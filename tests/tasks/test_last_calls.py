@@ -24,7 +24,9 @@ def run(end: int = 10) -> Observation:
 
 def model(span: int, start: int, status: Status = Status.UNSET, **said: Any) -> Observation:
     attributes = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3, **said}
-    return a_span(span=span, parent=1, start=start * SECOND, end=(start + 1) * SECOND, attributes=attributes, status=status)
+    return a_span(
+        span=span, parent=1, start=start * SECOND, end=(start + 1) * SECOND, attributes=attributes, status=status
+    )
 
 
 def tool(span: int, start: int, seconds: int = 1, **said: Any) -> Observation:

@@ -9,7 +9,9 @@ from spanpost.store.memory import MemoryStore
 from spanpost.store.protocols import TaskQuery
 from spanpost.testing.builders import SECOND, a_span
 
-LINKED_TRACES_OF = Origin(resource={"service.name": "an-agent", "service.instance.id": "i-1"}, scope="strands.telemetry.tracer")
+LINKED_TRACES_OF = Origin(
+    resource={"service.name": "an-agent", "service.instance.id": "i-1"}, scope="strands.telemetry.tracer"
+)
 SMOLAGENTS = Origin(resource={"service.name": "an-agent"}, scope="openinference.instrumentation.smolagents")
 #: As `strands/conv` was recorded: what the agent's spans say, and what its runs used.
 SAID, USED = (1731, 5465, 11203), (1731, 3734, 5738)
@@ -20,7 +22,9 @@ def run(number: int, total: int, *, origin: Origin = LINKED_TRACES_OF, name: str
         "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, "gen_ai.usage.input_tokens": total,
         "gen_ai.usage.output_tokens": total // 10,
     }  # fmt: skip
-    return a_span(trace=number, start=number * 10 * SECOND, end=(number * 10 + 5) * SECOND, attributes=said, origin=origin)
+    return a_span(
+        trace=number, start=number * 10 * SECOND, end=(number * 10 + 5) * SECOND, attributes=said, origin=origin
+    )
 
 
 def used(*spans: Observation) -> set[tuple[int | None, ...]]:

@@ -60,7 +60,9 @@ def test_each_worker_of_a_queue_is_a_task_of_its_own() -> None:
 
 def test_the_same_agent_goes_on_with_its_task() -> None:
     """An agent that works message by message, each in a trace that links to the first: one task."""
-    runs = [agent(number, 4, number * 2, number * 2 + 1, "writer", links=(1,) if number > 1 else ()) for number in (1, 2, 3)]
+    runs = [
+        agent(number, 4, number * 2, number * 2 + 1, "writer", links=(1,) if number > 1 else ()) for number in (1, 2, 3)
+    ]
     assert trees(*runs) == {(("writer", "", 3),)}
 
 
@@ -75,4 +77,6 @@ def test_a_task_that_names_itself_is_nobodys_guest() -> None:
     """A task id of its own, and a link to what began later: both leave a run where it is."""
     named = agent(2, 4, 4, 7, "writer", links=(1,), **{"agent.task.id": "t-1"})
     assert trees(agent(1, 1, 0, 9, "planner"), named) == {(("planner", "", 1), ("writer", "", 1))}
-    assert trees(agent(1, 1, 5, 9, "planner"), agent(2, 4, 4, 7, "writer", links=(1,))) == {(("planner", "", 1), ("writer", "", 1))}
+    assert trees(agent(1, 1, 5, 9, "planner"), agent(2, 4, 4, 7, "writer", links=(1,))) == {
+        (("planner", "", 1), ("writer", "", 1))
+    }

@@ -18,7 +18,9 @@ from tests.tasks.test_property import HISTORIES, seeds, trying
 @example(seed=4294967296, order=537)  # a task loses its calls to another, and the rest of it is dissolved within it
 @example(seed=61, order=427)  # news of a task of which nothing else is known yet, and that goes elsewhere
 @example(seed=51, order=357)  # news that is taken back while nobody knows whether it arrived
-@example(seed=64213504, order=64213504)  # a task is torn loose while news of it waits below a message that is never shown
+@example(
+    seed=64213504, order=64213504
+)  # a task is torn loose while news of it waits below a message that is never shown
 def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed: int, order: int) -> None:
     """In any order, however late tasks are announced and deliveries go: a message shows its task as it is, or where it went on.
 

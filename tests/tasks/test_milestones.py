@@ -21,9 +21,16 @@ INTERVAL = timedelta(seconds=30)
 class App:
     """A memory store on a clock of its own, with one task in it, and what it told."""
 
-    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, interval: timedelta = INTERVAL, root_span: dict[str, Any] = ROOT_SPAN) -> None:
+    def __init__(
+        self,
+        verbosity: Verbosity = Verbosity.MILESTONES,
+        interval: timedelta = INTERVAL,
+        root_span: dict[str, Any] = ROOT_SPAN,
+    ) -> None:
         self.now = NOON
-        routes = Routes(sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, interval=interval),), editing=frozenset({"s"}))
+        routes = Routes(
+            sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, interval=interval),), editing=frozenset({"s"})
+        )
         self.store = MemoryStore(FoldRules(routes=routes), clock=lambda: self.now, keep=None)
         self._index = 0
         self.store.record_now([started(trace=1, span=1, name="agent", attributes=root_span)])
@@ -114,7 +121,9 @@ async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
     await app.say(1, step__name="two")
     await app.say(1, name="agent.approval.requested", approval__id="a", approval__question="Deploy?")
     await app.say(1, name="agent.error")
-    app.store.record_now([ended(trace=1, span=1, name="agent", attributes=ROOT_SPAN | {"agent.status": "complete"}, seconds=10)])
+    app.store.record_now(
+        [ended(trace=1, span=1, name="agent", attributes=ROOT_SPAN | {"agent.status": "complete"}, seconds=10)]
+    )
     await app._drain()
     await app.until(300)
     assert [(at, c.kind) for at, c in app.told if c.kind is not Kind.MILESTONE] == [

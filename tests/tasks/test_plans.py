@@ -24,7 +24,9 @@ PLAN = [{"step": "Look at the weather", "status": "completed"}, {"step": "Write 
 def shown(*tools: dict[str, Any], keeps_content: bool = False) -> Any:
     """Return the task of an agent that called these tools, one after the other, and goes on."""
     store = MemoryStore(FoldRules(keeps_content=keeps_content))
-    root_span = a_span(span=1, end=None, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"})
+    root_span = a_span(
+        span=1, end=None, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    )
     said = {"gen_ai.operation.name": "execute_tool"}
     calls = [
         a_span(span=n + 2, parent=1, start=n * SECOND, end=n * SECOND + 1, attributes={**said, **tool})
@@ -54,7 +56,10 @@ def test_a_plan_says_which_step_of_how_many(tool: dict[str, Any]) -> None:
 
 def test_where_content_is_kept_the_step_has_its_words() -> None:
     """With content the step is called as the plan calls it, and listed."""
-    task = shown({"gen_ai.tool.name": "TodoWrite", "gen_ai.tool.call.arguments": json.dumps({"todos": TODOS})}, keeps_content=True)
+    task = shown(
+        {"gen_ai.tool.name": "TodoWrite", "gen_ai.tool.call.arguments": json.dumps({"todos": TODOS})},
+        keeps_content=True,
+    )
     assert (task.step_name, task.step_index, task.step_count) == ("Writing the answer", 2, 3)
     assert [step.name for step in task.steps] == ["Writing the answer"]
 

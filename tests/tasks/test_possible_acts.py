@@ -19,7 +19,9 @@ ALICE = Actor(provider="api", id="alice")
 
 
 def act(verb: Verb, task: Task, option: str = "") -> Intervention:
-    return Intervention(tenant=task.tenant, verb=verb, key=task.uid, actor=ALICE, option=option, idempotency_key="1", at=NOW)
+    return Intervention(
+        tenant=task.tenant, verb=verb, key=task.uid, actor=ALICE, option=option, idempotency_key="1", at=NOW
+    )
 
 
 @given(tasks)
@@ -32,8 +34,12 @@ def test_what_is_offered_of_a_task_stands(task: Task) -> None:
     assert len(set(offered) & {Verb.MUTE, Verb.UNMUTE}) == 1
 
 
-@given(tasks, st.sampled_from(InterventionState), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([None, -1, 1]))
-def test_an_answer_that_is_offered_stands(task: Task, state: InterventionState, options: list[str], expires: int | None) -> None:
+@given(
+    tasks, st.sampled_from(InterventionState), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([None, -1, 1])
+)
+def test_an_answer_that_is_offered_stands(
+    task: Task, state: InterventionState, options: list[str], expires: int | None
+) -> None:
     """Of a question an answer is offered exactly where it would stand."""
     at = NOW.replace(year=NOW.year + expires) if expires is not None else None
     row = ApprovalRow(

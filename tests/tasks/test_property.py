@@ -129,7 +129,12 @@ def test_histories_hold_what_the_property_is_about() -> None:
         spans = {p.observation.span_id: p for p in told if p.observation.part is Part.ENDED}
         for p in told:
             o, r = p.observation, p.reading
-            if o.part is Part.STARTED and r.role is Role.OTHER and o.span_id in spans and spans[o.span_id].reading.role.is_root_span:
+            if (
+                o.part is Part.STARTED
+                and r.role is Role.OTHER
+                and o.span_id in spans
+                and spans[o.span_id].reading.role.is_root_span
+            ):
                 seen.add("late box")
             if o.part is Part.ENDED and r.role is Role.LLM:
                 above = spans.get(o.parent_id)

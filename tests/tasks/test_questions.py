@@ -31,7 +31,9 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def a_row(n: int = 0, *, mark: str = "m", trace: str = "a", **fields: Any) -> ApprovalRow:
     """Return a question; `n` is how much later it was asked than the first."""
     given: dict[str, Any] = {"question": "Deploy?", "span": f"{trace}-1", "requested_at": NOON + timedelta(minutes=n)}
-    return ApprovalRow(key=UUID(int=n), tenant="t", approval_id="x", mark=mark, task_uid=UUID(int=1), **(given | fields))
+    return ApprovalRow(
+        key=UUID(int=n), tenant="t", approval_id="x", mark=mark, task_uid=UUID(int=1), **(given | fields)
+    )
 
 
 DECIDED: dict[str, Any] = {"state": InterventionState.DECIDED, "decision": "approve", "by": "alice", "source": "slack"}
@@ -54,7 +56,11 @@ def test_without_a_mark_one_wording_is_told_of_and_two_are_not() -> None:
 
 def test_of_equal_words_a_persons_decision_comes_first_and_then_what_is_open() -> None:
     """The time that was over for another trace, or its void, hides neither an answer nor that the question is open."""
-    rows = [a_row(9, state=InterventionState.EXPIRED, decision="deny", source="spanpost"), a_row(8, state=InterventionState.VOID), a_row(7)]
+    rows = [
+        a_row(9, state=InterventionState.EXPIRED, decision="deny", source="spanpost"),
+        a_row(8, state=InterventionState.VOID),
+        a_row(7),
+    ]
     assert heard(rows, mark="m", trace="", is_all=True) == (rows[2], "")
     rows.append(a_row(1, **DECIDED))
     assert heard(rows, mark="m", trace="", is_all=False) == (rows[3], "")
@@ -88,7 +94,13 @@ def test_a_question_with_a_hidden_part_can_be_denied_alone() -> None:
 
 @pytest.mark.parametrize(
     ("text", "is_one"),
-    [("[redacted]", True), ("a [redacted:key:20:ab] b", True), ("[redacted:]", True), ("redacted", False), ("[redact]", False)],
+    [
+        ("[redacted]", True),
+        ("a [redacted:key:20:ab] b", True),
+        ("[redacted:]", True),
+        ("redacted", False),
+        ("[redact]", False),
+    ],
 )
 def test_placeholders_are_known(text: str, is_one: bool) -> None:
     """Both forms in which words are taken out are known for what they are."""
@@ -153,7 +165,9 @@ def test_what_the_sender_says_is_the_mark_identifies_nothing(claimed: Any) -> No
     """The mark is of the words; one that is claimed and differs is flagged, and none is spanpost's being asked."""
     found = asked(said("Deploy?", "", [], "") | {c.APPROVAL_DIGEST: claimed})
     assert found.mark == c.question_mark("Deploy?", "", (), "")
-    assert (found.is_altered, found.is_cut, found.is_asked) == ((True, True, True) if claimed != "" else (False, False, False))
+    assert (found.is_altered, found.is_cut, found.is_asked) == (
+        (True, True, True) if claimed != "" else (False, False, False)
+    )
 
 
 def test_what_a_receiver_cut_cannot_be_approved() -> None:
@@ -183,4 +197,6 @@ def test_words_in_a_form_that_is_not_read_cannot_be_approved(form: dict[str, Any
     """What people would not be shown is not left out in silence."""
     assert asked(said("Deploy?", "", [], "") | form).is_cut
     assert asked({c.APPROVAL_ID: "x"}, body={"text": "Drop all?"}).is_cut
-    assert not asked({c.APPROVAL_ID: "x", c.APPROVAL_QUESTION: "q", c.APPROVAL_RISK: 3, c.APPROVAL_OPTIONS: [1, 2.5]}).is_cut
+    assert not asked(
+        {c.APPROVAL_ID: "x", c.APPROVAL_QUESTION: "q", c.APPROVAL_RISK: 3, c.APPROVAL_OPTIONS: [1, 2.5]}
+    ).is_cut

@@ -35,7 +35,11 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
     assert sorted((t.status, t.is_announced) for t in tasks) == [("starting", False), ("waiting", True)]
 
     tool = {"gen_ai.tool.name": "book", "gen_ai.tool.call.id": "call-1"}
-    first = part(2, 3, 11, "execute_tool", **tool) if is_resumed else part(2, 3, 11, "chat", **{"gen_ai.usage.input_tokens": 3})
+    first = (
+        part(2, 3, 11, "execute_tool", **tool)
+        if is_resumed
+        else part(2, 3, 11, "chat", **{"gen_ai.usage.input_tokens": 3})
+    )
     store.record_now([first])
     tasks = store.tasks_now(TaskQuery(limit=9))
     assert all(t.is_announced for t in tasks)
@@ -45,7 +49,10 @@ def test_it_has_no_message_until_its_first_call_says_which(is_resumed: bool) -> 
 def test_a_response_told_in_two_traces_without_an_agent_is_one_task() -> None:
     """Two instrumentations, each with a trace of its own: what was used is counted once, and stands in one row."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "r-1", "gen_ai.usage.input_tokens": 5}
-    copies = [a_span(trace=1, attributes=said, name="chat"), a_span(trace=2, attributes=said, name="openai.chat", start=1)]
+    copies = [
+        a_span(trace=1, attributes=said, name="chat"),
+        a_span(trace=2, attributes=said, name="openai.chat", start=1),
+    ]
     for order in (copies, copies[::-1]):
         store = MemoryStore()
         for copy in order:

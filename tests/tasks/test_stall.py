@@ -28,7 +28,14 @@ STALL_RULES = StallRules(stall=timedelta(minutes=5), gone=timedelta(seconds=60))
 def beat(seq: int, at_ns: int, roots: tuple[str, ...] = ()) -> Observation:
     attributes = {c.OPEN_ROOTS: list(roots), c.HEARTBEAT_INTERVAL: 10}
     return Observation(
-        part=Part.LOG, trace_id=b"", span_id=b"", name=c.EVENT_HEARTBEAT, at_ns=at_ns, attributes=attributes, producer="p", seq=seq
+        part=Part.LOG,
+        trace_id=b"",
+        span_id=b"",
+        name=c.EVENT_HEARTBEAT,
+        at_ns=at_ns,
+        attributes=attributes,
+        producer="p",
+        seq=seq,
     )
 
 
@@ -92,7 +99,9 @@ def task(**known: object) -> Task:
 
 @pytest.mark.parametrize("status", c.STATUSES)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
-def test_only_who_works_and_is_not_heard_is_stalled(status: str, quiet: int, is_over: bool, has_open_call: bool) -> None:
+def test_only_who_works_and_is_not_heard_is_stalled(
+    status: str, quiet: int, is_over: bool, has_open_call: bool
+) -> None:
     """The phase is the status, unless a living task at work was silent for longer than is borne, with no call open."""
     now = now_of(0)
     one = task(status=status, ended_at=now if is_over else None)
@@ -119,7 +128,13 @@ def history() -> list[Observation]:
     assert stalled is not None
     assert heard is not None
     assert stalled_again is not None
-    return [root_span, stalled, heard, stalled_again, ended(trace=1, span=1, name="agent", attributes=AGENT, at=0, seconds=400.0)]
+    return [
+        root_span,
+        stalled,
+        heard,
+        stalled_again,
+        ended(trace=1, span=1, name="agent", attributes=AGENT, at=0, seconds=400.0),
+    ]
 
 
 def statuses(observations: list[Observation]) -> list[tuple[str, str | None]]:

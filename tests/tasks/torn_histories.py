@@ -80,7 +80,9 @@ def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
     for p in told:
         if p.is_span and p.reading.role is not Role.OTHER and random.random() < 0.25:
             root_spans = (Role.AGENT, Role.WORKFLOW, Role.TASK)
-            role = random.choice(root_spans if p.reading.role.is_root_span else (Role.STEP, Role.TOOL, Role.LLM, Role.HANDOFF))
+            role = random.choice(
+                root_spans if p.reading.role.is_root_span else (Role.STEP, Role.TOOL, Role.LLM, Role.HANDOFF)
+            )
             o = msgspec.structs.replace(p.observation, attributes={**p.observation.attributes, "as": int(role)})
             if random.random() < 0.5 and o.part is Part.ENDED:
                 o = msgspec.structs.replace(o, part=Part.STARTED, at_ns=o.start_ns, end_ns=0)
@@ -237,4 +239,12 @@ def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
     return out
 
 
-TEARS: tuple[Tear, ...] = (started_installed_apps, other_roles, interrupted, acts_of_people, priced, routed, called_alike)
+TEARS: tuple[Tear, ...] = (
+    started_installed_apps,
+    other_roles,
+    interrupted,
+    acts_of_people,
+    priced,
+    routed,
+    called_alike,
+)

@@ -40,7 +40,13 @@ def captured() -> Iterator[str]:
             continue
         for body in bodies:
             for o in body.observations:
-                for text in (o.name, o.status_message, *_texts(o.attributes), *_texts(o.body), *_texts(o.origin.resource)):
+                for text in (
+                    o.name,
+                    o.status_message,
+                    *_texts(o.attributes),
+                    *_texts(o.body),
+                    *_texts(o.origin.resource),
+                ):
                     if len(text) > 5 and text not in seen:
                         seen.add(text)
                         yield text
@@ -83,7 +89,9 @@ def documents() -> Iterator[str]:
     """Yield the paragraphs of this project's documents, and what its commits say."""
     for path in sorted(HERE.parent.glob("*.md")):
         yield from (p.strip() for p in re.split(r"\n\s*\n", path.read_text()) if len(p.strip()) > 20)
-    log = subprocess.run(["git", "log", "-400", "--format=%H %an %s%n%b"], cwd=HERE, capture_output=True, text=True, check=False)
+    log = subprocess.run(
+        ["git", "log", "-400", "--format=%H %an %s%n%b"], cwd=HERE, capture_output=True, text=True, check=False
+    )
     yield from (line for line in log.stdout.splitlines() if len(line) > 20)
 
 
@@ -102,7 +110,14 @@ def logged() -> Iterator[str]:
     )  # fmt: skip
     for number, said in enumerate(says * 3):
         yield form.format(logging.LogRecord(f"app.{number}", logging.INFO, "app.py", number, said, (), None))
-    for broken in ("int('x')", "{}['token']", "open('/run/secrets/none')", "import_nothing()", "[].pop()", "None.password"):
+    for broken in (
+        "int('x')",
+        "{}['token']",
+        "open('/run/secrets/none')",
+        "import_nothing()",
+        "[].pop()",
+        "None.password",
+    ):
         try:
             eval(broken)
         except Exception:

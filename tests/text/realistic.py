@@ -151,7 +151,16 @@ TEXTS = (
 )
 
 #: Names, and texts in which a value follows one; `{n}` is the name.
-PASSWORD_NAMES = ("password", "DB_PASSWORD", "passwd", "pwd", "adminPassword", "POSTGRES_PASSWORD", "smtp_pass", "passphrase")
+PASSWORD_NAMES = (
+    "password",
+    "DB_PASSWORD",
+    "passwd",
+    "pwd",
+    "adminPassword",
+    "POSTGRES_PASSWORD",
+    "smtp_pass",
+    "passphrase",
+)
 TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
                "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN", "webhook_secret", "secret")  # fmt: skip
 NAMED = (
@@ -219,7 +228,9 @@ def by_name(seed: int) -> Iterator[Case]:
                     secret = "".join(c for c in secret if c.isalnum()) + "a1"
                 if text.startswith("<"):
                     name = name.replace(" ", "")
-                yield Case(text, text.replace("{{", "{").replace("}}", "}").replace("{n}", name).replace("{v}", secret), secret)
+                yield Case(
+                    text, text.replace("{{", "{").replace("}}", "}").replace("{n}", name).replace("{v}", secret), secret
+                )
 
 
 def _pem(rng: random.Random, what: str) -> tuple[str, str]:
@@ -307,7 +318,11 @@ _simple(
 )
 _simple("Basic", "Authorization: Basic {v}", lambda r: base64.b64encode(f"bob:{a_password(r)}".encode()).decode())
 _simple("kubeconfig token", "users:\n- name: admin\n  user:\n    token: {v}", lambda r: drawn(((AN, 40),), r))
-_simple("kubeconfig key", "    client-key-data: {v}", lambda r: base64.b64encode(_pem(r, "RSA PRIVATE KEY")[0].encode()).decode())
+_simple(
+    "kubeconfig key",
+    "    client-key-data: {v}",
+    lambda r: base64.b64encode(_pem(r, "RSA PRIVATE KEY")[0].encode()).decode(),
+)
 _simple("prose use", "I will use password {v} for the login")
 _simple("prose is", "ok, the password is {v}")
 _simple("prose colon", "Login is admin, password: {v}")
@@ -323,7 +338,9 @@ _simple("terraform", 'password = "{v}"')
 _simple("ini", "[client]\nuser = root\npassword = {v}\n", _url_safe)
 _simple("helm", "helm upgrade app . --set db.password={v}", _url_safe)
 _simple("kubectl", "kubectl create secret generic db --from-literal=password={v}", _url_safe)
-_simple("stack trace", "  File \"app.py\", line 3, in connect\n    login(user='bob', password='{v}')\nValueError: refused")
+_simple(
+    "stack trace", "  File \"app.py\", line 3, in connect\n    login(user='bob', password='{v}')\nValueError: refused"
+)
 _simple("JWK", '{"kty":"OKP","crv":"Ed25519","x":"abc","d":"{v}"}', lambda r: drawn(((URL, 43),), r))
 _simple("bcrypt", "$2b$12${v}", lambda r: drawn(((AN + "./", 53),), r))
 

@@ -115,7 +115,13 @@ def test_brief_is_what_stands_beside_a_button() -> None:
 
 def test_a_digest_knows_each_word() -> None:
     """Other words in any field, in another order or place, are another digest."""
-    read = [asked("a", detail="b"), asked("ab"), asked("b", detail="a"), asked("a", options=("b",)), asked("a", options=("b", "c"))]
+    read = [
+        asked("a", detail="b"),
+        asked("ab"),
+        asked("b", detail="a"),
+        asked("a", options=("b",)),
+        asked("a", options=("b", "c")),
+    ]
     read += [asked("a", options=("c", "b")), asked("a", risk="b")]
     assert len({shown(one).digest for one in read}) == len(read)
 
@@ -132,7 +138,9 @@ def test_whole_means_every_word(question: str, detail: str, options: list[str], 
     unseen = re.compile(
         r"[\s\x00-\x20\x7f-\xa0\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u115f\u1160\u2800\u3164\uffa0]"
     )
-    for said, got in zip((question, detail, *options, risk), (read.question, read.detail, *read.options, read.risk), strict=True):
+    for said, got in zip(
+        (question, detail, *options, risk), (read.question, read.detail, *read.options, read.risk), strict=True
+    ):
         assert unseen.sub("", said) == unseen.sub("", got)
         assert not is_redacted(got)
 

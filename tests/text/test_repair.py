@@ -96,7 +96,9 @@ def test_depth_circles_and_crowds_end() -> None:
         deep = [deep]
     circle: list[Any] = []
     circle.append(circle)
-    kept, repairs = mend({"deep": deep, "circle": circle, "crowd": [["x" * 50_000] * 1000] * 100, "wide": list(range(10**6))})
+    kept, repairs = mend(
+        {"deep": deep, "circle": circle, "crowd": [["x" * 50_000] * 1000] * 100, "wide": list(range(10**6))}
+    )
     assert repairs & Repair.DEPTH
     assert repairs & Repair.TRUNCATED
     inner = kept["deep"]
@@ -108,8 +110,16 @@ def test_depth_circles_and_crowds_end() -> None:
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)) | st.binary() | st.just(object()),
-    lambda inner: st.lists(inner, max_size=5) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner, max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.binary()
+    | st.just(object()),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 

@@ -43,7 +43,10 @@ def test_known_secrets_are_scrubbed(secret):
     ("text", "expected"),
     [
         ("postgres://bob:s3cr3t@db/x", "postgres://bob:[redacted:url-credentials]@db/x"),
-        ("https://a:p@ss@host/x?mail=me@example.com", "https://a:[redacted:url-credentials]@host/x?mail=me@example.com"),
+        (
+            "https://a:p@ss@host/x?mail=me@example.com",
+            "https://a:[redacted:url-credentials]@host/x?mail=me@example.com",
+        ),
         ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted:authorization]"),
         ("https://hooks.slack.com/services/T0/B0/abc", "https://hooks.slack.com/services/[redacted:webhook-url]"),
         ("login?password=hunter22&x=1", "login?password=[redacted:password]&x=1"),

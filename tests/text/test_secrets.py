@@ -38,7 +38,12 @@ def test_realistic_secrets_are_found(source, seed):
 
 def test_ordinary_texts_are_left_alone():
     """Of some thousand texts of the recordings, documents, logs and packages of this machine at most 2 in 1,000 are touched."""
-    texts = [*ordinary.captured(), *ordinary.documents(), *ordinary.logged(), *itertools.islice(ordinary.described(), 0, None, 5)]
+    texts = [
+        *ordinary.captured(),
+        *ordinary.documents(),
+        *ordinary.logged(),
+        *itertools.islice(ordinary.described(), 0, None, 5),
+    ]
     scanner = Scanner(KEY)
     touched = [text[:200] for text in texts if scanner.scan(text) != text]
     assert len(texts) > 4_000
@@ -58,8 +63,19 @@ def test_programs_that_speak_of_secrets_are_left_alone():
 @pytest.mark.parametrize(
     "text",
     [
-        *("basic authentication", "Bearer instruments", "secret=false", "api_key=None", "npm_config_registry=https://r.example"),
-        *("hf_transfer_enabled_by_default", "xoxo-love-and-kisses", "ssh://git@github.com/acme/shop.git", "git@github.com:a/b.git"),
+        *(
+            "basic authentication",
+            "Bearer instruments",
+            "secret=false",
+            "api_key=None",
+            "npm_config_registry=https://r.example",
+        ),
+        *(
+            "hf_transfer_enabled_by_default",
+            "xoxo-love-and-kisses",
+            "ssh://git@github.com/acme/shop.git",
+            "git@github.com:a/b.git",
+        ),
         *(
             "max_tokens=1024, token_type=bearer",
             '"token_type": "Bearer"',
@@ -74,9 +90,19 @@ def test_programs_that_speak_of_secrets_are_left_alone():
         ),
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "integrity sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==",
-        *("claude-3-5-sonnet-20241022", "manylinux2014_x86_64", "/usr/lib/python3.11/site-packages/aiohttp/client.py:1043"),
+        *(
+            "claude-3-5-sonnet-20241022",
+            "manylinux2014_x86_64",
+            "/usr/lib/python3.11/site-packages/aiohttp/client.py:1043",
+        ),
         *("12,400 tokens: fine", "key: value", "https://example.com/a@b", "http://localhost:8080/x?mail=a@b.example"),
-        *("password=${DB_PASSWORD}", "password: <your password>", "token: ****", "--password PASSWORD", "use --token to log in"),
+        *(
+            "password=${DB_PASSWORD}",
+            "password: <your password>",
+            "token: ****",
+            "--password PASSWORD",
+            "use --token to log in",
+        ),
         *(
             "password = getpass.getpass()",
             "self.token = token or os.environ['TOKEN']",

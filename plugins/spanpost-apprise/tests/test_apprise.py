@@ -37,8 +37,12 @@ def _sink(**urls: str) -> AppriseSink:
 
 
 def _end(**fields: object):
-    task = a_task(status="error", ended_at=NOON + timedelta(minutes=3), error=Failure(type="Timeout", message="no answer"))
-    return a_delivery(task, a_checkpoint(task, kind=Kind.END, status="error", text="It failed"), sink="apprise", **fields)
+    task = a_task(
+        status="error", ended_at=NOON + timedelta(minutes=3), error=Failure(type="Timeout", message="no answer")
+    )
+    return a_delivery(
+        task, a_checkpoint(task, kind=Kind.END, status="error", text="It failed"), sink="apprise", **fields
+    )
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
@@ -111,7 +115,11 @@ def test_it_is_quiet_by_default():
     urls = {"ops": "json://localhost"}
     route = {"sink": "apprise", "topic": "deploy"}
     settings = load(apprise={"urls": urls}, routes=[route, route | {"verbosity": "live"}])
-    assert [one.verbosity for one in rules_of(settings).routes.routes] == [Verbosity.FINAL, Verbosity.LIVE, Verbosity.FINAL]
+    assert [one.verbosity for one in rules_of(settings).routes.routes] == [
+        Verbosity.FINAL,
+        Verbosity.LIVE,
+        Verbosity.FINAL,
+    ]
 
 
 @pytest.mark.usefixtures("settings_alone")

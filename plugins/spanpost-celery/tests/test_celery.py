@@ -56,7 +56,12 @@ async def test_a_worker_is_called_with_the_order(worked: Queue[tuple[str, dict[s
         if id == str(order.id):
             break
     assert receipt.ref == {"task_id": id}
-    assert (told["id"], told["text"], told["parameters"], told["retry_of"]) == (id, "Fix the till ✂", {"branch": "main"}, "task-1")
+    assert (told["id"], told["text"], told["parameters"], told["retry_of"]) == (
+        id,
+        "Fix the till ✂",
+        {"branch": "main"},
+        "task-1",
+    )
 
 
 async def test_a_broker_that_is_away(caplog: pytest.LogCaptureFixture) -> None:

@@ -103,7 +103,10 @@ def test_any_text_gives_json():
     """Lone surrogates, numbers that are none and secrets of agents leave strict JSON without them."""
     task = a_hostile_task("\ud800 token xoxb-" + "1234567890-abcdefghij")
     body = body_of(a_delivery(task, a_checkpoint(task, text="\ud800"), sink="webhook"))
-    assert json.loads(body, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))["data"]["task"]["progress"] is None
+    assert (
+        json.loads(body, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))["data"]["task"]["progress"]
+        is None
+    )
     assert b"abcdefghij" not in body
 
 
@@ -208,12 +211,19 @@ async def test_what_may_have_arrived_is_posted_again():
 @pytest.mark.usefixtures("settings_alone")
 async def test_a_lost_answer_loses_no_news():
     """Behind a real pipeline whose receiver breaks off, fails and throttles, each piece of news is taken once, in order."""
-    answers = [HttpAnswer(resets=True), HttpAnswer(status=500), HttpAnswer(status=429, headers={"retry-after": "0"}), HttpAnswer()]
+    answers = [
+        HttpAnswer(resets=True),
+        HttpAnswer(status=500),
+        HttpAnswer(status=429, headers={"retry-after": "0"}),
+        HttpAnswer(),
+    ]
 
     def work(url: str) -> bool:
         provider = TracerProvider()
         pipeline = spanpost.attach(tracer_provider=provider, webhook={"url": url, "secret": NEW})
-        with provider.get_tracer("test").start_as_current_span("invoke_agent", attributes={"agent.task.name": "Upgrade"}) as span:
+        with provider.get_tracer("test").start_as_current_span(
+            "invoke_agent", attributes={"agent.task.name": "Upgrade"}
+        ) as span:
             span.add_event("agent.checkpoint", {"agent.action": "Reading"})
         is_told = pipeline.force_flush(30)
         return pipeline.shutdown(5) and is_told
@@ -275,7 +285,9 @@ def test_what_only_the_client_refuses():
     assert "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["https://hooks.example.com/a", "http://localhost:8000", "http://127.8.0.1/", "http://[::1]:9/x"])
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.com/a", "http://localhost:8000", "http://127.8.0.1/", "http://[::1]:9/x"]
+)
 def test_https_or_this_machine(url):
     """Plain http is for this machine alone."""
     assert WebhookSettings(url=url, secret=NEW).url.get_secret_value() == url

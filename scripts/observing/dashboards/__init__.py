@@ -17,7 +17,9 @@ def dashboards() -> dict[str, str]:
     """Return all dashboards as JSON, by name."""
     made: dict[str, Any] = {"fleet": fleet(), "task": task(), "spend": spend(), "pipeline": pipeline()}
     return {
-        name: json.dumps(json.loads(JSONEncoder(sort_keys=True).encode(one.build())), indent=1, sort_keys=True, ensure_ascii=False)
+        name: json.dumps(
+            json.loads(JSONEncoder(sort_keys=True).encode(one.build())), indent=1, sort_keys=True, ensure_ascii=False
+        )
         + "\n"
         for name, one in made.items()
     }

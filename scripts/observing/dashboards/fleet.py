@@ -5,7 +5,21 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as d
 
 from observing.dashboards.common import AGENTS, ENDED, RANGE, TASK
-from observing.panels import GREEN, RED, STATUS_COLORS, WHO, YELLOW, bars, colored, dashboard, found, lines, linked, number, rows
+from observing.panels import (
+    GREEN,
+    RED,
+    STATUS_COLORS,
+    WHO,
+    YELLOW,
+    bars,
+    colored,
+    dashboard,
+    found,
+    lines,
+    linked,
+    number,
+    rows,
+)
 
 
 def fleet() -> d.Dashboard:

@@ -20,7 +20,14 @@ def pipeline() -> d.Dashboard:
     for panel in (
         number("Processes", "Of spanpost, as scraped.", "count(spanpost_build_info)"),
         in_words(
-            number("Database", "Whether every process reaches it.", "min(spanpost_store_up)", "short", (None, RED), (1, GREEN)),
+            number(
+                "Database",
+                "Whether every process reaches it.",
+                "min(spanpost_store_up)",
+                "short",
+                (None, RED),
+                (1, GREEN),
+            ),
             {"1": ("up", GREEN), "0": ("away", RED)},
         ),
         number(
@@ -67,7 +74,10 @@ def pipeline() -> d.Dashboard:
             "Time to commit",
             "Half and 99 of 100 batches are committed within.",
             *(
-                (f"histogram_quantile({q}, sum by (le) (rate(spanpost_commit_duration_seconds_bucket[{rate}])))", f"{p} %")
+                (
+                    f"histogram_quantile({q}, sum by (le) (rate(spanpost_commit_duration_seconds_bucket[{rate}])))",
+                    f"{p} %",
+                )
                 for q, p in ((0.5, 50), (0.99, 99))
             ),
             unit="s",

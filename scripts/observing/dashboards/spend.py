@@ -95,8 +95,22 @@ def spend() -> d.Dashboard:
             " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE ends_at > now()"
             ") s ORDER BY share DESC LIMIT 100",
             width=24,
-            units={"Used": "percentunit", "Spent": "currencyUSD", "Limit": "currencyUSD", "Tokens": "short", "Of tokens": "short"},
-            widths={"Used": 90, "Spent": 90, "Limit": 90, "Tokens": 100, "Of tokens": 100, "Without a price": 130, "Until": 180},
+            units={
+                "Used": "percentunit",
+                "Spent": "currencyUSD",
+                "Limit": "currencyUSD",
+                "Tokens": "short",
+                "Of tokens": "short",
+            },
+            widths={
+                "Used": 90,
+                "Spent": 90,
+                "Limit": 90,
+                "Tokens": 100,
+                "Of tokens": 100,
+                "Without a price": 130,
+                "Until": 180,
+            },
             steps={"Used": BUDGET},
         ),
         lines(

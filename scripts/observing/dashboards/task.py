@@ -12,7 +12,12 @@ from observing.panels import POSTGRES, Note, curve, dashboard, found, linked, ro
 def _of_one(one: str) -> tuple[Note, ...]:
     return (
         ("The task", f"kind = 'task' AND task_uid = {one}", "blue", True),
-        ("Questions and answers", f"kind IN ('approval_requested', 'approval_resolved') AND task_uid = {one}", "orange", True),
+        (
+            "Questions and answers",
+            f"kind IN ('approval_requested', 'approval_resolved') AND task_uid = {one}",
+            "orange",
+            True,
+        ),
         (
             "Errors and warnings",
             f"kind NOT IN ('task', 'approval_requested', 'approval_resolved') AND task_uid = {one}",
@@ -29,9 +34,15 @@ def task() -> d.Dashboard:
         "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text FROM agent_tasks"
         " WHERE $__timeFilter(started_at) AND announced ORDER BY started_at DESC LIMIT 200"
     )
-    made = dashboard("task", "spanpost / Task", "One task from start to end.", hours=24, notes=_of_one(one), is_of_fleet=False)
+    made = dashboard(
+        "task", "spanpost / Task", "One task from start to end.", hours=24, notes=_of_one(one), is_of_fleet=False
+    )
     variable = (
-        d.QueryVariable("task").label("Task").datasource(POSTGRES).query(choose).refresh(m.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        d.QueryVariable("task")
+        .label("Task")
+        .datasource(POSTGRES)
+        .query(choose)
+        .refresh(m.VariableRefresh.ON_TIME_RANGE_CHANGED)
     )
     made = made.with_variable(variable).with_variable(
         d.TextBoxVariable("slack").label("Slack workspace").default_value("https://slack.com")
@@ -65,11 +76,21 @@ def task() -> d.Dashboard:
                     "s.cost_usd::float8",
                     "currencyUSD",
                 ),
-                ("Tokens in", "With all tasks below it, what came from caches included.", "s.input_tokens::float8", "short"),
+                (
+                    "Tokens in",
+                    "With all tasks below it, what came from caches included.",
+                    "s.input_tokens::float8",
+                    "short",
+                ),
                 ("Tokens out", "With all tasks below it.", "s.output_tokens::float8", "short"),
                 ("Model calls", "With all tasks below it, each once.", "s.llm_calls::float8", "short"),
                 ("Tool calls", "With all tasks below it, each once.", "s.tool_calls::float8", "short"),
-                ("Without a price", "Own model calls of which no cost is known.", "coalesce(t.unpriced_calls, 0)::float8", "short"),
+                (
+                    "Without a price",
+                    "Own model calls of which no cost is known.",
+                    "coalesce(t.unpriced_calls, 0)::float8",
+                    "short",
+                ),
             )
         ),
         curve(
@@ -116,7 +137,9 @@ def task() -> d.Dashboard:
             "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' END AS \"Sort\","
             f" coalesce(CASE e.role WHEN 2 THEN {model} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS \"Which\","
             " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\", coalesce(nullif(e.status_message, ''), e.attributes->>'error.type') AS \"Why\","
-            ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Took" ' + calls + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
+            ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Took" '
+            + calls
+            + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
             width=14,
             units={"Took": "s"},
             widths={"Began": 165, "Sort": 70, "Took": 80, "Came": 70},

@@ -198,7 +198,11 @@ class _Asking:
             raise ValueError("approval: the id is empty; leave it out, or name the decision")
         self.control = control()
         self.id = id or f"{uuid4()}"
-        question, detail, risk = _text("question", question), _text("detail", detail), _text("risk", risk, c.OPTION_LIMIT)
+        question, detail, risk = (
+            _text("question", question),
+            _text("detail", detail),
+            _text("risk", risk, c.OPTION_LIMIT),
+        )
         #: What is asked, in these words: an answer to others does not count.
         self.mark = c.question_mark(question, detail, self.options, risk)
         until = expires_at if expires_at is not None else _after(expires_in)
@@ -246,11 +250,17 @@ class _Asking:
             expired=bool(told.get("is_expired")),
             source=str(told.get("source", "")),
         )
-        said = {c.APPROVAL_DECISION: decision.decision, c.APPROVAL_BY: decision.by, c.APPROVAL_COMMENT: decision.comment}
+        said = {
+            c.APPROVAL_DECISION: decision.decision,
+            c.APPROVAL_BY: decision.by,
+            c.APPROVAL_COMMENT: decision.comment,
+        }
         said = {name: value for name, value in said.items() if value}
         trace.get_current_span().set_attributes(said)
         if self.span.is_recording():
-            self.span.add_event(c.EVENT_APPROVAL_RESOLVED, {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark, **said})
+            self.span.add_event(
+                c.EVENT_APPROVAL_RESOLVED, {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark, **said}
+            )
         return decision
 
     async def answer(self, timeout: float | None) -> Mapping[str, Any]:  # noqa: ASYNC109
@@ -261,7 +271,9 @@ class _Asking:
                 await self._ask()
                 return await self._decided()
         except TimeoutError:
-            raise ApprovalTimeout(f"nobody decided within {timeout:g} s: {self.said[c.APPROVAL_QUESTION][:100]}") from None
+            raise ApprovalTimeout(
+                f"nobody decided within {timeout:g} s: {self.said[c.APPROVAL_QUESTION][:100]}"
+            ) from None
 
     async def _ask(self) -> None:
         context = self.span.get_span_context()
@@ -284,7 +296,9 @@ class _Asking:
             began = time.monotonic()
             try:
                 # The first look waits for nothing: that nobody can approve as it stands, the agent should know at once.
-                told = await self.control.approval(self.id, self.mark, self.trace_id, 0.0 if is_first else self.control.wait)
+                told = await self.control.approval(
+                    self.id, self.mark, self.trace_id, 0.0 if is_first else self.control.wait
+                )
             except GatewayClosed:
                 raise
             except (Unreachable, ControlUnavailable) as error:
@@ -295,7 +309,9 @@ class _Asking:
             if told is None:
                 if time.monotonic() - asked_at > _UNKNOWN:
                     asked_at = time.monotonic()
-                    _log.warning("the gateway does not know the question %s: is it the one that it was told to?", self.id)
+                    _log.warning(
+                        "the gateway does not know the question %s: is it the one that it was told to?", self.id
+                    )
                 await asyncio.sleep(_PAUSE[0])
                 continue
             if told.get("reason") and not is_warned:
@@ -304,7 +320,12 @@ class _Asking:
             if told.get("state") in ("decided", "expired") and told.get("source"):
                 return told  # a decision without a source is none of spanpost's
             if told.get("state") == "void":
-                return {**told, "decision": c.EXPIRED, "is_expired": True, "comment": "it was asked again in other words"}
+                return {
+                    **told,
+                    "decision": c.EXPIRED,
+                    "is_expired": True,
+                    "comment": "it was asked again in other words",
+                }
             if not is_first and time.monotonic() - began < _SOON:  # it is on its way out, and lets nobody wait
                 await asyncio.sleep(_SOON)
             is_first = False
@@ -323,7 +344,9 @@ def _text(name: str, given: object, most: int = c.QUESTION_LIMIT) -> str:
     """Return a text as it is kept. Raises `QuestionTooLong`."""
     text = c.question_text(str(given))
     if len(text) > most:
-        raise QuestionTooLong(f"approval: the {name} has {len(text)} characters, and people can be shown {most}; shorten it")
+        raise QuestionTooLong(
+            f"approval: the {name} has {len(text)} characters, and people can be shown {most}; shorten it"
+        )
     return text
 
 

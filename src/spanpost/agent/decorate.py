@@ -97,7 +97,9 @@ def _drive(start: Callable[[], DecoratedRun], generator: Generator[Any, Any, Any
         raise
 
 
-async def _drive_async(start: Callable[[], DecoratedRun], generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+async def _drive_async(
+    start: Callable[[], DecoratedRun], generator: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
     task = start()
     advance: Callable[[], Any] = generator.__anext__
     try:

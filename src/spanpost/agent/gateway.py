@@ -61,7 +61,9 @@ def find(environment: Mapping[str, str] | None = None) -> GatewayClient:
     if token:
         headers["authorization"] = f"Bearer {token}"
     certificate = said.get("SPANPOST_CONTROL__CERTIFICATE") or said.get("SPANPOST_FORWARD__CERTIFICATE")
-    return GatewayClient(endpoint, headers=headers, certificate=certificate or said.get("OTEL_EXPORTER_OTLP_CERTIFICATE"))
+    return GatewayClient(
+        endpoint, headers=headers, certificate=certificate or said.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
+    )
 
 
 class GatewayClient:
@@ -70,7 +72,9 @@ class GatewayClient:
     #: How long a question waits for news at most before it is asked anew, seconds: shorter than proxies cut.
     wait = 25.0
 
-    def __init__(self, endpoint: str, *, headers: Mapping[str, str] | None = None, certificate: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str, *, headers: Mapping[str, str] | None = None, certificate: str | None = None
+    ) -> None:
         try:
             parts = urlsplit(endpoint)
             port = parts.port
@@ -89,7 +93,9 @@ class GatewayClient:
         self._certificate = certificate
         self._tls: ssl.SSLContext | None = None
 
-    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None:
+    async def ask(
+        self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]
+    ) -> None:
         """Have a question recorded, as the log record of its event; it is kept when this returns."""
         record: dict[str, Any] = {
             "timeUnixNano": str(at_ns),
@@ -114,7 +120,9 @@ class GatewayClient:
 
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
         """Return what people asked of a task since a number; None for a task that is not known yet."""
-        return cast("TaskAnswer | None", await self._request("GET", control_protocol.task_target(ref, after, wait), b"", wait))
+        return cast(
+            "TaskAnswer | None", await self._request("GET", control_protocol.task_target(ref, after, wait), b"", wait)
+        )
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend, by what it is known by, or else by its attributes."""
@@ -158,7 +166,9 @@ class GatewayClient:
                 self._tls = ssl.create_default_context(cafile=self._certificate)
             except OSError as error:
                 why = error.strerror or "it holds no certificate"
-                raise ControlUnavailable(f"SPANPOST_CONTROL__CERTIFICATE: {self._certificate}: {why}; name a PEM file") from None
+                raise ControlUnavailable(
+                    f"SPANPOST_CONTROL__CERTIFICATE: {self._certificate}: {why}; name a PEM file"
+                ) from None
         headers = {"accept": "application/json", **self._headers}
         if body:
             headers |= {"content-type": "application/json", "content-length": str(len(body))}

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from spanpost import semconv as c
 
 #: One of the nine statuses (`spanpost.semconv.STATUSES`).
-StatusWord = Literal["starting", "working", "waiting", "paused", "stalled", "context_warning", "error", "complete", "cancelled"]
+StatusWord = Literal[
+    "starting", "working", "waiting", "paused", "stalled", "context_warning", "error", "complete", "cancelled"
+]
 
 
 def progress_attributes(

@@ -14,7 +14,9 @@ class Control(Protocol):
 
     wait: float
 
-    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None: ...
+    async def ask(
+        self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]
+    ) -> None: ...
 
     async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None: ...
 

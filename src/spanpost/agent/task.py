@@ -172,7 +172,9 @@ class AgentTask:
         self._entered.append((task, otel_context.attach(task._context())))
         return task
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         task, token = self._entered.pop()
         otel_context.detach(token)
         task._finish(error)
@@ -302,7 +304,9 @@ def step(name: str, index: int | None = None, count: int | None = None) -> None:
     (current_task() or Task(trace.get_current_span()))._keep(said)
 
 
-def _tell_checkpoint(span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _tell_checkpoint(
+    span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]
+) -> None:
     # The event first: whoever looks at the span in between tells what is new by it.
     if span.is_recording():
         span.add_event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: str(message), **said, **without_none(more)})

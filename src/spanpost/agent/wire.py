@@ -85,7 +85,9 @@ async def exchange(
     """Return status and body of an answer. Raises `NoProxy`, and what asyncio's streams and ssl raise; `ValueError` for what is no answer."""
     proxy = proxy_for("https" if origin.is_tls else "http", origin.host, origin.port)
     if proxy is None:
-        reader, writer = await asyncio.open_connection(origin.host, origin.port, ssl=tls if origin.is_tls else None, limit=_LINE)
+        reader, writer = await asyncio.open_connection(
+            origin.host, origin.port, ssl=tls if origin.is_tls else None, limit=_LINE
+        )
     else:
         secured = ssl.create_default_context() if proxy.is_tls else None
         reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=secured, limit=_LINE)
@@ -114,7 +116,9 @@ def _refused(status: int) -> Exception:
     return NoProxy(f"the proxy refuses ({status}): look at HTTP_PROXY and HTTPS_PROXY, or put the host in NO_PROXY")
 
 
-async def _send(writer: asyncio.StreamWriter, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+async def _send(
+    writer: asyncio.StreamWriter, method: str, target: str, headers: Mapping[str, str], body: bytes
+) -> None:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
     await writer.drain()
@@ -129,7 +133,9 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
         if not protocol.startswith("HTTP/1.") or not (status.isascii() and status.isdigit()):
             raise ValueError("what answers speaks no HTTP/1")
         if status[0] != "1":
-            return int(status), {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            return int(status), {
+                name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
     raise ValueError("no end of interim answers")
 
 

@@ -135,8 +135,14 @@ def _shown(
         figures = piece.figures if one.kind is Kind.END else ()
         count = piece.counts.get(one.id, 1)
         is_root = whose is piece.task
-        replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, slack_style=slack_style, count=count, figures=figures))
-    message = root(piece.task, piece.children, key="", style=drawn, slack_style=slack_style, moved_to=piece.installed_apps)
+        replies.append(
+            reply(
+                whose, one, key="", is_root=is_root, style=drawn, slack_style=slack_style, count=count, figures=figures
+            )
+        )
+    message = root(
+        piece.task, piece.children, key="", style=drawn, slack_style=slack_style, moved_to=piece.installed_apps
+    )
     return ShownImage(message=message, replies=replies, caption=piece.caption)
 
 

@@ -59,7 +59,9 @@ class DemoBoard:
             sender_tokens=SenderTokens(self._settings.intake.tenant),
             url=self.url.rstrip("/"),
         )
-        self._endpoints = Endpoints([*api.endpoints(app), *board.endpoints(app)], [], gateway_guard(self._settings, GatewaySettings()))
+        self._endpoints = Endpoints(
+            [*api.endpoints(app), *board.endpoints(app)], [], gateway_guard(self._settings, GatewaySettings())
+        )
         self._server = HttpServer(self._endpoints, listener, connections=_CONNECTIONS, grace=_GRACE)
         await self._server.start()
 

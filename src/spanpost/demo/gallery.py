@@ -93,11 +93,20 @@ def gallery() -> list[GalleryPiece]:
         ),
         GalleryPiece(
             caption="context filling",
-            task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()),
-            news=[_news("context_warning", use(172_000, Window(200_000, "table"), AGENT_CONVERSATION), Kind.CONTEXT_WARNING)],
+            task=_task(
+                "context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()
+            ),
+            news=[
+                _news(
+                    "context_warning", use(172_000, Window(200_000, "table"), AGENT_CONVERSATION), Kind.CONTEXT_WARNING
+                )
+            ],
         ),
         _struggling(),
-        GalleryPiece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
+        GalleryPiece(
+            caption="asked to stop, muted",
+            task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True),
+        ),
         _failed(),
         _complete(),
         GalleryPiece(
@@ -178,26 +187,35 @@ def _waiting() -> GalleryPiece:
 
 def _choosing() -> GalleryPiece:
     hosts = tuple(
-        f"{city}, {n} of 12 canaries" for n, city in enumerate(("Oslo", "Lyon", "Cork", "Turin", "Porto", "Seoul", "Lima"))
+        f"{city}, {n} of 12 canaries"
+        for n, city in enumerate(("Oslo", "Lyon", "Cork", "Turin", "Porto", "Seoul", "Lima"))
     )
     asked, news = _question(question="Where first?", detail="", risk="", options=hosts)
-    return GalleryPiece(caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+    return GalleryPiece(
+        caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news]
+    )
 
 
 def _long_and_hidden() -> list[GalleryPiece]:
-    plan = "\n".join(f"{n:2}. {host}: drain, deploy 1.8.2, wait for 200 green checks, undrain" for n, host in enumerate(_HOSTS, 1))
+    plan = "\n".join(
+        f"{n:2}. {host}: drain, deploy 1.8.2, wait for 200 green checks, undrain" for n, host in enumerate(_HOSTS, 1)
+    )
     long, told = _question(question="Roll 1.8.2 out to all regions tonight?", detail=plan)
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
     hidden, asked = _question(question="Replace the key of the signing service?", detail=f"The new one:\n{key}")
     return [
         GalleryPiece(caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), news=[told]),
-        GalleryPiece(caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]),
+        GalleryPiece(
+            caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]
+        ),
     ]
 
 
 def _approved() -> GalleryPiece:
     asked, news = _question(decision="approve", by="Mina", source="slack", comment="after the freeze is over")
-    return GalleryPiece(caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news])
+    return GalleryPiece(
+        caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news]
+    )
 
 
 def _expired() -> GalleryPiece:
@@ -238,7 +256,9 @@ def _struggling() -> GalleryPiece:
 def _failed() -> GalleryPiece:
     failure = Failure(type="RolloutFailed", message="canary at 12 % errors, 1 % allowed", log_tail=_LOG)
     task = _task("error", 4, error=failure)
-    return GalleryPiece(caption="failed", task=task, news=[_news("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)])
+    return GalleryPiece(
+        caption="failed", task=task, news=[_news("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)]
+    )
 
 
 def _complete() -> GalleryPiece:
@@ -279,9 +299,20 @@ def _task(status: str, step: int | None, **more: object) -> Task:
         about = {"steps": steps, "step_name": _STEPS[step - 1], "step_index": step, "step_count": len(_STEPS)}
         task = msgspec.structs.replace(task, **about)
     if status != "starting":
-        figures = {"model": "gpt-4o", "input_tokens": 61_200, "output_tokens": 4_100, "cost_usd": Decimal("0.19"), "llm_calls": 14}
+        figures = {
+            "model": "gpt-4o",
+            "input_tokens": 61_200,
+            "output_tokens": 4_100,
+            "cost_usd": Decimal("0.19"),
+            "llm_calls": 14,
+        }
         task = msgspec.structs.replace(
-            task, tool_calls=22, context_used_tokens=31_000, context_window_tokens=200_000, context_window_source="table", **figures
+            task,
+            tool_calls=22,
+            context_used_tokens=31_000,
+            context_window_tokens=200_000,
+            context_window_source="table",
+            **figures,
         )
     return msgspec.structs.replace(task, **more)
 
@@ -289,12 +320,25 @@ def _task(status: str, step: int | None, **more: object) -> Task:
 def _child(name: str, status: str, action: str | None = None) -> Task:
     uid = uuid5(_IDS, name)
     return Task(
-        uid=uid, tenant="default", task_id=str(uid), name=name, agent_name=name, status=status, action=action, started_at=_NOON
+        uid=uid,
+        tenant="default",
+        task_id=str(uid),
+        name=name,
+        agent_name=name,
+        status=status,
+        action=action,
+        started_at=_NOON,
     )
 
 
 def _news(
-    status: str, said: LocaleMessage | str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
+    status: str,
+    said: LocaleMessage | str,
+    kind: Kind = Kind.CHECKPOINT,
+    *,
+    detail: str = "",
+    ref: str = "",
+    progress: float | None = None,
 ) -> Checkpoint:
     text, saying = worded(said)
     return Checkpoint(

@@ -43,7 +43,9 @@ def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -
         settings = settings.model_copy(update={"console": ConsoleSettings()})
     if not settings.dsn:
         # On a database of its own it is nobody else's: who looks at its board may press its buttons.
-        settings = settings.model_copy(update={"api": settings.api.model_copy(update={"local_roles": ("operator", "approver")})})
+        settings = settings.model_copy(
+            update={"api": settings.api.model_copy(update={"local_roles": ("operator", "approver")})}
+        )
     where = "your PostgreSQL" if settings.dsn else f"the embedded PostgreSQL in {settings.database.data_dir}"
     _say(f"starting {where} ...")
     try:
@@ -110,7 +112,12 @@ def _scrape(url: str) -> None:
         lines = answer.read().decode().splitlines()
     samples = [one for one in lines if one.startswith("spanpost_")]
     _say(f"\nscraped {url}: {len(samples)} samples, among them")
-    shown = ("spanpost_tasks_ended_total{", "spanpost_checkpoints_total{", "spanpost_tokens_total{", "spanpost_cost_usd_total{")
+    shown = (
+        "spanpost_tasks_ended_total{",
+        "spanpost_checkpoints_total{",
+        "spanpost_tokens_total{",
+        "spanpost_cost_usd_total{",
+    )
     for one in samples:
         if one.startswith(shown) and not one.endswith(" 0.0"):
             _say(f"  {one}")

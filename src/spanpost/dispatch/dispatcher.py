@@ -21,7 +21,14 @@ from typing import Any, Protocol
 import msgspec
 
 from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
-from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, StoreUnavailable, Unavailable
+from spanpost.model.errors import (
+    ConfigError,
+    DeliveryError,
+    DeliveryRefused,
+    DeliveryUncertain,
+    StoreUnavailable,
+    Unavailable,
+)
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.recorded import Recorded
 from spanpost.routing import rate_limiting
@@ -304,12 +311,16 @@ class Dispatcher:
     async def _attempt(self, delivery: Delivery, until: float) -> Outcome:
         # A process that was frozen after its claim must not send what another process has taken over.
         if until - self._monotonic() <= self._pace.timeout + self._pace.margin:
-            return RetryAt(at=self._clock(), reason="late", error="the lease was nearly over before the call", is_unsent=True)
+            return RetryAt(
+                at=self._clock(), reason="late", error="the lease was nearly over before the call", is_unsent=True
+            )
         try:
             async with asyncio.timeout(self._pace.timeout):
                 return await self._sinks[delivery.sink].deliver(delivery)
         except TimeoutError:
-            return self._decide(DeliveryUncertain(f"no answer within {self._pace.timeout:g} s", reason="timeout"), delivery)
+            return self._decide(
+                DeliveryUncertain(f"no answer within {self._pace.timeout:g} s", reason="timeout"), delivery
+            )
         except Exception as error:
             return self._decide(error, delivery)
 
@@ -408,7 +419,9 @@ class Dispatcher:
         kind = (name, type(error).__name__)
         if kind not in self._bugs:
             self._bugs.add(kind)
-            log.error("%s raised %s, logged once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
+            log.error(
+                "%s raised %s, logged once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)}
+            )
 
 
 def _where(error: BaseException) -> str:

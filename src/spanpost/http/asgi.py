@@ -15,8 +15,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def address_of(scope: Scope) -> str:
-    """Return the address that a request counts for (behind a trusted proxy, its client's); empty: unknown.
-    """
+    """Return the address that a request counts for (behind a trusted proxy, its client's); empty: unknown."""
     return network_of(client_address(scope))
 
 

@@ -58,7 +58,10 @@ class Authenticator:
             return tenant
         if not self._tokens.is_open and self._tokens.is_operator(authorization):
             raise HttpError(
-                403, "operator_token", "an operator's token is no tenant's: use the token by which the agent sends", outcome="token"
+                403,
+                "operator_token",
+                "an operator's token is no tenant's: use the token by which the agent sends",
+                outcome="token",
             )
         raise unauthenticated("a valid token is needed, as Authorization: Bearer ...")
 

@@ -1,5 +1,4 @@
-"""Errors of endpoints: raised anywhere, answered in one place with one error body (`spanpost.http.status`).
-"""
+"""Errors of endpoints: raised anywhere, answered in one place with one error body (`spanpost.http.status`)."""
 
 from __future__ import annotations
 
@@ -37,7 +36,9 @@ class HttpError(HTTPException):
         outcome: str = "",
     ) -> None:
         retry_after = retry_after or (RETRY_AFTER if status_code == 503 else 0)
-        super().__init__(status_code, message, {**({"retry-after": str(retry_after)} if retry_after else {}), **(headers or {})})
+        super().__init__(
+            status_code, message, {**({"retry-after": str(retry_after)} if retry_after else {}), **(headers or {})}
+        )
         self.reason = reason
         #: The field of the request that is wrong; empty: no single one.
         self.field = field
@@ -63,7 +64,11 @@ def response_of(scope: Scope, error: HttpError) -> Response:
     is_protobuf = kind in PROTOBUF
     made = status.as_protobuf if is_protobuf else status.as_json
     body = made(
-        status.code_of(error.status_code), error.message, reason=error.reason, field=error.field, retry_after=error.retry_after
+        status.code_of(error.status_code),
+        error.message,
+        reason=error.reason,
+        field=error.field,
+        retry_after=error.retry_after,
     )
     headers = {"cache-control": "no-store", **(error.headers or {})}
     return Response(body, error.status_code, headers, kind if is_protobuf else status.JSON)
@@ -117,4 +122,6 @@ def _nothing_at(scope: Scope) -> str:
     paths = [str(path) for path in getattr(scope.get("app"), "paths", ())]
     first = "/" + scope["path"].strip("/").partition("/")[0] + "/"
     near = [path for path in paths if path.startswith(first)] or paths
-    return f"there is nothing here; there is {', '.join(near)}" if near else "there is nothing here; see /api/openapi.json"
+    return (
+        f"there is nothing here; there is {', '.join(near)}" if near else "there is nothing here; see /api/openapi.json"
+    )

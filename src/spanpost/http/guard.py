@@ -25,7 +25,17 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from spanpost.http.hosts import DEFAULT_PORTS, Address, Host, HttpOrigin, address_of, host_of, is_loopback, origin_at, origin_of
+from spanpost.http.hosts import (
+    DEFAULT_PORTS,
+    Address,
+    Host,
+    HttpOrigin,
+    address_of,
+    host_of,
+    is_loopback,
+    origin_at,
+    origin_of,
+)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Headers: TypeAlias = Mapping[str, Sequence[str]]
@@ -107,7 +117,9 @@ _PROXY_WORDS: Final = frozenset(
         "ngrok", "original", "real", "remote", "surrogate", "tailscale", "traefik", "varnish", "vercel", "via",
     }
 )  # fmt: skip
-_PROXY_NAMES: Final = frozenset({"x-request-id", "x-request-start", "x-rewrite-url", "x-scheme", "x-host", "max-forwards"})
+_PROXY_NAMES: Final = frozenset(
+    {"x-request-id", "x-request-start", "x-rewrite-url", "x-scheme", "x-host", "max-forwards"}
+)
 
 #: A name that only the local network resolves: a service of Kubernetes or Compose.
 _SERVICE: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -203,9 +215,14 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
             return self.is_beyond_loopback
         if is_loopback(host.name) or host in self.hosts or Host(host.name) in self.hosts:
             return True
-        if any(known.name.startswith(".") and host.name.endswith(known.name) and known.port in (None, host.port) for known in self.hosts):
+        if any(
+            known.name.startswith(".") and host.name.endswith(known.name) and known.port in (None, host.port)
+            for known in self.hosts
+        ):
             return True
-        return self.is_beyond_loopback and (address_of(host.name) is not None or _SERVICE.fullmatch(host.name) is not None)
+        return self.is_beyond_loopback and (
+            address_of(host.name) is not None or _SERVICE.fullmatch(host.name) is not None
+        )
 
     def _unknown(self, host: Host | None) -> Refusal:
         named = f"the host {host.name!r} is" if host is not None else "a request without a host is"

@@ -21,12 +21,20 @@ class RateLimitedLog:
     def warning(self, kind: str, message: str, *values: object, trace_id: str = "") -> None:
         self._write(logging.WARNING, kind, message, values, trace_id)
 
-    def error(self, kind: str, message: str, *values: object, trace_id: str = "", fault: Exception | None = None) -> None:
+    def error(
+        self, kind: str, message: str, *values: object, trace_id: str = "", fault: Exception | None = None
+    ) -> None:
         """Log an error, with the traceback of `fault` if given."""
         self._write(logging.ERROR, kind, message, values, trace_id, fault)
 
     def _write(
-        self, level: int, kind: str, message: str, values: tuple[object, ...], trace_id: str, fault: Exception | None = None
+        self,
+        level: int,
+        kind: str,
+        message: str,
+        values: tuple[object, ...],
+        trace_id: str,
+        fault: Exception | None = None,
     ) -> None:
         now = time.monotonic()
         until, left_out = self._kinds.get(kind, (0.0, 0))

@@ -13,8 +13,7 @@ from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
 
 class CountsAnswers(Protocol):
-    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint).
-    """
+    """**Protocol:** counts a response by status and outcome (an error's reason, or a label of the endpoint)."""
 
     def __call__(self, status: int, outcome: str, /) -> None: ...
 
@@ -27,7 +26,12 @@ class HttpRoute(Route):
     """
 
     def __init__(
-        self, path: str, endpoint: Callable[..., Any], methods: Collection[str] | None = None, *, count: CountsAnswers | None = None
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        methods: Collection[str] | None = None,
+        *,
+        count: CountsAnswers | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=methods)
         self._count = count

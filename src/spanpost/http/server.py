@@ -128,7 +128,9 @@ class _GuardedApp(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         chunked = headers.get(b"transfer-encoding")
-        framing = b"transfer-encoding: " + chunked if chunked else b"content-length: " + headers.get(b"content-length", b"0")
+        framing = (
+            b"transfer-encoding: " + chunked if chunked else b"content-length: " + headers.get(b"content-length", b"0")
+        )
         self.parser = httptools.HttpRequestParser(self)
         self._is_replaying = True
         try:
@@ -193,7 +195,9 @@ class _GuardedApp(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:  # the response came before the whole body
             self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         self._note()
 
     def on_response_complete(self) -> None:
@@ -280,7 +284,9 @@ class _Server(uvicorn.Server):
             except OSError:  # the client is gone, or no descriptor is free
                 await asyncio.sleep(_REFUSED)
             except Exception as error:  # an internal error must not stop accepting
-                _limited_log.error("accept", "a connection could not be accepted: %s", type(error).__name__, fault=error)
+                _limited_log.error(
+                    "accept", "a connection could not be accepted: %s", type(error).__name__, fault=error
+                )
                 await asyncio.sleep(_REFUSED)
 
     def _add_connection(self, accepted: socket.socket, host: str) -> None:
@@ -291,7 +297,9 @@ class _Server(uvicorn.Server):
         setup.add_done_callback(self._setups.discard)
 
     async def _set_up(self, accepted: socket.socket, connection: _GuardedApp) -> None:
-        tls: dict[str, Any] = {"ssl": self.config.ssl, "ssl_handshake_timeout": HEADER_TIMEOUT} if self.config.ssl else {}
+        tls: dict[str, Any] = (
+            {"ssl": self.config.ssl, "ssl_handshake_timeout": HEADER_TIMEOUT} if self.config.ssl else {}
+        )
         try:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted, **tls)
@@ -367,7 +375,9 @@ def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
 
     With `is_shared`, other processes that also set it may bind the port.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -171,7 +171,9 @@ class Interactions:
     async def _judge(self, action: str, asked: Asked, user: str, message: PersonMessage) -> Ruling:
         return await self._talk(judge(self.rules, action, asked, user, message), action, asked, message)
 
-    async def _talk(self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: PersonMessage) -> Ruling:
+    async def _talk(
+        self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: PersonMessage
+    ) -> Ruling:
         try:
             look = next(talk)
             while True:
@@ -265,7 +267,9 @@ class Interactions:
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
         locale = self.locale(asked, act.message)
         answer = self._answer_to(act, verdict, ruling, locale)
-        return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
+        return ActOutcome(
+            result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale
+        )
 
     async def may_start(self, launcher: str, user: str, message: PersonMessage) -> Ruling:
         """Rule on starting work with a launcher. Records nothing."""
@@ -308,7 +312,11 @@ class Interactions:
         )
         verdict = await self.interaction_store.intervene(intervention)
         self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
-        answer = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
+        answer = (
+            ""
+            if verdict.is_repeat or not ruling.refusal
+            else texts.refused(ruling, locale or self.locale(None, order.message))
+        )
         return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     @staticmethod

@@ -76,7 +76,9 @@ class Answers:
         self._on_topic(b"")
 
     def _on_topic(self, topic: bytes) -> None:
-        waiting = self._waiting.get(topic, ()) if topic else [event for events in self._waiting.values() for event in events]
+        waiting = (
+            self._waiting.get(topic, ()) if topic else [event for events in self._waiting.values() for event in events]
+        )
         for event in list(waiting):
             event.set()
 
@@ -84,7 +86,9 @@ class Answers:
         """Record a question. It is stored when this returns."""
         await self._interaction_store.record([record])
 
-    async def approval(self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0) -> ApprovalAnswer:
+    async def approval(
+        self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0
+    ) -> ApprovalAnswer:
         """Return the outcome of a question once it is decided, or after `wait` seconds.
 
         Raises `UnknownQuestion`.
@@ -118,13 +122,26 @@ class Answers:
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        acts: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
-        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": acts}
+        acts: list[Act] = [
+            {"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds
+        ]
+        return {
+            "task_id": task.task_id,
+            "status": task.status,
+            "after": deeds[-1].number if deeds else after,
+            "acts": acts,
+        }
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend; for an unknown task, what one with these attributes may."""
-        task = (await self._interaction_store.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
-        return {"budgets": [spent_json(spent) for spent in await self._interaction_store.allowance(described(task, attributes))]}
+        task = (await self._interaction_store.refer(tenant, ref) if ref else None) or Task(
+            uid=_NO_TASK, tenant=tenant, task_id=ref
+        )
+        return {
+            "budgets": [
+                spent_json(spent) for spent in await self._interaction_store.allowance(described(task, attributes))
+            ]
+        }
 
     async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Repeat a lookup until it finds something or the time is over; then return the last result."""
@@ -181,15 +198,22 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         "comment": decided.comment if decided is not None else "",
         "source": decided.source if decided is not None else "",
         "is_expired": decided is not None and decided.state is InterventionState.EXPIRED,
-        "decided_at": decided.decided_at.isoformat() if decided is not None and decided.decided_at is not None else None,
+        "decided_at": decided.decided_at.isoformat()
+        if decided is not None and decided.decided_at is not None
+        else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
         "reason": why or ("" if is_told else why_not_whole(row)),
         "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
-        if reported is not None and not why else None,
+        if reported is not None and not why
+        else None,
     }
 
 
 def as_said(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes as the receiver takes them: tuples as lists, empty values left out."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in attributes.items() if value not in (None, "", ())}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in attributes.items()
+        if value not in (None, "", ())
+    }

@@ -158,11 +158,15 @@ def foreign(user: str = "") -> Ruling:
     return refused(_FOREIGN, person=Person(id=user) if user else None)
 
 
-def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+def judge(
+    rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage
+) -> Generator[Look, Found, Ruling]:
     """Rule on a user's action, requested in that message."""
     rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
     if rule is None:
-        return refused(LocaleMessage("why.no_rule", {"action": LocaleMessage(f"action.{action}")}), person=Person(id=user))
+        return refused(
+            LocaleMessage("why.no_rule", {"action": LocaleMessage(f"action.{action}")}), person=Person(id=user)
+        )
     person = yield PersonOf(user)
     if not isinstance(person, Person):
         return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
@@ -180,10 +184,16 @@ def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, messa
     if (yield from _holds(rule, rules, asked, person, message, failures)):
         return Ruling(person=person, who=who)
     unique = {ENGLISH.tell(one): one for one in failures}
-    return refused(*(unique.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
+    return refused(
+        *(unique.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]),
+        person=person,
+        who=who,
+    )
 
 
-def judge_listing(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+def judge_listing(
+    rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage
+) -> Generator[Look, Found, Ruling]:
     """Rule on listing a task; without a task, on listing any.
 
     If a rule about `VIEW` matches the task, that rule decides; otherwise every member of the workspace may.
@@ -198,7 +208,12 @@ def judge_listing(rules: AuthorizationRules, asked: Asked | None, user: str, mes
 
 
 def _holds(
-    rule: Rule, rules: AuthorizationRules, asked: Asked, person: Person, message: PersonMessage, failures: list[LocaleMessage | str]
+    rule: Rule,
+    rules: AuthorizationRules,
+    asked: Asked,
+    person: Person,
+    message: PersonMessage,
+    failures: list[LocaleMessage | str],
 ) -> Generator[Look, Found, bool]:
     is_of_slack = person.provider == "slack"
     if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):

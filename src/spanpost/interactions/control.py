@@ -68,9 +68,14 @@ class ControlHttp:
             raise _unknown("no id has such a character")
         if not (_MARK.match(mark) and _TRACE.match(trace)):
             raise HttpError(
-                400, "invalid", "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md", field=MARK
+                400,
+                "invalid",
+                "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md",
+                field=MARK,
             )
-        return await self._answer(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
+        return await self._answer(
+            request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait)
+        )
 
     async def _task(self, request: Request) -> JSONResponse:
         ref, query = _ref(request, TASKS), _query(request)
@@ -141,7 +146,9 @@ def _ref(request: Request, prefix: str) -> str:
     path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
     escaped = path.removeprefix(prefix)
     if not path.startswith(prefix) or not escaped or "/" in escaped:
-        raise HttpError(404, "not_found", f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}} and {BUDGET}")
+        raise HttpError(
+            404, "not_found", f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}} and {BUDGET}"
+        )
     ref = unquote(escaped, errors="replace")
     if len(ref) > _LONGEST_ID:
         raise HttpError(400, "invalid", "the id is too long", field="id")
@@ -151,7 +158,9 @@ def _ref(request: Request, prefix: str) -> str:
 def _query(request: Request) -> dict[str, str]:
     authorization_of(request.scope)  # refuses a token in the URL as such, not as an unknown name
     try:
-        query = dict(parse_qsl((request.scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16))
+        query = dict(
+            parse_qsl((request.scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16)
+        )
     except (ValueError, UnicodeDecodeError):
         raise HttpError(400, "invalid", "the query cannot be read") from None
     if unknown := sorted(query.keys() - set(QUERY)):

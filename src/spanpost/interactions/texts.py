@@ -78,7 +78,11 @@ def verdict(verb: Verb, verdict: Verdict, locale: Locale = ENGLISH) -> str:
             return locale.say("interactions.retried_by", by=by) if by else locale.say("interactions.retried")
         case Result.DECIDED:
             did = decision(verdict.decision, locale)
-            return locale.say("interactions.already_by", decision=did, by=by) if by else locale.say("interactions.already", decision=did)
+            return (
+                locale.say("interactions.already_by", decision=did, by=by)
+                if by
+                else locale.say("interactions.already", decision=did)
+            )
         case Result.VOID:
             return locale.say("interactions.void")
         case Result.EXPIRED:
@@ -95,4 +99,8 @@ def decision(decision: str, locale: Locale = ENGLISH) -> str:
     """Return a decision as a word that follows *was*."""
     if decision in _DID:
         return locale.say(_DID[decision])
-    return locale.say("interactions.answered_with", decision=said(decision, 80)) if decision else locale.say("interactions.answered")
+    return (
+        locale.say("interactions.answered_with", decision=said(decision, 80))
+        if decision
+        else locale.say("interactions.answered")
+    )

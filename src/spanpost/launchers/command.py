@@ -90,7 +90,9 @@ class CommandSettings(LauncherSettings):
                 raise ValueError(f"argument {number}: {why}")
             for place in places(argument):
                 if place not in _PLACES and not place.startswith("parameters."):
-                    raise ValueError(f"argument {number}: there is no {{{place}}}; there are {', '.join(sorted(_PLACES))}")
+                    raise ValueError(
+                        f"argument {number}: there is no {{{place}}}; there are {', '.join(sorted(_PLACES))}"
+                    )
         return value
 
     @model_validator(mode="after")
@@ -109,7 +111,8 @@ def arguments_of(command: Sequence[str], order: Order) -> list[str]:
         text = render(template, document).replace("\0", "")
         if template.startswith("{") and text.startswith("-") and "--" not in command[1 : number - 1]:
             raise Rejected(
-                f"argument {number} would begin with a dash and be taken for an option: put a '--' before it", reason="dash"
+                f"argument {number} would begin with a dash and be taken for an option: put a '--' before it",
+                reason="dash",
             )
         made.append(text)
     return made
@@ -143,7 +146,9 @@ class CommandLauncher:
             except TimeoutError:
                 await _end(process)
                 seconds = settings.timeout.total_seconds()
-                raise DeliveryUncertain(f"it did not end within {seconds:g} s, and was ended", reason="timeout") from None
+                raise DeliveryUncertain(
+                    f"it did not end within {seconds:g} s, and was ended", reason="timeout"
+                ) from None
             except BaseException:
                 await _end(process)
                 raise
@@ -209,7 +214,11 @@ class CommandLauncher:
         program = self._settings.command[0]
         path = self._settings.environment.get("PATH", os.environ.get("PATH"))
         if shutil.which(program, path=path) is None:
-            return [Finding(ok=False, found=f"there is no program {line(program, 100)}", cure="install it, or mend the command")]
+            return [
+                Finding(
+                    ok=False, found=f"there is no program {line(program, 100)}", cure="install it, or mend the command"
+                )
+            ]
         return [Finding(ok=True, found=f"{line(program, 100)} is there")]
 
 
@@ -222,7 +231,9 @@ class _Output:
         loop = asyncio.get_running_loop()
         stream = asyncio.StreamReader(loop=loop)
         reader = open(ours, "rb", buffering=0)  # noqa: ASYNC230, SIM115  (a pipe; the transport closes it)
-        self._transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream, loop=loop), reader)
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream, loop=loop), reader
+        )
         self._reading = asyncio.create_task(self._read(stream))
         return self
 
@@ -252,7 +263,9 @@ def _judge(code: int, output: str) -> None:
     """Raise the error that an exit code means."""
     if code == 0:
         return
-    message = f"the command ended with {code}" + (f": {line(scrub(output.strip())[-200:], 200)}" if output.strip() else "")
+    message = f"the command ended with {code}" + (
+        f": {line(scrub(output.strip())[-200:], 200)}" if output.strip() else ""
+    )
     if code == _LATER:
         raise Unavailable(message, reason="later")
     raise Rejected(message, reason="exit")

@@ -22,7 +22,12 @@ from spanpost.text.sanitise import line
 
 _CALLS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TASKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 3600, 4 * 3600, 24 * 3600)
-_TOKENS = (("input", "input"), ("output", "output"), ("cache_read", "cache_read.input"), ("cache_write", "cache_write.input"))
+_TOKENS = (
+    ("input", "input"),
+    ("output", "output"),
+    ("cache_read", "cache_read.input"),
+    ("cache_write", "cache_write.input"),
+)
 
 
 class Bridge:
@@ -32,7 +37,9 @@ class Bridge:
         meter = get_meter("spanpost", version(), provider)
 
         def seconds(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
-            return meter.create_histogram(name, unit="s", description=help_text, explicit_bucket_boundaries_advisory=buckets)
+            return meter.create_histogram(
+                name, unit="s", description=help_text, explicit_bucket_boundaries_advisory=buckets
+            )
 
         self._model = seconds("gen_ai.client.inference.duration", "Time that model calls took.", _CALLS)
         self._tool = seconds("gen_ai.execute_tool.duration", "Time that tool calls took.", _CALLS)
@@ -80,7 +87,9 @@ class Bridge:
 def _agent(task: Task | None) -> dict[str, Any]:
     if task is None:
         return {}
-    return _named(task.agent_name) | ({"deployment.environment.name": line(task.environment, 100)} if task.environment else {})
+    return _named(task.agent_name) | (
+        {"deployment.environment.name": line(task.environment, 100)} if task.environment else {}
+    )
 
 
 def _named(agent: str | None) -> dict[str, Any]:

@@ -21,11 +21,20 @@ class FleetGauges:
             return registry.gauges(f"spanpost_{name}", help_text, labels)
 
         self.tasks = gauge(
-            "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
+            "tasks_open",
+            "Tasks under way, of all processes on one database; one of them publishes it.",
+            "status",
+            *_WHO,
         )
-        self.stall = gauge("task_quiet_seconds", "Longest time since the last telemetry of a task under way.", "status", *_WHO)
+        self.stall = gauge(
+            "task_quiet_seconds", "Longest time since the last telemetry of a task under way.", "status", *_WHO
+        )
         self.context_share = gauge(
-            "context_used_ratio", "Fullest context window of a task under way, 0 to 1.", "agent", "environment", "tenant"
+            "context_used_ratio",
+            "Fullest context window of a task under way, 0 to 1.",
+            "agent",
+            "environment",
+            "tenant",
         )
         self.context_ahead = gauge(
             "context_forecast_seconds",
@@ -34,9 +43,15 @@ class FleetGauges:
             "environment",
             "tenant",
         )
-        self.approvals = gauge("approvals_open", "Questions that nobody has answered yet.", "agent", "environment", "tenant")
+        self.approvals = gauge(
+            "approvals_open", "Questions that nobody has answered yet.", "agent", "environment", "tenant"
+        )
         self.approval_oldest = gauge(
-            "approval_oldest_seconds", "Time since the oldest open question was recorded.", "agent", "environment", "tenant"
+            "approval_oldest_seconds",
+            "Time since the oldest open question was recorded.",
+            "agent",
+            "environment",
+            "tenant",
         )
         self.health = gauge(
             "agent_health_score",
@@ -54,7 +69,11 @@ class FleetGauges:
         self.delivery_oldest = gauge("delivery_oldest_seconds", "Age of the oldest delivery that waits.", "sink")
         self.deliveries_dead = gauge("deliveries_dead", "Deliveries that were given up and are kept.", "sink")
         self.breakers = gauge("circuit_breakers_open", "Rate limits whose calls are stopped now, by reason.", "reason")
-        self.quarantined = gauge("quarantined_observations", "Observations and request bodies that could not be recorded and are kept.", "reason")
+        self.quarantined = gauge(
+            "quarantined_observations",
+            "Observations and request bodies that could not be recorded and are kept.",
+            "reason",
+        )
         self.journal_bytes = gauge(
             "journal_bytes", "Bytes that wait in the journal: answered, durable, and not recorded yet.", "tenant"
         )

@@ -100,11 +100,15 @@ class Metrics:
         )
         self.task_duration = durations("task_duration", "Time from a task's start to its end.", RUNS, "agent", "status")
         self.step_duration = durations("step_duration", "Time that steps of agents took.", CALLS, "agent")
-        self.tool_call_duration = durations("tool_call_duration", "Time that tool calls took.", CALLS, "agent", "outcome")
+        self.tool_call_duration = durations(
+            "tool_call_duration", "Time that tool calls took.", CALLS, "agent", "outcome"
+        )
         self.model_call_duration = durations(
             "model_call_duration", "Time that model calls took, each call once.", CALLS, "agent", "model", "outcome"
         )
-        self.approval_wait = durations("approval_wait", "Time from a question to a person to its answer.", RUNS, "agent")
+        self.approval_wait = durations(
+            "approval_wait", "Time from a question to a person to its answer.", RUNS, "agent"
+        )
         self.errors = of_agents(
             "errors",
             "Failures by their type: of a part of a task, or of the task.",
@@ -120,12 +124,16 @@ class Metrics:
             "limit",
             *CALL,
         )
-        self.warnings = of_agents("warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant")
+        self.warnings = of_agents(
+            "warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant"
+        )
         self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
         # use
         self.tokens = of_agents("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", *CALL)
         self.cost = of_agents("cost_usd", "Cost of model calls in US dollars.", *CALL)
-        self.unpriced = of_agents("unpriced_calls", "Model calls of which no cost is known; the cost is that of the others.", *CALL)
+        self.unpriced = of_agents(
+            "unpriced_calls", "Model calls of which no cost is known; the cost is that of the others.", *CALL
+        )
         self.model_calls = of_agents("model_calls", "Model calls that settled.", *CALL)
         self.corrections = counter(
             "usage_corrections", "Times that figures added to counters proved too high; the tables are right."
@@ -134,10 +142,15 @@ class Metrics:
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
         self.repeats = counter("duplicate_observations", "Observations that were recorded before.")
         self.ignored = counter("ignored_spans", "Spans that are not an agent's.")
-        self.requests = counter("requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status")
+        self.requests = counter(
+            "requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
+        )
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
         self.in_flight = Gauge(
-            "spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry, multiprocess_mode="livesum"
+            "spanpost_in_flight_bytes",
+            "Bytes of requests that the gateway holds.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.queued = Gauge(
             "spanpost_queue_length",
@@ -146,10 +159,16 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
-        self.worker_restarts = counter("worker_restarts", "Workers of the gateway that ended unasked and were started again.")
+        self.worker_restarts = counter(
+            "worker_restarts", "Workers of the gateway that ended unasked and were started again."
+        )
         self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
-        self.dropped = counter("dropped", "Observations or deliveries dropped, by component and reason.", "component", "reason")
-        self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
+        self.dropped = counter(
+            "dropped", "Observations or deliveries dropped, by component and reason.", "component", "reason"
+        )
+        self.spool_bypassed = counter(
+            "spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason"
+        )
         self.spool_bytes = Gauge(
             "spanpost_spool_bytes", "Size of the spool's directory.", registry=registry, multiprocess_mode="max"
         )
@@ -179,10 +198,20 @@ class Metrics:
             "deliveries_coalesced", "States that gave way to newer ones before they were sent: edits saved.", "sink"
         )
         self.diverted = counter(
-            "deliveries_diverted", "Deliveries that a fallback took in place of their address, by reason.", "sink", "reason"
+            "deliveries_diverted",
+            "Deliveries that a fallback took in place of their address, by reason.",
+            "sink",
+            "reason",
         )
-        self.retried = counter("deliveries_retried", "Attempts after which a delivery waits for another one, by reason.", "sink", "reason")
-        self.breaker_opened = counter("circuit_breaker_opened", "Times that calls to a sink were stopped for a while, by reason.", "sink", "reason")
+        self.retried = counter(
+            "deliveries_retried", "Attempts after which a delivery waits for another one, by reason.", "sink", "reason"
+        )
+        self.breaker_opened = counter(
+            "circuit_breaker_opened",
+            "Times that calls to a sink were stopped for a while, by reason.",
+            "sink",
+            "reason",
+        )
         self.sink_calls = counter(
             "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
         )
@@ -197,11 +226,18 @@ class Metrics:
             "source",
         )
         self.interactions_requests = counter(
-            "interactions_requests", "Requests of people's clients (Slack, API, webhooks), by endpoint and status.", "endpoint", "status"
+            "interactions_requests",
+            "Requests of people's clients (Slack, API, webhooks), by endpoint and status.",
+            "endpoint",
+            "status",
         )
         self._fleet = FleetGauges(registry)
         build = Gauge(
-            "spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry, multiprocess_mode="max"
+            "spanpost_build_info",
+            "Always 1; the version is a label.",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="max",
         )
         build.labels(version()).set(1)
         self._totals: dict[tuple[str, str], int] = {}
@@ -222,7 +258,9 @@ class Metrics:
         Counting thousands of tasks at once would block the event loop for too long.
         """
         tasks = {task.uid: task for task in recorded.tasks}
-        starts, ends = ({c.task_uid: c.id for c in recorded.checkpoints if c.kind is kind} for kind in (Kind.START, Kind.END))
+        starts, ends = (
+            {c.task_uid: c.id for c in recorded.checkpoints if c.kind is kind} for kind in (Kind.START, Kind.END)
+        )
         if alerts := {uid for uid, task in tasks.items() if task.is_alert}:
             begun, over = ([uid for uid in uids if uid not in alerts] for uids in (recorded.started, recorded.ended))
             of_agents = [task for task in recorded.tasks if task.uid not in alerts]
@@ -469,7 +507,9 @@ class Metrics:
                     self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
     def _lost(self, component: str, reason: str, n: int) -> None:
-        self.dropped.labels(component if component in COMPONENTS else OTHER, reason if reason in DROPPED else OTHER).inc(n)
+        self.dropped.labels(
+            component if component in COMPONENTS else OTHER, reason if reason in DROPPED else OTHER
+        ).inc(n)
 
     def fleet(self, fleet: Fleet | None) -> None:
         """Show what is open in the database. None: clear the gauges, because another process shows them."""

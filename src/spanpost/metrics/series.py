@@ -70,7 +70,9 @@ class Values:
 class MetricFamily(Generic[M]):
     """A metric that has open labels."""
 
-    def __init__(self, metric: M, labels: Sequence[str], values: dict[str, Values], most: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, metric: M, labels: Sequence[str], values: dict[str, Values], most: int, clock: Callable[[], float]
+    ) -> None:
         self.metric = metric
         self._clock = clock
         self._maximum = most
@@ -100,7 +102,9 @@ class MetricFamily(Generic[M]):
         labels = tuple(shown)
         self._children.setdefault(combination, {})[labels] = None
         child: M = self.metric.labels(*labels)
-        if len(self._cache) < 2 * self._maximum and OTHER not in shown:  # a value counted as other may have its own series later
+        if (
+            len(self._cache) < 2 * self._maximum and OTHER not in shown
+        ):  # a value counted as other may have its own series later
             self._cache[given] = [child, now, combination, shown]
         return child
 

@@ -58,7 +58,9 @@ class GuardedMetrics:
             scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
             if scheme.lower() != "bearer" or holder_of(token.strip(), self._tokens) is None:
                 challenge = {"www-authenticate": "Bearer"}
-                verdict = Refusal(status=401, why="unauthenticated", message="a token of metrics.tokens is needed", headers=challenge)
+                verdict = Refusal(
+                    status=401, why="unauthenticated", message="a token of metrics.tokens is needed", headers=challenge
+                )
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             return start_response(status, [*headers, ("x-content-type-options", "nosniff")], *more)
@@ -74,7 +76,9 @@ class GuardedMetrics:
 def _request_of(environ: dict[str, Any]) -> GuardedRequest:
     """Return the head of a request. WSGI joins repeated headers by a comma: such a host or origin is refused."""
     headers = {
-        name[5:].replace("_", "-").lower(): (value.strip(" \t"),) for name, value in environ.items() if name.startswith("HTTP_")
+        name[5:].replace("_", "-").lower(): (value.strip(" \t"),)
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
     }
     path = environ.get("PATH_INFO", "/")
     return GuardedRequest(
@@ -91,9 +95,16 @@ class MetricsServer:
     """Serves a registry. The default guard accepts loopback hosts; on another address any host."""
 
     def __init__(
-        self, registry: CollectorRegistry, address: str, port: int, guard: Guard | None = None, tokens: Sequence[bytes] = ()
+        self,
+        registry: CollectorRegistry,
+        address: str,
+        port: int,
+        guard: Guard | None = None,
+        tokens: Sequence[bytes] = (),
     ) -> None:
-        app = GuardedMetrics(make_wsgi_app(shown(registry)), guard or Guard(is_beyond_loopback=not is_loopback(address)), tokens)
+        app = GuardedMetrics(
+            make_wsgi_app(shown(registry)), guard or Guard(is_beyond_loopback=not is_loopback(address)), tokens
+        )
         try:
             self._http = make_server(address, port, app, _Threading, handler_class=_Quiet)
         except (OSError, OverflowError) as error:
@@ -102,7 +113,9 @@ class MetricsServer:
                 "Set SPANPOST_METRICS__PORT to a free port, or to 0 to have one chosen."
             ) from error
         self.port: int = self._http.server_port
-        self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.5}, name="spanpost-metrics", daemon=True)
+        self._thread = Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.5}, name="spanpost-metrics", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

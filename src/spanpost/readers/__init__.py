@@ -109,7 +109,15 @@ DIALECTS: tuple[Dialect, ...] = (
 )
 
 #: autogen, semantic-kernel (which shares its runtime), MS agent-framework, mcp, litellm.
-_PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
+_PLUMBING_NAMES = (
+    "autogen ",
+    "agent_runtime ",
+    "workflow.build",
+    "edge_group.",
+    "message.send",
+    "MCP send ",
+    "raw_gen_ai_request",
+)
 _HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in DIALECTS for name in dialect.names)))
 _INT64 = 2**63 - 1
 
@@ -263,7 +271,7 @@ def _decide_role(span: ReadSpan, tables: Tables, plan: Plan) -> None:
         return
     is_guess = span.role is _OTHER
     if is_guess and "workflow" in inner and name.startswith(_INVOKED):
-                span.role, span.rule = _WORKFLOW, "gen_ai.workflow.name"  # it failed before its kind was set
+        span.role, span.rule = _WORKFLOW, "gen_ai.workflow.name"  # it failed before its kind was set
     elif is_guess:
         has_model = "model_answered" in inner or "model_asked" in inner
         if type(attributes.get(c.NAME)) is str and not has_model:
@@ -285,7 +293,9 @@ def _decide_role(span: ReadSpan, tables: Tables, plan: Plan) -> None:
 
 
 #: Fields that show that an agent works in a span of no kind.
-_OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
+_OWN = frozenset(
+    {"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"}
+)
 #: Head of a workflow span's name by the GenAI conventions.
 _INVOKED = "invoke_workflow "
 _SHARED = ("service", "environment", "repo", "topic")
@@ -339,7 +349,7 @@ def _as_root_span(span: ReadSpan, resource: dict[str, Any]) -> None:
     if role is _WORKFLOW:
         title = inner.get("workflow") or v.name_of_span(span.observation.name)
         if title is not None and title in (inner.get("model_asked"), inner.get("model_answered")):
-                        title = None  # an invocation without an agent is named after its model
+            title = None  # an invocation without an agent is named after its model
         if title is not None and "task_name" not in said:
             said["task_name"] = title
     elif agent is None:
@@ -377,7 +387,7 @@ def _as_call(span: ReadSpan) -> None:
     given, output = inner.get("input"), inner.get("output")
     cost: Decimal | None = said.get("cost_usd", inner.get("cost"))
     if not given and not output:
-                given = output = None  # no call takes nothing: these zeros mean "unknown"
+        given = output = None  # no call takes nothing: these zeros mean "unknown"
     if given is not None or output is not None or cost is not None:
         read_, write = inner.get("cache_read"), inner.get("cache_write")
         if span.excludes_cache and given is not None:

@@ -23,7 +23,10 @@ def _refine(span: ReadSpan) -> None:
 AGENT_FRAMEWORK = Dialect(
     name="agent-framework",
     source="agent-framework 1.23.0",
-    cannot_tell=("a conversation, with chat completions", "that a run waits for a person: concluded from an open tool call"),
+    cannot_tell=(
+        "a conversation, with chat completions",
+        "that a run waits for a person: concluded from an open tool call",
+    ),
     scopes=("agent_framework",),
     fields={"workflow": ("workflow.name",)},
     refine=_refine,

@@ -110,7 +110,11 @@ def read(given: object, source: str, tenant: str, *, base: str = "") -> Alert:
 def _texts(given: object) -> dict[str, str]:
     if not isinstance(given, dict):
         return {}
-    kept = ((_text(k)[:200], _text(str(v))[:_LONG]) for k, v in list(given.items())[:_MANY] if isinstance(v, (str, int, float)))
+    kept = (
+        (_text(k)[:200], _text(str(v))[:_LONG])
+        for k, v in list(given.items())[:_MANY]
+        if isinstance(v, (str, int, float))
+    )
     return {k: v for k, v in kept if k}
 
 
@@ -171,7 +175,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def wanted(alert: Alert) -> Wanted:
     """Return the task that an alert names: by an id in its labels or annotations, or by agent and status."""
-    refs = [where[name].strip() for where in (alert.labels, alert.annotations) for name in NAMES if where.get(name, "").strip()]
+    refs = [
+        where[name].strip()
+        for where in (alert.labels, alert.annotations)
+        for name in NAMES
+        if where.get(name, "").strip()
+    ]
     agent, status = alert.labels.get("agent", ""), alert.annotations.get(STATE, "")
     if agent in _NOBODY or status not in c.STATUSES:
         agent = status = ""

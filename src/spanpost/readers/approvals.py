@@ -70,7 +70,9 @@ def _told(o: Observation, said: dict[str, Any]) -> None:
         mark=mark,
         is_expired=decision == c.EXPIRED,
     )
-    said.update(tells=Tells.NOTHING if mark else Tells.APPROVAL_RESOLVED, approval=approval, occurrence=f"{o.name}:{id}")
+    said.update(
+        tells=Tells.NOTHING if mark else Tells.APPROVAL_RESOLVED, approval=approval, occurrence=f"{o.name}:{id}"
+    )
 
 
 def _recorded(o: Observation, said: dict[str, Any]) -> None:
@@ -103,7 +105,9 @@ def _id(o: Observation, question: str) -> tuple[str, bool]:
     id = v.identifier(o.attributes.get(c.APPROVAL_ID))
     if id is not None:
         return id, True
-    return blake2b(b"\0".join((o.trace_id, o.span_id, question.encode("utf-8", "replace"))), digest_size=8).hexdigest(), False
+    return blake2b(
+        b"\0".join((o.trace_id, o.span_id, question.encode("utf-8", "replace"))), digest_size=8
+    ).hexdigest(), False
 
 
 def _is_unread(o: Observation, question: str) -> bool:

@@ -58,9 +58,13 @@ def _refine(span: ReadSpan) -> None:
         span.excludes_cache = True
         if session is not None:
             said["call_key"] = call_key(session, attributes)
-        said["is_aside"] = is_aside(CLAUDE_CODE_CLI, attributes.get("query_source_safe") or attributes.get("query_source"))
+        said["is_aside"] = is_aside(
+            CLAUDE_CODE_CLI, attributes.get("query_source_safe") or attributes.get("query_source")
+        )
         if has_failed:
-            said["occurrence"] = failure_key(next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None))
+            said["occurrence"] = failure_key(
+                next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)
+            )
     elif kind == "tool":
         call = said.get("tool_call_id")
         if call is not None and session is not None:
@@ -92,7 +96,11 @@ def _refine(span: ReadSpan) -> None:
 
 
 def _failure(attributes: dict[str, Any] | Any) -> Failure:
-    kind = v.text(attributes.get("error_class")) or v.text(attributes.get("error.type")) or v.text(attributes.get("error_type"))
+    kind = (
+        v.text(attributes.get("error_class"))
+        or v.text(attributes.get("error.type"))
+        or v.text(attributes.get("error_type"))
+    )
     return Failure(type=kind or "", message=v.text(attributes.get("error")) or "")
 
 

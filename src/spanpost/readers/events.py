@@ -38,7 +38,10 @@ _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 
 _FIELDS = {
-    attribute: (name, DIRECT[name]) for name, attributes in AGENT.fields.items() for attribute in attributes if name in DIRECT
+    attribute: (name, DIRECT[name])
+    for name, attributes in AGENT.fields.items()
+    for attribute in attributes
+    if name in DIRECT
 }
 
 
@@ -71,7 +74,7 @@ def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Fai
     """Return a failure; a type at the head of the message becomes its type, and a traceback is cut from the message."""
     kind, message = kind or "", message or ""
     if kind in _ANY:
-                kind = ""  # LangSmith's export writes it for all; the type is in the message
+        kind = ""  # LangSmith's export writes it for all; the type is in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         message = message[:cut].rstrip()
@@ -139,7 +142,9 @@ def _body(o: Observation) -> str | None:
 
 def _checkpoint(o: Observation, said: dict[str, Any]) -> None:
     said["tells"] = Tells.CHECKPOINT
-    message = v.long_text(o.attributes.get(c.CHECKPOINT_MESSAGE)) or _body(o) or v.long_text(o.attributes.get("message"))
+    message = (
+        v.long_text(o.attributes.get(c.CHECKPOINT_MESSAGE)) or _body(o) or v.long_text(o.attributes.get("message"))
+    )
     if message is not None:
         said["message"] = message[:_MESSAGE]
 
@@ -158,7 +163,7 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     verb = a.get(c.INTERVENTION_VERB)
     if o.part is not Part.INTERVENTION or verb not in _VERBS:
-                return  # an agent's report of a person's act is no act of that person
+        return  # an agent's report of a person's act is no act of that person
     text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
     by, source = v.text(a.get(c.INTERVENTION_BY)) or "", v.text(a.get(c.INTERVENTION_SOURCE)) or ""
     seen = a.get(c.INTERVENTION_SEEN)
@@ -181,7 +186,7 @@ def _budget(o: Observation, said: dict[str, Any]) -> None:
 def _alert(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     if o.part is not Part.INTERVENTION:
-                return  # not an alert that spanpost received
+        return  # not an alert that spanpost received
     text = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
     said.update(tells=Tells.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
 

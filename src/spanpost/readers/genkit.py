@@ -58,7 +58,11 @@ def _refine(span: ReadSpan) -> None:
 GENKIT = Dialect(
     name="genkit",
     source="genkit 1.42 (JavaScript)",
-    cannot_tell=("an agent's name", "ids of tool calls", "tokens and why a model stopped, where the output is redacted"),
+    cannot_tell=(
+        "an agent's name",
+        "ids of tool calls",
+        "tokens and why a model stopped, where the output is redacted",
+    ),
     kind="genkit:type",
     otherwise=Role.STEP,
     fields={"conversation_id": ("genkit:metadata:sessionId", "genkit:sessionId", "genkit:metadata:threadName")},

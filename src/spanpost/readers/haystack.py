@@ -55,7 +55,11 @@ def _refine(span: ReadSpan) -> None:
 HAYSTACK = Dialect(
     name="haystack",
     source="haystack-ai 3.4.0 with opentelemetry-haystack 2.0.0; of haystack-ai 2 the components",
-    cannot_tell=("an agent's name", "a conversation", "tokens and models, unless HAYSTACK_CONTENT_TRACING_ENABLED is set"),
+    cannot_tell=(
+        "an agent's name",
+        "a conversation",
+        "tokens and models, unless HAYSTACK_CONTENT_TRACING_ENABLED is set",
+    ),
     names={
         "haystack.agent.run": Role.WORKFLOW,
         "haystack.agent.step": Role.STEP,

@@ -8,7 +8,19 @@ from spanpost.readers.agent import ON_RESOURCE
 from spanpost.readers.events import CLIS
 
 _FIELDS = frozenset(
-    ["task_id", "task_alias", "task_parent_id", "agent_id", "retry_of", "caused_by", "order_id", "conversation_id", "tool_call_id", "response", "status"]
+    [
+        "task_id",
+        "task_alias",
+        "task_parent_id",
+        "agent_id",
+        "retry_of",
+        "caused_by",
+        "order_id",
+        "conversation_id",
+        "tool_call_id",
+        "response",
+        "status",
+    ]
 )
 _OF_RECORDS = frozenset({"session", "prompt", "request", "tool_call_id", "sequence"})
 
@@ -20,5 +32,15 @@ IDENTITY: frozenset[str] = frozenset(
     | {dialect.kind for dialect in DIALECTS if dialect.kind}
     | c.ENVELOPE - {c.SPAN_NAME, c.SPAN_STATUS_MESSAGE}
     | {c.APPROVAL_ID, c.APPROVAL_DIGEST, c.PRODUCER, c.OPEN_ROOTS, c.ALERT_ID, c.ACCOUNT}
-    | {"service.instance.id", "session.id", "sessionId", "thread.id", "thread_id", "trace_id", "span_id", "langfuse.trace.id", "run_id"}
+    | {
+        "service.instance.id",
+        "session.id",
+        "sessionId",
+        "thread.id",
+        "thread_id",
+        "trace_id",
+        "span_id",
+        "langfuse.trace.id",
+        "run_id",
+    }
 )

@@ -17,7 +17,10 @@ def _refine(span: ReadSpan) -> None:
 LANGSMITH = Dialect(
     name="langsmith",
     source="langsmith[otel] 0.14.17",
-    cannot_tell=("a failed run by its status: its exception says it", "roots that were in its queue when the process ended"),
+    cannot_tell=(
+        "a failed run by its status: its exception says it",
+        "roots that were in its queue when the process ended",
+    ),
     kind="langsmith.span.kind",
     roles={"llm": Role.LLM, "tool": Role.TOOL, "chain": Role.STEP},
     otherwise=Role.STEP,

@@ -41,7 +41,10 @@ def _refine(span: ReadSpan) -> None:
         return
     # Written for every tool that gave something, where content is captured at all.
     if (
-        (("gen_ai.tool.call.arguments" in a and "gen_ai.tool.call.result" not in a) or ("input" in a and not a.get("output")))
+        (
+            ("gen_ai.tool.call.arguments" in a and "gen_ai.tool.call.result" not in a)
+            or ("input" in a and not a.get("output"))
+        )
         and o.part is Part.ENDED
         and o.status is not Status.ERROR
     ):

@@ -121,7 +121,11 @@ _OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
 
 def _refine_unsaid(span: ReadSpan) -> None:
     # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's work.
-    if span.role is _OTHER and span.observation.part is _PART_STARTED and "openinference.span.kind" not in span.attributes:
+    if (
+        span.role is _OTHER
+        and span.observation.part is _PART_STARTED
+        and "openinference.span.kind" not in span.attributes
+    ):
         span.role, span.rule = _STEP, "openinference: not said yet"
         span.is_leaf = _OF_A_MODEL.search(span.observation.name) is not None
 

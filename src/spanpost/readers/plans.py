@@ -16,7 +16,17 @@ import msgspec
 from spanpost.readers.values import text
 
 _TOOLS = frozenset(
-    {"todowrite", "writetodos", "updatetodos", "updatetodo", "todolist", "managetodolist", "updateplan", "writeplan", "setplan"}
+    {
+        "todowrite",
+        "writetodos",
+        "updatetodos",
+        "updatetodo",
+        "todolist",
+        "managetodolist",
+        "updateplan",
+        "writeplan",
+        "setplan",
+    }
 )
 #: Where instrumentations put a tool's arguments.
 _ARGUMENTS = (

@@ -20,7 +20,11 @@ def _refine(span: ReadSpan) -> None:
 PYDANTIC_AI = Dialect(
     name="pydantic-ai",
     source="pydantic-ai 1.0.0 and 2.x in format 2",
-    cannot_tell=("a conversation", "what came from the cache", "that a run waits for a person: concluded from an open tool call"),
+    cannot_tell=(
+        "a conversation",
+        "what came from the cache",
+        "that a run waits for a person: concluded from an open tool call",
+    ),
     scopes=("pydantic-ai",),
     fields={"agent": ("agent_name",), "model_asked": ("model_name",)},
     refine=_refine,

@@ -124,9 +124,17 @@ class _Cleaner:
         known = self._origins.get(id(origin))
         if known is not None and known[0] is origin:
             return known[1]
-        resource, scope, version = self.map(origin.resource, is_top=True), self.text(origin.scope), self.text(origin.scope_version)
+        resource, scope, version = (
+            self.map(origin.resource, is_top=True),
+            self.text(origin.scope),
+            self.text(origin.scope_version),
+        )
         is_same = resource is origin.resource and scope is origin.scope and version is origin.scope_version
-        clean = origin if is_same else msgspec.structs.replace(origin, resource=resource, scope=scope, scope_version=version)
+        clean = (
+            origin
+            if is_same
+            else msgspec.structs.replace(origin, resource=resource, scope=scope, scope_version=version)
+        )
         if len(self._origins) >= _ORIGINS:
             self._origins.clear()
         self._origins[id(origin)] = (origin, clean)
@@ -209,7 +217,9 @@ _UNNAMED = NameVerdict(Strength.NONE, "")
 
 def _flagged(before: str) -> NameVerdict:
     """Return the verdict of a command's argument on the next one: ``["--password", "x"]``."""
-    return verdict(before.lstrip("-")) if before[:1] == "-" and before[1:2].isalpha() | (before[:2] == "--") else _UNNAMED
+    return (
+        verdict(before.lstrip("-")) if before[:1] == "-" and before[1:2].isalpha() | (before[:2] == "--") else _UNNAMED
+    )
 
 
 class Redaction:
@@ -279,11 +289,21 @@ class Redaction:
         is_question = self._spared is not IDENTITY and o.name[:15] == "agent.approval."
         body = cleaner.value(o.body) if o.body is not None and not is_question else o.body
         origin = cleaner.origin(o.origin)
-        if attributes is o.attributes and name is o.name and message is o.status_message and body is o.body and origin is o.origin:
+        if (
+            attributes is o.attributes
+            and name is o.name
+            and message is o.status_message
+            and body is o.body
+            and origin is o.origin
+        ):
             return o
-        return msgspec.structs.replace(o, attributes=attributes, name=name, status_message=message, body=body, origin=origin)
+        return msgspec.structs.replace(
+            o, attributes=attributes, name=name, status_message=message, body=body, origin=origin
+        )
 
-    def cleaned(self, source: Observation, reading: Reading, *, keeps_content: bool) -> tuple[Observation, Reading, Observation]:
+    def cleaned(
+        self, source: Observation, reading: Reading, *, keeps_content: bool
+    ) -> tuple[Observation, Reading, Observation]:
         """Return an observation and its reading without secrets, and the part of it that is stored.
 
         Content that is not stored is not searched: only what the reading took of it is.
@@ -350,7 +370,9 @@ def _with_content(source: Observation, kept: Observation, clean: Observation) ->
     if kept is not source:
         pairs = zip(source.attributes.items(), kept.attributes.values(), clean.attributes.items(), strict=True)
         attributes = {key: whole if left is not whole else value for (_, whole), left, (key, value) in pairs}
-        clean = msgspec.structs.replace(clean, attributes=attributes, body=clean.body if kept.body is source.body else source.body)
+        clean = msgspec.structs.replace(
+            clean, attributes=attributes, body=clean.body if kept.body is source.body else source.body
+        )
     if clean.part is Part.LOG:
         # Its index is a hash of its content, from which a short secret could be guessed.
         attributes = {**clean.attributes, c.ORDINAL: clean.ordinal} if clean.ordinal else clean.attributes

@@ -272,7 +272,9 @@ def _as_tool(r: _SessionRecord, **said: Any) -> Reading:
     )
 
 
-_ACCEPTED = frozenset({"accept", "accepted", "approved", "approve", "approved_for_session", "allow", "auto_accept", "modify"})
+_ACCEPTED = frozenset(
+    {"accept", "accepted", "approved", "approve", "approved_for_session", "allow", "auto_accept", "modify"}
+)
 
 
 def _decision(r: _SessionRecord) -> Reading:
@@ -334,7 +336,13 @@ def _hook(r: _SessionRecord) -> Reading | None:
     if hook == "Notification" and "idle" in name:
         # The prompt waits for input: the only record of a prompt that was given up with Escape.
         return r.event(rests=True, is_idle=True, is_quiet=True)
-    return r.event(rests=True, is_quiet=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
+    return (
+        r.event(rests=True, is_quiet=True)
+        if hook == "Stop"
+        else r.event(status=c.COMPLETE)
+        if hook == "SessionEnd"
+        else None
+    )
 
 
 _READERS: dict[SessionPart, Callable[[_SessionRecord], Reading | None]] = {
@@ -370,7 +378,12 @@ def usage_of(cli: Cli, get: Callable[[str], Any]) -> Usage | None:
     if cli.excludes_reasoning and output is not None:
         output += reasoning or 0
     usage = Usage(
-        input=given, output=output, cache_read=read, cache_write=write, reasoning=reasoning, cost_usd=v.money(get("cost"))
+        input=given,
+        output=output,
+        cache_read=read,
+        cache_write=write,
+        reasoning=reasoning,
+        cost_usd=v.money(get("cost")),
     )
     return usage if usage.is_known or usage.cost_usd is not None else None
 

@@ -15,15 +15,23 @@ from spanpost.model.readings import Role
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST = 120
 #: What such a name contains, in whatever case: asked first, of all names that nobody declared.
-_MAYBE = re.compile(r"kind|type|token|model|tool|finish|stop_?reason|session|conversation|thread|response", re.IGNORECASE)
+_MAYBE = re.compile(
+    r"kind|type|token|model|tool|finish|stop_?reason|session|conversation|thread|response", re.IGNORECASE
+)
 
-_KIND = re.compile(r"^(?!logfire|otel|db|dd|http|rpc|messaging)[a-z][\w.]*[._](?:span|observation|run|node)[._]?(?:kind|type)$")
+_KIND = re.compile(
+    r"^(?!logfire|otel|db|dd|http|rpc|messaging)[a-z][\w.]*[._](?:span|observation|run|node)[._]?(?:kind|type)$"
+)
 #: Field, its shape, and whether such a name alone makes a span an agent's.
 _SHAPES: tuple[tuple[str, re.Pattern[str], bool], ...] = (
     ("cache_read", re.compile(r"(?:^|[._])(?:cache[._]read|cached)(?:[._](?:input|prompt))?_tokens$"), False),
     ("cache_write", re.compile(r"(?:^|[._])cache[._](?:write|creation)(?:[._](?:input|prompt))?_tokens$"), False),
     ("reasoning", re.compile(r"(?:^|[._])(?:reasoning|thoughts|thinking)(?:[._]output)?_tokens$"), False),
-    ("input", re.compile(r"(?:^|[._])(?:usage|tokens?(?:_count|_usage)?)[._](?:input|prompt)(?:_tokens?)?(?:_count)?$"), True),
+    (
+        "input",
+        re.compile(r"(?:^|[._])(?:usage|tokens?(?:_count|_usage)?)[._](?:input|prompt)(?:_tokens?)?(?:_count)?$"),
+        True,
+    ),
     ("input", re.compile(r"[._](?:input|prompt)_tokens?(?:_count)?$"), True),
     (
         "output",
@@ -55,7 +63,10 @@ _WORDS = {
 }
 #: The words in the three ways they are written.
 WORDS = {
-    form: role for role, words in _WORDS.items() for word in words for form in (word, word.upper(), word.title().replace("_", ""))
+    form: role
+    for role, words in _WORDS.items()
+    for word in words
+    for form in (word, word.upper(), word.title().replace("_", ""))
 }
 
 

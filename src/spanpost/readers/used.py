@@ -7,7 +7,15 @@ from typing import Any
 
 #: Synonyms, as OpenAI, Anthropic, Google, LangChain, the AI SDK, Langfuse, MLflow and Genkit write them.
 _NAMES = {
-    "input": ("input_tokens", "prompt_tokens", "inputTokens", "promptTokens", "input", "prompt_token_count", "promptTokenCount"),
+    "input": (
+        "input_tokens",
+        "prompt_tokens",
+        "inputTokens",
+        "promptTokens",
+        "input",
+        "prompt_token_count",
+        "promptTokenCount",
+    ),
     "output": (
         "output_tokens",
         "completion_tokens",

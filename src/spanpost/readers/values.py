@@ -173,7 +173,9 @@ def finish(value: Any) -> Finish | None:
 _ID = re.compile(
     r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
 )
-_VERB = re.compile(r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE)
+_VERB = re.compile(
+    r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE
+)
 _TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.forward|\.__call__)$")
 #: Constants that instrumentations write where they do not know the name (opentelemetry openai-agents-v2 0.1.0 among them).
 _NO_NAMES = frozenset(
@@ -220,13 +222,16 @@ def _name_of_span(span_name: str) -> str | None:
     return _name(_TAIL.sub("", _VERB.sub("", span_name)))
 
 
-_DOING = re.compile(r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE)
+_DOING = re.compile(
+    r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE
+)
 _DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|forward|__call__)$")
 
 
 #: What turns the wheels of an agent, whatever it does.
 _WHEELS = re.compile(
-    r"(?:agent|graph|model|tools?|turn|step|loop|cycle|iteration|running tools?|\w+_cycle|\w+Loop)(?: ?\d+)?", re.IGNORECASE
+    r"(?:agent|graph|model|tools?|turn|step|loop|cycle|iteration|running tools?|\w+_cycle|\w+Loop)(?: ?\d+)?",
+    re.IGNORECASE,
 )
 
 

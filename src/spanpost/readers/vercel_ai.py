@@ -28,7 +28,10 @@ def _refine(span: ReadSpan) -> None:
 VERCEL_AI = Dialect(
     name="vercel-ai",
     source="ai 5.0.277, 7.0.173 with @ai-sdk/otel",
-    cannot_tell=("an agent's name, unless `functionId` is set", "that a run waits for a person: concluded from an open tool call"),
+    cannot_tell=(
+        "an agent's name, unless `functionId` is set",
+        "that a run waits for a person: concluded from an open tool call",
+    ),
     kind="ai.operationId",
     roles={
         "ai.generateText": Role.AGENT,

@@ -63,7 +63,13 @@ class AlertsHttp:
     """The alert endpoints. `base`: Grafana's URL, for links without a host."""
 
     def __init__(
-        self, take: Takes, sender_tokens: SenderTokens, *, keep: Keep | None = None, watch: AlertMetrics | None = None, base: str = ""
+        self,
+        take: Takes,
+        sender_tokens: SenderTokens,
+        *,
+        keep: Keep | None = None,
+        watch: AlertMetrics | None = None,
+        base: str = "",
     ) -> None:
         self._take = take
         self._sender_tokens = sender_tokens
@@ -76,7 +82,10 @@ class AlertsHttp:
     @property
     def routes(self) -> list[HttpRoute]:
         """The routes of the endpoints."""
-        return [HttpRoute(path, partial(self._answer, source), ["POST"], count=self._count) for path, source in PATHS.items()]
+        return [
+            HttpRoute(path, partial(self._answer, source), ["POST"], count=self._count)
+            for path, source in PATHS.items()
+        ]
 
     def _count(self, status: int, outcome: str) -> None:
         if self._watch is not None:
@@ -116,7 +125,9 @@ class AlertsHttp:
         return {"taken": len(alerts), "new": sum(new), "unreadable": unreadable}
 
     async def _discard(self, tenant: str, source: str, error: str, body: bytes) -> None:
-        _limited_log.warning("alert", "an alert of %s cannot be read and is kept in the quarantine: %s", source, error[:300])
+        _limited_log.warning(
+            "alert", "an alert of %s cannot be read and is kept in the quarantine: %s", source, error[:300]
+        )
         if self._watch is not None:
             self._watch.alerted(source, "unreadable")
         if self._keep is not None:

@@ -94,7 +94,9 @@ def join(
             _join_logs(existing, existing.feed, provider, logger_provider)
         return existing
 
-    feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
+    feed = (
+        receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
+    )
     attachment = Attachment(feed)
     processor = SdkSpanProcessor(feed)
     provider.add_span_processor(processor)

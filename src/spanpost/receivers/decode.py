@@ -11,7 +11,11 @@ from spanpost.receivers.elements import Elements
 __all__ = ["Decoded", "Undecodable", "decode_logs", "decode_metrics", "decode_traces", "read"]
 
 _FROM_JSON = {"traces": otlp_json.read_traces, "logs": otlp_json.read_logs, "metrics": otlp_json.read_metrics}
-_FROM_PROTOBUF = {"traces": otlp_protobuf.read_traces, "logs": otlp_protobuf.read_logs, "metrics": otlp_protobuf.read_metrics}
+_FROM_PROTOBUF = {
+    "traces": otlp_protobuf.read_traces,
+    "logs": otlp_protobuf.read_logs,
+    "metrics": otlp_protobuf.read_metrics,
+}
 
 
 def read(signal: str, body: bytes, tenant: str, elements: Elements, *, is_json: bool) -> Iterator[Decoded]:

@@ -228,7 +228,9 @@ def add_events(decoded: Decoded, events: list[DecodedEvent], more: int, span: Ob
             decoded.lose("bad_event")
 
 
-def _event(event: DecodedEvent, index: int, trace_id: bytes, span_id: bytes, span_ns: int, origin: Origin, tenant: str) -> Observation:
+def _event(
+    event: DecodedEvent, index: int, trace_id: bytes, span_id: bytes, span_ns: int, origin: Origin, tenant: str
+) -> Observation:
     attributes, repairs = (event.attributes, 0) if event.is_clean else mend(event.attributes)
     name, mended = mend_text(event.name, 1024)
     repairs |= mended
@@ -322,7 +324,11 @@ def _started(
     name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
     message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
     kind_value, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
-    kind = _KINDS.get(kind_value.lower().removeprefix("span_kind_"), 0) if isinstance(kind_value, str) else _number(kind_value)
+    kind = (
+        _KINDS.get(kind_value.lower().removeprefix("span_kind_"), 0)
+        if isinstance(kind_value, str)
+        else _number(kind_value)
+    )
     status = _number(envelope.get(c.SPAN_STATUS))
     start_ns = start if 0 < start <= MAX_NS else at_ns
     return Observation(

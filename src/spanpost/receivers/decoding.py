@@ -46,7 +46,9 @@ class Decoding:
             yield piece
 
     @staticmethod
-    async def _next(coming: Iterator[Piece | None], worked: float, has_others: Callable[[], bool]) -> tuple[Piece | None, float]:
+    async def _next(
+        coming: Iterator[Piece | None], worked: float, has_others: Callable[[], bool]
+    ) -> tuple[Piece | None, float]:
         """Return the next piece, None after the last, and the seconds of work since the last pause."""
         while True:
             began = time.monotonic() - worked

@@ -85,7 +85,9 @@ def too_dense(size: int) -> BodyTooLarge:
 
 def too_large_entry(size: int) -> TooHeavy:
     """Return the error for a span, log record or metric of `size` bytes."""
-    return TooHeavy(f"one span, log record or metric has {size} bytes, the limit is {LARGEST}; put large content elsewhere")
+    return TooHeavy(
+        f"one span, log record or metric has {size} bytes, the limit is {LARGEST}; put large content elsewhere"
+    )
 
 
 def too_many_values(most: int = VALUES) -> TooHeavy:
@@ -102,4 +104,6 @@ def values_of(signal: str) -> int:
 
 def too_large_shared() -> BodyTooLarge:
     """Return the error for a resource or scope that is too large."""
-    return BodyTooLarge(SHARED, f"a resource or scope is larger than {SHARED} bytes; put what belongs to spans into the spans")
+    return BodyTooLarge(
+        SHARED, f"a resource or scope is larger than {SHARED} bytes; put what belongs to spans into the spans"
+    )

@@ -106,7 +106,9 @@ def happened(task: EmittedTask, name: str, attributes: Mapping[str, Any]) -> dic
     return _record(task, name, mend(dict(attributes))[0])
 
 
-def ended(task: EmittedTask, attributes: Mapping[str, Any], *, is_failed: bool = False, message: str = "") -> dict[str, Any]:
+def ended(
+    task: EmittedTask, attributes: Mapping[str, Any], *, is_failed: bool = False, message: str = ""
+) -> dict[str, Any]:
     """Return the finished span of a task."""
     span: dict[str, Any] = {
         "traceId": task.trace_id,

@@ -32,7 +32,9 @@ class UnknownEncoding(Exception):
     """A body's content encoding is not supported."""
 
     def __init__(self, encoding: str) -> None:
-        super().__init__(f"content encoding {encoding[:40]!r} is not supported; use one of {', '.join(known())}, or none")
+        super().__init__(
+            f"content encoding {encoding[:40]!r} is not supported; use one of {', '.join(known())}, or none"
+        )
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
@@ -89,7 +91,11 @@ def _inflate_members(encoding: str, body: bytes, limit: int, begin: Callable[[],
             at += len(given)
             while given:
                 try:
-                    part = member.decompress(given) if encoding == "zstd" else member.decompress(given, min(left + 1, _PART))
+                    part = (
+                        member.decompress(given)
+                        if encoding == "zstd"
+                        else member.decompress(given, min(left + 1, _PART))
+                    )
                 except Exception as error:  # zlib's and zstandard's own
                     if members > 1 and not body[at - len(given) :].strip(b"\0"):
                         return b"".join(parts)  # padding after the last member

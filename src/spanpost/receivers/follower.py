@@ -247,7 +247,9 @@ class Follower:
             # more since.
             seen_ns = time.time_ns()
             known = before[1]
-            unchanged = tuple(name for name in _PRESENT if name in attributes and _is_same(known.get(name), attributes[name]))
+            unchanged = tuple(
+                name for name in _PRESENT if name in attributes and _is_same(known.get(name), attributes[name])
+            )
         yield observe_span(
             span,
             Part.STARTED,
@@ -287,7 +289,9 @@ class Follower:
             followed.count += 1
         yield self._observe(followed, event, index)
 
-    def _catch_up(self, followed: _FollowedSpan, dropped: int, ring: Sequence[Any], *, remember: bool) -> Iterator[Observation]:
+    def _catch_up(
+        self, followed: _FollowedSpan, dropped: int, ring: Sequence[Any], *, remember: bool
+    ) -> Iterator[Observation]:
         """Report the events in the ring from `count` on; events that the ring dropped unread become gaps."""
         followed.gaps.extend(range(followed.count, dropped))
         total = dropped + len(ring)
@@ -336,8 +340,7 @@ class Follower:
         return ended
 
     def _exported(self, readable: Any) -> Iterator[Observation]:
-        """Report an exported span, unless our processor has reported it, or will: the processor knows more.
-        """
+        """Report an exported span, unless our processor has reported it, or will: the processor knows more."""
         span_id = readable.get_span_context().span_id
         if span_id not in self._followed and not self._note_end(span_id):
             yield from self._ended(readable)

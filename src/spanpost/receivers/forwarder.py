@@ -39,7 +39,16 @@ _SEARCH_EVERY = 5.0
 _DEPTH, _MOST = 6, 400
 #: Headers that requests and proxies need. Any other may be one that the application set for its own backend.
 _HEADERS_SENT = frozenset(
-    {"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "host", "user-agent"}
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+    }
 )
 #: Statuses worth a retry (OTLP specification 1.11, "Failures").
 _GRPC_RETRYABLE = frozenset(
@@ -102,7 +111,11 @@ class ExporterLog(logging.Filter):
     def attach(self) -> None:
         """Capture from the exporters that are loaded by now."""
         for name, logger in list(logging.root.manager.loggerDict.items()):
-            if name.startswith("opentelemetry.exporter.") and isinstance(logger, logging.Logger) and self not in logger.filters:
+            if (
+                name.startswith("opentelemetry.exporter.")
+                and isinstance(logger, logging.Logger)
+                and self not in logger.filters
+            ):
                 logger.filters.insert(0, self)  # before the SDK's own filter, which passes equal messages once a minute
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -169,7 +182,9 @@ class Target:
             try:
                 _read(path)
             except OSError as error:
-                raise ConfigError(f"forward: {path}: cannot be read: {error.strerror or error}; mend the path") from error
+                raise ConfigError(
+                    f"forward: {path}: cannot be read: {error.strerror or error}; mend the path"
+                ) from error
 
     def open(self, signal: str, log: ExporterLog) -> Any:
         """Return the stock exporter for a signal (``logs`` or ``traces``); `log` captures its responses and
@@ -224,7 +239,9 @@ class Target:
         return kind(
             endpoint=self.endpoint,
             insecure=not is_secure,
-            credentials=grpc.ssl_channel_credentials(*map(_read, (self.certificate, self.client_key, self.client_certificate)))
+            credentials=grpc.ssl_channel_credentials(
+                *map(_read, (self.certificate, self.client_key, self.client_certificate))
+            )
             if is_secure
             else None,
             # Never empty: otherwise the exporter uses the application's OTEL_EXPORTER_OTLP_HEADERS.
@@ -321,7 +338,10 @@ class Forwarder:
         """
         self._check_process()
         spans, self._ended = self._ended, []
-        items_by_signal = {"logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name], "traces": spans}
+        items_by_signal = {
+            "logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name],
+            "traces": spans,
+        }
         waiting = {signal: items for signal, items in items_by_signal.items() if items}
         refused: list[str] = []
         until = time.monotonic() + self._retry_time
@@ -377,7 +397,9 @@ class Forwarder:
             why, is_final = f"{type(error).__name__}: {error}", log.is_final or not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final
-            outcome = "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
+            outcome = (
+                "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
+            )
             _log.warning("forwarding %s to %s fails: %s (%s)", signal, self.target.endpoint, why, outcome)
         return False, is_final
 
@@ -390,13 +412,14 @@ class Forwarder:
         return not context.trace_flags.sampled or c.SPAN_CANCELLED in o.attributes or not self._is_covered()
 
     def _is_covered(self) -> bool:
-        """Whether the application's exporters send the finished spans of every provider to the same place.
-        """
+        """Whether the application's exporters send the finished spans of every provider to the same place."""
         now = time.monotonic()
         if now >= self._search_at or not self._search_at:
             self._search_at = now + _SEARCH_EVERY
             endpoints_by_provider = [endpoints_of(provider) for provider in self._providers()]
-            self._is_covered_now = bool(endpoints_by_provider) and all(any(is_same_place(self.target.endpoint, e) for e in endpoints) for endpoints in endpoints_by_provider)
+            self._is_covered_now = bool(endpoints_by_provider) and all(
+                any(is_same_place(self.target.endpoint, e) for e in endpoints) for endpoints in endpoints_by_provider
+            )
         return self._is_covered_now
 
 
@@ -422,14 +445,17 @@ def endpoints_of(provider: Any) -> list[str]:
             if "SpanExporter" in type(thing).__name__ and isinstance(endpoint, str):
                 found.append(endpoint)
                 continue
-            below.extend(value for value in list(fields.values()) if hasattr(value, "__dict__") or isinstance(value, (tuple, list)))
+            below.extend(
+                value
+                for value in list(fields.values())
+                if hasattr(value, "__dict__") or isinstance(value, (tuple, list))
+            )
         level = below
     return found
 
 
 def is_same_place(one: str, other: str) -> bool:
-    """Whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones.
-    """
+    """Whether two OTLP addresses lead to the same receiver: one host, and one port or the two standard ones."""
     host, port = _place(one)
     other_host, other_port = _place(other)
     return host == other_host and (port == other_port or {port, other_port} <= _OTLP_PORTS)

@@ -211,7 +211,9 @@ class JournalQueue:
             if isinstance(error, StoreUnavailable):
                 self._groups.note_down(error)
             else:
-                _limited_log.error("journal", "requests cannot be written to the journal: %s", str(error)[:300], fault=error)
+                _limited_log.error(
+                    "journal", "requests cannot be written to the journal: %s", str(error)[:300], fault=error
+                )
             for part in parts:
                 part.fail(StoreUnavailable("it cannot be written now"))
             return

@@ -51,7 +51,8 @@ def _level(*names: str) -> type[msgspec.Struct]:
 
 
 _OPENED: Final = {
-    signal: (_level(outer), _level("resource", middle), _level("scope", inner)) for signal, (outer, middle, inner) in LEVELS.items()
+    signal: (_level(outer), _level("resource", middle), _level("scope", inner))
+    for signal, (outer, middle, inner) in LEVELS.items()
 }
 
 
@@ -72,7 +73,9 @@ def count_json(body: bytes) -> Iterator[None]:
         if objects > most:
             raise too_dense(len(body))
         if values > JSON_VALUES:
-            raise BodyTooLarge(len(body), f"the body holds more than {JSON_VALUES} JSON values; send smaller batches, or protobuf")
+            raise BodyTooLarge(
+                len(body), f"the body holds more than {JSON_VALUES} JSON values; send smaller batches, or protobuf"
+            )
         yield
 
 
@@ -169,7 +172,9 @@ def _refusal(entry: Raw, values: int) -> Generator[None, None, Undecodable | Non
         if found > values:
             return too_many_values(values)
         if length > MILD and _LONG_NUMBER.search(step):
-            return TooHeavy(f"one span, log record or metric of more than {MILD} bytes holds a number of more than 100 digits")
+            return TooHeavy(
+                f"one span, log record or metric of more than {MILD} bytes holds a number of more than 100 digits"
+            )
         yield
     return None
 

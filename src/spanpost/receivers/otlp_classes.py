@@ -13,8 +13,16 @@ from typing import Any
 
 from spanpost.model.errors import ConfigError
 
-_PACKAGES = {"traces": "trace.v1.trace_service", "logs": "logs.v1.logs_service", "metrics": "metrics.v1.metrics_service"}
-_REQUESTS = {"traces": "ExportTraceServiceRequest", "logs": "ExportLogsServiceRequest", "metrics": "ExportMetricsServiceRequest"}
+_PACKAGES = {
+    "traces": "trace.v1.trace_service",
+    "logs": "logs.v1.logs_service",
+    "metrics": "metrics.v1.metrics_service",
+}
+_REQUESTS = {
+    "traces": "ExportTraceServiceRequest",
+    "logs": "ExportLogsServiceRequest",
+    "metrics": "ExportMetricsServiceRequest",
+}
 _LEFT_AS_BYTES = ("attributes", "data_points", "exemplars")
 
 

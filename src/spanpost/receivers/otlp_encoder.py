@@ -58,7 +58,9 @@ class EncodedScope:
 class EncodedRecord:
     """A log record, and the envelope around it, as encoders read them."""
 
-    def __init__(self, o: Observation, attributes: dict[str, Any], severity: int, resource: EncodedResource, scope: EncodedScope) -> None:
+    def __init__(
+        self, o: Observation, attributes: dict[str, Any], severity: int, resource: EncodedResource, scope: EncodedScope
+    ) -> None:
         self.timestamp = o.at_ns
         self.observed_timestamp = time.time_ns()
         self.trace_id = int.from_bytes(o.trace_id, "big")

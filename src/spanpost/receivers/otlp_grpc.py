@@ -86,7 +86,12 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     """The handlers of all methods, for a `GrpcServer`."""
 
     def __init__(
-        self, receiver: Receiver, sender_tokens: SenderTokens, *, is_ready: Callable[[], bool], watch: GrpcMetrics | None = None
+        self,
+        receiver: Receiver,
+        sender_tokens: SenderTokens,
+        *,
+        is_ready: Callable[[], bool],
+        watch: GrpcMetrics | None = None,
     ) -> None:
         self._receiver = receiver
         self._sender_tokens = sender_tokens
@@ -124,7 +129,9 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _answer(
         self, signal: str, messages: AsyncIterator[bytes], context: Any
     ) -> tuple[bytes | None, grpc.StatusCode, str, int]:
-        authorization = next((value for name, value in context.invocation_metadata() or () if name == "authorization"), None)
+        authorization = next(
+            (value for name, value in context.invocation_metadata() or () if name == "authorization"), None
+        )
         tenant = self._sender_tokens.tenant_of(authorization if isinstance(authorization, str) else None)
         if tenant is None:
             _limited_log.warning("token", "a request without a valid token was refused")
@@ -164,7 +171,9 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             async with asyncio.timeout(READING), self._unread.take(holder), self._readers.wait(holder):
                 return await anext(messages, b"")
         except TimeoutError:
-            message_text = f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+            message_text = (
+                f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+            )
             raise Busy(message_text, 1) from None
         except Full:
             raise Busy("as many requests as may be wait to be read; send it again") from None
@@ -258,4 +267,6 @@ def _credentials(certificates: CertificateSource) -> Any:
         return grpc.ssl_server_certificate_configuration(pair, root_certificates=certificates.client_ca)
 
     # Called at each handshake: a renewed certificate is used without a restart.
-    return grpc.dynamic_ssl_server_credentials(current(), current, require_client_authentication=certificates.client_ca is not None)
+    return grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=certificates.client_ca is not None
+    )

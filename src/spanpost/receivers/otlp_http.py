@@ -58,7 +58,8 @@ class OtlpHttp:
     def routes(self) -> list[HttpRoute]:
         """The routes of the endpoints."""
         return [
-            HttpRoute(path, _Signal(self, signal), ["POST"], count=partial(self._count, signal)) for path, signal in PATHS.items()
+            HttpRoute(path, _Signal(self, signal), ["POST"], count=partial(self._count, signal))
+            for path, signal in PATHS.items()
         ]
 
     def _count(self, signal: str, status: int, outcome: str) -> None:
@@ -108,7 +109,11 @@ class OtlpHttp:
             return self._authenticator.tenant(scope)
         except HttpError as error:
             if error.status_code != 400:
-                _limited_log.warning("token", "a request without a valid token was refused", trace_id=_trace_id(headers.get("traceparent", "")))
+                _limited_log.warning(
+                    "token",
+                    "a request without a valid token was refused",
+                    trace_id=_trace_id(headers.get("traceparent", "")),
+                )
             raise
 
     def _length(self, headers: Mapping[str, str]) -> int:
@@ -118,7 +123,9 @@ class OtlpHttp:
             raise BodyTooLarge(self._receiver.limits.body)
         return size
 
-    async def _body(self, receive: Receive, reservation: MemoryReservation, signal: str, length: int, encoding: str) -> bytes:
+    async def _body(
+        self, receive: Receive, reservation: MemoryReservation, signal: str, length: int, encoding: str
+    ) -> bytes:
         try:
             raw = await self._read(receive, reservation)
             if length and len(raw) != length:
@@ -188,7 +195,9 @@ def log_fault(scope: Scope, error: Exception) -> None:
     kind = type(error).__name__
     found = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
     message = "a request to %r failed in here, its sender keeps it: %s: %s"
-    _limited_log.error(f"fault {kind}", message, scope["path"][:100], kind, str(error)[:300], trace_id=_trace_id(found), fault=error)
+    _limited_log.error(
+        f"fault {kind}", message, scope["path"][:100], kind, str(error)[:300], trace_id=_trace_id(found), fault=error
+    )
 
 
 def _trace_id(traceparent: str) -> str:

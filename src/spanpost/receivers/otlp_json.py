@@ -206,7 +206,11 @@ def _span(span: dict[str, Any]) -> DecodedSpan:
         status_message=_text(status.get("message")),
         attributes=_attributes(get("attributes")),
         events=[
-            DecodedEvent(name=_text(e.get("name")), at_ns=_int(e.get("timeUnixNano")), attributes=_attributes(e.get("attributes")))
+            DecodedEvent(
+                name=_text(e.get("name")),
+                at_ns=_int(e.get("timeUnixNano")),
+                attributes=_attributes(e.get("attributes")),
+            )
             for e in events[:MAX_EVENTS]
             if isinstance(e, dict)
         ],

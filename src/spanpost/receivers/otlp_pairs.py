@@ -14,7 +14,16 @@ from spanpost.receivers.decoded import Undecodable
 from spanpost.receivers.elements import VALUES, too_many_values
 from spanpost.receivers.otlp_classes import pair
 from spanpost.receivers.protobuf_pieces import has_more_fields
-from spanpost.text.repair import DROPPED, GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list, is_good_key, most_telling
+from spanpost.text.repair import (
+    DROPPED,
+    GOOD_KEYS,
+    MAX_ATTRIBUTES,
+    MAX_INT,
+    SHORT,
+    is_clean_list,
+    is_good_key,
+    most_telling,
+)
 
 #: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and
 #: double.
@@ -167,7 +176,9 @@ class Pairs(dict[bytes, Pair]):
             if kind == "array_value":
                 return [self.text(v.string_value) if v.string_value else v.int_value or self.value(v) for v in inner]
             return {
-                self.text(p.key): self.text(v.string_value) if (v := p.value).string_value else v.int_value or self.value(v)
+                self.text(p.key): self.text(v.string_value)
+                if (v := p.value).string_value
+                else v.int_value or self.value(v)
                 for p in inner
             }
         return content

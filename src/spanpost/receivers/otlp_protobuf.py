@@ -294,7 +294,9 @@ def _take(
 
 def _event(event: Any, pairs: Pairs) -> DecodedEvent:
     attributes = pairs.attributes(event.attributes)
-    return DecodedEvent(name=pairs.text(event.name), at_ns=event.time_unix_nano, attributes=attributes, is_clean=pairs.is_clean)
+    return DecodedEvent(
+        name=pairs.text(event.name), at_ns=event.time_unix_nano, attributes=attributes, is_clean=pairs.is_clean
+    )
 
 
 def _heads(raw: Any) -> tuple[bytes, ...]:

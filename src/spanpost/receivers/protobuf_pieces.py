@@ -87,7 +87,9 @@ def _count_inner(body: bytes, elements: Elements, inner: int) -> Iterator[None]:
                 elements.take(min(found, MAX_EVENTS))
 
 
-def cut(body: bytes, most: int, least: int = 1, entry: Any = None, values: int = VALUES) -> Iterator[bytes | Spoiled | None]:
+def cut(
+    body: bytes, most: int, least: int = 1, entry: Any = None, values: int = VALUES
+) -> Iterator[bytes | Spoiled | None]:
     """Yield requests of about `most` bytes that together equal `body`. An entry counts at least `least`
     bytes.
 
@@ -194,7 +196,9 @@ def has_more_fields(message: bytes, descriptor: Any, most: int) -> bool:
             return int(done.value) > most
 
 
-def _count_fields(body: bytes, at: int, end: int, descriptor: Any, most: int, depth: int = 0) -> Generator[None, None, int]:
+def _count_fields(
+    body: bytes, at: int, end: int, descriptor: Any, most: int, depth: int = 0
+) -> Generator[None, None, int]:
     if depth > _DEPTH:
         raise Undecodable("messages are nested too deep")
     inner = _messages(descriptor)
@@ -215,7 +219,11 @@ def _count_fields(body: bytes, at: int, end: int, descriptor: Any, most: int, de
 @cache
 def _messages(descriptor: Any) -> dict[int, Any]:
     """Return the descriptors of a message's inner messages, by field number."""
-    return {number: field.message_type for number, field in descriptor.fields_by_number.items() if field.message_type is not None}
+    return {
+        number: field.message_type
+        for number, field in descriptor.fields_by_number.items()
+        if field.message_type is not None
+    }
 
 
 def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:

@@ -127,7 +127,9 @@ class Receiver:
         """Admit a request of `size` bytes (0: not known yet) before its body is read. Raises `Busy`."""
         if self._closing:
             raise Busy("the gateway stops", 1)
-        if self.trouble and (self.groups.parts or self.groups.under_way or (self.journal is not None and self.journal.parts)):
+        if self.trouble and (
+            self.groups.parts or self.groups.under_way or (self.journal is not None and self.journal.parts)
+        ):
             raise Busy(self.trouble, jitter(2, 5))  # another request is already trying
         self._check_queue(sender, size)
         self.admission.check_memory(sender, size)
@@ -138,10 +140,13 @@ class Receiver:
             self.admission.check_queue(sender, size, self.pace or 0.0)
 
     def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[RequestPart]:
-        """Record observations directly if that starts soon, else write them to the journal if it has space.
-        """
+        """Record observations directly if that starts soon, else write them to the journal if it has space."""
         journal, tenant = self.journal, sender.tenant
-        if journal is not None and (journal.has_waiting(tenant) or self.groups.is_long(sender)) and journal.has_space(tenant):
+        if (
+            journal is not None
+            and (journal.has_waiting(tenant) or self.groups.is_long(sender))
+            and journal.has_space(tenant)
+        ):
             return [journal.put(sender, observations, size)]
         return self.groups.put(sender, observations, size)
 
@@ -160,7 +165,9 @@ class Receiver:
         tenant = reservation.sender.tenant
         try:
             self._check_queue(reservation.sender, len(body))
-            decoded_pieces = self._decoding.pieces(signal, body, tenant, is_json=is_json, has_others=lambda: self.in_flight > reservation.size)
+            decoded_pieces = self._decoding.pieces(
+                signal, body, tenant, is_json=is_json, has_others=lambda: self.in_flight > reservation.size
+            )
             async for piece in decoded_pieces:
                 for spoiled in piece.decoded.spoiled:
                     reason = reason or str(spoiled.error)
@@ -205,7 +212,9 @@ class Receiver:
         """Store the beginning of a body that is refused for good; raises `Busy` if the store is down."""
         if self._watch is not None:
             self._watch.lost("intake", "undecodable")
-        _limited_log.warning("undecodable", "a %s request of tenant %s cannot be decoded: %s", signal, tenant, error[:300])
+        _limited_log.warning(
+            "undecodable", "a %s request of tenant %s cannot be decoded: %s", signal, tenant, error[:300]
+        )
         if self._keep is None or not body:
             return
         try:

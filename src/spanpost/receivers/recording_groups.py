@@ -77,7 +77,9 @@ class RequestPart:
 
     __slots__ = ("done", "is_slow", "observations", "sender", "size")
 
-    def __init__(self, sender: Sender, observations: Sequence[Observation], size: int, done: asyncio.Future[int]) -> None:
+    def __init__(
+        self, sender: Sender, observations: Sequence[Observation], size: int, done: asyncio.Future[int]
+    ) -> None:
         self.sender = sender
         self.observations = observations
         self.size = size
@@ -129,7 +131,9 @@ class WaitingParts:
             self._note(part, -1)
         return waiting
 
-    def take(self, most: int, most_bytes: int, *, but: Collection[str] = (), is_one_tenant: bool = False) -> list[RequestPart]:
+    def take(
+        self, most: int, most_bytes: int, *, but: Collection[str] = (), is_one_tenant: bool = False
+    ) -> list[RequestPart]:
         """Remove and return as many parts as fit into one transaction, at least one. Skips the tenants in
         `but`.
 
@@ -393,7 +397,9 @@ class RecordingGroups:
                 by_tenant.setdefault(part.tenant, []).append(part)
         if len(by_tenant) == 1:
             [(tenant, parts)] = by_tenant.items()
-            _limited_log.warning(f"slow {tenant}", "what tenant %s sends is recorded apart for a while: %s", tenant, reason)
+            _limited_log.warning(
+                f"slow {tenant}", "what tenant %s sends is recorded apart for a while: %s", tenant, reason
+            )
             self._mark_slow(tenant)
             self._wait([*parts, *self._waiting.pop_all(tenant)], is_slow=True)
             return

@@ -170,7 +170,9 @@ def _score(signal: str, request: Any) -> int:
                     kind = metric.WhichOneof("data")
                     points = getattr(metric, kind).data_points if kind else ()
                     name = metric.name.decode("utf-8", "replace")
-                    score += (1 if name.isprintable() and name else -4) + sum(3 * _at(p.time_unix_nano) for p in points[:4])
+                    score += (1 if name.isprintable() and name else -4) + sum(
+                        3 * _at(p.time_unix_nano) for p in points[:4]
+                    )
     return score
 
 

@@ -31,7 +31,9 @@ def _known_add() -> Any:
     """Return the SDK's `_add_event` if its code is the one that `hook` copies; else None."""
     add: Any = getattr(Span, "_add_event", None)
     try:
-        [core] = [cell.cell_contents for cell in add.__closure__]  # the SDK's decorator keeps the wrapped function there
+        [core] = [
+            cell.cell_contents for cell in add.__closure__
+        ]  # the SDK's decorator keeps the wrapped function there
         if set(add.__code__.co_names) == _KNOWN_WRAPPER and set(core.__code__.co_names) == _KNOWN_CORE:
             return add
     except (AttributeError, TypeError, ValueError):
@@ -73,7 +75,9 @@ def hook(feed: Feed) -> Hook:
             if is_open:
                 events = span._events
                 events.append(event)
-                with suppress(AttributeError):  # the list of another SDK version: the event is written with its span's end
+                with suppress(
+                    AttributeError
+                ):  # the list of another SDK version: the event is written with its span's end
                     index = events.dropped + len(events._dq) - 1
         if not is_open:
             KNOWN_ADD(span, event)

@@ -236,8 +236,7 @@ def observe_event(
 
 
 def event_name_of(record: Any) -> str:
-    """Return a log record's event name: the field, or the attribute of older instrumentations; empty: none.
-    """
+    """Return a log record's event name: the field, or the attribute of older instrumentations; empty: none."""
     name = getattr(record, "event_name", None)
     if not name:
         attributes = record.attributes
@@ -273,7 +272,15 @@ def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
 
 
 def observe_interruption(
-    trace_id: bytes, span_id: bytes, name: str, at_ns: int, origin: Origin, tenant: str, *, producer: str = "", seq: int = 0
+    trace_id: bytes,
+    span_id: bytes,
+    name: str,
+    at_ns: int,
+    origin: Origin,
+    tenant: str,
+    *,
+    producer: str = "",
+    seq: int = 0,
 ) -> Observation:
     """Return the record of a span whose process ended before it."""
     return with_log_index(

@@ -59,7 +59,14 @@ _MAX_OPEN = 1000
 _MOST = 4 * spool_packing.MAX_RECORD
 
 #: Why a record bypassed the file: the label ``reason`` of ``spanpost_spool_bypassed_total``. A closed list.
-STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE = "stalled", "full", "no_space", "failed", "too_large", "unpackable"
+STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE = (
+    "stalled",
+    "full",
+    "no_space",
+    "failed",
+    "too_large",
+    "unpackable",
+)
 REASONS = (STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE)
 _CURES = {
     STALLED: "the disk is slow",
@@ -119,7 +126,9 @@ class Spool:
         self.is_closed = False
         #: The native id of each writing thread: a system call for it costs a microsecond.
         self._local = threading.local()
-        self._name = f"{spool_files.fingerprint(self.settings.destination)}.{os.getpid()}.{int(time.time())}.{token_hex(4)}"
+        self._name = (
+            f"{spool_files.fingerprint(self.settings.destination)}.{os.getpid()}.{int(time.time())}.{token_hex(4)}"
+        )
         self._numbers = itertools.count(1)
         self._opening = threading.Lock()
         #: A write was slow since the keeper's last check.
@@ -155,21 +164,31 @@ class Spool:
             attributes = getattr(span, "_attributes", None)
             if is_queued and not is_root_span(span, getattr(attributes, "_dict", attributes) or {}):
                 return False
-            return self._write_record(spool_packing.pack_span, (span, False), span._resource, span._instrumentation_scope, is_queued)
+            return self._write_record(
+                spool_packing.pack_span, (span, False), span._resource, span._instrumentation_scope, is_queued
+            )
         except Exception:
             return self._count_bypassed(UNPACKABLE)
 
     def write_end(self, span: Any, is_cancelled: bool, is_queued: bool) -> bool:
         """Write an ended span with its events. True: it is in the file."""
         try:
-            return self._write_record(spool_packing.pack_span, (span, True, is_cancelled), span._resource, span._instrumentation_scope, is_queued)
+            return self._write_record(
+                spool_packing.pack_span,
+                (span, True, is_cancelled),
+                span._resource,
+                span._instrumentation_scope,
+                is_queued,
+            )
         except Exception:
             return self._count_bypassed(UNPACKABLE)
 
     def write_event(self, span: Any, event: Any, index: int, is_queued: bool) -> bool:
         """Write an event of a live span. True: it is in the file."""
         try:
-            return self._write_record(spool_packing.pack_event, (span, event, index), span._resource, span._instrumentation_scope, is_queued)
+            return self._write_record(
+                spool_packing.pack_event, (span, event, index), span._resource, span._instrumentation_scope, is_queued
+            )
         except Exception:
             return self._count_bypassed(UNPACKABLE)
 
@@ -181,7 +200,9 @@ class Spool:
         except Exception:
             return self._count_bypassed(UNPACKABLE)
 
-    def _write_record(self, pack: Callable[..., bytes], what: tuple[Any, ...], resource: Any, scope: Any, is_queued: bool) -> bool:
+    def _write_record(
+        self, pack: Callable[..., bytes], what: tuple[Any, ...], resource: Any, scope: Any, is_queued: bool
+    ) -> bool:
         tries = 0
         while True:
             if self.bypass is not None or self.is_closed:
@@ -265,7 +286,11 @@ class Spool:
         cannot tell.
         """
         syncing = self._syncing
-        return self._waits is None or self._slow_sync_at >= since or (syncing is not None and self._clock() - syncing > _HUNG)
+        return (
+            self._waits is None
+            or self._slow_sync_at >= since
+            or (syncing is not None and self._clock() - syncing > _HUNG)
+        )
 
     def _fail(self, spool_file: SpoolFile, reason: str, error: Exception | None = None) -> None:
         """Bypass the file from now on; the keeper opens another one when it can."""
@@ -302,7 +327,9 @@ class Spool:
         assert self._bind is not None
         _, live_spans, producer = self._bind
         number = self._latest = next(self._numbers)
-        head = spool_packing.encode((spool_packing.HEADER, VERSION, self.settings.tenant, producer, self.settings.destination, os.getpid()))
+        head = spool_packing.encode(
+            (spool_packing.HEADER, VERSION, self.settings.tenant, producer, self.settings.destination, os.getpid())
+        )
         try:
             fd, path = spool_files.create(self.settings.directory, f"{self._name}.{number:08}", spool_files.frame(head))
         except OSError as error:
@@ -320,7 +347,9 @@ class Spool:
         self._spool_file = spool_file
         return True
 
-    def _write_head(self, spool_file: SpoolFile, live_spans: Callable[[], Iterable[Any]], gap: list[Any] | None) -> None:
+    def _write_head(
+        self, spool_file: SpoolFile, live_spans: Callable[[], Iterable[Any]], gap: list[Any] | None
+    ) -> None:
         """Write the head of a later file: the gap before it, and the starts of the agents' open spans."""
         with suppress(Exception):
             if gap is not None:
@@ -363,8 +392,7 @@ class Spool:
             self.to_delete.append(spool_file)
 
     def finish_unrecorded(self) -> None:
-        """Finish unrecorded files without waiting for their markers, the open one too: they are read anyway.
-        """
+        """Finish unrecorded files without waiting for their markers, the open one too: they are read anyway."""
         for spool_file in list(self._files):
             if spool_file.is_unrecorded:
                 spool_file.is_finished = True
@@ -386,7 +414,9 @@ class Spool:
         self.to_delete = left
         return not left
 
-    def close(self, read: Callable[[SpoolFile], bool], interrupted: Iterable[tuple[bytes, bytes, str, int, Any]]) -> bool:
+    def close(
+        self, read: Callable[[SpoolFile], bool], interrupted: Iterable[tuple[bytes, bytes, str, int, Any]]
+    ) -> bool:
         """Stop: delete recorded files, leave the others for the next start. True: none is left.
 
         `interrupted`: (trace id, span id, name, time, origin) of open spans whose interruption could not be
@@ -421,8 +451,13 @@ class Spool:
         with suppress(Exception):
             for trace_id, span_id, name, at_ns, origin in open_spans:
                 number = next(spool_file._numbers)
-                head = spool_files.frame(spool_packing.pack_origin(number, origin.resource, origin.scope, origin.scope_version))
-                self._write(spool_file.fd, head + spool_files.frame(spool_packing.pack_interruption(trace_id, span_id, name, at_ns, number)))
+                head = spool_files.frame(
+                    spool_packing.pack_origin(number, origin.resource, origin.scope, origin.scope_version)
+                )
+                self._write(
+                    spool_file.fd,
+                    head + spool_files.frame(spool_packing.pack_interruption(trace_id, span_id, name, at_ns, number)),
+                )
             self._write(spool_file.fd, spool_files.frame(spool_packing.encode((spool_packing.CLOSED,))))
 
     # --- in the keeper's thread ---------------------------------------------------------------------------------
@@ -476,9 +511,13 @@ class Spool:
         if spool_file.is_dirty:
             spool_file.is_dirty = False
             self._sync(spool_file)
-        if self.bypass is None and (spool_file.is_unrecorded or os.fstat(spool_file.fd).st_size >= self._spool_file_size):
+        if self.bypass is None and (
+            spool_file.is_unrecorded or os.fstat(spool_file.fd).st_size >= self._spool_file_size
+        ):
             with self._opening:
-                if self._spool_file is spool_file and not spool_file.is_finished and self._open():  # open the next file before this one ends
+                if (
+                    self._spool_file is spool_file and not spool_file.is_finished and self._open()
+                ):  # open the next file before this one ends
                     spool_file.is_finished = True
                     assert self._bind is not None
                     self._bind[0](spool_file)

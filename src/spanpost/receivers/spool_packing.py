@@ -245,7 +245,11 @@ def pack_span(origin: int, span: Any, is_end: bool, is_cancelled: bool = False) 
             _attributes(attributes_of(span)),
             origin,
             is_cancelled,
-            [(x.context.trace_id.to_bytes(16, "big"), x.context.span_id.to_bytes(8, "big")) for x in links if x.context is not None]
+            [
+                (x.context.trace_id.to_bytes(16, "big"), x.context.span_id.to_bytes(8, "big"))
+                for x in links
+                if x.context is not None
+            ]
             if links
             else (),
             dropped,

@@ -125,7 +125,9 @@ class Recovery:
                 head = _head(read.records)
                 if head is not None and head[1] != VERSION:
                     self._log_once(
-                        "version", "%s is of another version of spanpost: it waits for one that can read it", spool_file.path.name
+                        "version",
+                        "%s is of another version of spanpost: it waits for one that can read it",
+                        spool_file.path.name,
                     )
                     continue
                 if unpacker is None:  # with a damaged head only the producer is unknown

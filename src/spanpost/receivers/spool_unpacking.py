@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from spanpost.model.observations import Observation, Part
 from spanpost.receivers import spool_packing as p
-from spanpost.receivers.spans import Equals, Origins, observe_event, observe_interruption, observe_log, observe_span, time_of
+from spanpost.receivers.spans import (
+    Equals,
+    Origins,
+    observe_event,
+    observe_interruption,
+    observe_log,
+    observe_span,
+    time_of,
+)
 
 
 class _Value(NamedTuple):
@@ -151,7 +159,9 @@ class Unpacker:
                     case p.EVENT:
                         observations.append(self._event(row, named, origins))
                     case p.LOG:
-                        observations.append(observe_log(_LogData(row, *named.get(row[8], (None, None))), origins, self._tenant))
+                        observations.append(
+                            observe_log(_LogData(row, *named.get(row[8], (None, None))), origins, self._tenant)
+                        )
                     case p.INTERRUPTED:
                         _, trace_id, span_id, name, at_ns, number = row
                         origin = origins.of(*named.get(number, (None, None)))
@@ -179,7 +189,9 @@ class Unpacker:
         `unpacked` is the process's last file. The head of each file lists the spans that were open then.
         """
         return [
-            observe_interruption(o.trace_id, o.span_id, o.name, unpacked.last_ns, o.origin, self._tenant, producer=self._producer)
+            observe_interruption(
+                o.trace_id, o.span_id, o.name, unpacked.last_ns, o.origin, self._tenant, producer=self._producer
+            )
             for o in unpacked.left_open
         ]
 

@@ -17,7 +17,15 @@ _MAX_SCOPES = 1024
 
 #: Attributes that mark a span, at its start, as an agent's or a workflow's.
 _ROOT_SPAN = frozenset(
-    {c.TASK_ID, c.TASK_NAME, c.NAME, "gen_ai.agent.name", "gen_ai.agent.id", "traceloop.entity.name", "traceloop.workflow.name"}
+    {
+        c.TASK_ID,
+        c.TASK_NAME,
+        c.NAME,
+        "gen_ai.agent.name",
+        "gen_ai.agent.id",
+        "traceloop.entity.name",
+        "traceloop.workflow.name",
+    }
 )
 _KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind")
 _ROOT_SPAN_KINDS = frozenset({"invoke_agent", "create_agent", "invoke_workflow", "AGENT", "CHAIN", "agent", "workflow"})
@@ -82,7 +90,11 @@ class SpoolFile:
             return number, b"", None
         number = next(self._numbers)
         attributes = getattr(resource, "attributes", None)
-        return number, spool_files.frame(spool_packing.pack_origin(number, attributes, name, version)), (key, number, resource)
+        return (
+            number,
+            spool_files.frame(spool_packing.pack_origin(number, attributes, name, version)),
+            (key, number, resource),
+        )
 
     def keep(self, new_origin: Any) -> None:
         """Remember an origin's number, now that its record is in the file."""

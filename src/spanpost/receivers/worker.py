@@ -365,7 +365,9 @@ class Feed:
             self.is_asleep = True
             if not len(self.queue):
                 due = scan_at if len(follower) else now + _IDLE
-                wake.acquire(timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.to_delete else due) - now))
+                wake.acquire(
+                    timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.to_delete else due) - now)
+                )
             self.is_asleep = False
 
     def _work(self, follower: Follower, is_scan: bool) -> tuple[int, _Waiter | None, bool]:
@@ -423,7 +425,9 @@ class Feed:
         if len(self.queue):  # queued during the close
             spool.mark_unrecorded()
         left = [
-            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin) for o in unreported if o.part is Part.LOG
+            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin)
+            for o in unreported
+            if o.part is Part.LOG
         ]
         return spool.close(self._read, left)
 

@@ -32,7 +32,9 @@ def first(entries: Iterable[OutboxEntry], *, has_message_receipt: bool) -> Outbo
     return min(
         entries,
         key=lambda e: (
-            place(is_state=e.is_state, is_on_the_way=e.key.endswith(ON_THE_WAY), has_message_receipt=has_message_receipt),
+            place(
+                is_state=e.is_state, is_on_the_way=e.key.endswith(ON_THE_WAY), has_message_receipt=has_message_receipt
+            ),
             e.id,
         ),
         default=None,
@@ -59,7 +61,9 @@ class Claimed(StrEnum):
     STRAY = "stray"
 
 
-def decide_claim(entry: OutboxEntry, *, has_subject: bool, is_carried: bool, is_bound: bool, has_message_receipt: bool) -> Claimed:
+def decide_claim(
+    entry: OutboxEntry, *, has_subject: bool, is_carried: bool, is_bound: bool, has_message_receipt: bool
+) -> Claimed:
     """Decide what happens to a delivery when its turn comes.
 
     `has_subject`: its task, checkpoint or order exists. `is_carried`: its ordering key is that of its root

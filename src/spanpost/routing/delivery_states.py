@@ -89,22 +89,46 @@ _CLOSED: Final = (_DELIVERED, _DEAD)
 #: An event that keeps the state has it on both sides. A new delivery is born waiting.
 TRANSITIONS: Final = (
     Transition(DeliveryEvent.CLAIM, (_WAITING,), (_SENDING,), "A worker leases it, to send it or to look it up."),
-    Transition(DeliveryEvent.RECEIPT, (_SENDING,), (_DELIVERED, _WAITING), "The sink delivered it. It waits if a newer one came."),
     Transition(
-        DeliveryEvent.FOUND, (_SENDING,), (_DELIVERED, _WAITING), "A look-up found it. An edit is sent again: its text may be old."
+        DeliveryEvent.RECEIPT,
+        (_SENDING,),
+        (_DELIVERED, _WAITING),
+        "The sink delivered it. It waits if a newer one came.",
     ),
     Transition(
-        DeliveryEvent.ABSENT, (_SENDING,), (_WAITING, _DELIVERED), "A look-up found nothing: it is sent, unless it has a receipt."
+        DeliveryEvent.FOUND,
+        (_SENDING,),
+        (_DELIVERED, _WAITING),
+        "A look-up found it. An edit is sent again: its text may be old.",
+    ),
+    Transition(
+        DeliveryEvent.ABSENT,
+        (_SENDING,),
+        (_WAITING, _DELIVERED),
+        "A look-up found nothing: it is sent, unless it has a receipt.",
     ),
     Transition(DeliveryEvent.RETRY, (_SENDING,), (_WAITING,), "The call failed and may succeed later."),
-    Transition(DeliveryEvent.GIVE_UP, (_SENDING,), (_DEAD, _WAITING), "The call can never succeed. It waits if a newer one came."),
+    Transition(
+        DeliveryEvent.GIVE_UP,
+        (_SENDING,),
+        (_DEAD, _WAITING),
+        "The call can never succeed. It waits if a newer one came.",
+    ),
     Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: it may have arrived."),
     Transition(
-        DeliveryEvent.REPORT_LATE, (_SENDING,), (_SENDING,), "A worker sent it after its lease had run out: it is looked up again."
+        DeliveryEvent.REPORT_LATE,
+        (_SENDING,),
+        (_SENDING,),
+        "A worker sent it after its lease had run out: it is looked up again.",
     ),
     Transition(DeliveryEvent.REPORT_LATE, (_WAITING, *_CLOSED), (_WAITING,), "The same, while no other worker has it."),
     Transition(DeliveryEvent.PUT_AGAIN, (_WAITING, *_CLOSED), (_WAITING,), "Something newer takes its place."),
-    Transition(DeliveryEvent.PUT_AGAIN, (_SENDING,), (_SENDING,), "The same, while it is under way: the newer one goes out next."),
+    Transition(
+        DeliveryEvent.PUT_AGAIN,
+        (_SENDING,),
+        (_SENDING,),
+        "The same, while it is under way: the newer one goes out next.",
+    ),
     Transition(DeliveryEvent.SKIP, (_WAITING,), (_DELIVERED,), "No message was posted, and another message covers it."),
     Transition(DeliveryEvent.SET_ASIDE, (_WAITING,), (_DEAD,), "Its subject is gone, or has no message yet."),
     Transition(DeliveryEvent.DISCARD, (_WAITING,), (_DEAD,), "A person gives it up."),
@@ -175,7 +199,9 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def _changed(entry: OutboxEntry, event: DeliveryEvent, state: DeliveryState, **fields: Any) -> OutboxEntry:
     if state not in _ALLOWED.get((event, entry.state), ()):
-        raise ValueError(f"delivery {entry.id}: {event} leads from {entry.state} to {state}, which the table does not have")
+        raise ValueError(
+            f"delivery {entry.id}: {event} leads from {entry.state} to {state}, which the table does not have"
+        )
     return msgspec.structs.replace(entry, state=state, **fields)
 
 
@@ -212,7 +238,14 @@ def comes_after(new: tuple[datetime, UUID] | None, known: tuple[datetime, UUID] 
     return new is not None and (known is None or new > known)
 
 
-def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer: bool = False, is_recorded_now: bool = False) -> OutboxEntry:
+def put(
+    entry: OutboxEntry,
+    planned: PlannedDelivery,
+    now: datetime,
+    *,
+    is_newer: bool = False,
+    is_recorded_now: bool = False,
+) -> OutboxEntry:
     """Put a delivery onto the one with the same key. Returns the same object when nothing changes.
 
     `is_newer`: the delivery's checkpoint is newer than the stored one. `is_recorded_now`: it was recorded in
@@ -222,7 +255,9 @@ def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer
         urgency = planned.urgency
         if entry.state is _WAITING and RANK[entry.urgency] < RANK[urgency]:
             urgency = entry.urgency
-        return _put_again(entry, now, address=planned.address, key=planned.key, task_uid=planned.task_uid, urgency=urgency)
+        return _put_again(
+            entry, now, address=planned.address, key=planned.key, task_uid=planned.task_uid, urgency=urgency
+        )
     is_gone = entry.state is _DEAD and entry.reason == GONE
     shown: dict[str, Any] = {"task_uid": planned.task_uid, "checkpoint_id": planned.checkpoint_id}
     counts = is_newer or planned.again is Again.CHANGED
@@ -233,7 +268,12 @@ def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer
     if planned.again is Again.NEVER:
         counts = False
     if is_gone:  # it was set aside unseen, and is sent after all, to its task's current message
-        moved = {"ordering_key": planned.ordering_key, "address": planned.address, "urgency": planned.urgency, "task_uid": planned.task_uid}
+        moved = {
+            "ordering_key": planned.ordering_key,
+            "address": planned.address,
+            "urgency": planned.urgency,
+            "task_uid": planned.task_uid,
+        }
         return _put_again(entry, now, by=int(counts), **{**moved, **(shown if counts else {})})
     if not counts:
         return entry
@@ -266,9 +306,13 @@ def _put_again(entry: OutboxEntry, now: datetime, *, by: int = 1, **fields: Any)
 # --- claiming ---------------------------------------------------------------------------------------------------------
 
 
-def claim(entry: OutboxEntry, call: SinkCall, now: datetime, lease: timedelta, owner: UUID | None = None) -> OutboxEntry:
+def claim(
+    entry: OutboxEntry, call: SinkCall, now: datetime, lease: timedelta, owner: UUID | None = None
+) -> OutboxEntry:
     """Lease a delivery, to send it or to look it up."""
-    sent: dict[str, Any] = {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
+    sent: dict[str, Any] = (
+        {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
+    )
     return _changed(
         entry,
         DeliveryEvent.CLAIM,
@@ -283,7 +327,9 @@ def claim(entry: OutboxEntry, call: SinkCall, now: datetime, lease: timedelta, o
 
 def expire(entry: OutboxEntry) -> OutboxEntry:
     """Take over a delivery whose lease ran out."""
-    return _changed(entry, DeliveryEvent.EXPIRE, _WAITING, is_unsure=True, is_rechecked=False, owner=None, lease_until=None)
+    return _changed(
+        entry, DeliveryEvent.EXPIRE, _WAITING, is_unsure=True, is_rechecked=False, owner=None, lease_until=None
+    )
 
 
 def skip(entry: OutboxEntry) -> OutboxEntry:
@@ -313,7 +359,9 @@ def has_sent(delivery: Delivery, outcome: Outcome) -> bool:
     """Return whether a claim that lost its lease may have posted something: then it is looked up again."""
     if delivery.is_unknown:
         return False
-    return (isinstance(outcome, Receipt) and not outcome.skipped) or (isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile)
+    return (isinstance(outcome, Receipt) and not outcome.skipped) or (
+        isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile
+    )
 
 
 def wait_of(outcome: Outcome, now: datetime) -> timedelta:
@@ -347,7 +395,13 @@ def settle(
     the next try, so the delivery needs no wait of its own.
     """
     is_rechecked, is_behind = entry.is_rechecked, entry.is_behind
-    left: dict[str, Any] = {"owner": None, "lease_until": None, "is_rechecked": False, "finalized_at": now, "not_before": None}
+    left: dict[str, Any] = {
+        "owner": None,
+        "lease_until": None,
+        "is_rechecked": False,
+        "finalized_at": now,
+        "not_before": None,
+    }
     match outcome:
         case Receipt() | Arrived():
             receipt = kept_receipt(outcome)
@@ -359,7 +413,7 @@ def settle(
             if state is _WAITING:
                 left["attempt"] = 0
             if is_behind and entry.key.endswith(ON_THE_WAY):
-                                left["receipt"] = None  # the newer one is a message of its own
+                left["receipt"] = None  # the newer one is a message of its own
         case NotArrived():
             # A checkpoint with a receipt was delivered, even if the look-up does not find it.
             was_shown = not entry.is_state and entry.receipt is not None
@@ -367,7 +421,11 @@ def settle(
             state = _DELIVERED if was_shown and not is_behind and not is_rechecked else _WAITING
             event, is_behind = DeliveryEvent.ABSENT, is_behind and was_shown
         case RetryAt():
-            left |= {"not_before": now if is_paced else now + wait, **_reason_and_error(outcome), "is_unsure": entry.is_unsure or is_rechecked}
+            left |= {
+                "not_before": now if is_paced else now + wait,
+                **_reason_and_error(outcome),
+                "is_unsure": entry.is_unsure or is_rechecked,
+            }
             if outcome.is_unsent:
                 left |= {"attempt": max(entry.attempt - (not entry.is_unsure), 0), "sent_at": sent_before}
             else:

@@ -122,7 +122,9 @@ def act_id(act: Intervention) -> UUID:
     return UUID(bytes=named(f"{act.tenant}\0order\0{act.idempotency_key}"))
 
 
-def of_act(act: Intervention, task: Task | None, first: Order | None, at: datetime, *, by: str, by_id: str) -> Order | None:
+def of_act(
+    act: Intervention, task: Task | None, first: Order | None, at: datetime, *, by: str, by_id: str
+) -> Order | None:
     """Return the order of an act; None where it orders nothing.
 
     `first` is the order by which the task was started.
@@ -154,7 +156,13 @@ def of_act(act: Intervention, task: Task | None, first: Order | None, at: dateti
 
 def parameters_of(task: Task) -> dict[str, str]:
     """Return the parameters of a task that no order started, for its retry."""
-    known = {"agent": task.agent_name, "type": task.type, "repo": task.repo, "topic": task.topic, "environment": task.environment}
+    known = {
+        "agent": task.agent_name,
+        "type": task.type,
+        "repo": task.repo,
+        "topic": task.topic,
+        "environment": task.environment,
+    }
     return {name: value for name, value in known.items() if value}
 
 

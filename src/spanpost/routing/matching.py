@@ -135,7 +135,9 @@ def attribute(task: Task, name: str) -> str | None:
 def described(task: Task, attributes: Mapping[str, object]) -> Task:
     """Return the task, filled up with these attributes where its own fields are empty."""
     texts = {name: str(value) for name, value in attributes.items()}
-    fields = {field: texts[name] for name, field in FIELDS.items() if name in texts and getattr(task, field) in (None, "")}
+    fields = {
+        field: texts[name] for name, field in FIELDS.items() if name in texts and getattr(task, field) in (None, "")
+    }
     return msgspec.structs.replace(task, **fields, attributes={**texts, **task.attributes})
 
 

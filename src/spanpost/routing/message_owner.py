@@ -63,7 +63,11 @@ def last(delivery: Delivery, root: Task | None, message_receipt: Receipt | None)
     except ValueError:
         uid = delivery.task.uid
     # The task keeps its identity, because routes match on it; its content is in the other message.
-    names = {name: getattr(root, name) for name in _NAMES} if root is not None else {"tenant": delivery.tenant, "task_id": ""}
+    names = (
+        {name: getattr(root, name) for name in _NAMES}
+        if root is not None
+        else {"tenant": delivery.tenant, "task_id": ""}
+    )
     task = Task(
         uid=uid,
         root_uid=root.uid if root is not None else uid,
@@ -85,4 +89,8 @@ def anew(checkpoint: Checkpoint, sink: str, task: Task, root: Task, routes: Rout
     """
     found = [x for x in deliveries(task, checkpoint, routes, root=root, is_milestone=True) if x.sink == sink]
     ordering_keys = {x.ordering_key for x in found if x.mode is Mode.CHECKPOINT and x.checkpoint_id == checkpoint.id}
-    return [x for x in found if x.ordering_key in ordering_keys and (x.mode is Mode.STATE or x.checkpoint_id == checkpoint.id)]
+    return [
+        x
+        for x in found
+        if x.ordering_key in ordering_keys and (x.mode is Mode.STATE or x.checkpoint_id == checkpoint.id)
+    ]

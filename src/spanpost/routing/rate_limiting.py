@@ -105,7 +105,12 @@ def check(rate_limit: RateLimit) -> None:
         raise ValueError("a rate limit needs a key")
     if rate_limit.rate is not None and not (isfinite(rate_limit.rate) and rate_limit.rate > 0):
         raise ValueError(f"rate limit {rate_limit.key}: the rate must be a number above 0, or None")
-    if not (isfinite(rate_limit.burst) and rate_limit.burst >= 1 and isfinite(rate_limit.reserve) and rate_limit.reserve >= 0):
+    if not (
+        isfinite(rate_limit.burst)
+        and rate_limit.burst >= 1
+        and isfinite(rate_limit.reserve)
+        and rate_limit.reserve >= 0
+    ):
         raise ValueError(f"rate limit {rate_limit.key}: the burst must be at least 1, the reserve at least 0")
 
 
@@ -130,7 +135,9 @@ def calls_left(bucket: Bucket, rate_limit: RateLimit, now: datetime, *, is_urgen
     if bucket.opened and bucket.probe_until is not None and now < bucket.probe_until:
         return 0
     # Rounded up a little: three times a third of a second at one call a second is one call.
-    count = _MANY if rate_limit.rate is None else int(_level(bucket, rate_limit, now) - _kept(rate_limit, is_urgent) + 1e-9)
+    count = (
+        _MANY if rate_limit.rate is None else int(_level(bucket, rate_limit, now) - _kept(rate_limit, is_urgent) + 1e-9)
+    )
     return min(count, 1) if bucket.opened else count
 
 
@@ -166,7 +173,10 @@ def draw(
 
 def all_left(buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool) -> int:
     """Return how many calls may be drawn at once on all of these rate limits."""
-    return min((calls_left(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits), default=_MANY)
+    return min(
+        (calls_left(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits),
+        default=_MANY,
+    )
 
 
 def in_turn(sorts: Sequence[tuple[datetime, Sequence[RateLimit]]], buckets: Mapping[str, Bucket]) -> list[int]:
@@ -185,14 +195,20 @@ def in_turn(sorts: Sequence[tuple[datetime, Sequence[RateLimit]]], buckets: Mapp
     return [i for i, keys in enumerate(opened) if all(first[key] == i for key in keys)]
 
 
-def all_open_at(buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool) -> datetime:
+def all_open_at(
+    buckets: Mapping[str, Bucket], rate_limits: Sequence[RateLimit], now: datetime, *, is_urgent: bool
+) -> datetime:
     """Return when a call may be drawn on all of these rate limits."""
-    return max((opens_at(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits), default=now)
+    return max(
+        (opens_at(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in rate_limits), default=now
+    )
 
 
 def _level(bucket: Bucket, rate_limit: RateLimit, now: datetime) -> float:
     assert rate_limit.rate is not None
-    level = min(max(rate_limit.burst, 1.0), bucket.tokens + rate_limit.rate * max((now - bucket.at).total_seconds(), 0.0))
+    level = min(
+        max(rate_limit.burst, 1.0), bucket.tokens + rate_limit.rate * max((now - bucket.at).total_seconds(), 0.0)
+    )
     if bucket.blocked_until is not None and bucket.blocked_until > bucket.at:
         # After the far side asked to wait, calls do not come back in a burst.
         level = min(level, 1.0 + rate_limit.rate * max((now - bucket.blocked_until).total_seconds(), 0.0))
@@ -226,7 +242,14 @@ def concerned(drawn: Iterable[str], outcome: Outcome) -> list[str]:
 
 
 def after(
-    bucket: Bucket, rate_limit: RateLimit, outcome: Outcome, now: datetime, *, claimed_at: datetime | None, wait: timedelta, jitter: float
+    bucket: Bucket,
+    rate_limit: RateLimit,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    claimed_at: datetime | None,
+    wait: timedelta,
+    jitter: float,
 ) -> Bucket:
     """Return the bucket after the outcome of a call that drew on it or that blocks it.
 
@@ -263,7 +286,11 @@ def refund(bucket: Bucket, rate_limit: RateLimit, now: datetime, claimed_at: dat
     if rate_limit.rate is None or claimed_at is None:
         return bucket
     given = 1.0 - rate_limit.rate * max((now - claimed_at).total_seconds(), 0.0)
-    return msgspec.structs.replace(bucket, tokens=min(max(rate_limit.burst, 1.0), bucket.tokens + given)) if given > 0 else bucket
+    return (
+        msgspec.structs.replace(bucket, tokens=min(max(rate_limit.burst, 1.0), bucket.tokens + given))
+        if given > 0
+        else bucket
+    )
 
 
 def settled(
@@ -315,9 +342,11 @@ def _failed(bucket: Bucket, outcome: Outcome, now: datetime, jitter: float) -> B
     return bucket
 
 
-def _opened(bucket: Bucket, outcome: Outcome, now: datetime, jitter: float, *, is_refused: bool, is_probe: bool) -> Bucket:
+def _opened(
+    bucket: Bucket, outcome: Outcome, now: datetime, jitter: float, *, is_refused: bool, is_probe: bool
+) -> Bucket:
     if bucket.opened and not is_probe and is_refused == bucket.is_refused:
-                return bucket  # a call that was under way when it opened: no new information
+        return bucket  # a call that was under way when it opened: no new information
     first, last = REFUSALS if is_refused else PAUSES
     opened = bucket.opened + 1 if is_refused == bucket.is_refused else 1
     pause = min(first * 2 ** min(opened - 1, 16), last) * (0.8 + 0.4 * jitter)

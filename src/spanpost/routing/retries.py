@@ -69,8 +69,12 @@ def decide(
     if delay > policy.max_age or now - born_at + delay > policy.max_age:
         said = line(f"not delivered within {policy.max_age}: {text}", 500)
         until = now + min(delay, policy.max_age) if closes else None
-        return GiveUp(reason="expired", error=said, reconcile=is_unknown, closes=closes, until=until, is_failure=is_failure)
-    return RetryAt(at=now + delay, reason=reason, error=text, reconcile=is_unknown, closes=closes, is_failure=is_failure)
+        return GiveUp(
+            reason="expired", error=said, reconcile=is_unknown, closes=closes, until=until, is_failure=is_failure
+        )
+    return RetryAt(
+        at=now + delay, reason=reason, error=text, reconcile=is_unknown, closes=closes, is_failure=is_failure
+    )
 
 
 def backoff(attempt: int, jitter: float, policy: Policy) -> timedelta:

@@ -148,7 +148,12 @@ def deliveries(
             passed = checkpoint
         urgency = _urgency(passed)
         is_quiet = bool(route.digest) and not (passed or carrier.open_approvals or carrier.is_alert)
-        if is_quiet or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or passed or _is_worth_a_message(carrier, route):
+        if (
+            is_quiet
+            or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES)
+            or passed
+            or _is_worth_a_message(carrier, route)
+        ):
             state = PlannedDelivery(
                 sink=route.sink,
                 address=route.address,
@@ -195,7 +200,13 @@ def _keys_of(
         asked = task.approval_of(checkpoint.id)
         id = asked.id if asked is not None else checkpoint.ref
         # All closed wordings of the question that were sent: one is decided, another void.
-        others = [t for a in task.approvals if a.id == id and not a.is_open for t in (a.reported_by, a.escalated_by) if t is not None]
+        others = [
+            t
+            for a in task.approvals
+            if a.id == id and not a.is_open
+            for t in (a.reported_by, a.escalated_by)
+            if t is not None
+        ]
         if checkpoint.kind is Kind.APPROVAL_REQUESTED or not others:
             yield "", checkpoint.id, Again.NEVER
         yield from (("", other, Again.CHANGED) for other in others if other != checkpoint.id)

@@ -111,7 +111,11 @@ def _need(task: Task) -> int:
 
 
 def _of(route: Route, tasks: Iterable[Task], routes: Routes) -> list[Task]:
-    return [task for task in tasks if task.is_announced and not task.is_alert and route in chosen(task, routes, sink=route.sink)]
+    return [
+        task
+        for task in tasks
+        if task.is_announced and not task.is_alert and route in chosen(task, routes, sink=route.sink)
+    ]
 
 
 def _started(task: Task) -> tuple[datetime, UUID]:
@@ -202,7 +206,9 @@ def summary_of(order: Order) -> Summary | None:
         summary = msgspec.json.decode(order.body, type=Digest | Board)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
-    return Summary(id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary)
+    return Summary(
+        id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary
+    )
 
 
 def came_from(summary: Digest | Board, routes: Sequence[Route]) -> Route | None:

@@ -67,7 +67,11 @@ def look(status: str, locale: Locale = ENGLISH) -> StatusLabel:
 
 
 def _alert_look(is_over: bool, locale: Locale) -> StatusLabel:
-    return StatusLabel("✅", locale.say("alert.resolved"), "green") if is_over else StatusLabel("🔔", locale.say("alert.firing"), "red")
+    return (
+        StatusLabel("✅", locale.say("alert.resolved"), "green")
+        if is_over
+        else StatusLabel("🔔", locale.say("alert.firing"), "red")
+    )
 
 
 def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
@@ -77,7 +81,9 @@ def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
     if task.is_alert:
         return _alert_look(is_final(task), locale)
     if task.status == "complete" and task.child_failed:
-        return StatusLabel("⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow")
+        return StatusLabel(
+            "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
+        )
     return look(task.status, locale)
 
 
@@ -107,7 +113,11 @@ def news_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = ENGLISH
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
     """Return the name that people read: the task's, else its agent's, else its id."""
-    return line(task.name, limit) or line(task.agent_name or "", limit) or line(locale.say("task.unnamed", id=task.task_id), limit)
+    return (
+        line(task.name, limit)
+        or line(task.agent_name or "", limit)
+        or line(locale.say("task.unnamed", id=task.task_id), limit)
+    )
 
 
 def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:

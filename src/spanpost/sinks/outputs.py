@@ -82,7 +82,10 @@ class Figures:
         except Exception as error:  # no failure may cost the end
             self._not_before = self._clock() + PAUSE
             log.warning(
-                "results: no answer (%s: %s); not asked again for %.0f s", type(error).__name__, line(str(error), 200), PAUSE
+                "results: no answer (%s: %s); not asked again for %.0f s",
+                type(error).__name__,
+                line(str(error), 200),
+                PAUSE,
             )
             return ()
         finally:

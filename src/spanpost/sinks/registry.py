@@ -30,7 +30,9 @@ def distribution(name: str) -> str:
 def find(name: str) -> SinkPlugin[Any]:
     """Return the plugin of a name. Raises `ConfigError` with the plugin, its distribution and what is missing."""
     if name in names() and not _NAME.fullmatch(name):
-        raise _group.refusal(name, "its name must be lower-case words of letters and digits, joined by single underscores")
+        raise _group.refusal(
+            name, "its name must be lower-case words of letters and digits, joined by single underscores"
+        )
     plugin = _group.load(name)
     if not isinstance(plugin, SinkPlugin):
         raise _group.refusal(name, f"{_group.lead(name)} is a {type(plugin).__name__}, not a spanpost.SinkPlugin")

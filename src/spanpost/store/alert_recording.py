@@ -44,7 +44,11 @@ class AlertRecording(Folding):
 
         async def foreseen(connection: Any) -> set[bytes]:
             new = await self._new(connection, alert)
-            return {idempotency_key} if new is None else {idempotency_key, *self._domains(rules.record_of(new, alert.starts_at))}
+            return (
+                {idempotency_key}
+                if new is None
+                else {idempotency_key, *self._domains(rules.record_of(new, alert.starts_at))}
+            )
 
         return await self._widening(partial(self._take_alert, alert), await self._run(foreseen))
 

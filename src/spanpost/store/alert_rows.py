@@ -20,7 +20,11 @@ _COLUMNS = (
     "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description", *_DOCUMENTS,
     "trace_id", "span_id",
 )  # fmt: skip
-_READ = "SELECT " + ", ".join(f"{c}::text" if c in _DOCUMENTS else c for c in _COLUMNS) + " FROM alerts WHERE id = ANY($1::uuid[])"
+_READ = (
+    "SELECT "
+    + ", ".join(f"{c}::text" if c in _DOCUMENTS else c for c in _COLUMNS)
+    + " FROM alerts WHERE id = ANY($1::uuid[])"
+)
 _VALUES = ", ".join(f"${i}" if c not in _DOCUMENTS else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
 _WRITE = (
     f"INSERT INTO alerts ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (id) DO UPDATE SET reported_at = now(), "

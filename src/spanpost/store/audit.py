@@ -51,7 +51,10 @@ KNOWN_EVENTS = (
 def identities(placed: Sequence[Placed]) -> str:
     """Return the parameter of `KNOWN_EVENTS`, which returns positions in `placed`."""
     return _json(
-        [{"i": i, "at": event_at(p.source), "id": p.event_id.hex(), "hash": p.content_hash} for i, p in enumerate(placed)]
+        [
+            {"i": i, "at": event_at(p.source), "id": p.event_id.hex(), "hash": p.content_hash}
+            for i, p in enumerate(placed)
+        ]
     ).decode()
 
 
@@ -142,7 +145,10 @@ def _events(
         shown = places.get(id(place))
         if shown is None:
             task_uid, subtree = place
-            shown = places[id(place)] = (place, (sized(task_uid.bytes) if task_uid is not None else NULL) + sized(subtree))
+            shown = places[id(place)] = (
+                place,
+                (sized(task_uid.bytes) if task_uid is not None else NULL) + sized(subtree),
+            )
         attributes = _json(o.attributes if not o.unread else {DROPPED: o.unread})
         if o.status_message or o.links or o.body is not None or o.producer:
             more = b"".join(

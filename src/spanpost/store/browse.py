@@ -140,7 +140,9 @@ class PostgresBrowse:
         found: Task | None = await self._run(look)
         return found
 
-    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+    async def timeline(
+        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+    ) -> Page[TimelineEntry]:
         """Return a page of a task's timeline, oldest first; span attributes only with `content`."""
 
         async def look(connection: Any) -> list[TimelineEntry]:
@@ -159,7 +161,9 @@ class PostgresBrowse:
                     )
                 )
             events: dict[UUID, TimelineEntry] = {}
-            for row in await connection.fetch(_EVENTS, task_uid, *bounds_of(after, 1), limit + 1, content, sorted(ROLES)):
+            for row in await connection.fetch(
+                _EVENTS, task_uid, *bounds_of(after, 1), limit + 1, content, sorted(ROLES)
+            ):
                 events[row["id"]] = _event(row)
             found += events.values()
             for row in await connection.fetch(_ACTS, task_uid, *bounds_of(after, 2), limit + 1):
@@ -216,7 +220,9 @@ class PostgresBrowse:
         for row in await self._run(lambda c: c.fetch(query, *values)):
             said = dict(row)
             doc, phase = said.pop("doc"), said.pop("phase")
-            found.append(TaskQuestion(row=intervention_rows.row_of(said), task=shown(doc, phase) if doc is not None else None))
+            found.append(
+                TaskQuestion(row=intervention_rows.row_of(said), task=shown(doc, phase) if doc is not None else None)
+            )
         return page_of(found, limit, lambda one: ApprovalKey(one.row.requested_at, one.row.key))
 
     # --- the stream -------------------------------------------------------------------------------------------------------
@@ -240,7 +246,11 @@ class PostgresBrowse:
             number, first_at, doc, phase = (said.pop(name) for name in ("xid", "first_at", "doc", "phase"))
             checkpoint = checkpoint_of(said)
             found.append(
-                StreamedCheckpoint(position=Position(int(number), first_at, checkpoint.id), checkpoint=checkpoint, task=shown(doc, phase))
+                StreamedCheckpoint(
+                    position=Position(int(number), first_at, checkpoint.id),
+                    checkpoint=checkpoint,
+                    task=shown(doc, phase),
+                )
             )
         return found
 
@@ -308,7 +318,10 @@ def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:
         literal = asked.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         add("(t.name ILIKE ? OR t.action ILIKE ? OR t.task_id ILIKE ? OR t.agent_name ILIKE ?)", f"%{literal}%")
     if asked.statuses:
-        add("(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])", list(asked.statuses))
+        add(
+            "(t.ended_at IS NULL OR t.status = ANY(?::text[])) AND spanpost_phase(t) = ANY(?::text[])",
+            list(asked.statuses),
+        )
     return where, values
 
 

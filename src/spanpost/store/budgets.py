@@ -70,7 +70,10 @@ async def keep(
     await _begin(connection, [(budget, key[3]) for key, (budget, _) in drawn.items()], now, begun)
     ends = [spend.period_of(budget, now)[1] for budget, _ in drawn.values()]
     await connection.execute(_OPEN, *_columns(drawn), ends)
-    known = {key_of(spent): spent for spent in map(_spent, await connection.fetch(f"{_OF} FOR UPDATE OF s", *_columns(drawn)))}
+    known = {
+        key_of(spent): spent
+        for spent in map(_spent, await connection.fetch(f"{_OF} FOR UPDATE OF s", *_columns(drawn)))
+    }
     passed, rows = [], []
     for key, (budget, growth) in drawn.items():
         spent, record = spend.grown(known[key], budget, growth, now)
@@ -81,7 +84,9 @@ async def keep(
     return passed
 
 
-async def _begin(connection: Any, budgets: Sequence[tuple[Budget, datetime]], now: datetime, begun: usage.Begun) -> None:
+async def _begin(
+    connection: Any, budgets: Sequence[tuple[Budget, datetime]], now: datetime, begun: usage.Begun
+) -> None:
     """Write what was spent before budgets were set, for new budgets."""
     for budget, growths in await usage.begin(connection, budgets, begun):
         rows = sorted(spend.begun(budget, growths, now), key=key_of)

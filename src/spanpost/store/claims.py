@@ -157,7 +157,13 @@ _HELD = f"SELECT {COLUMNS}, clock_timestamp() AS now FROM deliveries d WHERE d.i
 
 
 async def claim(
-    connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, rate_limits: RateLimits, routes: Routes
+    connection: Any,
+    sinks: Sequence[str],
+    limit: int,
+    owner: UUID,
+    lease: timedelta,
+    rate_limits: RateLimits,
+    routes: Routes,
 ) -> tuple[list[Delivery], list[int]]:
     """Lease the first delivery of each due ordering key that has calls left, most urgent first.
 
@@ -186,17 +192,23 @@ async def claim(
     ordering_keys = {(row["sink"], row["ordering_key"]): row for row in picked}
     expired = [at for at, row in ordering_keys.items() if row["is_expired"]]
     if expired:
-        sending = [delivery_rows.entry_of(row) for row in await connection.fetch(_SENDING, *ordering_key_columns(expired))]
+        sending = [
+            delivery_rows.entry_of(row) for row in await connection.fetch(_SENDING, *ordering_key_columns(expired))
+        ]
         await delivery_rows.write(connection, [delivery_states.expire(entry) for entry in sending])
         await connection.execute(_FREE, *ordering_key_columns(expired))
-    entries = [delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *ordering_key_columns(ordering_keys), now)]
+    entries = [
+        delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *ordering_key_columns(ordering_keys), now)
+    ]
     first = {(entry.sink, entry.ordering_key): entry for entry in entries}
     calls = {
         at: (entry.address, claiming.call_of(entry, has_message_receipt=ordering_keys[at]["receipt"] is not None))
         for at, entry in first.items()
     }
     wanted = {at: rate_limits(at[0], *call) for at, call in calls.items()}
-    drawn, changed, now = await _draw(connection, {at: wanted[at] for at in ordering_keys if at in wanted}, ordering_keys, limit, lease, now)
+    drawn, changed, now = await _draw(
+        connection, {at: wanted[at] for at in ordering_keys if at in wanted}, ordering_keys, limit, lease, now
+    )
     if not drawn:
         deliveries, strays = list[Delivery](), list[int]()
     else:
@@ -232,7 +244,9 @@ async def _draw(
     buckets = await bucket_rows.read(connection, rate_limits)
     # Buckets that only count failures and have none are not locked: all calls of a sink would queue there.
     held = {
-        key: b for key, b in rate_limits.items() if b.rate is not None or (key in buckets and not rate_limiting.is_quiet(buckets[key], now))
+        key: b
+        for key, b in rate_limits.items()
+        if b.rate is not None or (key in buckets and not rate_limiting.is_quiet(buckets[key], now))
     }
     if held:
         locked, now = await bucket_rows.lock(connection, held, buckets)
@@ -297,7 +311,9 @@ async def _lease(
     checkpoints: dict[UUID | None, Checkpoint] = {}
     ids = [turn.entry.checkpoint_id for turn in turns if turn.entry.checkpoint_id is not None]
     if ids:
-        for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
+        for row in await connection.fetch(
+            f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids
+        ):
             checkpoints[row["id"]] = checkpoint_of(row)
     orders = await launch_order_rows.known(connection, {id for id in ids if id not in checkpoints})
     about = {e.id: alert_of(tasks.get(e.task_uid), checkpoints.get(e.checkpoint_id)) for e, *_ in turns}
@@ -358,7 +374,9 @@ async def _moved(
     connection: Any, deliveries: Sequence[Delivery], moved: Mapping[int, Task | None], routes: Routes
 ) -> list[Delivery]:
     """Return the deliveries with those of moved tasks (`moved`) as the last states of their messages."""
-    asked = {d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None}
+    asked = {
+        d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None
+    }
     ordering_keys = sorted({(d.sink, ordering_key) for d in deliveries for ordering_key in asked.get(d.id, ())})
     rows = await connection.fetch(_RECEIPTS, *ordering_key_columns(ordering_keys)) if ordering_keys else []
     receipts = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
@@ -372,7 +390,12 @@ async def _moved(
 
 
 async def settle(
-    connection: Any, delivery: Delivery, outcome: Outcome, owner: UUID, rate_limits: Mapping[str, RateLimit], jitter: float
+    connection: Any,
+    delivery: Delivery,
+    outcome: Outcome,
+    owner: UUID,
+    rate_limits: Mapping[str, RateLimit],
+    jitter: float,
 ) -> tuple[bool, list[OpenCircuit]]:
     """Record the outcome of a claimed delivery.
 
@@ -389,10 +412,16 @@ async def settle(
     # This outcome was recorded before and only the commit's answer was lost: do not count it twice.
     is_repeat = entry is not None and delivery_states.is_same_claim(entry, delivery) and not is_held
     wait = delivery_states.wait_of(outcome, datetime.now(UTC))
-    if not is_repeat and (is_troubled or not rate_limiting.is_plain(outcome)) and (is_held or not rate_limiting.is_uncalled(outcome)):
+    if (
+        not is_repeat
+        and (is_troubled or not rate_limiting.is_plain(outcome))
+        and (is_held or not rate_limiting.is_uncalled(outcome))
+    ):
         closed, is_paced = await _answer(connection, delivery, outcome, rate_limits, wait, jitter)
     if entry is not None and is_held:
-        new = delivery_states.settle(entry, outcome, row["now"], wait=wait, sent_before=delivery.sent_at, is_paced=is_paced)
+        new = delivery_states.settle(
+            entry, outcome, row["now"], wait=wait, sent_before=delivery.sent_at, is_paced=is_paced
+        )
         await delivery_rows.write(connection, [new])
         receipt = delivery_states.kept_receipt(outcome) if entry.is_state else None
         await connection.execute(_END_LEASE, *ordering_key, json_text(receipt) if receipt is not None else None)
@@ -404,19 +433,32 @@ async def settle(
 
 
 async def _answer(
-    connection: Any, delivery: Delivery, outcome: Outcome, rate_limits: Mapping[str, RateLimit], wait: timedelta, jitter: float
+    connection: Any,
+    delivery: Delivery,
+    outcome: Outcome,
+    rate_limits: Mapping[str, RateLimit],
+    wait: timedelta,
+    jitter: float,
 ) -> tuple[list[OpenCircuit], bool]:
     """Apply the sink's answer to the call's buckets.
 
     Return the circuits that stopped, and whether they pace the retry.
     """
-    concerned = {key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)}
+    concerned = {
+        key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)
+    }
     known = await bucket_rows.read(connection, concerned)
     said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
-    made = {key for key, b in concerned.items() if said is not None and (key in said.closes or (said.is_failure and b.is_breaker))}
+    made = {
+        key
+        for key, b in concerned.items()
+        if said is not None and (key in said.closes or (said.is_failure and b.is_breaker))
+    }
     concerned = {key: b for key, b in concerned.items() if key in known or key in made}
     locked, now = await bucket_rows.lock(connection, concerned, known)
-    changed, closed = rate_limiting.settled(locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter)
+    changed, closed = rate_limiting.settled(
+        locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter
+    )
     await bucket_rows.write(connection, changed, concerned)
     return closed, rate_limiting.is_held((locked | changed).values(), outcome)
 

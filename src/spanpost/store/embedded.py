@@ -120,7 +120,9 @@ class EmbeddedPostgres:
         answer: list[str | BaseException] = []
         started = threading.Event()
         self._owner = os.getpid()
-        self._thread = threading.Thread(target=self._live, args=(answer, started), name="spanpost-postgres", daemon=True)
+        self._thread = threading.Thread(
+            target=self._live, args=(answer, started), name="spanpost-postgres", daemon=True
+        )
         self._thread.start()
         started.wait()
         if isinstance(answer[0], BaseException):
@@ -151,7 +153,9 @@ class EmbeddedPostgres:
     def __enter__(self) -> str:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _live(self, answer: list[str | BaseException], started: threading.Event) -> None:
@@ -185,7 +189,12 @@ class EmbeddedPostgres:
         dsn = self.dsn()
         self._launch(bin_dir, pg)
         self._wait_ready()
-        log.info("embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else "")
+        log.info(
+            "embedded PostgreSQL %s runs in %s%s",
+            version,
+            self.data_dir,
+            f" as user {self.runs_as}" if self.runs_as else "",
+        )
         return dsn
 
     # --- steps ------------------------------------------------------------------------------------------------------
@@ -275,7 +284,9 @@ class EmbeddedPostgres:
                 )
         if self._uid is not None and self._gid is not None and not reachable(bin_dir, self._uid, self._gid):
             bin_dir = copied(bin_dir, self.data_dir)
-        words = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False).stdout.split()
+        words = subprocess.run(
+            [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False
+        ).stdout.split()
         version = words[2] if len(words) > 2 else ""
         if not version:
             raise ConfigError(
@@ -350,7 +361,13 @@ class EmbeddedPostgres:
             if os.fstat(fd).st_size > 10_000_000:
                 os.ftruncate(fd, 0)
             self._server = subprocess.Popen(
-                launch + command, cwd=pg, env=_environment(), stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True
+                launch + command,
+                cwd=pg,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=fd,
+                stderr=fd,
+                start_new_session=True,
             )
         finally:
             os.close(fd)

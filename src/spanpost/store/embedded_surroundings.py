@@ -83,7 +83,9 @@ def left_behind(pg: Path, timeout: float = 30.0) -> None:
     while found := _working_in(pg):
         if time.monotonic() > deadline:
             pids = ", ".join(map(str, found))
-            raise ConfigError(f"a PostgreSQL that was left behind in {pg} does not stop: end process {pids} and start again")
+            raise ConfigError(
+                f"a PostgreSQL that was left behind in {pg} does not stop: end process {pids} and start again"
+            )
         for pid in found:
             if pid not in signalled:
                 signalled.add(pid)
@@ -92,7 +94,9 @@ def left_behind(pg: Path, timeout: float = 30.0) -> None:
                 except ProcessLookupError:
                     pass
                 except PermissionError:
-                    raise ConfigError(f"a PostgreSQL of another user runs in {pg}: end process {pid} and start again") from None
+                    raise ConfigError(
+                        f"a PostgreSQL of another user runs in {pg}: end process {pid} and start again"
+                    ) from None
         time.sleep(0.02)
 
 
@@ -110,7 +114,10 @@ def _working_in(pg: Path) -> list[int]:
                 continue
             # pid (comm) state …; comm may hold spaces and parentheses.
             stat = (entry / "stat").read_text()
-            if stat[stat.rindex(")") + 2] == "Z" or stat[stat.index("(") + 1 : stat.rindex(")")] not in ("postgres", "postmaster"):
+            if stat[stat.rindex(")") + 2] == "Z" or stat[stat.index("(") + 1 : stat.rindex(")")] not in (
+                "postgres",
+                "postmaster",
+            ):
                 continue
         except (OSError, ValueError, IndexError):
             continue
@@ -125,7 +132,9 @@ def _postmaster_of(pg: Path) -> list[int]:
         pid = int((pg / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
         return []
-    command = subprocess.run(["ps", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False).stdout
+    command = subprocess.run(
+        ["ps", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False
+    ).stdout
     return [pid] if "postgres" in command and str(pg) in command and not command.startswith("Z") else []
 
 

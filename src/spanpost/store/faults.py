@@ -22,7 +22,11 @@ def tell(error: BaseException) -> None:
     if key in _logged or len(_logged) >= _MOST:
         return
     _logged.add(key)
-    log.error("a bug in spanpost, logged once; observations that meet it are counted as dropped (%s)", UNFOLDABLE, exc_info=cause)
+    log.error(
+        "a bug in spanpost, logged once; observations that meet it are counted as dropped (%s)",
+        UNFOLDABLE,
+        exc_info=cause,
+    )
 
 
 def losses() -> dict[str, int]:

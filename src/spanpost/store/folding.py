@@ -127,7 +127,9 @@ class Folding(ABC):
         if not new:
             return Recorded(repeats=repeats)
         await self._follow(connection, records, locked, new, meter)
-        folded, ready = await self._fold(meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick))
+        folded, ready = await self._fold(
+            meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick)
+        )
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
         recorded.repeats = repeats
@@ -186,12 +188,16 @@ class Folding(ABC):
         records = FetchedRecords(ask)
         return records
 
-    async def _follow(self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter) -> None:
+    async def _follow(
+        self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter
+    ) -> None:
         """Fetch the records connected with a batch, level by level.
 
         Beyond `_LEVELS`, which no normal trace has, in pages.
         """
-        trail = await self._threads.run(meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new))
+        trail = await self._threads.run(
+            meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new)
+        )
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1
@@ -202,7 +208,12 @@ class Folding(ABC):
                     await records.fetch_more(connection, domain)
 
     async def _fold(
-        self, meter: TimeMeter, records: FetchedRecords, placed: Sequence[Placed], now: datetime, fold: Callable[[], Folded]
+        self,
+        meter: TimeMeter,
+        records: FetchedRecords,
+        placed: Sequence[Placed],
+        now: datetime,
+        fold: Callable[[], Folded],
     ) -> tuple[Folded, Ready]:
         """Fold in a thread, and encode the results there."""
 
@@ -239,7 +250,9 @@ class Folding(ABC):
             new = await rows.write_checkpoints(connection, folded, is_first=is_first)
         if folded.tasks:
             has_moved = bool(folded.moves or folded.gone)
-            await rows.write_tasks(connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed))
+            await rows.write_tasks(
+                connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed)
+            )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []
         if speaks_of_approvals(placed, folded):

@@ -27,7 +27,9 @@ ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, at_ns = excluded.at_ns, last
 _TIMERS = """
 INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[]) ON CONFLICT (key) DO NOTHING"""
 _LIVING = "SELECT doc FROM agent_tasks WHERE tenant = $1 AND trace_id = ANY($2::bytea[]) AND ended_at IS NULL"
-_INTERRUPTED = "SELECT doc FROM agent_tasks WHERE tenant = $1 AND trace_id = ANY($2::bytea[]) AND end_reason = 'interrupted'"
+_INTERRUPTED = (
+    "SELECT doc FROM agent_tasks WHERE tenant = $1 AND trace_id = ANY($2::bytea[]) AND end_reason = 'interrupted'"
+)
 _OTHERS = """
 SELECT DISTINCT unnest(traces) FROM processes WHERE gone_at IS NULL AND key <> $1 AND tenant = $2 AND traces && $3::bytea[]"""
 _RESUMED = "SELECT resumed_at FROM heartbeats"
@@ -50,7 +52,8 @@ async def record(connection: Any, beats: Sequence[Observation], stall_rules: Sta
     keys = [stall.producer_key(b.tenant, b.producer) for b in fresh]
     # An advisory lock per process: for its first heartbeat there is no row to lock yet.
     await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('spanpost:' || encode(key, 'hex'), 0)) FROM unnest($1::bytea[]) AS key", keys
+        "SELECT pg_advisory_xact_lock(hashtextextended('spanpost:' || encode(key, 'hex'), 0)) FROM unnest($1::bytea[]) AS key",
+        keys,
     )
     known = {bytes(row["key"]): _producer(row) for row in await connection.fetch(_READ, keys)}
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
@@ -83,7 +86,9 @@ async def _others(connection: Any, producer: Producer) -> frozenset[bytes]:
     return frozenset(bytes(row[0]) for row in rows)
 
 
-async def check_processes(connection: Any, keys: Sequence[bytes], stall_rules: StallRules) -> tuple[list[Producer], list[Observation]]:
+async def check_processes(
+    connection: Any, keys: Sequence[bytes], stall_rules: StallRules
+) -> tuple[list[Producer], list[Observation]]:
     """Check processes whose timers are due.
 
     Return those that are gone and the records that interrupt their tasks. Timers of the others are set to
@@ -158,7 +163,9 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
     """
     out = Folded()
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", list(keys), now)
+    due = await connection.fetch(
+        "DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", list(keys), now
+    )
     uids = [UUID(bytes=bytes(row[0])[:16]) for row in due]
     rows = await connection.fetch(
         "SELECT t.doc, spanpost_phase(t) AS phase, spanpost_last_seen(t) AS last_seen_at, root.doc AS root, spanpost_phase(root) AS root_phase"

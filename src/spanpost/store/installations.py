@@ -12,7 +12,19 @@ from spanpost.model.installations import Installed
 from spanpost.store.rows import json_text
 from spanpost.text.repair import mend_text
 
-_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "encrypted", "expires_at")
+_GIVEN: Final = (
+    "client",
+    "team",
+    "enterprise",
+    "team_name",
+    "app_id",
+    "bot",
+    "bot_user",
+    "scopes",
+    "by",
+    "encrypted",
+    "expires_at",
+)
 _READ: Final = (
     "client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes::text", '"by"',
     "encrypted", "expires_at", "installed_at", "removed_at", "why", "revision",

@@ -41,8 +41,9 @@ _JSON = ("options", "told")
 COLUMNS = ", ".join(f"a.{c}" if c not in _JSON else f"a.{c}::text" for c in _COLUMNS)
 _SELECT = f"SELECT {COLUMNS} FROM approvals a"
 _VALUES = ", ".join(f"${i}" if c not in _JSON else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
-_WRITE = f"INSERT INTO approvals ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (key) DO UPDATE SET " + ", ".join(
-    f"{c} = excluded.{c}" for c in _COLUMNS[1:]
+_WRITE = (
+    f"INSERT INTO approvals ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (key) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS[1:])
 )
 _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text IS NULL OR a.approval_id = $2)
   AND ($3::text IS NULL OR a.state = $3) AND ($4::uuid IS NULL OR a.task_uid = $4) AND ($6::text IS NULL OR a.mark = $6)
@@ -165,7 +166,9 @@ async def shown_in(connection: Any, sink: str, ref: Mapping[str, Any]) -> Task |
     return await task(connection, found.root_uid) or found
 
 
-async def deeds(connection: Any, uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[StandingAct]:
+async def deeds(
+    connection: Any, uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None
+) -> list[StandingAct]:
     """Return acts on a task that were granted, numbered above `after` and recorded later than `since`."""
     return [StandingAct(**dict(row)) for row in await connection.fetch(_DEEDS, uid, after, list(verbs), limit, since)]
 
@@ -187,10 +190,14 @@ async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questio
     keys, asked = questions.questions_of(tasks)
     known, decided = {}, []
     if keys:
-        found = await connection.fetch(f"{_SELECT} WHERE a.key = ANY($1::uuid[]) ORDER BY a.key FOR UPDATE", sorted(keys))
+        found = await connection.fetch(
+            f"{_SELECT} WHERE a.key = ANY($1::uuid[]) ORDER BY a.key FOR UPDATE", sorted(keys)
+        )
         known = {row["key"]: row_of(row) for row in found}
     if asked:
-        decided = [row_of(row) for row in await connection.fetch(_DECIDED, *map(list, zip(*sorted(asked), strict=True)))]
+        decided = [
+            row_of(row) for row in await connection.fetch(_DECIDED, *map(list, zip(*sorted(asked), strict=True)))
+        ]
     kept = questions.keep(known, decided, tasks, now)
     for key in sorted(kept.rows):
         await write(connection, kept.rows[key])

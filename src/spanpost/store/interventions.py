@@ -13,7 +13,15 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.errors import OverBudget, StoreUnavailable
-from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, Result, StandingAct, Verb, Verdict
+from spanpost.model.interventions import (
+    ApprovalRow,
+    Intervention,
+    InterventionState,
+    Result,
+    StandingAct,
+    Verb,
+    Verdict,
+)
 from spanpost.model.launch_orders import Order, Taken
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
@@ -123,7 +131,9 @@ class PostgresInterventions(Folding):
         row = await self._run(partial(intervention_rows.approval, key=key))
         if row is None or row.is_asked:
             return
-        domains = self._domains(judging.awaiting(row, row.requested_at)) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
+        domains = self._domains(judging.awaiting(row, row.requested_at)) | {
+            topic_of(row.tenant, APPROVAL, row.approval_id)
+        }
         await self._widening(partial(self._await_answer, key), domains)
 
     async def _await_answer(self, key: UUID, connection: Any, locked: set[bytes]) -> None:

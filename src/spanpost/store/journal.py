@@ -52,7 +52,9 @@ _UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _APPEND = """
 INSERT INTO journal (tenant, observations, domains, body)
 SELECT * FROM unnest($1::text[], $2::int4[], $3::int4[], $4::bytea[])"""
-_TAKE = "SELECT id, body, observations, domains FROM journal WHERE tenant = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
+_TAKE = (
+    "SELECT id, body, observations, domains FROM journal WHERE tenant = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
+)
 _TAKE_THESE = "SELECT id FROM journal WHERE tenant = $1 AND id = ANY($2::int8[]) ORDER BY id FOR UPDATE SKIP LOCKED"
 _DELETE = "DELETE FROM journal WHERE tenant = $1 AND id = ANY($2::int8[])"
 _DEPTH = """
@@ -187,11 +189,18 @@ class Journaling(Recording):
         taken = _fitting(await connection.fetch(_TAKE, tenant, max(1, min(_ROWS, round(most / self._per_row)))), most)
         for row in taken:
             self._per_row += _RECENT * (row["observations"] - self._per_row)
-        found = await self._threads.run(TimeMeter(math.inf), lambda: [_unpacked(row["id"], row["body"]) for row in taken])
+        found = await self._threads.run(
+            TimeMeter(math.inf), lambda: [_unpacked(row["id"], row["body"]) for row in taken]
+        )
         lost = 0
         for of, row in zip(taken, found, strict=True):
             if isinstance(row, Exception):
-                log.error("row %d of the journal, of tenant %s, is damaged and is kept in quarantine: %s", of["id"], tenant, row)
+                log.error(
+                    "row %d of the journal, of tenant %s, is damaged and is kept in quarantine: %s",
+                    of["id"],
+                    tenant,
+                    row,
+                )
                 await discard_body(connection, tenant, "journal", str(row), of["body"])
                 await connection.execute(_DELETE, tenant, [of["id"]])
                 lost += of["observations"]
@@ -210,7 +219,9 @@ class Journaling(Recording):
         rows = [row for row in given if row.domains.isdisjoint(others)]
         if not rows:
             raise _Held
-        return recorded.plus(await self._record_locked(connection, tenant, rows, domains - others, now, checks_all=False))
+        return recorded.plus(
+            await self._record_locked(connection, tenant, rows, domains - others, now, checks_all=False)
+        )
 
     async def _record_these(self, tenant: str, given: Sequence[_Row], connection: Any, locked: set[bytes]) -> Recorded:
         """Record rows that were read before, unless another reader has recorded them meanwhile."""
@@ -229,7 +240,9 @@ class Journaling(Recording):
         meter = TimeMeter(self.batch_budget)
         placed = [p for row in rows for p in row.placed]
         touched = set[bytes]().union(*(row.domains for row in rows))
-        some = await self._take_locked(connection, placed, locked, now, asks_all=checks_all, touched=touched, meter=meter)
+        some = await self._take_locked(
+            connection, placed, locked, now, asks_all=checks_all, touched=touched, meter=meter
+        )
         recorded = some
         while some.owed:
             placed, touched = await self._threads.run(meter, partial(self._prepared, some.owed, meter))
@@ -269,13 +282,16 @@ class Journaling(Recording):
         most = self.batch_budget if trace in self._slow else self.trace_budget
         try:
             try:
-                recorded = await self._widening(lambda c, locked: self._take(c, placed, locked, most, asks_all=True), touched)
+                recorded = await self._widening(
+                    lambda c, locked: self._take(c, placed, locked, most, asks_all=True), touched
+                )
             except Exception as error:
                 if not is_of_data(error):
                     raise
                 given = list(placed)
                 recorded = await self._widening(
-                    lambda c, locked: self._bisect(c, sources, lambda first, end, _: given[first:end], locked, most), touched
+                    lambda c, locked: self._bisect(c, sources, lambda first, end, _: given[first:end], locked, most),
+                    touched,
                 )
             return recorded.plus(await self._record(recorded.owed, most)) if recorded.owed else recorded
         except OverBudget as error:
@@ -283,7 +299,9 @@ class Journaling(Recording):
         except (SpanpostError, MemoryError):
             raise
         except Exception as error:  # a bug in spanpost: other traces must not wait for this one
-            log.exception("trace %s of tenant %s cannot be recorded and is kept in quarantine", trace[1].hex(), trace[0])
+            log.exception(
+                "trace %s of tenant %s cannot be recorded and is kept in quarantine", trace[1].hex(), trace[0]
+            )
             rows = list(discarded(sources, error))
             await self._run(lambda c: set_aside(c, rows))
             return Recorded(lost={UNFOLDABLE: len(sources)})
@@ -314,7 +332,10 @@ def _rows(entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mappin
     for i, placed in prepared.items():
         of.setdefault(entries[i][0], []).extend(placed)
     return [
-        _New(tenant, len(part), domains, pack(part)) for tenant, placed in of.items() if placed for part, domains in _cut(placed)
+        _New(tenant, len(part), domains, pack(part))
+        for tenant, placed in of.items()
+        if placed
+        for part, domains in _cut(placed)
     ]
 
 

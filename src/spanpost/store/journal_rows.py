@@ -118,5 +118,18 @@ def unpack(body: bytes) -> list[Placed]:
                 start_ns=s.start_ns,
                 end_ns=s.end_ns,
             )
-        placed.append(Placed(o, r.reading, r.event_id, r.content_hash, r.domain, source, r.occurrence, r.duplicates, r.task_uid, r.talk))
+        placed.append(
+            Placed(
+                o,
+                r.reading,
+                r.event_id,
+                r.content_hash,
+                r.domain,
+                source,
+                r.occurrence,
+                r.duplicates,
+                r.task_uid,
+                r.talk,
+            )
+        )
     return placed

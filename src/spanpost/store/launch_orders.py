@@ -96,12 +96,16 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
     wanted = [order for task in tasks for order in rules.on_end(task, launches, _own(by, named, task), now)]
     may, deep = rules.too_deep(wanted, launches)
     for order in deep:
-        log.warning("launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth)
+        log.warning(
+            "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+        )
     placed = 0
     for order in may:
         if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.hourly:
             log.warning(
-                "launcher %s is not started after %s: its rule has started enough in this hour", order.name, order.caused_by
+                "launcher %s is not started after %s: its rule has started enough in this hour",
+                order.name,
+                order.caused_by,
             )
             continue
         placed += len(await place(connection, [order]))
@@ -115,10 +119,16 @@ def _own(by: Mapping[UUID, Order], named: Mapping[UUID, UUID], task: Task) -> Or
 
 async def listed(connection: Any, query: OrderQuery) -> list[OrderRow]:
     """List orders, newest first."""
-    found: Sequence[Any] = await connection.fetch(_LISTED, query.tenant, query.carrier, query.task_uid, query.id, query.limit)
+    found: Sequence[Any] = await connection.fetch(
+        _LISTED, query.tenant, query.carrier, query.task_uid, query.id, query.limit
+    )
     return [
         OrderRow(
-            order=of_row(row), state=row["state"], reason=row["reason"], error=row["error"], ref=msgspec.json.decode(row["ref"])
+            order=of_row(row),
+            state=row["state"],
+            reason=row["reason"],
+            error=row["error"],
+            ref=msgspec.json.decode(row["ref"]),
         )
         for row in found
     ]

@@ -38,7 +38,9 @@ class Listener:
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Any]] | None, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
+        self,
+        connect: Callable[[], Awaitable[Any]] | None,
+        run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]],
     ) -> None:
         self._connect = connect
         self._run = run
@@ -51,7 +53,9 @@ class Listener:
         self._hears.append(hears)
         if self._task is None or self._task.done():
             self._listens.clear()
-            self._task = asyncio.create_task(self._listen() if self._connect is not None else self._poll(), name="spanpost-listener")
+            self._task = asyncio.create_task(
+                self._listen() if self._connect is not None else self._poll(), name="spanpost-listener"
+            )
         with suppress(TimeoutError):
             async with asyncio.timeout(_RECONNECT[1]):
                 await self._listens.wait()

@@ -190,7 +190,9 @@ class MemoryStore:
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
             rules = self.rules
-            placed = batches.prepare(batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction)
+            placed = batches.prepare(
+                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction
+            )
         except Exception as error:
             faults.tell(error)
             return self._dropped() if len(batch) == 1 else self._one_by_one(batch)
@@ -259,7 +261,9 @@ class MemoryStore:
         self._successors = {uid: successor for uid, successor in self._successors.items() if successor in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
         self._ends = {id: at for id, at in self._ends.items() if id in self._checkpoints}
-        for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
+        for key in [
+            key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)
+        ]:
             del self._timers[key]
         self.browse.forget()
         self.curves.forget(gone)
@@ -626,7 +630,9 @@ class MemoryStore:
         """Stop calling `hears`."""
         self._interventions.listen_no_more(hears)
 
-    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
+    async def deliveries(
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+    ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
         return self._deliveries.listed(state, sink, limit)
 

@@ -51,13 +51,19 @@ class MemoryAlerts:
         wanted = rules.wanted(alert)
         tasks = [t for t in self._host.stored() if t.tenant == alert.tenant and t.is_announced]
         for ref in wanted.refs:
-            found = [t for t in tasks if ref in (t.task_id, *t.aliases)] or [t for t in tasks if t.trace_id.hex() == ref]
+            found = [t for t in tasks if ref in (t.task_id, *t.aliases)] or [
+                t for t in tasks if t.trace_id.hex() == ref
+            ]
             if found:
-                return min(found, key=lambda t: (t.task_id != ref, t.parent_uid is not None, -_seconds(t.started_at), t.uid))
+                return min(
+                    found, key=lambda t: (t.task_id != ref, t.parent_uid is not None, -_seconds(t.started_at), t.uid)
+                )
         if not wanted.agent:
             return None
         of_agent = [
-            self._host.shown(t) for t in tasks if t.agent_name == wanted.agent and wanted.environment in ("", t.environment)
+            self._host.shown(t)
+            for t in tasks
+            if t.agent_name == wanted.agent and wanted.environment in ("", t.environment)
         ]
         meant = [t for t in of_agent if t.ended_at is None and t.status == wanted.status]
         meant = meant or [t for t in of_agent if wanted.was_under_way(t)]

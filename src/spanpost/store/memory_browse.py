@@ -95,7 +95,9 @@ class MemoryBrowse:
             found = of_trace[0] if of_trace else None
         return self._host.shown(found) if found is not None else None
 
-    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+    async def timeline(
+        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+    ) -> Page[TimelineEntry]:
         """Return a page of the events of a task, oldest first."""
         found = [
             TimelineEntry(
@@ -199,7 +201,9 @@ def _stamp(at: datetime | None) -> float:
 def _sums(word: str | None, tasks: Sequence[Task]) -> Sums:
     figures = together(tasks)
     seconds = sorted(
-        (t.ended_at - t.started_at).total_seconds() for t in tasks if t.ended_at is not None and t.started_at is not None
+        (t.ended_at - t.started_at).total_seconds()
+        for t in tasks
+        if t.ended_at is not None and t.started_at is not None
     )
     return Sums(
         word=word,

@@ -33,7 +33,9 @@ class MemorySpend:
         self._begun: set[tuple[str, datetime]] = set()
         self._limits: Counter[tuple[tuple[str, str, str, str, str], date]] = Counter()
 
-    def keep(self, growths: Sequence[Growth], budgets: Sequence[Budget], tasks: Mapping[UUID, Task]) -> list[Observation]:
+    def keep(
+        self, growths: Sequence[Growth], budgets: Sequence[Budget], tasks: Mapping[UUID, Task]
+    ) -> list[Observation]:
         """Charge usage to budgets; return the records of thresholds that it crossed.
 
         Call it before `keep_use` of the same batch.
@@ -111,7 +113,9 @@ class MemorySpend:
     def listed(self, tenant: str | None, limit: int) -> list[Spent]:
         """List what was spent in current periods, the latest change first."""
         now = self._clock()
-        found = [spent for spent in reversed(self._spent.values()) if spent.ends_at > now and tenant in (None, spent.tenant)]
+        found = [
+            spent for spent in reversed(self._spent.values()) if spent.ends_at > now and tenant in (None, spent.tenant)
+        ]
         return found[:limit]
 
 

@@ -43,8 +43,12 @@ class Claims(Posting):
                 limits = rate_limits(*kind[:3])
                 self._rate_limits.update((b.key, b) for b in limits)
                 able.append((kind, first, limits))
-        able = [(s, f, b) for s, f, b in able if rate_limiting.all_left(self._buckets, b, now, is_urgent=is_urgent(s)) > 0]
-        able = [able[i] for i in rate_limiting.in_turn([(first[0], limits) for _, first, limits in able], self._buckets)]
+        able = [
+            (s, f, b) for s, f, b in able if rate_limiting.all_left(self._buckets, b, now, is_urgent=is_urgent(s)) > 0
+        ]
+        able = [
+            able[i] for i in rate_limiting.in_turn([(first[0], limits) for _, first, limits in able], self._buckets)
+        ]
         best = [(kind[3], first[0], first[1], i) for i, (kind, first, _) in enumerate(able)]
         heapq.heapify(best)
         out: list[Delivery] = []
@@ -113,7 +117,9 @@ class Claims(Posting):
         if not has_moved:
             return delivery
         ordering_keys = ordering_keys_of(entry.sink, root, self._host.rules.routes) if root is not None else ()
-        successor_receipt = next((self._receipts[entry.sink, x] for x in ordering_keys if (entry.sink, x) in self._receipts), None)
+        successor_receipt = next(
+            (self._receipts[entry.sink, x] for x in ordering_keys if (entry.sink, x) in self._receipts), None
+        )
         return last(delivery, self._host.shown(root) if root is not None else None, successor_receipt)
 
     def due_in(self, sinks: Sequence[str] | None, rate_limits: RateLimits) -> float | None:
@@ -138,15 +144,23 @@ class Claims(Posting):
         if not is_repeat and (is_held or not rate_limiting.is_uncalled(outcome)):
             closed, is_paced = self._answer(delivery, outcome, wait, now)
         if entry is not None and is_held:
-            entry = delivery_states.settle(entry, outcome, now, wait=wait, sent_before=delivery.sent_at, is_paced=is_paced)
+            entry = delivery_states.settle(
+                entry, outcome, now, wait=wait, sent_before=delivery.sent_at, is_paced=is_paced
+            )
             if entry.is_state and (receipt := delivery_states.kept_receipt(outcome)) is not None:
                 self._receipts[ordering_key_of(entry)] = receipt
             self._store(entry)
-        elif entry is not None and entry.claimed_at != delivery.claimed_at and delivery_states.has_sent(delivery, outcome):
+        elif (
+            entry is not None
+            and entry.claimed_at != delivery.claimed_at
+            and delivery_states.has_sent(delivery, outcome)
+        ):
             self._store(delivery_states.report_late(entry))
         return closed
 
-    def _answer(self, delivery: Delivery, outcome: Outcome, wait: timedelta, now: datetime) -> tuple[list[OpenCircuit], bool]:
+    def _answer(
+        self, delivery: Delivery, outcome: Outcome, wait: timedelta, now: datetime
+    ) -> tuple[list[OpenCircuit], bool]:
         """Apply an outcome to the buckets of the call.
 
         Return the circuits that opened, and whether the buckets hold the next attempt back.
@@ -156,7 +170,11 @@ class Claims(Posting):
         for key in rate_limiting.concerned(delivery.drawn, outcome):
             rate_limit = self._rate_limits.get(key) or RateLimit(key=key)
             bucket = self._buckets.get(key)
-            if bucket is None and answer is not None and (key in answer.closes or (answer.is_failure and rate_limit.is_breaker)):
+            if (
+                bucket is None
+                and answer is not None
+                and (key in answer.closes or (answer.is_failure and rate_limit.is_breaker))
+            ):
                 bucket = rate_limiting.full(rate_limit, now)
             if bucket is not None:
                 concerned[key] = bucket

@@ -38,7 +38,9 @@ class MemoryCurves:
         """Keep the context figures of a batch."""
         for p in placed:
             reading, part = p.reading, p.observation.part
-            if part is Part.STARTED or (reading.context_used is None and (part is not Part.ENDED or reading.role is not Role.LLM)):
+            if part is Part.STARTED or (
+                reading.context_used is None and (part is not Part.ENDED or reading.role is not Role.LLM)
+            ):
                 continue
             use = use_of(reading, p.observation.at_ns)
             if use is None:

@@ -29,7 +29,11 @@ class MemoryDeliveries(Claims):
         out = []
         for sink, rows in found.items():
             waits = [max((now - row.born_at).total_seconds(), 0.0) for row in rows if row.state != "dead"]
-            out.append(fleet.SinkQueue(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
+            out.append(
+                fleet.SinkQueue(
+                    sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)
+                )
+            )
         return out
 
     def listed(self, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:
@@ -63,7 +67,9 @@ class MemoryDeliveries(Claims):
 
     def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
         """Return the task of a message, by a part of its receipt's `ref`. A message of state ranks before a checkpoint."""
-        found = [r for r in self._deliveries.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)]
+        found = [
+            r for r in self._deliveries.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)
+        ]
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
         return best.task_uid if best is not None else None
 

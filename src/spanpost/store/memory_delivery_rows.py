@@ -45,7 +45,9 @@ class DeliveryRowsHost(Protocol):
 class DeliveryRows:
     """Deliveries, ordering keys and rate limits of one process, with the functions that all layers share."""
 
-    def __init__(self, host: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, host: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]
+    ) -> None:
         self._host = host
         self._clock = clock
         self._lease = lease

@@ -26,7 +26,9 @@ def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
             count=len(state),
             stall=max(max(stall, 0.0) for _, stall in state),
             context_share=max((share for t, _ in state if (share := t.context_share) is not None), default=None),
-            context_ahead=min((t.context_forecast.seconds for t, _ in state if t.context_forecast is not None), default=None),
+            context_ahead=min(
+                (t.context_forecast.seconds for t, _ in state if t.context_forecast is not None), default=None
+            ),
         )
         for (status, agent, kind, environment, tenant), state in found.items()
     ]
@@ -37,7 +39,11 @@ def open_approvals(tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], now
     asked = {(c.task_uid, c.ref): c.at for c in checkpoints if c.kind is Kind.APPROVAL_REQUESTED}
     found: dict[tuple[str | None, str | None, str], list[float]] = {}
     for task in tasks:
-        ages = [max((now - asked[at]).total_seconds(), 0.0) for a in task.open_approvals if (at := (task.uid, a.id)) in asked]
+        ages = [
+            max((now - asked[at]).total_seconds(), 0.0)
+            for a in task.open_approvals
+            if (at := (task.uid, a.id)) in asked
+        ]
         if ages:
             found.setdefault((task.agent_name, task.environment, task.tenant), []).extend(ages)
     return [

@@ -33,7 +33,13 @@ class HeartbeatsHost(Protocol):
 class MemoryHeartbeats:
     """Last activity of tasks and producers of one process. `timers` belong to the store."""
 
-    def __init__(self, host: HeartbeatsHost, clock: Callable[[], datetime], stall_rules: StallRules, timers: dict[bytes, datetime]) -> None:
+    def __init__(
+        self,
+        host: HeartbeatsHost,
+        clock: Callable[[], datetime],
+        stall_rules: StallRules,
+        timers: dict[bytes, datetime],
+    ) -> None:
         self._host = host
         self._clock = clock
         self._stall_rules = stall_rules
@@ -103,7 +109,9 @@ class MemoryHeartbeats:
         if task.ended_at is not None or now - active_at < stall_rules.stall:
             return task
         has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.call)
-        return stall.now_shown(task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call))
+        return stall.now_shown(
+            task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
+        )
 
     def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
         """Check tasks whose timer has expired; return the checkpoints of those that stalled."""

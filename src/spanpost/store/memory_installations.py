@@ -41,7 +41,9 @@ class MemoryInstallations:
         row = self._rows.get((client, team))
         if row is None or not row.is_there or revision not in (None, row.revision):
             return False
-        gone = replace(row, encrypted=b"", expires_at=None, removed_at=self._clock(), why=why, revision=row.revision + 1)
+        gone = replace(
+            row, encrypted=b"", expires_at=None, removed_at=self._clock(), why=why, revision=row.revision + 1
+        )
         self._rows[client, team] = gone
         return True
 
@@ -58,7 +60,9 @@ class MemoryInstallations:
         if not self._is_newest(installed):
             return False
         key = (installed.client, installed.team)
-        self._rows[key] = replace(self._rows[key], encrypted=encrypted, expires_at=expires_at, revision=installed.revision + 1)
+        self._rows[key] = replace(
+            self._rows[key], encrypted=encrypted, expires_at=expires_at, revision=installed.revision + 1
+        )
         self._refreshing.pop(key, None)
         return True
 

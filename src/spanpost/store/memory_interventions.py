@@ -11,7 +11,15 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.ids import named
-from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, Result, StandingAct, Verb, Verdict
+from spanpost.model.interventions import (
+    ApprovalRow,
+    Intervention,
+    InterventionState,
+    Result,
+    StandingAct,
+    Verb,
+    Verdict,
+)
 from spanpost.model.observations import Observation
 from spanpost.model.queries import TimelineEntry, TimelineKey
 from spanpost.model.recorded import Recorded
@@ -51,7 +59,9 @@ class _KeptAct(msgspec.Struct, frozen=True):
 class MemoryInterventions:
     """Questions and interventions of one process. `timers` belong to the store."""
 
-    def __init__(self, host: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders) -> None:
+    def __init__(
+        self, host: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders
+    ) -> None:
         self._host = host
         self._orders = orders
         self._clock = clock
@@ -68,7 +78,11 @@ class MemoryInterventions:
         """Update the questions of these tasks; return the observations to record next."""
         tasks = list(tasks)
         _, asked = questions.questions_of(tasks)
-        decided = [row for row in self.rows.values() if row.is_decided and row.state is InterventionState.DECIDED and _words(row) in asked]
+        decided = [
+            row
+            for row in self.rows.values()
+            if row.is_decided and row.state is InterventionState.DECIDED and _words(row) in asked
+        ]
         kept = questions.keep(self.rows, sorted(decided, key=_decided_at, reverse=True), tasks, self._clock())
         self.rows.update(kept.rows)
         for key, at in kept.timers:
@@ -110,7 +124,11 @@ class MemoryInterventions:
             return msgspec.structs.replace(before.verdict, is_repeat=True)
         now = self._clock()
         row = self.rows.get(act.key) if act.verb.is_decision else None
-        task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
+        task = (
+            self._task(row.task_uid if row is not None else act.key)
+            if row is not None or not act.verb.is_decision
+            else None
+        )
         retried = task if act.verb is Verb.RETRY and act.launcher else None
         verdict = judging.judge(act, row, task, now, self._orders.standing(retried) if retried is not None else None)
         recorded = Recorded()
@@ -148,7 +166,11 @@ class MemoryInterventions:
 
     def _undecided(self, row: ApprovalRow) -> list[ApprovalRow]:
         others = [other for other in self.rows.values() if _words(other) == _words(row) and other.key != row.key]
-        return [other for other in others if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)]
+        return [
+            other
+            for other in others
+            if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)
+        ]
 
     # --- looking --------------------------------------------------------------------------------------------------------
 
@@ -171,10 +193,14 @@ class MemoryInterventions:
         found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
         return found[: query.limit]
 
-    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[StandingAct]:
+    def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None
+    ) -> list[StandingAct]:
         """Return a task's granted interventions, after a number and a moment."""
         found = [
-            StandingAct(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
+            StandingAct(
+                number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at
+            )
             for a in self._acts.values()
             if a.number > after
             and (since is None or a.at > since)

@@ -89,16 +89,23 @@ class Orders:
             return 0
         now, ended, placed = self._clock(), set(folded.ended), 0
         wanted = [
-            order for task in folded.tasks if task.uid in ended for order in rules.on_end(task, launches, self.first(task), now)
+            order
+            for task in folded.tasks
+            if task.uid in ended
+            for order in rules.on_end(task, launches, self.first(task), now)
         ]
         may, deep = rules.too_deep(wanted, launches)
         for order in deep:
-            log.warning("launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth)
+            log.warning(
+                "launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth
+            )
         for order in may:
             recent = [id for id, at in self._recorded.items() if at > now - _HOUR and self.known[id].rule == order.rule]
             if len(recent) >= launches.hourly:
                 log.warning(
-                    "launcher %s is not started after %s: its rule has started enough in this hour", order.name, order.caused_by
+                    "launcher %s is not started after %s: its rule has started enough in this hour",
+                    order.name,
+                    order.caused_by,
                 )
                 continue
             placed += self.place([order])

@@ -31,12 +31,16 @@ class Posting(DeliveryRows):
         if known is None:
             if not delivery.is_quiet:
                 subject = self._host.task(delivery.task_uid) or self._order(delivery.checkpoint_id)
-                entry = delivery_states.begin(delivery, now, tenant=subject.tenant if subject is not None else "default")
+                entry = delivery_states.begin(
+                    delivery, now, tenant=subject.tenant if subject is not None else "default"
+                )
                 entry = msgspec.structs.replace(entry, id=next(self._numbers))
                 self._fresh.add(entry.id)
                 self._store(entry)
             return
-        is_newer = delivery_states.comes_after(self._position_of(delivery.checkpoint_id), self._position_of(known.checkpoint_id))
+        is_newer = delivery_states.comes_after(
+            self._position_of(delivery.checkpoint_id), self._position_of(known.checkpoint_id)
+        )
         entry = delivery_states.put(known, delivery, now, is_newer=is_newer, is_recorded_now=is_new)
         if entry is known:
             return

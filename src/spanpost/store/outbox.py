@@ -148,7 +148,9 @@ async def _put(
             entries[_identity(x)] = delivery_states.begin(x, now)
             continue
         is_newer = delivery_states.comes_after(order.get(x.checkpoint_id), order.get(entry.checkpoint_id))
-        entries[_identity(x)] = delivery_states.put(entry, x, now, is_newer=is_newer, is_recorded_now=x.checkpoint_id in fresh)
+        entries[_identity(x)] = delivery_states.put(
+            entry, x, now, is_newer=is_newer, is_recorded_now=x.checkpoint_id in fresh
+        )
     for sink, key, by in counts:
         if (entry := entries.get((Mode.CHECKPOINT, sink, key))) is not None:
             entries[Mode.CHECKPOINT, sink, key] = delivery_states.count_more(entry, by)
@@ -182,7 +184,9 @@ async def listed(connection: Any, state: str | None, sink: str | None, limit: in
 async def revive(connection: Any, ids: Sequence[int] | None, sink: str | None) -> int:
     """Set dead deliveries to waiting; return how many."""
     given = list(ids) if ids is not None else None
-    return await _change(connection, await connection.fetch(_DEAD, given, sink), DeliveryState.DEAD, delivery_states.revive)
+    return await _change(
+        connection, await connection.fetch(_DEAD, given, sink), DeliveryState.DEAD, delivery_states.revive
+    )
 
 
 async def give_up(connection: Any, ids: Sequence[int]) -> int:

@@ -26,7 +26,18 @@ from spanpost.model.outcomes import Outcome
 from spanpost.model.tasks import Task
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.store import budgets as spend
-from spanpost.store import claims, fleet, heartbeats, outbox, rate_limit_rows, redaction_key, rows, takeovers, transactions, usage
+from spanpost.store import (
+    claims,
+    fleet,
+    heartbeats,
+    outbox,
+    rate_limit_rows,
+    redaction_key,
+    rows,
+    takeovers,
+    transactions,
+    usage,
+)
 from spanpost.store.alert_recording import AlertRecording
 from spanpost.store.browse import PostgresBrowse
 from spanpost.store.context_curves import PostgresCurves
@@ -134,14 +145,18 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             self._key = await self._run(redaction_key.read)
         except asyncpg.PostgresError as error:
             await self.close()
-            raise ConfigError(f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it") from None
+            raise ConfigError(
+                f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it"
+            ) from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
             await self._run(lambda c: c.execute(heartbeats.SET_RULES, stall.stall, stall.call, stall.outage))
 
     async def _own_connection(self) -> Any:
         settings = {"application_name": "spanpost"}
-        return await asyncpg.connect(self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings)
+        return await asyncpg.connect(
+            self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings
+        )
 
     async def close(self) -> None:
         await self._listener.close()
@@ -204,7 +219,9 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
         """Record the outcome of a claimed delivery. See `Store.settle`."""
         jitter = self._jitter()
-        is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._rate_limits, jitter))
+        is_held, closed = await self._run(
+            lambda c: claims.settle(c, delivery, outcome, self._owner, self._rate_limits, jitter)
+        )
         if not is_held:
             log.info("delivery %d was claimed by another process before its outcome was recorded", delivery.id)
         return closed
@@ -226,7 +243,9 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         """Open closed rate limits at once."""
         return await self._run(lambda c: rate_limit_rows.reopen(c, keys))
 
-    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
+    async def deliveries(
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+    ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
         return await self._run(lambda c: outbox.listed(c, state, sink, limit))
 
@@ -288,7 +307,11 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
 
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from."""
-        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task, self._begun)) if self.rules.budgets else []
+        return (
+            await self._run(lambda c: spend.allowance(c, self.rules.budgets, task, self._begun))
+            if self.rules.budgets
+            else []
+        )
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent in the current periods."""

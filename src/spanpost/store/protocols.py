@@ -199,7 +199,9 @@ class Browses(Protocol):
         """**Protocol:** return a task by any of its ids, its uid, or a trace id (the topmost one)."""
         ...
 
-    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+    async def timeline(
+        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+    ) -> Page[TimelineEntry]:
         """**Protocol:** return a page of a task's timeline, oldest first.
 
         Span attributes only with `content`.
@@ -351,7 +353,9 @@ class Store(Protocol):
         """**Protocol:** list checkpoints of one task or of all, in order of time."""
         ...
 
-    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
+    async def deliveries(
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+    ) -> list[DeliveryRow]:
         """**Protocol:** list deliveries, oldest first."""
         ...
 

@@ -95,5 +95,7 @@ async def discard_body(connection: Any, tenant: str, source: str, said: str, bod
     """Put a request body that cannot be decoded into quarantine."""
     whose = mend_text(tenant)[0]
     # The same body of two tenants is two rows.
-    key = blake2b(body, digest_size=16, person=source.encode()[:16], salt=blake2b(whose.encode(), digest_size=16).digest()).digest()
+    key = blake2b(
+        body, digest_size=16, person=source.encode()[:16], salt=blake2b(whose.encode(), digest_size=16).digest()
+    ).digest()
     await connection.execute(_DISCARD, key, whose, source, "undecodable", mend_text(said, 2000)[0], body)

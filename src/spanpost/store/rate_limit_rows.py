@@ -43,7 +43,9 @@ async def read(connection: Any, keys: Collection[str]) -> dict[str, Bucket]:
     return _buckets(await connection.fetch(_READ, list(keys))) if keys else {}
 
 
-async def lock(connection: Any, rate_limits: Mapping[str, RateLimit], known: Collection[str]) -> tuple[dict[str, Bucket], datetime]:
+async def lock(
+    connection: Any, rate_limits: Mapping[str, RateLimit], known: Collection[str]
+) -> tuple[dict[str, Bucket], datetime]:
     """Lock the buckets of these rate limits, after making those not in `known`.
 
     Return them and the database's time.
@@ -63,7 +65,9 @@ async def write(connection: Any, changed: Mapping[str, Bucket], rate_limits: Map
         return
     ordered = [changed[key] for key in sorted(changed)]
     columns = [[_value(bucket, name) for bucket in ordered] for name in _FIELDS]
-    await connection.execute(_UPDATE, *columns, *_figures([rate_limits.get(b.key) or RateLimit(key=b.key) for b in ordered]))
+    await connection.execute(
+        _UPDATE, *columns, *_figures([rate_limits.get(b.key) or RateLimit(key=b.key) for b in ordered])
+    )
 
 
 async def listed(connection: Any, *, is_closed: bool) -> list[RateLimitRow]:

@@ -123,7 +123,11 @@ class Recording(Folding):
         rules = self.rules
         with unfoldable():
             placed = batches.prepare(
-                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.check
+                batch,
+                keeps_content=rules.keeps_content,
+                prices=rules.prices,
+                redaction=self._redaction,
+                tick=meter.check,
             )
             return placed, batches.domains(placed)
 
@@ -180,7 +184,9 @@ class Recording(Folding):
             try:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked, most), domains)
             except asyncpg.UniqueViolationError:
-                return await self._widening(lambda c, locked: self._take(c, placed, locked, most, asks_all=True), domains)
+                return await self._widening(
+                    lambda c, locked: self._take(c, placed, locked, most, asks_all=True), domains
+                )
         except Exception as error:
             return await self._mend(batch, error, most)
 
@@ -199,7 +205,9 @@ class Recording(Folding):
         if not placed:
             return Recorded(), held, touched
         meter = TimeMeter(most)
-        recorded = await self._take_locked(connection, placed, set(domains), now, asks_all=False, touched=domains, meter=meter)
+        recorded = await self._take_locked(
+            connection, placed, set(domains), now, asks_all=False, touched=domains, meter=meter
+        )
         return recorded, held, touched
 
     async def _take(
@@ -270,7 +278,9 @@ class Recording(Folding):
     async def _record_beats(self, beats: Sequence[Observation]) -> Recorded:
         """Record heartbeats; tasks that were interrupted are resumed when their process sends again."""
         try:
-            back = await self._run(lambda c: heartbeats.record(c, [mended(beat) for beat in beats], self.rules.stall_rules))
+            back = await self._run(
+                lambda c: heartbeats.record(c, [mended(beat) for beat in beats], self.rules.stall_rules)
+            )
         except Exception as error:
             if not is_of_data(error):
                 raise

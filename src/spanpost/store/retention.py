@@ -24,7 +24,15 @@ import msgspec
 
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
-from spanpost.tasks.records import DuplicateCalls, LinkedTraces, Members, RunCandidates, domain_of, members_key, state_key
+from spanpost.tasks.records import (
+    DuplicateCalls,
+    LinkedTraces,
+    Members,
+    RunCandidates,
+    domain_of,
+    members_key,
+    state_key,
+)
 
 #: Rows of one transaction: short transactions delay neither vacuum nor recording.
 CHUNK = 10_000
@@ -52,9 +60,7 @@ _DROP_DOMAINS = """
 WITH old AS (SELECT domain FROM unnest($1::bytea[]) AS domain WHERE NOT EXISTS (
   SELECT FROM task_state WHERE key >= domain AND key < domain || '\\xff'::bytea AND touched_at >= $2))
 DELETE FROM task_state USING old WHERE key >= domain AND key < domain || '\\xff'::bytea"""
-_DROP_TIMERS = (
-    "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = timers.key)"
-)
+_DROP_TIMERS = "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = timers.key)"
 _ORDERING_KEYS = """
 SELECT d.sink, d.ordering_key, count(*) AS deliveries FROM deliveries d JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key
 WHERE l.due_at IS NULL AND l.lease_until IS NULL GROUP BY d.sink, d.ordering_key
@@ -102,7 +108,9 @@ async def prune(connection: Any, older_than: timedelta, *, is_done: bool) -> Pru
 async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
     for name, is_rest, ends in await connection.fetch(_MONTHS):
         whole = not is_rest and ends is not None and ends <= pruned.before
-        if whole and not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name} WHERE task_uid = ANY($1::uuid[]))", kept):
+        if whole and not await connection.fetchval(
+            f"SELECT EXISTS (SELECT FROM {name} WHERE task_uid = ANY($1::uuid[]))", kept
+        ):
             pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name}")
             pruned.months.append(name)
             if pruned.is_done:
@@ -129,7 +137,9 @@ async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
         domains |= {trace, own}
         members += [members_key(key) for key in (state_key(own), state_key(trace), state_key(trace, row["span_id"]))]
     for start in range(0, len(members), CHUNK):
-        for (doc,) in await connection.fetch("SELECT doc FROM task_state WHERE key = ANY($1::bytea[])", members[start : start + CHUNK]):
+        for (doc,) in await connection.fetch(
+            "SELECT doc FROM task_state WHERE key = ANY($1::bytea[])", members[start : start + CHUNK]
+        ):
             domains |= {subtree[:16] for subtree in msgspec.msgpack.decode(doc, type=Members).subtrees}
     return domains
 
@@ -187,7 +197,9 @@ async def _deliveries(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> N
     for start in range(0, len(found), CHUNK):
         chunk = found[start : start + CHUNK]
         async with connection.transaction():
-            held = await connection.fetch(_LOCK_ORDERING_KEYS, [r["sink"] for r in chunk], [r["ordering_key"] for r in chunk])
+            held = await connection.fetch(
+                _LOCK_ORDERING_KEYS, [r["sink"] for r in chunk], [r["ordering_key"] for r in chunk]
+            )
             sinks, ordering_keys = [r["sink"] for r in held], [r["ordering_key"] for r in held]
             pruned.deliveries += _affected(await connection.execute(_DROP_DELIVERIES, sinks, ordering_keys))
             pruned.ordering_keys += _affected(await connection.execute(_DROP_ORDERING_KEYS, sinks, ordering_keys))

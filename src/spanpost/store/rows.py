@@ -107,7 +107,9 @@ _TASK_COLUMNS = {
 }  # fmt: skip
 #: Defaults of the fields that a row and its document leave out when they have this value: most fields of a
 #: task do.
-_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Task) if field.default in (None, "", 0, False, ())}
+_DEFAULTS = {
+    field.name: field.default for field in msgspec.structs.fields(Task) if field.default in (None, "", 0, False, ())
+}
 _DEFAULTS |= {f.name: {} for f in msgspec.structs.fields(Task) if f.default_factory is dict}
 _REQUIRED = tuple(name for name in Task.__struct_fields__ if name not in _DEFAULTS)
 _MAYBE = tuple(name for name, default in _DEFAULTS.items() if default is None)
@@ -115,7 +117,9 @@ _EMPTY = tuple(name for name, default in _DEFAULTS.items() if default is not Non
 _required, _maybe, _empty = attrgetter(*_REQUIRED), attrgetter(*_MAYBE), attrgetter(*_EMPTY)
 UPSERT_TASKS = (
     f"INSERT INTO agent_tasks ({', '.join(_TASK_COLUMNS)}) {_given(_TASK_COLUMNS, names=_OF_TASK, defaults=_DEFAULTS)}"
-    " ON CONFLICT (uid) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in list(_TASK_COLUMNS)[1:]) + ", updated_at = now()"
+    " ON CONFLICT (uid) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in list(_TASK_COLUMNS)[1:])
+    + ", updated_at = now()"
 )
 UPSERT_STALLED_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", last_seen_at = now()"
@@ -269,7 +273,12 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     """Re-point the rows that were recorded under a subtree, as if by one move after the other."""
     given = json_text(
         [
-            {"trace": trace_id.hex(), "subtree_from": subtree_from.hex(), "subtree_to": subtree_to.hex(), "task_uid": task_uid}
+            {
+                "trace": trace_id.hex(),
+                "subtree_from": subtree_from.hex(),
+                "subtree_to": subtree_to.hex(),
+                "task_uid": task_uid,
+            }
             for (trace_id, subtree_from), (subtree_to, task_uid) in sorted(final_moves(moves).items())
         ]
     )
@@ -318,7 +327,9 @@ def ready_tasks(tasks: Sequence[Task]) -> tuple[list[Task], str]:
     return _tidied(sorted(tasks, key=attrgetter("uid.bytes")), task_rows)
 
 
-async def write_tasks(connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True) -> None:
+async def write_tasks(
+    connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True
+) -> None:
     """Write changed tasks (`ready_tasks`) with their artifacts.
 
     `is_heard`: telemetry changed them, not time alone.

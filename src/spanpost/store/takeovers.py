@@ -107,7 +107,9 @@ async def _plan(connection: Any, ordering_keys: list[tuple[str, str]], rows: Seq
     left: set[tuple[str, str]] = set()
     if rows:
         ids = {row["checkpoint_id"] for row in rows}
-        found = await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids))
+        found = await connection.fetch(
+            f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids)
+        )
         checkpoints = {row["id"]: checkpoint_of(row) for row in found}
         tasks, roots = await known(connection, {row["task_uid"] for row in rows})
         for row in rows:
@@ -132,7 +134,9 @@ async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDeliver
     Return the deliveries that replace them, and what to add to their revisions: sink, key, by how much.
     """
     if takeover.ordering_keys:
-        asleep = await delivery_rows.lock_known(connection, {(Mode.STATE.value, sink, ordering_key) for sink, ordering_key in takeover.ordering_keys})
+        asleep = await delivery_rows.lock_known(
+            connection, {(Mode.STATE.value, sink, ordering_key) for sink, ordering_key in takeover.ordering_keys}
+        )
         now = await connection.fetchval("SELECT clock_timestamp()")
         await delivery_rows.write(connection, [delivery_states.wake(entry, now) for entry in asleep])
     if not takeover.moves:
@@ -140,7 +144,11 @@ async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDeliver
     taken = {row[0] for row in await connection.fetch(_TAKE, [id for id, _, _ in takeover.moves])}
     deliveries = [delivery for id, _, found in takeover.moves if id in taken for delivery in found]
     messages = sorted({(x.sink, x.ordering_key) for x in deliveries if x.mode is Mode.STATE})
-    begun = {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))} if messages else set()
+    begun = (
+        {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))}
+        if messages
+        else set()
+    )
     deliveries = [x for x in deliveries if x.mode is Mode.CHECKPOINT or (x.sink, x.ordering_key) not in begun]
     counts = [(x.sink, x.key, by) for id, by, found in takeover.moves if id in taken and by for x in found]
     return deliveries, counts

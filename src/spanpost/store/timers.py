@@ -52,7 +52,9 @@ class Elapsing(Folding):
 
     async def elapse(self) -> Recorded:
         """Fold the timers that are due by the database's clock, and record stalled tasks and processes."""
-        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
+        keys = await self._run(
+            lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE)
+        )
         await self._keep_months()
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
@@ -90,10 +92,14 @@ class Elapsing(Folding):
 
     async def elapse_never(self) -> Recorded:
         """Fold now the timers that were set to `NEVER`, so that no other process finds them later."""
-        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER))
+        keys = await self._run(
+            lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER)
+        )
         recorded = Recorded()
         for start in range(0, len(keys), _DUE):
-            recorded = recorded.plus(await self._elapse([row[0] for row in keys[start : start + _DUE]], ahead=2 * NEVER))
+            recorded = recorded.plus(
+                await self._elapse([row[0] for row in keys[start : start + _DUE]], ahead=2 * NEVER)
+            )
         return recorded
 
     async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:

@@ -121,7 +121,13 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, retry_for:
                 "the database forgets prepared statements, as behind a PgBouncer in transaction mode:"
                 " set SPANPOST_DATABASE__STATEMENT_CACHE=0"
             ) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            TimeoutError,
+        ) as error:
             if is_of_data(error):
                 raise
             if not is_passing(error) or time.monotonic() + delay > deadline:

@@ -83,7 +83,9 @@ async def of(connection: Any, task_uid: UUID) -> list[Used]:
             model=model,
             calls=calls,
             unpriced=unpriced,
-            usage=Usage(input=given, output=made, cache_read=read, cache_write=written, reasoning=thought, cost_usd=cost),
+            usage=Usage(
+                input=given, output=made, cache_read=read, cache_write=written, reasoning=thought, cost_usd=cost
+            ),
         )
         for tenant, model, calls, unpriced, given, made, read, written, thought, cost in rows
     ]

@@ -160,7 +160,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("is_session", 0, earliest, key, True)
     # Most spans repeat what an earlier one said: check that without a call.
     latest = facts.latest
-    if (said := r.conversation_id) and ((known := latest.get("conversation")) is None or known[1] <= earliest or is_root_span):
+    if (said := r.conversation_id) and (
+        (known := latest.get("conversation")) is None or known[1] <= earliest or is_root_span
+    ):
         facts.note("conversation", 1 if is_root_span else 0, earliest, key, said)
     if (said := r.service) and ((known := latest.get("service")) is None or known[1] <= earliest):
         facts.note("service", 0, earliest, key, said)

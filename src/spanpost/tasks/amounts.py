@@ -180,7 +180,9 @@ class Amount(NamedTuple):
             return self
         plain, slotted, barred, tools, model, others = self
         o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
+        if o_others or (
+            (others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)
+        ):
             model, others = _mixed(self, other, minus)
         return _tuple(
             Amount,
@@ -198,7 +200,9 @@ class Amount(NamedTuple):
         """Return the sum."""
         plain, slotted, barred, tools, model, others = self
         o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
+        if o_others or (
+            (others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)
+        ):
             model, others = _mixed(self, other, plus)
         return _tuple(
             Amount,
@@ -235,7 +239,9 @@ class Amount(NamedTuple):
     @property
     def all_barred(self) -> Others:
         """The parts of other models, after a tool call lies around all of it."""
-        return {m: (ZERO, ZERO, plus(plus(p, s), b)) for m, (p, s, b) in self.others.items()} if self.others else NO_OTHERS
+        return (
+            {m: (ZERO, ZERO, plus(plus(p, s), b)) for m, (p, s, b) in self.others.items()} if self.others else NO_OTHERS
+        )
 
     @property
     def is_nothing(self) -> bool:
@@ -277,7 +283,9 @@ def _few(tools: Tools) -> Tools:
     return found
 
 
-def _part_plus(a: tuple[Amounts, Amounts, Amounts], b: tuple[Amounts, Amounts, Amounts]) -> tuple[Amounts, Amounts, Amounts]:
+def _part_plus(
+    a: tuple[Amounts, Amounts, Amounts], b: tuple[Amounts, Amounts, Amounts]
+) -> tuple[Amounts, Amounts, Amounts]:
     return (plus(a[0], b[0]), plus(a[1], b[1]), plus(a[2], b[2]))
 
 

@@ -140,7 +140,17 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
         rank = 2 * a.is_asked + (not a.is_cut)
-        asked = [a.question, a.detail, list(a.options), a.risk, a.expires_at, a.at_expiry, a.has_id, a.is_cut, a.is_altered]
+        asked = [
+            a.question,
+            a.detail,
+            list(a.options),
+            a.risk,
+            a.expires_at,
+            a.at_expiry,
+            a.has_id,
+            a.is_cut,
+            a.is_altered,
+        ]
         facts.enter(ASKS, entry, rank, at, key, [*asked, f"{trace}-{o.span_id.hex()}"])
 
 
@@ -162,7 +172,13 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
         question, detail, options, risk, expires_at, at_expiry, has_id, is_cut, is_altered, span = value
         is_asked = rank >= 2 or entry in awaited
         answer, reported, escalated = answers.get(entry), _told(facts, id, mark, trace), escalations.get(entry)
-        told = ReportedDecision(decision=reported[3][0], by=reported[3][1], comment=reported[3][2], at=moment(-reported[1])) if reported is not None else None
+        told = (
+            ReportedDecision(
+                decision=reported[3][0], by=reported[3][1], comment=reported[3][2], at=moment(-reported[1])
+            )
+            if reported is not None
+            else None
+        )
         if answer is None and reported is not None and not is_asked:
             answer, told = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
         decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
@@ -254,5 +270,7 @@ def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
             if id not in asked:
                 decision, by, comment = fact[3][:3]
                 source = fact[3][3] if name == ANSWERS else ""
-                found[id] = Approval(id=id, decision=decision, by=by, comment=comment, source=source, decided_at=moment(-fact[1]))
+                found[id] = Approval(
+                    id=id, decision=decision, by=by, comment=comment, source=source, decided_at=moment(-fact[1])
+                )
     return [found[id] for id in sorted(found)]

@@ -7,6 +7,7 @@ them spends from none. A warning is sent when a share is passed, once in a perio
 downwards, passing it again sends none. Where a limit is raised, shares that are no longer passed may warn
 again.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +81,11 @@ def asked_of(budget: Budget) -> frozenset[str]:
         "service.name": match.service,
         "agent.repo": match.repo,
     }
-    return frozenset(budget.per) | {name for name, _ in match.attributes} | {name for name, wanted in fields.items() if wanted}
+    return (
+        frozenset(budget.per)
+        | {name for name, _ in match.attributes}
+        | {name for name, wanted in fields.items() if wanted}
+    )
 
 
 def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
@@ -191,7 +196,9 @@ def standing(budgets: Sequence[Budget], spent: Mapping[SpentKey, Spent], task: T
         new = opened(budget, task.tenant, scope, now)
         known = spent.get(key_of(new))
         found.append(
-            new if known is None else msgspec.structs.replace(known, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
+            new
+            if known is None
+            else msgspec.structs.replace(known, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
         )
     return found
 
@@ -207,6 +214,7 @@ def in_words(spent: Spent) -> LocaleMessage:
     values: dict[str, Value] = {"budget": spent.budget, "percent": int(spent.share * 100), "figures": parts}
     return message("checkpoint.budget_of", scope=whom, **values) if whom else message("checkpoint.budget", **values)
 
+
 def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observation:
     text = in_words(spent)
     attributes = {
@@ -216,7 +224,9 @@ def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observatio
         c.BUDGET_LEVEL: level,
         # The identity of the occurrence: the budget, its period, the level.
         c.BUDGET_KEY: blake2b(
-            repr((*key_of(spent)[:3], spent.began_at.isoformat(), level, str(spent.limit_usd), spent.limit_tokens)).encode(),
+            repr(
+                (*key_of(spent)[:3], spent.began_at.isoformat(), level, str(spent.limit_usd), spent.limit_tokens)
+            ).encode(),
             digest_size=16,
         ).hexdigest(),
     }

@@ -153,7 +153,9 @@ def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
     """Return the text of a run's end."""
     if verdict.status == c.ERROR:
         kind, words, _ = verdict.failure or ("", "", "")
-        reason: LocaleMessage | str = words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
+        reason: LocaleMessage | str = (
+            words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
+        )
         reason = verdict.reason or reason
         return message("checkpoint.failed_because", reason=reason) if reason else message("checkpoint.failed")
     if verdict.status == c.WAITING:

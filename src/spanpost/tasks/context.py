@@ -132,7 +132,21 @@ def _bare(name: str) -> str:
 #: How a window's size is known, from the surest down.
 GIVEN, SAID, OBSERVED, TABLE, DEFAULT = "given", "said", "observed", "table", "default"
 #: Usual window sizes: when a larger input was accepted than the table allows, the next of them is taken.
-_SIZES = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 200_000, 262_144, 400_000, 524_288, 1_000_000, 1_048_576, 2_097_152)
+_SIZES = (
+    4_096,
+    8_192,
+    16_384,
+    32_768,
+    65_536,
+    131_072,
+    200_000,
+    262_144,
+    400_000,
+    524_288,
+    1_000_000,
+    1_048_576,
+    2_097_152,
+)
 
 
 class Window(NamedTuple):

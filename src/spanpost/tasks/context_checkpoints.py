@@ -54,7 +54,11 @@ def context_checkpoint(
     `place` is the key of a conversation, else the name of the context window within the task.
     """
     uid = uuid_of(state.uid)
-    status, detail, ref = c.CONTEXT_WARNING, "", f"{judged.limit / 10:g}" if judged.limit < FIRST_CAP else f"{judged.limit} tokens"
+    status, detail, ref = (
+        c.CONTEXT_WARNING,
+        "",
+        f"{judged.limit / 10:g}" if judged.limit < FIRST_CAP else f"{judged.limit} tokens",
+    )
     full = use(judged.used, judged.window, model)
     if judged.what == Conclusion.WARNING:
         kind, shown = Kind.CONTEXT_WARNING, full

@@ -39,7 +39,9 @@ def alarm(used: int, window: Window | None, rules: FoldRules) -> Limit | None:
 
 
 @lru_cache(maxsize=256)
-def _limits(window: int, warn_at: tuple[int, ...], warn_tokens: tuple[int, ...]) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+def _limits(
+    window: int, warn_at: tuple[int, ...], warn_tokens: tuple[int, ...]
+) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
     """Return all limits, and those that get a forecast, ascending."""
     caps = [Limit(cap, cap) for cap in warn_tokens]
     # The least use that reaches the share: rounded up.
@@ -62,4 +64,6 @@ def named(prediction: Forecast, limit: Limit) -> Forecast:
 
 def is_near(prediction: Forecast, rules: FoldRules) -> bool:
     """Return whether a forecast is near enough for a warning."""
-    return prediction.calls <= rules.ahead_calls or (rules.ahead_seconds > 0 and prediction.seconds <= rules.ahead_seconds)
+    return prediction.calls <= rules.ahead_calls or (
+        rules.ahead_seconds > 0 and prediction.seconds <= rules.ahead_seconds
+    )

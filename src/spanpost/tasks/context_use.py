@@ -61,7 +61,9 @@ def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
         )
         if found is None or use.share >= found.share:
             found = use
-    return found or ContextUse(said_used, resolve(facts.value("model"), rules.known_windows, said=said_window), facts.value("model"))
+    return found or ContextUse(
+        said_used, resolve(facts.value("model"), rules.known_windows, said=said_window), facts.value("model")
+    )
 
 
 def _accepted(accepted: Mapping[str, int], model: str) -> int:
@@ -71,7 +73,9 @@ def _accepted(accepted: Mapping[str, int], model: str) -> int:
 def _conversation(points: list[Point], compacted: int) -> list[Call]:
     """Return the calls of a model's newest conversation since its last compaction."""
     current = next((point[5] for point in reversed(points) if point[5]), 0)
-    return [(at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted]
+    return [
+        (at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted
+    ]
 
 
 def ahead(use: ContextUse, rules: FoldRules) -> Forecast | None:

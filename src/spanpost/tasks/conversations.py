@@ -55,9 +55,13 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
         return []
     out: list[Judged] = []
     used = call.used
-    is_compacted = conversation.compacted_ns < call.compacted_ns <= call.at_ns and 0 < conversation.newest_ns <= call.compacted_ns
+    is_compacted = (
+        conversation.compacted_ns < call.compacted_ns <= call.at_ns and 0 < conversation.newest_ns <= call.compacted_ns
+    )
     conversation.compacted_ns = max(conversation.compacted_ns, call.compacted_ns)
-    if is_compacted or (call.conversation and conversation.conversation and call.conversation != conversation.conversation):
+    if is_compacted or (
+        call.conversation and conversation.conversation and call.conversation != conversation.conversation
+    ):
         _rearm(conversation)
         conversation.used = 0  # a drop is measured within one climb
     if call.conversation:
@@ -68,7 +72,9 @@ def judge(conversation: Conversation, call: ModelCall, window: Window | None, ru
         if used <= before * DROP:
             _rearm(conversation)
             conversation.points = first
-            out.append(Judged(Conclusion.COMPACTION, conversation.climb, after, window, before=before, since_ns=since_ns))
+            out.append(
+                Judged(Conclusion.COMPACTION, conversation.climb, after, window, before=before, since_ns=since_ns)
+            )
     if conversation.used and used <= conversation.used * DROP and not out:
         conversation.drop = (conversation.used, used)
     conversation.newest_ns, conversation.newest_key, conversation.used = call.at_ns, call.key, used
@@ -176,11 +182,13 @@ class Conversations:
             if found is None:
                 continue
             conversation, place = found
-            window = self._window(model, r.context_window or where.said_window, max(facts.accepted.get(name, 0), conversation.used))
+            window = self._window(
+                model, r.context_window or where.said_window, max(facts.accepted.get(name, 0), conversation.used)
+            )
             call = ModelCall(at, key, begun, used, r.conversation_id or "", where.compacted_ns)
             for judged in judge(conversation, call, window, self.rules):
                 if judged.what is Conclusion.COMPACTION and call.compacted_ns:
-                                        continue  # the agent reports its compactions itself
+                    continue  # the agent reports its compactions itself
                 checkpoint = context_checkpoint(judged, state, place or name, name, o, where.owner)
                 # A task that was merged into another for a while has lost its conversations, not the record
                 # of its checkpoints.
@@ -189,7 +197,9 @@ class Conversations:
                     self.seen.put(own_key, Seen(at, key))
                     checkpoints.append((checkpoint, where.key))
                     if judged.what is Conclusion.COMPACTION:
-                        state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-CONVERSATION_CAP:]
+                        state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][
+                            -CONVERSATION_CAP:
+                        ]
             if place:
                 self.shared_conversations.put(place, conversation)
         return checkpoints
@@ -224,9 +234,13 @@ class Conversations:
         facts = state.facts
         agent = (facts.value("agent_name"), facts.value("name")) if state.has_root_span else None
         says_use = facts.value("context_used") is not None
-        return _CallPlace(owner, subtree.state, state, facts, agent, says_use, facts.value("context_window"), facts.at("compacted"))
+        return _CallPlace(
+            owner, subtree.state, state, facts, agent, says_use, facts.value("context_window"), facts.at("compacted")
+        )
 
-    def _conversation(self, where: _CallPlace, r: Reading, name: str, shared_domain: bytes) -> tuple[Conversation, Key] | None:
+    def _conversation(
+        self, where: _CallPlace, r: Reading, name: str, shared_domain: bytes
+    ) -> tuple[Conversation, Key] | None:
         """Return the conversation of a call, and its key where calls name it; None where a task has too many."""
         state = where.state
         own = state.conversations.get(name)
@@ -241,7 +255,10 @@ class Conversations:
             conversation = self.shared_conversations.get(place)
             if own is not None:  # its calls did not name their conversation before
                 del state.conversations[name]
-                if conversation is None or (own.newest_ns, own.newest_key) > (conversation.newest_ns, conversation.newest_key):
+                if conversation is None or (own.newest_ns, own.newest_key) > (
+                    conversation.newest_ns,
+                    conversation.newest_key,
+                ):
                     own.climb = max(own.climb, conversation.climb + 1) if conversation is not None else own.climb
                     conversation = own
             return conversation or Conversation(), place

@@ -17,7 +17,9 @@ def timed(placed: Sequence[Placed], folded: Folded) -> list[Timed]:
         o, r = placed[position].observation, placed[position].reading
         if task_uid is not None and 0 < o.start_ns <= o.end_ns:
             seconds = (o.end_ns - o.start_ns) / 1e9
-            found.append(Timed(task_uid, r.role, seconds, r.failure is not None and not r.is_interrupt, r.model, o.trace_id))
+            found.append(
+                Timed(task_uid, r.role, seconds, r.failure is not None and not r.is_interrupt, r.model, o.trace_id)
+            )
     return found
 
 

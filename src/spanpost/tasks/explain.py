@@ -91,7 +91,9 @@ class Explaining:
         if subtree.linked_to:
             return f"{why}, below another agent's by a link"
         if state.parent:
-            return f"{why}, {'called as a tool by' if subtree.is_via_tool else 'one of several agents of'} the task above"
+            return (
+                f"{why}, {'called as a tool by' if subtree.is_via_tool else 'one of several agents of'} the task above"
+            )
         return f"{why} without one above"
 
     def _merged(self, place: Place, subtree: Subtree) -> str:

@@ -32,7 +32,9 @@ _INTERRUPTED = "interrupted"
 _LEAST = timedelta(minutes=1)
 
 
-def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime, standing: Order | None = None) -> Verdict:
+def judge(
+    act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime, standing: Order | None = None
+) -> Verdict:
     """Return the result of an act.
 
     `row` is the question of a decision; `task` the task of the act, None where it is gone; `standing` the
@@ -60,12 +62,16 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
                 "order_id": standing.id,
             }
             return Verdict(result=Result.DECIDED, **about, **order)
-        return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
+        return Verdict(
+            result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about
+        )
     decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
     if row.state is InterventionState.VOID:
         return Verdict(result=Result.VOID, **about)
     if row.is_decided:
-        return Verdict(result=Result.EXPIRED if row.state is InterventionState.EXPIRED else Result.DECIDED, **about, **decided)
+        return Verdict(
+            result=Result.EXPIRED if row.state is InterventionState.EXPIRED else Result.DECIDED, **about, **decided
+        )
     if is_over(row, now):  # not marked yet: the watch on deadlines was down, or is about to see it
         return Verdict(result=Result.EXPIRED, **about)
     if _is_over_for(row, task):
@@ -209,7 +215,11 @@ def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) ->
     `again` is when that span asked a question that was decided before: it makes the record of each asking
     its own.
     """
-    attributes: dict[str, Any] = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
+    attributes: dict[str, Any] = {
+        c.APPROVAL_DECISION: row.decision,
+        c.APPROVAL_BY: row.by,
+        c.APPROVAL_COMMENT: row.comment,
+    }
     attributes[c.INTERVENTION_SOURCE] = row.source
     if again is not None:
         attributes[c.INTERVENTION_AGAIN] = _ns(again)
@@ -220,7 +230,9 @@ def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) ->
 
 def escalated(row: ApprovalRow, at: datetime) -> Observation:
     """Return the record that a question got no answer in time: it asks people once more."""
-    return _of_approval(c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail})
+    return _of_approval(
+        c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail}
+    )
 
 
 def awaiting(row: ApprovalRow, at: datetime) -> Observation:
@@ -248,10 +260,19 @@ def done(act: Intervention, task: Task, at: datetime) -> Observation:
 
 
 def _record(
-    name: str, tenant: str, trace_id: bytes, span_id: bytes, at: datetime, attributes: dict[str, Any], *, task_id: str = ""
+    name: str,
+    tenant: str,
+    trace_id: bytes,
+    span_id: bytes,
+    at: datetime,
+    attributes: dict[str, Any],
+    *,
+    task_id: str = "",
 ) -> Observation:
     if not span_id and task_id:
-        attributes = attributes | {c.TASK_ID: task_id}  # the task is known from log records outside any span: its id identifies it
+        attributes = attributes | {
+            c.TASK_ID: task_id
+        }  # the task is known from log records outside any span: its id identifies it
     record = Observation(
         part=Part.INTERVENTION,
         trace_id=trace_id,
@@ -289,7 +310,9 @@ def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation |
         row = msgspec.structs.replace(row, escalated_at=now, expires_at=now + more)
         return row, escalated(row, now)
     decision = str(Verb.DENY) if row.at_expiry == "deny" else c.EXPIRED
-    row = msgspec.structs.replace(row, state=InterventionState.EXPIRED, decision=decision, source=SPANPOST, decided_at=now)
+    row = msgspec.structs.replace(
+        row, state=InterventionState.EXPIRED, decision=decision, source=SPANPOST, decided_at=now
+    )
     return row, decided(row, now)
 
 

@@ -41,7 +41,9 @@ def report(
     ids = {task.uid: task.task_id for task in tasks}
     return {
         "tasks": [
-            task_json(task, explained=None if explained is None else explained.get(task.uid, {}), totals=sums.get(task.uid))
+            task_json(
+                task, explained=None if explained is None else explained.get(task.uid, {}), totals=sums.get(task.uid)
+            )
             for task in tasks
         ],
         "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
@@ -49,7 +51,9 @@ def report(
     }
 
 
-def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None) -> dict[str, Any]:
+def task_json(
+    task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None
+) -> dict[str, Any]:
     """Return one task. `totals` are its own figures plus those of all tasks below it."""
     out: dict[str, Any] = {
         "task_id": task.task_id,

@@ -102,7 +102,9 @@ def hold(state: TaskState, planned: PlannedDelivery, checkpoint: Checkpoint, of:
     seconds = now.timestamp()
     if known is None or seconds >= known.reported_at + planned.interval:
         if known is None and len(state.held_back) >= _PLACES:
-            oldest = min(state.held_back, key=lambda ordering_key: (state.held_back[ordering_key].reported_at, ordering_key))
+            oldest = min(
+                state.held_back, key=lambda ordering_key: (state.held_back[ordering_key].reported_at, ordering_key)
+            )
             del state.held_back[oldest]
         state.held_back[planned.ordering_key] = Held(reported_at=seconds)
         return None

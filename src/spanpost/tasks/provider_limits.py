@@ -20,7 +20,8 @@ _QUOTA: Final = re.compile(
     re.IGNORECASE,
 )
 _RATE: Final = re.compile(
-    r"rate.?limit|too.?many.?requests|\b429\b|throttl|overloaded|resource.?exhausted|tokens per min|requests per min", re.IGNORECASE
+    r"rate.?limit|too.?many.?requests|\b429\b|throttl|overloaded|resource.?exhausted|tokens per min|requests per min",
+    re.IGNORECASE,
 )
 #: Characters of a message that are searched; and of a name that is kept.
 _SEARCHED: Final = 500

@@ -23,7 +23,12 @@ from spanpost.tasks.interventions import decided
 
 #: Order among equal words: decided by a person and open first; a question that is over for one trace may be
 #: open for another.
-_WEIGHT = {InterventionState.OPEN: 0, InterventionState.DECIDED: 0, InterventionState.EXPIRED: 1, InterventionState.VOID: 2}
+_WEIGHT = {
+    InterventionState.OPEN: 0,
+    InterventionState.DECIDED: 0,
+    InterventionState.EXPIRED: 1,
+    InterventionState.VOID: 2,
+}
 
 
 class KeptQuestion(msgspec.Struct):
@@ -52,7 +57,9 @@ def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, 
     The latter by tenant, id and mark.
     """
     asked = [(task.tenant, a) for task in tasks for a in task.approvals if a.key is not None]
-    return {a.key for _, a in asked if a.key is not None}, {(tenant, a.id, a.mark) for tenant, a in asked if not a.source}
+    return {a.key for _, a in asked if a.key is not None}, {
+        (tenant, a.id, a.mark) for tenant, a in asked if not a.source
+    }
 
 
 def keep(
@@ -81,7 +88,11 @@ def keep(
             out.rows[row.key] = row
             is_open = row.state is InterventionState.OPEN
             was_open = before is not None and before.state is InterventionState.OPEN
-            if is_open and row.expires_at is not None and (before is None or not was_open or before.expires_at != row.expires_at):
+            if (
+                is_open
+                and row.expires_at is not None
+                and (before is None or not was_open or before.expires_at != row.expires_at)
+            ):
                 out.timers.append((row.key, row.expires_at))
             if was_open != is_open or before is None:
                 out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
@@ -107,7 +118,13 @@ def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
         expires_at=a.deadline,
         at_expiry=a.at_expiry,
         escalated_at=a.escalated_at,
-        state=InterventionState.OPEN if a.is_open else InterventionState.VOID if a.is_void else InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED,
+        state=InterventionState.OPEN
+        if a.is_open
+        else InterventionState.VOID
+        if a.is_void
+        else InterventionState.EXPIRED
+        if a.is_expired
+        else InterventionState.DECIDED,
         decision=a.decision,
         by=a.by,
         comment=a.comment,
@@ -139,18 +156,35 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
     if a.decision:
         state = InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED
         row = msgspec.structs.replace(
-            row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at, told=a.told
+            row,
+            state=state,
+            decision=a.decision,
+            by=a.by,
+            comment=a.comment,
+            source=a.source,
+            decided_at=a.decided_at,
+            told=a.told,
         )
         # A task that does not know that spanpost is asked takes a reported decision for an answer.
         return row if a.source or not row.is_asked else _open(row)
-    return msgspec.structs.replace(_open(row), state=InterventionState.VOID if a.is_void else InterventionState.OPEN, told=a.told)
+    return msgspec.structs.replace(
+        _open(row), state=InterventionState.VOID if a.is_void else InterventionState.OPEN, told=a.told
+    )
 
 
 def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
     said = (answer.state, answer.decision, answer.by, answer.by_id, answer.comment, answer.source, answer.decided_at)
     state, decision, by, by_id, comment, source, decided_at = said
     return msgspec.structs.replace(
-        row, state=state, decision=decision, by=by, by_id=by_id, comment=comment, source=source, decided_at=decided_at, told=None
+        row,
+        state=state,
+        decision=decision,
+        by=by,
+        by_id=by_id,
+        comment=comment,
+        source=source,
+        decided_at=decided_at,
+        told=None,
     )
 
 
@@ -174,7 +208,9 @@ def _open(row: ApprovalRow) -> ApprovalRow:
     told = row.told
     if row.decision:
         told = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
-    return msgspec.structs.replace(row, state=InterventionState.OPEN, decision="", by="", by_id="", comment="", decided_at=None, told=told)
+    return msgspec.structs.replace(
+        row, state=InterventionState.OPEN, decision="", by="", by_id="", comment="", decided_at=None, told=told
+    )
 
 
 def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
@@ -191,4 +227,6 @@ def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -
     if not mark and (not is_all or len({row.mark for row in standing}) > 1):
         said = "it was asked in several wordings: name the mark of yours (mark=), or the trace that asks (trace=)"
         return rows[0], said
-    return min(rows, key=lambda row: (not row.is_decided or row.state is InterventionState.EXPIRED, _WEIGHT[row.state])), ""
+    return min(
+        rows, key=lambda row: (not row.is_decided or row.state is InterventionState.EXPIRED, _WEIGHT[row.state])
+    ), ""

@@ -65,7 +65,11 @@ class Spans:
             node.own = (0, *node.own[1:])  # an unknown number of calls; or another span counts the call
         node.lent = 0
         node.closed = _closed(p) if state == ENDED and not node.parent and not node.is_root_span else None
-        contests = self._claim_duplicates(p, node, tree.domain) if node.duplicates or (p.duplicates and (role is _LLM or r.call_key)) else ()
+        contests = (
+            self._claim_duplicates(p, node, tree.domain)
+            if node.duplicates or (p.duplicates and (role is _LLM or r.call_key))
+            else ()
+        )
         owns_subtree = node.owns_subtree
         has_new_parent = bool(former[0]) and former[0] != node.parent
         if has_new_parent or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
@@ -135,7 +139,9 @@ class Spans:
         elif subtree is not None:
             self.states.update(tree, span_id, subtree)
 
-    def _update_owner(self, tree: SpanTree, p: Placed, node: Node, span_id: bytes, is_new: bool, owned_subtree: bool) -> None:
+    def _update_owner(
+        self, tree: SpanTree, p: Placed, node: Node, span_id: bytes, is_new: bool, owned_subtree: bool
+    ) -> None:
         o, r = p.observation, p.reading
         subtree = tree.subtrees.get(span_id)
         if node.owns_subtree:

@@ -181,9 +181,16 @@ def _record(name: str, task: Task, producer: Producer, at_ns: int) -> Observatio
     return msgspec.structs.replace(record, index=log_index(record))
 
 
-def phase(task: Task, last_seen_at: datetime, now: datetime, stall_rules: StallRules, *, has_open_call: bool = False) -> str:
+def phase(
+    task: Task, last_seen_at: datetime, now: datetime, stall_rules: StallRules, *, has_open_call: bool = False
+) -> str:
     """Return a task's current status. `last_seen_at` is by the clock of `now`."""
-    if task.ended_at is not None or task.status not in _QUIET or has_open_call or now - last_seen_at < stall_rules.stall:
+    if (
+        task.ended_at is not None
+        or task.status not in _QUIET
+        or has_open_call
+        or now - last_seen_at < stall_rules.stall
+    ):
         return task.status
     return c.STALLED
 
@@ -214,7 +221,9 @@ def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Chec
 
 def now_shown(task: Task, status: str) -> Task:
     """Return a task under its current status."""
-    return task if status == task.status else msgspec.structs.replace(task, status=status, is_inferred=True, rule="stall")
+    return (
+        task if status == task.status else msgspec.structs.replace(task, status=status, is_inferred=True, rule="stall")
+    )
 
 
 def without_beats(batch: Sequence[Observation]) -> tuple[Sequence[Observation], list[Observation]]:

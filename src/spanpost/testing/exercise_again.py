@@ -148,7 +148,9 @@ class ExerciseAgain:
         store = await make_store(EDITING)
         first = await _first_error(store)
         await store.record([failed(2)])
-        rate_limits = limits(edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)])
+        rate_limits = limits(
+            edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)]
+        )
         seen: list[Delivery] = []
         while claimed := await store.claim([SINK], 10, rate_limits):
             for delivery in claimed:

@@ -25,12 +25,18 @@ from spanpost.testing.observed import ended, started
 EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), stall_rules=NO_STALL)
 
 
-def an_alert(status: str = "firing", /, *, starts: str = "2026-11-21T10:00:00Z", tenant: str = "default", **labels: str) -> Alert:
+def an_alert(
+    status: str = "firing", /, *, starts: str = "2026-11-21T10:00:00Z", tenant: str = "default", **labels: str
+) -> Alert:
     """Return an alert as a webhook tells it; keywords are its labels."""
     given: dict[str, Any] = {
         "status": status,
         "labels": {"alertname": "DiskFull", "severity": "critical", **labels},
-        "annotations": {"summary": "The disk is full", "description": "Delete something", "runbook_url": "https://example.org/r"},
+        "annotations": {
+            "summary": "The disk is full",
+            "description": "Delete something",
+            "runbook_url": "https://example.org/r",
+        },
         "startsAt": starts,
         "endsAt": "2026-11-21T10:05:00Z" if status == "resolved" else "0001-01-01T00:00:00Z",
         "fingerprint": f"f-{sorted(labels.items())}",
@@ -127,7 +133,9 @@ class ExerciseAlerts:
         store = await make_store(EDITING)
         said = {"agent.name": "coder", "agent.status": "working"}
         await store.record([at_work(f"n{n}", trace=n, attributes=said) for n in range(1, 2 + others)])
-        await store.record([at_work("done", trace=9, attributes=said), ended(trace=9, span=1, name="agent", attributes=said)])
+        await store.record(
+            [at_work("done", trace=9, attributes=said), ended(trace=9, span=1, name="agent", attributes=said)]
+        )
         given = an_alert(agent="coder")
         meant = msgspec.structs.replace(given, annotations={"task_status": "working"})
         assert (await store.take_alert(meant)).alert.is_own == bool(others)
@@ -149,7 +157,9 @@ class ExerciseAlerts:
         starts = datetime.fromtimestamp(observed.BEGAN / 1e9 + late, UTC).isoformat()
         for is_first in (True, False):
             alert = an_alert("firing" if is_first else "resolved", starts=starts, agent="coder")
-            taken = await store.take_alert(msgspec.structs.replace(alert, annotations={"task_status": "context_warning"}))
+            taken = await store.take_alert(
+                msgspec.structs.replace(alert, annotations={"task_status": "context_warning"})
+            )
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
     async def test_another_tenants_task_is_not_told(self, make_store: MakeStore) -> None:

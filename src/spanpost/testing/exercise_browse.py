@@ -74,7 +74,14 @@ class ExerciseBrowse:
                 at_work_on(1, agent__name="red", agent__topic="deploy", agent__action="100%_sure \\ really", at=1),
                 at_work_on(2, agent__name="blue", agent__topic="report", at=2),
                 at_work_on(3, agent__name="Red", agent__status="paused", at=3),
-                started(trace=3, span=2, parent=1, name="agent", attributes={"agent.task.name": "part", "agent.name": "red"}, at=4),
+                started(
+                    trace=3,
+                    span=2,
+                    parent=1,
+                    name="agent",
+                    attributes={"agent.task.name": "part", "agent.name": "red"},
+                    at=4,
+                ),
                 *a_run("ended", trace=5, at=5),
                 *a_run("failed", trace=6, at=6, is_failed=True),
                 at_work_on(7, agent__name="red", tenant="other"),
@@ -119,7 +126,9 @@ class ExerciseBrowse:
     async def test_a_task_is_found_by_any_of_its_ids(self, make_store: MakeStore) -> None:
         """Task id, uid and trace id name it, living or ended, and none of them another tenant's."""
         store = await make_store()
-        await store.record([at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")])
+        await store.record(
+            [at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")]
+        )
         by_name = {task.name: task for task in (await store.browse.tasks(TaskFilter(), None, 9)).items}
         for task in by_name.values():
             for ref in (task.task_id, str(task.uid), task.trace_id.hex()):
@@ -163,9 +172,16 @@ class ExerciseBrowse:
         store = await make_store()
         calls = [a_call(1, n, used, at=at) for n, used, at in ((10, 300, 3.0), (11, 100, 1.0), (12, 200, 2.0))]
         await store.record(
-            [at_work_on(1, agent__task__id="t-1", agent__name="red"), *calls[:2], a_call(2, 13, 900, at=4.0), at_work_on(2)]
+            [
+                at_work_on(1, agent__task__id="t-1", agent__name="red"),
+                *calls[:2],
+                a_call(2, 13, 900, at=4.0),
+                at_work_on(2),
+            ]
         )
-        await store.record([*calls, at_work_on(3, at=9.0, agent__task__id="t-1", agent__name="red"), a_call(3, 14, 400, at=9.5)])
+        await store.record(
+            [*calls, at_work_on(3, at=9.0, agent__task__id="t-1", agent__name="red"), a_call(3, 14, 400, at=9.5)]
+        )
         said = {"agent.task.name": "part", "agent.name": "blue"}
         part = started(trace=1, span=2, parent=1, name="agent", attributes=said, at=4.5)
         await store.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
@@ -186,7 +202,9 @@ class ExerciseBrowse:
         store = await make_store()
         runs = [run for n in range(1, 5) for run in a_run(f"run {n}", trace=n, at=float(n), is_failed=n == 4)]
         await store.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
-        tasks = [task for task in (await store.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at]
+        tasks = [
+            task for task in (await store.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at
+        ]
         first = min(task.started_at for task in tasks if task.started_at)
         stats = await store.browse.stats("default", first, first + timedelta(days=1))
         assert (stats.total.tasks, stats.total.input_tokens, stats.total.output_tokens) == (5, 400, 80)
@@ -232,7 +250,9 @@ class ExerciseBrowse:
         async def told(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
             while page := await store.browse.news(found[-1][0] if found else after, size, tenant):
-                found += [(one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page]
+                found += [
+                    (one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page
+                ]
             return found
 
         whole = await told(head, 1000)

@@ -22,7 +22,11 @@ from spanpost.testing.observed import ended, started
 
 A_DAY = Budget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
 TOKENS = Budget(
-    name="tokens", limit_tokens=1000, period=Period.MONTH, warn_at=(0.5,), match=Match(attributes=(("agent.team", "red"),))
+    name="tokens",
+    limit_tokens=1000,
+    period=Period.MONTH,
+    warn_at=(0.5,),
+    match=Match(attributes=(("agent.team", "red"),)),
 )
 
 RED = {"agent.team": "red"}
@@ -53,7 +57,9 @@ def a_costly_run(
     if usd is not None:
         call["agent.cost_usd"] = float(usd)
     return [
-        ended(trace=number, span=2, name="chat own-model", parent=1, attributes=call, tenant=tenant, at=1.0, seconds=1.0),
+        ended(
+            trace=number, span=2, name="chat own-model", parent=1, attributes=call, tenant=tenant, at=1.0, seconds=1.0
+        ),
         ended(trace=number, span=1, name=f"invoke_agent {agent}", attributes=said, tenant=tenant),
     ]
 
@@ -79,7 +85,9 @@ def a_request(n: int, usd: float, tokens: int) -> Observation:
     """Return the nth model call of the same session, as a record of it."""
     said = {"event.name": "api_request", "event.sequence": n, "prompt.id": "p1", "cost_usd": usd, "duration_ms": 400}
     said |= {"input_tokens": tokens, "output_tokens": 10, "cache_read_tokens": 0, "cache_creation_tokens": 0}
-    return _of_session("api_request", n, "com.anthropic.claude_code.events", body="claude_code.api_request", attributes=said)
+    return _of_session(
+        "api_request", n, "com.anthropic.claude_code.events", body="claude_code.api_request", attributes=said
+    )
 
 
 async def warned(store: Store) -> list[Checkpoint]:
@@ -107,14 +115,18 @@ class ExerciseSpend(Exercised):
         assert told[8] == ["Budget a day of miner is 80 % spent: $8.00 of $10.00"]
         tasks = {t.uid: t.name for t in await store.tasks(TaskQuery(limit=50))}
         assert [tasks[c.task_uid] for c in await warned(store)] == ["run 8", "run 10"]
-        deliveries = [d.checkpoint.text for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.BUDGET_WARNING]
+        deliveries = [
+            d.checkpoint.text for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.BUDGET_WARNING
+        ]
         assert sorted(deliveries) == sorted(told[8] + told[10])
 
     async def test_it_is_kept_apart(self, make_store: MakeStore) -> None:
         """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
         people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
         store = await make_store(spending(A_DAY, people))
-        await store.record(a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other"))
+        await store.record(
+            a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other")
+        )
         await store.record(a_costly_run(4, "5", agent="smith", attributes={"agent.requested_by": "ann"}))
         spent = await store.spending()
         assert sums([s for s in spent if s.budget == "a day"]) == {
@@ -187,7 +199,9 @@ class ExerciseSpend(Exercised):
         store = await make_store(spending(A_DAY))
         call, root_span = a_costly_run(1, "4", tokens=100)
         less, whole = (a_costly_run(1, usd, tokens=tokens)[0] for usd, tokens in (("1", 60), ("4", 100)))
-        copies = [msgspec.structs.replace(c, end_ns=c.end_ns + n, at_ns=c.at_ns + n) for n, c in ((1, less), (2, whole))]
+        copies = [
+            msgspec.structs.replace(c, end_ns=c.end_ns + n, at_ns=c.at_ns + n) for n, c in ((1, less), (2, whole))
+        ]
         settled, spent = 0, []
         for batch in ([call, root_span], [copies[0]], [copies[1]]):
             settled += sum(s.usage.input or 0 for s in (await store.record(batch)).settled)
@@ -204,26 +218,38 @@ class ExerciseSpend(Exercised):
             await store.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
         await self.pass_time(store, 60)
         first = await store.elapse()
-        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [(Decimal(3), 1000, 0, 0)]
-        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [("claude-sonnet-4-5", 1000, Decimal(3))]
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
+            (Decimal(3), 1000, 0, 0)
+        ]
+        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [
+            ("claude-sonnet-4-5", 1000, Decimal(3))
+        ]
         await store.record([a_request(1, 0.25, 100), a_request(2, 0.5, 200)])
         await self.pass_time(store, 60)
         second = await store.elapse()
-        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [(Decimal("0.75"), 320, 2, 0)]
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
+            (Decimal("0.75"), 320, 2, 0)
+        ]
         assert sum(s.usage.input or 0 for s in second.settled) == 0
         assert second.corrections == 1
 
     async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_store: MakeStore) -> None:
         """It counts what settled in its period before it was set, for all whom it is kept for, once; and warns from there on."""
         store = await make_store()
-        await store.record(a_costly_run(1, "5") + a_costly_run(2, "2", agent="smith") + a_costly_run(3, "7", tenant="other"))
+        await store.record(
+            a_costly_run(1, "5") + a_costly_run(2, "2", agent="smith") + a_costly_run(3, "7", tenant="other")
+        )
         store.rules = spending(A_DAY)  # type: ignore[attr-defined]
         by_name = {t.name: t for t in await store.tasks(TaskQuery())}
         [asked] = await store.allowance(by_name["run 2"])
         assert (asked.cost_usd, asked.calls) == (Decimal(2), 1)
         await store.record(a_costly_run(4, "3.5"))
         await store.record(a_costly_run(5, "0.5", agent="smith"))
-        expected = {("default", "miner"): Decimal("8.5"), ("default", "smith"): Decimal("2.5"), ("other", "miner"): Decimal(7)}
+        expected = {
+            ("default", "miner"): Decimal("8.5"),
+            ("default", "smith"): Decimal("2.5"),
+            ("other", "miner"): Decimal(7),
+        }
         assert sums(await store.spending()) == expected
         assert [c.text for c in await warned(store)] == ["Budget a day of miner is 85 % spent: $8.50 of $10.00"]
 
@@ -274,9 +300,14 @@ class ExerciseSpend(Exercised):
         """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every store alike."""
         store = await make_store(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
         root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
-        failed = [ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span, status=Status.ERROR) for n in (11, 12, 13)]
+        failed = [
+            ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span, status=Status.ERROR)
+            for n in (11, 12, 13)
+        ]
         well = [ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span) for n in (14, 15, 16, 17, 18)]
-        await store.record([*failed, *well, *a_costly_run(1, "3.6"), *a_costly_run(2, None, agent="idle", tenant="other")])
+        await store.record(
+            [*failed, *well, *a_costly_run(1, "3.6"), *a_costly_run(2, None, agent="idle", tenant="other")]
+        )
         await store.record([started(trace=19, span=1, name="invoke_agent smith", attributes=root_span)])
         fleet = await store.fleet()
         assert fleet is not None

@@ -50,7 +50,10 @@ class ExerciseInstallations(Exercised):
         assert first.installed_at is not None
         assert second.installed_at is not None
         assert second.installed_at >= first.installed_at
-        assert [(row.team, row.encrypted) for row in await kept.listed("11.22")] == [("T0222BBBB", b"two"), ("T0333", b"\x00one")]
+        assert [(row.team, row.encrypted) for row in await kept.listed("11.22")] == [
+            ("T0222BBBB", b"two"),
+            ("T0333", b"\x00one"),
+        ]
 
     async def test_what_was_removed_has_no_token_and_can_come_again(self, make_store: MakeStore) -> None:
         """The row says when and why; removing again, or an older writing, is nothing; installed again it stands as new."""

@@ -146,7 +146,9 @@ class ExerciseOrders(Exercised):
     async def test_what_people_start(self, make_store: MakeStore) -> None:
         """New work that a person starts is a row of theirs and an order, once; refused it is a row alone."""
         store = await make_store()
-        act = an_act(Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, idempotency_key="idempotency_key")
+        act = an_act(
+            Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, idempotency_key="idempotency_key"
+        )
         verdict = await store.intervene(act)
         assert (verdict.result, verdict.is_repeat) == (Result.DONE, False)
         assert (await store.intervene(act)).is_repeat
@@ -154,13 +156,19 @@ class ExerciseOrders(Exercised):
         assert (await store.intervene(refused)).result is Result.REFUSED
         [delivery] = await carried(store)
         assert delivery.order is not None
-        assert (delivery.order.id, delivery.order.text, delivery.order.by_id) == (verdict.order_id, "Fix it", "slack:T1:U1")
+        assert (delivery.order.id, delivery.order.text, delivery.order.by_id) == (
+            verdict.order_id,
+            "Fix it",
+            "slack:T1:U1",
+        )
         assert delivery.order.parameters == {"a": "b"}
 
     async def test_the_end_of_a_task_starts_others(self, make_store: MakeStore) -> None:
         """A run that ends well starts what its rule names, with its own words, once whatever is repeated; others do not."""
         store = await make_store(on_end())
-        record = done("analysis", {"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"})
+        record = done(
+            "analysis", {"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"}
+        )
         await store.record([done("other", trace=2), done("analysis", trace=3, status="error")])
         assert await carried(store) == []
         await store.record([record])

@@ -25,7 +25,9 @@ from spanpost.testing.observed import an_event, ended
 SLOW = 1 / 3600
 
 
-def limits(post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()) -> RateLimits:
+def limits(
+    post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()
+) -> RateLimits:
     """Return what names these budgets."""
     named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.LOOKUP: tuple(look)}
     return lambda sink, address, call: named[call]
@@ -42,11 +44,17 @@ BROKEN = limits(post=[BREAKER], edit=[BREAKER], look=[BREAKER])
 
 def _asks(trace: int) -> list[Observation]:
     asked = {"agent.approval.id": f"a{trace}", "agent.approval.question": "deploy?"}
-    return [*steps(0, trace=trace), an_event(trace=trace, span=1, name="agent.approval.requested", attributes=asked, index=50)]
+    return [
+        *steps(0, trace=trace),
+        an_event(trace=trace, span=1, name="agent.approval.requested", attributes=asked, index=50),
+    ]
 
 
 def _ended(trace: int, *, is_failed: bool = False) -> list[Observation]:
-    root_span: dict[str, Any] = {"agent.task.name": f"steps {trace}", **({"agent.status": "error"} if is_failed else {})}
+    root_span: dict[str, Any] = {
+        "agent.task.name": f"steps {trace}",
+        **({"agent.status": "error"} if is_failed else {}),
+    }
     return [ended(trace=trace, span=1, name="agent", attributes=root_span)]
 
 
@@ -276,7 +284,9 @@ class ExercisePacing(Exercised):
         store = await make_store(lease=timedelta(hours=9))
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
-        no = RetryAt(at=in_seconds(-1), reason="token_revoked", error="make a new token", closes=("breaker",), is_refusal=True)
+        no = RetryAt(
+            at=in_seconds(-1), reason="token_revoked", error="make a new token", closes=("breaker",), is_refusal=True
+        )
         for longest in (360, 720, 1440):
             probe = await _first(store, BROKEN)
             assert longest == 360 or await store.claim([SINK], 10, BROKEN) == []
@@ -340,7 +350,13 @@ class ExercisePacing(Exercised):
         late = RetryAt(at=in_seconds(-1), reason="late", is_unsent=True, reconcile=True, has_looked=True)
         await store.settle(first, late)
         again = await _first(store)
-        assert (again.id, again.attempt, again.is_unknown, again.lookups, again.sent_at) == (first.id, 1, False, 0, None)
+        assert (again.id, again.attempt, again.is_unknown, again.lookups, again.sent_at) == (
+            first.id,
+            1,
+            False,
+            0,
+            None,
+        )
 
     async def test_looks_are_counted_until_it_is_sent_again(self, make_store: MakeStore) -> None:
         """Looks that saw nothing are counted, and failures to look are not; when nothing had arrived, it is sent at once."""

@@ -44,7 +44,9 @@ def asking(
     """Return a question, marked where spanpost itself is asked; further keywords are ``agent.approval.*``."""
     words = question, more.get("detail", ""), more.get("options", ()), more.get("risk", "")
     more |= {"digest": question_mark(*words)} if is_marked else {}
-    said = {"agent.approval.id": id, "agent.approval.question": question} | {f"agent.approval.{k}": v for k, v in more.items()}
+    said = {"agent.approval.id": id, "agent.approval.question": question} | {
+        f"agent.approval.{k}": v for k, v in more.items()
+    }
     return an_event(trace=trace, span=1, name="agent.approval.requested", attributes=said, index=index, at=at)
 
 
@@ -62,9 +64,16 @@ def at_work(name: str = "deploy", *, trace: int = 1, attributes: dict[str, Any] 
     return started(trace=trace, span=1, name="agent", attributes={"agent.task.name": name, **(attributes or {})})
 
 
-def an_act(verb: Verb, key: UUID, *, actor: Actor = ALICE, idempotency_key: str | None = None, **fields: Any) -> Intervention:
+def an_act(
+    verb: Verb, key: UUID, *, actor: Actor = ALICE, idempotency_key: str | None = None, **fields: Any
+) -> Intervention:
     """Return an act of a person; without `once` one that nobody repeats."""
-    given: dict[str, Any] = {"tenant": "default", "source": "slack", "at": datetime.now(UTC), "idempotency_key": idempotency_key or uuid4().hex}
+    given: dict[str, Any] = {
+        "tenant": "default",
+        "source": "slack",
+        "at": datetime.now(UTC),
+        "idempotency_key": idempotency_key or uuid4().hex,
+    }
     return Intervention(verb=verb, key=key, actor=actor, **(given | fields))
 
 
@@ -93,8 +102,18 @@ class ExercisePeople(Exercised):
         assert told.key is not None
         row = await store.approval(told.key)
         assert row is not None
-        assert (row.question, row.detail, row.options, row.risk) == ("Deploy?", "v2 to production", ("now", "later"), "high")
-        assert (row.state, row.task_uid, row.tenant, row.approval_id) == (InterventionState.OPEN, task.uid, "default", "a1")
+        assert (row.question, row.detail, row.options, row.risk) == (
+            "Deploy?",
+            "v2 to production",
+            ("now", "later"),
+            "high",
+        )
+        assert (row.state, row.task_uid, row.tenant, row.approval_id) == (
+            InterventionState.OPEN,
+            task.uid,
+            "default",
+            "a1",
+        )
         assert task.status == "waiting"
         assert await store.approvals(ApprovalQuery(state="open")) == [row]
         assert await store.approval(uuid4()) is None
@@ -116,7 +135,12 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking()])
         row = await the_question(store)
         verdict = await store.intervene(an_act(Verb.APPROVE, row.key, text="ship it"))
-        assert (verdict.result, verdict.decision, verdict.by, verdict.is_repeat) == (Result.DONE, "approve", "alice", False)
+        assert (verdict.result, verdict.decision, verdict.by, verdict.is_repeat) == (
+            Result.DONE,
+            "approve",
+            "alice",
+            False,
+        )
         [task] = await store.tasks(TaskQuery())
         [told] = task.approvals
         assert (told.decision, told.by, told.comment, told.source) == ("approve", "alice", "ship it", "slack")
@@ -218,7 +242,12 @@ class ExercisePeople(Exercised):
         assert [(a.decision, a.by, a.source) for a in again.approvals] == [("approve", "alice", "slack")]
         assert again.status != "waiting"
         row = await the_question(store)
-        assert (row.task_uid, row.state, row.by_id, row.decided_at) == (again.uid, InterventionState.DECIDED, "slack:T1:U1", verdict.decided_at)
+        assert (row.task_uid, row.state, row.by_id, row.decided_at) == (
+            again.uid,
+            InterventionState.DECIDED,
+            "slack:T1:U1",
+            verdict.decided_at,
+        )
 
     async def test_an_answer_before_its_question_is_no_less(self, make_store: MakeStore) -> None:
         """Question and decision folded in whatever order come to the same task."""
@@ -242,7 +271,12 @@ class ExercisePeople(Exercised):
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
-        for verb, key in ((Verb.APPROVE, row.key), (Verb.CANCEL, row.task_uid), (Verb.APPROVE, uuid4()), (Verb.CANCEL, uuid4())):
+        for verb, key in (
+            (Verb.APPROVE, row.key),
+            (Verb.CANCEL, row.task_uid),
+            (Verb.APPROVE, uuid4()),
+            (Verb.CANCEL, uuid4()),
+        ):
             verdict = await store.intervene(an_act(verb, key, tenant="acme"))
             assert (verdict.result, verdict.task_uid, verdict.decision) == (Result.UNKNOWN, None, "")
         assert (await the_question(store)).state is InterventionState.OPEN
@@ -363,7 +397,11 @@ class ExercisePeople(Exercised):
         """A request to the desk that was heard is remembered, by every process."""
         store = await make_store()
         other = await self.another(store) or store
-        assert [await store.is_first("r1"), await other.is_first("r1"), await other.is_first("r2")] == [True, False, True]
+        assert [await store.is_first("r1"), await other.is_first("r1"), await other.is_first("r2")] == [
+            True,
+            False,
+            True,
+        ]
 
     # --- waiting --------------------------------------------------------------------------------------------------------
 
@@ -411,7 +449,9 @@ class ExercisePeople(Exercised):
         assert (verdict.result, verdict.decision) == (Result.EXPIRED, "expired")
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired, a.is_open) for a in task.approvals] == [("expired", True, False)]
-        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["Nobody decided in time"]
+        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
+            "Nobody decided in time"
+        ]
 
     async def test_what_is_to_be_denied_is_denied_as_expired(self, make_store: MakeStore) -> None:
         """Where the agent wants it, time that is over denies, and is marked as what it is."""
@@ -436,11 +476,16 @@ class ExercisePeople(Exercised):
         [task] = await store.tasks(TaskQuery())
         [asked] = task.approvals
         told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
-        assert [(c.id, c.text) for c in told] == [(asked.reported_by, "Deploy?"), (asked.escalated_by, "Nobody has answered: Deploy?")]
-        assert [task.approval_of(c.id) for c in told] == [asked, asked]
-        assert [d.checkpoint.id for d in await drain(store) if d.checkpoint is not None and d.checkpoint.kind is told[0].kind] == [
-            c.id for c in told
+        assert [(c.id, c.text) for c in told] == [
+            (asked.reported_by, "Deploy?"),
+            (asked.escalated_by, "Nobody has answered: Deploy?"),
         ]
+        assert [task.approval_of(c.id) for c in told] == [asked, asked]
+        assert [
+            d.checkpoint.id
+            for d in await drain(store)
+            if d.checkpoint is not None and d.checkpoint.kind is told[0].kind
+        ] == [c.id for c in told]
         await self.pass_time(store, 10**8)
         await settled(store)
         assert (await the_question(store)).state is InterventionState.EXPIRED

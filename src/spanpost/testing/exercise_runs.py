@@ -85,7 +85,9 @@ class ExerciseRuns(Exercised):
         again = {"agent.task.name": "deploy", **JOB}
         await store.record([started(trace=2, span=1, name="agent", attributes=again, at=60.0)])
         assert (await store.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
-        assert [d.verb for d in await store.deeds(task.uid, _HEARD, limit=2, since=await store.last_end(task.uid))] == ["cancel"]
+        assert [d.verb for d in await store.deeds(task.uid, _HEARD, limit=2, since=await store.last_end(task.uid))] == [
+            "cancel"
+        ]
 
     async def test_a_wording_is_found_by_its_mark_among_many(self, make_store: MakeStore) -> None:
         """However often a question was asked in other words since, the wording that an agent waits for is found by its mark."""
@@ -95,7 +97,9 @@ class ExerciseRuns(Exercised):
         query = ApprovalQuery(tenant="default", approval_id="a1", mark=question_mark("v0?", "", (), ""), limit=1)
         assert [(row.question, row.state) for row in await store.approvals(query)] == [("v0?", InterventionState.VOID)]
 
-    async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(self, make_store: MakeStore) -> None:
+    async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(
+        self, make_store: MakeStore
+    ) -> None:
         """Whoever watches deadlines was down: a click after one is told that it is late, and the question is found expired."""
         for then, result in (
             ("expire", Result.EXPIRED),
@@ -110,7 +114,9 @@ class ExerciseRuns(Exercised):
             row = await the_question(store)
             assert (then, (await store.intervene(an_act(Verb.APPROVE, row.key))).result) == (then, result)
             await settled(store)
-            assert (await the_question(store)).state is (InterventionState.EXPIRED if result is Result.EXPIRED else InterventionState.DECIDED)
+            assert (await the_question(store)).state is (
+                InterventionState.EXPIRED if result is Result.EXPIRED else InterventionState.DECIDED
+            )
 
     async def test_what_is_changed_behind_the_cut_is_another_question(self, make_store: MakeStore) -> None:
         """Of a question longer than is kept, other words behind the cut, or another of too many options, void the old buttons."""

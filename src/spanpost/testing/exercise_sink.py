@@ -146,7 +146,9 @@ async def it_takes_hostile_text(make: MakeSink) -> None:
             task = a_hostile_task(text)
             root = await _deliver(sink, _of(sink, task, children=(task,) * 20))
             for kind in (Kind.CHECKPOINT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.ARTIFACT, Kind.END):
-                checkpoint = a_checkpoint(task, f"{kind}{len(text)}", kind=kind, status=text, text=text, detail=text, ref=text)
+                checkpoint = a_checkpoint(
+                    task, f"{kind}{len(text)}", kind=kind, status=text, text=text, detail=text, ref=text
+                )
                 await _deliver(sink, a_delivery(task, checkpoint, sink=sink.name, message_receipt=root))
 
 
@@ -159,7 +161,9 @@ async def it_names_its_budgets(make: MakeSink) -> None:
             assert all(isinstance(b, RateLimit) for b in rate_limits)
             for rate_limit in rate_limits:
                 rate_limiting.check(rate_limit)
-            assert len({b.key for b in rate_limits}) == len(rate_limits), "a budget is named twice: a call would be counted twice"
+            assert len({b.key for b in rate_limits}) == len(rate_limits), (
+                "a budget is named twice: a call would be counted twice"
+            )
 
 
 async def it_reconciles_or_leaves_out(make: MakeSink) -> None:
@@ -216,7 +220,8 @@ def a_hostile_task(text: str) -> Task:
         steps=tuple(Step(name=text, index=i) for i in range(60)),
         artifacts=tuple(Artifact(name=text, uri=text, kind=text) for _ in range(30)),
         approvals=(Approval(id="a", question=text, detail=text, options=(text,) * 12, risk=text),),
-        links={f"{text[:40]}{i}": text for i in range(12)} | {"js": "javascript:alert(1)", "ok": "https://example.com/a?b=1&c=2"},
+        links={f"{text[:40]}{i}": text for i in range(12)}
+        | {"js": "javascript:alert(1)", "ok": "https://example.com/a?b=1&c=2"},
         results={f"{text[:40]}{i}": text for i in range(30)},
         error=Failure(type=text, message=text, log_tail=text),
     )

@@ -31,10 +31,14 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 
 def rules(**stall_rules: timedelta) -> FoldRules:
     """Return rules with this patience, endless in the rest."""
-    return FoldRules(routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules}))
+    return FoldRules(
+        routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules})
+    )
 
 
-def beat(*roots: tuple[int, int], seq: int, producer: str = "p1", ago: float = 0.0, interval: float = 0.01) -> Observation:
+def beat(
+    *roots: tuple[int, int], seq: int, producer: str = "p1", ago: float = 0.0, interval: float = 0.01
+) -> Observation:
     """Return a heartbeat that was sent `ago` seconds before now."""
     sent = Observation(
         part=Part.LOG,
@@ -107,7 +111,9 @@ class ExerciseStall:
             await store.elapse()
             assert len(await told(store, Kind.STALLED)) == times
             name = "agent.checkpoint"
-            await store.record([an_event(trace=1, span=1, name=name, index=times, attributes={"agent.progress": times}, at=times)])
+            await store.record(
+                [an_event(trace=1, span=1, name=name, index=times, attributes={"agent.progress": times}, at=times)]
+            )
             assert await status(store) == "working"
             assert "[working]" in await delivered(store)
 
@@ -119,13 +125,22 @@ class ExerciseStall:
             [
                 started(trace=1, span=1, name="agent", attributes=AGENT | {"agent.task.name": "waits"}),
                 an_event(trace=1, span=1, name="agent.approval.requested", index=0, attributes=asked),
-                started(trace=2, span=2, name="agent", attributes=AGENT | {"agent.task.name": "rests", "agent.status": "paused"}),
+                started(
+                    trace=2,
+                    span=2,
+                    name="agent",
+                    attributes=AGENT | {"agent.task.name": "rests", "agent.status": "paused"},
+                ),
                 ended(trace=3, span=3, name="agent", attributes=AGENT | {"agent.task.name": "is done"}),
                 started(trace=4, span=4, name="agent", attributes=AGENT),
             ]
         )
         await until(lambda: told(store, Kind.STALLED), store)
-        assert [await status(store, name) for name in ("waits", "rests", "is done")] == ["waiting", "paused", "complete"]
+        assert [await status(store, name) for name in ("waits", "rests", "is done")] == [
+            "waiting",
+            "paused",
+            "complete",
+        ]
         assert [c.task_uid for c in await told(store, Kind.STALLED)] == [(await _task(store, "job")).uid]
 
     async def test_an_open_call_explains_silence(self, make_store: MakeStore) -> None:
@@ -167,7 +182,9 @@ class ExerciseStall:
         """Of two tasks in one trace, neither above the other, the one without an open call falls silent."""
         store = await make_store(rules(stall=SHORT))
         for span, name in ((2, "busy"), (3, "idle")):
-            await store.record([started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})])
+            await store.record(
+                [started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})]
+            )
         await store.record([started(trace=1, span=4, parent=2, name="tool", attributes=TOOL)])
         await until(lambda: _is(store, "idle", "stalled"), store)
         assert await status(store, "busy") != "stalled"
@@ -209,7 +226,10 @@ class ExerciseStall:
         other = AGENT | {"agent.task.name": "other"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await store.record(
-            [started(trace=2, span=2, name="agent", attributes=other), beat((2, 2), seq=1, producer="p2", interval=3600)]
+            [
+                started(trace=2, span=2, name="agent", attributes=other),
+                beat((2, 2), seq=1, producer="p2", interval=3600),
+            ]
         )
         await until(lambda: _is(store, "job", "error"), store)
         task = await _task(store, "job")

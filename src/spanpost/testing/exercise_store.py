@@ -84,7 +84,11 @@ class ExerciseStore:
     async def test_states_that_give_way_are_counted(self, make_store: MakeStore) -> None:
         """A state that waits and is replaced by a newer one is an edit saved, counted under its sink; news never is."""
         store = await make_store()
-        root_span: dict[str, Any] = {"agent.task.id": "gives-way", "agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
+        root_span: dict[str, Any] = {
+            "agent.task.id": "gives-way",
+            "agent.task.name": "live",
+            "gen_ai.operation.name": "invoke_agent",
+        }
         first = await store.record([started(trace=3, span=1, name="agent", attributes=root_span)])
         second = await store.record([ended(trace=3, span=1, name="agent", attributes=root_span)])
         assert first.coalesced == {}
@@ -147,7 +151,9 @@ class ExerciseStore:
         first = await store.record([started(trace=3, span=1, name="agent", attributes=root_span)])
         [task] = await store.tasks(TaskQuery())
         assert (task.status in ("starting", "working"), first.started) == (True, [task.uid])
-        await store.record([an_event(trace=3, span=1, name="agent.checkpoint", attributes={"agent.progress": 40.0}, index=0)])
+        await store.record(
+            [an_event(trace=3, span=1, name="agent.checkpoint", attributes={"agent.progress": 40.0}, index=0)]
+        )
         [task] = await store.tasks(TaskQuery())
         assert task.progress == 40.0
         last = await store.record([ended(trace=3, span=1, name="agent", attributes=root_span)])
@@ -210,7 +216,9 @@ class ExerciseStore:
         assert recorded.events == len(batch)
         [task] = await store.tasks(TaskQuery())
         assert task.tool_calls == 2
-        more = await store.record([ended(trace=1, span=78, parent=1, name="after", attributes={"gen_ai.operation.name": "chat"})])
+        more = await store.record(
+            [ended(trace=1, span=78, parent=1, name="after", attributes={"gen_ai.operation.name": "chat"})]
+        )
         assert more.events == 1
 
     # --- deliveries ------------------------------------------------------------------------------------------------------
@@ -223,7 +231,9 @@ class ExerciseStore:
         assert out[0].mode is Mode.STATE
         assert out[0].message_receipt is None
         news = [d for d in out if d.mode is Mode.CHECKPOINT]
-        assert [d.checkpoint.text for d in news if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT] == [
+        assert [
+            d.checkpoint.text for d in news if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
+        ] == [
             "step 0",
             "step 1",
             "step 2",
@@ -361,7 +371,9 @@ class ExerciseStore:
         await store.record(steps(1))
         for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
             [delivery] = await store.claim([SINK], 10)
-            await store.settle(delivery, RetryAt(at=delivery.claimed_at or delivery.born_at, reason="reset", reconcile=True))
+            await store.settle(
+                delivery, RetryAt(at=delivery.claimed_at or delivery.born_at, reason="reset", reconcile=True)
+            )
             [doubtful] = await store.claim([SINK], 10)
             assert doubtful.is_unknown
             await store.settle(doubtful, GiveUp(reason=reason))
@@ -419,7 +431,11 @@ class ExerciseStore:
     async def test_an_orphan_is_announced_after_it_settled(self, make_store: MakeStore) -> None:
         """What lies under no known box is not told at once; when its settling time is over it is."""
         store = await make_store(rules=msgspec.structs.replace(TELLING, settle=_AT_ONCE))
-        call: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
+        call: dict[str, Any] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.usage.input_tokens": 5,
+            "gen_ai.usage.output_tokens": 1,
+        }
         tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
         await store.record(
             [
@@ -455,14 +471,19 @@ def steps(count: int, trace: int = 1) -> list[Observation]:
     """Return a task that started and told so many checkpoints."""
     root_span: dict[str, Any] = {"agent.task.name": f"steps {trace}"}
     said = [{"agent.checkpoint.message": f"step {i}"} for i in range(count)]
-    events = [an_event(trace=trace, span=1, name="agent.checkpoint", attributes=a, index=i, at=1.0 + i) for i, a in enumerate(said)]
+    events = [
+        an_event(trace=trace, span=1, name="agent.checkpoint", attributes=a, index=i, at=1.0 + i)
+        for i, a in enumerate(said)
+    ]
     return [started(trace=trace, span=1, name="agent", attributes=root_span), *events]
 
 
 def moved(percent: float, index: int, trace: int = 1) -> list[Observation]:
     """Return a task that told how far it is."""
     root_span: dict[str, Any] = {"agent.task.name": "moving"}
-    told = an_event(trace=trace, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index)
+    told = an_event(
+        trace=trace, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index
+    )
     return [started(trace=trace, span=1, name="agent", attributes=root_span), told]
 
 
@@ -471,7 +492,9 @@ def _family() -> list[Observation]:
     return [
         started(trace=1, span=1, name="parent", attributes={"agent.task.name": "parent", "agent.name": "boss"}),
         started(trace=1, span=2, parent=1, name="tool", attributes=tool),
-        started(trace=1, span=3, parent=2, name="child", attributes={"agent.task.name": "child", "agent.name": "worker"}),
+        started(
+            trace=1, span=3, parent=2, name="child", attributes={"agent.task.name": "child", "agent.name": "worker"}
+        ),
     ]
 
 

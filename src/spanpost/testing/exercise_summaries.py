@@ -79,7 +79,9 @@ async def carry(store: Store, summaries: Summaries) -> int:
 
 def at_work(agent: str, trace: int, said: dict[str, Any] | None = None) -> Observation:
     """Return the beginning of a task."""
-    return started(trace=trace, span=1, name="agent", attributes={"agent.task.name": agent, "agent.name": agent, **(said or {})})
+    return started(
+        trace=trace, span=1, name="agent", attributes={"agent.task.name": agent, "agent.name": agent, **(said or {})}
+    )
 
 
 def asks(trace: int) -> Observation:

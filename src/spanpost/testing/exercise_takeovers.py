@@ -25,7 +25,11 @@ _ASKED: dict[str, Any] = {"agent.approval.id": "q", "agent.approval.question": "
 
 
 def _orphans(trace: int = 5) -> list[Observation]:
-    call: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
+    call: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 1,
+    }
     tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     return [
         ended(trace=trace, span=2, parent=1, name="chat", attributes=call),
@@ -71,7 +75,11 @@ async def _torn_loose(store: Store) -> None:
 
 def _of_worker(deliveries: list[Delivery]) -> list[tuple[str, Kind | None]]:
     """Return the lanes of what tells of the worker, and what it tells, in order."""
-    return [(d.ordering_key, d.checkpoint.kind if d.checkpoint is not None else None) for d in deliveries if d.task.agent_name == "worker"]
+    return [
+        (d.ordering_key, d.checkpoint.kind if d.checkpoint is not None else None)
+        for d in deliveries
+        if d.task.agent_name == "worker"
+    ]
 
 
 def _moved(deliveries: list[Delivery]) -> list[Delivery]:
@@ -97,8 +105,18 @@ class ExerciseLeft:
         await store.record([_root_span()])
         told = await drain(store)
         [end] = _moved(told)
-        assert (end.id, end.ordering_key, end.message_receipt, end.moved_to) == (other.id, other.ordering_key, POSTED, there)
-        assert (end.task.status, end.task.end_reason, end.task.name, end.task.task_id) == ("complete", MERGED, "the job", "job")
+        assert (end.id, end.ordering_key, end.message_receipt, end.moved_to) == (
+            other.id,
+            other.ordering_key,
+            POSTED,
+            there,
+        )
+        assert (end.task.status, end.task.end_reason, end.task.name, end.task.task_id) == (
+            "complete",
+            MERGED,
+            "the job",
+            "job",
+        )
         assert (end.task.root_uid, end.task.llm_calls, end.children) == (job.task.uid, 0, ())
         assert {d.ordering_key for d in told} == {job.ordering_key, other.ordering_key}
         await store.record([_root_span(), *_orphans()])
@@ -126,7 +144,9 @@ class ExerciseLeft:
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.message_receipt) == (other.ordering_key, POSTED)
 
-    async def test_what_was_never_posted_is_not_posted_and_its_news_goes_to_the_other(self, make_store: MakeStore) -> None:
+    async def test_what_was_never_posted_is_not_posted_and_its_news_goes_to_the_other(
+        self, make_store: MakeStore
+    ) -> None:
         """A message that still waits needs no end; what was to be told below it is told in the other, in order and once."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
@@ -134,14 +154,18 @@ class ExerciseLeft:
         await store.record([_root_span()])
         told = await drain(store)
         [ordering_key] = {d.ordering_key for d in told}
-        assert [d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT] == [
+        assert [
+            d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
+        ] == [
             "one",
             "two",
         ]
         assert ordering_key.endswith(str(told[0].task.uid))
         assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
 
-    async def test_news_of_what_is_torn_loose_before_it_was_told_waits_for_its_message(self, make_store: MakeStore) -> None:
+    async def test_news_of_what_is_torn_loose_before_it_was_told_waits_for_its_message(
+        self, make_store: MakeStore
+    ) -> None:
         """It is not told below the message of a former root that was never posted: once its own task has one it is told there, once."""
         store = await make_store(_AT_ONCE)
         await _torn_loose(store)
@@ -157,7 +181,9 @@ class ExerciseLeft:
         await store.elapse()
         assert await drain(store) == []
 
-    async def test_news_of_what_is_torn_loose_and_has_its_message_by_then_goes_there(self, make_store: MakeStore) -> None:
+    async def test_news_of_what_is_torn_loose_and_has_its_message_by_then_goes_there(
+        self, make_store: MakeStore
+    ) -> None:
         """Nothing went while its task was without a message: of what waited where nothing is shown, nothing is lost or told twice."""
         store = await make_store(_AT_ONCE)
         await _torn_loose(store)
@@ -165,7 +191,9 @@ class ExerciseLeft:
         told = await drain(store)
         [ordering_key] = {d.ordering_key for d in told if d.task.agent_name == "worker"}
         assert _of_worker(told) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
-        assert {d.ordering_key for d in told if d.mode is Mode.CHECKPOINT} == {d.ordering_key for d in told if d.mode is Mode.STATE}
+        assert {d.ordering_key for d in told if d.mode is Mode.CHECKPOINT} == {
+            d.ordering_key for d in told if d.mode is Mode.STATE
+        }
         assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
 
     async def test_news_that_was_told_stays_where_it_was_told(self, make_store: MakeStore) -> None:
@@ -212,12 +240,18 @@ class ExerciseLeft:
         """What was told in the thread of a message that ended is changed there, and not told again in the other."""
         store = await make_store(_EDITING)
         await _two_messages(store)
-        await store.record([an_event(trace=5, span=2, name="agent.approval.requested", attributes=_ASKED, index=0, at=1.0)])
-        [asked] = [d for d in await drain(store) if d.checkpoint is not None and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
+        await store.record(
+            [an_event(trace=5, span=2, name="agent.approval.requested", attributes=_ASKED, index=0, at=1.0)]
+        )
+        [asked] = [
+            d for d in await drain(store) if d.checkpoint is not None and d.checkpoint.kind is Kind.APPROVAL_REQUESTED
+        ]
         await store.record([_root_span()])
         assert [d.ordering_key for d in _moved(await drain(store))] == [asked.ordering_key]
         said = {"agent.approval.id": "q", "agent.approval.decision": "approve"}
-        await store.record([an_event(trace=5, span=2, name="agent.approval.resolved", attributes=said, index=1, at=2.0)])
+        await store.record(
+            [an_event(trace=5, span=2, name="agent.approval.resolved", attributes=said, index=1, at=2.0)]
+        )
         again = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
         assert [(d.id, d.ordering_key, d.receipt) for d in again] == [(asked.id, asked.ordering_key, POSTED)]
 

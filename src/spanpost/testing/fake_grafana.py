@@ -70,7 +70,9 @@ class FakeGrafana:
         self._port = self._runner.addresses[0][1]
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._runner is not None
         self._ends.set()
         await self._runner.cleanup()
@@ -87,9 +89,13 @@ class FakeGrafana:
     def shown(self, tag: str = "spanpost", dashboard: str = "") -> list[dict[str, Any]]:
         """Return what people see: on a dashboard that is there, or on any by tag; in order of time."""
         seen = [
-            dict(a) for a in self.annotations.values() if tag in a["tags"] and (not dashboard or a["dashboardUID"] == dashboard)
+            dict(a)
+            for a in self.annotations.values()
+            if tag in a["tags"] and (not dashboard or a["dashboardUID"] == dashboard)
         ]
-        return sorted((a for a in seen if not a["dashboardUID"] or a["dashboardUID"] in self.dashboards), key=lambda a: a["time"])
+        return sorted(
+            (a for a in seen if not a["dashboardUID"] or a["dashboardUID"] in self.dashboards), key=lambda a: a["time"]
+        )
 
     def doubles(self) -> list[str]:
         """Return the tags ``spanpost:…`` that more than one annotation bears."""
@@ -143,7 +149,11 @@ class FakeGrafana:
         except ValueError:
             return 400, {"message": "bad request data"}
         if path.startswith("/api/dashboards/uid/"):
-            return (200, {"dashboard": {}}) if path.rpartition("/")[2] in self.dashboards else (404, {"message": "not found"})
+            return (
+                (200, {"dashboard": {}})
+                if path.rpartition("/")[2] in self.dashboards
+                else (404, {"message": "not found"})
+            )
         if path == "/api/annotations" and request.method == "GET":
             wanted = query.getall("tags", [])
             found = [self._legacy(id) for id, a in self.annotations.items() if all(tag in a["tags"] for tag in wanted)]
@@ -197,7 +207,11 @@ class FakeGrafana:
         if any(a["name"] == name for a in self.annotations.values()):
             return 409, {"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409, "metadata": {}}
         status, answer = self._make(spec, spec.get("text"), spec.get("time"), spec.get("timeEnd"), name)
-        return (201, self._resource(answer["id"])) if status == 200 else (422, {"kind": "Status", "message": answer["message"]})
+        return (
+            (201, self._resource(answer["id"]))
+            if status == 200
+            else (422, {"kind": "Status", "message": answer["message"]})
+        )
 
     def _of_resource(self, request: web.Request, name: str, said: dict[str, Any]) -> tuple[int, Any]:
         id = next((id for id, a in self.annotations.items() if a["name"] == name), None)

@@ -56,7 +56,9 @@ class HttpReceiver:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._server is not None
         self._server.close()
         for task in self._open:
@@ -90,7 +92,9 @@ class HttpReceiver:
             return False
         length = len(answer.body) + (1_000_000 if answer.drips else 0)
         told = {"content-length": str(length), **answer.headers}
-        writer.write(f"HTTP/1.1 {answer.status} told\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in told.items()))
+        writer.write(
+            f"HTTP/1.1 {answer.status} told\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in told.items())
+        )
         writer.write(b"\r\n" + answer.body)
         await writer.drain()
         if answer.drips:

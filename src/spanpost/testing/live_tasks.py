@@ -30,14 +30,18 @@ class LiveTasks:
         for number in numbers:
             known = self._attributes(number, attributes)
             self._began[number] = now, known
-            records.append(self._record(number, "agent.span.started", known | {"span.name": "task", "span.start_unix_nano": now}))
+            records.append(
+                self._record(number, "agent.span.started", known | {"span.name": "task", "span.start_unix_nano": now})
+            )
         self._logs(records)
 
     def tell(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> None:
         """Tell an event of a task."""
         self.tell_all([self.event(number, message, name, **attributes)])
 
-    def event(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> dict[str, Any]:
+    def event(
+        self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value
+    ) -> dict[str, Any]:
         """Return an event of a task, to be told with others."""
         said = {key.replace("__", "."): value for key, value in attributes.items()}
         return self._record(number, name, said | ({"agent.checkpoint.message": message} if message else {}))
@@ -57,7 +61,9 @@ class LiveTasks:
             "gen_ai.usage.input_tokens": input_tokens,
             "gen_ai.usage.output_tokens": output_tokens,
         }
-        self._spans([_span(number, attributes, now - 1_000_000, now, name="chat", span=2_000_000_000 + call, parent=number)])
+        self._spans(
+            [_span(number, attributes, now - 1_000_000, now, name="chat", span=2_000_000_000 + call, parent=number)]
+        )
 
     def end(self, number: int, *, error: str = "", **attributes: Value) -> None:
         """End a task."""

@@ -49,7 +49,9 @@ def a_checkpoint(task: Task | None = None, key: str = "checkpoint-1", **fields: 
     return Checkpoint(**(given | fields))
 
 
-def a_delivery(task: Task | None = None, checkpoint: Checkpoint | None = None, *, sink: str = "console", **fields: Any) -> Delivery:
+def a_delivery(
+    task: Task | None = None, checkpoint: Checkpoint | None = None, *, sink: str = "console", **fields: Any
+) -> Delivery:
     """Return a claimed delivery: news when there is a checkpoint, else the task's state."""
     task = task or a_task()
     ordering_key = f"{sink}||{task.root_uid or task.uid}"

@@ -109,9 +109,15 @@ def an_event(
     )
 
 
-def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False, tenant: str = "default") -> list[Observation]:
+def a_run(
+    name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False, tenant: str = "default"
+) -> list[Observation]:
     """Return a whole run of an agent: a task, one model call, one tool call, an artifact."""
-    root_span: dict[str, Any] = {"agent.task.name": name, "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+    root_span: dict[str, Any] = {
+        "agent.task.name": name,
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "coder",
+    }
     call: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o",
@@ -124,7 +130,9 @@ def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False
     made["agent.artifact.uri"] = f"https://example.org/{trace}"
     status = Status.ERROR if is_failed else Status.OK
     return [
-        ended(trace=trace, span=1, name="agent", attributes=root_span, at=at, seconds=10.0, status=status, tenant=tenant),
+        ended(
+            trace=trace, span=1, name="agent", attributes=root_span, at=at, seconds=10.0, status=status, tenant=tenant
+        ),
         ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 4, seconds=2.0, tenant=tenant),
         ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 1, seconds=2.0, tenant=tenant),
         an_event(trace=trace, span=1, name="agent.artifact", attributes=made, index=0, at=at + 6, tenant=tenant),

@@ -59,13 +59,16 @@ def fields_of(key: str) -> dict[str, str]:
     return {name: spec or "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None}
 
 
-def sayings(texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1) -> st.SearchStrategy[LocaleMessage]:
+def sayings(
+    texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1
+) -> st.SearchStrategy[LocaleMessage]:
     """Return any message that is stored, whose texts are any, and whose messages go so deep."""
     inner = [sayings(texts, keys, depth - 1), st.lists(sayings(texts, keys, depth - 1), max_size=3)] if depth else []
 
     def filled(key: str) -> st.SearchStrategy[LocaleMessage]:
         given = {
-            name: _NUMBERS[spec] if spec else st.one_of(texts, st.integers(0, 99), *inner) for name, spec in fields_of(key).items()
+            name: _NUMBERS[spec] if spec else st.one_of(texts, st.integers(0, 99), *inner)
+            for name, spec in fields_of(key).items()
         }
         return st.builds(LocaleMessage, key=st.just(key), values=st.fixed_dictionaries(given))
 
@@ -92,7 +95,9 @@ tasks = st.builds(
     last_event_at=_times,
     input_tokens=_counts,
     output_tokens=_counts,
-    cost_usd=st.one_of(st.none(), st.decimals(allow_nan=False, allow_infinity=False, min_value=-10, max_value=Decimal(10) ** 12)),
+    cost_usd=st.one_of(
+        st.none(), st.decimals(allow_nan=False, allow_infinity=False, min_value=-10, max_value=Decimal(10) ** 12)
+    ),
     context_used_tokens=_counts,
     context_window_tokens=_counts,
     context_window_source=st.sampled_from(["", "given", "table"]),
@@ -117,7 +122,12 @@ tasks = st.builds(
     child_count=st.integers(0, 500),
     child_failed=st.integers(0, 500),
     steps=st.lists(
-        st.builds(Step, name=texts, index=st.one_of(st.none(), st.integers(-1, 99)), message=st.one_of(st.none(), sayings(texts))),
+        st.builds(
+            Step,
+            name=texts,
+            index=st.one_of(st.none(), st.integers(-1, 99)),
+            message=st.one_of(st.none(), sayings(texts)),
+        ),
         max_size=80,
     ).map(tuple),
     artifacts=st.lists(st.builds(Artifact, name=texts, uri=_uris, kind=texts), max_size=30).map(tuple),

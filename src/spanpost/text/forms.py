@@ -133,7 +133,12 @@ def _holds(index: int, whole: str) -> bool:
     body = whole[head.end() :] if head is not None and head.end() < len(whole) else whole
     body = body.rstrip(".:")
     if kind.name == "aws-secret-key":
-        return len(body) == 40 and sum(map(str.isupper, body)) >= 6 and sum(map(str.islower, body)) >= 6 and is_drawn_wildly(body)
+        return (
+            len(body) == 40
+            and sum(map(str.isupper, body)) >= 6
+            and sum(map(str.islower, body)) >= 6
+            and is_drawn_wildly(body)
+        )
     if kind.is_doubtful:
         is_whole = len(body) == kind.full and body.isalnum() and body.lower() != body and body.upper() != body
         is_drawn = is_random(body, min(kind.least, 16)) or any(map(_LONG_WORD.fullmatch, _WORD.findall(body)))
@@ -141,7 +146,9 @@ def _holds(index: int, whole: str) -> bool:
     if len(set(body)) <= 4:
         return False
     return len(set(filter(str.isalnum, body))) >= 14 or bool(
-        (kind.full and len(body) >= kind.full) or any(map(str.isdigit, body)) or (body.lower() != body and body.upper() != body)
+        (kind.full and len(body) >= kind.full)
+        or any(map(str.isdigit, body))
+        or (body.lower() != body and body.upper() != body)
     )
 
 

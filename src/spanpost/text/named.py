@@ -137,13 +137,21 @@ def _beside(
     if pair is not None:
         value, v_begin, v_end = _quoted(plain, pair.end(), pair.group("opening"), effort)
         is_told = _VALUE_WORD.search(plain, end, pair.end()) is not None or name.startswith("-")
-        if is_secret(value, said.strength, said.kind, is_quoted=is_told, is_set=is_told) and (is_told or not value.isalpha()):
+        if is_secret(value, said.strength, said.kind, is_quoted=is_told, is_set=is_told) and (
+            is_told or not value.isalpha()
+        ):
             return v_begin, v_end, said.kind
         return None
     if plain[begin - 1 : begin] == "<" and (element := _ELEMENT.match(plain, end)) is not None:
         value = element.group("v")
-        return (*element.span("v"), said.kind) if is_secret(value, said.strength, said.kind, is_quoted=True, is_set=True) else None
-    if (plain[begin] == "-" or _ENV.search(plain, max(0, begin - 12), begin)) and (flag := _FLAG.match(plain, end)) is not None:
+        return (
+            (*element.span("v"), said.kind)
+            if is_secret(value, said.strength, said.kind, is_quoted=True, is_set=True)
+            else None
+        )
+    if (plain[begin] == "-" or _ENV.search(plain, max(0, begin - 12), begin)) and (
+        flag := _FLAG.match(plain, end)
+    ) is not None:
         found = _of_flag(plain, said, flag, effort)
         if found is not None:
             return found
@@ -157,7 +165,9 @@ def _ends_clause(plain: str, end: int, set_: re.Match[str]) -> bool:
     return set_.group("sep").strip() == ":" and set_.group("opening") is None and set_.end() >= len(plain)
 
 
-def _assigned(plain: str, begin: int, said: NameVerdict, set_: re.Match[str], name: str, effort: _Effort) -> Found | None:
+def _assigned(
+    plain: str, begin: int, said: NameVerdict, set_: re.Match[str], name: str, effort: _Effort
+) -> Found | None:
     at, opening = set_.end(), set_.group("opening")
     if said.kind == "authorization" and said.strength is Strength.STRONG:
         return _of_header(plain, at, opening, effort)
@@ -333,7 +343,11 @@ def _runs(plain: str) -> list[tuple[int, int]]:
 
 def _is_bare_secret(plain: str, begin: int, end: int) -> bool:
     value = plain[begin:end].strip("._-")
-    if _DIGEST.search(plain, max(0, begin - 16), begin) or plain[begin - 1 : begin] in ("/", "@") or len(value) > _LONGEST:
+    if (
+        _DIGEST.search(plain, max(0, begin - 16), begin)
+        or plain[begin - 1 : begin] in ("/", "@")
+        or len(value) > _LONGEST
+    ):
         return False
     if _HEX.fullmatch(value):
         return len(value) >= 32 and is_random(value)

@@ -49,9 +49,13 @@ _JOINED = re.compile(
 _GLUED = re.compile(r"[a-z0-9]*?(password|passwd|passphrase|secret|apikey|token|cookie)\d{0,2}")
 
 #: Every name of a secret contains one of these.
-_ANY = re.compile(r"(?i)pass|pwd|secret|cred|token|key|auth|cookie|sig|jwt|bearer|hmac|s(?:ess)?i(?:on)?d|otp|pat|pw|dsn|string")
+_ANY = re.compile(
+    r"(?i)pass|pwd|secret|cred|token|key|auth|cookie|sig|jwt|bearer|hmac|s(?:ess)?i(?:on)?d|otp|pat|pw|dsn|string"
+)
 
-_PASSWORDS = frozenset({"password", "passwd", "pwd", "passphrase", "passcode", "passwort", "passw", "userpass", "rootpw"})
+_PASSWORDS = frozenset(
+    {"password", "passwd", "pwd", "passphrase", "passcode", "passwort", "passw", "userpass", "rootpw"}
+)
 _SECRETS = frozenset({"secret", "secrets", "credential", "credentials", "creds"})
 _TOKENS = frozenset({"token", "jwt", "bearer"})
 _WEAK = {
@@ -149,14 +153,18 @@ def _said(parts: list[str], name: str) -> NameVerdict:
     if last in ("authorization", "authtoken"):
         return NameVerdict(Strength.STRONG, "authorization")
     if last in ("cookie", "cookies"):
-        return NameVerdict(Strength.STRONG if before in ("set", "header", "session", "auth", "") else Strength.WEAK, "cookie")
+        return NameVerdict(
+            Strength.STRONG if before in ("set", "header", "session", "auth", "") else Strength.WEAK, "cookie"
+        )
     if parts[-2:] == ["connection", "string"]:
         return NameVerdict(Strength.WEAK, "url-credentials")
     if last in _WEAK:
         return NameVerdict(Strength.WEAK, _WEAK[last])
     if len(last) < 24 and (glued := _GLUED.fullmatch(last)) is not None:  # dbpassword, authtoken
         found = glued.group(1)
-        return NameVerdict(Strength.STRONG, "api-key" if found == "apikey" else "password" if found.startswith("pass") else found)
+        return NameVerdict(
+            Strength.STRONG, "api-key" if found == "apikey" else "password" if found.startswith("pass") else found
+        )
     return _NONE
 
 

@@ -49,11 +49,18 @@ PLACES: tuple[TextPlace, ...] = (
         re.compile(r"(?i)\bbearer(?:\s|%20|\+|\\?[\"',:=]|\s*[:=]\s*){1,4}(?P<v>[A-Za-z0-9._~+/=%-]{12,}+)"),
         _is_bearer,
     ),
-    TextPlace("authorization", ("basic",), re.compile(r"(?i)\bbasic(?:[ \t]|%20){1,4}(?P<v>[A-Za-z0-9+/_-]{8,}+={0,2})"), _is_basic),
+    TextPlace(
+        "authorization",
+        ("basic",),
+        re.compile(r"(?i)\bbasic(?:[ \t]|%20){1,4}(?P<v>[A-Za-z0-9+/_-]{8,}+={0,2})"),
+        _is_basic,
+    ),
     TextPlace(
         "authorization",
         ("splunk ", "ssws ", "geniekey ", "apikey ", "bot ", "token ", "key="),
-        re.compile(r"(?i)\b(?:splunk|ssws|geniekey|apikey|bot|token)[ \t]{1,2}(?:token=)?(?P<v>[A-Za-z0-9._~+/=-]{20,}+)"),
+        re.compile(
+            r"(?i)\b(?:splunk|ssws|geniekey|apikey|bot|token)[ \t]{1,2}(?:token=)?(?P<v>[A-Za-z0-9._~+/=-]{20,}+)"
+        ),
         is_random,
     ),
     # addresses that are secrets as a whole
@@ -117,7 +124,9 @@ PLACES: tuple[TextPlace, ...] = (
         ),
         most=200,
     ),
-    TextPlace("password", ("jdbc:oracle",), re.compile(r"jdbc:oracle:\w{1,10}:[\w$#.-]{1,60}/(?P<v>[^\s@\"']{2,100}+)@")),
+    TextPlace(
+        "password", ("jdbc:oracle",), re.compile(r"jdbc:oracle:\w{1,10}:[\w$#.-]{1,60}/(?P<v>[^\s@\"']{2,100}+)@")
+    ),
     TextPlace(
         "password",
         ("identified", "password"),
@@ -135,9 +144,15 @@ PLACES: tuple[TextPlace, ...] = (
     TextPlace(
         "password",
         (":5432:", ":*:"),
-        re.compile(r"(?:(?<=[\s\"'])|^)[A-Za-z0-9.*-]{1,100}:(?:5432|\*):[\w*-]{1,60}:[\w*-]{1,60}:(?P<v>[^\s:\"']{4,100}+)"),
+        re.compile(
+            r"(?:(?<=[\s\"'])|^)[A-Za-z0-9.*-]{1,100}:(?:5432|\*):[\w*-]{1,60}:[\w*-]{1,60}:(?P<v>[^\s:\"']{4,100}+)"
+        ),
     ),
-    TextPlace("private-key", ("kty",), re.compile(r"\\?\"(?:d|p|q|dp|dq|qi|k)\\?\"\s{0,4}:\s{0,4}\\?\"(?P<v>[A-Za-z0-9_-]{30,}+)")),
+    TextPlace(
+        "private-key",
+        ("kty",),
+        re.compile(r"\\?\"(?:d|p|q|dp|dq|qi|k)\\?\"\s{0,4}:\s{0,4}\\?\"(?P<v>[A-Za-z0-9_-]{30,}+)"),
+    ),
     TextPlace(
         "private-key",
         ("private-lines",),
@@ -238,7 +253,12 @@ def url_passwords(text: str) -> Iterator[Found]:
 def _beyond(whole: str, cut: int) -> int:
     """Return the end of a password that contains a slash; -1 if the text after the colon is a port."""
     user, colon, begun = whole[:cut].partition(":")
-    if not colon or not begun or begun.isdigit() or not user.replace("_", "").replace("-", "").replace(".", "").isalnum():
+    if (
+        not colon
+        or not begun
+        or begun.isdigit()
+        or not user.replace("_", "").replace("-", "").replace(".", "").isalnum()
+    ):
         return -1
     mark = whole.rfind("@")
     if mark < 0 or not _HOST.match(whole, mark + 1):

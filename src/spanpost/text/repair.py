@@ -267,7 +267,9 @@ class _Repairer:
             if type(value) in _PLAIN or isinstance(value, PurePath):
                 return self.text(str(value), SHORT)
             kind = type(value)
-            return self.text(f"<{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__qualname__')}>", SHORT)
+            return self.text(
+                f"<{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__qualname__')}>", SHORT
+            )
         except Exception:
             return "<unreadable>"
 

@@ -114,7 +114,12 @@ def _joins(text: str, i: int) -> bool:
     before, ch = text[i - 1 : i], text[i]
     if not before:
         return False
-    if ch == _ZWJ or before == _ZWJ or "\U0001f3fb" <= ch <= "\U0001f3ff" or unicodedata.category(ch) in ("Mn", "Me", "Mc"):
+    if (
+        ch == _ZWJ
+        or before == _ZWJ
+        or "\U0001f3fb" <= ch <= "\U0001f3ff"
+        or unicodedata.category(ch) in ("Mn", "Me", "Mc")
+    ):
         return True
     if _is_flag(ch) and _is_flag(before):
         run = 0

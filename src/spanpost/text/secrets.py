@@ -36,14 +36,18 @@ SHORTEST = 6
 #: Without one of these words a lower-case text has no secret by name or place; texts with `=`, ` -` or
 #: `://` have further words.
 _WORDS = tuple(
-    words("pass token key auth secret cred cookie bearer basic signature pwd hook identified kty ----- :5432: :*: pw: pat: oracle")
+    words(
+        "pass token key auth secret cred cookie bearer basic signature pwd hook identified kty ----- :5432: :*: pw: pat: oracle"
+    )
 )
 _WORDS_SET = tuple(words("sig= code= hash= response= otp= session= ticket= sas= pw= pat= sid= s="))
 _WORDS_RUN = (
     "az ",
     "oc ",
     "xh ",
-    *words("curl wget http mysql mariadb sshpass docker podman helm redis-cli mongo zip 7z ldap htpasswd xfreerdp snowsql"),
+    *words(
+        "curl wget http mysql mariadb sshpass docker podman helm redis-cli mongo zip 7z ldap htpasswd xfreerdp snowsql"
+    ),
 )
 
 #: Invisible characters, and letters that only look different.
@@ -158,7 +162,9 @@ class Scanner:
 def _apart(spans: Iterable[Found]) -> list[Found]:
     """Return sorted ranges; overlapping ones are merged and get the kind that was found first."""
     found: list[tuple[int, int, int, str]] = []
-    for begin, end, rank, kind in sorted((begin, end, rank, kind) for rank, (begin, end, kind) in enumerate(spans) if end > begin):
+    for begin, end, rank, kind in sorted(
+        (begin, end, rank, kind) for rank, (begin, end, kind) in enumerate(spans) if end > begin
+    ):
         if found and begin < found[-1][1]:
             first = min(found[-1][2:], (rank, kind))
             found[-1] = (found[-1][0], max(found[-1][1], end), *first)

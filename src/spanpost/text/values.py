@@ -50,7 +50,9 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+[.,;:]?")
 _FIELDS = re.compile(r"\{[^{}\s]{0,40}\}")
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = re.compile(r"[A-Za-z]+(?:[-_/.:'][A-Za-z]+)+")
-_PATH = re.compile(r"(?:~|\.{1,2})?/[\w.@-]+(?:/[\w.@*-]*)*|[A-Za-z]:\\.*|[a-z][a-z0-9+.-]{1,20}://.*|[\w.-]+/[\w./-]*\.[a-z]{1,6}")
+_PATH = re.compile(
+    r"(?:~|\.{1,2})?/[\w.@-]+(?:/[\w.@*-]*)*|[A-Za-z]:\\.*|[a-z][a-z0-9+.-]{1,20}://.*|[\w.-]+/[\w./-]*\.[a-z]{1,6}"
+)
 _NUMBER = re.compile(r"[+-]?[\d,._]+(?:e[+-]?\d+)?%?|0x[0-9a-fA-F]{1,8}|\d+(?:\.\d+)*(?:[a-z]{1,3}|(?:st|nd|rd|th))?")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -138,7 +140,9 @@ def is_secret(value: str, strength: Strength, kind: str, *, is_quoted: bool, is_
     if strength is Strength.WEAK:
         if kind == "authorization" and is_basic(value):
             return True
-        return (is_random(value) and not is_uuid(value)) or (is_password and size >= 5 and has_mark(value) and not is_code(value))
+        return (is_random(value) and not is_uuid(value)) or (
+            is_password and size >= 5 and has_mark(value) and not is_code(value)
+        )
     if _NUMBER.fullmatch(value):
         return is_password and size >= 4 and value.isdigit()
     if _PATH.fullmatch(value) and not is_random(value, 24):
@@ -200,13 +204,21 @@ def is_phrase(value: str, kind: str) -> bool:
         return False
     if any(map(has_mark, said)) and len(said) <= 4:
         return True
-    return len(said) >= 4 and all(word.isalpha() and word.islower() for word in said) and not _NOTHING.intersection(said)
+    return (
+        len(said) >= 4 and all(word.isalpha() and word.islower() for word in said) and not _NOTHING.intersection(said)
+    )
 
 
 def is_spoken(value: str, kind: str, strength: Strength, *, is_connected: bool) -> bool:
     """Tell whether a word after a secret's name in a sentence is the secret: "use password hunter2!"."""
     word = value.rstrip(".,;:)\"'")
-    if len(word) < 6 or is_nothing(word) or _NUMBER.fullmatch(word) or _TECHNICAL.fullmatch(word) or _PATH.fullmatch(word):
+    if (
+        len(word) < 6
+        or is_nothing(word)
+        or _NUMBER.fullmatch(word)
+        or _TECHNICAL.fullmatch(word)
+        or _PATH.fullmatch(word)
+    ):
         return False
     if is_uuid(word):
         return is_connected

@@ -18,7 +18,9 @@ TEXT_CAP = 2000
 
 def message(key: str, /, **values: Value) -> LocaleMessage:
     """Return a message. Text among its values is cut like the text of checkpoints."""
-    return LocaleMessage(key, {name: value[:TEXT_CAP] if isinstance(value, str) else value for name, value in values.items()})
+    return LocaleMessage(
+        key, {name: value[:TEXT_CAP] if isinstance(value, str) else value for name, value in values.items()}
+    )
 
 
 def worded(said: LocaleMessage | str) -> tuple[str, LocaleMessage | None]:
@@ -33,4 +35,6 @@ def packed(said: LocaleMessage | str) -> list[Any] | str:
 
 def unpacked(kept: Any) -> LocaleMessage | str | None:
     """Return what `packed` stored."""
-    return msgspec.convert({"key": kept[0], "values": kept[1]}, LocaleMessage) if isinstance(kept, list | tuple) else kept
+    return (
+        msgspec.convert({"key": kept[0], "values": kept[1]}, LocaleMessage) if isinstance(kept, list | tuple) else kept
+    )

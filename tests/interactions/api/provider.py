@@ -49,7 +49,9 @@ class Provider:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -69,7 +71,9 @@ class Provider:
             code = secrets.token_urlsafe(8)
             self._codes[code] = asked
             request.send_response(302)
-            request.send_header("location", f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}")
+            request.send_header(
+                "location", f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+            )
             request.send_header("content-length", "0")
             request.end_headers()
         else:
@@ -79,10 +83,16 @@ class Provider:
         body = request.rfile.read(int(request.headers["content-length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
         if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
-            self._tell(request, 401, {"error": "invalid_client"})  # as of a client that is registered to send it in the body
+            self._tell(
+                request, 401, {"error": "invalid_client"}
+            )  # as of a client that is registered to send it in the body
             return
         asked = self._codes.pop(form.get("code", ""), None)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
+            .decode()
+            .rstrip("=")
+        )
         if asked is None or challenge != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
             self._tell(request, 400, {"error": "invalid_grant"})
             return

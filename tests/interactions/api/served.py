@@ -36,7 +36,10 @@ class Served:
         given: dict[str, Any] = {
             "database": {"data_dir": Path(self._home.name) / "data"} | ({"url": dsn} if dsn is not None else {}),
             "gateway": {"http_port": 0, "grpc_port": -1},
-            "interactions": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
+            "interactions": {
+                "tokens": tokens(),
+                "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}],
+            },
             "api": {"heartbeat": 1},
             "launchers": {
                 "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
@@ -54,7 +57,9 @@ class Served:
         self.gateway.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for client in self._clients:
             client.close()
         self.stop()
@@ -113,14 +118,21 @@ class Served:
         """Have a task ask something; return the question."""
         trace = self.trace()
         self.record(at_work(f"asks {id}", trace=trace), asking(id, f"{id}?", trace=trace, **more))
-        [found] = self.as_of("auditor").get("/api/approvals", params={"task": f"{trace:032x}"}).raise_for_status().json()["items"]
+        [found] = (
+            self.as_of("auditor")
+            .get("/api/approvals", params={"task": f"{trace:032x}"})
+            .raise_for_status()
+            .json()["items"]
+        )
         return dict(found)
 
     def checkpoint(self, task: dict[str, Any], index: int, text: str, *, tenant: str = "default") -> Observation:
         """Return a checkpoint of a task."""
         said = {"agent.action": text}
         at = 1 + index / 1000  # of one moment they would be one occurrence
-        return an_event(trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, at=at, tenant=tenant)
+        return an_event(
+            trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, at=at, tenant=tenant
+        )
 
     def end(self, task: dict[str, Any], *, tenant: str = "default", **more: Any) -> None:
         """Have a task end, well where nothing else is said."""

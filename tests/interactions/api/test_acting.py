@@ -125,7 +125,9 @@ def test_two_callers_with_one_key_are_two(served: Served) -> None:
         (b"[" * 60_000, "application/json", 400, None),
     ],
 )
-def test_bodies_that_are_not_understood(served: Served, body: bytes, content_type: str, status: int, field: str | None) -> None:
+def test_bodies_that_are_not_understood(
+    served: Served, body: bytes, content_type: str, status: int, field: str | None
+) -> None:
     """Bodies that are malformed, of another type, too large or nested without end are refused with the field; nothing is done."""
     task = served.task("bodies")
     headers = {"content-type": content_type}

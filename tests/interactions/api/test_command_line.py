@@ -24,7 +24,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark
 
 def environment(**more: str) -> dict[str, str]:
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_")) and name != "DATABASE_URL"
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SPANPOST_", "OTEL_")) and name != "DATABASE_URL"
     }
     return {**kept, "PYTHONPATH": str(ROOT / "src"), **more}
 
@@ -39,7 +41,19 @@ def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tm
     """Both list the same tasks for the same filters; a gateway's refusal is told with what to set, and never the token."""
     for n in range(3):
         served.task(f"listed {n}", agent__topic="listing")
-    asked = ("tasks", "--topic", "listing", "--search", "LISTED", "--since", "1d", "--roots", "--status", "starting", "--json")
+    asked = (
+        "tasks",
+        "--topic",
+        "listing",
+        "--search",
+        "LISTED",
+        "--since",
+        "1d",
+        "--roots",
+        "--status",
+        "starting",
+        "--json",
+    )
     at_gateway = run(tmp_path, *asked, SPANPOST_URL=served.url, SPANPOST_TOKEN="spt_viewer")
     in_database = run(tmp_path, *asked, DATABASE_URL=api_dsn)
     names = [[task["name"] for task in json.loads(told[1])["tasks"]] for told in (at_gateway, in_database)]
@@ -57,7 +71,9 @@ def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_pat
     """At a gateway its rules hold and the name is the token's; in the database a name must be said; the first decision stands."""
     served.question("cli-1")
     served.question("cli-2")
-    code, _, why = run(tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_viewer")
+    code, _, why = run(
+        tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_viewer"
+    )
     assert (code, "may not approve" in why) == (1, True)
     code, told, _ = run(
         tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, "--json", SPANPOST_TOKEN="spt_approver"
@@ -66,7 +82,9 @@ def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_pat
     code, _, why = run(tmp_path, "approvals", "deny", "cli-2", "--yes", DATABASE_URL=api_dsn)
     assert (code, "--as" in why) == (2, True)
     assert run(tmp_path, "approvals", "deny", "cli-2", "--yes", "--as", "alice", DATABASE_URL=api_dsn)[0] == 0
-    code, _, why = run(tmp_path, "approvals", "approve", "cli-2", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_approver")
+    code, _, why = run(
+        tmp_path, "approvals", "approve", "cli-2", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_approver"
+    )
     assert (code, "deny by alice" in why) == (1, True)
     told = run(tmp_path, "approvals", "list", "--state", "decided", "--json", DATABASE_URL=api_dsn)[1]
     found = {one["id"]: one["decision"] for one in json.loads(told)["approvals"]}
@@ -92,7 +110,9 @@ def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> t
     """Run a command at a terminal at which this is typed; return its exit code and all that it shows."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "spanpost", *arguments]
-    with subprocess.Popen(command, cwd=directory, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(
+        command, cwd=directory, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
         os.close(theirs)
         os.write(ours, f"{says}\n".encode())
         shown = b""
@@ -114,7 +134,9 @@ def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served
     asked = "SELECT verb, actor, actor_id, database_role, detail FROM human_interventions WHERE via = 'cli'"
     at["DATABASE_URL"] = as_role(api_dsn, WRITER)  # a superuser's queries are refused
     rows = json.loads(run(tmp_path, "db", "query", "--json", f"{asked} ORDER BY recorded_at", **at)[1])["rows"]
-    found = {row["verb"]: row for row in rows if row["actor"] == "the CEO" or row["verb"] in ("retry_deliveries", "prune")}
+    found = {
+        row["verb"]: row for row in rows if row["actor"] == "the CEO" or row["verb"] in ("retry_deliveries", "prune")
+    }
     user = system_user()
     assert (found["approve"]["actor"], found["approve"]["actor_id"]) == ("the CEO", f"cli:{user}")
     assert (found["retry_deliveries"]["actor"], found["retry_deliveries"]["detail"]) == (user, "all of nothing")
@@ -138,12 +160,18 @@ def test_an_id_with_several_wordings_is_answered_by_a_key(served: Served, api_ds
 def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
     """At a gateway its rules hold; in the database a name must be said, and a launcher of the settings. Each is one order."""
     at = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_operator"}
-    code, told, _ = run(tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at)
+    code, told, _ = run(
+        tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at
+    )
     assert (code, json.loads(told)["launcher"]) == (0, "fix")
     code, _, why = run(tmp_path, "start", "locked", "x", **at)
     assert (code, "may not start" in why) == (1, True)
     (tmp_path / "spanpost.toml").write_text('[launchers.named.fix]\nkind = "command"\ncommand = ["/bin/true"]\n')
-    for more, says in ((("fix",), "--as"), (("nothere", "--as", "alice"), "(known: fix)"), (("fix", "-p", "x"), "NAME=VALUE")):
+    for more, says in (
+        (("fix",), "--as"),
+        (("nothere", "--as", "alice"), "(known: fix)"),
+        (("fix", "-p", "x"), "NAME=VALUE"),
+    ):
         code, _, why = run(tmp_path, "start", *more, DATABASE_URL=api_dsn)
         assert (code, says in why) == (2, True), why
     code, told, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)
@@ -155,7 +183,11 @@ def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["gateway", "database"])
 def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> None:
     """What is told from now on is printed as it happens, a JSON object a line, as the filter says."""
-    more = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_viewer"} if where == "gateway" else {"DATABASE_URL": api_dsn}
+    more = (
+        {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_viewer"}
+        if where == "gateway"
+        else {"DATABASE_URL": api_dsn}
+    )
     command = [sys.executable, "-m", "spanpost", "watch", "--json", "--count", "2", "--topic", f"watch {where}"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, env=environment(**more), **pipes) as process:

@@ -38,7 +38,9 @@ CREDENTIALS: dict[str, str | None] = {
 def table() -> dict[str, dict[str, str]]:
     """Return the table: by credential, what each column says."""
     text = (ROOT / "SECURITY.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
     header, *body = rows
     return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in body}
 
@@ -98,7 +100,9 @@ TRIES: dict[str, Callable[[Served, httpx.Client], httpx.Response]] = {
     "decides": lambda served, client: client.post(
         f"/api/approvals/{a_question(served)[0]}/decision", json={"decision": "approve"}, headers={"origin": served.url}
     ),
-    "acts": lambda served, client: client.post(f"/api/tasks/{a_question(served)[1]}/mute", headers={"origin": served.url}),
+    "acts": lambda served, client: client.post(
+        f"/api/tasks/{a_question(served)[1]}/mute", headers={"origin": served.url}
+    ),
     "starts": lambda served, client: client.post("/api/launchers/fix/start", headers={"origin": served.url}),
     "operates": lambda served, client: client.get("/health/detailed"),
 }

@@ -148,7 +148,9 @@ def cut(url: str, token: str, place: str, most: int) -> list[dict[str, Any]]:
     """Read a stream over a connection that is reset after so many bytes, or when it is silent; return the events that came whole."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=0.4) as connection:
-        request = f"GET /api/events?topic=load&event=checkpoint HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n"
+        request = (
+            f"GET /api/events?topic=load&event=checkpoint HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n"
+        )
         connection.sendall(f"{request}last-event-id: {place}\r\n\r\n".encode())
         came = b""
         try:

@@ -25,8 +25,38 @@ TIMES = (
     "0001-01-01T00:00:00", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "-0001-01-01T00:00:00Z", "10000-01-01T00:00:00Z",
     "1969-12-31T23:59:59-00:01", "infinity", "-infinity", "now",
 )  # fmt: skip
-NUMBERS = ("-1", "0", "2147483648", "9223372036854775807", "9223372036854775808", "1e9", "1" * 400, "NaN", "-0", "٣", "1_0", " 1")
-TEXTS = ("\0", "a\0b", "\ud800", "\uffff", "🦊", "%", "_", "\\", "'", '"', "x" * 5_000, "", " ", "../..", "{}", "\x1b[2J")
+NUMBERS = (
+    "-1",
+    "0",
+    "2147483648",
+    "9223372036854775807",
+    "9223372036854775808",
+    "1e9",
+    "1" * 400,
+    "NaN",
+    "-0",
+    "٣",
+    "1_0",
+    " 1",
+)
+TEXTS = (
+    "\0",
+    "a\0b",
+    "\ud800",
+    "\uffff",
+    "🦊",
+    "%",
+    "_",
+    "\\",
+    "'",
+    '"',
+    "x" * 5_000,
+    "",
+    " ",
+    "../..",
+    "{}",
+    "\x1b[2J",
+)
 IDS = ("0" * 32, "f" * 32, "00000000-0000-0000-0000-000000000000", "{" + "0" * 30 + "}")
 
 
@@ -44,7 +74,9 @@ _cursors = st.one_of(
     st.builds(forged, at=_time, source=st.integers() | st.integers(0, 2), id=_id),
     st.builds("{}.{}.{}".format, _number, _number, _id),
 )
-values = st.one_of(_cursors, _time, _number, _id, st.sampled_from(TEXTS), st.text(max_size=30), st.sampled_from(["true", "open"]))
+values = st.one_of(
+    _cursors, _time, _number, _id, st.sampled_from(TEXTS), st.text(max_size=30), st.sampled_from(["true", "open"])
+)
 
 
 @cache
@@ -102,8 +134,13 @@ def test_forged_cursors(served: Served, at: str) -> None:
 def test_bodies_that_no_column_holds(served: Served, text: str) -> None:
     """Half of a surrogate pair, NUL and the like in a body are taken as text or refused as the caller's mistake."""
     task = served.task("bodies")
-    for path, field in ((f"/api/tasks/{task['trace']:032x}/message", "text"), (f"/api/tasks/{task['trace']:032x}/mute", "comment")):
+    for path, field in (
+        (f"/api/tasks/{task['trace']:032x}/message", "text"),
+        (f"/api/tasks/{task['trace']:032x}/mute", "comment"),
+    ):
         answer = served.as_of("operator").post(
-            path, content=f'{{"{field}": "{text}"}}', headers={"content-type": "application/json", "idempotency-key": b"\xe9\xff"}
+            path,
+            content=f'{{"{field}": "{text}"}}',
+            headers={"content-type": "application/json", "idempotency-key": b"\xe9\xff"},
         )
         assert answer.status_code < 500

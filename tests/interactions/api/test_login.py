@@ -133,7 +133,9 @@ def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> Non
     assert client.get("/api/login/callback?error=access_denied").json()["message"].endswith("(access_denied)")
 
 
-@pytest.mark.parametrize("next", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/ä"])
+@pytest.mark.parametrize(
+    "next", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/ä"]
+)
 def test_nobody_is_sent_elsewhere(app: Served, next: str) -> None:
     """After the login one goes to a path of ours, whatever was asked for."""
     client = httpx.Client(base_url=app.url, timeout=20)
@@ -201,7 +203,18 @@ async def test_sessions_end_and_cannot_be_made() -> None:
     assert msgspec.structs.replace(found, session="") == msgspec.structs.replace(ANN, until=1060.0)
     assert len(found.session) >= 16
     body, _, encryption = cookie.partition(".")
-    for bad in ("", "x", ".", cookie[:-1], cookie + "x", f"{body}x.{encryption}", f"{body}.", "é" + cookie, "x" * 10_000, None):
+    for bad in (
+        "",
+        "x",
+        ".",
+        cookie[:-1],
+        cookie + "x",
+        f"{body}x.{encryption}",
+        f"{body}.",
+        "é" + cookie,
+        "x" * 10_000,
+        None,
+    ):
         assert await sessions.find(bad) is None
     assert await sessions.find((await sessions.signer("login")).sign(found, 60)) is None
     for stranger in (Sessions(other, 60, clock=lambda: now[0]), Sessions(kept, 60, b"s" * 32, clock=lambda: now[0])):

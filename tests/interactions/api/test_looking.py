@@ -18,7 +18,12 @@ def test_who_one_is(served: Served) -> None:
     assert served.as_of("operator").get("/api/me").json() == {
         "name": "operator", "provider": "api", "email": None, "tenant": "default", "roles": ["operator"],
     }  # fmt: skip
-    for headers in ({}, {"authorization": "Basic YTpi"}, {"authorization": "Bearer spt_nobody"}, {"authorization": "Bearer"}):
+    for headers in (
+        {},
+        {"authorization": "Basic YTpi"},
+        {"authorization": "Bearer spt_nobody"},
+        {"authorization": "Bearer"},
+    ):
         answer = served.client(**headers).get("/api/me")
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert reason_of(answer.json()) == "unauthenticated"
@@ -31,14 +36,17 @@ def test_pages_of_tasks(served: Served) -> None:
         served.task(name, agent__topic="pages")
     client, found, cursor = served.as_of("viewer"), list[str](), ""
     for _ in range(10):
-        page = client.get("/api/tasks", params={"topic": "pages", "limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        page = client.get(
+            "/api/tasks", params={"topic": "pages", "limit": 3} | ({"cursor": cursor} if cursor else {})
+        ).json()
         found += [task["name"] for task in page["items"]]
         cursor = page["next"]
         if cursor is None:
             break
     assert sorted(found) == names
     assert (
-        client.get("/api/tasks", params={"q": "PAGE 3", "status": ["working", "starting"]}).json()["items"][0]["name"] == "page 3"
+        client.get("/api/tasks", params={"q": "PAGE 3", "status": ["working", "starting"]}).json()["items"][0]["name"]
+        == "page 3"
     )
     assert client.get("/api/tasks", params={"topic": "pages", "status": "error"}).json() == {"items": [], "next": None}
 
@@ -86,14 +94,27 @@ def test_sums(served: Served) -> None:
 
 def test_what_is_spent(served: Served) -> None:
     """A tenant's budgets and limits are told to it, and to no other."""
-    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "error.type": "RateLimitError", "agent.account": "key-1"}
-    held = ended(trace=(trace := served.trace()), span=2, parent=1, name="chat m", attributes=call, status=Status.ERROR, at=1.0)
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "m",
+        "error.type": "RateLimitError",
+        "agent.account": "key-1",
+    }
+    held = ended(
+        trace=(trace := served.trace()), span=2, parent=1, name="chat m", attributes=call, status=Status.ERROR, at=1.0
+    )
     root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
-    served.record(held, *a_costly_run(served.trace(), "3"), ended(trace=trace, span=1, name="invoke_agent miner", attributes=root_span))
+    served.record(
+        held,
+        *a_costly_run(served.trace(), "3"),
+        ended(trace=trace, span=1, name="invoke_agent miner", attributes=root_span),
+    )
     told = served.as_of("viewer").get("/api/usage").json()
     [spent] = told["budgets"]
     assert (spent["budget"], spent["cost_usd"], spent["left_usd"], spent["share"]) == ("miners", "3", "7", 0.3)
-    assert [(one["account"], one["kind"], one["count"]) for one in told["provider_limits"]] == [("key-1", "rate_limit", 1)]
+    assert [(one["account"], one["kind"], one["count"]) for one in told["provider_limits"]] == [
+        ("key-1", "rate_limit", 1)
+    ]
     assert served.client("spt_theirs").get("/api/usage").json() == {"budgets": [], "provider_limits": []}
 
 
@@ -159,4 +180,7 @@ def test_nothing_of_another_tenant(served: Served) -> None:
         assert client.post(f"/api/approvals/{key}/decision", json={"decision": "approve"}).status_code == 404
     assert client.get("/api/approvals").json()["items"] == []
     assert served.as_of("viewer").get(f"/api/tasks/{theirs['uid']}").status_code == 404
-    assert served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"][0]["state"] == "open"
+    assert (
+        served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"][0]["state"]
+        == "open"
+    )

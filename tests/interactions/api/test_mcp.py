@@ -76,7 +76,9 @@ def test_acts_are_asked_for(served: Served) -> None:
 
     async def start(session: ClientSession) -> Any:
         there = (await ask(session, "launchers"))["launchers"]
-        return there, await ask(session, "start_work", launcher="fix", text="Fix the till", parameters={"repo": "acme/till"})
+        return there, await ask(
+            session, "start_work", launcher="fix", text="Fix the till", parameters={"repo": "acme/till"}
+        )
 
     there, refused = with_assistant(served, "viewer", start, "--allow-acts")
     assert (there, "may not start" in refused) == ([], True)

@@ -40,7 +40,9 @@ def test_work_is_started_once(served: Served) -> None:
     """A start is an order in the caller's name, once for its key; the task that comes of it is found by the order."""
     client = served.as_of("operator")
     body = {"text": "Fix the till", "parameters": {"repo": "acme/till"}}
-    answers = [client.post("/api/launchers/fix/start", json=body, headers={"idempotency-key": "s1"}).json() for _ in range(3)]
+    answers = [
+        client.post("/api/launchers/fix/start", json=body, headers={"idempotency-key": "s1"}).json() for _ in range(3)
+    ]
     assert [answer["is_repeat"] for answer in answers] == [False, True, True]
     [id] = {answer["order_id"] for answer in answers}
     [row] = [one for one in orders(served) if str(one.order.id) == id]
@@ -88,7 +90,10 @@ def test_a_task_says_what_may_be_done(served: Served) -> None:
     served.end(task)
     assert operator.get(path).json()["acts"] == ["unmute"]
     assert operator.get(f"/api/tasks/{failed(served, 'no retrier')['uid']}").json()["acts"] == ["mute"]
-    assert operator.get(f"/api/tasks/{failed(served, 'retrier', agent__name='again')['uid']}").json()["acts"] == ["retry", "mute"]
+    assert operator.get(f"/api/tasks/{failed(served, 'retrier', agent__name='again')['uid']}").json()["acts"] == [
+        "retry",
+        "mute",
+    ]
 
 
 def test_a_question_says_how_it_is_answered(served: Served) -> None:
@@ -97,9 +102,13 @@ def test_a_question_says_how_it_is_answered(served: Served) -> None:
     choice = served.question("may-2", options=["blue", "green"])
     for role, expected in (("operator", [[], []]), ("approver", [["approve", "deny"], ["choose"]])):
         client = served.as_of(role)
-        told = [client.get(f"/api/tasks/{one['task_uid']}").json()["approvals"][0]["acts"] for one in (question, choice)]
+        told = [
+            client.get(f"/api/tasks/{one['task_uid']}").json()["approvals"][0]["acts"] for one in (question, choice)
+        ]
         assert told == expected
-        listed = {one["key"]: one["acts"] for one in client.get("/api/approvals", params={"state": "open"}).json()["items"]}
+        listed = {
+            one["key"]: one["acts"] for one in client.get("/api/approvals", params={"state": "open"}).json()["items"]
+        }
         assert [listed[question["key"]], listed[choice["key"]]] == expected
     client = served.as_of("approver")
     assert client.get(f"/api/tasks/{question['task_uid']}").json()["question"] == "Deploy 1.2?"

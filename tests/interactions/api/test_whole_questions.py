@@ -66,7 +66,11 @@ def test_names_hide_nothing(served: Served) -> None:
     assert whole["task_id"] == "id\u200b1"
     assert client.get("/api/tasks/id\u200b1").json()["uid"] == task["uid"]
     served.question("odd-1", detail=odd)
-    told = client.get(f"/api/tasks/{task['uid']}/timeline").text + client.get("/api/tasks").text + client.get("/api/approvals").text
+    told = (
+        client.get(f"/api/tasks/{task['uid']}/timeline").text
+        + client.get("/api/tasks").text
+        + client.get("/api/approvals").text
+    )
     for hidden in ("\\u200b", "\\u202e", "\\u2060", "\\ufeff", "\\udb40", "\\u3164"):
         assert hidden not in told.replace('"task_id":"id\\u200b1"', "").replace("id\\u200b1", "")
 
@@ -80,9 +84,18 @@ def test_the_command_line_shows_a_question_whole(served: Served, api_dsn: str, t
     for place in places:
         code, told, why = run(tmp_path, "approvals", "list", **place)
         rows = {id: next(row for row in told.splitlines() if id in row) for id in ("whole-1", "whole-2", "whole-3")}
-        assert (code, ["[…]" in row for row in rows.values()], "approvals show" in why) == (0, [True, True, False], True)
+        assert (code, ["[…]" in row for row in rows.values()], "approvals show" in why) == (
+            0,
+            [True, True, False],
+            True,
+        )
         code, told, _ = run(tmp_path, "approvals", "show", "whole-1", **place)
-        assert (code, told.count("  │ line\n"), "  │ Approved by Mina\n" in told, "hidden" in told) == (0, 30, True, False)
+        assert (code, told.count("  │ line\n"), "  │ Approved by Mina\n" in told, "hidden" in told) == (
+            0,
+            30,
+            True,
+            False,
+        )
         code, told, _ = run(tmp_path, "approvals", "show", "whole-2", **place)
         assert (code, "Part of this question is hidden" in told, "DROP-ALL" in told) == (0, True, False)
     code, _, why = run(tmp_path, "approvals", "show", "nobody", DATABASE_URL=api_dsn)

@@ -94,7 +94,13 @@ async def test_every_answer_is_guarded(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [f"/board/static/{'0' * 16}/../serving.py", "/board/static/", "/board/static/main.js/", "/board/static/x/index.html"]
+    "path",
+    [
+        f"/board/static/{'0' * 16}/../serving.py",
+        "/board/static/",
+        "/board/static/main.js/",
+        "/board/static/x/index.html",
+    ],
 )
 async def test_nothing_else_is_served(path: str) -> None:
     """What is no file of the board is 404, whatever the path says."""

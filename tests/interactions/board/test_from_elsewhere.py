@@ -42,7 +42,9 @@ class _InstalledApps(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/html")
         self.end_headers()
-        self.wfile.write(b'<!doctype html><body><form method="post" enctype="text/plain"></form><a id="board" href="/">board</a>')
+        self.wfile.write(
+            b'<!doctype html><body><form method="post" enctype="text/plain"></form><a id="board" href="/">board</a>'
+        )
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -74,7 +76,9 @@ def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
 
 def rows(dsn: str) -> list[Any]:
     """Count what there is, in a thread: the browser's player has this one's loop."""
-    counts = "SELECT (SELECT count(*) FROM alerts), (SELECT count(*) FROM quarantine), (SELECT count(*) FROM agent_events)"
+    counts = (
+        "SELECT (SELECT count(*) FROM alerts), (SELECT count(*) FROM quarantine), (SELECT count(*) FROM agent_events)"
+    )
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(query, dsn, counts).result()
 
@@ -88,12 +92,16 @@ def test_what_a_page_of_elsewhere_sends_comes_to_nothing(
     page = open_page(f"http://{name}:{installed_apps}/")
     answers = page.evaluate(ATTACK, board.url)
     assert answers == ["opaque", "opaque", "opaque", "refused", "refused", "opaque", "opaque", "refused"]
-    page.evaluate("url => { const form = document.forms[0]; form.action = url; form.submit(); }", f"{board.url}/alerts/grafana")
+    page.evaluate(
+        "url => { const form = document.forms[0]; form.action = url; form.submit(); }", f"{board.url}/alerts/grafana"
+    )
     page.get_by_text('"code": 7').wait_for()
     assert rows(str(board.gateway.settings.dsn)) == before
 
 
-def test_a_link_from_elsewhere_opens_the_board(board: Served, installed_apps: int, open_page: Callable[[str], Page]) -> None:
+def test_a_link_from_elsewhere_opens_the_board(
+    board: Served, installed_apps: int, open_page: Callable[[str], Page]
+) -> None:
     """Who opened the board once comes back to it by a link of any page, a chat's or a dashboard's."""
     page = open_page(board.opens(board.url + "/"))
     page.locator("#link.live").wait_for()

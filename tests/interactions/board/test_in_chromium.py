@@ -53,7 +53,11 @@ def test_what_runs_is_live(look: Look, tasks: LiveTasks) -> None:
 def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> None:
     """On a task's page a person approves with a comment; the row has it, and the page says so."""
     tasks.begin([20], name="Deploy the shop")
-    asked = {"agent__approval__id": "deploy", "agent__approval__question": "Deploy 1.8.2?", "agent__approval__risk": "high"}
+    asked = {
+        "agent__approval__id": "deploy",
+        "agent__approval__question": "Deploy 1.8.2?",
+        "agent__approval__risk": "high",
+    }
     tasks.tell(20, name="agent.approval.requested", **asked)
     page = look(_page_of(board, "Deploy the shop"))
     page.get_by_label("Comment").fill("after the freeze")
@@ -66,7 +70,9 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
 def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
     """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
     tasks.begin([21, 22], name="Say why {n}")
-    tasks.tell(21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?")
+    tasks.tell(
+        21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?"
+    )
     tasks.end(22, error="the oven is cold")
     page = look()
     page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the letters?").wait_for()
@@ -143,7 +149,9 @@ def test_words_of_agents_stay_words(look: Look, tasks: LiveTasks, board: Served)
     tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)
     tasks.tell(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
     tasks.tell(30, name="agent.approval.requested", agent__approval__id="x", agent__approval__question=EVIL)
-    for number, address in enumerate(("javascript:alert(4)", "data:text/html,<script>alert(5)</script>", "https://good.example/x")):
+    for number, address in enumerate(
+        ("javascript:alert(4)", "data:text/html,<script>alert(5)</script>", "https://good.example/x")
+    ):
         artifact = {"agent__artifact__name": f"{EVIL} {number}", "agent__artifact__uri": address}
         tasks.tell(30, name="agent.artifact", **artifact)
     tasks.end(30, error=EVIL, agent__link__run="javascript:alert(6)", agent__result__x=EVIL)
@@ -215,10 +223,14 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
     """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
-    tasks.tell(number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2)
+    tasks.tell(
+        number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2
+    )
     tasks.call(number, 20_000)
     tasks.call(number, 120_000)
-    tasks.tell(number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?")
+    tasks.tell(
+        number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?"
+    )
     tasks.begin([number + 2], name="Fail", agent__name="again", agent__task__id=f"kept-{number}")
     tasks.end(number + 2, error="Oh: no", agent__link__log="https://logs.example/1", agent__result__n=1)
     tasks.begin([number + 4], name="Try again", agent__retry_of=f"kept-{number}")
@@ -258,9 +270,7 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
     page.get_by_role("alert").get_by_text("Connection lost").wait_for()
     page.locator("a.row").first.wait_for()
     judge("while the connection is lost")
-    page.route(
-        "**/api/me", lambda route: route.fulfill(status=401, json={"code": 16, "message": "a token"})
-    )
+    page.route("**/api/me", lambda route: route.fulfill(status=401, json={"code": 16, "message": "a token"}))
     page.goto("/")
     page.get_by_label("Token").wait_for()
     judge("signed out")
@@ -287,7 +297,9 @@ def test_a_message_looks_as_in_the_preview(look: Look, board: Served, tasks: Liv
 
 
 def _told(message: SlackMessage) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(json.dumps({name: getattr(message, name) for name in ("text", "blocks", "attachments")}))
+    said: dict[str, Any] = json.loads(
+        json.dumps({name: getattr(message, name) for name in ("text", "blocks", "attachments")})
+    )
     return said
 
 
@@ -297,7 +309,9 @@ def _words(text: str) -> list[str]:
 
 def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
     tasks.begin([number], name=task)
-    tasks.tell(number, name="agent.approval.requested", **{f"agent__approval__{name}": value for name, value in said.items()})
+    tasks.tell(
+        number, name="agent.approval.requested", **{f"agent__approval__{name}": value for name, value in said.items()}
+    )
 
 
 def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveTasks, board: Served) -> None:

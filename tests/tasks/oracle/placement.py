@@ -56,11 +56,7 @@ class Run:
     @property
     def inner_notes(self) -> list[Note]:
         """What was noted below owners that are shown within its root."""
-        return (
-            [n for owner in self.owners if owner is not self.root for n in owner.notes]
-            if self.root
-            else []
-        )
+        return [n for owner in self.owners if owner is not self.root for n in owner.notes] if self.root else []
 
 
 class Runs:
@@ -115,7 +111,10 @@ def _find_root_span(span: Span) -> None:
     if above.is_root_span:
         span.root_span_above = above
     else:
-        span.root_span_above, span.is_root_span_below_tool = above.root_span_above, span.is_below_tool or above.is_root_span_below_tool
+        span.root_span_above, span.is_root_span_below_tool = (
+            above.root_span_above,
+            span.is_below_tool or above.is_root_span_below_tool,
+        )
 
 
 def _is_within(span: Span, root_span: Span) -> bool:
@@ -134,7 +133,10 @@ def _agents_below(root_span: Span) -> set[str]:
     return {
         span.agent_name
         for span in root_span.trace.order
-        if span.is_root_span and span.root_span_above is root_span and not span.is_root_span_below_tool and span.role is not Role.WORKFLOW
+        if span.is_root_span
+        and span.root_span_above is root_span
+        and not span.is_root_span_below_tool
+        and span.role is not Role.WORKFLOW
     }
 
 

@@ -70,7 +70,9 @@ def _facts(owners: list) -> Facts:  # type: ignore[type-arg]
     return Facts((n, b.trace.spans[n.o.span_id]) for b in owners for n in b.notes)
 
 
-def judge(facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_root_span: bool, has_loose: bool) -> Verdict:
+def judge(
+    facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_root_span: bool, has_loose: bool
+) -> Verdict:
     """Return the status of a task of which nothing more will come."""
     newest = newest_of(task_runs)
     verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose)

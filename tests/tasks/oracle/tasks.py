@@ -47,9 +47,7 @@ class Task:
 
     def _place(self, own: Run) -> tuple[bytes, bytes]:
         if self.task_id:
-            starts = [
-                (f.first_ns, b.trace.id) for run in self.runs for b in run.owners if (f := _facts([b])).first_ns
-            ]
+            starts = [(f.first_ns, b.trace.id) for run in self.runs for b in run.owners if (f := _facts([b])).first_ns]
             return (min(starts)[1] if starts else own.trace.id), b""
         return own.trace.id, own.root.id if own.root is not None else b""
 

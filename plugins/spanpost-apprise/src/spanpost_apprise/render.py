@@ -35,7 +35,9 @@ def notification(task: Task, news: Checkpoint) -> Notification:
     lines += [f"{label}: {url}" for label, url in labels.links(task, 3)]
     if about := " · ".join([*labels.byline(task), *labels.figures(task, context=False)]):
         lines.append(about)
-    return Notification(_harmless(f"{look.emoji} {labels.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news))
+    return Notification(
+        _harmless(f"{look.emoji} {labels.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news)
+    )
 
 
 def _type(news: Checkpoint) -> str:

@@ -77,7 +77,9 @@ class AppriseSink:
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name the services: where one is throttled or away, what goes to it waits."""
-        return tuple(RateLimit(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services))
+        return tuple(
+            RateLimit(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services)
+        )
 
     async def close(self) -> None: ...
 
@@ -112,4 +114,8 @@ def _service(name: str, url: str, asset: AppriseAsset) -> NotifyBase:
 
 def _send(service: NotifyBase, said: Notification) -> bool:
     _at_work.set(True)  # of this call alone: a thread of `to_thread` works in a copy of the context
-    return bool(service.notify(title=said.title, body=said.body, notify_type=NotifyType(said.type), body_format=NotifyFormat.TEXT))
+    return bool(
+        service.notify(
+            title=said.title, body=said.body, notify_type=NotifyType(said.type), body_format=NotifyFormat.TEXT
+        )
+    )

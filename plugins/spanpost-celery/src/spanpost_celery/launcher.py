@@ -27,7 +27,11 @@ class CeleryLauncher:
             task_ignore_result=True,
             broker_connection_timeout=CONNECT,
             # The broker says that it has a message before we say so; brokers that know no such thing leave it out.
-            broker_transport_options={"confirm_publish": True, "socket_connect_timeout": CONNECT, "socket_timeout": SEND},
+            broker_transport_options={
+                "confirm_publish": True,
+                "socket_connect_timeout": CONNECT,
+                "socket_timeout": SEND,
+            },
         )
 
     async def launch(self, order: Order) -> Receipt:

@@ -10,13 +10,17 @@ from spanpost import LauncherSettings
 class CelerySettings(LauncherSettings):
     """Orders as tasks of Celery workers."""
 
-    broker: SecretStr = Field(description="URL of the broker: `amqp://...`, `redis://...`. Never printed: it holds a password.")
+    broker: SecretStr = Field(
+        description="URL of the broker: `amqp://...`, `redis://...`. Never printed: it holds a password."
+    )
     task: str = Field(
         min_length=1,
         max_length=300,
         description="Name of the Celery task, as its worker knows it: `agents.run`. It is called with `order=`.",
     )
-    queue: str | None = Field(default=None, min_length=1, description="Queue that it is put into; not given: the broker's default.")
+    queue: str | None = Field(
+        default=None, min_length=1, description="Queue that it is put into; not given: the broker's default."
+    )
     expires: float | None = Field(
         default=None,
         gt=0,

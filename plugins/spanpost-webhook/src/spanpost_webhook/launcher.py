@@ -22,7 +22,11 @@ def id_of(order: Order) -> str:
 def body_of(order: Order) -> bytes:
     """Return the order as JSON: ``type``, ``timestamp`` (when it was asked for) and ``data``."""
     at = order.at.astimezone(UTC) if order.at.tzinfo is not None else datetime.fromtimestamp(0, UTC)
-    told: dict[str, Any] = {"type": "order.launch", "timestamp": at.isoformat().replace("+00:00", "Z"), "data": order_json(order)}
+    told: dict[str, Any] = {
+        "type": "order.launch",
+        "timestamp": at.isoformat().replace("+00:00", "Z"),
+        "data": order_json(order),
+    }
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
@@ -34,7 +38,10 @@ class WebhookLauncher:
     def __init__(self, name: str, settings: WebhookLauncherSettings, *, clock: Callable[[], float] = time.time) -> None:
         section = f"launchers.named.{name}"
         self._poster = Poster(
-            settings, mistake=f"{section}.url: is not a URL; mend it", cure=f"set {section}.enabled to false, or another URL", clock=clock
+            settings,
+            mistake=f"{section}.url: is not a URL; mend it",
+            cure=f"set {section}.enabled to false, or another URL",
+            clock=clock,
         )
 
     async def launch(self, order: Order) -> Receipt:

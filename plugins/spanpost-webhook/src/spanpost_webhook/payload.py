@@ -16,7 +16,11 @@ def body_of(delivery: Delivery) -> bytes:
     """Return the delivery as JSON: ``type``, ``timestamp`` (when it happened) and ``data``."""
     news = delivery.checkpoint
     at = news.at if news is not None else delivery.task.last_event_at or delivery.born_at
-    data: dict[str, Any] = {"tenant": delivery.tenant, "address": delivery.address or None, "task": task_json(delivery.task)}
+    data: dict[str, Any] = {
+        "tenant": delivery.tenant,
+        "address": delivery.address or None,
+        "task": task_json(delivery.task),
+    }
     if news is not None:
         data["checkpoint"] = checkpoint_json(news, delivery.task.task_id)
     told = {"type": f"task.{news.kind if news is not None else 'state'}", "timestamp": rfc3339(at), "data": data}

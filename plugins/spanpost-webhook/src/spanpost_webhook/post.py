@@ -64,7 +64,9 @@ class Poster:
         return headers
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, httpx.Headers]:
-        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeouts})
+        request = httpx.Request(
+            "POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeouts}
+        )
         seconds = self._receiver.timeout.total_seconds()
         # Of an error only the type is told: its text may hold the address.
         try:
@@ -75,7 +77,9 @@ class Poster:
         except (TimeoutError, httpx.TimeoutException):
             raise DeliveryUncertain(f"no answer within {seconds:g} s", reason="timeout") from None
         except httpx.TransportError as error:
-            raise DeliveryUncertain(f"the connection broke before the answer ({type(error).__name__})", reason="reset") from None
+            raise DeliveryUncertain(
+                f"the connection broke before the answer ({type(error).__name__})", reason="reset"
+            ) from None
         try:
             # The status decides; whatever becomes of the rest of the answer changes nothing.
             with suppress(TimeoutError, httpx.TransportError):

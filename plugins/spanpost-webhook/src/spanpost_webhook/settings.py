@@ -19,9 +19,12 @@ class Receiver(BaseModel):
     url: SecretStr = Field(description="Where to post: https, or http to this machine. Treated as a secret.")
     secret: SecretStr = Field(description="Key of the signature: `whsec_` and 24 to 64 bytes in base64.")
     old_secret: SecretStr | None = Field(
-        default=None, description="During a rotation, the key before: both sign, until every receiver knows the new one."
+        default=None,
+        description="During a rotation, the key before: both sign, until every receiver knows the new one.",
     )
-    token: SecretStr | None = Field(default=None, description="Sent as `Authorization: Bearer ...` where the receiver asks for it.")
+    token: SecretStr | None = Field(
+        default=None, description="Sent as `Authorization: Bearer ...` where the receiver asks for it."
+    )
     timeout: Duration = Field(
         default=timedelta(seconds=15),
         gt=timedelta(0),

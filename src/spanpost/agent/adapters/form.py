@@ -85,7 +85,9 @@ class Field:
     def _within(self, number: float, unit: str) -> None:
         for bound, is_out, word in ((self.least, self._is_less, "least"), (self.most, self._is_more, "most")):
             if bound is not None and is_out(number):
-                raise ValueError(" ".join(filter(None, (f"{self.name}: at {word} {bound:g}", unit))) + f", not {number}")
+                raise ValueError(
+                    " ".join(filter(None, (f"{self.name}: at {word} {bound:g}", unit))) + f", not {number}"
+                )
 
     def _is_less(self, number: float) -> bool:
         return self.least is not None and number < self.least
@@ -144,7 +146,9 @@ class Form:
             needed = [field.name for field in self.fields if field.is_needed]
             if len(needed) == 1:
                 return "To answer, approve with the answer as your comment."
-            return "To answer, approve with a comment that has a line for each: " + ", ".join(f"{name}: …" for name in needed)
+            return "To answer, approve with a comment that has a line for each: " + ", ".join(
+                f"{name}: …" for name in needed
+            )
         field = self.by_button
         return f"To approve answers {field.name}: yes." if field is not None and not self.options else ""
 
@@ -194,7 +198,9 @@ def read_form(schema: Any) -> Form:
     if not isinstance(properties, Mapping):
         return Form(())
     needed = {str(name) for name in required} if isinstance(required, list | tuple) else set()
-    return Form(tuple(_field(str(name), said, str(name) in needed) for name, said in list(properties.items())[:_FIELDS]))
+    return Form(
+        tuple(_field(str(name), said, str(name) in needed) for name, said in list(properties.items())[:_FIELDS])
+    )
 
 
 def _field(name: str, said: Any, is_required: bool) -> Field:
@@ -224,7 +230,9 @@ def _choices(said: Mapping[str, Any]) -> dict[str, Value]:
         values = said.get("enum", [said["const"]] if "const" in said else None)
         values = values if isinstance(values, list) else []
         names = said.get("enumNames")
-        pairs = list(zip(names if isinstance(names, list) and len(names) == len(values) else values, values, strict=True))
+        pairs = list(
+            zip(names if isinstance(names, list) and len(names) == len(values) else values, values, strict=True)
+        )
     read = [(label, value) for label, one in pairs[:_CHOICES] if (value := _value(one)) is not None]
     choices = {str(label if label is not None else value): value for label, value in read}
     # Two that read the same could not be told apart.

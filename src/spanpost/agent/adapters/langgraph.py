@@ -40,7 +40,9 @@ def invoke(
 ) -> Any:
     """Run a graph to its end as `ainvoke` does, from code that is not async. Not within a running loop."""
     return asyncio.run(
-        ainvoke(graph, input, config, answer=answer, expires_in=expires_in, at_expiry=at_expiry, is_sync=True, **options)
+        ainvoke(
+            graph, input, config, answer=answer, expires_in=expires_in, at_expiry=at_expiry, is_sync=True, **options
+        )
     )
 
 
@@ -72,7 +74,13 @@ async def ainvoke(
 
     async def asked(question: str, id: str, detail: str, choices: list[str], risk: str) -> Decision:
         decision = await ask(
-            question, id=f"{thread}/{id}", detail=detail, options=choices, risk=risk, expires_in=expires_in, at_expiry=at_expiry
+            question,
+            id=f"{thread}/{id}",
+            detail=detail,
+            options=choices,
+            risk=risk,
+            expires_in=expires_in,
+            at_expiry=at_expiry,
         )
         if decision.expired and not decision.denied:
             raise ApprovalTimeout(f"nobody decided in time: {question[:100]}")
@@ -84,7 +92,13 @@ async def ainvoke(
             actions = list(value["action_requests"])
             decisions = await asyncio.gather(
                 *(
-                    asked(f"Run {a.get('name')}?", f"{interrupt.id}/{i}", readable(a.get("args", a.get("arguments"))), [], "")
+                    asked(
+                        f"Run {a.get('name')}?",
+                        f"{interrupt.id}/{i}",
+                        readable(a.get("args", a.get("arguments"))),
+                        [],
+                        "",
+                    )
                     for i, a in enumerate(actions)
                 )
             )
@@ -93,7 +107,9 @@ async def ainvoke(
         question = str(said.pop("question", None) or said.pop("message", None) or "A decision is needed")
         choices = [str(one) for one in said.pop("options", None) or ()]
         risk, detail = str(said.pop("risk", "")), said.pop("detail", None)
-        decision = await asked(question, str(interrupt.id), readable(said) if detail is None else str(detail), choices, risk)
+        decision = await asked(
+            question, str(interrupt.id), readable(said) if detail is None else str(detail), choices, risk
+        )
         if answer is not None:
             return answer(decision, value)
         return decision.decision if choices else decision.approved

@@ -67,7 +67,9 @@ async def decide(
         )
 
     decisions = await asyncio.gather(*(one(call) for call in requests.approvals))
-    answers = {call.tool_call_id: _answer(decision) for call, decision in zip(requests.approvals, decisions, strict=True)}
+    answers = {
+        call.tool_call_id: _answer(decision) for call, decision in zip(requests.approvals, decisions, strict=True)
+    }
     return DeferredToolResults(approvals=answers)
 
 

@@ -35,7 +35,9 @@ async def ask(question: str, **more: Any) -> Decision:
 def readable(arguments: Any) -> str:
     """Return a call's arguments as a person reads them: one to a line."""
     if isinstance(arguments, Mapping):
-        return "\n".join(f"{name}: {value if isinstance(value, str) else _json(value)}" for name, value in arguments.items())
+        return "\n".join(
+            f"{name}: {value if isinstance(value, str) else _json(value)}" for name, value in arguments.items()
+        )
     return "" if arguments in (None, "") else str(arguments)
 
 

@@ -48,7 +48,9 @@ _NO_EFFECT = {
 
 
 @router.get("/api/approvals", response_model=schemas.Items[schemas.QuestionBody], responses=INVALID | NOT_FOUND)
-async def approvals(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, asked: Annotated[ApprovalListQuery, Query()]) -> ApiJson:
+async def approvals(
+    caller: Who, interaction_store: TheInteractionStore, parts: TheParts, asked: Annotated[ApprovalListQuery, Query()]
+) -> ApiJson:
     """List questions to people, newest first."""
     after = read(asked.cursor, ApprovalKey)
     uid = await uid_of(interaction_store, caller, asked.task, "task")
@@ -59,13 +61,22 @@ async def approvals(caller: Who, interaction_store: TheInteractionStore, parts: 
 
 
 @router.post("/api/approvals/{key:path}/decision", response_model=schemas.ActResult, responses=_ANSWERS)
-async def decide(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, key: str, body: DecisionBody, idempotency_key: IdempotencyKey = None) -> ApiJson:
+async def decide(
+    caller: Who,
+    interaction_store: TheInteractionStore,
+    parts: TheParts,
+    key: str,
+    body: DecisionBody,
+    idempotency_key: IdempotencyKey = None,
+) -> ApiJson:
     """Decide a question by its key (or by the agent's id of it). The first decision stands."""
     row = await _named(interaction_store, caller, key)
     word = option_of(row, body.decision)
     verb = verb_of(row, word)
     if verb is None:
-        raise HttpError(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
+        raise HttpError(
+            422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision"
+        )
     option = row.options.index(word) if verb is Verb.CHOOSE else None
     return result_of(await _do(parts, caller, verb, row.key, body.comment, idempotency_key, option=option))
 
@@ -94,10 +105,17 @@ async def _named(interaction_store: BrowsingStore, caller: Caller, key: str) -> 
 
 def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
     async def act(
-        caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: Comment | None = None, idempotency_key: IdempotencyKey = None
+        caller: Who,
+        interaction_store: TheInteractionStore,
+        parts: TheParts,
+        id: str,
+        body: Comment | None = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> ApiJson:
         task = await task_of(interaction_store, caller, id)
-        return result_of(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key))
+        return result_of(
+            await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key)
+        )
 
     act.__name__ = str(verb)
     act.__doc__ = does
@@ -112,11 +130,20 @@ for _verb, _does in (
     (Verb.MUTE, "Mute a task: fewer notifications."),
     (Verb.UNMUTE, "Unmute a task."),
 ):
-    router.post(f"/api/tasks/{{id:path}}/{_verb}", response_model=schemas.ActResult, responses=_ANSWERS)(_on_task(_verb, _does))
+    router.post(f"/api/tasks/{{id:path}}/{_verb}", response_model=schemas.ActResult, responses=_ANSWERS)(
+        _on_task(_verb, _does)
+    )
 
 
 @router.post("/api/tasks/{id:path}/messages", response_model=schemas.ActResult, responses=_ANSWERS)
-async def message(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, id: str, body: MessageBody, idempotency_key: IdempotencyKey = None) -> ApiJson:
+async def message(
+    caller: Who,
+    interaction_store: TheInteractionStore,
+    parts: TheParts,
+    id: str,
+    body: MessageBody,
+    idempotency_key: IdempotencyKey = None,
+) -> ApiJson:
     """Send a message to a task's agent."""
     task = await task_of(interaction_store, caller, id)
     return result_of(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
@@ -130,7 +157,9 @@ async def launchers(caller: Who, parts: TheParts) -> ApiJson:
 
 
 @router.post("/api/launchers/{name}/start", response_model=schemas.ActResult, responses=_ANSWERS)
-async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None = None, idempotency_key: IdempotencyKey = None) -> ApiJson:
+async def start(
+    caller: Who, parts: TheParts, name: str, body: WorkBody | None = None, idempotency_key: IdempotencyKey = None
+) -> ApiJson:
     """Order new work from a launcher. The task that results carries the `order_id`."""
     interactions, place = interactions_of(parts, caller), place_of(caller)
     if name not in parts.launches.launchers and (await interactions.may_start(name, caller.id, place)).is_granted:
@@ -150,7 +179,14 @@ async def start(caller: Who, parts: TheParts, name: str, body: WorkBody | None =
 
 
 async def _do(
-    parts: TheParts, caller: Caller, verb: Verb, key: UUID, text: str, idempotency_key: str | None, *, option: int | None = None
+    parts: TheParts,
+    caller: Caller,
+    verb: Verb,
+    key: UUID,
+    text: str,
+    idempotency_key: str | None,
+    *,
+    option: int | None = None,
 ) -> ActOutcome:
     act = RequestedAct(
         verb=verb,

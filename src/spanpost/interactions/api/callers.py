@@ -43,7 +43,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Raise `HttpError` if the caller does not have this role."""
         if role not in self.roles:
             raise HttpError(
-                403, "forbidden", f"this needs the role {role}; {self.name} has {', '.join(sorted(self.roles)) or 'none'}"
+                403,
+                "forbidden",
+                f"this needs the role {role}; {self.name} has {', '.join(sorted(self.roles)) or 'none'}",
             )
 
 

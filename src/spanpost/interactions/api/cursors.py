@@ -19,7 +19,11 @@ _LONGEST = 400
 
 def written(key: object) -> str | None:
     """Return a key as a cursor; None for None."""
-    return urlsafe_b64encode(msgspec.json.encode(msgspec.to_builtins(key))).decode().rstrip("=") if key is not None else None
+    return (
+        urlsafe_b64encode(msgspec.json.encode(msgspec.to_builtins(key))).decode().rstrip("=")
+        if key is not None
+        else None
+    )
 
 
 def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
@@ -31,10 +35,14 @@ def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
             raise ValueError("too long")
         found = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
         # The driver converts to UTC as well, where a time at the calendar's edge overflows.
-        times = {name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)}  # type: ignore[arg-type]
+        times = {
+            name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)
+        }  # type: ignore[arg-type]
         return msgspec.structs.replace(found, **times)  # type: ignore[type-var]
     except (ValueError, OverflowError, UnicodeError, msgspec.MsgspecError):
-        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field=field) from None
+        raise HttpError(
+            422, "invalid", "is no cursor of this list; leave it out for the first page", field=field
+        ) from None
 
 
 def _utc(at: datetime) -> datetime:
@@ -57,4 +65,6 @@ def position_of(text: str) -> Position:
             raise ValueError("no place")
         return Position(int(number), _EPOCH + timedelta(microseconds=int(micros)), UUID(id))
     except (ValueError, OverflowError):
-        raise HttpError(422, "invalid", "is no id of this stream; leave it out to begin now", field="Last-Event-ID") from None
+        raise HttpError(
+            422, "invalid", "is no id of this stream; leave it out to begin now", field="Last-Event-ID"
+        ) from None

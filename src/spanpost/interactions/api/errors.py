@@ -49,7 +49,9 @@ def handle_errors(app: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         known = _invalid(error) if isinstance(error, RequestValidationError) else error
-        return response_of(request.scope, error_of(request.scope, known, lambda scope, error: None))  # `GuardedApi` logs faults
+        return response_of(
+            request.scope, error_of(request.scope, known, lambda scope, error: None)
+        )  # `GuardedApi` logs faults
 
     for kind in (HTTPException, RequestValidationError, StoreUnavailable, Exception):
         app.add_exception_handler(kind, answer)
@@ -76,7 +78,10 @@ class GuardedApi:
     def __init__(self, app: FastAPI, routers: Sequence[APIRouter]) -> None:
         self._app = app
         #: The routes of the API, for the table of all routes.
-        self.routes = [*(one for one in app.routes if isinstance(one, Route)), *(one for each in routers for one in each.routes)]
+        self.routes = [
+            *(one for one in app.routes if isinstance(one, Route)),
+            *(one for each in routers for one in each.routes),
+        ]
 
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""

@@ -48,9 +48,13 @@ _RETRY: Final = 2_000
 class EventQuery(TaskWords):
     """Which tasks, and which events."""
 
-    event: list[Literal["checkpoint", "task"]] = Field(default=[], max_length=2, description="Only these events; without any, both.")
+    event: list[Literal["checkpoint", "task"]] = Field(
+        default=[], max_length=2, description="Only these events; without any, both."
+    )
     task: Word | None = Field(default=None, description="Only this task and the tasks below it, by any of its ids.")
-    after: str | None = Field(default=None, max_length=100, description="As `Last-Event-ID`, for clients that cannot send headers.")
+    after: str | None = Field(
+        default=None, max_length=100, description="As `Last-Event-ID`, for clients that cannot send headers."
+    )
 
 
 @router.get(
@@ -85,7 +89,14 @@ async def events(
         raise _too_many() from None
     kinds = frozenset(asked.event or ("checkpoint", "task"))
     following = Following(
-        hub, joined, parts.interaction_store, asked.filter(caller.tenant), uid, kinds, parts.heartbeat, is_known=partial(parts.is_known, caller)
+        hub,
+        joined,
+        parts.interaction_store,
+        asked.filter(caller.tenant),
+        uid,
+        kinds,
+        parts.heartbeat,
+        is_known=partial(parts.is_known, caller),
     )
     return Stream(following.texts(after), hub, joined)
 
@@ -231,7 +242,9 @@ class Following:
         return self._is_of(one.task) and (not self._asked.statuses or one.checkpoint.status in self._asked.statuses)
 
     def _is_of(self, task: Task) -> bool:
-        return self._of_task.takes(task) and (self._uid is None or self._uid in (task.uid, task.parent_uid, task.root_uid))
+        return self._of_task.takes(task) and (
+            self._uid is None or self._uid in (task.uid, task.parent_uid, task.root_uid)
+        )
 
     def _shows(self, task: Task) -> bool:
         if not self._is_of(task):

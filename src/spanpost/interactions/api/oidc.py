@@ -98,7 +98,10 @@ class Oidc:
     async def begin(self, then: str) -> tuple[str, str]:
         """Return the URL at the provider for a login, and its cookie. Raises `HttpError`."""
         asked = LoginRequest(
-            state=secrets.token_urlsafe(24), nonce=secrets.token_urlsafe(24), verifier=secrets.token_urlsafe(48), next=then
+            state=secrets.token_urlsafe(24),
+            nonce=secrets.token_urlsafe(24),
+            verifier=secrets.token_urlsafe(48),
+            next=then,
         )
         challenge = urlsafe_b64encode(sha256(asked.verifier.encode()).digest()).decode().rstrip("=")
         query = {
@@ -120,7 +123,9 @@ class Oidc:
         value = (await self.sessions.signer(_LOGIN)).read(cookie)
         asked = msgspec.convert(value, LoginRequest) if value is not None else None
         if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
-            raise HttpError(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
+            raise HttpError(
+                403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login"
+            )
         provider = await self._provider()
         form = {
             "grant_type": "authorization_code",
@@ -152,7 +157,9 @@ class Oidc:
                     raise
         return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
 
-    async def _more(self, tokens: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+    async def _more(
+        self, tokens: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return missing claims from the provider's userinfo, if it is about the same person."""
         terms = self.terms
         wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
@@ -198,7 +205,9 @@ class Oidc:
         try:
             registry.validate(claims)
         except JoseError as error:
-            raise HttpError(403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})") from None
+            raise HttpError(
+                403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})"
+            ) from None
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self.terms.client_id:
             raise HttpError(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
         return claims
@@ -207,18 +216,31 @@ class Oidc:
         """Return the caller of claims. Raises `HttpError` for a person without a role or a tenant."""
         terms = self.terms
         said = claims.get(terms.roles_claim)
-        words = [said] if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
+        words = (
+            [said]
+            if isinstance(said, str)
+            else [one for one in said if isinstance(one, str)]
+            if isinstance(said, list)
+            else []
+        )
         known = {str(role) for role in CallerRole}
         roles = {role for word in words for role in terms.roles.get(word, ())} | set(terms.default_roles)
         tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else terms.tenant
         email = claims.get("email") if claims.get("email_verified") is True else None
-        name = next((one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)), "")
+        name = next(
+            (one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)),
+            "",
+        )
         if not roles & known:
             raise HttpError(
-                403, "no_role", f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one"
+                403,
+                "no_role",
+                f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one",
             )
         if not isinstance(tenant, str) or not tenant:
-            raise HttpError(403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})")
+            raise HttpError(
+                403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})"
+            )
         return Caller(
             provider="oidc",
             id=str(claims["sub"])[:255],
@@ -234,7 +256,9 @@ class Oidc:
             said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
             missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
             if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
-                raise HttpError(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
+                raise HttpError(
+                    503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting"
+                )
             self._metadata = (time.monotonic(), said)
         return said
 
@@ -248,7 +272,9 @@ def basic_of(client_id: str, secret: str) -> str:
     return "Basic " + b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
 
 
-async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = "") -> dict[str, Any]:
+async def _ask(
+    method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = ""
+) -> dict[str, Any]:
     """Return the provider's answer, never what was sent: it is secret. Raises `HttpError`, and `NotKnown`."""
     headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
     # Loading certificates takes a while; the loop goes on recording.
@@ -276,13 +302,21 @@ def _error_of(answer: httpx.Response) -> str:
         word = answer.json().get("error")
     except (ValueError, AttributeError):
         return ""
-    return word if isinstance(word, str) and word.isascii() and word.replace("_", "").isalnum() and len(word) <= 60 else ""
+    return (
+        word if isinstance(word, str) and word.isascii() and word.replace("_", "").isalnum() and len(word) <= 60 else ""
+    )
 
 
 def _own(path: str | None) -> str:
     """Return a path of this host, never another address."""
     text = path or "/"
-    is_own = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text and not text.startswith("//")
+    is_own = (
+        text.startswith("/")
+        and text.isascii()
+        and text.isprintable()
+        and "\\" not in text
+        and not text.startswith("//")
+    )
     return text if is_own else "/"
 
 
@@ -296,7 +330,13 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
         return _page(request, error)
     answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
     answer.set_cookie(
-        _LOGIN, cookie, max_age=int(_LOGIN_TIME), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
+        _LOGIN,
+        cookie,
+        max_age=int(_LOGIN_TIME),
+        path="/api/login",
+        secure=oidc.is_secure,
+        httponly=True,
+        samesite="lax",
     )
     return answer
 

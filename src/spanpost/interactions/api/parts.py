@@ -32,7 +32,14 @@ BY_ROLE: Final = (
 class ApiParts:
     """Shared state of the routes. New values hold from the next request on."""
 
-    def __init__(self, interaction_store: BrowsingStore, hub: Hub, *, resolvers: Mapping[str, Resolver], watch: InteractionMetrics | None = None) -> None:
+    def __init__(
+        self,
+        interaction_store: BrowsingStore,
+        hub: Hub,
+        *,
+        resolvers: Mapping[str, Resolver],
+        watch: InteractionMetrics | None = None,
+    ) -> None:
         self.interaction_store = interaction_store
         self.hub = hub
         self.resolvers = resolvers
@@ -53,7 +60,11 @@ class ApiParts:
         """How a caller without a token gets in: by a login, or with this machine's token."""
         if self.oidc is not None:
             return "; or log in at /api/login"
-        return "; on this machine `spanpost token local` prints one, and the address of the board with it" if self.local else ""
+        return (
+            "; on this machine `spanpost token local` prints one, and the address of the board with it"
+            if self.local
+            else ""
+        )
 
     def of_token(self, token: str, *, is_this_machine: bool) -> Caller | None:
         """Return the caller of a token.

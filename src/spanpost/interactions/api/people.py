@@ -40,7 +40,9 @@ class OnePerson:
             return Failed("it is not here")
         action, asked = question
         caller = self._caller
-        actor = Actor(provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=look.person.email)
+        actor = Actor(
+            provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=look.person.email
+        )
         try:
             async with asyncio.timeout(_RESOLVER):
                 answer = await resolver(Question(action=action, actor=actor, task=asked.task, approval=asked.approval))
@@ -59,5 +61,10 @@ class OnePerson:
 def person_of(caller: Caller) -> Person:
     """Return the caller as a person for the rules."""
     return Person(
-        id=caller.id, provider=caller.provider, roles=caller.roles, team=caller.tenant, name=caller.name, email=caller.email
+        id=caller.id,
+        provider=caller.provider,
+        roles=caller.roles,
+        team=caller.tenant,
+        name=caller.name,
+        email=caller.email,
     )

@@ -46,7 +46,10 @@ Text = Annotated[str, StringConstraints(max_length=4_000, pattern=_NO_NUL)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key", min_length=1, max_length=200, description="Repeats with the same key, path and body are one act."
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Repeats with the same key, path and body are one act.",
     ),
 ]
 
@@ -69,7 +72,9 @@ class TaskWords(QueryBody):
         default="", description="Part of the name, action, id or agent; case does not matter."
     )
     roots: bool = Field(default=False, description="Only tasks without a task above them.")
-    all: bool = Field(default=False, description="Also tasks that are only recorded, not announced (a lone model call).")
+    all: bool = Field(
+        default=False, description="Also tasks that are only recorded, not announced (a lone model call)."
+    )
 
     def filter(self, tenant: str, **more: Any) -> TaskFilter:
         """Return the filter, within a tenant."""

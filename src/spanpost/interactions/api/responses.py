@@ -105,7 +105,11 @@ def task_summary(task: Task) -> dict[str, Any]:
 
 
 def task_whole(
-    task: Task, children: Iterable[Task], after: Iterable[Task], questions: Iterable[dict[str, Any]], acts: Iterable[str]
+    task: Task,
+    children: Iterable[Task],
+    after: Iterable[Task],
+    questions: Iterable[dict[str, Any]],
+    acts: Iterable[str],
 ) -> dict[str, Any]:
     """Return a whole task. `after`: its follow-ups; `questions` as `asked_json` returns them."""
     fields = task_json(task)
@@ -134,7 +138,10 @@ def _failure(task: Task) -> str | None:
     if task.error is None or task.status != ERROR:
         return None
     kind, message = task.error.type, task.error.message
-    return line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT) or None
+    return (
+        line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT)
+        or None
+    )
 
 
 def asked_json(question: TaskQuestion, acts: Iterable[str]) -> dict[str, Any]:
@@ -165,7 +172,15 @@ def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]
     """Return sums over tasks."""
 
     def sums(one: Sums, name: str | None = None) -> dict[str, Any]:
-        figures = ("input_tokens", "output_tokens", "cost_usd", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors")
+        figures = (
+            "input_tokens",
+            "output_tokens",
+            "cost_usd",
+            "unpriced_calls",
+            "llm_calls",
+            "tool_calls",
+            "tool_errors",
+        )
         return ({name: one.word} if name else {}) | {
             "tasks": one.tasks,
             **{figure: getattr(one, figure) for figure in figures},

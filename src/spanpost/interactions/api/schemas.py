@@ -112,7 +112,9 @@ class TaskSummary(BaseModel):
     paused_by: str | None
     session_id: str | None
     trace_id: str | None
-    traceparent: str | None = Field(description="W3C trace context: an agent that starts in it is a task below this one.")
+    traceparent: str | None = Field(
+        description="W3C trace context: an agent that starts in it is a task below this one."
+    )
 
 
 class StepBody(BaseModel):
@@ -162,7 +164,9 @@ class QuestionBody(BaseModel):
     detail: str | None
     options: list[str] = Field(description="Answers to choose from; empty: `approve` or `deny`.")
     risk: str | None
-    is_whole: bool = Field(description="The question can be read completely. Otherwise it can be denied, and not approved.")
+    is_whole: bool = Field(
+        description="The question can be read completely. Otherwise it can be denied, and not approved."
+    )
     hidden: list[Literal["secret", "cut", "invisible", "alike"]] = Field(
         description="Why it is not whole: a part looks like a secret, was cut when it was recorded, cannot be seen, or two options read alike."
     )
@@ -174,7 +178,9 @@ class QuestionBody(BaseModel):
     source: str | None = Field(description="Where it was decided; null for a decision that only telemetry reports.")
     decided_at: str | None
     is_asked: bool = Field(description="The agent asks spanpost itself, so telemetry does not answer it.")
-    told: ReportedDecisionBody | None = Field(description="The decision that telemetry reports, if nobody decided through spanpost.")
+    told: ReportedDecisionBody | None = Field(
+        description="The decision that telemetry reports, if nobody decided through spanpost."
+    )
     acts: list[Literal["approve", "deny", "choose"]] = Field(
         description="What the caller may do with it now; empty if nothing, or if it is not open."
     )
@@ -210,7 +216,9 @@ class TimelineEntryBody(BaseModel):
     source: Literal["checkpoint", "event", "intervention"]
     kind: str = Field(description="A checkpoint's kind; `step`, `llm`, `tool` or `handoff`; or a person's act.")
     text: str
-    message: str | None = Field(description="Message key of a checkpoint, whose English is `text`; null for other text.")
+    message: str | None = Field(
+        description="Message key of a checkpoint, whose English is `text`; null for other text."
+    )
     values: dict[str, Any] = Field(description="Placeholders of the message, for other languages. Untrusted text.")
     status: str | None
     detail: str | None

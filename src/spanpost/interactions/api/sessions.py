@@ -35,7 +35,9 @@ class Signer:
 
     def sign(self, value: Any, seconds: float) -> str:
         """Return a value as text that `read` accepts within that time."""
-        body = urlsafe_b64encode(msgspec.json.encode([self._clock() + seconds, msgspec.to_builtins(value)])).rstrip(b"=")
+        body = urlsafe_b64encode(msgspec.json.encode([self._clock() + seconds, msgspec.to_builtins(value)])).rstrip(
+            b"="
+        )
         return f"{body.decode()}.{self._signature(body)}"
 
     def read(self, text: str | None) -> Any:

@@ -67,7 +67,9 @@ class BrowsingStore(Streams, protocols.InteractionStore, Protocol):
         """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
         ...
 
-    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+    async def timeline(
+        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+    ) -> Page[TimelineEntry]:
         """Return a page of a task's timeline, oldest first; recorded attributes only with `content`."""
         ...
 

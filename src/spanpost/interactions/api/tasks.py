@@ -54,13 +54,17 @@ async def me(caller: Who) -> ApiJson:
 
 
 @router.get("/api/tasks", response_model=schemas.Items[schemas.TaskSummary], responses=INVALID | NOT_FOUND)
-async def tasks(caller: Who, interaction_store: TheInteractionStore, asked: Annotated[TaskListQuery, Query()]) -> ApiJson:
+async def tasks(
+    caller: Who, interaction_store: TheInteractionStore, asked: Annotated[TaskListQuery, Query()]
+) -> ApiJson:
     """List tasks, newest first."""
     after = read(asked.cursor, TaskKey)
     parent = await uid_of(interaction_store, caller, asked.parent, "parent")
     before = await named(interaction_store, caller, asked.follows, "follows")
     follows = ids_of(before) if before is not None else ()
-    found = asked.filter(caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order)
+    found = asked.filter(
+        caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order
+    )
     page = await interaction_store.tasks(found, after, asked.limit)
     return page_json(page, map(task_summary, page.items))
 
@@ -76,7 +80,9 @@ async def stats(caller: Who, interaction_store: TheInteractionStore, asked: Anno
 @router.get("/api/usage", response_model=schemas.UsageBody)
 async def usage(caller: Who, interaction_store: TheInteractionStore) -> ApiJson:
     """Return the spending from budgets, and how often model providers limited calls."""
-    spent, limits = await asyncio.gather(interaction_store.spending(caller.tenant), interaction_store.limits(caller.tenant))
+    spent, limits = await asyncio.gather(
+        interaction_store.spending(caller.tenant), interaction_store.limits(caller.tenant)
+    )
     return ApiJson(
         {
             "budgets": [spent_json(one) for one in sorted(spent, key=lambda one: -one.share)],
@@ -87,8 +93,14 @@ async def usage(caller: Who, interaction_store: TheInteractionStore) -> ApiJson:
     )
 
 
-@router.get("/api/tasks/{id:path}/timeline", response_model=schemas.Items[schemas.TimelineEntryBody], responses=INVALID | NOT_FOUND)
-async def timeline(caller: Who, interaction_store: TheInteractionStore, id: str, asked: Annotated[TimelineQuery, Query()]) -> ApiJson:
+@router.get(
+    "/api/tasks/{id:path}/timeline",
+    response_model=schemas.Items[schemas.TimelineEntryBody],
+    responses=INVALID | NOT_FOUND,
+)
+async def timeline(
+    caller: Who, interaction_store: TheInteractionStore, id: str, asked: Annotated[TimelineQuery, Query()]
+) -> ApiJson:
     """List what happened in a task, oldest first: checkpoints, steps, calls and people's acts."""
     after = read(asked.after, TimelineKey, "after")
     if after is not None and not 0 <= after.source <= 2:
@@ -107,7 +119,9 @@ async def task(caller: Who, interaction_store: TheInteractionStore, parts: ThePa
     below = TaskFilter(tenant=caller.tenant, parent=found.uid, shows_all=True)
     after = TaskFilter(tenant=caller.tenant, follows=ids_of(found))
     children, followers, rows = await asyncio.gather(
-        interaction_store.tasks(below, None, _CHILDREN), interaction_store.tasks(after, None, _FOLLOWERS), interaction_store.rows_of(found.uid)
+        interaction_store.tasks(below, None, _CHILDREN),
+        interaction_store.tasks(after, None, _FOLLOWERS),
+        interaction_store.rows_of(found.uid),
     )
     questions = [TaskQuestion(row=row, task=found) for row in rows]
     may, acts = await asyncio.gather(answers_to(parts, caller, questions), acts_on(parts, caller, found))

@@ -42,7 +42,9 @@ class MessageView(BaseModel):
 
     message: DrawnMessage
     replies: list[DrawnMessage]
-    channel: str | None = Field(description="The channel of its route; null without one: then this is how it would look.")
+    channel: str | None = Field(
+        description="The channel of its route; null without one: then this is how it would look."
+    )
     verbosity: str = Field(description="How much of it the route shows: `live`, `milestones`, `final` or `mute`.")
     task_uid: str = Field(description="The task whose message it is: for a sub-agent, the task above it.")
 
@@ -83,9 +85,16 @@ async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
     """Return a task's context use, call after call."""
     task = await _task(views, caller.tenant, id)
     items = [
-        {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model} for point in await views.curve(task.uid)
+        {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model}
+        for point in await views.curve(task.uid)
     ]
-    return ApiJson({"items": items, "window_tokens": task.context_window_tokens, "window_source": task.context_window_source or None})
+    return ApiJson(
+        {
+            "items": items,
+            "window_tokens": task.context_window_tokens,
+            "window_source": task.context_window_source or None,
+        }
+    )
 
 
 @router.get("/api/tasks/{id:path}/message", response_model=MessageView, responses=NOT_FOUND)

@@ -110,7 +110,9 @@ class SlackApp:
             try:
                 return await handle(body, context["origin"])
             except Exception as error:
-                log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
+                log.error(
+                    "something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error)
+                )
                 return answer(503, "fault")
 
         return listen
@@ -149,7 +151,9 @@ class SlackApp:
         if not word and response.status >= 500:
             return SlackAnswered(status=400, word="payload")
         content_type = (response.headers.get("content-type") or ["text/plain"])[0]
-        return SlackAnswered(status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type)
+        return SlackAnswered(
+            status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type
+        )
 
     async def close(self, seconds: float = 2.0) -> None:
         """Finish pending work, and close the connections."""
@@ -170,7 +174,9 @@ class SlackApp:
         if click is None:
             url, interactions = body.get("response_url"), installation.interactions
             if isinstance(url, str):
-                self._in_background(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
+                self._in_background(
+                    self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown"))
+                )
             return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
@@ -224,7 +230,11 @@ class SlackApp:
             return update(locale.say("interactions.late"), "late", locale)
         [(is_recorded, said)] = outcome
         if not is_recorded:
-            return answer(200, "unavailable", {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}})
+            return answer(
+                200,
+                "unavailable",
+                {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}},
+            )
         if said is None or not said.answer:
             return answer(200, "unreadable" if said is None else "submission")
         return update(said.answer, "submission", said.locale)
@@ -247,7 +257,9 @@ class SlackApp:
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
-            found.append(await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known))
+            found.append(
+                await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known)
+            )
 
         if not await self._within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
@@ -255,7 +267,9 @@ class SlackApp:
         if outcome is None:
             return answer(200, "ignored")
         if outcome.answer and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._in_background(self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.answer))
+            self._in_background(
+                self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.answer)
+            )
         return answer(200, "message")
 
     def _is_new(self, refusal: tuple[str, ...]) -> bool:
@@ -276,7 +290,9 @@ class SlackApp:
 
         async def work() -> None:
             is_known = threads.is_settled(stop.root)
-            found.append(await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known))
+            found.append(
+                await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known)
+            )
 
         if not await self._within(work(), origin.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack sends it again
@@ -326,7 +342,9 @@ class SlackApp:
             try:
                 reply = await commands.answer(spoken)
             except StoreUnavailable:
-                reply = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
+                reply = SlackAnswer(
+                    text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away")
+                )
             except Exception as error:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
                 reply = SlackAnswer(text=locale.say("interactions.uncertain"))
@@ -360,7 +378,12 @@ class SlackApp:
 
     @staticmethod
     async def _post_ephemeral(
-        installation: Installation, message: PersonMessage, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
+        installation: Installation,
+        message: PersonMessage,
+        thread: str,
+        user: str,
+        text: str,
+        blocks: Sequence[dict[str, Any]] = (),
     ) -> None:
         more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
         try:

@@ -30,7 +30,9 @@ def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> di
     if any(rule.groups for rule in rules.rules):
         needs["usergroups:read"] = "rules with groups let nobody through"
     if any(rule.emails for rule in rules.rules) or any("@" in who for who in rules.people.values()):
-        needs["users:read.email"] = "rules with emails let nobody through, and who a task runs for is known by user id alone"
+        needs["users:read.email"] = (
+            "rules with emails let nobody through, and who a task runs for is known by user id alone"
+        )
     if any(rule.channels for rule in rules.rules):
         needs["channels:read"] = "rules with channels let nobody through"
     if any(HERE in rule.channels for rule in rules.rules):
@@ -52,13 +54,21 @@ _ALL: Final = ("chat:write", "users:read")
 def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
     """Check the rules: actions that no one may do, and rules that allow no one."""
     if not rules.rules:
-        yield Seen(False, "no rule says who may do anything, so nobody may", "add a [[interactions.rules]] to spanpost.toml")
+        yield Seen(
+            False, "no rule says who may do anything, so nobody may", "add a [[interactions.rules]] to spanpost.toml"
+        )
         return
     named = {action for rule in rules.rules for action in rule.actions}
     if DECIDE in named:
         named |= {"approve", "deny", "choose"}
-    if missing := [action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry", "start")]:
-        yield Seen(True, f"no rule names {', '.join(missing)}: nobody may", "add them to the actions of a [[interactions.rules]]")
+    if missing := [
+        action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry", "start")
+    ]:
+        yield Seen(
+            True,
+            f"no rule names {', '.join(missing)}: nobody may",
+            "add them to the actions of a [[interactions.rules]]",
+        )
     for number, rule in enumerate(rules.rules, 1):
         if not (rule.users or rule.groups or rule.channels or rule.emails or rule.requester or rule.resolver):
             yield Seen(True, f"rule {number} names nobody, so nobody may do what it is about")
@@ -72,7 +82,13 @@ async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[S
         who = " of ".join(line(str(data.get(key) or "?"), 80) for key in ("user", "team"))
         seen.append(Seen(True, f"the bot token is {who}"))
     except Trouble as trouble:
-        return [Seen(False, f"the bot token cannot be used: {trouble}", "see whether Slack is reached, or install the app again")]
+        return [
+            Seen(
+                False,
+                f"the bot token cannot be used: {trouble}",
+                "see whether Slack is reached, or install the app again",
+            )
+        ]
     needs = wanted(one.interactions.rules, hears_replies=hears_replies, joins=joins)
     if scopes is None:
         seen.append(Seen(True, "the answer names no scopes"))

@@ -52,7 +52,9 @@ _HELP: Final = {
 class Commands:
     """Answers commands in one workspace. `conceal` removes from a task what Slack must not show."""
 
-    def __init__(self, interactions: Interactions, web: Web, conceal: Callable[[Task], Task], locale: Locale = ENGLISH) -> None:
+    def __init__(
+        self, interactions: Interactions, web: Web, conceal: Callable[[Task], Task], locale: Locale = ENGLISH
+    ) -> None:
         self._interactions = interactions
         self._web = web
         self._conceal = conceal
@@ -80,7 +82,9 @@ class Commands:
         if goes is not None:
             return await self._more(spoken, goes)
         if does is None:
-            return self._answer([[text(self._say("command.none", word=line(spoken.word, 40)))], *self._help_lines(spoken)])
+            return self._answer(
+                [[text(self._say("command.none", word=line(spoken.word, 40)))], *self._help_lines(spoken)]
+            )
         return await does(spoken)
 
     async def _refusal(self, spoken: Spoken) -> SlackAnswer | None:
@@ -104,7 +108,9 @@ class Commands:
     async def _overview(self, spoken: Spoken) -> SlackAnswer:
         lists = self._lists(spoken)
         running, waiting = await asyncio.gather(lists.tasks(_RUNNING, None, _LISTED), lists.questions(None, _LISTED))
-        entries: list[Line] = [[text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]]
+        entries: list[Line] = [
+            [text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]
+        ]
         entries += await self._tasks(lists, running)
         if waiting.questions:
             entries.append([text(self._say("command.waits"), is_bold=True)])
@@ -123,7 +129,9 @@ class Commands:
             asked = _RUNNING if goes.what == "tasks" else TaskFilter(q=goes.q[:_MOST_REF])
             page = await lists.tasks(asked, after, _LISTED if goes.what == "tasks" else _CANDIDATES)
             entries = await self._tasks(lists, page)
-        return self._answer(entries or [[text(self._say("command.end"))]], self._buttons(spoken, (page, goes.what), q=goes.q))
+        return self._answer(
+            entries or [[text(self._say("command.end"))]], self._buttons(spoken, (page, goes.what), q=goes.q)
+        )
 
     async def _tasks(self, lists: TaskLists, page: ListPage) -> list[Line]:
         links = await lists.links(page.tasks)
@@ -145,9 +153,15 @@ class Commands:
 
     def _buttons(self, spoken: Spoken, *pages: tuple[ListPage, str], q: str = "") -> list[dict[str, Any]]:
         """Return the buttons for next pages, where there are any."""
-        labels = {"tasks": "command.go_on_tasks", "questions": "command.go_on_questions", "found": "command.go_on_tasks"}
+        labels = {
+            "tasks": "command.go_on_tasks",
+            "questions": "command.go_on_questions",
+            "found": "command.go_on_tasks",
+        }
         return [
-            ListPosition(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(self._say(labels[what]))
+            ListPosition(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(
+                self._say(labels[what])
+            )
             for page, what in pages
             if page.after is not None
         ]
@@ -173,7 +187,9 @@ class Commands:
         # The details of the dialogue *Show more* need a rule about `view`; without one only the summary is
         # shown.
         texts = modals.texts(shown, self._locale)[: None if ruled else 1]
-        entries: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
+        entries: list[Line] = [
+            [text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]
+        ]
         entries += [[text(part)] for one in texts for part in one.split("\n") if part]
         return self._answer(entries)
 
@@ -203,7 +219,9 @@ class Commands:
             if len(begin) != 1 or page.is_open or len(spoken.rest) < _LEAST:
                 few = begin if len(begin) > 1 else page.tasks
                 beyond = max(len(few) - _CANDIDATES, 0)
-                return await self._candidates(spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open))
+                return await self._candidates(
+                    spoken, ListPage(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open)
+                )
             task = begin[0]
         act = RequestedAct(
             verb=Verb.CANCEL,
@@ -230,7 +248,9 @@ class Commands:
             if (refusal := await self._refusal(spoken)) is not None:
                 return refusal
             if launcher:
-                return self._answer([[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]])
+                return self._answer(
+                    [[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]]
+                )
             way = _form(spoken, self._say("command.form_start"))
             return self._answer([[text(self._say("command.which_launcher", way=way, known=there))]])
         order = Start(

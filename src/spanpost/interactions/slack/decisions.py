@@ -38,7 +38,9 @@ class PressedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     locale: Locale = ENGLISH
 
 
-async def pressed(interactions: Interactions, click: Click, comments: Comments, conceal: Callable[[Task], Task]) -> PressedAnswer:
+async def pressed(
+    interactions: Interactions, click: Click, comments: Comments, conceal: Callable[[Task], Task]
+) -> PressedAnswer:
     """Do what a press asks for. Raises `StoreUnavailable`: nothing was done."""
     if click.action in (VIEW, READ):
         asked = await interactions.find(click.key, click.message)
@@ -48,12 +50,20 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
         if click.action == READ:
             return await _read(interactions, click, asked, locale)
         refusal = await interactions.may_view(asked, click.user, click.message, is_foreign=click.is_foreign)
-        return PressedAnswer(answer=refusal) if refusal else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
+        return (
+            PressedAnswer(answer=refusal)
+            if refusal
+            else PressedAnswer(view=modals.details(conceal(asked.task), locale), locale=locale)
+        )
     act = act_of(click)
     if act.verb.is_decision:
         asked = await interactions.find(click.key, click.message)
         shown = interactions.shown(asked, click.message)
-        if asked is not None and shown is not None and (_wants_comment(comments, act.verb) or not _is_beside(act.verb, shown)):
+        if (
+            asked is not None
+            and shown is not None
+            and (_wants_comment(comments, act.verb) or not _is_beside(act.verb, shown))
+        ):
             locale = interactions.locale(asked, click.message)
             against = await interactions.may(act)
             if against is not None:
@@ -61,7 +71,9 @@ async def pressed(interactions: Interactions, click: Click, comments: Comments, 
             if not _is_beside(act.verb, shown):
                 return await _read(interactions, click, asked, locale)
             word = f"{click.action}{'' if click.option is None else f':{click.option}'}"
-            return PressedAnswer(view=modals.comment(_meta(click, word, shown), shown, locale, option=click.option), locale=locale)
+            return PressedAnswer(
+                view=modals.comment(_meta(click, word, shown), shown, locale, option=click.option), locale=locale
+            )
     return PressedAnswer(answer=(await interactions.do(act)).answer)
 
 
@@ -109,7 +121,9 @@ async def submitted(interactions: Interactions, sent: Submission) -> PressedAnsw
         shown = interactions.shown(asked, message)
         if shown is not None and not (shown.is_whole and shown.digest == meta.d):
             locale = interactions.locale(asked, message)
-            return PressedAnswer(answer=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale)
+            return PressedAnswer(
+                answer=locale.say("interactions.changed" if shown.is_whole else "interactions.hidden"), locale=locale
+            )
     outcome = await interactions.do(act)
     return PressedAnswer(answer=outcome.answer, locale=outcome.locale)
 

@@ -36,7 +36,14 @@ _REFUSALS: Final = {
 class SlackHttp:
     """The endpoint. `clock` returns Unix time."""
 
-    def __init__(self, app: SlackApp, interaction_store: InteractionStore, *, watch: InteractionMetrics | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        app: SlackApp,
+        interaction_store: InteractionStore,
+        *,
+        watch: InteractionMetrics | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._app = app
         self._interaction_store = interaction_store
         self._watch = watch
@@ -83,7 +90,9 @@ class SlackHttp:
             raise HttpError(answer.status, answer.word, answer.body or "it could not be taken")
         note_outcome(request.scope, answer.word)
         body = answer.body.encode("utf-8", "replace")
-        return Response(body, answer.status, {"content-type": answer.content_type.encode("latin-1", "replace").decode("latin-1")})
+        return Response(
+            body, answer.status, {"content-type": answer.content_type.encode("latin-1", "replace").decode("latin-1")}
+        )
 
     async def _is_first(self, signed: guard.Signed) -> bool:
         """Tell whether no process saw this signature; True if the store does not answer in time.

@@ -120,7 +120,9 @@ class Finds(Protocol):
 class Everywhere:
     """One app in every workspace that installed it. `web` is for calls with the app's own token."""
 
-    def __init__(self, finds: Finds, web: Web, *, secrets: Iterable[str] = (), app_token: str = "", app_id: str = "") -> None:
+    def __init__(
+        self, finds: Finds, web: Web, *, secrets: Iterable[str] = (), app_token: str = "", app_id: str = ""
+    ) -> None:
         self.finds = finds
         self.web = web
         self.secrets = tuple(secrets)

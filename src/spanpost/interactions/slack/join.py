@@ -40,7 +40,9 @@ async def _find(web: Web, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor = ""
     for _ in range(_PAGES):
-        response = await web.call("conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor)
+        response = await web.call(
+            "conversations.list", types="public_channel", exclude_archived="true", limit=1000, cursor=cursor
+        )
         for channel in response.get("channels") or ():
             if isinstance(channel, dict) and channel.get("name") in bare:
                 found[bare[str(channel["name"])]] = str(channel.get("id"))

@@ -67,13 +67,19 @@ def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
     parts = [line(one.agent_name or "", 60), locale.word(f"status.{one.status}", one.status), doing]
     known = [part for part in parts if part]
     name = line(one.name or one.task_id, 100)
-    found = [text("• "), text(name or locale.say("command.a_task"), link=link, is_bold=True), text(" · " + " · ".join(known))]
+    found = [
+        text("• "),
+        text(name or locale.say("command.a_task"), link=link, is_bold=True),
+        text(" · " + " · ".join(known)),
+    ]
     if one.started_at is not None:
         found += [text(f" · {locale.say('command.since')} "), since(one.started_at)]
     return [*found, text(f" · {line(one.task_id, 100)}")]
 
 
-def more(count: int, what: Literal["tasks", "questions"], locale: Locale = ENGLISH, *, is_open: bool = False) -> list[Line]:
+def more(
+    count: int, what: Literal["tasks", "questions"], locale: Locale = ENGLISH, *, is_open: bool = False
+) -> list[Line]:
     """Return a line with the number of entries that are not listed; no line for none."""
     if not count:
         return [[text(locale.say(f"command.more_{what}_open"))]] if is_open else []

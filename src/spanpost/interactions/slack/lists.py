@@ -56,7 +56,9 @@ def position_of(value: str) -> ListPosition | None:
     try:
         data = json.loads(value)
         at = datetime.fromisoformat(data["a"]) if "a" in data else None
-        found = ListPosition(what=str(data["w"]), q=str(data["q"]), at=at, key=UUID(str(data["k"])), by=str(data["b"])[:41])
+        found = ListPosition(
+            what=str(data["w"]), q=str(data["q"]), at=at, key=UUID(str(data["k"])), by=str(data["b"])[:41]
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if found.what in ("tasks", "questions", "found") and (at is None or at.tzinfo is not None) else None
@@ -91,7 +93,9 @@ class TaskLists:
         start = TaskKey(*after) if after is not None else None
 
         async def of(tenant: str) -> Page[Task]:
-            return await self._interactions.interaction_store.tasks(msgspec.structs.replace(asked, tenant=tenant), start, LOOKED)
+            return await self._interactions.interaction_store.tasks(
+                msgspec.structs.replace(asked, tenant=tenant), start, LOOKED
+            )
 
         pages = await asyncio.gather(*map(of, self._interactions.tenants))
         items, is_open = _merged(pages, lambda task: (task.started_at, task.uid))
@@ -110,7 +114,9 @@ class TaskLists:
         start = ApprovalKey(after[0], after[1]) if after is not None and after[0] is not None else None
 
         async def of(tenant: str) -> Page[TaskQuestion]:
-            return await self._interactions.interaction_store.questions(ApprovalFilter(tenant=tenant, state=InterventionState.OPEN), start, LOOKED)
+            return await self._interactions.interaction_store.questions(
+                ApprovalFilter(tenant=tenant, state=InterventionState.OPEN), start, LOOKED
+            )
 
         pages = await asyncio.gather(*map(of, self._interactions.tenants))
         items, is_open = _merged(pages, lambda one: (one.row.requested_at, one.row.key))

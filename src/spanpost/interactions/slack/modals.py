@@ -96,14 +96,22 @@ def _choice(choices: Mapping[str, str], locale: Locale) -> dict[str, Any]:
 
 def _comment(label: str, locale: Locale) -> dict[str, Any]:
     text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
-    return {"type": "input", "block_id": "comment", "optional": True, "label": _plain(locale.say(label)), "element": text}
+    return {
+        "type": "input",
+        "block_id": "comment",
+        "optional": True,
+        "label": _plain(locale.say(label)),
+        "element": text,
+    }
 
 
 def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
     """Return foreign text whole, quoted below a title of ours."""
     made: list[dict[str, Any]] = []
     for piece in pieces(said, _MOST_SECTION):
-        made.append({"type": "rich_text_quote", "elements": [{"type": "text", "text": piece.removesuffix("\n") or " "}]})
+        made.append(
+            {"type": "rich_text_quote", "elements": [{"type": "text", "text": piece.removesuffix("\n") or " "}]}
+        )
     if not made:
         return []
     head = {"type": "text", "text": locale.say(title), "style": {"bold": True}}
@@ -167,9 +175,12 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
     if task.trace_id:
         parts.append(locale.say("show.trace", value=task.trace_id.hex()))
     found = ["\n".join(parts)]
-    found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
+    found.append(
+        "\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30])
+    )
     steps = [
-        f"{step.index or i + 1}. {line(locale.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
+        f"{step.index or i + 1}. {line(locale.translate(step.message, step.name), 150)}"
+        for i, step in enumerate(task.steps[:40])
     ]
     found.append(f"{locale.say('show.steps')}\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
@@ -178,7 +189,9 @@ def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
             answer = locale.say("show.answered_by", decision=approval.decision, by=approval.by)
         asked = locale.say("show.asked", value=line(approval.question, 400))
         found.append(
-            "\n".join(filter(None, (asked, locale.say("show.answered", value=line(answer, 200)), line(approval.comment, 500))))
+            "\n".join(
+                filter(None, (asked, locale.say("show.answered", value=line(answer, 200)), line(approval.comment, 500)))
+            )
         )
     if task.error is not None:
         found.append(f"{line(task.error.type, 100)}: {line(said('error', task.error.message), 600)}")

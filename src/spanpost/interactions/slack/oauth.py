@@ -173,7 +173,14 @@ class SlackInstallations(AsyncInstallationStore):
 class OauthHttp:
     """The endpoints of both paths."""
 
-    def __init__(self, terms: InstallTerms, keeps: Keeps, interaction_store: Remembers, *, watch: InteractionMetrics | None = None) -> None:
+    def __init__(
+        self,
+        terms: InstallTerms,
+        keeps: Keeps,
+        interaction_store: Remembers,
+        *,
+        watch: InteractionMetrics | None = None,
+    ) -> None:
         self._terms = terms
         self._keeps = keeps
         self._interaction_store = interaction_store
@@ -197,7 +204,10 @@ class OauthHttp:
                 "unavailable",
             )
         except (aiohttp.ClientError, TimeoutError, OSError):
-            response, word = _page(502, "Not now", f"Slack does not answer. Nothing was installed. {_BEGIN_AGAIN}"), "slack"
+            response, word = (
+                _page(502, "Not now", f"Slack does not answer. Nothing was installed. {_BEGIN_AGAIN}"),
+                "slack",
+            )
         except Exception as error:
             log.error("an installation could not be finished: %s", type(error).__name__)
             response, word = _page(502, "Not installed", f"Slack's answer could not be read. {_BEGIN_AGAIN}"), "fault"
@@ -218,7 +228,9 @@ class OauthHttp:
         if len(query) > _MOST_QUERY:
             return _page(400, "Not installed", f"The address is too long. {_BEGIN_AGAIN}"), "query"
         asked = parse_qs(query.decode("latin-1"))
-        cookies = [bytes(value).decode("latin-1") for name, value in scope["headers"] if bytes(name).lower() == b"cookie"]
+        cookies = [
+            bytes(value).decode("latin-1") for name, value in scope["headers"] if bytes(name).lower() == b"cookie"
+        ]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
             flow = self._flow(session, self._keeps.encryption)
             if scope["path"] == INSTALL:
@@ -271,7 +283,9 @@ class OauthHttp:
             return self._ended(403, "Not installed", str(failure.error), "refused")
         reason = failure.reason if _WORD.match(failure.reason or "") else "an error"
         text = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
-        return self._ended(max(failure.suggested_status_code, 400), "Not installed", text, reason if reason in _WHY else "slack")
+        return self._ended(
+            max(failure.suggested_status_code, 400), "Not installed", text, reason if reason in _WHY else "slack"
+        )
 
     @staticmethod
     def _ended(status: int, title: str, text: str, word: str) -> BoltResponse:

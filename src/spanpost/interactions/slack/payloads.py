@@ -207,7 +207,13 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
     idempotency_key = fingerprint("view", team, view_id, _text(view.get("hash")), who)
     is_foreign = _is_foreign(body, user.get("team_id"), team)
     return Submission(
-        user=who, team=team, meta=_dict(meta), comment=strip(comment), choice=choice, is_foreign=is_foreign, idempotency_key=idempotency_key
+        user=who,
+        team=team,
+        meta=_dict(meta),
+        comment=strip(comment),
+        choice=choice,
+        is_foreign=is_foreign,
+        idempotency_key=idempotency_key,
     )
 
 

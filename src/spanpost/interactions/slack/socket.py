@@ -34,7 +34,15 @@ PING: Final = 5.0
 _TRY: Final = 5.0
 #: Slack's errors that a retry does not cure.
 _LASTING: Final = frozenset(
-    {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired", "not_allowed_token_type", "missing_scope"}
+    {
+        "invalid_auth",
+        "not_authed",
+        "account_inactive",
+        "token_revoked",
+        "token_expired",
+        "not_allowed_token_type",
+        "missing_scope",
+    }
 )
 #: Requests handled at once; beyond it they are not acknowledged, and Slack sends them again.
 _MOST: Final = 200
@@ -146,7 +154,9 @@ class Socket:
             if not self._under_way:
                 self._idle.set()
 
-    async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]) -> None:
+    async def _answer(
+        self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]
+    ) -> None:
         answer = await self._app.handle(self._of, body)
         self._count(answer.word)
         if answer.status >= 500:

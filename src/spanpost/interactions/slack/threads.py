@@ -26,7 +26,9 @@ def is_settled(root: PersonMessage) -> bool:
     return datetime.now(UTC) - moment(root.ts) > _SETTLED
 
 
-async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UUID], RequestedAct], *, is_known: bool) -> tuple[bool, ActOutcome | None]:
+async def do(
+    interactions: Interactions, root: PersonMessage, make: Callable[[UUID], RequestedAct], *, is_known: bool
+) -> tuple[bool, ActOutcome | None]:
     """Do an act on a thread's task.
 
     None: the thread is not a task's. False: not known yet, Slack shall send it again. `is_known`: a thread
@@ -41,13 +43,23 @@ async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UU
 
 def said(reply: Reply, text: str) -> Callable[[UUID], RequestedAct]:
     """Return a function that makes a message to the agent from a reply."""
-    common: dict[str, Any] = {"user": reply.user, "message": reply.root, "is_foreign": reply.is_foreign, "idempotency_key": reply.idempotency_key}
+    common: dict[str, Any] = {
+        "user": reply.user,
+        "message": reply.root,
+        "is_foreign": reply.is_foreign,
+        "idempotency_key": reply.idempotency_key,
+    }
     return lambda key: RequestedAct(verb=Verb.MESSAGE, key=key, text=text, at=reply.at, **common)
 
 
 def stopped(stop: Stop) -> Callable[[UUID], RequestedAct]:
     """Return a function that makes a cancel from Slack's own *Stop*."""
-    common: dict[str, Any] = {"user": stop.user, "message": stop.root, "is_foreign": stop.is_foreign, "idempotency_key": stop.idempotency_key}
+    common: dict[str, Any] = {
+        "user": stop.user,
+        "message": stop.root,
+        "is_foreign": stop.is_foreign,
+        "idempotency_key": stop.idempotency_key,
+    }
     return lambda key: RequestedAct(verb=Verb.CANCEL, key=key, at=stop.at, **common)
 
 

@@ -51,7 +51,9 @@ class Web:
         loop = asyncio.get_running_loop()
         if self._open is None or self._open[0] is not loop or self._open[1].closed:
             session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-            client = AsyncWebClient(token=self._token, base_url=self.base_url, session=session, retry_handlers=[], logger=silent())
+            client = AsyncWebClient(
+                token=self._token, base_url=self.base_url, session=session, retry_handlers=[], logger=silent()
+            )
             client.proxy = self._proxy  # slack_sdk takes one from the environment and ignores NO_PROXY
             self._open = (loop, session, client)
         return self._open[1], self._open[2]
@@ -74,7 +76,9 @@ class Web:
         except SlackApiError as error:
             body = getattr(error.response, "data", None)
             body = body if isinstance(body, dict) else {}
-            raise Trouble(_word(body.get("error")) or "an answer that is not Slack's", _word(body.get("needed"))) from None
+            raise Trouble(
+                _word(body.get("error")) or "an answer that is not Slack's", _word(body.get("needed"))
+            ) from None
         except TimeoutError:
             raise Trouble("no answer in time") from None
         except Exception as error:

@@ -25,7 +25,11 @@ class HookCarrier:
     """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended."""
 
     def __init__(
-        self, interaction_store: WebhookRecorder, provider: Callable[[], Provider | None], launchers: Callable[[], frozenset[str]], name: str
+        self,
+        interaction_store: WebhookRecorder,
+        provider: Callable[[], Provider | None],
+        launchers: Callable[[], frozenset[str]],
+        name: str,
     ) -> None:
         self.name = HOOK + name
         self._interaction_store = interaction_store
@@ -39,7 +43,9 @@ class HookCarrier:
         """
         order, provider = delivery.order, self._provider()
         if order is None or provider is None:
-            raise Rejected("its provider is no longer set up: set it up again, then retry this delivery", reason="no_provider")
+            raise Rejected(
+                "its provider is no longer set up: set it up again, then retry this delivery", reason="no_provider"
+            )
         document = document_of(order.parameters, order.body)
         if document is None:
             raise Rejected("the request is no JSON", reason="no_json")
@@ -60,7 +66,8 @@ class HookCarrier:
     async def _start(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
         if does.start not in self._launchers():
             raise Rejected(
-                f"there is no launcher {does.start!r} that is on: set it up, then retry this delivery", reason="no_launcher"
+                f"there is no launcher {does.start!r} that is on: set it up, then retry this delivery",
+                reason="no_launcher",
             )
         made = Order(
             id=UUID(bytes=named(f"{order.id}\0start\0{does.start}")),
@@ -87,17 +94,19 @@ class HookCarrier:
         id = render(does.approval, document).strip()
         found = await self._interaction_store.questions_named(order.tenant, id) if id else ()
         if not found:
-            raise Rejected(f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question")
-        if len(found) > 1:
-            said = (
-                f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, or name it by its key"
+            raise Rejected(
+                f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question"
             )
+        if len(found) > 1:
+            said = f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, or name it by its key"
             raise Rejected(said, reason="several_questions")
         [question], decision = found, render(does.decision, document).strip()
         verb = verb_of(question, decision)
         if verb is None:
             raise Rejected(f"{line(decision, 100)!r} is no answer to that question", reason="no_answer")
-        return await self._act(order, does, document, verb, question.key, option=decision if verb is Verb.CHOOSE else "")
+        return await self._act(
+            order, does, document, verb, question.key, option=decision if verb is Verb.CHOOSE else ""
+        )
 
     async def _act(
         self, order: Order, does: Does, document: Mapping[str, Any], verb: Verb, key: UUID, *, option: str = ""

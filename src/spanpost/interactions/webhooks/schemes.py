@@ -75,7 +75,13 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
             encoding="base64",
             key="base64",
         ),
-        "stripe": Scheme(signature_header="stripe-signature", prefix="v1=", separator=",", timestamp_prefix="t=", idempotency_key="{id}"),
+        "stripe": Scheme(
+            signature_header="stripe-signature",
+            prefix="v1=",
+            separator=",",
+            timestamp_prefix="t=",
+            idempotency_key="{id}",
+        ),
         "github": Scheme(signature_header="x-hub-signature-256", prefix="sha256=", signed="{body}"),
         "slack": Scheme(
             signature_header="x-slack-signature",
@@ -130,7 +136,9 @@ def prove(scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterabl
     parts = [part.strip() for part in said.split(scheme.separator)] if scheme.separator else [said.strip()]
     timestamp = headers.get(scheme.timestamp_header, "").strip() if scheme.timestamp_header else ""
     if scheme.timestamp_prefix:
-        times = [part.removeprefix(scheme.timestamp_prefix) for part in parts if part.startswith(scheme.timestamp_prefix)]
+        times = [
+            part.removeprefix(scheme.timestamp_prefix) for part in parts if part.startswith(scheme.timestamp_prefix)
+        ]
         timestamp = times[0] if len(times) == 1 else ""
     if scheme.has_time:
         if not _DIGITS.fullmatch(timestamp):

@@ -75,7 +75,9 @@ class Endpoints:
         self.guard = guard
         self._watch = watch
         self._endpoints = tuple(endpoints)
-        self.router = HttpRouter([*first, *(route for endpoint in self._endpoints for route in endpoint.routes)], on_fault)
+        self.router = HttpRouter(
+            [*first, *(route for endpoint in self._endpoints for route in endpoint.routes)], on_fault
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,7 +94,9 @@ class Endpoints:
         await self.router(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
-        _limited_log.warning(f"guard {refusal.why}", "a request for %r was refused: %s", scope["path"][:100], refusal.message)
+        _limited_log.warning(
+            f"guard {refusal.why}", "a request for %r was refused: %s", scope["path"][:100], refusal.message
+        )
         if self._watch is not None:
             self._watch.requested("http", "guard", str(refusal.status))
         await response_of(scope, of_refusal(refusal))(scope, receive, _with_headers(send))
@@ -132,7 +136,10 @@ def _with_headers(send: Send, passed: AllowedRequest | None = None) -> Send:
             headers = [one for one in message.get("headers", ()) if one[0].lower() != _NOSNIFF[0]]
             headers.append(_NOSNIFF)
             if passed is not None and passed.shared_with:
-                headers += [(b"access-control-allow-origin", passed.shared_with.encode("latin-1")), (b"vary", b"origin")]
+                headers += [
+                    (b"access-control-allow-origin", passed.shared_with.encode("latin-1")),
+                    (b"vary", b"origin"),
+                ]
             message = {**message, "headers": headers}
         await send(message)
 

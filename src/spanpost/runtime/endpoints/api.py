@@ -66,7 +66,12 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         return []
     interaction_store = ApiStore(pipeline)
     hub = Hub(interaction_store, most=settings.api.max_streams)
-    parts = ApiParts(interaction_store, hub, resolvers=resolvers_of(settings.interactions or InteractionsSettings()), watch=pipeline.metrics)
+    parts = ApiParts(
+        interaction_store,
+        hub,
+        resolvers=resolvers_of(settings.interactions or InteractionsSettings()),
+        watch=pipeline.metrics,
+    )
     go_by(parts, settings, pipeline.store.sessions)
     drawing = TaskViews(pipeline, settings)
 
@@ -109,7 +114,10 @@ def token_here(settings: Settings) -> str:
     is_asked = (
         (interactions is not None and bool(interactions.tokens))
         or settings.oidc is not None
-        or (gateway is not None and (bool(gateway.tokens) or gateway.client_ca is not None or not is_loopback(gateway.host)))
+        or (
+            gateway is not None
+            and (bool(gateway.tokens) or gateway.client_ca is not None or not is_loopback(gateway.host))
+        )
     )
     return "" if is_asked or not settings.api.local else local_token.kept(settings.database.data_dir)
 
@@ -154,7 +162,9 @@ class ApiStore(StoreInteractions):
     async def _shown(self, message: PersonMessage) -> Task | None:
         return None  # acts over HTTP have no message
 
-    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+    async def timeline(
+        self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
+    ) -> Page[TimelineEntry]:
         return await self._browse.timeline(task_uid, after, limit, content=content)
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:

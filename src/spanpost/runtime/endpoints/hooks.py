@@ -13,7 +13,9 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
     if hooks is None:
         return []
     section = context.settings.webhooks
-    application = HooksHttp(hooks.interaction_store, hooks.providers, max_body=section.max_body, watch=context.pipeline.metrics)
+    application = HooksHttp(
+        hooks.interaction_store, hooks.providers, max_body=section.max_body, watch=context.pipeline.metrics
+    )
 
     def reload(settings: Settings) -> None:
         application.providers = dict(hooks.providers)

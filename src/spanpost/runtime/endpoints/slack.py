@@ -25,7 +25,9 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
         try:
             opened.append(Endpoint(routes=oauth(context, workspaces).routes))
         except ImportError as error:
-            raise ConfigError(f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'") from error
+            raise ConfigError(
+                f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
+            ) from error
         if workspaces.encryption is None:
             log.warning("nobody can install the Slack app: slack_oauth.key is not set; `spanpost slack key` makes one")
     return opened

@@ -13,7 +13,9 @@ def _open(settings: ConsoleSettings) -> Sink:
     try:
         from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink
     except ImportError as error:
-        raise ConfigError(f"console: {error.name} is missing; install it with: pip install 'spanpost[console]'") from error
+        raise ConfigError(
+            f"console: {error.name} is missing; install it with: pip install 'spanpost[console]'"
+        ) from error
     return ConsoleSink(form=ConsoleForm(settings.form), locale=locale(settings.language))
 
 

@@ -82,7 +82,10 @@ def card(
         rows += [_artifact(a.name, a.uri, a.kind) for a in task.artifacts[:ARTIFACTS]]
         if len(task.artifacts) > ARTIFACTS:
             rows.append(_line((f"   {locale.say('root.more', n=len(task.artifacts) - ARTIFACTS)}", "dim")))
-        rows += [_line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}")) for name, url in labels.links(task, 4)]
+        rows += [
+            _line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}"))
+            for name, url in labels.links(task, 4)
+        ]
         if task.results and labels.is_final(task):
             rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in labels.results(task, locale=locale)])))
     message = Barred(Group(*rows), colour)
@@ -135,7 +138,9 @@ def _facts(task: Task, locale: Locale) -> Text | None:
         figures.append(labels.cost(task, locale))
     if task.tool_calls:
         said = locale.say("figure.tool_calls", n=task.tool_calls)
-        figures.append(locale.say("figure.some_failed_too", what=said, n=task.tool_errors) if task.tool_errors else said)
+        figures.append(
+            locale.say("figure.some_failed_too", what=said, n=task.tool_errors) if task.tool_errors else said
+        )
     for figure in filter(None, figures):
         text.append("   " if text else "")
         text.append(figure, "dim")
@@ -170,7 +175,9 @@ def _children(children: Sequence[Task], now: datetime | None, locale: Locale) ->
     for i, child in enumerate(shown):
         label = labels.task_look(child, locale)
         last = i == len(shown) - 1 and len(children) <= CHILDREN
-        text = _line(("└ " if last else "├ ", "bright_black"), (f"{label.emoji} ", ""), (labels.title(child, 60, locale), ""))
+        text = _line(
+            ("└ " if last else "├ ", "bright_black"), (f"{label.emoji} ", ""), (labels.title(child, 60, locale), "")
+        )
         doing = labels.doing(child, 80, locale) or labels.step(child, 60, locale)
         done = labels.percent(child)
         if labels.is_final(child):

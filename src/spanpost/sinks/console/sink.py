@@ -120,7 +120,9 @@ class ConsoleSink:
         """Answer from what this process has shown. Deliveries of another process's terminal are shown again."""
         with self._lock:
             return {
-                d.id: Receipt(ref={"ordering_key": d.ordering_key}) if (card := self._cards.get(d.ordering_key)) and d.key in card.keys else None
+                d.id: Receipt(ref={"ordering_key": d.ordering_key})
+                if (card := self._cards.get(d.ordering_key)) and d.key in card.keys
+                else None
                 for d in deliveries
             }
 
@@ -171,7 +173,11 @@ class ConsoleSink:
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.CHECKPOINT and checkpoint is not None:
             card.has_news = True
-            self._append(card, delivery, render.CheckpointLine(checkpoint, "" if is_root else labels.title(delivery.task, 40, card.locale)))
+            self._append(
+                card,
+                delivery,
+                render.CheckpointLine(checkpoint, "" if is_root else labels.title(delivery.task, 40, card.locale)),
+            )
             if is_root and checkpoint.kind is Kind.END and not card.is_printed:
                 self._print(card)
 
@@ -195,7 +201,9 @@ class ConsoleSink:
             return
         thread = card.thread if self.form is ConsoleForm.LIVE else ()
         now = None if labels.is_final(card.task) else self._clock()
-        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone, locale=card.locale)
+        drawn = render.card(
+            card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone, locale=card.locale
+        )
         self._out.append(Group(drawn, Text("")))
         card.thread, card.hidden = [], 0
 
@@ -254,12 +262,16 @@ class ConsoleSink:
         thread = card.thread[-most:] if most else []
         hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
         now, locale = self._clock(), card.locale
-        drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, locale=locale)
+        drawn = render.card(
+            card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, locale=locale
+        )
         return Group(drawn, Text("")) if roomy else drawn
 
     def _forget(self) -> None:
         if len(self._cards) > self.KEPT:
-            for ordering_key in [ordering_key for ordering_key, card in self._cards.items() if card.is_printed][: len(self._cards) - self.KEPT]:
+            for ordering_key in [ordering_key for ordering_key, card in self._cards.items() if card.is_printed][
+                : len(self._cards) - self.KEPT
+            ]:
                 del self._cards[ordering_key]
 
 

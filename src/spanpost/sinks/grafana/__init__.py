@@ -13,7 +13,9 @@ def _open(settings: GrafanaSettings) -> Sink:
         from spanpost.sinks.grafana.sink import GrafanaSink
         from spanpost.sinks.grafana.transport import Wire
     except ImportError as error:
-        raise ConfigError(f"grafana: {error.name} is missing; install it with: pip install 'spanpost[grafana]'") from error
+        raise ConfigError(
+            f"grafana: {error.name} is missing; install it with: pip install 'spanpost[grafana]'"
+        ) from error
     if settings.token is None:
         raise ConfigError("grafana.token: a service account's token is needed; set SPANPOST_GRAFANA__TOKEN (glsa_...)")
     wire = Wire(settings.url, settings.token.get_secret_value(), org_id=settings.org_id, timeout=settings.timeout)

@@ -101,7 +101,9 @@ class Legacy:
         return GrafanaRequest(method="DELETE", path=f"/api/annotations/{quote(id, safe='')}")
 
     def find(self, mark: str) -> GrafanaRequest:
-        return GrafanaRequest(method="GET", path="/api/annotations", query=(("tags", mark), ("type", "annotation"), ("limit", str(FOUND))))
+        return GrafanaRequest(
+            method="GET", path="/api/annotations", query=(("tags", mark), ("type", "annotation"), ("limit", str(FOUND)))
+        )
 
     def found(self, mark: str, answer: Any) -> list[Made]:
         if not isinstance(answer, list):

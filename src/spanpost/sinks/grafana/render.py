@@ -81,7 +81,11 @@ def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -
     look = labels.news_look(checkpoint)
     text = f"{look.emoji} {_safe(labels.title(task, 150))} · {_safe(labels.news_text(checkpoint, _TEXT))}"
     return Note(
-        mark=mark, text=text, tags=_tags(mark, str(checkpoint.kind), task, tags), at_ms=_ms(checkpoint.at), dashboard=dashboard
+        mark=mark,
+        text=text,
+        tags=_tags(mark, str(checkpoint.kind), task, tags),
+        at_ms=_ms(checkpoint.at),
+        dashboard=dashboard,
     )
 
 

@@ -40,7 +40,9 @@ class GrafanaSink:
 
     name = "grafana"
 
-    def __init__(self, settings: GrafanaSettings, wire: GrafanaCalls, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: GrafanaSettings, wire: GrafanaCalls, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._settings = settings
         self._wire = wire
         self._clock = clock
@@ -130,11 +132,19 @@ class GrafanaSink:
         try:
             await self._call(self._api.probe())
         except DeliveryError as error:
-            return [Finding(ok=False, found=str(error), cure=getattr(error, "cure", "") or "is grafana.url right, and Grafana up?")]
+            return [
+                Finding(
+                    ok=False,
+                    found=str(error),
+                    cure=getattr(error, "cure", "") or "is grafana.url right, and Grafana up?",
+                )
+            ]
         found = [Finding(ok=True, found=f"annotations can be read ({self._settings.api})")]
         for uid in sorted({address or self._settings.dashboard for address in addresses} - {""}):
             try:
-                answer = await self._call(GrafanaRequest(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
+                answer = await self._call(
+                    GrafanaRequest(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404})
+                )
             except DeliveryError as error:
                 found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
                 continue
@@ -156,7 +166,11 @@ class GrafanaSink:
         method, outcome = request.method.lower(), "unknown"
         try:
             answer = await self._wire.call(request)
-            error = None if 200 <= answer.status < 300 or answer.status in allowed else meaning(answer, request, now=self._clock())
+            error = (
+                None
+                if 200 <= answer.status < 300 or answer.status in allowed
+                else meaning(answer, request, now=self._clock())
+            )
             outcome = "ok" if error is None else type(error).__name__.lower()
         except DeliveryError as raised:
             outcome = type(raised).__name__.lower()

@@ -27,7 +27,9 @@ class GrafanaAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class Wire:
     """HTTP session with Grafana. It is opened at the first call, in the loop that runs then."""
 
-    def __init__(self, url: str, token: str, *, org_id: int | None = None, timeout: timedelta = timedelta(seconds=10)) -> None:
+    def __init__(
+        self, url: str, token: str, *, org_id: int | None = None, timeout: timedelta = timedelta(seconds=10)
+    ) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "spanpost"}
         if org_id is not None:
@@ -42,20 +44,31 @@ class Wire:
         # Errors show only their type: their text may hold the address.
         try:
             async with self._session().request(
-                request.method, self._url + request.path, params=request.query, data=body, headers=headers, allow_redirects=False
+                request.method,
+                self._url + request.path,
+                params=request.query,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
             ) as answer:
                 read = await answer.content.read(MOST)
                 while len(read) < MOST and (more := await answer.content.read(MOST - len(read))):
                     read += more
-                return GrafanaAnswer(status=answer.status, body=_json(read), retry_after=answer.headers.get("Retry-After", ""))
+                return GrafanaAnswer(
+                    status=answer.status, body=_json(read), retry_after=answer.headers.get("Retry-After", "")
+                )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unavailable(f"no connection to Grafana ({type(error).__name__})", reason="connect") from None
         except TimeoutError:
             said = f"no answer of Grafana within {self._timeout:g} s"
-            raise (Unavailable(said, reason="timeout") if request.is_safe else DeliveryUncertain(said, reason="timeout")) from None
+            raise (
+                Unavailable(said, reason="timeout") if request.is_safe else DeliveryUncertain(said, reason="timeout")
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             said = f"the connection to Grafana broke before the answer ({type(error).__name__})"
-            raise (Unavailable(said, reason="reset") if request.is_safe else DeliveryUncertain(said, reason="reset")) from None
+            raise (
+                Unavailable(said, reason="reset") if request.is_safe else DeliveryUncertain(said, reason="reset")
+            ) from None
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()

@@ -67,7 +67,11 @@ def _transport(name: str, workspace: WorkspaceSettings, settings: SlackSettings)
     def web(token: str) -> Transport:
         return WebApi(token, base_url=settings.base_url, timeout=settings.timeout)
 
-    return web(workspace.token.get_secret_value()) if workspace.token is not None else InstalledApi(name, workspace.team, web)
+    return (
+        web(workspace.token.get_secret_value())
+        if workspace.token is not None
+        else InstalledApi(name, workspace.team, web)
+    )
 
 
 def _preview(settings: SlackSettings) -> Preview:

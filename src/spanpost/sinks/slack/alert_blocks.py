@@ -64,14 +64,22 @@ def root(
 
 
 def reply(
-    alert: Alert, task: Task, *, key: str, is_root: bool = True, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS
+    alert: Alert,
+    task: Task,
+    *,
+    key: str,
+    is_root: bool = True,
+    style: Style = Style.RICH,
+    slack_style: SlackStyle = ANONYMOUS,
 ) -> SlackMessage:
     """Render an alert as a reply in its task's thread, edited when it resolves."""
     who = "" if is_root else f"{disarmed(labels.title(slack_style.of_task(task), 80, slack_style.locale))}: "
     return _drawn(slack_style.of_alert(alert), who, [], marker(key), style, slack_style)
 
 
-def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, object], style: Style, slack_style: SlackStyle) -> SlackMessage:
+def _drawn(
+    alert: Alert, who: str, below: list[Block], metadata: dict[str, object], style: Style, slack_style: SlackStyle
+) -> SlackMessage:
     for most in (1_500, 500, 0):
         blocks, inner = (_rich if style is Style.RICH else _plain)(alert, who, most, slack_style)
         if size([blocks, inner, below]) <= MAX_SIZE:
@@ -79,7 +87,9 @@ def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, objec
     _, colour = _look(alert)
     told = f"{_look(alert)[0]} {who}{_line(alert, slack_style.locale)}"
     attachment = {"color": COLOURS[colour], "fallback": escape(cut(told, 200)), "blocks": inner}
-    return SlackMessage(text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style)
+    return SlackMessage(
+        text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style
+    )
 
 
 def _look(alert: Alert) -> tuple[str, str]:

@@ -55,7 +55,10 @@ def text(value: str, *styles: str, link: str = "") -> Element:
 
 def section(*elements: Element) -> Element:
     """Return a line of rich text."""
-    return {"type": "rich_text_section", "elements": [e for e in elements if e["type"] not in ("text", "link") or e.get("text")]}
+    return {
+        "type": "rich_text_section",
+        "elements": [e for e in elements if e["type"] not in ("text", "link") or e.get("text")],
+    }
 
 
 def preformatted(value: str) -> Element:
@@ -76,7 +79,10 @@ def rich(*parts: Element) -> Block:
             continue
         if merged and part["type"] == merged[-1]["type"] == "rich_text_section":
             # One section with line feeds, as Slack's own composer writes it.
-            merged[-1] = {"type": "rich_text_section", "elements": [*merged[-1]["elements"], text("\n"), *part["elements"]]}
+            merged[-1] = {
+                "type": "rich_text_section",
+                "elements": [*merged[-1]["elements"], text("\n"), *part["elements"]],
+            }
         else:
             merged.append(part)
     return {"type": "rich_text", "elements": merged}
@@ -139,7 +145,13 @@ def plain_mentions(who: Iterable[str]) -> Block:
 def folded(title: str, *blocks: Block) -> Block:
     """Return blocks that the reader may unfold."""
     named = {"type": "plain_text", "text": blunt(title)[:MAX_TITLE], "emoji": False}
-    return {"type": "container", "title": named, "is_collapsible": True, "default_collapsed": True, "child_blocks": list(blocks)}
+    return {
+        "type": "container",
+        "title": named,
+        "is_collapsible": True,
+        "default_collapsed": True,
+        "child_blocks": list(blocks),
+    }
 
 
 def button(action: str, label: str, value: str, *, style: str = "", confirm: Block | None = None) -> Element:

@@ -13,13 +13,18 @@ from spanpost.sinks.slack.lookup import Memory, channel_id
 from spanpost.text.sanitise import line
 
 NO_TOKEN: Final = Finding(
-    ok=True, found="no token: what would be posted is written down as a preview", cure="to post, set SPANPOST_SLACK__TOKEN"
+    ok=True,
+    found="no token: what would be posted is written down as a preview",
+    cure="to post, set SPANPOST_SLACK__TOKEN",
 )
 _LATER: Final = "see whether this machine reaches Slack (network, proxy, SPANPOST_SLACK__BASE_URL), and try again"
 #: Scopes and what happens without each. The first is required, the others are useful.
 SCOPES: Final = (
     ("chat:write", "nothing can be posted"),
-    ("channels:history", "a message whose posting was in doubt cannot be looked up in public channels, and is given up"),
+    (
+        "channels:history",
+        "a message whose posting was in doubt cannot be looked up in public channels, and is given up",
+    ),
     ("groups:history", "the same in private channels"),
     ("channels:read", "a public channel must be named by its id"),
     ("groups:read", "a private channel must be named by its id"),
@@ -69,7 +74,8 @@ def _scopes(response: Response) -> list[Finding]:
         return [Finding(ok=True, found="the token has all scopes that are used")]
     cure = "add it to the app (OAuth & Permissions) and install the app again"
     return [
-        Finding(ok=scope != "chat:write", found=f"without the scope {scope}, {without}", cure=cure) for scope, without in missing
+        Finding(ok=scope != "chat:write", found=f"without the scope {scope}, {without}", cure=cure)
+        for scope, without in missing
     ]
 
 
@@ -89,4 +95,6 @@ def _channel(response: Response, request: SlackRequest, place: SlackPlace) -> Fi
 
 def of_error(error: DeliveryError) -> Finding:
     """Return an error as a finding."""
-    return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, DeliveryRefused) else _LATER)
+    return Finding(
+        ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, DeliveryRefused) else _LATER
+    )

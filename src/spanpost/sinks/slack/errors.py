@@ -108,16 +108,30 @@ def meaning(response: Response, request: SlackRequest, place: SlackPlace) -> Del
 
 
 def _refusal(error: str, told: str, response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError:
-    about = "delivery" if error in _DELIVERY else "workspace" if error in _WORKSPACE else "channel" if error in _CHANNEL else ""
+    about = (
+        "delivery"
+        if error in _DELIVERY
+        else "workspace"
+        if error in _WORKSPACE
+        else "channel"
+        if error in _CHANNEL
+        else ""
+    )
     about = about or _by_shape(error)
     if about == "workspace":
         needed = line(str(response.body.get("needed") or "that it lacks"), 200)
-        cure = _WORKSPACE.get(error, f"Slack answers {error}: look at the app in api.slack.com/apps, or install it again")
+        cure = _WORKSPACE.get(
+            error, f"Slack answers {error}: look at the app in api.slack.com/apps, or install it again"
+        )
         return DeliveryRefused(told, cure=cure.format(needed=needed), reason=error, closes=place.whole)
     if about == "channel":
-        cure = _CHANNEL.get(error, "Slack answers {error} for {channel}: look at its settings, or route to another channel")
+        cure = _CHANNEL.get(
+            error, "Slack answers {error} for {channel}: look at its settings, or route to another channel"
+        )
         named = line(place.channel, 100)
-        return DeliveryRefused(f"{told} ({named})", cure=cure.format(channel=named, error=error), reason=error, closes=place.address)
+        return DeliveryRefused(
+            f"{told} ({named})", cure=cure.format(channel=named, error=error), reason=error, closes=place.address
+        )
     if about == "unknown":
         return Unavailable(told, reason=error) if request.is_reading else DeliveryUncertain(told, reason=error)
     return Rejected(told, reason=error)
@@ -140,9 +154,13 @@ def _not_slack(response: Response, request: SlackRequest, place: SlackPlace) -> 
     told = f"{request.method}: an answer that is not Slack's (HTTP {response.status})"
     if 300 <= response.status < 500 and response.status != 408:
         # Slack answers 200, 429 or 5xx. This comes from something in between, which let nothing through.
-        cure = "SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it"
+        cure = (
+            "SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it"
+        )
         return DeliveryRefused(told, cure=cure, reason=f"http_{response.status}", closes=place.whole)
-    return Unavailable(told, reason="bad_answer") if request.is_reading else DeliveryUncertain(told, reason="bad_answer")
+    return (
+        Unavailable(told, reason="bad_answer") if request.is_reading else DeliveryUncertain(told, reason="bad_answer")
+    )
 
 
 def retry_after_of(retry_after: float | None) -> timedelta:

@@ -67,7 +67,9 @@ WHY: Final = {
 }
 
 
-def deliver(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
+def deliver(
+    delivery: Delivery, place: SlackPlace, slack_style: SlackStyle = ANONYMOUS, figures: Sequence[str] = ()
+) -> Talk[Receipt]:
     """Deliver to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
         receipt = yield from _DeliveryFlow(delivery, place, slack_style).deliver()
@@ -90,7 +92,13 @@ class _DeliveryFlow:
             )
         if (alert := self.delivery.alert) is not None:
             return lambda style, task=self.delivery.task: alert_blocks.root(
-                alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, slack_style=self.slack_style
+                alert,
+                task,
+                self.delivery.children,
+                key=self.delivery.key,
+                generation=generation,
+                style=style,
+                slack_style=self.slack_style,
             )
         return lambda style, task=self.delivery.task: render.root(
             task,
@@ -160,7 +168,9 @@ class _DeliveryFlow:
                 return Receipt(ref=posted)  # without a mark, so that the next state is always sent
         return Receipt(ref=posted | self._seen(drawn, generation), diverted=str(instead.get("why", "")))
 
-    def _post(self, channel: str, generation: int) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
+    def _post(
+        self, channel: str, generation: int
+    ) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
         arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET
         return (yield from _try(POST, arguments, self.draw(generation), Style.RICH))
 
@@ -211,7 +221,9 @@ def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
     return delivery.has_moved or bool(task.approvals) or task.error is not None or task.status == "error"
 
 
-def _checkpoint(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figures: Sequence[str]) -> Talk[Receipt]:
+def _checkpoint(
+    delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figures: Sequence[str]
+) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
         raise Rejected("news without a checkpoint", reason="empty")
@@ -231,7 +243,9 @@ def _checkpoint(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, 
 
     def draw(style: Style) -> SlackMessage:
         if delivery.alert is not None:
-            return alert_blocks.reply(delivery.alert, delivery.task, key=mark, is_root=is_root, style=style, slack_style=slack_style)
+            return alert_blocks.reply(
+                delivery.alert, delivery.task, key=mark, is_root=is_root, style=style, slack_style=slack_style
+            )
         return replies.reply(
             delivery.task,
             checkpoint,
@@ -249,7 +263,11 @@ def _checkpoint(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, 
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
     file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), slack_style))
-    arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(mark, 0)} | _QUIET
+    arguments = {
+        "channel": known["channel"],
+        "thread_ts": known["ts"],
+        "client_msg_id": client_msg_id(mark, 0),
+    } | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, style)
     if response.error in GONE:
         return Receipt(ref={"ended": DELETED})

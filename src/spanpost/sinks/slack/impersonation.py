@@ -16,7 +16,9 @@ _ALIKE: Final = str.maketrans(
     "аеорсухіјѕԁһкмтвпгԛԝѵᴀᴅᴇᴏᴘᴠʙʏɪᴛαορνιτκхуɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧ0135@",
     "aeopcyxijsdhkmtbnrqwvadeopvbyitaopvitkxygabezhikmnoptyxoiesa",
 )
-_DECIDED: Final = "approv|denied|deny|reject|declin|grant|accept|allow|decid|cancel|mut|paus|resum|retr|confirm|authori[sz]|sign"
+_DECIDED: Final = (
+    "approv|denied|deny|reject|declin|grant|accept|allow|decid|cancel|mut|paus|resum|retr|confirm|authori[sz]|sign"
+)
 _VERDICT: Final = re.compile(rf"(?:{_DECIDED})[a-z]{{0,6}}(?:by|via|inslack|from)")
 _BUTTONS: Final = re.compile(
     r"(?:approved?|deny|denied|allow|accept|reject|cancel|retry|mute|unmute|showmore|yes|no|or|clickto){1,6}"
@@ -53,7 +55,9 @@ def quoted(said: str) -> str:
 
 
 def _poses(said: str) -> bool:
-    plain = "".join(ch for ch in unicodedata.normalize("NFKD", said).casefold() if not unicodedata.combining(ch)).translate(_ALIKE)
+    plain = "".join(
+        ch for ch in unicodedata.normalize("NFKD", said).casefold() if not unicodedata.combining(ch)
+    ).translate(_ALIKE)
     letters = "".join(ch for ch in plain if ch.isalpha())
     if _VERDICT.search(letters) is not None or _BUTTONS.fullmatch(letters) is not None:
         return True

@@ -116,7 +116,9 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
                 answers[delivery.id] = None
         elif "ts" not in known:
             doubtful.append((delivery, 0))
-        elif not flow.may_have_revived(delivery, known) or (not known.get("ended") and (yield from _stands(group.place, known))):
+        elif not flow.may_have_revived(delivery, known) or (
+            not known.get("ended") and (yield from _stands(group.place, known))
+        ):
             answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "mark"})
         else:
             doubtful.append((delivery, int(known.get("g", 0)) + 1))
@@ -126,8 +128,15 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
     mine = memory.me or (yield from _me(group.place, memory))
     channel = group.channel or (yield from channel_id(group.place, memory))
     if not channel:
-        raise _impossible(group, "and no channel of that name is known", "set the channel by its id (C...) in place of its name")
-    oldest = now.timestamp() + memory.ahead - max(_elapsed(d, now) for d, _ in doubtful).total_seconds() - BEFORE.total_seconds()
+        raise _impossible(
+            group, "and no channel of that name is known", "set the channel by its id (C...) in place of its name"
+        )
+    oldest = (
+        now.timestamp()
+        + memory.ahead
+        - max(_elapsed(d, now) for d, _ in doubtful).total_seconds()
+        - BEFORE.total_seconds()
+    )
     messages, is_whole = yield from _messages(group.place, channel, group.thread, oldest)
     seen: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for message in messages:
@@ -149,7 +158,12 @@ def settle(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now: d
 
 
 def _keep_one(
-    delivery: Delivery, group: DoubtfulDeliveries, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
+    delivery: Delivery,
+    group: DoubtfulDeliveries,
+    channel: str,
+    generation: int,
+    found: Sequence[dict[str, Any]],
+    memory: Memory,
 ) -> Talk[Receipt]:
     kept, *duplicates = found
     is_stray = bool(group.thread) and kept.get("thread_ts") in (None, "", kept["ts"])
@@ -170,14 +184,21 @@ def _keep_one(
 def _stands(place: SlackPlace, known: dict[str, Any]) -> Talk[bool]:
     """Tell whether a message still exists."""
     one = {"latest": known["ts"], "oldest": known["ts"], "inclusive": True, "limit": 1}
-    body = yield from _ask(SlackRequest(method="conversations.history", arguments={"channel": known["channel"]} | one), place)
+    body = yield from _ask(
+        SlackRequest(method="conversations.history", arguments={"channel": known["channel"]} | one), place
+    )
     return any(m.get("ts") == known["ts"] and m.get("subtype") != "tombstone" for m in _list(body, "messages"))
 
 
 def _messages(place: SlackPlace, channel: str, thread: str, oldest: float) -> Talk[tuple[list[dict[str, Any]], bool]]:
     """Return the messages since `oldest`, and whether these are all."""
     method = "conversations.replies" if thread else "conversations.history"
-    arguments: dict[str, Any] = {"channel": channel, "oldest": f"{max(oldest, 0):.6f}", "limit": PAGE, "include_all_metadata": True}
+    arguments: dict[str, Any] = {
+        "channel": channel,
+        "oldest": f"{max(oldest, 0):.6f}",
+        "limit": PAGE,
+        "include_all_metadata": True,
+    }
     if thread:
         arguments["ts"] = thread
     found: list[dict[str, Any]] = []

@@ -46,7 +46,9 @@ def _shown(shown: ShownImage) -> str:
     if shown.replies:
         count = len(shown.replies)
         replies = "".join(_message(reply) for reply in shown.replies)
-        thread = f'<div class="thread"><p class="count">{count} {"reply" if count == 1 else "replies"}</p>{replies}</div>'
+        thread = (
+            f'<div class="thread"><p class="count">{count} {"reply" if count == 1 else "replies"}</p>{replies}</div>'
+        )
     return f'<section class="shown">{caption}{_message(shown.message)}{thread}</section>'
 
 

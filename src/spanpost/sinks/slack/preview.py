@@ -32,7 +32,9 @@ class Preview:
         """Write the call; posts get a made-up `ts`."""
         file = self._file or sys.stderr
         # ASCII only: no character may control a terminal.
-        arguments = request.arguments | ({"content": request.content.decode("utf-8", "replace")} if request.upload_to else {})
+        arguments = request.arguments | (
+            {"content": request.content.decode("utf-8", "replace")} if request.upload_to else {}
+        )
         said = json.dumps({"method": request.method, "arguments": arguments})
         try:
             file.write(said + "\n")
@@ -46,7 +48,9 @@ class Preview:
         if request.upload_to:
             return Response(body={"ok": True})
         if request.method == "files.getUploadURLExternal":
-            return Response(body={"ok": True, "upload_url": "https://files.slack.com/preview", "file_id": f"F{self._posted:06d}"})
+            return Response(
+                body={"ok": True, "upload_url": "https://files.slack.com/preview", "file_id": f"F{self._posted:06d}"}
+            )
         return Response(body={"ok": True, "channel": request.arguments.get("channel", ""), "ts": ts})
 
     async def close(self) -> None: ...

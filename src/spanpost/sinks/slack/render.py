@@ -123,7 +123,9 @@ def _moved(task: Task, metadata: dict[str, Any], style: Style, slack_style: Slac
         shown = plain(f"{before}{name}{after}")
         more = f"{more} {moved_to}".rstrip()
     said = _attachments([context(more)], look, task, slack_style)
-    return SlackMessage(text=escape(f"{before}{name}{after}"), blocks=[shown], attachments=said, metadata=metadata, style=style)
+    return SlackMessage(
+        text=escape(f"{before}{name}{after}"), blocks=[shown], attachments=said, metadata=metadata, style=style
+    )
 
 
 def marker(key: str, generation: int = 0) -> dict[str, Any]:
@@ -152,7 +154,10 @@ def _row(task: Task, slack_style: SlackStyle, shown: object) -> list[Block]:
     """Return the buttons of the task itself."""
     if not slack_style.is_interactive:
         return []
-    return rows((str(task.uid), buttons.of_task(task, slack_style.locale, offers_retry=slack_style.retries(task))), below=[shown])
+    return rows(
+        (str(task.uid), buttons.of_task(task, slack_style.locale, offers_retry=slack_style.retries(task))),
+        below=[shown],
+    )
 
 
 def _place(task: Task, locale: Locale) -> str:
@@ -179,9 +184,15 @@ def _asides(task: Task, locale: Locale) -> str:
     if task.caused_by:
         said.append(locale.say("root.caused_by", task=line(task.caused_by, 60)))
     if task.cancel_by and not labels.is_final(task):
-        said.append(locale.say("root.cancelling", who=line(locale.translate(task.messages.get("cancel_by"), task.cancel_by), 60)))
+        said.append(
+            locale.say(
+                "root.cancelling", who=line(locale.translate(task.messages.get("cancel_by"), task.cancel_by), 60)
+            )
+        )
     if task.paused_by and task.status == "paused":
-        said.append(locale.say("root.paused_by", who=line(locale.translate(task.messages.get("paused_by"), task.paused_by), 60)))
+        said.append(
+            locale.say("root.paused_by", who=line(locale.translate(task.messages.get("paused_by"), task.paused_by), 60))
+        )
     if task.is_muted and not labels.is_final(task):
         said.append(locale.say("root.muted"))
     return ", ".join(said)
@@ -193,7 +204,11 @@ def _root_rich(
     locale = slack_style.locale
     look, aside = labels.task_look(task, locale), _asides(task, locale)
     head: list[Element] = [
-        section(text(f"{look.emoji} "), text(titled(task, slack_style), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
+        section(
+            text(f"{look.emoji} "),
+            text(titled(task, slack_style), "bold"),
+            text(f"  {look.word}{f' ({aside})' if aside else ''}"),
+        )
     ]
     cards = cards_of(task, children, int(CARDS * most), locale)
     has_steps = any(one["task_id"] == "s-now" for one in cards)
@@ -231,7 +246,10 @@ def _root_plain(
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     locale = slack_style.locale
     look, aside = labels.task_look(task, locale), _asides(task, locale)
-    lines = [f"{look.emoji} {titled(task, slack_style)}: {look.word}{f' ({aside})' if aside else ''}", _progress(task, locale)]
+    lines = [
+        f"{look.emoji} {titled(task, slack_style)}: {look.word}{f' ({aside})' if aside else ''}",
+        _progress(task, locale),
+    ]
     if children and not labels.is_final(task):
         lines.append(labels.at_work(children, locale))
         chosen = [c for c in children if not labels.is_final(c) or c.status == "error"][: int(CARDS * most)]
@@ -246,7 +264,9 @@ def _root_plain(
     below += [f"🔗 {name} {url}" for name, url, _ in _links(task, slack_style, int(LINKS * most) or 1)]
     if task.results and labels.is_final(task):
         below.append(
-            "   ".join(f"{disarmed(name)} {disarmed(value)}" for name, value in labels.results(task, 8 if most else 3, locale))
+            "   ".join(
+                f"{disarmed(name)} {disarmed(value)}" for name, value in labels.results(task, 8 if most else 3, locale)
+            )
         )
     if warm := _warmth(task, locale):
         below.append(warm)
@@ -257,8 +277,16 @@ def _root_plain(
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task, slack_style)
 
 
-def _attachments(blocks: list[Block], look: labels.StatusLabel, task: Task, slack_style: SlackStyle) -> list[dict[str, Any]]:
-    return [{"color": COLOURS[look.colour], "fallback": escape(labels.title(task, locale=slack_style.locale)), "blocks": blocks}]
+def _attachments(
+    blocks: list[Block], look: labels.StatusLabel, task: Task, slack_style: SlackStyle
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "color": COLOURS[look.colour],
+            "fallback": escape(labels.title(task, locale=slack_style.locale)),
+            "blocks": blocks,
+        }
+    ]
 
 
 def _failure(task: Task, locale: Locale) -> list[Element]:
@@ -287,7 +315,9 @@ def _links(task: Task, slack_style: SlackStyle, most: int) -> list[tuple[str, st
     """Return the links of the settings, then the agent's, with their hosts."""
     made = [(one.name, url, "") for one in slack_style.links if (url := one.filled(task)) is not None]
     known = {name for name, _, _ in made}
-    given = [(disarmed(name), url, labels.host(url, HOST)) for name, url in labels.links(task, most) if name not in known]
+    given = [
+        (disarmed(name), url, labels.host(url, HOST)) for name, url in labels.links(task, most) if name not in known
+    ]
     return [*made, *given][:most]
 
 
@@ -310,7 +340,11 @@ def _warmth(task: Task, locale: Locale) -> str:
 def _small_print(task: Task, children: Sequence[Task], slack_style: SlackStyle) -> Block:
     locale = slack_style.locale
     figures = labels.figures(task, context=False, locale=locale)
-    if not labels.is_final(task) and not labels.heat(task) and (cool := labels.context_bar(task, is_short=True, locale=locale)):
+    if (
+        not labels.is_final(task)
+        and not labels.heat(task)
+        and (cool := labels.context_bar(task, is_short=True, locale=locale))
+    ):
         figures.insert(0, ", ".join(filter(None, (cool, labels.forecast(task, locale)))))
     together = labels.with_children(task, children, locale)
     said = (
@@ -345,7 +379,9 @@ def cards_of(task: Task, children: Sequence[Task], most: int, locale: Locale = E
     if len(cards) + left <= most:
         return cards
     kept = cards[: max(most - 1, 0)]
-    return [*kept, card("more", locale.say("root.more", n=len(cards) + left - len(kept)), "in_progress")] if most else []
+    return (
+        [*kept, card("more", locale.say("root.more", n=len(cards) + left - len(kept)), "in_progress")] if most else []
+    )
 
 
 def _fold(done: Sequence[str], what: str, locale: Locale) -> list[Block]:
@@ -364,7 +400,9 @@ def _child(child: Task, locale: Locale) -> Block:
     title = disarmed(labels.title(child, 90, locale))
     if child.status in ("cancelled", "waiting", "stalled", "paused"):
         title = f"{look.emoji} {title}"
-    doing = "" if labels.is_final(child) else disarmed(labels.doing(child, 100, locale) or labels.step(child, 80, locale))
+    doing = (
+        "" if labels.is_final(child) else disarmed(labels.doing(child, 100, locale) or labels.step(child, 80, locale))
+    )
     return card(f"t-{child.uid.hex}", title, status, doing)
 
 
@@ -376,10 +414,14 @@ def _steps(task: Task, locale: Locale) -> tuple[list[str], list[Block]]:
     if len(task.steps) < 2:
         return [], []
     is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]
-    done = [locale.translate(step.message, step.name) for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
+    done = [
+        locale.translate(step.message, step.name) for step, is_it in zip(task.steps, is_now, strict=True) if not is_it
+    ]
     now = max((i for i, is_it in enumerate(is_now) if is_it), default=None)
     if now is None:
         return done, []
     step = task.steps[now]
-    name = disarmed(line(locale.translate(step.message, step.name), 90)) or locale.say("root.step", index=step.index or now + 1)
+    name = disarmed(line(locale.translate(step.message, step.name), 90)) or locale.say(
+        "root.step", index=step.index or now + 1
+    )
     return done, [card("s-now", name, "in_progress", disarmed(labels.doing(task, 200, locale)))]

@@ -125,7 +125,11 @@ def _draw(
     elif checkpoint.kind is Kind.APPROVAL_REQUESTED:
         detail = paragraph(slack_style.detail_of(None, checkpoint.detail), most)
         below = DrawnQuestion(said=said, quoted=[("", detail)] if detail else [])
-    log = paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail") if slack_style.shows_logs else ""
+    log = (
+        paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail")
+        if slack_style.shows_logs
+        else ""
+    )
     facts = _facts(task, checkpoint, asked, slack_style)
     if count > 1:
         said += f"  ×{count}"
@@ -180,7 +184,11 @@ def _rich(
     emoji, who, said = head
     is_loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR) and not verdict
     safe = link(checkpoint.ref, 500) if checkpoint.kind is Kind.ARTIFACT else None
-    line_: list[Element] = [text(f"{emoji} "), text(who, "bold"), text(said, *(("bold",) if is_loud else ()), link=safe or "")]
+    line_: list[Element] = [
+        text(f"{emoji} "),
+        text(who, "bold"),
+        text(said, *(("bold",) if is_loud else ()), link=safe or ""),
+    ]
     if safe:
         line_.append(text(f"  {labels.host(safe, HOST)}"))
     if count > 1:
@@ -192,7 +200,11 @@ def _rich(
         line_.append(text(f"   {labels.bar(share / 100, 10)} {labels.share(share, locale)}"))
     parts: list[Element] = [section(*line_), *below.elements()]
     if verdict:
-        parts.append(section(text(f"{verdict[0]} "), text(verdict[1], "bold"), *([text(f"  {verdict[2]}")] if verdict[2] else [])))
+        parts.append(
+            section(
+                text(f"{verdict[0]} "), text(verdict[1], "bold"), *([text(f"  {verdict[2]}")] if verdict[2] else [])
+            )
+        )
     if results:
         parts.append(section(*results))
     blocks = [rich(*parts)]

@@ -33,7 +33,9 @@ class NoRotation(Exception):
 
 async def rotated(client_id: str, client_secret: str, refresh: str, *, base_url: str) -> Rotated:
     """Exchange a refresh token, which can be used only once. Raises `NoRotation`."""
-    bot = Bot(bot_token="", bot_id="", bot_user_id="", bot_refresh_token=refresh, bot_token_expires_at=1, installed_at=1.0)
+    bot = Bot(
+        bot_token="", bot_id="", bot_user_id="", bot_refresh_token=refresh, bot_token_expires_at=1, installed_at=1.0
+    )
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         nowhere = logging.Logger("spanpost.slack.nowhere", level=logging.CRITICAL + 1)
@@ -50,4 +52,6 @@ async def rotated(client_id: str, client_secret: str, refresh: str, *, base_url:
             raise NoRotation(f"no answer ({type(error).__name__})") from None
     if found is None or not found.bot_token or not found.bot_refresh_token or not found.bot_token_expires_at:
         raise NoRotation("Slack's answer is no bot's token")
-    return Rotated(found.bot_token, found.bot_refresh_token, timedelta(seconds=max(found.bot_token_expires_at - began, 0)))
+    return Rotated(
+        found.bot_token, found.bot_refresh_token, timedelta(seconds=max(found.bot_token_expires_at - began, 0))
+    )

@@ -101,7 +101,9 @@ class SlackSink:
                     f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set slack.workspaces.{space}.token"
                 )
             if "/" in route.fallback:
-                raise ConfigError(f"routes: the fallback {route.fallback!r} names a workspace; name a channel of the route's own")
+                raise ConfigError(
+                    f"routes: the fallback {route.fallback!r} names a workspace; name a channel of the route's own"
+                )
             try:
                 are_ids(route.mention)
             except ValueError as error:
@@ -137,7 +139,9 @@ class SlackSink:
         is_dry = route.is_dry or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
         figures = await self._figures_of(delivery)
-        talk = flow.deliver(delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures)
+        talk = flow.deliver(
+            delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures
+        )
         receipt = await self._drive(talk, space, transport=self._dry if route.is_dry else space.transport)
         known = flow.known_of(delivery)
         if "ts" not in known and (channel := receipt.ref.get("channel")) and not is_dry:
@@ -166,7 +170,12 @@ class SlackSink:
 
     async def _figures_of(self, delivery: Delivery) -> tuple[str, ...]:
         checkpoint = delivery.checkpoint
-        if self._figures is None or checkpoint is None or checkpoint.kind is not Kind.END or delivery.receipt is not None:
+        if (
+            self._figures is None
+            or checkpoint is None
+            or checkpoint.kind is not Kind.END
+            or delivery.receipt is not None
+        ):
             return ()
         return await self._figures.of(delivery.task, str(checkpoint.id))
 
@@ -297,7 +306,9 @@ class SlackSink:
         space = self._known(name)
         if space is None:
             cure = f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list --state waiting"
-            raise DeliveryRefused(f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}")
+            raise DeliveryRefused(
+                f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}"
+            )
         return space
 
     def _known(self, name: str) -> Space | None:

@@ -96,7 +96,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Fields without agents' text: ids, statuses, spanpost's own words.
-_TASK = frozenset({"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"})
+_TASK = frozenset(
+    {"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"}
+)
 _NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
 _ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
 _IDS = frozenset({"id", "key", "digest", "decision", "source", "reported_by", "escalated_by"})
@@ -119,7 +121,9 @@ def _redacted(value: Any, patterns: Sequence[re.Pattern[str]], spared: frozenset
         return [_redacted(one, patterns) for one in value]
     if isinstance(value, msgspec.Struct):
         names = [name for name in value.__struct_fields__ if name not in spared]
-        return msgspec.structs.replace(value, **{name: _redacted(getattr(value, name), patterns, spared) for name in names})
+        return msgspec.structs.replace(
+            value, **{name: _redacted(getattr(value, name), patterns, spared) for name in names}
+        )
     return value
 
 

@@ -36,11 +36,23 @@ from spanpost.text.sanitise import cut, line
 
 _NOBODY: Final = UUID(int=0)
 #: Order of the statuses in counts.
-_ORDER: Final = ("complete", "error", "cancelled", "waiting", "stalled", "context_warning", "starting", "working", "paused")
+_ORDER: Final = (
+    "complete",
+    "error",
+    "cancelled",
+    "waiting",
+    "stalled",
+    "context_warning",
+    "starting",
+    "working",
+    "paused",
+)
 _MOMENT: Final = "{date_short_pretty} {time}"
 
 
-def draw(summary: Summary, *, key: str, generation: int = 0, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS) -> SlackMessage:
+def draw(
+    summary: Summary, *, key: str, generation: int = 0, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS
+) -> SlackMessage:
     """Render a digest or a board."""
     told = summary.told
     for most in (20, 10, 5, 2, 0):
@@ -49,14 +61,20 @@ def draw(summary: Summary, *, key: str, generation: int = 0, style: Style = Styl
         if size(blocks) <= MAX_SIZE - 500:
             break
     colour = _colour(told)
-    foot = [context(slack_style.note, small_parsed(_foot(told, slack_style.locale)))] if isinstance(told, Digest) else []
+    foot = (
+        [context(slack_style.note, small_parsed(_foot(told, slack_style.locale)))] if isinstance(told, Digest) else []
+    )
     if isinstance(told, Board) and slack_style.note:
         foot = [context(slack_style.note)]
     attachments = [{"color": COLOURS[colour], "fallback": escape(cut(head, 200)), "blocks": [*blocks[1:], *foot]}]
     if not attachments[0]["blocks"]:
         attachments = []
     return SlackMessage(
-        text=escape(cut(head, 700)), blocks=blocks[:1], attachments=attachments, metadata=marker(key, generation), style=style
+        text=escape(cut(head, 700)),
+        blocks=blocks[:1],
+        attachments=attachments,
+        metadata=marker(key, generation),
+        style=style,
     )
 
 
@@ -144,7 +162,9 @@ def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
     agent = line(task.agent_name or "", 40)
     agent = "" if agent == labels.title(task) else agent
     about = "".join(
-        f" · {part}" for part in (disarmed(agent), look.word if not labels.is_final(task) else "", disarmed(why)) if part
+        f" · {part}"
+        for part in (disarmed(agent), look.word if not labels.is_final(task) else "", disarmed(why))
+        if part
     )
     found = [text(f"{look.emoji} "), name, text(about)]
     if task.started_at is not None and not labels.is_final(task):

@@ -97,7 +97,9 @@ class WebApi:
         host = urlsplit(request.upload_to).hostname or ""
         if host != self._host and not (host.endswith(".slack.com") and request.upload_to.startswith("https://")):
             return Response(body={"ok": False, "error": "foreign_upload_url"})
-        async with self._open[1].post(request.upload_to, data=request.content, proxy=self._proxy, allow_redirects=False) as answer:
+        async with self._open[1].post(
+            request.upload_to, data=request.content, proxy=self._proxy, allow_redirects=False
+        ) as answer:
             await answer.read()
             return Response(status=answer.status, body={"ok": answer.status == 200})
 
@@ -107,14 +109,18 @@ class WebApi:
         kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
         if not sending.has_left:
             if isinstance(error, (aiohttp.ClientError, OSError, _Abandoned)):
-                return Unavailable(f"{request.method}: no connection to Slack ({kind}); nothing was sent", reason="connect")
+                return Unavailable(
+                    f"{request.method}: no connection to Slack ({kind}); nothing was sent", reason="connect"
+                )
             return error
         if request.is_reading:
             return Unavailable(f"{request.method}: no answer ({kind})", reason="no_answer")
         if isinstance(error, TimeoutError):
             return DeliveryUncertain(f"{request.method}: no answer within {self._timeout:g} s", reason="timeout")
         if isinstance(error, (aiohttp.ClientError, OSError)):
-            return DeliveryUncertain(f"{request.method}: the connection broke before the answer ({kind})", reason="reset")
+            return DeliveryUncertain(
+                f"{request.method}: the connection broke before the answer ({kind})", reason="reset"
+            )
         # slack_sdk fails so on an answer that is text, or JSON but not an object.
         return DeliveryUncertain(f"{request.method}: an answer that is not Slack's ({kind})", reason="bad_answer")
 
@@ -146,7 +152,9 @@ async def _leaves(session: aiohttp.ClientSession, context: Any, params: aiohttp.
     sending.has_left = True
 
 
-async def _is_redirected(session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
+async def _is_redirected(
+    session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestRedirectParams
+) -> None:
     _sending.get().is_redirected = True
     raise _Abandoned
 

@@ -42,7 +42,10 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
 
     # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
     engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, connect_args={"prepared_statement_cache_size": 0}
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        poolclass=NullPool,
+        connect_args={"prepared_statement_cache_size": 0},
     )
     try:
         async with engine.begin() as connection:

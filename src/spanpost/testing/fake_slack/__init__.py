@@ -13,4 +13,16 @@ from spanpost.testing.fake_slack.server import TOKEN, FakeRequest, FakeSlack
 from spanpost.testing.fake_slack.tiers import TIERS, Early, Tiers
 from spanpost.testing.fake_slack.workspace import SCOPES, Channel, Workspace
 
-__all__ = ["SCOPES", "TIERS", "TOKEN", "Channel", "Early", "FakeRequest", "FakeSlack", "Fault", "Faults", "Tiers", "Workspace"]
+__all__ = [
+    "SCOPES",
+    "TIERS",
+    "TOKEN",
+    "Channel",
+    "Early",
+    "FakeRequest",
+    "FakeSlack",
+    "Fault",
+    "Faults",
+    "Tiers",
+    "Workspace",
+]

@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--limits", default="none", help="none, real, or JSON of calls a minute by method")
     parser.add_argument("--retry-after", type=int, default=1, help="seconds that a dealt 429 asks for")
     parser.add_argument("--stale", type=float, default=0.0, help="seconds for which posts are invisible to lookups")
-    parser.add_argument("--channel", action="append", default=[], help="a channel more, beside #agents; may be repeated")
+    parser.add_argument(
+        "--channel", action="append", default=[], help="a channel more, beside #agents; may be repeated"
+    )
     asyncio.run(_run(parser.parse_args()))
 
 

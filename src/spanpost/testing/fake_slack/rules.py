@@ -10,7 +10,17 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-_CONTENT = ("text", "blocks", "attachments", "metadata", "link_names", "parse", "reply_broadcast", "as_user", "markdown_text")
+_CONTENT = (
+    "text",
+    "blocks",
+    "attachments",
+    "metadata",
+    "link_names",
+    "parse",
+    "reply_broadcast",
+    "as_user",
+    "markdown_text",
+)
 _POST = ("mrkdwn", "thread_ts", "unfurl_links", "unfurl_media", "username", "icon_emoji", "icon_url", "client_msg_id")
 _PAGED = ("cursor", "limit", "oldest", "latest", "inclusive", "include_all_metadata")
 #: Arguments of each method; ``*`` marks what is required.
@@ -116,7 +126,9 @@ def _metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SlackError("invalid_metadata_format")
     if value and not (
-        isinstance(value.get("event_type"), str) and value["event_type"] and isinstance(value.get("event_payload"), dict)
+        isinstance(value.get("event_type"), str)
+        and value["event_type"]
+        and isinstance(value.get("event_payload"), dict)
     ):
         raise SlackError("invalid_metadata_format")
     if len(json.dumps(value)) > MAX_METADATA:
@@ -192,7 +204,10 @@ def _card(card: Any) -> bool:
         and isinstance(card.get("title"), str)
         and bool(card["title"])
         and card.get("status") in ("pending", "in_progress", "complete", "error")
-        and all(name not in card or (isinstance(card[name], dict) and _rich_text(card[name])) for name in ("details", "output"))
+        and all(
+            name not in card or (isinstance(card[name], dict) and _rich_text(card[name]))
+            for name in ("details", "output")
+        )
     )
 
 
@@ -213,9 +228,23 @@ def _container(block: dict[str, Any]) -> bool:
     children = block.get("child_blocks")
     named = _is_text(block.get("title"), 150, "plain_text") or _rich_text(block.get("rich_text_title") or {})
     # Neither plans nor other containers (the types of @slack/types).
-    within = {"actions", "context", "divider", "file", "header", "image", "input", "rich_text", "section", "table", "video"}
+    within = {
+        "actions",
+        "context",
+        "divider",
+        "file",
+        "header",
+        "image",
+        "input",
+        "rich_text",
+        "section",
+        "table",
+        "video",
+    }
     good = isinstance(children, list) and 0 < len(children) <= 10
-    return named and good and all(isinstance(c, dict) and c.get("type") in within and _is_good(c) for c in children or ())
+    return (
+        named and good and all(isinstance(c, dict) and c.get("type") in within and _is_good(c) for c in children or ())
+    )
 
 
 def _menu(menu: dict[str, Any]) -> bool:
@@ -231,7 +260,9 @@ def _select(choice: dict[str, Any]) -> bool:
 
 def _option(option: Any) -> bool:
     return (
-        isinstance(option, dict) and _is_text(option.get("text"), 75, "plain_text") and 0 < len(str(option.get("value", ""))) <= 150
+        isinstance(option, dict)
+        and _is_text(option.get("text"), 75, "plain_text")
+        and 0 < len(str(option.get("value", ""))) <= 150
     )
 
 

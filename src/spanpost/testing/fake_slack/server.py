@@ -81,7 +81,9 @@ class FakeSlack:
         self.workspace.uploads = f"http://{self._host}:{self._port}/upload/"
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._runner is not None
         self._ends.set()
         await self._runner.cleanup()
@@ -163,7 +165,9 @@ class FakeSlack:
             stall_rules = self.tiers.close(method, self.retry_after)
         if stall_rules is not None:
             self._note(method, given, "ratelimited")
-            return self._answer({"ok": False, "error": "ratelimited"}, status=429, headers={"Retry-After": str(stall_rules)})
+            return self._answer(
+                {"ok": False, "error": "ratelimited"}, status=429, headers={"Retry-After": str(stall_rules)}
+            )
         if fault is not None and not fault.is_after:
             self._note(method, given, fault.value)
             return await self._break(request, fault, {})
@@ -207,8 +211,12 @@ class FakeSlack:
             case _:
                 return web.Response(status=500, text="oops", content_type="text/html")
 
-    def _answer(self, body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-        return web.json_response(body, status=status, headers={"Date": formatdate(self.clock(), usegmt=True), **(headers or {})})
+    def _answer(
+        self, body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> web.Response:
+        return web.json_response(
+            body, status=status, headers={"Date": formatdate(self.clock(), usegmt=True), **(headers or {})}
+        )
 
     def _note(self, method: str, given: Mapping[str, Any], became: str) -> None:
         # Blocks stand in the messages, too, and are most of what is sent.

@@ -42,7 +42,9 @@ class _TierBucket:
 class Tiers:
     """Counts calls. Without `limits` nothing is limited; a 429 that a fault dealt is kept account of all the same."""
 
-    def __init__(self, limits: Mapping[str, float] | None, clock: Callable[[], float], *, per_channel: float = 60.0) -> None:
+    def __init__(
+        self, limits: Mapping[str, float] | None, clock: Callable[[], float], *, per_channel: float = 60.0
+    ) -> None:
         self.limits = dict(limits or {})
         self.per_channel = per_channel
         self._clock = clock

@@ -65,7 +65,12 @@ class Channel:
         if ts in self._parents:
             del self._threads[self._parents.pop(ts)][ts]
         elif self._threads.get(ts):
-            tombstone = {"type": "message", "subtype": "tombstone", "text": "This message was deleted.", "user": "USLACKBOT"}
+            tombstone = {
+                "type": "message",
+                "subtype": "tombstone",
+                "text": "This message was deleted.",
+                "user": "USLACKBOT",
+            }
             self._top[ts] = tombstone | {"ts": ts, "thread_ts": ts}
         else:
             del self._top[ts]
@@ -121,7 +126,9 @@ class Workspace:
 
     def add_channel(self, name: str, *, is_private: bool = False, members: Iterable[str] = ("U0SPANPOST",)) -> Channel:
         """Open a channel; our app is in it where nothing else is said."""
-        channel = Channel(f"{'G' if is_private else 'C'}{len(self.channels) + 1:09d}", name.removeprefix("#"), is_private)
+        channel = Channel(
+            f"{'G' if is_private else 'C'}{len(self.channels) + 1:09d}", name.removeprefix("#"), is_private
+        )
         channel.members.update(members)
         self.channels[channel.id] = channel
         return channel
@@ -146,12 +153,16 @@ class Workspace:
 
     # --- the Web API ----------------------------------------------------------------------------------------------------
 
-    def call(self, method: str, given: Mapping[str, Any], token: str | None) -> tuple[dict[str, Any], WorkspaceToken | None]:
+    def call(
+        self, method: str, given: Mapping[str, Any], token: str | None
+    ) -> tuple[dict[str, Any], WorkspaceToken | None]:
         """Carry a call out. Raises `SlackError` for ``ok: false``."""
         if method not in rules.ARGUMENTS:
             raise SlackError("unknown_method", req_method=method)
         if method == "oauth.v2.access":
-            return {"ok": True} | self.oauth.access(given, token or "", lambda new, team: self.add_token(new, team=team)), None
+            return {"ok": True} | self.oauth.access(
+                given, token or "", lambda new, team: self.add_token(new, team=team)
+            ), None
         if not token:
             raise SlackError("not_authed")
         caller = self.tokens.get(token)
@@ -184,11 +195,21 @@ class Workspace:
         self._need(caller, "chat:write")
         channel = self._to_post(given, caller)
         shown = rules.content("chat.postMessage", given, self.refused_blocks)
-        known = [m for m in (channel.all() if self.dedupes else ()) if m.get("client_msg_id", "") == given.get("client_msg_id")]
+        known = [
+            m
+            for m in (channel.all() if self.dedupes else ())
+            if m.get("client_msg_id", "") == given.get("client_msg_id")
+        ]
         if known:
             return {"channel": channel.id, "ts": known[0]["ts"], "message": _public(known[0])}
         ts = self._ts()
-        message: Message = {"type": "message", "user": caller.user_id, "bot_id": caller.bot_id, "ts": ts, "shown_at": self._clock()}
+        message: Message = {
+            "type": "message",
+            "user": caller.user_id,
+            "bot_id": caller.bot_id,
+            "ts": ts,
+            "shown_at": self._clock(),
+        }
         message |= shown
         if "client_msg_id" in given:
             message["client_msg_id"] = given["client_msg_id"]
@@ -280,7 +301,11 @@ class Workspace:
         shown = [
             _described(c, caller)
             for c in self.channels.values()
-            if ("private_channel" in types and caller.user_id in c.members if c.is_private else "public_channel" in types)
+            if (
+                "private_channel" in types and caller.user_id in c.members
+                if c.is_private
+                else "public_channel" in types
+            )
             and not (given.get("exclude_archived") in _TRUE and c.is_archived)
         ]
         return self._page("channels", shown, given, default=100)
@@ -314,9 +339,16 @@ class Workspace:
                 raise SlackError("file_not_found")
             known["shared"] = (channel.id if channel is not None else "", str(given.get("thread_ts") or ""))
             if channel is not None:
-                message: Message = {"type": "message", "subtype": "file_share", "user": caller.user_id, "bot_id": caller.bot_id}
+                message: Message = {
+                    "type": "message",
+                    "subtype": "file_share",
+                    "user": caller.user_id,
+                    "bot_id": caller.bot_id,
+                }
                 thread = {"thread_ts": str(given["thread_ts"])} if given.get("thread_ts") else {}
-                channel.add(message | {"ts": self._ts(), "text": "", "files": [dict(file)], "shown_at": self._clock()} | thread)
+                channel.add(
+                    message | {"ts": self._ts(), "text": "", "files": [dict(file)], "shown_at": self._clock()} | thread
+                )
         return {"files": [{"id": file.get("id"), "title": file.get("title", "")} for file in shared]}
 
     # --- who may what ---------------------------------------------------------------------------------------------------

@@ -154,9 +154,17 @@ JOURNAL: Final = [
         [
             ("tenant", "text NOT NULL", "Tenant of all its observations."),
             ("id", "bigint GENERATED ALWAYS AS IDENTITY", "Its place in the order of arrival."),
-            ("received_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was written, by the database's clock."),
+            (
+                "received_at",
+                "timestamptz NOT NULL DEFAULT clock_timestamp()",
+                "When it was written, by the database's clock.",
+            ),
             ("observations", "integer NOT NULL", "How many observations it holds."),
-            ("domains", "integer NOT NULL", "How many locks its recording takes: rows are recorded together up to a number of them."),
+            (
+                "domains",
+                "integer NOT NULL",
+                "How many locks its recording takes: rows are recorded together up to a number of them.",
+            ),
             (
                 "body",
                 "bytea NOT NULL",

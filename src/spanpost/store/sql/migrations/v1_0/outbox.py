@@ -111,7 +111,9 @@ ORDERING_KEYS: Final = table(
     ],
     rules=["PRIMARY KEY (sink, ordering_key)"],
     options="WITH (fillfactor = 70)",
-    indexes=["CREATE INDEX ordering_keys_heads ON ordering_keys (sink, address, call, rank, due_at) WHERE due_at IS NOT NULL"],
+    indexes=[
+        "CREATE INDEX ordering_keys_heads ON ordering_keys (sink, address, call, rank, due_at) WHERE due_at IS NOT NULL"
+    ],
 )
 
 BUCKETS: Final = table(

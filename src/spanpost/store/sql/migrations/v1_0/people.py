@@ -33,8 +33,7 @@ APPROVALS: Final = table(
         (
             "is_asked",
             "boolean NOT NULL DEFAULT false",
-            "The agent asks spanpost itself: the question has its mark, or an agent waits. Telemetry "
-            "cannot answer it.",
+            "The agent asks spanpost itself: the question has its mark, or an agent waits. Telemetry cannot answer it.",
         ),
         (
             "is_cut",
@@ -96,7 +95,11 @@ INTERVENTIONS: Final = table(
             "merged into another.",
         ),
         ("key", "uuid", "Subject of the act: approvals.key, or agent_tasks.uid as it was then."),
-        ("idempotency_key", "text", "Idempotency key: the same when the act is repeated; null for a deadline or an operation."),
+        (
+            "idempotency_key",
+            "text",
+            "Idempotency key: the same when the act is repeated; null for a deadline or an operation.",
+        ),
         # The act.
         (
             "verb",

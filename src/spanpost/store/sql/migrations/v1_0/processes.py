@@ -29,7 +29,11 @@ PRODUCERS: Final = table(
             "Its open spans without a parent in the process: trace id and span id, 24 bytes.",
         ),
         ("traces", "bytea[] NOT NULL", "Their traces."),
-        ("gone_at", "timestamptz", "When it was declared gone, by the database's clock; null while it sends heartbeats."),
+        (
+            "gone_at",
+            "timestamptz",
+            "When it was declared gone, by the database's clock; null while it sends heartbeats.",
+        ),
     ],
     options="WITH (fillfactor = 70)",
     indexes=["CREATE INDEX processes_traces ON processes USING gin (traces) WHERE gone_at IS NULL"],
