@@ -171,7 +171,7 @@ class Burst:
         began = time.perf_counter() + 0.2
         for number, body in enumerate(self._bodies):
             due = began + number * self._pace
-            while (left := due - time.perf_counter()) > 0:
+            if (left := due - time.perf_counter()) > 0:
                 await asyncio.sleep(left)
             self._due.append((due, body))
             self._send()
