@@ -297,6 +297,8 @@ ALERTS = (
             "says whose it is.",
             "Nothing comes in and it does not shrink: does a gateway run, and what does its log say? A lock in the database that nobody gives "
             "back stands in `pg_locks`.",
+            "Rows whose key no running gateway has are left alone: `SELECT encode(key, 'hex'), count(*) FROM journal GROUP BY 1`, and the line "
+            "`the journal is encrypted with key` in the logs. Put the secret or password of that key into `gateway.journal_keys`.",
             "At `gateway.journal_bytes` senders are asked to come back (503). Exporters give up after about a minute.",
         ),
         dashboard="pipeline",
