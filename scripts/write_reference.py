@@ -155,7 +155,8 @@ def metrics_page() -> str:
 
 def api_page() -> str:
     """Return the reference of the HTTP API, of its OpenAPI document."""
-    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    none = cast("Any", None)
+    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",

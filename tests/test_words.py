@@ -145,7 +145,8 @@ def _api_names() -> Iterator[str]:
     from spanpost.interactions.api.app import application
     from spanpost.interactions.api.parts import ApiParts
 
-    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    none = cast("Any", None)
+    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     for path, operations in document["paths"].items():
         yield path
         for operation in operations.values():

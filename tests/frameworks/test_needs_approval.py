@@ -58,7 +58,7 @@ def agent(*calls, tools=(book,)):
 async def asked(count):
     changed = threading.Event()
     def look():
-        pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: changed.set()))
         while len(rows := pipeline.questions()) < count:
             assert changed.wait(20)
             changed.clear()

@@ -98,9 +98,11 @@ class App:
     def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
         self.interaction_store, self.web = InteractionStore(), Web()
         interactions = Interactions(
-            self.interaction_store,
+            self.interaction_store.reader,
+            self.interaction_store.interventions,
             Workspace(),
             AuthorizationRules(rules=rules),
+            take=lambda recorded: None,
             source="slack",
             tenant="default",
             launches=Launches(launchers=launchers),
@@ -294,7 +296,7 @@ async def test_mentions_have_the_same_words() -> None:
     assert "Asked to stop" in await app.mention(f"<@{BOT}> cancel deploy-77")
     assert "fix was asked" in await app.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
     assert app.interaction_store.rows[-1].text == "a < b"
-    app.interaction_store.roots["C1", "1.5"] = task.uid
+    app.interaction_store.known[task.uid][2].add(("C1", "1.5"))
     assert await app.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
     assert await app.mention(f"<@{BOT}> help", bot_id="B1") == ""
     assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked

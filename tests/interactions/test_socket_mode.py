@@ -72,7 +72,7 @@ async def opened(
     )
     slack = LocalSlack(url)
     await slack.reset()
-    receptions = [InteractionsRuntime(settings, interaction_store) for _ in range(desks)]
+    receptions = [InteractionsRuntime(settings, interaction_store, lambda recorded: None) for _ in range(desks)]
     for interactions_runtime in receptions:
         interactions_runtime.start()
     try:
@@ -329,7 +329,7 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
     settings = load(
         slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES}
     )
-    interactions_runtime = InteractionsRuntime(settings, interaction_store, ping=0.2)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None, ping=0.2)
     interactions_runtime.start()
 
     async def said() -> int:

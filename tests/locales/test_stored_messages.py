@@ -20,6 +20,7 @@ from spanpost.model.context import Forecast
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part, Status
+from spanpost.model.queries import TaskQuery
 from spanpost.model.readings import Act, Approval, Failure, Reading
 from spanpost.readers import sentences
 from spanpost.readers.redaction import Redaction
@@ -29,7 +30,6 @@ from spanpost.sinks.console import render as terminal
 from spanpost.sinks.slack.replies import reply
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import budgets, checkpoints
 from spanpost.tasks.absorb import AGENT_CONVERSATION
 from spanpost.tasks.context import Window
@@ -357,7 +357,7 @@ async def test_a_run_is_told_in_korean() -> None:
     """From spans to Slack: what spanpost says of a run is Korean there, and English in the row and in JSON, with key and values beside."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
-    told = {one.kind: one for one in await store.checkpoints()}
+    told = {one.kind: one for one in await store.reader.checkpoints()}
     [task] = [one for one in await store.tasks(TaskQuery()) if one.name == "보고서"]
     start, end = told[Kind.START], told[Kind.END]
     shown = [
@@ -402,7 +402,7 @@ async def test_no_secret_is_stored_in_a_message() -> None:
         record = ended(trace=1, span=1, name=name, attributes={c.APPROVAL_ID: "a-1", **more})
         spans.append(msgspec.structs.replace(record, part=Part.LOG))
     store = await folded(*spans, redaction=Redaction(key=b"k" * 32))
-    told, tasks = await store.checkpoints(), await store.tasks(TaskQuery())
+    told, tasks = await store.reader.checkpoints(), await store.tasks(TaskQuery())
     stored = msgspec.json.encode([one.message for one in told] + [one.messages for one in tasks], enc_hook=str)
     assert {one.message.key for one in told if one.message is not None} >= {
         "checkpoint.started",

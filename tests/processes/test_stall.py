@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.gateway import TestGateway

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from spanpost.model.queries import TaskQuery
 from spanpost.store.embedded_store import EmbeddedStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.observed import a_run
 
 

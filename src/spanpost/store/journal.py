@@ -110,7 +110,7 @@ class Journaling(Recording):
         meter = TimeMeter(math.inf)
         refused, rows = await self._threads.run(meter, partial(self._packed, plain))
         if rows:
-            await self._run(lambda c: c.execute(_APPEND, *map(list, zip(*rows, strict=True))))
+            await self.run(lambda c: c.execute(_APPEND, *map(list, zip(*rows, strict=True))))
         sizes: dict[str, int] = {}
         for row in rows:
             sizes[row.tenant] = sizes.get(row.tenant, 0) + len(row.body)
@@ -146,7 +146,7 @@ class Journaling(Recording):
 
     async def journal_depth(self) -> list[Backlog]:
         """Return the backlog by tenant, the tenant with the oldest row first."""
-        return await self._run(depth)
+        return await self.run(depth)
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Journaling(Recording):
         """
         given: list[_Row] = []
         try:
-            return self._counted(await self._run(partial(self._record_free, tenant, most, given)))
+            return self._counted(await self.run(partial(self._record_free, tenant, most, given)))
         except Wider as wider:
             more = wider.domains
         except (_Held, asyncpg.UniqueViolationError):
@@ -167,7 +167,7 @@ class Journaling(Recording):
             return await self._record_apart(tenant, given, error)
         try:
             domains = more.union(*(row.domains for row in given))
-            return self._counted(await self._widening(partial(self._record_these, tenant, given), domains))
+            return self._counted(await self.widening(partial(self._record_these, tenant, given), domains))
         except Exception as error:
             return await self._record_apart(tenant, given, error)
 
@@ -176,7 +176,7 @@ class Journaling(Recording):
 
         A trace that takes too long by itself, or cannot be recorded, is kept in `quarantine`.
         """
-        rows, recorded = await self._run(lambda c: self._take_rows(c, tenant, 1))
+        rows, recorded = await self.run(lambda c: self._take_rows(c, tenant, 1))
         if not rows:
             return self._counted(recorded) if recorded.lost else None
         return self._counted(recorded.plus(await self._record_row(tenant, rows[0])))
@@ -225,7 +225,7 @@ class Journaling(Recording):
 
     async def _record_these(self, tenant: str, given: Sequence[_Row], connection: Any, locked: set[bytes]) -> Recorded:
         """Record rows that were read before, unless another reader has recorded them meanwhile."""
-        now = await self._lock(connection, locked)
+        now = await self.lock(connection, locked)
         left = {row["id"] for row in await connection.fetch(_TAKE_THESE, tenant, [row.id for row in given])}
         rows = [row for row in given if row.id in left]
         return await self._record_locked(connection, tenant, rows, locked, now, checks_all=True) if rows else Recorded()
@@ -240,14 +240,14 @@ class Journaling(Recording):
         meter = TimeMeter(self.batch_budget)
         placed = [p for row in rows for p in row.placed]
         touched = set[bytes]().union(*(row.domains for row in rows))
-        some = await self._take_locked(
+        some = await self.take_locked(
             connection, placed, locked, now, asks_all=checks_all, touched=touched, meter=meter
         )
         recorded = some
         while some.owed:
             placed, touched = await self._threads.run(meter, partial(self._prepared, some.owed, meter))
-            await self._lock_more(connection, locked, touched)
-            some = await self._take_locked(connection, placed, locked, now, asks_all=True, meter=meter)
+            await self.lock_more(connection, locked, touched)
+            some = await self.take_locked(connection, placed, locked, now, asks_all=True, meter=meter)
             recorded = recorded.plus(some)
         await connection.execute(_DELETE, tenant, [row.id for row in rows])
         return recorded
@@ -269,7 +269,7 @@ class Journaling(Recording):
         recorded = Recorded()
         for positions, touched in batches.parts(row.placed, 0):
             recorded = recorded.plus(await self._record_trace([row.placed[i] for i in positions], touched))
-        await self._run(lambda c: c.execute(_DELETE, tenant, [row.id]))
+        await self.run(lambda c: c.execute(_DELETE, tenant, [row.id]))
         return recorded
 
     async def _record_trace(self, placed: Sequence[Placed], touched: set[bytes]) -> Recorded:
@@ -282,14 +282,14 @@ class Journaling(Recording):
         most = self.batch_budget if trace in self._slow else self.trace_budget
         try:
             try:
-                recorded = await self._widening(
+                recorded = await self.widening(
                     lambda c, locked: self._take(c, placed, locked, most, asks_all=True), touched
                 )
             except Exception as error:
                 if not is_of_data(error):
                     raise
                 given = list(placed)
-                recorded = await self._widening(
+                recorded = await self.widening(
                     lambda c, locked: self._bisect(c, sources, lambda first, end, _: given[first:end], locked, most),
                     touched,
                 )
@@ -303,7 +303,7 @@ class Journaling(Recording):
                 "trace %s of tenant %s cannot be recorded and is kept in quarantine", trace[1].hex(), trace[0]
             )
             rows = list(discarded(sources, error))
-            await self._run(lambda c: set_aside(c, rows))
+            await self.run(lambda c: set_aside(c, rows))
             return Recorded(lost={UNFOLDABLE: len(sources)})
 
 
