@@ -24,7 +24,6 @@ from spanpost.runtime import workers
 from spanpost.runtime.assembly import launches_of, routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
-from spanpost.store.memory import MemoryStore
 from spanpost.text.locales import Locale, locale
 
 if TYPE_CHECKING:
@@ -370,6 +369,8 @@ async def examine(settings: Settings) -> list[Seen]:
     """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
+    from spanpost.store.memory import MemoryStore
+
     interactions_runtime = InteractionsRuntime(settings, MemoryStore(), lambda recorded: None)
     from spanpost.interactions.slack.check import Seen, look, of_rules
 
