@@ -11,7 +11,7 @@ from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from tests.conftest import Database
 from tests.processes.conftest import Start
 
@@ -48,7 +48,7 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
 
 def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
     """What a forwarder sent before kill -9 is enough for a gateway to know, when its heartbeats stop."""
-    with TestGateway() as gateway:
+    with RunningGateway() as gateway:
         victim = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
         victim.hear("working")
         assert gateway.wait_for(lambda seen: any(o.name == "agent.heartbeat" for o in seen), 30)

@@ -57,7 +57,7 @@ class Recorder(Protocol):
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """**Protocol:** record a batch.
 
-        Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`. With
+        Observations that can never be recorded go to quarantine and are counted in `Recorded.dropped`. With
         `is_whole` a batch that takes too long is neither split nor quarantined: it raises `OverBudget`.
         """
         ...
