@@ -361,9 +361,9 @@ class Keeper:
     """Holds asyncio tasks that outlive their request: they are not collected, and are awaited at the end."""
 
     def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[object]] = set()
 
-    def keep(self, task: asyncio.Task[None]) -> None:
+    def keep(self, task: asyncio.Task[object]) -> None:
         """Hold an asyncio task until it is done."""
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -35,9 +34,6 @@ from spanpost.store.rows import tidy
 from spanpost.tasks import interventions as judging
 from spanpost.tasks import questions
 from spanpost.tasks.approvals import APPROVAL, topic_of
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class PostgresInterventions:

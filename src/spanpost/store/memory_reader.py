@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from spanpost.model.checkpoints import Checkpoint
@@ -32,8 +32,6 @@ from spanpost.store.memory_interventions import MemoryInterventions
 from spanpost.store.memory_tables import MemoryTables
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.tasks.context_curve import Point
-
-T = TypeVar("T")
 
 
 class MemoryReader:

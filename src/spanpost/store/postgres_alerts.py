@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from spanpost.model.alerts import Alert, Alerted
@@ -14,9 +13,6 @@ from spanpost.store import alert_rows
 from spanpost.store.folding import Folding
 from spanpost.store.own_records import domains_of, fold_in
 from spanpost.tasks.approvals import topic_of
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class PostgresAlerts:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -38,8 +38,6 @@ from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_o
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
 from spanpost.store.transactions import Transact
 from spanpost.tasks.context_curve import Point
-
-T = TypeVar("T")
 
 _START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
 _ANY_ID = """
