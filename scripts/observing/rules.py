@@ -147,7 +147,7 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"What settled in the budget's period of now came to {percent} of its limit (`spend.budgets`); of a budget that is kept "
+            means=f"What settled in the budget's period of now came to {percent} of its limit (`budgets`); of a budget that is kept "
             "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
             todo=(
                 "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",
@@ -257,7 +257,10 @@ ALERTS = (
         hold="0m",
         summary="Deliveries to {{ $labels.sink }} became dead letters",
         means="Deliveries failed for as long as they may be retried, or were refused for good. They are kept with their errors.",
-        todo=("See the errors with `spanpost deliveries list --state dead`.", "Remove the cause, then run `spanpost deliveries retry`."),
+        todo=(
+            "See the errors with `spanpost deliveries list --state dead`.",
+            "Remove the cause, then run `spanpost deliveries retry`.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_deliveries_total{sink="slack",outcome="dead"}': "0x30 1x60"},
         quiet={'spanpost_deliveries_total{sink="slack",outcome="delivered"}': "0+1x90"},

@@ -224,7 +224,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
-            stalled(a_task(), NOON, StallRules(stall=timedelta(minutes=5))),
+            stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
             "Nothing heard for 5 min 00 s",
             "5분 동안 응답 없음",
         ),

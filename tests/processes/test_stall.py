@@ -10,7 +10,6 @@ from spanpost.model.observations import Part
 from spanpost.store.memory import MemoryStore
 from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.stall import StallRules
 from spanpost.testing.gateway import RunningGateway
 from tests.conftest import Database
 from tests.processes.conftest import Start
@@ -56,7 +55,7 @@ def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
         seen = list(gateway.observations)
     assert not [o for o in seen if o.part is Part.ENDED]
     now = datetime.now(UTC)
-    store = MemoryStore(FoldRules(stall_rules=StallRules(outage=timedelta(hours=1))), clock=lambda: now)
+    store = MemoryStore(FoldRules(outage=timedelta(hours=1)), clock=lambda: now)
     store.record_now(seen)
     assert [t.status for t in store.tasks_now(TaskQuery())] == ["starting"]
     now += timedelta(seconds=61)

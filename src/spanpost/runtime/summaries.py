@@ -68,7 +68,7 @@ class Summaries:
     async def _run(self) -> None:
         while True:
             try:
-                if any(route.digest or route.has_board for route in self._routes().routes):
+                if any(route.digest or route.board for route in self._routes().routes):
                     await self.look()
             except StoreUnavailable:
                 pass  # the dispatcher logs it; due summaries stay due
@@ -91,7 +91,7 @@ class Summaries:
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
             turn = int(now.timestamp() // route.board_interval.total_seconds())
-            if route.has_board and self._turns.get(key) != turn:
+            if route.board and self._turns.get(key) != turn:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)
                 self._turns[key] = turn

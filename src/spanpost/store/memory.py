@@ -141,7 +141,7 @@ class MemoryStore:
         #: When each END was recorded.
         self._ends: dict[UUID, datetime] = {}
         self._timers: dict[Key, datetime] = {}
-        self._heartbeats = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers)
+        self._heartbeats = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers, self.rules.outage)
         self._deliveries = MemoryDeliveries(self, clock, lease, jitter)
         self._orders = Orders(self._deliveries, clock)
         self._interventions = MemoryInterventions(self, clock, self._timers, self._orders)
