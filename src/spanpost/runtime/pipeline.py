@@ -348,6 +348,12 @@ class Pipeline:
         """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await self.load_prices()
+
+    async def load_prices(self) -> None:
+        """Load prices if they are not loaded; wait a while for them."""
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready:
             # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
