@@ -19,6 +19,8 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.exercise_store import TELLING
 
+pytestmark = pytest.mark.slow
+
 RULES = msgspec.structs.replace(
     TELLING, windows={"m": 1000}, prices=Prices({"m": Row(Decimal(1), Decimal(10))}, is_published=False)
 )
