@@ -239,6 +239,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDED)
 def test_recorded_runs_come_to_the_same_when_they_are_forwarded(path: Path) -> None:
     """Each recorded run, told live as it would have been (starts, events) and at its end, is one run in every form."""

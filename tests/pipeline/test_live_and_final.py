@@ -247,7 +247,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
         assert run.provider.force_flush()
         for _ in range(2):  # one may have been under way
             looked.clear()
-            assert looked.wait(10)
+            assert looked.wait(60)
         assert run.provider.force_flush()
 
     follower.scan = noted  # type: ignore[method-assign]
