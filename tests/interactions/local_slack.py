@@ -121,11 +121,11 @@ class LocalSlack:
         await until(log, lambda seen: len(seen) >= count)
 
 
-async def until(look: Callable[[], Any], is_there: Callable[[Any], bool], seconds: float = 20.0) -> Any:
+async def until(read: Callable[[], Any], is_there: Callable[[Any], bool], seconds: float = 20.0) -> Any:
     """Look until something is there, and return it."""
     deadline = time.monotonic() + seconds
     while True:
-        found = await look()
+        found = await read()
         if is_there(found):
             return found
         assert time.monotonic() < deadline, found

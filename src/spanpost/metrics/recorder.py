@@ -473,7 +473,7 @@ class Metrics:
         """Count a request to a receiver (`http`, `grpc`) and its answer."""
         self.requests.labels(endpoint, signal, answer).inc()
 
-    def passed_points(self, n: int) -> None:
+    def count_ignored_points(self, n: int) -> None:
         """Count data points that were accepted and not read."""
         self.metric_points.inc(n)
 

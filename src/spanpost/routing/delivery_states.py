@@ -311,7 +311,7 @@ def claim(
 ) -> OutboxEntry:
     """Lease a delivery, to send it or to look it up."""
     sent: dict[str, Any] = (
-        {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
+        {} if call is SinkCall.RECONCILE else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
     )
     return _changed(
         entry,

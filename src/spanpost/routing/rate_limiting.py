@@ -77,7 +77,7 @@ def call_of(mode: str, is_unknown: bool, has_message_receipt: bool, has_receipt:
     `has_receipt`: it was delivered before, and is sent again.
     """
     if is_unknown:
-        return SinkCall.LOOKUP
+        return SinkCall.RECONCILE
     return SinkCall.EDIT if (has_message_receipt if mode == Mode.STATE else has_receipt) else SinkCall.POST
 
 

@@ -99,7 +99,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     digest_at: int = 0
     zone: str = "UTC"
     #: Whether tasks in a digest that fail get messages of their own, once they have failed.
-    tells_failures: bool = False
+    includes_failures: bool = False
     #: Whether one message lists the running tasks, and how often it is edited at most.
     has_board: bool = False
     board_interval: timedelta = timedelta(minutes=1)
@@ -256,7 +256,7 @@ def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | No
         )
     if route.digest:
         has_failed = checkpoint.kind is Kind.END and checkpoint.status == ERROR
-        is_allowed = is_allowed and (checkpoint.kind in _ALWAYS or (route.tells_failures and has_failed))
+        is_allowed = is_allowed and (checkpoint.kind in _ALWAYS or (route.includes_failures and has_failed))
     if not is_allowed or severity_of(checkpoint) < route.match.least:
         return False
     if now is None or now - checkpoint.at <= route.max_age:

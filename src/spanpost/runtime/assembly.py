@@ -118,7 +118,7 @@ def routes_of(settings: Settings) -> Routes:
     return Routes(
         sinks=sinks,
         routes=tuple(_route(route, settings) for route in (*settings.routes, *rest)),
-        editing=frozenset(name for name in sinks if registry.find(name).edits_news),
+        editing=frozenset(name for name in sinks if registry.find(name).edits_checkpoints),
     )
 
 
@@ -161,7 +161,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         digest=(said.digest or "") if said.enabled else "",
         digest_at=int(hours) * 60 + int(minutes),
         zone=said.timezone,
-        tells_failures=said.digest_failures,
+        includes_failures=said.digest_failures,
         has_board=said.board and said.enabled,
         board_interval=said.board_interval,
     )

@@ -320,7 +320,7 @@ class MemoryStore:
         if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(stalled))
         if silent := [key for key in due if key[16:] == b"t"]:
-            checked = self._heartbeats.look(silent, self.rules.routes)
+            checked = self._heartbeats.scan(silent, self.rules.routes)
             shown, checked.tasks = checked.tasks, []  # stored without the stall, which is computed on read
             recorded = recorded.plus(msgspec.structs.replace(self._write(checked), tasks=shown))
         if questions := [key for key in due if key[16:] == TIMER]:

@@ -29,7 +29,7 @@ def limits(
     post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()
 ) -> RateLimits:
     """Return what names these budgets."""
-    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.LOOKUP: tuple(look)}
+    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.RECONCILE: tuple(look)}
     return lambda sink, address, call: named[call]
 
 

@@ -19,7 +19,7 @@ from spanpost_webhook.signature import key_of, sign
 #: What is read of an answer, bytes, so that the connection can be used again. Nothing in it is looked at.
 ANSWER: Final = 65_536
 #: How long a receiver that asks for patience without a number is left alone.
-PATIENCE: Final = timedelta(seconds=30)
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=30)
 
 
 class Poster:
@@ -115,7 +115,7 @@ def meaning(status: int, headers: Mapping[str, str], *, now: float, cure: str = 
 
 
 def retry_after(value: str | None, now: float) -> timedelta:
-    """Return a ``Retry-After`` (seconds, or a date) as a time span; what is neither gives `PATIENCE`."""
+    """Return a ``Retry-After`` (seconds, or a date) as a time span; what is neither gives `DEFAULT_RETRY_AFTER`."""
     text = (value or "").strip()
     try:
         if text.isascii() and text.isdigit():
@@ -124,4 +124,4 @@ def retry_after(value: str | None, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return PATIENCE
+        return DEFAULT_RETRY_AFTER

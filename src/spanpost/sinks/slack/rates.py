@@ -12,7 +12,7 @@ import msgspec
 from spanpost.model.deliveries import RateLimit, SinkCall
 from spanpost.sinks.slack.calls import SlackPlace
 
-POST, EDIT, LOOKUP = "chat.postMessage", "chat.update", "conversations.history"
+POST, EDIT, RECONCILE = "chat.postMessage", "chat.update", "conversations.history"
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,5 +42,5 @@ def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLi
             )
         case SinkCall.EDIT:
             return (whole, RateLimit(key=place.method(EDIT), rate=rates.edits / 60, burst=8, reserve=2), channel)
-        case SinkCall.LOOKUP:
-            return (whole, RateLimit(key=place.method(LOOKUP), rate=rates.lookups / 60, burst=5, reserve=1), channel)
+        case SinkCall.RECONCILE:
+            return (whole, RateLimit(key=place.method(RECONCILE), rate=rates.lookups / 60, burst=5, reserve=1), channel)
