@@ -34,7 +34,7 @@ def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
         [allowed] = replay.replay(sorted((COMMITTED / "claude-code" / "approve").glob(f"*-{signal}.pb"))).tasks
         assert bool(allowed.approvals) is (row("who allowed or refused a tool")[at] == "yes")
     [records] = replay.replay(sorted((COMMITTED / "claude-code" / "conv").glob("*-logs.pb"))).tasks
-    assert (records.cost_usd is not None, row("cost as Claude Code reckons it")) == (True, ["yes", "no", "yes"])
+    assert (records.cost_usd is not None, row("cost as Claude Code computes it")) == (True, ["yes", "no", "yes"])
 
 
 def test_the_metrics_that_are_read_are_named() -> None:

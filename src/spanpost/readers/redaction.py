@@ -40,9 +40,7 @@ _SAID = (
     "provider", "tool_name", "action", "step_name", "step_message", "message", "locale_message", "links", "results", "failure", "artifact", "approval",
 )  # fmt: skip
 #: Fields of the structures within those that are ids.
-_IDS = frozenset(
-    {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"}
-)
+_IDS = frozenset({"id", "mark", "key", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"})
 #: Keys of maps that hold a name and its value in two fields.
 _NAMES = ("name", "key", "Name", "Key", "field", "header", "variable", "env")
 _VALUES = ("value", "val", "Value", "content", "data", "secret", "default")
