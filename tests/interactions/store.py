@@ -93,7 +93,7 @@ class InteractionStore:
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there)
 
     async def task_of_message(self, message: PersonMessage) -> Asked | None:
-        await self._answer("told_in")
+        await self._answer("task_of_message")
         key = self.roots.get((message.channel, message.ts))
         return Asked(key=key, task=self.known[key][0], is_shown_there=True) if key is not None else None
 

@@ -305,7 +305,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         assert not spanpost.flush(0.2)
         held.set()
         assert spanpost.flush(60)
-        assert app.dropped == {}, app.lost
+        assert app.dropped == {}, app.dropped
     """,
         **environment,
     )

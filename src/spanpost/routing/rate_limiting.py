@@ -114,7 +114,7 @@ def check(rate_limit: RateLimit) -> None:
         raise ValueError(f"rate limit {rate_limit.key}: the burst must be at least 1, the reserve at least 0")
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
+# --- drawing --------------------------------------------------------------------------------------------------------
 
 
 def grant(bucket: Bucket, rate_limit: RateLimit, now: datetime, *, is_urgent: bool, lease: timedelta) -> Bucket | None:
@@ -220,7 +220,7 @@ def _kept(rate_limit: RateLimit, is_urgent: bool) -> float:
     return 0.0 if is_urgent else min(rate_limit.reserve, max(rate_limit.burst, 1.0) - 1.0)
 
 
-# --- outcomes ---------------------------------------------------------------------------------------------------------
+# --- outcomes -------------------------------------------------------------------------------------------------------
 
 
 def is_uncalled(outcome: Outcome) -> bool:

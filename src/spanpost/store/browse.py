@@ -103,7 +103,7 @@ class PostgresBrowse:
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
 
-    # --- tasks ----------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
@@ -183,7 +183,7 @@ class PostgresBrowse:
         found: list[TimelineEntry] = await self._run(read)
         return page_of(found, limit, lambda one: one.key)
 
-    # --- sums and questions -----------------------------------------------------------------------------------------------
+    # --- sums and questions ------------------------------------------------------------------------------------------
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the announced tasks that started from `since` until before `until`."""
@@ -225,7 +225,7 @@ class PostgresBrowse:
             )
         return page_of(found, limit, lambda one: ApprovalKey(one.row.requested_at, one.row.key))
 
-    # --- the stream -------------------------------------------------------------------------------------------------------
+    # --- the stream --------------------------------------------------------------------------------------------------
 
     async def head(self) -> Position:
         """Return the end of the stream: checkpoints recorded from now on come after it."""

@@ -148,7 +148,7 @@ class Journaling(Recording):
         """Return the backlog by tenant, the tenant with the oldest row first."""
         return await self._run(depth)
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def record_journal(self, tenant: str, most: int) -> Recorded | None:
         """Record about `most` observations of a tenant and delete their rows, in one transaction.
@@ -252,7 +252,7 @@ class Journaling(Recording):
         await connection.execute(_DELETE, tenant, [row.id for row in rows])
         return recorded
 
-    # --- one by one ---------------------------------------------------------------------------------------------------
+    # --- one by one --------------------------------------------------------------------------------------------------
 
     async def _record_apart(self, tenant: str, rows: Sequence[_Row], error: Exception) -> Recorded:
         """Record rows one by one, trace by trace, after a value was refused or spanpost failed."""

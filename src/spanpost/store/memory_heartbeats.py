@@ -60,7 +60,7 @@ class MemoryHeartbeats:
         """Restart every stall timeout: nothing could be received until now."""
         self._seen_at = self._resumed_at = self._clock()
 
-    # --- tasks --------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
         """Note that these tasks were active now."""
@@ -133,7 +133,7 @@ class MemoryHeartbeats:
             out.deliveries.extend(deliveries(shown, checkpoint, routes, root=self.shown(root), now=now))
         return out
 
-    # --- processes ----------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def hear(self, beats: Sequence[Observation]) -> list[Observation]:
         """Record heartbeats; return the observations that revive tasks of processes that were considered gone."""

@@ -85,7 +85,7 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Map
     return f"SELECT {', '.join(values)} FROM json_to_recordset($1::text::json) AS given({', '.join(given)})"
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------------------------
 
 #: Columns whose Task field has another name: column names carry no is_.
 _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
@@ -161,7 +161,7 @@ def task_of(doc: bytes) -> Task:
     return _unpack_task(doc)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------------------------
 
 _CHECKPOINT_COLUMNS = {
     "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text", "detail": "text",
@@ -242,7 +242,7 @@ def checkpoint_of(row: Any) -> Checkpoint:
     return Checkpoint(**values)
 
 
-# --- artifacts, moves and merged tasks --------------------------------------------------------------------------------
+# --- artifacts, moves and merged tasks ------------------------------------------------------------------------------
 
 _UPSERT_ARTIFACTS = """
 INSERT INTO task_artifacts AS known (task_uid, key, tenant, name, uri, kind, at, checkpoint_id)
