@@ -68,11 +68,12 @@ async def approval(
 ) -> Decision:
     """Ask a person, and wait for the answer.
 
-    `options` replace approve and deny. `id` names the decision within your tenant: every agent that asks the same question
-    under the same id gets the same answer, also after a restart. Put the run, the order or the commit in it. Without an id
-    the question belongs to this call alone. `expires_in` (seconds) or `expires_at` set a deadline; `at_expiry`, else a
-    setting, says what happens then. `timeout` (seconds) ends this wait alone, with `ApprovalTimeout`. Raises
-    `ControlUnavailable` where no gateway and no attached spanpost can be asked, and `QuestionTooLong`.
+    `options` replace approve and deny. `id` names the decision within your tenant: every agent that asks the
+    same question under the same id gets the same answer, also after a restart. Put the run, the order or the
+    commit in it. Without an id the question belongs to this call alone. `expires_in` (seconds) or
+    `expires_at` set a deadline; `at_expiry`, else a setting, says what happens then. `timeout` (seconds)
+    ends this wait alone, with `ApprovalTimeout`. Raises `ControlUnavailable` where no gateway and no
+    attached spanpost can be asked, and `QuestionTooLong`.
     """
     asking = _Asking(Question(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
     with asking.waiting():
@@ -114,7 +115,9 @@ class _Asking:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Open the span of the wait and record the question on the task's span, or on this span if there is none."""
+        """Open the span of the wait and record the question on the task's span, or on this span if there is
+        none.
+        """
         tracer = trace.get_tracer("spanpost.agent")
         attributes = {c.APPROVAL_ID: self.question.id, c.APPROVAL_DIGEST: self.question.mark}
         # A wait that the agent ends by itself is no failure.
@@ -181,13 +184,14 @@ class _Asking:
         while True:
             began = time.monotonic()
             try:
-                # The first request does not wait: an agent should know at once that its question cannot be approved.
+                # The first request does not wait: an agent should know at once that its question cannot be
+                # approved.
                 answer = await self.control.approval(id, mark, self.trace_id, 0.0 if is_first else self.control.wait)
             except GatewayClosed:
                 raise
             except (Unreachable, ControlUnavailable) as error:
-                # The gateway accepted the question: its token is being replaced, or it is being moved. A person may
-                # have answered.
+                # The gateway accepted the question: its token is being replaced, or it is being moved. A
+                # person may have answered.
                 await retries.pause(error)
                 continue
             retries.succeeded()

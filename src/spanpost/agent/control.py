@@ -1,4 +1,6 @@
-"""Ask people from an agent: `approval`, `cancelled`, `paused`, `messages`; and how much a task may spend: `budget`.
+"""Ask people from an agent:
+
+`approval`, `cancelled`, `paused`, `messages`; and how much a task may spend: `budget`.
 
     from spanpost.agent import agent_task
     from spanpost.agent.control import approval
@@ -8,10 +10,10 @@
         if decision.approved:
             deploy()
 
-In a process that called `spanpost.attach` the answers come without a network; elsewhere they come from the gateway
-(`agent.gateway` says how it is found). spanpost stores the question: an agent that was restarted and asks again under the
-same `id` gets the decision that was made meanwhile. A deadline that passed is no refusal: see `Decision.expired`.
-Needs opentelemetry-api and the standard library alone.
+In a process that called `spanpost.attach` the answers come without a network; elsewhere they come from the
+gateway (`agent.gateway` says how it is found). spanpost stores the question: an agent that was restarted and
+asks again under the same `id` gets the decision that was made meanwhile. A deadline that passed is no
+refusal: see `Decision.expired`. Needs opentelemetry-api and the standard library alone.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ class QuestionTooLong(ValueError):
 
 
 class Question:
-    """One question, as it is asked. Raises `ValueError`, `TypeError` and `QuestionTooLong` for one that cannot be asked."""
+    """One question, as it is asked.
+
+    Raises `ValueError`, `TypeError` and `QuestionTooLong` for one that cannot be asked.
+    """
 
     def __init__(
         self,
@@ -84,7 +87,10 @@ def _text(name: str, given: object, most: int = c.QUESTION_LIMIT) -> str:
 
 
 def _options(given: Sequence[str]) -> dict[str, str]:
-    """Return each option as it is asked, with the agent's own text. Raises `ValueError` if a person could not choose one."""
+    """Return each option as it is asked, with the agent's own text.
+
+    Raises `ValueError` if a person could not choose one.
+    """
     options = {c.question_text(str(option)).strip(): str(option) for option in given}
     most, longest = c.OPTIONS_LIMIT, c.OPTION_LIMIT
     if len(options) != len(given) or not all(options) or len(options) > most or any(len(o) > longest for o in options):

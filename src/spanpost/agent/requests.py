@@ -81,7 +81,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def cancelled(task: Task | None = None) -> bool:
-    """Return whether a person asked to stop the task (else the current one). Cheap, never raises: call it in loops.
+    """Return whether a person asked to stop the task (else the current one).
+
+    Cheap, never raises: call it in loops.
 
     The first call starts a listener, and waits at most a second for its first answer.
     """
@@ -105,7 +107,8 @@ async def messages(task: Task | None = None) -> list[Message]:
     """Return the messages to the task since the last call."""
     if _ref(task) in _followed:  # it has a listener already
         return messages_sync(task)
-    # The first answer may take a second: not in the agent's loop. `to_thread` keeps the context and the current task.
+    # The first answer may take a second: not in the agent's loop. `to_thread` keeps the context and the
+    # current task.
     return await asyncio.to_thread(messages_sync, task)
 
 
@@ -180,7 +183,10 @@ async def _listen(control: Control, ref: str, followed: _FollowedTask) -> None:
 
 
 def _apply(followed: _FollowedTask, answer: Mapping[str, Any]) -> tuple[str, bool]:
-    """Apply an answer; return the task's status and whether it has requests. Raises for a malformed answer."""
+    """Apply an answer; return the task's status and whether it has requests.
+
+    Raises for a malformed answer.
+    """
     acts, after = list(answer.get("acts", ())), int(answer.get("after", followed.after))
     messages = [_message(act) for act in acts if act["verb"] == "message"]
     with _following:

@@ -1,8 +1,8 @@
 """Metrics of one process: counts new records, deliveries and requests.
 
-Counters count what this process recorded. Duplicates do not count again, because the store reports them as duplicates.
-Label values come from agents and are limited by `series`. A count that concerns one task carries its trace as an
-exemplar, and the checkpoint where there is one.
+Counters count what this process recorded. Duplicates do not count again, because the store reports them as
+duplicates. Label values come from agents and are limited by `series`. A count that concerns one task carries
+its trace as an exemplar, and the checkpoint where there is one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from spanpost.routing.rate_limiting import OpenCircuit
 class Metrics(MetricFamilies):
     """The metrics of one process, in a registry of its own.
 
-    Pass it to the dispatcher as `watch`, and subscribe `counting` to recorded batches. Safe to call from any thread.
-    Each label has at most `most_values` values and each metric at most `most_series` series; a series that was not used
-    for `expire` is removed.
+    Pass it to the dispatcher as `watch`, and subscribe `counting` to recorded batches. Safe to call from any
+    thread. Each label has at most `most_values` values and each metric at most `most_series` series; a
+    series that was not used for `expire` is removed.
     """
 
     def __init__(
@@ -149,7 +149,9 @@ class Metrics(MetricFamilies):
                     self.add_dropped(component, reason, more)
 
     def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
-        """Count what bypassed the spool (totals since the start, by reason), and show the size of its directory in bytes."""
+        """Count what bypassed the spool (totals since the start, by reason), and show the size of its
+        directory in bytes.
+        """
         with self._lock:
             self.spool_bytes.set(size)
             for reason, n in bypassed.items():
@@ -169,8 +171,9 @@ class Metrics(MetricFamilies):
     ) -> int:
         """Serve ``/metrics`` from a thread; return the port, which the system chooses if `port` is 0.
 
-        `tokens` are hashes (SHA-256); a scraper must send one of the tokens. Empty: no token is required. 9464 is the port that
-        OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when the port is not available.
+        `tokens` are hashes (SHA-256); a scraper must send one of the tokens. Empty: no token is required.
+        9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when the
+        port is not available.
         """
         if self._server is not None:
             return self._server.port
@@ -185,7 +188,10 @@ class Metrics(MetricFamilies):
 
 
 def _why(outcome: RetryAt) -> str:
-    """Return why a delivery is retried, from a closed list. The sinks' own reasons are in `deliveries.reason`."""
+    """Return why a delivery is retried, from a closed list.
+
+    The sinks' own reasons are in `deliveries.reason`.
+    """
     if outcome.is_unsent:
         return "late"
     if outcome.has_looked:
