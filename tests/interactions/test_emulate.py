@@ -13,7 +13,7 @@ import pytest
 from spanpost.http.routing import HttpRouter
 from spanpost.http.server import HttpServer, listen
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.interactions.slack.check import look
+from spanpost.interactions.slack.check import check_app
 from spanpost.interactions.slack.join import join
 from spanpost.interactions.slack.web import Web
 from spanpost.runtime.interactions import InteractionsRuntime
@@ -143,7 +143,7 @@ async def test_without_scopes_nobody_is_let_through(
     ruling = await one.interactions.rule("approve", asked, who, place)
     assert not ruling.is_granted
     assert "users:read" in ruling.refusal
-    found = " ".join(seen.found for seen in await look(one, hears_replies=True, joins=False))
+    found = " ".join(seen.found for seen in await check_app(one, hears_replies=True, joins=False))
     assert "/slack/events takes signed requests" in found
     await interactions_runtime.close()
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from spanpost.http.routing import HttpRouter
 from spanpost.http.server import HttpServer, listen
 from spanpost.interactions.acts import Interactions
-from spanpost.interactions.authorization import AuthorizationRules, Found, Look, Person, Rule, Ruling
+from spanpost.interactions.authorization import AuthorizationRules, Found, Lookup, Person, Rule, Ruling
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import guard
 from spanpost.interactions.slack.app import SlackApp
@@ -51,7 +51,7 @@ TEAM = "T1"
 class Alice:
     """Knows one person."""
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         return Person(id="UALICE", team=TEAM, name="alice")
 
     async def forget(self, ruling: Ruling, user: str) -> bool:

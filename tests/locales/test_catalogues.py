@@ -21,7 +21,7 @@ BARE = {
     "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
 #: What makes a key of a word that is known beforehand: f"status.{status}".
-MADE = ("status.", "news.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
+MADE = ("status.", "kind.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
 
 
 def placeholders(phrase: Phrase) -> set[str]:

@@ -134,7 +134,7 @@ class Journaling(Recording):
         """Return the backlog by tenant, the tenant with the oldest row first."""
         return await self._run(depth)
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def record_journal(self, tenant: str, most: int, opener: Opener) -> Recorded | None:
         """Record about `most` observations of a tenant and delete their rows, in one transaction.
