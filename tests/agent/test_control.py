@@ -62,7 +62,7 @@ class Interactions:
             )
             if len(found) >= count:
                 return found
-            assert self._changed.wait(20)
+            assert self._changed.wait(60)
 
     def do(self, verb: Verb, key: Any, text: str = "", option: str = "") -> Verdict:
         act = Intervention(

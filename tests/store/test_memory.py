@@ -90,7 +90,7 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
     """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
     clock = Clock()
     store = MemoryStore(
-        FoldRules(stall_rules=StallRules(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock
+        FoldRules(stall_rules=StallRules(stall_after=timedelta(minutes=5)), outage=timedelta(seconds=30)), clock=clock
     )
     await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
     clock.now += timedelta(hours=1)

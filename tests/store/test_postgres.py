@@ -424,7 +424,7 @@ JOB = {"agent.task.name": "job"}
 
 async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
     """While nobody listened nobody was silent: neither during the outage nor at once after it."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall=timedelta(minutes=5)))
+    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
@@ -451,7 +451,7 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
     rules = msgspec.structs.replace(
-        TELLING, stall_rules=StallRules(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1))
+        TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1))
     )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))

@@ -37,7 +37,7 @@ async def subject_of(reader: Reader, interventions: Interventions, key: UUID, me
     return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await _above(reader, task))
 
 
-async def told_in(reader: Reader, message: PersonMessage) -> Asked | None:
+async def task_of_message(reader: Reader, message: PersonMessage) -> Asked | None:
     """Return the task of a message; None for a message of another sender."""
     shown = await _shown(reader, message)
     if shown is None:

@@ -1,8 +1,8 @@
 """The same figures over an OpenTelemetry meter, for metrics that are collected by OTLP.
 
-Names are those of the ``gen_ai.*`` conventions where they have one (semantic-conventions-genai, 2026-09), with their
-advised buckets; the rest is ``spanpost.*``. Label values are limited by the meter provider (its views and cardinality
-limit).
+Names are those of the ``gen_ai.*`` conventions where they have one (semantic-conventions-genai, 2026-09),
+with their advised buckets; the rest is ``spanpost.*``. Label values are limited by the meter provider (its
+views and cardinality limit).
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
-import msgspec
-
-from spanpost.interactions.authorization import AuthorizationRules, Rule
+from spanpost.interactions.authorization import AuthorizationRules
 from spanpost.interactions.protocols import (
     RESOLVERS,
     InteractionMetrics,
@@ -21,7 +19,7 @@ from spanpost.model.tasks import Task
 from spanpost.plugins import PluginGroup
 from spanpost.routing.routes import Routes, chosen
 from spanpost.runtime import workers
-from spanpost.runtime.assembly import launches_of, routes_of
+from spanpost.runtime.assembly import routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
 from spanpost.text.locales import Locale, locale
@@ -42,34 +40,6 @@ log = logging.getLogger("spanpost.interactions")
 
 #: Time limit for work in progress, then for connections, when interactions end. Seconds.
 _FINISH: Final = 1.0
-
-
-def rules_of(section: InteractionsSettings) -> AuthorizationRules:
-    """Return the authorization rules."""
-    return AuthorizationRules(
-        rules=tuple(
-            Rule(
-                actions=frozenset(rule.actions),
-                tenant=rule.tenant,
-                agent=rule.agent,
-                topic=rule.topic,
-                environment=rule.environment,
-                risk=rule.risk,
-                launcher=rule.launcher,
-                users=rule.users,
-                groups=rule.groups,
-                channels=rule.channels,
-                emails=rule.emails,
-                roles=rule.roles,
-                requester=rule.requester,
-                resolver=rule.resolver or "",
-                not_requester=rule.not_requester,
-            )
-            for rule in section.rules
-        ),
-        people={name.strip().casefold(): person for name, person in section.people.items()},
-        domains=tuple(domain.casefold().lstrip("@") for domain in section.email_domains),
-    )
 
 
 def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
@@ -255,12 +225,12 @@ class InteractionsRuntime:
             self._store.reader,
             self._store.interventions,
             SlackPeople(web, remember=section.remember.total_seconds(), resolvers=self._resolvers),
-            rules if rules is not None else rules_of(section),
+            rules if rules is not None else section,
             take=self._take,
             source="slack",
             tenant=tenant or settings.intake.tenant,
             is_bound=tenant is not None,
-            launches=launches_of(settings),
+            launches=settings.launchers,
             watch=self._watch,
             speaks=speaking(settings),
             reads=reading(settings),
@@ -281,9 +251,8 @@ class InteractionsRuntime:
             # Another organisation administers this workspace and its members: only rules for its own tenant apply.
             settings = self._settings.interactions
             assert settings is not None
-            rules = rules_of(settings)
-            own = tuple(rule for rule in rules.rules if rule.tenant == tenant)
-            return self._make(settings, token, tenant, msgspec.structs.replace(rules, rules=own), me)
+            own = [rule for rule in settings.rules if rule.tenant == tenant]
+            return self._make(settings, token, tenant, settings.with_rules(own), me)
 
         self._installed_apps = InstalledApps(workspaces, make)
         app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
@@ -334,7 +303,7 @@ class InteractionsRuntime:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("interactions: tokens are read at the start: restart spanpost, or undo the change")
-        rules, launches, speaks, reads = rules_of(section), launches_of(settings), speaking(settings), reading(settings)
+        rules, launches, speaks, reads = section, settings.launchers, speaking(settings), reading(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.interactions.rules = rules
@@ -372,13 +341,13 @@ async def examine(settings: Settings) -> list[Finding]:
     from spanpost.store.memory import MemoryStore
 
     interactions_runtime = InteractionsRuntime(settings, MemoryStore(), lambda recorded: None)
-    from spanpost.interactions.slack.check import look, of_rules
+    from spanpost.interactions.slack.check import check_app, of_rules
     from spanpost.model.findings import Finding
 
-    seen = list(of_rules(rules_of(section)))
+    seen = list(of_rules(section))
     try:
         for one in interactions_runtime.app.installations:
-            seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
+            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
         if interactions_runtime.has_http and (
             settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
         ):

@@ -30,7 +30,7 @@ _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_S
 #: Tasks per query.
 _PAGE: Final = 500
 #: Interval of checks for due summaries, seconds.
-LOOKUP: Final = 5.0
+RECONCILE: Final = 5.0
 
 
 class Summaries:
@@ -70,15 +70,15 @@ class Summaries:
     async def _run(self) -> None:
         while True:
             try:
-                if any(route.digest or route.has_board for route in self._routes().routes):
-                    await self.look()
+                if any(route.digest or route.board for route in self._routes().routes):
+                    await self.scan()
             except StoreUnavailable:
                 pass  # the dispatcher logs it; due summaries stay due
             except Exception as error:
                 log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(LOOKUP)
+            await asyncio.sleep(RECONCILE)
 
-    async def look(self, now: datetime | None = None) -> int:
+    async def scan(self, now: datetime | None = None) -> int:
         """Order what is due; return the number of messages. `now` is the store's clock. Raises
         `StoreUnavailable`.
         """
@@ -93,7 +93,7 @@ class Summaries:
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
             turn = int(now.timestamp() // route.board_interval.total_seconds())
-            if route.has_board and self._turns.get(key) != turn:
+            if route.board and self._turns.get(key) != turn:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)
                 self._turns[key] = turn

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spanpost.interactions.webhooks.base import Does, Provider
+from spanpost.interactions.webhooks.base import Provider
 from spanpost.interactions.webhooks.carrier import HookCarrier
 from spanpost.model.errors import ConfigError
-from spanpost.model.interventions import Verb
 from spanpost.model.recorded import Recorded
-from spanpost.runtime.assembly import launches_of
 from spanpost.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
     """Return the providers by name. Raises `ConfigError` for one that starts an unknown launcher."""
-    known = launches_of(settings).launchers
+    known = settings.launchers.launchers
     found = {}
     for name, said in settings.webhooks.providers.items():
         for number, does in enumerate(said.does, 1):
@@ -35,20 +33,7 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
             scheme=said.declared,
             keys=said.keys,
             idempotency_key=said.idempotency_key,
-            does=tuple(
-                Does(
-                    when=tuple(does.when.items()),
-                    start=does.start or "",
-                    text=does.text,
-                    parameters=tuple(does.parameters.items()),
-                    task=does.task,
-                    verb=Verb(does.verb),
-                    approval=does.approval,
-                    decision=does.decision,
-                    by=does.by,
-                )
-                for does in said.does
-            ),
+            does=said.does,
         )
     return found
 
@@ -63,7 +48,7 @@ class Hooks:
         self._store = store
         self._take = take
         self.providers = providers_of(settings)
-        self.launchers = launches_of(settings).launchers
+        self.launchers = settings.launchers.launchers
         self.carriers = {carrier.name: carrier for carrier in map(self._carrier, self.providers)}
 
     def _carrier(self, name: str) -> HookCarrier:

@@ -43,7 +43,7 @@ class PostgresInterventions:
         self._store = store
         self._listener = listener
 
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record a person's act and its effect. See `Interventions.intervene`."""
@@ -137,7 +137,7 @@ class PostgresInterventions:
             await intervention_rows.write(connection, row)
             await fold_in(self._store, connection, judging.awaiting(row, now), locked, now)
 
-    # --- deadlines ------------------------------------------------------------------------------------------------------
+    # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def expire(self, timers: Sequence[bytes]) -> Recorded:
         """Expire or escalate questions whose timers are due."""
@@ -176,7 +176,7 @@ class PostgresInterventions:
         await intervention_rows.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
         return recorded
 
-    # --- reads ----------------------------------------------------------------------------------------------------------
+    # --- reads -------------------------------------------------------------------------------------------------------
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""

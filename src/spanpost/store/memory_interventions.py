@@ -66,7 +66,7 @@ class MemoryInterventions:
         self._numbers = 0
         self._listeners: list[Hears] = []
 
-    # --- questions ------------------------------------------------------------------------------------------------------
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     def keep(self, tasks: Iterable[Task]) -> list[Observation]:
         """Update the questions of these tasks; return the observations to record next."""
@@ -109,7 +109,7 @@ class MemoryInterventions:
         gone = set(tasks)
         self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
 
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and its effects."""
@@ -166,7 +166,7 @@ class MemoryInterventions:
             if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)
         ]
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def _task(self, uid: UUID) -> Task | None:
         task = self._tables.task(uid)
@@ -245,7 +245,7 @@ class MemoryInterventions:
         """Remember a request for an hour; False when it is a duplicate."""
         return self._tables.is_first(key)
 
-    # --- notifying ------------------------------------------------------------------------------------------------------
+    # --- notifying ---------------------------------------------------------------------------------------------------
 
     async def listen(self, hears: Hears) -> None:
         """Call `hears` for every decision and intervention from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +14,8 @@ from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Observation, Origin, Part, Status, log_index
 from spanpost.model.queries import TaskQuery
-from spanpost.routing.matching import Match
 from spanpost.store.protocols import Store
-from spanpost.tasks.budgets import Budget, Period
+from spanpost.tasks.budgets import Budget
 from spanpost.testing import observed
 from spanpost.testing.exercise_store import TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -25,9 +25,9 @@ A_DAY = Budget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
 TOKENS = Budget(
     name="tokens",
     limit_tokens=1000,
-    period=Period.MONTH,
+    period="month",
     warn_at=(0.5,),
-    match=Match(attributes=(("agent.team", "red"),)),
+    attributes={"agent.team": "red"},
 )
 
 RED = {"agent.team": "red"}
@@ -123,7 +123,7 @@ class ExerciseSpend(Exercised):
 
     async def test_it_is_kept_apart(self, make_store: MakeStore) -> None:
         """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
-        people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
+        people = replace(A_DAY, name="people", per=("agent.requested_by",))
         store = await make_store(spending(A_DAY, people))
         await store.record(
             a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other")
@@ -218,7 +218,7 @@ class ExerciseSpend(Exercised):
 
     async def test_what_data_points_tell_is_spent_where_no_call_tells_it(self, make_store: MakeStore) -> None:
         """A session that tells by data points alone spends what they come to; once its calls tell, those and no more."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, per=())))
+        store = await make_store(spending(replace(A_DAY, per=())))
         for n in (1, 2):
             await store.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
         await self.pass_time(store, 60)
@@ -305,7 +305,7 @@ class ExerciseSpend(Exercised):
 
     async def test_health_is_explained(self, make_store: MakeStore) -> None:
         """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every store alike."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
+        store = await make_store(spending(replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
         root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
         failed = [
             ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span, status=Status.ERROR)

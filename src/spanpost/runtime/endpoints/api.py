@@ -7,15 +7,12 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from spanpost.http.bearer import digest_of
 from spanpost.http.hosts import is_loopback
 from spanpost.http.routing import HttpRoute
 from spanpost.runtime import local_token
-from spanpost.runtime.assembly import launches_of
 from spanpost.runtime.endpoints import Endpoint, EndpointContext
-from spanpost.runtime.interactions import resolvers_of, rules_of
+from spanpost.runtime.interactions import resolvers_of
 from spanpost.runtime.task_view import TaskMessages
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.store.directory import LoginSessions
@@ -86,9 +83,8 @@ def go_by(parts: ApiParts, settings: Settings, sessions: LoginSessions) -> None:
         )
         for token in interactions.tokens
     )
-    rules = rules_of(interactions)
-    parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
-    parts.launches = launches_of(settings)
+    parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
+    parts.launches = settings.launchers
     parts.heartbeat = settings.api.heartbeat.total_seconds()
     parts.oidc = oidc_of(settings, sessions)
     token = token_here(settings)
