@@ -83,7 +83,7 @@ class PluginGroup:
         try:
             return found[0].load()
         except Exception as error:
-            raise self.refusal(name, f"{found[0].value} cannot be imported: {told(error)}") from error
+            raise self.refusal(name, f"{found[0].value} cannot be imported: {error_line(error)}") from error
 
     def refusal(self, name: str, why: str) -> ConfigError:
         """Return the error about a plugin that breaks the contract."""
@@ -97,7 +97,7 @@ class PluginGroup:
         return _installed(self.name, tuple(sys.path))
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return a plugin's exception in one bounded line."""
     return line(f"{type(error).__name__}: {error}", 300)
 

@@ -92,7 +92,7 @@ async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
     def look() -> ApprovalRow:
         pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
         while not (rows := pipeline.questions()):
-            assert changed.wait(20)
+            assert changed.wait(60)
             changed.clear()
         return rows[0]
 

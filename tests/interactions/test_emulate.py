@@ -20,7 +20,7 @@ from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
 from tests.conftest import find
-from tests.interactions.local_slack import free_port, until
+from tests.eventually import eventually_async, free_port
 from tests.interactions.store import InteractionStore
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
@@ -79,7 +79,7 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
         yield Emulated(f"http://127.0.0.1:{port}/api/", ours)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate:
     async def rows() -> Any:
         return served.rows
 
-    (row,) = await until(rows, lambda rows: len(rows) >= 1)
+    (row,) = await eventually_async(rows, lambda rows: len(rows) >= 1)
     assert (row.key, row.text, row.refusal, row.actor.email) == (key, "go on & hurry", "", "alice@acme.example")
     await app.close()
 

@@ -219,6 +219,17 @@ def test_a_questions_mark_is_of_its_own_words():
     assert TOKEN not in repr(placed)
 
 
+def test_a_decision_that_telemetry_claims_is_looked_at():
+    """A decision that an agent reports (its words, who, why) holds no secret; plain decisions stay as they are."""
+    said = {c.APPROVAL_ID: "q1", c.APPROVAL_DECISION: f"use {TOKEN}", c.APPROVAL_BY: f"bot {TOKEN}"}
+    event = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_RESOLVED, attributes=said)
+    [placed] = batches.prepare([event], redaction=a_redaction())
+    assert TOKEN not in repr(placed)
+    assert placed.reading.approval.decision.startswith("use [redacted:github-token:")
+    plain = msgspec.structs.replace(event, attributes={c.APPROVAL_ID: "q1", c.APPROVAL_DECISION: "approved"})
+    assert batches.prepare([plain], redaction=a_redaction())[0].reading.approval.decision == "approved"
+
+
 def test_questions_are_forwarded_in_their_own_words():
     """A process that forwards leaves the words of questions to the gateway, which computes their mark; the rest is taken out."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", "note": TOKEN}

@@ -113,8 +113,8 @@ def test_what_is_ordered_comes_back_whole(tasks: list) -> None:
     order = summaries.board_order(route, board, "t", NOON)
     back = summaries.summary_of(order)
     assert back is not None
-    assert back.told == board
-    assert summaries.came_from(back.told, [OTHER, route]) == route
+    assert back.content == board
+    assert summaries.came_from(back.content, [OTHER, route]) == route
     later = summaries.board_order(route, board, "t", NOON + timedelta(seconds=59))
     assert (later.id == order.id, summaries.summary_of(later).key) == (NOON.second == 0, back.key)
 

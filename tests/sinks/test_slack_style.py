@@ -263,13 +263,13 @@ def test_patterns_hide_what_messages_carry():
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
     )
-    text, saying = wording.worded(given)
+    text, locale_message = wording.worded(given)
     for locale, started in (
         (ENGLISH, "Started: [redacted]: see [redacted]"),
         (KOREAN, "시작: [redacted]: see [redacted]"),
     ):
         slack_style = SlackStyle(patterns=patterns, locale=locale)
-        news = a_checkpoint(kind=Kind.START, text=text, message=saying)
+        news = a_checkpoint(kind=Kind.START, text=text, message=locale_message)
         task = a_task(
             action=text,
             messages={"action": given},

@@ -53,7 +53,7 @@ def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], livin
 
 
 def of(told: Digest | Board) -> Summary:
-    return Summary(id=UUID(int=1), key="summary|1", told=told)
+    return Summary(id=UUID(int=1), key="summary|1", content=told)
 
 
 @thorough(20)

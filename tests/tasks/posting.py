@@ -177,7 +177,7 @@ class Post(MemoryStore):
         self.seen.update((p.event_id, p.content_hash) for p in new)
         self._write(batches.fold(self._records, new, self.rules, self.now))
 
-    def settled(self) -> None:
+    def elapse_settling_times(self) -> None:
         """Let all settling times pass."""
         self.now += timedelta(hours=1)
         self.elapse_now(self.now)
@@ -230,11 +230,11 @@ def posted(batch: list[Placed], random: Random, rules: FoldRules = RULES) -> Pos
     for part in torn(batch, random):
         store.take(part)
         if random.random() < 0.5:
-            store.settled()
+            store.elapse_settling_times()
         store.carry()
     for _ in range(3):
-        store.settled()
+        store.elapse_settling_times()
     store.finish()
-    store.settled()
+    store.elapse_settling_times()
     store.finish()
     return store

@@ -38,12 +38,10 @@ _MEMO, _TEXTS, _TEXT, _ORIGINS = 4096, 16_384, 160, 1024
 #: Fields of a reading that are texts; its other fields are ids or numbers.
 _SAID = (
     "task_name", "task_type", "agent_name", "agent_label", "agent_version", "repo", "topic", "requested_by", "service", "environment", "model",
-    "provider", "tool_name", "action", "step_name", "step_saying", "message", "saying", "links", "results", "failure", "artifact", "approval",
+    "provider", "tool_name", "action", "step_name", "step_message", "message", "locale_message", "links", "results", "failure", "artifact", "approval",
 )  # fmt: skip
 #: Fields of the structures within those that are ids.
-_IDS = frozenset(
-    {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"}
-)
+_IDS = frozenset({"id", "mark", "key", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"})
 #: Keys of maps that hold a name and its value in two fields.
 _NAMES = ("name", "key", "Name", "Key", "field", "header", "variable", "env")
 _VALUES = ("value", "val", "Value", "content", "data", "secret", "default")

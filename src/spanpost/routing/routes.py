@@ -292,7 +292,7 @@ def _passes(
     is_allowed = checkpoint.kind in _PASSES[route.verbosity] and not (task.is_alert and checkpoint.kind in _BOUNDS)
     if route.verbosity is Verbosity.MILESTONES:
         is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
-            checkpoint.kind is Kind.COMPACTION and not checkpoint.is_told
+            checkpoint.kind is Kind.COMPACTION and not checkpoint.is_reported
         )
     if route.digest:
         has_failed = checkpoint.kind is Kind.END and checkpoint.status == ERROR

@@ -207,7 +207,7 @@ def summary_of(order: Order) -> Summary | None:
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
     return Summary(
-        id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary
+        id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", content=summary
     )
 
 

@@ -34,10 +34,10 @@ from spanpost.text.locales import Locale, locale
 if TYPE_CHECKING:
     from spanpost.interactions.acts import Reads
     from spanpost.interactions.slack.app import SlackApp
-    from spanpost.interactions.slack.check import Seen
     from spanpost.interactions.slack.http import SlackHttp
     from spanpost.interactions.slack.installations import App, Everywhere, Installation, Self
     from spanpost.interactions.slack.socket import Socket
+    from spanpost.model.findings import Finding
     from spanpost.runtime.installed_apps import InstalledApps
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.sinks.slack.settings import SlackSettings
@@ -442,12 +442,13 @@ class _NoStore:
         raise StoreUnavailable("it is not open")
 
 
-async def examine(settings: Settings) -> list[Seen]:
+async def examine(settings: Settings) -> list[Finding]:
     """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
     interactions_runtime = InteractionsRuntime(settings, _NoStore())
-    from spanpost.interactions.slack.check import Seen, look, of_rules
+    from spanpost.interactions.slack.check import look, of_rules
+    from spanpost.model.findings import Finding
 
     seen = list(of_rules(section))
     try:
@@ -459,7 +460,7 @@ async def examine(settings: Settings) -> list[Seen]:
             cure = (
                 "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
             )
-            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+            seen.append(Finding(ok=True, found="a signing secret is used by the gateway alone", cure=cure))
         return seen
     finally:
         await interactions_runtime.close()

@@ -143,7 +143,7 @@ class Folded(msgspec.Struct):
     timers: list[Timer] = []
     started: list[UUID] = []
     ended: list[UUID] = []
-    settled: list[FinalizedUsage] = []
+    finalized: list[FinalizedUsage] = []
     #: Growth (or decrease) of the figures by task, for budgets; empty without budgets.
     growths: list[Growth] = []
     #: The same by task and model, for the store's usage rows.
@@ -153,4 +153,4 @@ class Folded(msgspec.Struct):
     ended_spans: list[int] = []
     #: By checkpoint: seconds from a question to its answer.
     waits: dict[UUID, float] = {}
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}

@@ -207,7 +207,7 @@ def look_again(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -
 
 def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Checkpoint:
     """Return the checkpoint that a task is stalled: one for each time that it stalls."""
-    text, saying = worded(message("checkpoint.stalled", time=stall_rules.stall_after.total_seconds()))
+    text, locale_message = worded(message("checkpoint.stalled", time=stall_rules.stall_after.total_seconds()))
     return Checkpoint(
         id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{last_seen_at.timestamp():.6f}")),
         tenant=task.tenant,
@@ -215,7 +215,7 @@ def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Chec
         kind=Kind.STALLED,
         status=c.STALLED,
         text=text,
-        message=saying,
+        message=locale_message,
         at=last_seen_at + stall_rules.stall_after,
         trace_id=task.trace_id,
         span_id=task.span_id,

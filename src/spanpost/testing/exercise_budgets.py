@@ -184,7 +184,9 @@ class ExerciseSpend(Exercised):
         first = await store.record([calls[0], root_span])
         second = await store.record([*calls, root_span])
         again = await store.record([*calls, root_span])
-        told = [(s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.settled]
+        told = [
+            (s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.finalized
+        ]
         assert sorted(told) == [
             ("large", 1, 100, Decimal("0.2")),
             ("large", 1, 10_000, Decimal("0.4")),
@@ -204,7 +206,7 @@ class ExerciseSpend(Exercised):
         ]
         settled, spent = 0, []
         for batch in ([call, root_span], [copies[0]], [copies[1]]):
-            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).settled)
+            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).finalized)
             spent += [(s.cost_usd, s.tokens, s.calls) for s in await store.spending()]
         assert spent == [(Decimal(4), 100, 1), (Decimal(1), 60, 1), (Decimal(4), 100, 1)]
         assert settled == 100
@@ -221,7 +223,7 @@ class ExerciseSpend(Exercised):
         assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
             (Decimal(3), 1000, 0, 0)
         ]
-        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [
+        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.finalized] == [
             ("claude-sonnet-4-5", 1000, Decimal(3))
         ]
         await store.record([a_request(1, 0.25, 100), a_request(2, 0.5, 200)])
@@ -230,7 +232,7 @@ class ExerciseSpend(Exercised):
         assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
             (Decimal("0.75"), 320, 2, 0)
         ]
-        assert sum(s.usage.input or 0 for s in second.settled) == 0
+        assert sum(s.usage.input or 0 for s in second.finalized) == 0
         assert second.corrections == 1
 
     async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_store: MakeStore) -> None:

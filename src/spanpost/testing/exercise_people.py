@@ -423,9 +423,9 @@ class ExercisePeople(Exercised):
     @staticmethod
     async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
         """Return once it is told of this; others may be told of as well."""
-        told = await asyncio.wait_for(heard.get(), 10)
+        told = await asyncio.wait_for(heard.get(), 60)
         while told != topic:
-            told = await asyncio.wait_for(heard.get(), 10)
+            told = await asyncio.wait_for(heard.get(), 60)
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ class ExerciseStall:
             nonlocal seq
             seq += 1
             recorded = await store.record([beat((2, 2), seq=seq)])
-            assert (recorded.events, recorded.repeats, recorded.lost) == (0, 0, {})
+            assert (recorded.events, recorded.duplicates, recorded.dropped) == (0, 0, {})
             return await status(store) == "stalled"
 
         await until(beats_on, store)

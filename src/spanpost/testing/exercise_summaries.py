@@ -40,7 +40,7 @@ class Wall:
     async def deliver(self, delivery: Delivery) -> Receipt:
         assert delivery.summary is not None
         assert delivery.mode is Mode.STATE
-        self.shown.append((delivery.key, delivery.summary.told))
+        self.shown.append((delivery.key, delivery.summary.content))
         if delivery.message_receipt is not None:
             self.edits += 1
             return Receipt(ref=delivery.message_receipt.ref)

@@ -296,7 +296,7 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route of a delivery: the first to its address that accepts its task."""
-        if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
+        if delivery.summary is not None and (route := came_from(delivery.summary.content, self._routes)) is not None:
             return route
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
