@@ -62,21 +62,21 @@ class Metrics:
     """The metrics of one process, in a registry of its own.
 
     Give it to the dispatcher as `watch`, and subscribe `counting` to what is recorded. Safe to call from any thread.
-    `most_values` of each label are told apart, and `most_series` combinations of them in each metric. A combination that
+    `max_values` of each label are told apart, and `max_series` combinations of them in each metric. A combination that
     was not used for `expire` goes.
     """
 
     def __init__(
         self,
         *,
-        most_values: int = 200,
-        most_series: int = 2_000,
-        expire: timedelta = timedelta(hours=48),
+        max_values: int = 200,
+        max_series: int = 2_000,
+        expire_after: timedelta = timedelta(hours=48),
         clock: Callable[[], float] = time.monotonic,
         bridge: Listens | None = None,
     ) -> None:
         self.registry = registry = Registry(
-            most_values=most_values, most_series=most_series, expire=expire.total_seconds(), clock=clock
+            max_values=max_values, max_series=max_series, expire=expire_after.total_seconds(), clock=clock
         )
         self._lock = registry.counting
         self._bridge = bridge
