@@ -141,7 +141,7 @@ def metrics_page() -> str:
         "`unknown`. Series under which nothing was counted for `metrics.expire_after` (48 hours) go.",
     ]
     found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
-    gauges = FleetGauges(Registry(most_values=1, most_series=1, expire=1.0, clock=float))
+    gauges = FleetGauges(Registry(max_values=1, max_series=1, expire=1.0, clock=float))
     of_fleet = {family.metric._name for family in vars(gauges).values()}
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for one in sorted(found, key=lambda one: one._name):
