@@ -55,7 +55,9 @@ def test_every_extra_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.py"), *ROOT.glob("deploy/**/*")]
     texts = [file.read_text() for file in files if file.is_file()]
-    named = {extra for text in texts for found in re.findall(r"spanpost\[([a-z,-]+)\]", text) for extra in found.split(",")}
+    named = {
+        extra for text in texts for found in re.findall(r"spanpost\[([a-z,-]+)\]", text) for extra in found.split(",")
+    }
     assert len(named) > 8
     assert named - set(extras) == set()
 

@@ -257,7 +257,10 @@ ALERTS = (
         hold="0m",
         summary="Deliveries to {{ $labels.sink }} became dead letters",
         means="Deliveries failed for as long as they may be retried, or were refused for good. They are kept with their errors.",
-        todo=("See the errors with `spanpost deliveries list --state dead`.", "Remove the cause, then run `spanpost deliveries retry`."),
+        todo=(
+            "See the errors with `spanpost deliveries list --state dead`.",
+            "Remove the cause, then run `spanpost deliveries retry`.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_deliveries_total{sink="slack",outcome="dead"}': "0x30 1x60"},
         quiet={'spanpost_deliveries_total{sink="slack",outcome="delivered"}': "0+1x90"},

@@ -175,7 +175,7 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
         (
             "expire",
             "cancel",
-            "Nobody decided in time. This is no refusal: the call was not made because nobody answered.",
+            "Not decided in time. This is no refusal: the call was not made because the question was not answered.",
         ),
         ("deny", "decline", "Denied"),
     ],

@@ -94,24 +94,20 @@ class Metrics:
             return registry.family(Histogram, f"spanpost_{name}_seconds", help_text, labels, buckets=tuple(buckets))
 
         # tasks
-        self.tasks_started = of_agents("tasks_started", "Tasks that came into being.", *WHO)
+        self.tasks_started = of_agents("tasks_started", "Tasks that started.", *WHO)
         self.tasks_ended = of_agents(
-            "tasks_ended", "Runs of tasks that ended, each once, by the status that it ended in first.", "status", *WHO
+            "tasks_ended", "Ended runs of tasks, each once, by the first status in which it ended.", "status", *WHO
         )
         self.task_duration = durations("task_duration", "Time from a task's start to its end.", RUNS, "agent", "status")
-        self.step_duration = durations("step_duration", "Time that steps of agents took.", CALLS, "agent")
-        self.tool_call_duration = durations(
-            "tool_call_duration", "Time that tool calls took.", CALLS, "agent", "outcome"
-        )
+        self.step_duration = durations("step_duration", "Duration of agents' steps.", CALLS, "agent")
+        self.tool_call_duration = durations("tool_call_duration", "Duration of tool calls.", CALLS, "agent", "outcome")
         self.model_call_duration = durations(
-            "model_call_duration", "Time that model calls took, each call once.", CALLS, "agent", "model", "outcome"
+            "model_call_duration", "Duration of model calls, each call once.", CALLS, "agent", "model", "outcome"
         )
-        self.approval_wait = durations(
-            "approval_wait", "Time from a question to a person to its answer.", RUNS, "agent"
-        )
+        self.approval_wait = durations("approval_wait", "Time from a question to its answer.", RUNS, "agent")
         self.errors = of_agents(
             "errors",
-            "Failures by their type: of a part of a task, or of the task.",
+            "Failures by type: of a part of a task, or of the task.",
             "scope",
             "error_type",
             "agent",
@@ -120,32 +116,32 @@ class Metrics:
         )
         self.provider_limits = of_agents(
             "provider_limits",
-            "Model calls that providers held back, each once: by a limit of their rate, or a quota that is spent.",
+            "Model calls that met a provider's rate limit or spent quota, each once.",
             "limit",
             *CALL,
         )
         self.warnings = of_agents(
             "warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant"
         )
-        self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
+        self.checkpoints = counter("checkpoints", "Checkpoints, by kind.", "kind")
         # use
         self.tokens = of_agents("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", *CALL)
         self.cost = of_agents("cost_usd", "Cost of model calls in US dollars.", *CALL)
         self.unpriced = of_agents(
-            "unpriced_calls", "Model calls of which no cost is known; the cost is that of the others.", *CALL
+            "unpriced_calls", "Model calls without a known cost, which is missing in the cost.", *CALL
         )
-        self.model_calls = of_agents("model_calls", "Model calls that settled.", *CALL)
+        self.model_calls = of_agents("model_calls", "Finalized model calls.", *CALL)
         self.corrections = counter(
-            "usage_corrections", "Times that figures added to counters proved too high; the tables are right."
+            "usage_corrections", "Corrections of figures that counters had too high; the tables are right."
         )
-        # what comes in
-        self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
+        # input
+        self.events = counter("events", "New audit rows, by part of a span.", "part")
         self.repeats = counter("duplicate_observations", "Observations that were recorded before.")
         self.ignored = counter("ignored_spans", "Spans that are not an agent's.")
         self.requests = counter(
-            "requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
+            "requests", "Requests to the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
         )
-        self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
+        self.metric_points = counter("metric_points", "Data points of OTLP metrics that are accepted and not read.")
         self.in_flight = Gauge(
             "spanpost_in_flight_bytes",
             "Bytes of requests that the gateway holds.",
@@ -154,27 +150,25 @@ class Metrics:
         )
         self.queued = Gauge(
             "spanpost_queue_length",
-            "Spans and events that an agent's process told and that are not recorded yet.",
+            "Spans and events of an agent's process that are not recorded yet.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
-        self.worker_restarts = counter(
-            "worker_restarts", "Workers of the gateway that ended unasked and were started again."
-        )
-        self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
+        self.reloads = counter("reloads", "Reloads of the settings, by outcome.", "outcome")
+        self.worker_restarts = counter("worker_restarts", "Restarts of gateway workers that died.")
+        self.redactions = counter("redactions", "Secrets removed from telemetry, those of repeats too.", "kind")
         self.dropped = counter(
             "dropped", "Observations or deliveries dropped, by component and reason.", "component", "reason"
         )
         self.spool_bypassed = counter(
-            "spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason"
+            "spool_bypassed", "Spans and events that bypassed the spool and are in memory alone.", "reason"
         )
         self.spool_bytes = Gauge(
             "spanpost_spool_bytes", "Size of the spool's directory.", registry=registry, multiprocess_mode="max"
         )
         self.commit_duration = Histogram(
             "spanpost_commit_duration_seconds",
-            "Time to record a batch, until it was committed.",
+            "Time to record and commit a batch.",
             buckets=COMMITS,
             registry=registry,
         )
@@ -185,42 +179,40 @@ class Metrics:
             registry=registry,
             multiprocess_mode="min",
         )
-        # what goes out
+        # output
         self.deliveries = counter("deliveries", "Attempts to deliver, by outcome.", "sink", "outcome")
         self.delivery_age = Histogram(
             "spanpost_deliveries_age_seconds",
-            "Age of deliveries when they were delivered.",
+            "Time from enqueue to delivery.",
             ["sink"],
             buckets=DELIVERIES,
             registry=registry,
         )
         self.coalesced = counter(
-            "deliveries_coalesced", "States that gave way to newer ones before they were sent: edits saved.", "sink"
+            "deliveries_coalesced", "States that newer ones replaced before they were sent: edits saved.", "sink"
         )
         self.diverted = counter(
             "deliveries_diverted",
-            "Deliveries that a fallback took in place of their address, by reason.",
+            "Deliveries to a fallback instead of their address, by reason.",
             "sink",
             "reason",
         )
-        self.retried = counter(
-            "deliveries_retried", "Attempts after which a delivery waits for another one, by reason.", "sink", "reason"
-        )
+        self.retried = counter("deliveries_retried", "Failed attempts that are retried, by reason.", "sink", "reason")
         self.breaker_opened = counter(
             "circuit_breaker_opened",
-            "Times that calls to a sink were stopped for a while, by reason.",
+            "Openings of a sink's circuit breaker, by reason.",
             "sink",
             "reason",
         )
         self.sink_calls = counter(
-            "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
+            "sink_calls", "Calls of a sink to its service, by method and outcome.", "sink", "method", "outcome"
         )
-        # what monitors say
-        self.alerts = counter("alerts", "Alerts that came home, by source and by what they were.", "source", "outcome")
-        # what people do
+        # alerts of monitors
+        self.alerts = counter("alerts", "Alerts received, by source and outcome.", "source", "outcome")
+        # acts of people
         self.interventions = counter(
             "interventions",
-            "What people asked of tasks (`view`: to see more), by what became of it; `repeat`: the same act, heard again.",
+            "Acts of people on tasks (`view`: *Show more*), by result; `repeat`: the same act, received again.",
             "verb",
             "result",
             "source",

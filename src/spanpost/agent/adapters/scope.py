@@ -44,7 +44,7 @@ def readable(arguments: Any) -> str:
 def refused(decision: Decision) -> str:
     """Return what a model is told of a call that was not approved: who denied it and why; or that nobody decided."""
     if decision.expired and not decision.denied:
-        return "Nobody decided in time. This is no refusal: the call was not made because nobody answered."
+        return "Not decided in time. This is no refusal: the call was not made because the question was not answered."
     why = f": {decision.comment}" if decision.comment else ""
     return f"Denied{f' by {decision.by}' if decision.by else ''}{why}"
 
