@@ -147,7 +147,7 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"What settled in the budget's period of now came to {percent} of its limit (`spend.budgets`); of a budget that is kept "
+            means=f"What settled in the budget's period of now came to {percent} of its limit (`budgets`); of a budget that is kept "
             "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
             todo=(
                 "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from spanpost.metrics import Metrics
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import Entry
 from spanpost.model.observations import Observation
@@ -57,7 +57,7 @@ async def figures(store: Any) -> tuple[list[Any], set[Any]]:
         (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in TOLD}
+    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
 
 
 def test_what_is_unpacked_is_what_was_packed() -> None:
@@ -174,7 +174,7 @@ class TestStore:
         await store.append([entry(a_run("a"))])
         recorded = await store.record_journal("default", 2048)
         assert recorded is not None
-        assert (recorded.events, recorded.lost) == (len(a_run("a")), {UNFOLDABLE: 7})
+        assert (recorded.events, recorded.dropped) == (len(a_run("a")), {UNFOLDABLE: 7})
         assert tuple(await database.fetchrow("SELECT source, bytes FROM quarantine")) == ("journal", b"nonsense")
         assert not await store.journal_depth()
 
@@ -185,7 +185,7 @@ class TestStore:
         for trace in (1, 2, 3):
             await store.append([entry(a_run(f"run {trace}", trace=trace))])
         recorded = await drained(store)
-        assert (recorded.events, recorded.lost) == (3 * len(a_run("a")) - 1, {UNFOLDABLE: 1})
+        assert (recorded.events, recorded.dropped) == (3 * len(a_run("a")) - 1, {UNFOLDABLE: 1})
         assert await database.fetchval("SELECT count(*) FROM quarantine") == 1
 
     async def test_a_trace_that_takes_too_long_is_set_aside(self, postgres_dsn: str, database: Any) -> None:
@@ -200,7 +200,7 @@ class TestStore:
             await drained(store)
         lost = 0
         while (recorded := await store.record_journal_alone("default")) is not None:
-            lost += recorded.lost.get(OVER_BUDGET, 0)
+            lost += recorded.dropped.get(OVER_BUDGET, 0)
         assert lost == len(POISON) == await database.fetchval("SELECT count(*) FROM quarantine")
         assert [task.name for task in await store.tasks(TaskQuery())] == ["honest"]
         assert not await store.journal_depth()

@@ -60,7 +60,7 @@ def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[
                 else:
                     spoiled[-1] = spoiled[-1]._replace(entries=spoiled[-1].entries + each.entries)
             some.spoiled = []
-            is_good = is_good or bool(some.observations or some.metric_points or some.lost)
+            is_good = is_good or bool(some.observations or some.metric_points or some.dropped)
             piece.decoded.add(some)
             yield None
         # The parsed objects are freed by now: between two pieces only the body's bytes are in memory.

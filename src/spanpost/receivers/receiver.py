@@ -53,7 +53,7 @@ class Keep(Protocol):
 class ReceiverMetrics(Protocol):
     """**Protocol:** counts dropped and ignored input; implemented by `spanpost.metrics.Metrics`."""
 
-    def lost(self, section: str, reason: str, n: int = 1) -> None: ...
+    def count_dropped(self, component: str, reason: str, n: int = 1) -> None: ...
 
     def passed_points(self, n: int) -> None: ...
 
@@ -174,7 +174,7 @@ class Receiver:
                     await self.keep(signal, tenant, str(spoiled.error), spoiled.body)
                 self._count(piece.decoded)
                 rejected += sum(spoiled.entries for spoiled in piece.decoded.spoiled)
-                rejected += sum(piece.decoded.lost.get(name, 0) for name in _REJECTED)
+                rejected += sum(piece.decoded.dropped.get(name, 0) for name in _REJECTED)
                 if piece.decoded.observations:
                     # The observations of a small body may need more memory than the body.
                     weight = sum(part.size for part in under_way if not part.done.done()) + piece.size
@@ -205,13 +205,13 @@ class Receiver:
         if self._watch is not None:
             if decoded.metric_points:
                 self._watch.passed_points(decoded.metric_points)
-            for reason, count in decoded.lost.items():
-                self._watch.lost("intake", reason, count)
+            for reason, count in decoded.dropped.items():
+                self._watch.count_dropped("intake", reason, count)
 
     async def keep(self, signal: str, tenant: str, error: str, body: bytes) -> None:
         """Store the beginning of a body that is refused for good; raises `Busy` if the store is down."""
         if self._watch is not None:
-            self._watch.lost("intake", "undecodable")
+            self._watch.count_dropped("intake", "undecodable")
         _limited_log.warning(
             "undecodable", "a %s request of tenant %s cannot be decoded: %s", signal, tenant, error[:300]
         )

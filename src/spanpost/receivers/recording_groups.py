@@ -443,7 +443,7 @@ class RecordingGroups:
         self.done += 1
         if not group[0].is_slow:
             self._note(batch, group, max(time.monotonic() - began, 1e-6) / max(self._busy, 1))
-        quarantined = recorded.lost.get(OVER_BUDGET, 0)
+        quarantined = recorded.dropped.get(OVER_BUDGET, 0)
         for part in group:
             part.succeed(quarantined)
 

@@ -376,11 +376,11 @@ class Pipeline:
 
     def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
         if self.attachment is not None:
-            metrics.lost_so_far("intake", self.attachment.lost)
+            metrics.count_dropped_so_far("intake", self.attachment.dropped)
         if self._spool is not None:
             metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
         if self._recovery is not None:
-            metrics.lost_so_far("spool", self._recovery.lost.totals())
+            metrics.count_dropped_so_far("spool", self._recovery.dropped.totals())
 
     def wake(self) -> None:
         """Report that deliveries may be due. Call it in the pipeline's thread."""
@@ -441,7 +441,7 @@ class Pipeline:
 
     def _has_lost(self) -> bool:
         """Return whether observations were dropped since the last call."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _EXPECTED)
+        lost = sum(count for reason, count in self.dropped.items() if reason not in _EXPECTED)
         before, self._lost_before = self._lost_before, lost
         return lost != before
 
@@ -478,7 +478,7 @@ class Pipeline:
         if not is_done and not self.is_off:
             log.warning(
                 "not everything was recorded and delivered before the end (%d observations dropped)",
-                sum(self.lost.values()),
+                sum(self.dropped.values()),
             )
         return is_done
 
@@ -626,6 +626,6 @@ class Pipeline:
         return self._is_shut
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Observations that were dropped, by reason."""
-        return self.attachment.lost if self.attachment is not None else {}
+        return self.attachment.dropped if self.attachment is not None else {}

@@ -178,7 +178,7 @@ class Journaling(Recording):
         """
         rows, recorded = await self._run(lambda c: self._take_rows(c, tenant, 1))
         if not rows:
-            return self._counted(recorded) if recorded.lost else None
+            return self._counted(recorded) if recorded.dropped else None
         return self._counted(recorded.plus(await self._record_row(tenant, rows[0])))
 
     def _counted(self, recorded: Recorded | None) -> Recorded | None:
@@ -192,7 +192,7 @@ class Journaling(Recording):
         found = await self._threads.run(
             TimeMeter(math.inf), lambda: [_unpacked(row["id"], row["body"]) for row in taken]
         )
-        lost = 0
+        dropped = 0
         for of, row in zip(taken, found, strict=True):
             if isinstance(row, Exception):
                 log.error(
@@ -203,15 +203,15 @@ class Journaling(Recording):
                 )
                 await discard_body(connection, tenant, "journal", str(row), of["body"])
                 await connection.execute(_DELETE, tenant, [of["id"]])
-                lost += of["observations"]
+                dropped += of["observations"]
         rows = [row for row in found if not isinstance(row, Exception)]
-        return rows, Recorded(lost={UNFOLDABLE: lost} if lost else {})
+        return rows, Recorded(dropped={UNFOLDABLE: dropped} if dropped else {})
 
     async def _record_free(self, tenant: str, most: int, given: list[_Row], connection: Any) -> Recorded | None:
         """Record a tenant's first rows, except rows with domains that another transaction has locked."""
         given[:], recorded = await self._take_rows(connection, tenant, most)
         if not given:
-            return recorded if recorded.lost else None
+            return recorded if recorded.dropped else None
         domains = set[bytes]().union(*(row.domains for row in given))
         if not is_few(domains):
             raise _Held
@@ -304,7 +304,7 @@ class Journaling(Recording):
             )
             rows = list(discarded(sources, error))
             await self._run(lambda c: set_aside(c, rows))
-            return Recorded(lost={UNFOLDABLE: len(sources)})
+            return Recorded(dropped={UNFOLDABLE: len(sources)})
 
 
 def _unpacked(id: int, body: bytes) -> _Row | Exception:
