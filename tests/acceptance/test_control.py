@@ -36,7 +36,7 @@ from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 T = TypeVar("T")
 
 TOKEN, OTHER, OPERATOR = "spt_of-default", "spt_of-acme", "spt_of-an-operator"

@@ -19,7 +19,7 @@ from spanpost.store.protocols import ApprovalQuery
 from tests.acceptance.test_control import TOKEN, App, agent, app, ask
 
 __all__ = ["agent", "app"]
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 WORDS = "May I delete all customers?"
 MARK = question_mark(WORDS, "", (), "")
 

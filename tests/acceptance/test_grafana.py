@@ -29,7 +29,6 @@ pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.slow,
     pytest.mark.needs("postgres", "prometheus", "promtool"),
-    pytest.mark.timeout(300),
 ]
 HOURS, STEP = 24, 1800
 

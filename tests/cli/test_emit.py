@@ -276,6 +276,7 @@ def test_without_an_endpoint_it_is_said_how_to_name_one(emit: Emit, monkeypatch:
     assert "SPANPOST_FORWARD__ENDPOINT" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bash")
 def test_a_real_script_under_a_trap(gateway: RunningGateway, tmp_path: Path) -> None:
     """A script that fails ends its task as failed by its trap, and keeps its own exit code."""

@@ -293,7 +293,7 @@ def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: 
         text, locale_message = "a text", said
     told = a_checkpoint(kind=kind, text=text, message=locale_message)
     check(reply(a_task(), told, key="k", slack_style=SlackStyle(locale=locale)))
-    assert "\x1b" not in labels.news_text(told, locale=locale)
+    assert "\x1b" not in labels.checkpoint_text(told, locale=locale)
     assert "\n" not in terminal.plain(terminal.CheckpointLine(told), "a task", locale=locale)
 
 

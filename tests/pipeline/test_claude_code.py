@@ -89,6 +89,7 @@ def test_each_signal_tells_the_session(run: str, mix: tuple[str, ...]) -> None:
     assert asked == ([("accept", "a person")] if run == "approve" else [])
 
 
+@pytest.mark.slow
 @every_run
 @every_mix
 def test_any_order_and_repetition_comes_to_the_same(run: str, mix: tuple[str, ...]) -> None:

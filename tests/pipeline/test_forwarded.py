@@ -92,8 +92,8 @@ class Three:
         self.wire = Wire(self.forwarded)
         forwarder = Forwarder(self.wire, spans=spans)
         self.feeds = [
-            Feed(lambda batch: self.followed.record_now(batch), look_every=0.001),
-            Feed(forwarder, look_every=0.001, tell_end=forwarder.tell_end, beat_every=0.001),
+            Feed(lambda batch: self.followed.record_now(batch), scan_interval=0.001),
+            Feed(forwarder, scan_interval=0.001, tell_end=forwarder.tell_end, beat_every=0.001),
         ]
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
@@ -239,6 +239,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDED)
 def test_recorded_runs_come_to_the_same_when_they_are_forwarded(path: Path) -> None:
     """Each recorded run, told live as it would have been (starts, events) and at its end, is one run in every form."""

@@ -34,7 +34,7 @@ class Run:
         self.store = MemoryStore(FoldRules(windows={"m": 1000}))
         self.exported = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.feed = Feed(lambda batch: self._take(batch), look_every=0.02)
+        self.feed = Feed(lambda batch: self._take(batch), scan_interval=0.02)
         self.provider.add_span_processor(SdkSpanProcessor(self.feed))
         self.provider.add_span_processor(SimpleSpanProcessor(self.exported))
         self.tracer = self.provider.get_tracer("an.agent")
@@ -247,7 +247,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
         assert run.provider.force_flush()
         for _ in range(2):  # one may have been under way
             looked.clear()
-            assert looked.wait(10)
+            assert looked.wait(60)
         assert run.provider.force_flush()
 
     follower.scan = noted  # type: ignore[method-assign]

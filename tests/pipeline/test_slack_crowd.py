@@ -13,6 +13,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, SinkCall
 from spanpost.routing.routes import Route, Routes, Verbosity
@@ -120,6 +122,7 @@ def _root_span(number: int) -> dict[str, Any]:
     return ROOT_SPAN | {"agent.task.id": f"task {number}", "agent.task.name": f"task {number}"}
 
 
+@pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     """Every message is brought up to date within the bound; no call shows what stood there; what is urgent is told within seconds."""
     dice, crowd = random.Random(7), Crowd()

@@ -53,7 +53,7 @@ class Prometheus:
 
     async def has_asked(self, count: int) -> None:
         """Wait until so many queries have come."""
-        async with asyncio.timeout(10), self._comes:
+        async with asyncio.timeout(60), self._comes:
             await self._comes.wait_for(lambda: len(self.asked) >= count)
 
     async def _query(self, request: web.Request) -> web.Response:

@@ -20,6 +20,8 @@ from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.exercise_store import TELLING
 
+pytestmark = pytest.mark.slow
+
 RULES = msgspec.structs.replace(
     TELLING, windows={"m": 1000}, prices=Prices({"m": ModelPrice(Decimal(1), Decimal(10))}, is_published=False)
 )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,7 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_newest_questions_of_very_many_are_kept() -> None:
     """A task that asks for ever stays answerable: the newest hundred questions stand, with their answers."""
     store = MemoryStore(keep=None)
@@ -210,6 +212,7 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
     assert (last.state, last.decision, record is not None) == (InterventionState.EXPIRED, c.EXPIRED, True)
 
 
+@pytest.mark.slow
 async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
     """A decision that the task has forgotten over hundreds of others is kept all the same, and told to it when it asks again."""
     store = MemoryStore()

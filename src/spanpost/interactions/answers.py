@@ -96,11 +96,11 @@ class Answers:
         reports is returned as reported.
         """
 
-        async def look() -> tuple[tuple[ApprovalRow, str] | None, bool]:
+        async def read() -> tuple[tuple[ApprovalRow, str] | None, bool]:
             row, why = await self._interaction_store.question(tenant, id, mark, trace)
             return (row, why) if row is not None else None, row is not None and not why and is_closed(row)
 
-        found = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
+        found = await self._until(topic_of(tenant, APPROVAL, id), read, wait)
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
@@ -111,14 +111,14 @@ class Answers:
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
         """Return the acts on a task after a number, once there are any or after `wait` seconds."""
 
-        async def look() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
+        async def read() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
             task = await self._interaction_store.refer(tenant, ref)
             if task is None:
                 return None, False
             deeds = await self._interaction_store.deeds(task, VERBS, after, _MOST)
             return (task, deeds), bool(deeds)
 
-        found = await self._until(topic_of(tenant, TASK, ref), look, wait)
+        found = await self._until(topic_of(tenant, TASK, ref), read, wait)
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
@@ -143,10 +143,10 @@ class Answers:
             ]
         }
 
-    async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
+    async def _until(self, topic: bytes, read: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Repeat a lookup until it finds something or the time is over; then return the last result."""
         if wait <= 0 or self.is_ended:
-            return (await look())[0]
+            return (await read())[0]
         event = asyncio.Event()
         self._waiting.setdefault(topic, set()).add(event)
         try:
@@ -154,7 +154,7 @@ class Answers:
             deadline = asyncio.get_running_loop().time() + wait
             while True:
                 event.clear()
-                found, is_enough = await look()
+                found, is_enough = await read()
                 if is_enough or self.is_ended:
                     return found
                 try:

@@ -366,7 +366,7 @@ class StoreInteractions:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message."""
         shown = await self._shown(message)
         if shown is None:
@@ -423,7 +423,7 @@ class _NoStore:
     async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
     async def is_first(self, key: str) -> bool:
@@ -447,13 +447,13 @@ async def examine(settings: Settings) -> list[Finding]:
     section = settings.interactions
     assert section is not None
     interactions_runtime = InteractionsRuntime(settings, _NoStore())
-    from spanpost.interactions.slack.check import look, of_rules
+    from spanpost.interactions.slack.check import check_app, of_rules
     from spanpost.model.findings import Finding
 
     seen = list(of_rules(section))
     try:
         for one in interactions_runtime.app.installations:
-            seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
+            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
         if interactions_runtime.has_http and (
             settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
         ):

@@ -30,7 +30,7 @@ _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_S
 #: Tasks per query.
 _PAGE: Final = 500
 #: Interval of checks for due summaries, seconds.
-LOOKUP: Final = 5.0
+RECONCILE: Final = 5.0
 
 
 class Summaries:
@@ -69,14 +69,14 @@ class Summaries:
         while True:
             try:
                 if any(route.digest or route.board for route in self._routes().routes):
-                    await self.look()
+                    await self.scan()
             except StoreUnavailable:
                 pass  # the dispatcher logs it; due summaries stay due
             except Exception as error:
                 log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(LOOKUP)
+            await asyncio.sleep(RECONCILE)
 
-    async def look(self, now: datetime | None = None) -> int:
+    async def scan(self, now: datetime | None = None) -> int:
         """Order what is due; return the number of messages. `now` is the store's clock. Raises
         `StoreUnavailable`.
         """

@@ -251,7 +251,7 @@ class Folding(ABC):
         if folded.tasks:
             has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed)
+                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []
@@ -297,7 +297,7 @@ def _is_new(records: FetchedRecords, p: Placed) -> bool:
     return p.domain in records.new or (records.is_known(key) and batches.is_new(records.get(key), p))
 
 
-def _is_heard(placed: Sequence[Placed]) -> bool:
+def _has_telemetry(placed: Sequence[Placed]) -> bool:
     """Return whether telemetry changed the tasks: time and people's acts do not show that a task is alive."""
     return any(p.observation.part is not Part.INTERVENTION for p in placed)
 

@@ -110,7 +110,9 @@ def row_of(row: Any) -> ApprovalRow:
     values = dict(row)
     values["options"] = tuple(msgspec.json.decode(values["options"]))
     values["reported_decision"] = (
-        msgspec.json.decode(values["told"], type=ReportedDecision) if values["told"] is not None else None
+        msgspec.json.decode(values["reported_decision"], type=ReportedDecision)
+        if values["reported_decision"] is not None
+        else None
     )
     values["state"] = InterventionState(values["state"])
     return ApprovalRow(**values)

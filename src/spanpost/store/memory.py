@@ -170,7 +170,7 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there is no connection to close."""
 
-    # --- recording ------------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """Fold a batch. See `Store.record`. Blocks the loop until it is done."""
@@ -320,7 +320,7 @@ class MemoryStore:
         if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(stalled))
         if silent := [key for key in due if key[16:] == b"t"]:
-            checked = self._heartbeats.look(silent, self.rules.routes)
+            checked = self._heartbeats.scan(silent, self.rules.routes)
             shown, checked.tasks = checked.tasks, []  # stored without the stall, which is computed on read
             recorded = recorded.plus(msgspec.structs.replace(self._write(checked), tasks=shown))
         if questions := [key for key in due if key[16:] == TIMER]:
@@ -388,7 +388,7 @@ class MemoryStore:
             dropped=folded.dropped,
         )
 
-    # --- deliveries -----------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease due deliveries: one per ordering key, the state before its first checkpoint, then checkpoints in order."""
@@ -414,7 +414,7 @@ class MemoryStore:
         """Close circuit breakers by hand, so that calls are allowed at once."""
         return self._deliveries.reopen(keys)
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def stored(self) -> Collection[Task]:
         """Return all tasks as they were folded."""
@@ -548,7 +548,7 @@ class MemoryStore:
         """Keep an alert and attach it to its task."""
         return self._alerts.take(alert if (redaction := self._redaction) is None else redaction.alert(alert))
 
-    # --- people ---------------------------------------------------------------------------------------------------------
+    # --- people ------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and its effects. See `Store.intervene`."""

@@ -62,7 +62,7 @@ class MemoryHeartbeats:
         """Restart every stall timeout: nothing could be received until now."""
         self._seen_at = self._resumed_at = self._clock()
 
-    # --- tasks --------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
         """Note that these tasks were active now."""
@@ -115,7 +115,7 @@ class MemoryHeartbeats:
             task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
         )
 
-    def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
+    def scan(self, keys: Iterable[bytes], routes: Routes) -> Folded:
         """Check tasks whose timer has expired; return the checkpoints of those that stalled."""
         out = Folded()
         now = self._clock()
@@ -124,7 +124,7 @@ class MemoryHeartbeats:
             if task is None or task.ended_at is not None:
                 continue
             last_seen_at, shown = self.last_seen_at(task), self.shown(task)
-            self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
+            self._timers[key] = stall.next_check_at(last_seen_at, now, self._stall_rules)
             if shown.rule != "stall" or (task.uid, last_seen_at) in self._reported:
                 continue
             self._reported.add((task.uid, last_seen_at))
@@ -135,7 +135,7 @@ class MemoryHeartbeats:
             out.deliveries.extend(deliveries(shown, checkpoint, routes, root=self.shown(root), now=now))
         return out
 
-    # --- processes ----------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def hear(self, beats: Sequence[Observation]) -> list[Observation]:
         """Record heartbeats; return the observations that revive tasks of processes that were considered gone."""

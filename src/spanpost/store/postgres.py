@@ -194,7 +194,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
                 await end_frozen(self._pool)
             raise
 
-    # --- deliveries ----------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease deliveries that are due. See `Store.claim`."""

@@ -51,7 +51,7 @@ async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
 class ExerciseAnswers(Exercised):
     """What every store does with answers."""
 
-    # --- what telemetry tells -------------------------------------------------------------------------------------------
+    # --- what telemetry tells ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
@@ -149,7 +149,7 @@ class ExerciseAnswers(Exercised):
         await store.await_answer(row.key)
         assert (await of_trace(store, 1)).is_decided
 
-    # --- who asks -------------------------------------------------------------------------------------------------------
+    # --- who asks ----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("task", [{}, {"agent.task.id": "the victim's"}], ids=["another task", "the same task"])
     async def test_another_trace_voids_nothing(self, make_store: MakeStore, task: dict[str, Any]) -> None:
@@ -233,7 +233,7 @@ class ExerciseAnswers(Exercised):
             }
             assert (rows["Deploy"].is_cut, rows["Deploy all of it?"].is_cut) == (True, False)
 
-    # --- what is approved is what is read -------------------------------------------------------------------------------
+    # --- what is approved is what is read ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         "said",

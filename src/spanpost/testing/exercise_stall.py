@@ -90,7 +90,7 @@ async def delivered(store: Store) -> list[str]:
 class ExerciseStall:
     """What every store does about silence."""
 
-    # --- stalled ------------------------------------------------------------------------------------------------------
+    # --- stalled -----------------------------------------------------------------------------------------------------
 
     async def test_a_task_that_falls_silent_is_stalled_until_it_is_heard(self, make_store: MakeStore) -> None:
         """Silence shows when the task is read and in its message, is told once each time, and ends with any activity."""
@@ -199,7 +199,7 @@ class ExerciseStall:
         assert await status(store) == "starting"
         await until(lambda: _is(store, "job", "stalled"), store)
 
-    # --- heartbeats ---------------------------------------------------------------------------------------------------
+    # --- heartbeats --------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
         """Heartbeats leave nothing in the audit; the tasks that they name are not stalled, others are."""

@@ -55,7 +55,7 @@ def _told(deliveries: list[Delivery]) -> list[str]:
 class ExerciseStore:
     """What every store does."""
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def test_a_run_becomes_a_task_with_its_own_figures(self, make_store: MakeStore) -> None:
         """A run of an agent is one task: named, ended, with its calls counted once."""
@@ -221,7 +221,7 @@ class ExerciseStore:
         )
         assert more.events == 1
 
-    # --- deliveries ------------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def test_the_message_goes_first_then_news_in_order(self, make_store: MakeStore) -> None:
         """Of a lane the state is delivered before any news, the news in the order it was told, each with the lane's receipt."""

@@ -143,12 +143,12 @@ class ExerciseSummaries(Exercised):
         if (other := await self.another(store)) is not None:
             houses.append(made_by(other, wall, DIGEST))
         due = ends + timedelta(seconds=31)
-        placed = await asyncio.gather(*(app.look(due) for app in houses))
+        placed = await asyncio.gather(*(app.scan(due) for app in houses))
         assert sum(placed) == 1
         assert await carry(store, houses[0]) == 1
-        assert [await app.look(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
+        assert [await app.scan(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
         restarted = made_by(store, wall, DIGEST)
-        assert await restarted.look(due + timedelta(minutes=2)) == 0
+        assert await restarted.scan(due + timedelta(minutes=2)) == 0
         [(_, told)] = wall.shown
         assert isinstance(told, Digest)
         assert (told.ended, told.living, told.ends_at) == ({"complete": 1, "error": 1}, {"waiting": 1}, ends)
@@ -160,26 +160,26 @@ class ExerciseSummaries(Exercised):
         await store.record([done("writer", trace=1)])
         app, now = made_by(store, Wall(), DIGEST), await store.browse.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        assert await app.look(ends + timedelta(seconds=20)) == 0
-        assert await app.look(ends + timedelta(seconds=30)) == 1
+        assert await app.scan(ends + timedelta(seconds=20)) == 0
+        assert await app.scan(ends + timedelta(seconds=30)) == 1
 
     async def test_a_board_is_one_message(self, make_store: MakeStore) -> None:
         """It begins with the first task, is edited where it changed, not where nothing did; another process goes on with it."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
         houses = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
-        assert await houses[0].look(now) == 0
+        assert await houses[0].scan(now) == 0
         await store.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
         minute = timedelta(minutes=1)
-        assert sum(await asyncio.gather(*(app.look(now + minute) for app in houses))) == 1
+        assert sum(await asyncio.gather(*(app.scan(now + minute) for app in houses))) == 1
         await carry(store, houses[0])
-        assert [await app.look(now + 2 * minute) for app in houses] == [0, 0]
+        assert [await app.scan(now + 2 * minute) for app in houses] == [0, 0]
         await store.record([done("editor", trace=2)])
-        assert [await app.look(now + 3 * minute) for app in houses] == [1, 0]
+        assert [await app.scan(now + 3 * minute) for app in houses] == [1, 0]
         await carry(store, houses[1])
         restarted = made_by(store, wall, BOARD)
         await store.record([done("writer", trace=1)])
-        assert await restarted.look(now + 4 * minute) == 1
+        assert await restarted.scan(now + 4 * minute) == 1
         await carry(store, restarted)
         listed = [[task.name for task in told.tasks] for _, told in wall.shown if isinstance(told, Board)]
         assert listed == [["editor", "writer"], ["writer"], []]
@@ -192,7 +192,7 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(3):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
         [first] = await store.claim([CARRIER], 50)
         assert await store.claim([CARRIER], 50) == []
         await store.settle(first, await app.carriers[CARRIER].deliver(first))
@@ -208,7 +208,7 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(KEPT + 8):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
             await carry(store, app)
         assert len(await store.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
         assert len(await store.deliveries(sink=CARRIER)) == KEPT
@@ -220,14 +220,14 @@ class ExerciseSummaries(Exercised):
         wall, now = _Doubtful(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
         await store.record([at_work("writer", 1)])
-        await app.look(now)
+        await app.scan(now)
         [delivery] = await store.claim([CARRIER], 50)
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
         await store.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
-        await app.look(now + timedelta(minutes=1))
+        await app.scan(now + timedelta(minutes=1))
         [edit] = await store.claim([CARRIER], 50)
         assert await app.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
         assert len(wall.asked) == 1

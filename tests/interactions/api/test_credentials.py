@@ -19,7 +19,7 @@ from spanpost.testing.exercise_store import a_run
 from tests.conftest import ROOT
 from tests.interactions.api.served import Served, tokens
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 #: The credentials of the table that can be tried, by the beginning of their row: what is sent as a bearer token.
 CREDENTIALS: dict[str, str | None] = {
