@@ -103,7 +103,8 @@ def test_no_text_is_quoted(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "texts"),
-    [(command, (MALFORMED[0], next(iter(FOREIGN)))) for command in COMMANDS[1:]] + [(COMMANDS[0], (*MALFORMED, *FOREIGN))],
+    [(command, (MALFORMED[0], next(iter(FOREIGN)))) for command in COMMANDS[1:]]
+    + [(COMMANDS[0], (*MALFORMED, *FOREIGN))],
     ids=lambda value: " ".join(value) if value in COMMANDS else "",
 )
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "SPANPOST_DATABASE__URL"])
