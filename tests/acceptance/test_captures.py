@@ -23,7 +23,7 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation
 from spanpost.receivers.recordings import read_recording, tell_signal
 from spanpost.runtime import assembly, replay
@@ -128,7 +128,7 @@ def comparable(tasks: Any, checkpoints: Any) -> dict[str, Any]:
 
 def replayed(files: list[Path]) -> dict[str, Any]:
     result = replay.replay(files)
-    assert not result.lost
+    assert not result.dropped
     return comparable(result.tasks, result.checkpoints)
 
 
@@ -142,16 +142,17 @@ def told(batches: list[list[Observation]]) -> dict[str, Any]:
     """Return what a store makes of batches as they come; what is told, without what is judged."""
     store = MemoryStore(assembly.rules_of(load()))
     for batch in batches:
-        assert not store.record_now(batch).lost
+        assert not store.record_now(batch).dropped
     for days in (1, 2, 3):
         store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     return comparable(
-        store.tasks_now(TaskQuery(limit=10**9)), [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
+        store.tasks_now(TaskQuery(limit=10**9)),
+        [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS],
     )
 
 
 def without_judged(whole: dict[str, Any]) -> dict[str, Any]:
-    return {**whole, "checkpoints": [c for c in whole["checkpoints"] if c["kind"] in TOLD]}
+    return {**whole, "checkpoints": [c for c in whole["checkpoints"] if c["kind"] in REPORTED_KINDS]}
 
 
 def body_of(file: Path) -> bytes:
@@ -315,7 +316,7 @@ def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         printed = json.loads(done.stdout)
-        assert list(printed) == ["tasks", "checkpoints", "lost"]
+        assert list(printed) == ["tasks", "checkpoints", "dropped"]
         printed["tasks"].sort(key=lambda t: t["task_id"])
         printed["checkpoints"].sort(key=lambda c: c["id"])
         assert printed == replayed(files)

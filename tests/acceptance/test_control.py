@@ -103,7 +103,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "MAX_WAITERS": "150",
         }
         environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in section.items()}
-        environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
+        environment["SPANPOST_BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
         yield App(started, dsn)
 

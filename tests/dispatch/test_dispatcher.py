@@ -62,7 +62,7 @@ class InteractionStore:
         self.waiting: list[Delivery] = []
         self.sending: dict[int, Delivery] = {}
         self.ordering_keys: dict[str, Receipt] = {}
-        self.settled: list[tuple[Delivery, Outcome]] = []
+        self.finished: list[tuple[Delivery, Outcome]] = []
         self.claims = self.elapses = 0
         self.is_away = False
         self.due_at: datetime | None = None
@@ -109,7 +109,7 @@ class InteractionStore:
     async def settle(self, delivery, outcome):
         self._check()
         self.sending.pop(delivery.id)
-        self.settled.append((delivery, outcome))
+        self.finished.append((delivery, outcome))
         if isinstance(outcome, Receipt) and delivery.mode is Mode.STATE:
             self.ordering_keys[delivery.ordering_key] = outcome
         again = replace(delivery, attempt=delivery.attempt + 1)
@@ -149,7 +149,7 @@ class InteractionStore:
 
     async def until(self, n: int) -> None:
         async with asyncio.timeout(60):
-            while len(self.settled) < n:
+            while len(self.finished) < n:
                 self.changed.clear()
                 await self.changed.wait()
 
@@ -256,7 +256,7 @@ async def test_a_hanging_sink_does_not_hold_up_another():
     dispatcher = Dispatcher(interaction_store, {"stuck": stuck, "console": well}, FAST, now)
     dispatcher.start()
     await interaction_store.until(10)
-    assert {d.sink for d, _ in interaction_store.settled} == {"console"}
+    assert {d.sink for d, _ in interaction_store.finished} == {"console"}
     await dispatcher.close(timeout=0.01)
 
 
@@ -301,7 +301,7 @@ async def test_a_failure_is_retried_with_its_reason():
     interaction_store, window = InteractionStore(), Window(Unavailable("down", reason="refused"), Receipt())
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(60) is True
-    (_, first), (_, second) = interaction_store.settled
+    (_, first), (_, second) = interaction_store.finished
     assert isinstance(first, RetryAt)
     assert (first.reason, first.reconcile) == ("refused", False)
     assert second == Receipt()
@@ -313,7 +313,7 @@ async def test_a_refusal_is_buried():
     interaction_store, window = InteractionStore(), Window(Rejected("no", reason="is_archived"))
     interaction_store.post(a_delivery())
     assert await a_dispatcher(interaction_store, window).drain(60) is True
-    assert [o for _, o in interaction_store.settled] == [GiveUp(reason="is_archived", error="no")]
+    assert [o for _, o in interaction_store.finished] == [GiveUp(reason="is_archived", error="no")]
 
 
 async def test_drain_is_honest_about_what_waits():
@@ -342,7 +342,7 @@ async def test_throttled_closes_what_the_call_drew_on():
         )
         interaction_store.post(a_delivery())
         assert await a_dispatcher(interaction_store, window).drain(5) is False
-        [(_, outcome)] = interaction_store.settled
+        [(_, outcome)] = interaction_store.finished
         assert (outcome.closes, outcome.is_failure) == (expected, False)
 
 
@@ -377,7 +377,7 @@ async def test_a_refusal_is_said_once_with_its_cure(caplog):
         assert await dispatcher.drain(60) is True
         first = [r.getMessage() for r in caplog.records]
         assert first == ["console refuses (token_revoked): token revoked. make a new token"] * 2
-    refused = [o for _, o in interaction_store.settled if isinstance(o, RetryAt)]
+    refused = [o for _, o in interaction_store.finished if isinstance(o, RetryAt)]
     assert all((o.is_refusal, o.is_failure, o.closes) == (True, False, ("console",)) for o in refused)
 
 
@@ -389,7 +389,7 @@ async def test_unknown_is_looked_up_before_it_is_sent_again():
     assert await a_dispatcher(interaction_store, window).drain(60) is True
     assert len(window.got) == 1
     assert window.asked == [[1]]
-    assert interaction_store.settled[-1][1] == Arrived(receipt=found)
+    assert interaction_store.finished[-1][1] == Arrived(receipt=found)
 
 
 async def test_unknown_that_had_not_arrived_is_sent():
@@ -397,7 +397,7 @@ async def test_unknown_that_had_not_arrived_is_sent():
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), Receipt(), known={1: None})
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     assert await a_dispatcher(interaction_store, window).drain(60) is True
-    assert [type(o) for _, o in interaction_store.settled] == [RetryAt, NotArrived, Receipt]
+    assert [type(o) for _, o in interaction_store.finished] == [RetryAt, NotArrived, Receipt]
     assert len(window.got) == 2
 
 
@@ -412,7 +412,7 @@ async def test_a_state_that_had_arrived_is_edited_once_more():
     assert await a_dispatcher(interaction_store, window).drain(60) is True
     assert [d.message_receipt for d in window.got] == [None, found, found]
     assert len(window.asked) == 1
-    assert interaction_store.settled[-1][1] == Receipt(ref={"ts": "7", "new": 1})
+    assert interaction_store.finished[-1][1] == Receipt(ref={"ts": "7", "new": 1})
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
     await interaction_store.until(4)
     await dispatcher.close()
     assert len(window.got) == 1
-    lookups = [o for _, o in interaction_store.settled[1:]]
+    lookups = [o for _, o in interaction_store.finished[1:]]
     assert all((o.has_looked, o.is_failure) == (has_looked, is_failure) for o in lookups)
     assert interaction_store.waiting[0].lookups == (len(lookups) if has_looked else 0)
 
@@ -446,7 +446,7 @@ async def test_each_letter_of_a_look_has_its_own_outcome():
     dispatcher.start()
     await interaction_store.until(5)
     await dispatcher.close()
-    outcomes = {d.id: outcome for d, outcome in interaction_store.settled[:5]}
+    outcomes = {d.id: outcome for d, outcome in interaction_store.finished[:5]}
     assert (outcomes[1], outcomes[2]) == (Arrived(receipt=found), NotArrived())
     assert outcomes[3].closes == ("lookups",)
     assert (type(outcomes[4]), outcomes[4].reason) == (GiveUp, "unverifiable")
@@ -467,7 +467,7 @@ async def test_a_look_that_never_answers_changes_nothing():
     dispatcher.start()
     await interaction_store.until(2)
     await dispatcher.close()
-    looked = interaction_store.settled[1][1]
+    looked = interaction_store.finished[1][1]
     assert (looked.reason, looked.is_failure, looked.has_looked, looked.reconcile) == ("timeout", True, False, False)
 
 
@@ -478,13 +478,13 @@ async def test_a_look_has_its_own_patience():
     old = replace(interaction_store.waiting[0], born_at=now() - timedelta(days=2), sent_at=now() - timedelta(seconds=5))
     older = replace(old, sent_at=now() - timedelta(days=2))
     for delivery, outcome in ((old, RetryAt), (older, GiveUp)):
-        interaction_store.waiting[:], interaction_store.settled[:] = [delivery], []
+        interaction_store.waiting[:], interaction_store.finished[:] = [delivery], []
         dispatcher = a_dispatcher(interaction_store, window)
         dispatcher.start()
         await interaction_store.until(1)
         await dispatcher.close()
-        assert isinstance(interaction_store.settled[0][1], outcome)
-    assert interaction_store.settled[0][1].reconcile is True
+        assert isinstance(interaction_store.finished[0][1], outcome)
+    assert interaction_store.finished[0][1].reconcile is True
 
 
 async def test_what_was_held_too_long_goes_back_unsent():
@@ -492,10 +492,10 @@ async def test_what_was_held_too_long_goes_back_unsent():
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
     interaction_store.post(a_delivery())
     dispatcher = a_dispatcher(
-        interaction_store, window, monotonic=lambda: next(clock, 1000.0 if interaction_store.settled == [] else 0.0)
+        interaction_store, window, monotonic=lambda: next(clock, 1000.0 if interaction_store.finished == [] else 0.0)
     )
     assert await dispatcher.drain(60) is True
-    [(_, first), (_, second)] = interaction_store.settled
+    [(_, first), (_, second)] = interaction_store.finished
     assert (first.is_unsent, first.reconcile, second) == (True, False, Receipt(ref={"ts": "1"}))
     assert len(window.got) == 1
 
@@ -532,7 +532,7 @@ async def test_a_call_that_never_answers_is_unknown():
     window.gate = asyncio.Event()
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     assert await a_dispatcher(interaction_store, window, pace=Pace(timeout=0.02)).drain(60) is True
-    assert (interaction_store.settled[0][1].reason, interaction_store.settled[0][1].reconcile) == ("timeout", True)
+    assert (interaction_store.finished[0][1].reason, interaction_store.finished[0][1].reconcile) == ("timeout", True)
 
 
 async def test_a_bug_is_retried_and_logged_once(caplog):
@@ -542,7 +542,7 @@ async def test_a_bug_is_retried_and_logged_once(caplog):
     interaction_store.post(a_delivery())
     with caplog.at_level(logging.WARNING, "spanpost"):
         assert await a_dispatcher(interaction_store, window).drain(60) is True
-    assert [o.reason for _, o in interaction_store.settled[:3]] == ["bug"] * 3
+    assert [o.reason for _, o in interaction_store.finished[:3]] == ["bug"] * 3
     said = [r.getMessage() for r in caplog.records]
     assert said == ["console raised ValueError, logged once: oops [redacted:slack-token]"]
 
@@ -611,7 +611,7 @@ async def test_close_is_safe_to_repeat_and_frees_what_hangs():
     await window.until(lambda: bool(window.got))
     await dispatcher.close(timeout=0.01)
     await dispatcher.close()
-    assert interaction_store.settled == []
+    assert interaction_store.finished == []
     await a_dispatcher(InteractionStore(), Window()).close()
 
 

@@ -103,7 +103,7 @@ class App:
             AuthorizationRules(rules=rules),
             source="slack",
             tenant="default",
-            launches=Launches(launchers=launchers),
+            launches=Launches(named={name: {} for name in launchers}),
         )
         one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
         one._self = Self(team=TEAM, bot_user=BOT)

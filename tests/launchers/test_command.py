@@ -172,7 +172,7 @@ async def test_where_it_is_not_known_a_person_decides() -> None:
     delivery = a_delivery(a_task(), id=7, is_unknown=True)
     again = Carrier("fix", _launcher("/bin/echo"))
     assert await again.reconcile([delivery]) == {7: None}
-    never = Carrier("fix", _launcher("/bin/echo", repeats=False))
+    never = Carrier("fix", _launcher("/bin/echo", retry_uncertain=False))
     [answer] = (await never.reconcile([delivery])).values()
     assert getattr(answer, "reason", "") == "unverifiable"
 

@@ -119,9 +119,11 @@ def test_lengths_of_time(seconds: float, en: str, ko: str) -> None:
 
 def test_a_phrase_can_be_said_later() -> None:
     """A phrase within a phrase is said in the language of the moment; somebody else's braces are no placeholders."""
-    saying = LocaleMessage("why.not_found", {"what": LocaleMessage("why.who_is_in", {"id": "S{0}"}), "reason": "{x}"})
-    assert ENGLISH.tell(saying) == "who is in S{0} could not be looked up ({x})"
-    assert KOREAN.tell(saying) == "S{0} 구성원을 확인하지 못했습니다 ({x})"
+    locale_message = LocaleMessage(
+        "why.not_found", {"what": LocaleMessage("why.who_is_in", {"id": "S{0}"}), "reason": "{x}"}
+    )
+    assert ENGLISH.tell(locale_message) == "who is in S{0} could not be looked up ({x})"
+    assert KOREAN.tell(locale_message) == "S{0} 구성원을 확인하지 못했습니다 ({x})"
 
 
 def test_an_unknown_language_is_english() -> None:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from spanpost.agent import agent_task
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.receivers.recordings import read_recording
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
@@ -54,7 +54,7 @@ class Run:
         file.write_bytes(encode_spans(self.exported.get_finished_spans()).SerializeToString())
         store = MemoryStore(FoldRules(windows={"m": 1000}))
         for decoded in read_recording(file):
-            assert not decoded.lost
+            assert not decoded.dropped
             store.record_now(decoded.observations)
         return outcome(store)
 
@@ -62,7 +62,7 @@ class Run:
 def outcome(store: MemoryStore) -> dict[str, Any]:
     """Return the tasks and what was told of them."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
-    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
+    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
     tasks = sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id)
     whole = report(tasks, sorted(told, key=lambda c: c.id), {})
     return whole

@@ -63,7 +63,9 @@ class Crowd:
             FoldRules(routes=routes, stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5
         )
         self.wire = Wire()
-        self.sink = SlackSink(transport=self.wire, rates=Rates(edits=50.0), clock=lambda: self.now.timestamp())
+        self.sink = SlackSink(
+            transport=self.wire, rates=Rates(edits_per_minute=50.0), clock=lambda: self.now.timestamp()
+        )
         #: Since when a message is older than its task, and how old each got.
         self.dirty: dict[str, datetime] = {}
         self.staleness: list[timedelta] = []

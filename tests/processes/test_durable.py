@@ -307,7 +307,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         assert not spanpost.flush(0.2)
         held.set()
         assert spanpost.flush(60)
-        assert app.lost == {}, app.lost
+        assert app.dropped == {}, app.lost
     """,
         **environment,
     )
@@ -416,7 +416,7 @@ until = time.monotonic() + 30
 while app._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
 lock()
 agent("after").end()
-say("told", app.lost); pause()
+say("told", app.dropped); pause()
 """
     )
     where = {**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(small_disk)}
@@ -447,7 +447,7 @@ while app._spool.bypass is None and time.monotonic() < until:
 assert app._spool.bypass == "full"
 agent("past").end()
 assert app._spool.bypassed.totals()["full"] >= 1
-assert app.lost == {}
+assert app.dropped == {}
 os._exit(0)
 """
     )

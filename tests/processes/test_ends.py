@@ -187,6 +187,6 @@ def test_switched_off(run: Run, switch: dict[str, str]) -> None:
         by_hand = spanpost.AgentSpanProcessor()
         agent("a").end()
         assert [t.name for t in threading.enumerate()] == ["MainThread"]
-        assert (app.force_flush(), spanpost.flush(), app.shutdown(), app.lost) == (True, True, True, {})
+        assert (app.force_flush(), spanpost.flush(), app.shutdown(), app.dropped) == (True, True, True, {})
     """
     assert run(code, DATABASE_URL="postgresql://127.0.0.1:1/nowhere", **switch) == ""

@@ -11,8 +11,7 @@ from spanpost.model.observations import Part
 from spanpost.store.memory import MemoryStore
 from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.stall import StallRules
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from tests.conftest import Database
 from tests.eventually import eventually
 from tests.processes.conftest import Start
@@ -48,7 +47,7 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
 
 def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
     """What a forwarder sent before kill -9 is enough for a gateway to know, when its heartbeats stop."""
-    with TestGateway() as gateway:
+    with RunningGateway() as gateway:
         victim = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
         victim.hear("working")
         assert gateway.wait_for(lambda seen: any(o.name == "agent.heartbeat" for o in seen), 90)
@@ -56,7 +55,7 @@ def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
         seen = list(gateway.observations)
     assert not [o for o in seen if o.part is Part.ENDED]
     now = datetime.now(UTC)
-    store = MemoryStore(FoldRules(stall_rules=StallRules(outage=timedelta(hours=1))), clock=lambda: now)
+    store = MemoryStore(FoldRules(outage=timedelta(hours=1)), clock=lambda: now)
     store.record_now(seen)
     assert [t.status for t in store.tasks_now(TaskQuery())] == ["starting"]
     now += timedelta(seconds=61)

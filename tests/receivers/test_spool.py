@@ -354,7 +354,7 @@ def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
         assert recovery.look() == 0
     assert spool_files.found(settings.directory) == []
     assert len(list(settings.directory.glob("*.aside"))) == 1
-    assert recovery.lost.totals().keys() == {"refused"}
+    assert recovery.dropped.totals().keys() == {"refused"}
 
 
 def test_one_imports_at_a_time(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], livin
 
 
 def of(told: Digest | Board) -> Summary:
-    return Summary(id=UUID(int=1), key="summary|1", told=told)
+    return Summary(id=UUID(int=1), key="summary|1", content=told)
 
 
 @thorough(20)
@@ -129,10 +129,10 @@ class Channel:
     """A store, what makes summaries, and the channel in which they are shown."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None) -> None:
-        self.routes = (Route(sink="slack", has_board=True, digest="hourly", language="ko"),)
+        self.routes = (Route(sink="slack", board=True, digest="hourly", language="ko"),)
         table = Routes(sinks=("slack",), routes=self.routes)
         self.store = store or MemoryStore(FoldRules(routes=table))
-        rates = Rates(edits=6e4, posts=6e4, posts_per_channel=6e4)
+        rates = Rates(edits_per_minute=6e4, posts_per_minute=6e4, posts_per_channel_per_minute=6e4)
         self.sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=rates)
         self.sink.routed(self.routes)
         self.summaries = Summaries(self.store, {"slack": self.sink}, lambda: table, "default", lambda: None)

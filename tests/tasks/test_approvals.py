@@ -130,12 +130,12 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"z{n}\0m\0t", 0, -n, b"k", None)
     for n in range(1000):
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
-    for name in ("answers", "told"):
+    for name in ("answers", "reported"):
         kept = facts.maps[name]
         assert len(kept) == 4 * MAP_CAP
         assert facts.maps["asks"].keys() <= kept.keys()
@@ -170,7 +170,9 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
     for observation in order:
         store.record_now([observation])
     [task] = [task for task in store.tasks_now(TaskQuery()) if task.name == "deploy"]
-    assert [(a.decision, a.by, a.source, a.told) for a in task.approvals] == [("deny", "alice", "slack", None)]
+    assert [(a.decision, a.by, a.source, a.reported_decision) for a in task.approvals] == [
+        ("deny", "alice", "slack", None)
+    ]
 
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))

@@ -114,7 +114,7 @@ def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
     for told in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
         store = MemoryStore()
         for part in told:
-            assert not store.record_now(part).lost
+            assert not store.record_now(part).dropped
         tasks = sorted((t.task_id, str(t.parent_uid), str(t.root_uid)) for t in store.tasks_now(TaskQuery(limit=2000)))
         kept.append(tasks)
     assert len(kept[0]) == 1000 - DEPTH + 1

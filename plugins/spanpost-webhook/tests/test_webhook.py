@@ -28,7 +28,7 @@ from spanpost.testing.http import HttpAnswer, HttpReceiver  # noqa: E402
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task  # noqa: E402
 from spanpost_webhook.launcher import WebhookLauncher  # noqa: E402
 from spanpost_webhook.payload import body_of, id_of  # noqa: E402
-from spanpost_webhook.post import PATIENCE, retry_after  # noqa: E402
+from spanpost_webhook.post import DEFAULT_RETRY_AFTER, retry_after  # noqa: E402
 from spanpost_webhook.settings import WebhookLauncherSettings, WebhookSettings  # noqa: E402
 from spanpost_webhook.sink import WebhookSink  # noqa: E402
 
@@ -243,10 +243,10 @@ async def test_a_lost_answer_loses_no_news():
         ("120", timedelta(seconds=120)),
         ("Thu, 01 Jan 1970 00:03:00 GMT", timedelta(seconds=80)),
         ("Thu, 01 Jan 1970 00:00:00 GMT", timedelta(0)),
-        (None, PATIENCE),
-        ("soon", PATIENCE),
-        ("-5", PATIENCE),
-        ("9" * 400, PATIENCE),
+        (None, DEFAULT_RETRY_AFTER),
+        ("soon", DEFAULT_RETRY_AFTER),
+        ("-5", DEFAULT_RETRY_AFTER),
+        ("9" * 400, DEFAULT_RETRY_AFTER),
     ],
 )
 def test_retry_after(value, expected):

@@ -129,7 +129,7 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     rows = quoted("question", one["question"] or "") + quoted("detail", one["detail"] or "")
     rows += quoted("answers", options) + quoted("risk", one["risk"] or "")
     rows += [] if one["is_whole"] else [why_hidden([Hidden(why) for why in one["hidden"]])]
-    reported = one["told"]
+    reported = one["reported_decision"]
     about = {
         "state": line(state, 200),
         "reported": line(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
-from spanpost.control_protocol import Act, ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, PersonAct, TaskAnswer
 from spanpost.model.budgets import Spent
 from spanpost.model.interventions import ApprovalRow, InterventionState, StandingAct, Verb
 from spanpost.model.observations import Observation
@@ -122,7 +122,7 @@ class Answers:
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        acts: list[Act] = [
+        acts: list[PersonAct] = [
             {"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds
         ]
         return {
@@ -185,14 +185,14 @@ def is_closed(row: ApprovalRow) -> bool:
 
 def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as its agent receives it; `why` says why the agent gets no answer."""
-    is_told = not why and is_closed(row)
-    decided = row if is_told else None
-    reported = row.told
+    is_answered = not why and is_closed(row)
+    decided = row if is_answered else None
+    reported = row.reported_decision
     if not row.is_decided and row.decision:
         reported = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
-        "state": str(row.state if is_told else InterventionState.OPEN),
+        "state": str(row.state if is_answered else InterventionState.OPEN),
         "decision": decided.decision if decided is not None else "",
         "by": decided.by if decided is not None else "",
         "comment": decided.comment if decided is not None else "",
@@ -203,8 +203,8 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
-        "reason": why or ("" if is_told else why_not_whole(row)),
-        "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
+        "reason": why or ("" if is_answered else why_not_whole(row)),
+        "reported_decision": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
         if reported is not None and not why
         else None,
     }

@@ -69,7 +69,7 @@ class Bridge:
                 self._model.record(span.seconds, {"gen_ai.operation.name": "chat", **labels, **_model(span.model)})
             elif span.role is Role.TOOL:
                 self._tool.record(span.seconds, {"gen_ai.operation.name": "execute_tool", **labels})
-        for call in recorded.settled:
+        for call in recorded.finalized:
             labels = {**_named(call.agent_name), **_model(call.model)}
             self._calls.add(call.calls, labels)
             for field, counter in self._tokens.items():

@@ -140,7 +140,7 @@ class Metrics:
         )
         # what comes in
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
-        self.repeats = counter("duplicate_observations", "Observations that were recorded before.")
+        self.duplicates = counter("duplicate_observations", "Observations that were recorded before.")
         self.ignored = counter("ignored_spans", "Spans that are not an agent's.")
         self.requests = counter(
             "requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
@@ -269,11 +269,11 @@ class Metrics:
             parts = recorded.parts or ({OTHER: recorded.events} if recorded.events else {})
             for part, n in parts.items():
                 self.events.labels(part).inc(n)
-            self.repeats.inc(recorded.repeats)
+            self.duplicates.inc(recorded.duplicates)
             self.ignored.inc(recorded.ignored)
             self.corrections.inc(recorded.corrections)
-            for reason, n in recorded.lost.items():
-                self._lost("fold", reason, n)
+            for reason, n in recorded.dropped.items():
+                self._count_dropped("fold", reason, n)
             for kind, n in recorded.redacted.items():
                 self.redactions.labels(kind).inc(n)
             for sink, n in recorded.coalesced.items():
@@ -285,7 +285,7 @@ class Metrics:
             (recorded.ended, lambda uids: self._end_all([(tasks.get(uid), ends.get(uid)) for uid in uids])),
             (recorded.timed, lambda timed: self._time(timed, tasks)),
             (recorded.waited, lambda waited: self._wait(waited, tasks)),
-            (recorded.settled, self._use_all),
+            (recorded.finalized, self._use_all),
             (recorded.limited, self._limit),
         )
         for each, count in kinds:
@@ -444,7 +444,7 @@ class Metrics:
                     self.deliveries.labels(sink, "absent").inc()
                 case GiveUp():
                     self.deliveries.labels(sink, "dead").inc()
-                    self._lost("sinks", "dead", 1)
+                    self._count_dropped("sinks", "dead", 1)
 
     def closed(self, sink: str, closed: OpenCircuit) -> None:
         """Count a circuit that opened."""
@@ -482,19 +482,19 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return content_type, encode(shown(self.registry))
 
-    def lost(self, component: str, reason: str, n: int = 1) -> None:
+    def count_dropped(self, component: str, reason: str, n: int = 1) -> None:
         """Count dropped items. A reason outside the closed list is ``other``."""
         with self._lock:
-            self._lost(component, reason, n)
+            self._count_dropped(component, reason, n)
 
-    def lost_so_far(self, component: str, totals: Mapping[str, int]) -> None:
+    def count_dropped_so_far(self, component: str, totals: Mapping[str, int]) -> None:
         """Count what was dropped since the last call; `totals` are since the start, by reason."""
         with self._lock:
             for reason, n in totals.items():
                 more = n - self._totals.get((component, reason), 0)
                 if more > 0:
                     self._totals[component, reason] = n
-                    self._lost(component, reason, more)
+                    self._count_dropped(component, reason, more)
 
     def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
         """Count what bypassed the spool (totals since the start, by reason), and show the size of its directory in bytes."""
@@ -506,7 +506,7 @@ class Metrics:
                     self._totals["bypassed", reason] = n
                     self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
-    def _lost(self, component: str, reason: str, n: int) -> None:
+    def _count_dropped(self, component: str, reason: str, n: int) -> None:
         self.dropped.labels(
             component if component in COMPONENTS else OTHER, reason if reason in DROPPED else OTHER
         ).inc(n)

@@ -35,7 +35,7 @@ class Attachment:
         return self.feed is not None and not self.feed.is_closed
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Dropped items so far, by reason (`spanpost.receivers.queue.Loss`)."""
         return {} if self.feed is None else self.feed.losses.totals()
 

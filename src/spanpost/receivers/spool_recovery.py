@@ -58,7 +58,7 @@ class Recovery:
         self._record = record
         self._look_every = look_every
         self._destination = spool_files.fingerprint(settings.destination)
-        self.lost = Counts()
+        self.dropped = Counts()
         #: Number of imported files.
         self.imported = 0
         self._has_scanned = threading.Event()
@@ -159,10 +159,10 @@ class Recovery:
         log.info("recorded what a process left in the spool: %d observations of %s", number, path.name)
         bad = read.damaged + unpacked.bad
         if bad:
-            self.lost.count(DAMAGED, bad)
+            self.dropped.count(DAMAGED, bad)
             log.warning("%d records of %s were damaged and are lost", bad, path.name)
         for begun, ended, count, reason in unpacked.gaps:
-            self.lost.count(GAP, count)
+            self.dropped.count(GAP, count)
             log.warning(
                 "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory when the process "
                 "ended is lost",
@@ -173,7 +173,7 @@ class Recovery:
         tries = self._tries[path] = self._tries.get(path, 0) + 1
         log.warning("%s could not be recorded, try %d of %d: %s", path.name, tries, _TRIES, error)
         if tries >= _TRIES:
-            self.lost.count(REFUSED, number)
+            self.dropped.count(REFUSED, number)
             self._set_aside(path, "it was refused again and again")
 
     def _set_aside(self, path: Path, why: str) -> None:

@@ -293,7 +293,7 @@ def refund(bucket: Bucket, rate_limit: RateLimit, now: datetime, claimed_at: dat
     )
 
 
-def settled(
+def after_outcome(
     buckets: Mapping[str, Bucket],
     rate_limits: Mapping[str, RateLimit],
     outcome: Outcome,

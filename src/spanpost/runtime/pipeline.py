@@ -348,6 +348,12 @@ class Pipeline:
         """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await self.load_prices()
+
+    async def load_prices(self) -> None:
+        """Load prices if they are not loaded; wait a while for them."""
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready:
             # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
@@ -376,11 +382,11 @@ class Pipeline:
 
     def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
         if self.attachment is not None:
-            metrics.lost_so_far("intake", self.attachment.lost)
+            metrics.count_dropped_so_far("intake", self.attachment.dropped)
         if self._spool is not None:
             metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
         if self._recovery is not None:
-            metrics.lost_so_far("spool", self._recovery.lost.totals())
+            metrics.count_dropped_so_far("spool", self._recovery.dropped.totals())
 
     def wake(self) -> None:
         """Report that deliveries may be due. Call it in the pipeline's thread."""
@@ -441,7 +447,7 @@ class Pipeline:
 
     def _has_lost(self) -> bool:
         """Return whether observations were dropped since the last call."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _EXPECTED)
+        lost = sum(count for reason, count in self.dropped.items() if reason not in _EXPECTED)
         before, self._lost_before = self._lost_before, lost
         return lost != before
 
@@ -478,7 +484,7 @@ class Pipeline:
         if not is_done and not self.is_off:
             log.warning(
                 "not everything was recorded and delivered before the end (%d observations dropped)",
-                sum(self.lost.values()),
+                sum(self.dropped.values()),
             )
         return is_done
 
@@ -626,6 +632,6 @@ class Pipeline:
         return self._is_shut
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Observations that were dropped, by reason."""
-        return self.attachment.lost if self.attachment is not None else {}
+        return self.attachment.dropped if self.attachment is not None else {}

@@ -456,7 +456,7 @@ async def _answer(
     }
     concerned = {key: b for key, b in concerned.items() if key in known or key in made}
     locked, now = await bucket_rows.lock(connection, concerned, known)
-    changed, closed = rate_limiting.settled(
+    changed, closed = rate_limiting.after_outcome(
         locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter
     )
     await bucket_rows.write(connection, changed, concerned)

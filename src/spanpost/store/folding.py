@@ -123,16 +123,16 @@ class Folding(ABC):
         await records.fetch_domains(connection, batches.domains(distinct) if touched is None else touched)
         doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
-        repeats = len(placed) - len(new)
+        duplicates = len(placed) - len(new)
         if not new:
-            return Recorded(repeats=repeats)
+            return Recorded(duplicates=duplicates)
         await self._follow(connection, records, locked, new, meter)
         folded, ready = await self._fold(
             meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick)
         )
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
-        recorded.repeats = repeats
+        recorded.duplicates = duplicates
         recorded.ignored = len(new) - len(folded.recorded)
         return await self._spend(connection, recorded, folded, locked, now, meter)
 
@@ -280,14 +280,14 @@ class Folding(ABC):
             started=folded.started,
             ended=folded.ended,
             checkpoints=[c for c in folded.checkpoints if c.id in new],
-            settled=folded.settled,
+            finalized=folded.finalized,
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
             limited=limited,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,
-            lost=folded.lost,
+            dropped=folded.dropped,
             owed=owed,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes, deliveries
 from spanpost.tasks import stall
 from spanpost.tasks.folded import Folded
-from spanpost.tasks.stall import Producer, StallRules
+from spanpost.tasks.stall import OUTAGE, Producer, StallRules
 
 #: Levels below a task that are searched for activity.
 _DEPTH = 16
@@ -39,11 +39,13 @@ class MemoryHeartbeats:
         clock: Callable[[], datetime],
         stall_rules: StallRules,
         timers: dict[bytes, datetime],
+        outage: timedelta = OUTAGE,
     ) -> None:
         self._host = host
         self._clock = clock
         self._stall_rules = stall_rules
         self._timers = timers
+        self._outage = outage
         self._producers: dict[bytes, Producer] = {}
         self._active_at: dict[UUID, datetime] = {}
         self._reported: set[tuple[UUID, datetime]] = set()
@@ -52,7 +54,7 @@ class MemoryHeartbeats:
     def pulse(self) -> None:
         """Note that the receiver runs. After an outage every stall timeout restarts."""
         now = self._clock()
-        if now - self._seen_at > self._stall_rules.outage:
+        if now - self._seen_at > self._outage:
             self._resumed_at = now
         self._seen_at = max(self._seen_at, now)
 
@@ -70,7 +72,7 @@ class MemoryHeartbeats:
             if self._stall_rules.is_endless:
                 continue
             if task.ended_at is None and (task.uid in started or task.runs > 1):
-                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall)
+                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall_after)
 
     def forget(self, uids: Iterable[UUID]) -> None:
         """Drop tasks."""
@@ -84,7 +86,7 @@ class MemoryHeartbeats:
         While the receiver is down: now.
         """
         now = self._clock()
-        times = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
+        times = [now if now - self._seen_at > self._outage else self._resumed_at]
         times += [self._active_at[t.uid] for t in self._living(task) if t.uid in self._active_at]
         for p in self._producers.values():
             if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
@@ -106,9 +108,9 @@ class MemoryHeartbeats:
         now = self._clock()
         stall_rules = self._stall_rules
         active_at = self._active_at.get(task.uid, now)
-        if task.ended_at is not None or now - active_at < stall_rules.stall:
+        if task.ended_at is not None or now - active_at < stall_rules.stall_after:
             return task
-        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.call)
+        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.open_call_after)
         return stall.now_shown(
             task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
         )

@@ -150,7 +150,9 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             ) from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
-            await self._run(lambda c: c.execute(heartbeats.SET_RULES, stall.stall, stall.call, stall.outage))
+            await self._run(
+                lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
+            )
 
     async def _own_connection(self) -> Any:
         settings = {"application_name": "spanpost"}

@@ -306,7 +306,7 @@ class Store(Protocol):
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """**Protocol:** record a batch.
 
-        Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`. Raises
+        Observations that can never be recorded go to quarantine and are counted in `Recorded.dropped`. Raises
         `StoreUnavailable`; safe to repeat. With `is_whole` a batch that takes too long is neither split nor
         quarantined: it raises `OverBudget`.
         """

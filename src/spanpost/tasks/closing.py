@@ -389,7 +389,7 @@ class Closing:
             self._due.add(key)
             self.states.touch(key, state)
 
-    def settled(self, key: Key) -> None:
+    def finalize(self, key: Key) -> None:
         """Announce a task whose settling time is over, if it is worth a message, and count its usage."""
         state = self.states.state(key)
         if state is None:
@@ -439,7 +439,7 @@ class Closing:
         facts = state.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
         for model, more in counter_growth(whole, before, by).items():
-            self.out.settled.append(
+            self.out.finalized.append(
                 FinalizedUsage(
                     agent_name=agent,
                     tenant=state.tenant,

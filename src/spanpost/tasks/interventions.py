@@ -192,7 +192,7 @@ def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
         comment=act.text,
         source=act.source or act.actor.provider,
         decided_at=now,
-        told=None,
+        reported_decision=None,
     )
 
 

@@ -430,7 +430,7 @@ class ExercisePeople(Exercised):
     # --- deadlines ------------------------------------------------------------------------------------------------------
 
     async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60)))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60)))
         store = await make_store(rules=rules)
         now = datetime.now(UTC)
         await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
@@ -492,7 +492,7 @@ class ExercisePeople(Exercised):
 
     async def test_a_question_that_says_no_time_has_the_settings(self, make_store: MakeStore) -> None:
         """A question without a time of its own is open for as long as the settings say."""
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60), then="deny"))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny"))
         store = await make_store(rules=rules)
         await store.record([at_work(), asking()])
         row = await the_question(store)

@@ -32,7 +32,8 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 def rules(**stall_rules: timedelta) -> FoldRules:
     """Return rules with this patience, endless in the rest."""
     return FoldRules(
-        routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules})
+        routes=Routes(sinks=(SINK,)),
+        stall_rules=StallRules(**{"stall_after": LONG, "interrupt_after": LONG, **stall_rules}),
     )
 
 
@@ -213,7 +214,7 @@ class ExerciseStall:
             nonlocal seq
             seq += 1
             recorded = await store.record([beat((2, 2), seq=seq)])
-            assert (recorded.events, recorded.repeats, recorded.lost) == (0, 0, {})
+            assert (recorded.events, recorded.duplicates, recorded.dropped) == (0, 0, {})
             return await status(store) == "stalled"
 
         await until(beats_on, store)

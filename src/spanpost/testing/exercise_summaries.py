@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import msgspec
 
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
 from spanpost.model.observations import Observation
 from spanpost.model.summaries import Board, Digest
 from spanpost.routing.launch_orders import KEPT
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.runtime.summaries import Summaries
 from spanpost.store.protocols import OrderQuery, Store
@@ -25,8 +23,8 @@ from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
 #: What agents of these tests are told by.
-DIGEST = Route(sink="slack", address="#daily", match=Match(agent=("writer", "editor")), digest="hourly")
-BOARD = Route(sink="slack", address="#board", has_board=True)
+DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
+BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
 
 
@@ -42,7 +40,7 @@ class Wall:
     async def deliver(self, delivery: Delivery) -> Receipt:
         assert delivery.summary is not None
         assert delivery.mode is Mode.STATE
-        self.shown.append((delivery.key, delivery.summary.told))
+        self.shown.append((delivery.key, delivery.summary.content))
         if delivery.message_receipt is not None:
             self.edits += 1
             return Receipt(ref=delivery.message_receipt.ref)
@@ -122,7 +120,7 @@ class ExerciseSummaries(Exercised):
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures told, a task that failed has a message and its end; one that did well has none."""
-        store = await make_store(rules(msgspec.structs.replace(DIGEST, tells_failures=True)))
+        store = await make_store(rules(replace(DIGEST, digest_failures=True)))
         await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
         claimed = await store.claim(["slack"], 50)
         assert [delivery.task.name for delivery in claimed] == ["editor"]

@@ -40,7 +40,7 @@ def _open(settings: SlackSettings) -> Sink:
     from spanpost.sinks.slack.sink import SlackSink, Space
 
     def space(name: str, one: WorkspaceSettings) -> Space:
-        return Space(name, _transport(name, one, settings), one.channel, one.rates, tenant=one.tenant.strip() or None)
+        return Space(name, _transport(name, one, settings), one.channel, one, tenant=one.tenant.strip() or None)
 
     def unlisted(team: str) -> Space:
         return space(team, WorkspaceSettings(team=team, tenant=team))

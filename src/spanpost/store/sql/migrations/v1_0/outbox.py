@@ -97,7 +97,7 @@ ORDERING_KEYS: Final = table(
     "being sent at a time.",
     [
         ("sink", "text NOT NULL", "Name of the sink."),
-        ("ordering_key", "text NOT NULL", "Ordering key: deliveries.lane."),
+        ("ordering_key", "text NOT NULL", "Ordering key, as in deliveries.ordering_key."),
         ("address", "text NOT NULL DEFAULT ''", "deliveries.address of its deliveries."),
         ("due_at", "timestamptz", "When one of its deliveries may be claimed; null when none waits."),
         (
