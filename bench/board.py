@@ -84,7 +84,7 @@ def _change(tasks: LiveTasks, count: int, rate: int, stop: threading.Event) -> N
             )
             for _ in range(rate // 10)
         ]
-        tasks.tell_all(events)
+        tasks.send_all(events)
 
 
 def _look(url: str, count: int, seconds: float) -> None:

@@ -17,10 +17,10 @@ from spanpost.model.observations import Observation
 from spanpost.runtime.prices import Prices, Row
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.builders import SECOND, a_span
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 
 RULES = msgspec.structs.replace(
-    TELLING, windows={"m": 1000}, prices=Prices({"m": Row(Decimal(1), Decimal(10))}, is_published=False)
+    ROUTED_RULES, windows={"m": 1000}, prices=Prices({"m": Row(Decimal(1), Decimal(10))}, is_published=False)
 )
 
 

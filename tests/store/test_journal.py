@@ -25,7 +25,7 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run, ended
 from tests.faults.stream import tangled
 from tests.tasks.hostile_traces import SHAPES
@@ -85,7 +85,7 @@ class TestStore:
                 await store.record(piece)
         assert sum(each.observations for each in await store.journal_depth()) > 0
         await drained(store)
-        memory = MemoryStore(TELLING, keep=None)
+        memory = MemoryStore(ROUTED_RULES, keep=None)
         await memory.record(sorted(whole, key=lambda o: o.at_ns))
         assert await figures(store) == await figures(memory)
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
@@ -138,7 +138,7 @@ class TestStore:
         self, store: PostgresStore, postgres_dsn: str, database: Any
     ) -> None:
         """What one reader holds the other passes by; together they record all, once."""
-        other = PostgresStore(postgres_dsn, rules=TELLING)
+        other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await other.open()
         many = [a_run(f"run {n}", trace=n) for n in range(1, 41)]
         for run in many:
@@ -190,10 +190,10 @@ class TestStore:
 
     async def test_a_trace_that_takes_too_long_is_set_aside(self, postgres_dsn: str, database: Any) -> None:
         """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
-        store = PostgresStore(postgres_dsn, rules=TELLING, batch_budget=0.05, trace_budget=0.1)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]
-        writer = PostgresStore(postgres_dsn, rules=TELLING)
+        writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await writer.open()
         await writer.append([entry([*POISON, *run])])
         with pytest.raises(OverBudget):

@@ -25,7 +25,7 @@ def read_approval(o: Observation, said: dict[str, Any]) -> None:
     elif o.name == c.EVENT_APPROVAL_REQUESTED:
         _asked(o, said)
     elif o.name == c.EVENT_APPROVAL_RESOLVED:
-        _told(o, said)
+        _reported(o, said)
     # What only spanpost records is believed of no sender.
 
 
@@ -57,7 +57,7 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
     said.update(reports=EventReport.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
 
 
-def _told(o: Observation, said: dict[str, Any]) -> None:
+def _reported(o: Observation, said: dict[str, Any]) -> None:
     """Read what telemetry says was decided. Who bears a mark repeats what spanpost told it: that is no news."""
     a = o.attributes
     decision, mark = v.text(a.get(c.APPROVAL_DECISION)) or "resolved", v.identifier(a.get(c.APPROVAL_DIGEST)) or ""

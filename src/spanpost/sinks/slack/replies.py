@@ -110,7 +110,7 @@ def _draw(
 ) -> SlackMessage:
     locale = slack_style.locale
     label = labels.checkpoint_label(checkpoint, locale)
-    said = _told(checkpoint, 600 if most else 200, locale)
+    said = _text_of(checkpoint, 600 if most else 200, locale)
     who = "" if is_root else f"{disarmed(labels.title(task, 80, locale))}: "
     approval = _asked(task, checkpoint)
     emoji, verdict = label.emoji, _verdict(approval, locale)
@@ -245,7 +245,7 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
     return (sign, locale.say(key, by=by or locale.say("reply.somebody"), through=through, decision=decision), comment)
 
 
-def _told(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
+def _text_of(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
     """Return a checkpoint's text. A translation is spanpost's own: check its English original for imitation."""
     said, original = labels.checkpoint_text(checkpoint, limit, locale), labels.checkpoint_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)
