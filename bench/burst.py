@@ -1,14 +1,16 @@
-"""A burst that is far faster than recording: who is answered when, and how long until all of it is recorded, once.
+"""A burst that is far faster than recording: who is answered when, and how long until all of it is recorded,
+once.
 
     python bench/burst.py [--seconds 0.2] [--factor 40] [--batch 512] [--connections 16] [--load whole|split|stacked]
                           [--kill] [--system]
 
-The spans are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for the sums of
-the tables. Then the same spans are offered to a gateway of another database, `factor` times as fast, for so many
-seconds. *Answer* is the time from the moment at which a request was due to its 200, all repeats included. *Lag* is
-from the last 200 to the empty journal. A span's processor time is that of the gateway and of PostgreSQL; *from the
-journal* is that after the last 200, by the spans that waited then. With `--kill` the gateway is killed (SIGKILL) and
-started again three times: in the burst, and twice while the journal is worked off.
+The spans are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for
+the sums of the tables. Then the same spans are offered to a gateway of another database, `factor` times as
+fast, for so many seconds. *Answer* is the time from the moment at which a request was due to its 200, all
+repeats included. *Lag* is from the last 200 to the empty journal. A span's processor time is that of the
+gateway and of PostgreSQL; *from the journal* is that after the last 200, by the spans that waited then. With
+`--kill` the gateway is killed (SIGKILL) and started again three times: in the burst, and twice while the
+journal is worked off.
 """
 
 from __future__ import annotations
@@ -151,7 +153,8 @@ def main(asked: argparse.Namespace) -> None:
         print("| way | spans/s | answer, median / 99 % s | gateway, µs a span | server |")
         print("|---|---|---|---|---|")
         print(
-            f"| direct | {rate:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {cost[0]:.0f} | {cost[1]:.0f} |"
+            f"| direct | {rate:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | "
+            f"{cost[0]:.0f} | {cost[1]:.0f} |"
         )
 
         gateway = Running(journaled, home / "burst", 0, asked.setting)
@@ -187,17 +190,21 @@ def main(asked: argparse.Namespace) -> None:
         spans = left * count / expected["rows"]
         at_first = [(now - then) / count for now, then in zip(between, before, strict=True)]
         print(
-            f"| burst, until the last 200 | {count / accepted:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {at_first[0]:.0f} | {at_first[1]:.0f} |"
+            f"| burst, until the last 200 | {count / accepted:,.0f} | {waits[len(waits) // 2]:.2f} / "
+            f"{waits[len(waits) * 99 // 100]:.2f} | {at_first[0]:.0f} | {at_first[1]:.0f} |"
         )
         if not asked.kill and spans:
             print(
-                f"| from the journal, after it | {spans / (time.perf_counter() - since):,.0f} | | {spent[0] / spans:.0f} | {spent[1] / spans:.0f} |"
+                f"| from the journal, after it | {spans / (time.perf_counter() - since):,.0f} | | "
+                f"{spent[0] / spans:.0f} | {spent[1] / spans:.0f} |"
             )
         print(
-            f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, offered within {asked.seconds:.2f} s"
+            f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, "
+            f"offered within {asked.seconds:.2f} s"
         )
         print(
-            f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag {lag:.2f} s"
+            f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag "
+            f"{lag:.2f} s"
         )
         print("sums are equal" if found == expected else f"SUMS DIFFER: {found} instead of {expected}")
         if found != expected:

@@ -1,11 +1,13 @@
-"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of the same table.
+"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of
+the same table.
 
     python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
 
-Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or posts that are free
-(open). Then no budget is closed: a recording puts states that wait already, and a round of the dispatcher claims and settles what is due.
-All are told as a ratio to `SELECT ... ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a
-transaction of its own and with an index of its own. Rounds alternate; the median is told.
+Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or
+posts that are free (open). Then no budget is closed: a recording puts states that wait already, and a round
+of the dispatcher claims and settles what is due. All are told as a ratio to `SELECT ... ORDER BY rank,
+due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction of its own and with an index of its
+own. Rounds alternate; the median is told.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python bench/fold.py            everything, a minute or two
     python bench/fold.py --small    a hundredth of it
 
-Processor time of this process (time.process_time), the memory store, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
-calls and tool calls below it, a checkpoint event on every fourth span.
+Processor time of this process (time.process_time), the memory store, one thread; in yards as well
+(`yardstick.py`). Histories are agent-shaped: a root, model calls and tool calls below it, a checkpoint event
+on every fourth span.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def growth(sizes: list[int]) -> None:
                 fold += (t2 - t1) - (t1 - t0)
                 counted += len(batch)
         print(
-            f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f} {(read + fold) / counted * 1e6 / yard():>7.1f}"
+            f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f} "
+            f"{(read + fold) / counted * 1e6 / yard():>7.1f}"
         )
 
 
@@ -119,7 +121,8 @@ def spread(tasks: int, per_task: int) -> None:
     took = time.process_time() - t0
     spans = tasks * per_task
     print(
-        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {took / spans * 1e6 / yard():.1f} yards, "
+        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, "
+        f"{took / spans * 1e6 / yard():.1f} yards, "
         f"{spans / took:,.0f} spans/s (read and fold)"
     )
 

@@ -1,4 +1,6 @@
-"""What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
+"""What the gateway takes over HTTP:
+
+`spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
 
     python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
                             [--gzip] [--processes 2 [--dealt [--by-trace]]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
@@ -96,7 +98,9 @@ class Running:
 
 
 def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[float], is_gzip: bool) -> None:
-    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is told to."""
+    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is
+    told to.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if is_gzip else {})
     while bodies:
@@ -164,7 +168,8 @@ def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namesp
     kept = asyncio.run(recorded(dsn))[0] - before
     speed = asked.spans / took
     print(
-        f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | {server / asked.spans:.0f} "
+        f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | "
+        f"{server / asked.spans:.0f} "
         f"| {waits[len(waits) // 2] * 1000:.0f} / {waits[len(waits) * 99 // 100] * 1000:.0f} "
         f"| {max(one.memory('VmHWM') for one in gateways):.0f} | {kept:,} | {dict(answers)} |",
         flush=True,
@@ -187,10 +192,12 @@ def main(asked: argparse.Namespace) -> None:
                     False,
                 )
                 print(
-                    f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
+                    f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one "
+                    f"yard {yard():.1f} µs"
                 )
                 print(
-                    "| load | spans/s | floor | share | gateway, µs a span | server | answer, median / 99 % ms | MiB | rows | answers |"
+                    "| load | spans/s | floor | share | gateway, µs a span | server | answer, median / 99 % ms "
+                    "| MiB | rows | answers |"
                 )
                 print("|---|---|---|---|---|---|---|---|---|---|")
                 spy = None

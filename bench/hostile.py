@@ -1,11 +1,13 @@
-"""What traces cost that are made to cost much: by shape at a size and at four times that, and what others feel of it.
+"""What traces cost that are made to cost much: by shape at a size and at four times that, and what others
+feel of it.
 
     python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]     each shape through the Postgres store
     python bench/hostile.py --beside [--shape circle] [--spans 3000] [--seconds 20] [--system] an honest tenant beside a hostile one
 
-Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each MiB of its OTLP body, at
-both sizes, in groups of 2,048; the growth of the time from the one to the other; the longest time that the loop's own thread
-worked without coming round, and the longest that it did not come round (on a busy machine that is the others' doing).
+Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each
+MiB of its OTLP body, at both sizes, in groups of 2,048; the growth of the time from the one to the other;
+the longest time that the loop's own thread worked without coming round, and the longest that it did not come
+round (on a busy machine that is the others' doing).
 
 *Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the shape again and
 again, each time as a new trace.
@@ -149,7 +151,10 @@ def honest(port: int, token: str, seconds: float, waits: list[float], answers: C
 
 
 def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: Queue[int]) -> None:
-    """Post a trace again and again, each time under other ids. For a process of its own: what it works must not be felt by the other."""
+    """Post a trace again and again, each time under other ids.
+
+    For a process of its own: what it works must not be felt by the other.
+    """
     dice = Random()
     headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {token}"}
     told = SHAPES[name](size)

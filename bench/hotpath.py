@@ -9,7 +9,8 @@ Interleaved rounds, median of each. Three things are measured:
 
 "durable" is spanpost with a spool (``intake.durable``), on the disk of the working directory.
 
-Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs beside it).
+Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs
+beside it).
 
     python bench/hotpath.py [--rounds 15] [--spans 2000] [--json]
 """
@@ -165,7 +166,8 @@ def main() -> None:
 
     rows = []
     for what, by_way in figures.items():
-        # Differences are taken within a round, so that the machine's moods cancel, and the median is over rounds.
+        # Differences are taken within a round, so that the machine's moods cancel, and the median is over
+        # rounds.
         for name, measured in by_way.items():
             medians = [statistics.median(m[i] for m in measured) for i in range(3)]
             extra = statistics.median(m[0] - n[0] for m, n in zip(measured, by_way["no processor"], strict=True))

@@ -2,9 +2,11 @@
 
     python bench/latency.py [--events 400] [--pace 20] [--ledger memory embedded system]
 
-An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in the task's thread. Slack
-is a server in a process of its own that notes when a request has arrived, by the clock that all processes of the machine share.
-Verbosity is `live`: with less, progress is shown by edits alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as they do. PostgreSQL commits to disk.
+An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in
+the task's thread. Slack is a server in a process of its own that notes when a request has arrived, by the
+clock that all processes of the machine share. Verbosity is `live`: with less, progress is shown by edits
+alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as
+they do. PostgreSQL commits to disk.
 """
 
 from __future__ import annotations

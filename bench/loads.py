@@ -1,4 +1,6 @@
-"""Two loads as OTLP protobuf bodies: whole traces of one agent, and traces that are split, stacked and share response ids."""
+"""Two loads as OTLP protobuf bodies: whole traces of one agent, and traces that are split, stacked and share
+response ids.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,11 @@ def _box(name: str, **more: str) -> dict[str, Any]:
 
 
 def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
-    """Return traces as a stock exporter sends them: calls below one agent, children first, an event on every fourth.
+    """Return traces as a stock exporter sends them: calls below one agent, children first, an event on every
+    fourth.
 
-    Every span says its task's id, as with ``agent.task.id`` in the baggage: the shape of the load by which peers are measured.
+    Every span says its task's id, as with ``agent.task.id`` in the baggage: the shape of the load by which
+    peers are measured.
     """
     dice = random.Random(seed)
     spans: list[Span] = []
@@ -104,8 +108,9 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
 
 
 def stacked(count: int, seed: int, now: int) -> list[Span]:
-    """Return traces of 20 spans in five layers: agents below tools below agents, steps between, each model call told twice
-    by two layers with one response id, spans that are not an agent's in between."""
+    """Return traces of 20 spans in five layers: agents below tools below agents, steps between, each model
+    call told twice by two layers with one response id, spans that are not an agent's in between.
+    """
     dice = random.Random(seed)
     spans: list[Span] = []
     while len(spans) < count:
@@ -168,7 +173,9 @@ def whole(spans: list[Span], size: int) -> list[list[Span]]:
 
 
 def split(spans: list[Span], size: int, in_trace: int = 20, parts: int = PARTS) -> list[list[Span]]:
-    """Return batches over which each trace is spread: some spans of many traces, then the next of the same, shuffled."""
+    """Return batches over which each trace is spread: some spans of many traces, then the next of the same,
+    shuffled.
+    """
     dice = random.Random(1)
     found = [spans[i : i + in_trace] for i in range(0, len(spans), in_trace)]
     for trace in found:

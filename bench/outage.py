@@ -1,7 +1,9 @@
-"""What the agent's thread pays while the database and Slack are well, hang, refuse or answer errors, in one run.
+"""What the agent's thread pays while the database and Slack are well, hang, refuse or answer errors, in one
+run.
 
-An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's place taken by a small
-server in a process of its own. Interleaved rounds, median of each; a span is a start, an event and an end.
+An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's
+place taken by a small server in a process of its own. Interleaved rounds, median of each; a span is a start,
+an event and an end.
 
     python bench/outage.py [--rounds 3] [--spans 600] [--pace 400] [--system] [--json]
 """

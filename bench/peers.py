@@ -1,4 +1,5 @@
-"""The gateway beside others that take OTLP and keep spans: the same bodies, the same PostgreSQL server, one after the other.
+"""The gateway beside others that take OTLP and keep spans: the same bodies, the same PostgreSQL server, one
+after the other.
 
     python -m venv phoenix && phoenix/bin/pip install 'arize-phoenix[pg]'
     python -m venv mlflow && mlflow/bin/pip install mlflow psycopg2-binary
@@ -224,7 +225,8 @@ def main(asked: argparse.Namespace) -> None:
             return int(postmaster.split()[0])
 
         print(
-            f"{asked.spans:,} spans in bodies of {asked.batch}, one connection; one yard {yard():.1f} µs; load {os.getloadavg()[0]:.0f}"
+            f"{asked.spans:,} spans in bodies of {asked.batch}, one connection; one yard {yard():.1f} µs; load "
+            f"{os.getloadavg()[0]:.0f}"
         )
         print(
             "| | acknowledged/s | queryable/s | peer, CPU ms a span | PostgreSQL, CPU ms a span | memory, MiB | kept |"

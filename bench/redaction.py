@@ -1,11 +1,13 @@
-"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst texts there are.
+"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst
+texts there are.
 
     python bench/redaction.py
 
-Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of which ids and texts are
-new in each span, and the recorded runs of `tests/captures`; with and without. *Texts*: of 64 KiB each, which is the longest value that
-is kept; hostile ones begin a secret again and again. What grows faster than the text shows in the last column, which is the cost
-of 64 KiB over that of 16 KiB: 4 is linear.
+Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of
+which ids and texts are new in each span, and the recorded runs of `tests/captures`; with and without.
+*Texts*: of 64 KiB each, which is the longest value that is kept; hostile ones begin a secret again and
+again. What grows faster than the text shows in the last column, which is the cost of 64 KiB over that of 16
+KiB: 4 is linear.
 """
 
 from __future__ import annotations
@@ -92,7 +94,8 @@ def spans(captures: str) -> None:
                 len(batch),
             )
             print(
-                f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | {scanned - plain:.1f} |"
+                f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | "
+                f"{scanned - plain:.1f} |"
             )
 
 

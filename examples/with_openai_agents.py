@@ -1,7 +1,9 @@
-"""A travel desk in the OpenAI Agents SDK, followed live: ``python with_openai_agents.py [answer|failure|approval|handoff|stream]``.
+"""A travel desk in the OpenAI Agents SDK, followed live:
 
-Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is the SDK's `Model`
-interface with scripted answers, so it runs offline and costs nothing.
+``python with_openai_agents.py [answer|failure|approval|handoff|stream]``.
+
+Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is
+the SDK's `Model` interface with scripted answers, so it runs offline and costs nothing.
 """
 
 from __future__ import annotations

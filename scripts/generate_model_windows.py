@@ -3,7 +3,8 @@
     pip download --no-deps --dest DIR litellm
     python scripts/generate_model_windows.py DIR/litellm-*.whl
 
-Only models that are talked with are taken. Entries that `canonical_model` calls by one name become one, by these rules:
+Only models that are talked with are taken. Entries that `canonical_model` calls by one name become one, by
+these rules:
 
 1. What the maker says beats what others say: OpenAI of gpt-4o, Anthropic of claude, Bedrock of Amazon's nova.
 2. Of the maker's, the entry without a date beats the one called `-latest`, and that beats the dated ones. Of equals the
@@ -16,7 +17,8 @@ Only models that are talked with are taken. Entries that `canonical_model` calls
    exactly the difference (272,000), that is the most input.
 6. GitHub Copilot's entries are left out: it cuts most models to a window of its own.
 
-`max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5: 272,000 of 400,000).
+`max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5:
+272,000 of 400,000).
 """
 
 from __future__ import annotations
@@ -126,7 +128,9 @@ def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | No
 
 
 def figures(entries: list[Entry], canon: str, peers: list[Entry]) -> tuple[int, int | None]:
-    """Return the maker's figures, else those that others settle on; without the output where peers show that it is in them."""
+    """Return the maker's figures, else those that others settle on; without the output where peers show that
+    it is in them.
+    """
     makers = [entry for entry in entries if entry.is_makers]
     window, output = choose(makers, canon) if makers else settle(entries)
     if output is not None and any(entry.window == window - output for entry in peers):

@@ -1,4 +1,6 @@
-"""The rules: what they ask, whom they wake, what is to be done, and the cases that show each firing and staying quiet."""
+"""The rules: what they ask, whom they wake, what is to be done, and the cases that show each firing and
+staying quiet.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
-    #: The status of the agent's task that it is about: where there is one such task, the alert stands in its thread.
+    #: The status of the agent's task that it is about: where there is one such task, the alert stands in its
+    #: thread.
     about: str = ""
 
     @property
@@ -40,7 +43,8 @@ RECORDED: dict[str, str] = {
     "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
     "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{scope="part"}[30m]))',
     "spanpost:replicas": "count(spanpost_build_info)",
-    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", "$1", "verb", "(.*)")',
+    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", '
+    '"$1", "verb", "(.*)")',
 }
 
 WHO = "agent, environment, tenant"
@@ -54,7 +58,8 @@ ALERTS = (
         expr=f'sum by ({WHO}) (spanpost_tasks_open{{status="stalled"}}) > 0',
         hold="2m",
         summary="A task of {{ $labels.agent }} is stalled",
-        means="Nothing was heard of a running task for longer than `stall.stall_after` (5 minutes), and no call is known to be open.",
+        means="Nothing was heard of a running task for longer than `stall.stall_after` (5 minutes), and no call "
+        "is known to be open.",
         todo=(
             "Open the task in the dashboard *Task*: its last step and last tool call say where it stopped.",
             "Is its process still there? A process that is gone is told as *interrupted*, not as stalled.",
@@ -79,7 +84,8 @@ ALERTS = (
         summary="More than half of the tasks of {{ $labels.agent }} fail",
         means="At least three runs of one agent failed within 15 minutes, and more failed than did not.",
         todo=(
-            "*Fleet* shows the errors by type: one type means one cause (a key, a provider, a deploy), many mean the agent itself.",
+            "*Fleet* shows the errors by type: one type means one cause (a key, a provider, a deploy), many "
+            "mean the agent itself.",
             "`spanpost tasks --status error` lists them; each task's thread has the end of its log.",
         ),
         dashboard="fleet",
@@ -116,7 +122,8 @@ ALERTS = (
         expr=f"max by ({WHO}) (spanpost_context_used_ratio) > 0.85",
         hold="0m",
         summary="The context window of {{ $labels.agent }} is more than 85 % full",
-        means="A task under way has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
+        means="A task under way has used more than 85 % of its model's context window: it will soon compact, "
+        "forget or fail.",
         todo=(
             "Let it finish its step, then hand over to a fresh task or compact.",
             "Look in *Task* at what filled it: usually one tool's output.",
@@ -147,11 +154,15 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"What settled in the budget's period of now came to {percent} of its limit (`spend.budgets`); of a budget that is kept "
-            "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
+            means=f"What settled in the budget's period of now came to {percent} of its limit "
+            f"(`spend.budgets`); of a budget that is kept "
+            "apart, for one of those for whom it is. Calls without a known price are not in it: see "
+            "`spanpost_unpriced_calls_total`.",
             todo=(
-                "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",
-                "Agents that ask `control.budget()` stop by themselves; of others nothing is stopped. Raise the limit, or cancel tasks.",
+                "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model "
+                "where it went.",
+                "Agents that ask `control.budget()` stop by themselves; of others nothing is stopped. Raise the "
+                "limit, or cancel tasks.",
             ),
             dashboard="spend",
             fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},
@@ -169,7 +180,8 @@ ALERTS = (
         expr="min by (agent, tenant) (spanpost_agent_health_score) < 60",
         hold="15m",
         summary="{{ $labels.agent }} does badly: its health is below 60 of 100",
-        means="Failed, stalled or interrupted tasks, questions that nobody answers and a spent budget together took away more than 40 of 100.",
+        means="Failed, stalled or interrupted tasks, questions that nobody answers and a spent budget together "
+        "took away more than 40 of 100.",
         todo=(
             '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` says what took away how much.',
             "*Fleet* shows which tasks these are.",
@@ -212,7 +224,8 @@ ALERTS = (
         ' and sum by (agent) (increase(spanpost_errors_total{scope="part"}[30m])) >= 5',
         hold="5m",
         summary="{{ $labels.agent }} meets far more errors than usual",
-        means="Calls and parts of one agent fail three times as often as in the six hours before, and at least five times in half an hour.",
+        means="Calls and parts of one agent fail three times as often as in the six hours before, and at least "
+        "five times in half an hour.",
         todo=("*Fleet*, errors by type: what is new?", "Did a tool, a model or the agent itself change?"),
         dashboard="fleet",
         fires={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+0.01x420 4+2x60"},
@@ -223,7 +236,8 @@ ALERTS = (
     Alert(
         name="SpanpostTokensUnusual",
         severity="warning",
-        expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and spanpost:tokens:rate1h > 100",
+        expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and "
+        "spanpost:tokens:rate1h > 100",
         hold="10m",
         summary="{{ $labels.agent }} uses far more tokens than usual",
         means="One agent uses more than four times the tokens of the six hours before, and more than 100 a second.",
@@ -240,9 +254,11 @@ ALERTS = (
         expr="max by (sink) (spanpost_delivery_oldest_seconds) > 300",
         hold="2m",
         summary="Messages to {{ $labels.sink }} are more than five minutes late",
-        means="The oldest delivery that waits for a sink is older than five minutes: people see too late, or not at all, what happens.",
+        means="The oldest delivery that waits for a sink is older than five minutes: people see too late, or "
+        "not at all, what happens.",
         todo=(
-            "`spanpost deliveries limits` says what is closed and why; `spanpost check` whether the far side would take deliveries.",
+            "`spanpost deliveries limits` says what is closed and why; `spanpost check` whether the far side "
+            "would take deliveries.",
             "*Pipeline* shows throttling and failures by reason.",
         ),
         dashboard="pipeline",
@@ -256,7 +272,8 @@ ALERTS = (
         expr='sum by (sink) (increase(spanpost_deliveries_total{outcome="dead"}[1h])) > 0',
         hold="0m",
         summary="Messages to {{ $labels.sink }} were given up",
-        means="Deliveries were tried as often and as long as the rules allow, or were refused for good, and are kept with their errors.",
+        means="Deliveries were tried as often and as long as the rules allow, or were refused for good, and are "
+        "kept with their errors.",
         todo=("`spanpost deliveries list --state dead` says why.", "Mend it, then `spanpost deliveries retry`."),
         dashboard="pipeline",
         fires={'spanpost_deliveries_total{sink="slack",outcome="dead"}': "0x30 1x60"},
@@ -266,12 +283,14 @@ ALERTS = (
     Alert(
         name="SpanpostObservationsDropped",
         severity="critical",
-        expr='sum by (component, reason) (increase(spanpost_dropped_total{component!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
+        expr="sum by (component, reason) "
+        '(increase(spanpost_dropped_total{component!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
         hold="0m",
         summary="Telemetry is lost in {{ $labels.component }}: {{ $labels.reason }}",
         means="Spans, events or records of agents could not be taken in. The audit has a gap.",
         todo=(
-            "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn the spool on.",
+            "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn "
+            "the spool on.",
             "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `quarantine`.",
             "`over_budget`: a trace took too long to record; the log and `quarantine` say whose it is.",
         ),
@@ -289,13 +308,17 @@ ALERTS = (
         expr="max by (tenant) (spanpost_journal_lag_seconds) > 120",
         hold="2m",
         summary="What {{ $labels.tenant }} sends is recorded minutes after it is answered",
-        means="The oldest row of the journal has waited for more than two minutes. What waits there is durable, and is in no table, message or "
+        means="The oldest row of the journal has waited for more than two minutes. What waits there is durable, "
+        "and is in no table, message or "
         "figure yet. Requests that come while the gateway has room are still recorded at once.",
         todo=(
-            "More comes in than is recorded: start another gateway on the same database (it helps to work off the journal), or send less.",
-            "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), min(received_at) FROM journal GROUP BY 1` "
+            "More comes in than is recorded: start another gateway on the same database (it helps to work off "
+            "the journal), or send less.",
+            "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), "
+            "min(received_at) FROM journal GROUP BY 1` "
             "says whose it is.",
-            "Nothing comes in and it does not shrink: does a gateway run, and what does its log say? A lock in the database that nobody gives "
+            "Nothing comes in and it does not shrink: does a gateway run, and what does its log say? A lock in "
+            "the database that nobody gives "
             "back stands in `pg_locks`.",
             "At `gateway.journal_bytes` senders are asked to come back (503). Exporters give up after about a minute.",
         ),
@@ -310,7 +333,8 @@ ALERTS = (
         expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',
         hold="20m",
         summary="{{ $labels.sink }} has been throttling us for long",
-        means="The far side has asked for patience again and again for 20 minutes. Messages still arrive, later and in fewer edits.",
+        means="The far side has asked for patience again and again for 20 minutes. Messages still arrive, later "
+        "and in fewer edits.",
         todo=(
             "Fewer tasks in one channel, or a route with verbosity `milestones`.",
             "Does another app share the token?",
@@ -326,7 +350,8 @@ ALERTS = (
         expr="spanpost_store_up == 0",
         hold="1m",
         summary="spanpost on {{ $labels.instance }} does not reach its database",
-        means="The last try to record or to look failed. Senders are told to try again; in-process agents keep what they tell in memory or spool.",
+        means="The last try to record or to look failed. Senders are told to try again; in-process agents keep "
+        "what they tell in memory or spool.",
         todo=(
             "Is PostgreSQL up, and does its role still have its rights?",
             "Nothing is lost while the queues hold: look at *Pipeline*.",
@@ -342,7 +367,8 @@ ALERTS = (
         expr="spanpost:replicas < max_over_time(spanpost:replicas[1h])",
         hold="10m",
         summary="A replica of spanpost is missing",
-        means="Fewer processes are scraped than within the last hour. After an hour without it that is taken as the new number.",
+        means="Fewer processes are scraped than within the last hour. After an hour without it that is taken as "
+        "the new number.",
         todo=(
             "Was it scaled down on purpose? Then there is nothing to do.",
             "Else look at its log and its health page.",

@@ -57,7 +57,8 @@ class Remote:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
-            # Never use a proxy of the environment: it would see the token, which the gateway refuses from a proxy.
+            # Never use a proxy of the environment: it would see the token, which the gateway refuses from a
+            # proxy.
             self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None

@@ -29,7 +29,9 @@ class DemoBoard:
         self._server: HttpServer | None = None
 
     def open(self) -> str:
-        """Listen on a free port of this machine; return the address of the page, with the token that opens it; empty where there is none."""
+        """Listen on a free port of this machine; return the address of the page, with the token that opens
+        it; empty where there is none.
+        """
         try:
             from spanpost.http import server
             from spanpost.interactions.api import app

@@ -1,7 +1,8 @@
-"""A small agent that emits OpenTelemetry and nothing else: it finds a slow query, mends it and has the patch reviewed.
+"""A small agent that emits OpenTelemetry and nothing else: it finds a slow query, mends it and has the patch
+reviewed.
 
-Its model and its tools are scripted, so it runs offline. It knows nothing of Slack, PostgreSQL or Prometheus, and runs
-unchanged where nobody follows it: ``python first_agent.py``.
+Its model and its tools are scripted, so it runs offline. It knows nothing of Slack, PostgreSQL or
+Prometheus, and runs unchanged where nobody follows it: ``python first_agent.py``.
 """
 
 from __future__ import annotations

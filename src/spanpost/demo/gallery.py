@@ -45,7 +45,9 @@ RolloutFailed: canary at 12 % errors, 1 % allowed"""
 
 
 class GalleryPiece(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the gallery, with its sub-agents and its news; and how often news was told that was told more than once."""
+    """A task of the gallery, with its sub-agents and its news; and how often news was told that was told
+    more than once.
+    """
 
     caption: str
     task: Task

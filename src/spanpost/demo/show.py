@@ -32,7 +32,8 @@ QUERIES = (
 def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -> None:
     """Run the agent, followed by a pipeline of these settings; serve until Ctrl-C where a person is watching.
 
-    `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at any time.
+    `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at
+    any time.
     """
     import spanpost
     from spanpost.demo.board import DemoBoard

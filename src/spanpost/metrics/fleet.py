@@ -38,7 +38,8 @@ class FleetGauges:
         )
         self.context_ahead = gauge(
             "context_forecast_seconds",
-            "Least time until a context window of a task under way is as full as is warned of, as forecast at its last call.",
+            "Least time until a context window of a task under way is as full as is warned of, as forecast at "
+            "its last call.",
             "agent",
             "environment",
             "tenant",
@@ -55,13 +56,15 @@ class FleetGauges:
         )
         self.health = gauge(
             "agent_health_score",
-            "How an agent does, 0 to 100: 100 less what failures, stalls, waiting and budgets take away (view agent_health).",
+            "How an agent does, 0 to 100: 100 less what failures, stalls, waiting and budgets take away (view "
+            "agent_health).",
             "agent",
             "tenant",
         )
         self.budget_used = gauge(
             "budget_used_ratio",
-            "Used share of a budget of money or tokens in its period of now; of one that is kept apart, by whom most is used.",
+            "Used share of a budget of money or tokens in its period of now; of one that is kept apart, by whom "
+            "most is used.",
             "budget",
             "tenant",
         )

@@ -221,7 +221,9 @@ def _flagged(before: str) -> NameVerdict:
 
 
 class Redaction:
-    """Takes secrets out. `off`: kinds that stay; `tenants`: more such kinds of a tenant; `patterns`: your own kinds.
+    """Takes secrets out.
+
+    `off`: kinds that stay; `tenants`: more such kinds of a tenant; `patterns`: your own kinds.
 
     The `key` makes equal secrets have equal hashes. Where it is not set, a program that opens a database
     sets the database's. With `spares_questions` the words of questions stay, for the process that receives

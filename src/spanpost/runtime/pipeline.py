@@ -70,7 +70,8 @@ _GRACE = 0.5
 _PUBLISH = 10.0
 #: Time for cancelled tasks to end, and for closing a store that hangs. Seconds.
 _CANCELLED, _CUT = 0.3, 2.5
-#: Reasons that are not reported as losses: plain log lines that were superseded, and items after the shutdown.
+#: Reasons that are not reported as losses: plain log lines that were superseded, and items after the
+#: shutdown.
 _EXPECTED = ("superseded", "closed")
 
 
@@ -273,9 +274,9 @@ class Pipeline:
             tokens = [bytes.fromhex(digest) for digest in section.tokens]
             port = self._metrics.serve(section.host, section.port, guard=metrics_guard(section), tokens=tokens)
         except ConfigError as error:
-            # A gateway must have its port. An agent goes on without: its work and its notifications matter more than
-            # a page of metrics, and another process of this host probably has the port. Workers of one server share
-            # their metrics, so the port of any one shows the numbers of all.
+            # A gateway must have its port. An agent goes on without: its work and its notifications matter
+            # more than a page of metrics, and another process of this host probably has the port. Workers of
+            # one server share their metrics, so the port of any one shows the numbers of all.
             if (
                 self._is_gateway
                 and "port" in section.model_fields_set
@@ -348,7 +349,8 @@ class Pipeline:
         """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
-            # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
+            # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices
+            # still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)

@@ -110,12 +110,14 @@ def _domains_of(task: Task) -> tuple[bytes, bytes]:
 
 
 class MemoryStore:
-    """A `Store` without a database. It keeps no audit rows, only the identities of the newest `remember` observations.
+    """A `Store` without a database.
 
-    It lives as long as an agent's process, so it is bounded: beyond `keep` traces it drops those without activity for the
-    longest time, with their tasks, checkpoints and finished deliveries. Open tasks are dropped only beyond ten times as
-    many traces (counted as dropped, reason ``memory``). With `keep` None nothing is dropped. `clock` replaces the
-    database's clock.
+    It keeps no audit rows, only the identities of the newest `remember` observations.
+
+    It lives as long as an agent's process, so it is bounded: beyond `keep` traces it drops those without
+    activity for the longest time, with their tasks, checkpoints and finished deliveries. Open tasks are
+    dropped only beyond ten times as many traces (counted as dropped, reason ``memory``). With `keep` None
+    nothing is dropped. `clock` replaces the database's clock.
     """
 
     def __init__(
@@ -391,7 +393,9 @@ class MemoryStore:
     # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
-        """Lease due deliveries: one per ordering key, the state before its first checkpoint, then checkpoints in order."""
+        """Lease due deliveries: one per ordering key, the state before its first checkpoint, then
+        checkpoints in order.
+        """
         return self._deliveries.claim(sinks, limit, rate_limits)
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:

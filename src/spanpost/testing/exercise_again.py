@@ -164,7 +164,7 @@ class ExerciseAgain:
         first = await _first_error(store)
         await store.record([failed(2)])
         rate_limits = limits(
-            edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], reconciliation=[paced("look", burst=9)]
+            edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)]
         )
         seen: list[Delivery] = []
         while claimed := await store.claim([SINK], 10, rate_limits):

@@ -8,7 +8,8 @@ from typing import Any
 from spanpost.model.observations import Observation, Origin, Part, Status
 
 ORIGIN = Origin(resource={"service.name": "tests"}, scope="tests", scope_version="1")
-#: One time for a module of tests: equal builders give duplicates, and checkpoints are young enough to be sent.
+#: One time for a module of tests: equal builders give duplicates, and checkpoints are young enough to be
+#: sent.
 BEGAN = time.time_ns()
 
 

@@ -1,4 +1,6 @@
-"""News of agents' tasks by whatever `apprise` reaches: e-mail, Teams, Discord, Telegram, PagerDuty and a hundred more."""
+"""News of agents' tasks by whatever `apprise` reaches: e-mail, Teams, Discord, Telegram, PagerDuty and a
+hundred more.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from spanpost import ConfigError, Delivery, DeliveryUncertain, RateLimit, Receip
 from spanpost_apprise.render import Notification, notification
 from spanpost_apprise.settings import AppriseSettings
 
-#: Deliveries of which it is remembered which services have them, so that a try after a partial failure repeats less.
+#: Deliveries of which it is remembered which services have them, so that a try after a partial failure
+#: repeats less.
 REMEMBERED: Final = 1000
 #: Seconds that a delivery waits for its turn at a service; apprise itself paces calls by sleeping.
 TURN: Final = 10.0
@@ -37,8 +38,8 @@ _STALL = _Stall()
 class AppriseSink:
     """Notifies services that cannot edit what they sent.
 
-    At least once: apprise says whether a service took a message, not why it did not; a message that it took before a
-    time-out is sent again.
+    At least once: apprise says whether a service took a message, not why it did not; a message that it took
+    before a time-out is sent again.
     """
 
     name = "apprise"
@@ -52,7 +53,10 @@ class AppriseSink:
         self._taken: OrderedDict[str, set[str]] = OrderedDict()
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Notify the service that the address names, or all. Raises `DeliveryUncertain` when one of them did not take it."""
+        """Notify the service that the address names, or all.
+
+        Raises `DeliveryUncertain` when one of them did not take it.
+        """
         news = delivery.checkpoint
         if news is None:
             return Receipt(skipped="what was sent cannot be edited")

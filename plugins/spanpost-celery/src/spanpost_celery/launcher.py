@@ -26,7 +26,8 @@ class CeleryLauncher:
         self._app.conf.update(
             task_ignore_result=True,
             broker_connection_timeout=CONNECT,
-            # The broker says that it has a message before we say so; brokers that know no such thing leave it out.
+            # The broker says that it has a message before we say so; brokers that know no such thing leave
+            # it out.
             broker_transport_options={
                 "confirm_publish": True,
                 "socket_connect_timeout": CONNECT,

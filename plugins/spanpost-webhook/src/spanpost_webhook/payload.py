@@ -30,8 +30,8 @@ def body_of(delivery: Delivery) -> bytes:
 def id_of(delivery: Delivery, body: bytes) -> str:
     """Return the ``webhook-id``: equal for every try of one delivery, by which the receiver knows a repeat.
 
-    News has a key of its own. The states of a task share one; of those the id is made from what is posted and from what was
-    posted before, so that a task that returns to an earlier state is no repeat.
+    News has a key of its own. The states of a task share one; of those the id is made from what is posted
+    and from what was posted before, so that a task that returns to an earlier state is no repeat.
     """
     parts = [delivery.sink.encode(), delivery.key.encode("utf-8", "replace")]
     if delivery.checkpoint is None:
@@ -41,7 +41,9 @@ def id_of(delivery: Delivery, body: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value without secrets and what JSON or UTF-8 cannot hold: agents may put anything into an attribute."""
+    """Return the value without secrets and what JSON or UTF-8 cannot hold: agents may put anything into an
+    attribute.
+    """
     if isinstance(value, str):
         return scrub(value).encode("utf-8", "replace").decode()
     if isinstance(value, float):

@@ -69,7 +69,8 @@ class WebhookSettings(Receiver, SinkSettings):
 
     states: bool = Field(
         default=False,
-        description="Post each change of a task too (`task.state`), for receivers that mirror tasks. Otherwise checkpoints alone.",
+        description="Post each change of a task too (`task.state`), for receivers that mirror tasks. Otherwise "
+        "checkpoints alone.",
     )
 
 

@@ -17,8 +17,8 @@ _CURE = "set SPANPOST_WEBHOOK__ENABLED=false or another URL"
 class WebhookSink:
     """Posts deliveries to one URL.
 
-    What may have arrived is posted again under the same ``webhook-id``, by which the receiver knows a repeat; so nothing
-    needs to be looked up before.
+    What may have arrived is posted again under the same ``webhook-id``, by which the receiver knows a
+    repeat; so nothing needs to be looked up before.
     """
 
     name = "webhook"

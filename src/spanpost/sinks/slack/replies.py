@@ -1,7 +1,7 @@
 """Renders a checkpoint as a reply in its task's thread: a line, and below it the details.
 
-A question has its buttons until it is decided, then the decision; a repeated error counts up. An agent's report of a
-decision is quoted as its words; spanpost's own decision names who decided, and where.
+A question has its buttons until it is decided, then the decision; a repeated error counts up. An agent's
+report of a decision is quoted as its words; spanpost's own decision names who decided, and where.
 """
 
 from __future__ import annotations
