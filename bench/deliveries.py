@@ -42,7 +42,8 @@ PUT, SENT = 50, 20
 
 CLONE = """
 INSERT INTO ordering_keys (sink, ordering_key, due_at, rank, receipt, address, call)
-SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit' FROM generate_series(1, $1) AS i"""
+SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit'
+FROM generate_series(1, $1) AS i"""
 CLONE_DELIVERIES = """
 INSERT INTO deliveries (tenant, sink, address, ordering_key, mode, key, urgency, rank, task_uid, state, born_at)
 SELECT 'default', 'console', 'C' || i % $2, 'clone ' || i, 'state', 'clone ' || i, 'normal', 3,

@@ -36,9 +36,17 @@ def root(trace: bytes, *, is_open: bool, children: int) -> Observation:
         "agent.task.name": "bench task",
     }
     return Observation(
-        part=Part.STARTED if is_open else Part.ENDED, trace_id=trace, span_id=b"\0" * 7 + b"\1", name="invoke_agent bench",
-        at_ns=end or BASE, start_ns=BASE, end_ns=end, status=Status.OK, attributes=attributes, origin=ORIGIN,
-    )  # fmt: skip
+        part=Part.STARTED if is_open else Part.ENDED,
+        trace_id=trace,
+        span_id=b"\0" * 7 + b"\1",
+        name="invoke_agent bench",
+        at_ns=end or BASE,
+        start_ns=BASE,
+        end_ns=end,
+        status=Status.OK,
+        attributes=attributes,
+        origin=ORIGIN,
+    )
 
 
 def child(trace: bytes, i: int) -> list[Observation]:
@@ -51,16 +59,29 @@ def child(trace: bytes, i: int) -> list[Observation]:
     else:
         name = "chat gpt-x"
         attributes = {
-            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-x", "gen_ai.response.model": "gpt-x-2026",
-            "gen_ai.usage.input_tokens": 500 + i % 9000, "gen_ai.usage.output_tokens": 20 + i % 700, "gen_ai.response.finish_reasons": ["stop"],
-        }  # fmt: skip
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-x",
+            "gen_ai.response.model": "gpt-x-2026",
+            "gen_ai.usage.input_tokens": 500 + i % 9000,
+            "gen_ai.usage.output_tokens": 20 + i % 700,
+            "gen_ai.response.finish_reasons": ["stop"],
+        }
     span_id = (i + 2).to_bytes(8, "big")
     out = [
         Observation(
-            part=Part.ENDED, trace_id=trace, span_id=span_id, parent_id=b"\0" * 7 + b"\1", name=name, at_ns=start + SECOND // 2, start_ns=start,
-            end_ns=start + SECOND // 2, attributes=attributes, origin=ORIGIN,
+            part=Part.ENDED,
+            trace_id=trace,
+            span_id=span_id,
+            parent_id=b"\0" * 7 + b"\1",
+            name=name,
+            at_ns=start + SECOND // 2,
+            start_ns=start,
+            end_ns=start + SECOND // 2,
+            attributes=attributes,
+            origin=ORIGIN,
         )
-    ]  # fmt: skip
+    ]
     if i % 4 == 0:
         event = {"agent.checkpoint.message": f"step {i}", "agent.progress": i % 100}
         out.append(

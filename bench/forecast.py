@@ -67,17 +67,35 @@ def spans(calls: list[Call], trace: bytes) -> Iterator[Observation]:
     box = b"\0" * 7 + b"\1"
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench"}
     yield Observation(
-        part=Part.STARTED, trace_id=trace, span_id=box, name="invoke_agent", at_ns=BASE, start_ns=BASE, attributes=agent, origin=ORIGIN
-    )  # fmt: skip
+        part=Part.STARTED,
+        trace_id=trace,
+        span_id=box,
+        name="invoke_agent",
+        at_ns=BASE,
+        start_ns=BASE,
+        attributes=agent,
+        origin=ORIGIN,
+    )
     for i, (end, start, used) in enumerate(calls):
         said = {
-            "gen_ai.operation.name": "chat", "gen_ai.response.model": "bench-model", "gen_ai.conversation.id": trace.hex(),
-            "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 100,
-        }  # fmt: skip
+            "gen_ai.operation.name": "chat",
+            "gen_ai.response.model": "bench-model",
+            "gen_ai.conversation.id": trace.hex(),
+            "gen_ai.usage.input_tokens": used,
+            "gen_ai.usage.output_tokens": 100,
+        }
         yield Observation(
-            part=Part.ENDED, trace_id=trace, span_id=(i + 2).to_bytes(8, "big"), parent_id=box, name="chat", at_ns=end, start_ns=start,
-            end_ns=end, attributes=said, origin=ORIGIN,
-        )  # fmt: skip
+            part=Part.ENDED,
+            trace_id=trace,
+            span_id=(i + 2).to_bytes(8, "big"),
+            parent_id=box,
+            name="chat",
+            at_ns=end,
+            start_ns=start,
+            end_ns=end,
+            attributes=said,
+            origin=ORIGIN,
+        )
 
 
 def crossings(calls: list[Call], limit: int) -> Iterator[tuple[int, int]]:

@@ -1,17 +1,16 @@
-"""What the gateway takes over HTTP:
+"""Throughput of the gateway over HTTP: `spanpost run` with a PostgreSQL of its own, until every span is committed.
 
-`spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
+    python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--gzip]
+                            [--load whole|split|stacked|strangers] [--processes 2 [--dealt [--by-trace]]]
+                            [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
 
-    python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
-                            [--gzip] [--processes 2 [--dealt [--by-trace]]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
-
-Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
-*server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
-`stages.py` in the same run: the same bodies parsed, walked, copied into one table and committed, one at a time, without HTTP.
-Several processes share their port, and the kernel gives connections to them by their hash, often three of four to one; with
-`--dealt` each has a port of its own and an equal number of connections, as a balancer gives them; and with `--by-trace` all parts of
-a trace, as one that goes by trace ids does (collector-config/scaled.yaml). `--profile` has py-spy
-watch the gateway (``pip install py-spy``) during the first load.
+Bodies are encoded beforehand and sent by threads of this process; fsync and synchronous_commit are on.
+*Gateway* and *server* are the processor time of the gateway's process and of PostgreSQL, microseconds a span.
+The floor is that of `stages.py` in the same run: the same bodies parsed, walked, copied into one table and
+committed, one at a time, without HTTP. Several processes share one port, and the kernel distributes
+connections by their hash, often three of four to one process. With `--dealt` each process has a port of its
+own and an equal number of connections, like behind a load balancer; with `--by-trace` each also has all parts
+of its traces (collector-config/scaled.yaml). `--profile` runs py-spy (``pip install py-spy``) during the first load.
 """
 
 from __future__ import annotations

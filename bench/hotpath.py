@@ -1,10 +1,11 @@
-"""What spanpost costs the agent's thread, beside no processor and the SDK's BatchSpanProcessor, in one run.
+"""The cost of spanpost for the agent's thread, beside no processor and the SDK's BatchSpanProcessor, in one run.
 
 Interleaved rounds, median of each. Three things are measured:
 
-- callbacks: `on_start` and `on_end` called on one standing span, nothing else: what their code costs (over a no-op processor);
-- span: start and end, six attributes, as fast as they can be made. Besides the callbacks this pays for keeping spans alive
-  until another thread has read them (memory, garbage collection), and for that thread's share of the interpreter lock;
+- callbacks: `on_start` and `on_end` called on one span, nothing else: the cost of their code (over a no-op
+  processor);
+- span: start and end, six attributes, as fast as possible. Beside the callbacks this includes the memory and
+  garbage collection of spans until another thread has read them, and that thread's share of the interpreter lock;
 - event: `add_event` with two attributes, on a span that stays open.
 
 "durable" is spanpost with a spool (``intake.durable``), on the disk of the working directory.

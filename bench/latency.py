@@ -42,6 +42,12 @@ FREE = {"edits_per_minute": 1e6, "posts_per_minute": 1e6, "posts_per_channel_per
 _SLACK = r"""
 import http.server, re, sys, time, urllib.parse
 seen = {}
+_ANSWER = (
+    '{"ok":true,"ts":"1.%06d","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1",'
+    '"bot_id":"B1"}'
+)
+
+
 class Slack(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     count = 0
@@ -54,7 +60,7 @@ class Slack(http.server.BaseHTTPRequestHandler):
                     seen[number] = at
                     print(number, at, flush=True)
         Slack.count += 1
-        body = ('{"ok":true,"ts":"1.%06d","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1","bot_id":"B1"}' % Slack.count).encode()
+        body = (_ANSWER % Slack.count).encode()
         self.send_response(200); self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     do_GET = do_POST

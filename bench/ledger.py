@@ -54,10 +54,15 @@ def traces(first: int, count: int) -> list[list[Observation]]:
                 }
             else:
                 more = {
-                    "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.response.model": "gpt-4o-2024-08-06",
-                    "gen_ai.response.id": f"r{trace}-{i}", "gen_ai.usage.input_tokens": 100 * i, "gen_ai.usage.output_tokens": 20,
-                    "gen_ai.system": "openai", "server.address": "api.openai.com",
-                }  # fmt: skip
+                    "gen_ai.operation.name": "chat",
+                    "gen_ai.request.model": "gpt-4o",
+                    "gen_ai.response.model": "gpt-4o-2024-08-06",
+                    "gen_ai.response.id": f"r{trace}-{i}",
+                    "gen_ai.usage.input_tokens": 100 * i,
+                    "gen_ai.usage.output_tokens": 20,
+                    "gen_ai.system": "openai",
+                    "server.address": "api.openai.com",
+                }
             spans.append(ended(trace=trace, span=i, parent=1, name="work", attributes=more, at=float(i), seconds=0.5))
         box = {
             "agent.task.name": f"task {trace}",
@@ -134,11 +139,36 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
         o = p.source
         found.append(
             (
-                UUID(bytes=p.event_id), p.content_hash, o.tenant, o.trace_id, o.span_id, o.parent_id or None, int(o.part), o.index, o.name, o.kind,
-                int(p.reading.role), audit.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
-                rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0, NOW,
+                UUID(bytes=p.event_id),
+                p.content_hash,
+                o.tenant,
+                o.trace_id,
+                o.span_id,
+                o.parent_id or None,
+                int(o.part),
+                o.index,
+                o.name,
+                o.kind,
+                int(p.reading.role),
+                audit.event_at(o),
+                o.start_ns,
+                o.end_ns,
+                int(o.status),
+                o.status_message,
+                rows.json_text(o.attributes),
+                rows.json_text(o.origin.resource),
+                o.origin.scope,
+                "[]",
+                None,
+                0,
+                0,
+                UUID(bytes=p.event_id),
+                b"12345678",
+                "",
+                0,
+                NOW,
             )
-        )  # fmt: skip
+        )
     return [list(column) for column in zip(*found, strict=True)]
 
 

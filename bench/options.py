@@ -1,7 +1,4 @@
-"""What every benchmark is asked in the same way:
-
-`--small`, a run of a few seconds, and `--deadline`, which ends one that hangs.
-"""
+"""Options of every benchmark: `--small`, a run of a few seconds, and `--deadline`, which ends one that hangs."""
 
 from __future__ import annotations
 

@@ -5,9 +5,10 @@ after the other.
     python -m venv mlflow && mlflow/bin/pip install mlflow psycopg2-binary
     python bench/peers.py --system --phoenix phoenix --mlflow mlflow [--spans 5000]
 
-*Acknowledged* is by when every body was answered 200, *queryable* by when every span is a row. Processor time is that of the
-peer's processes and of PostgreSQL's, milliseconds a span, until then. The floor parses the same bodies, copies them into one
-table and commits each. Each has a database of its own; fsync and synchronous_commit are on.
+*Acknowledged* is the time until every body was answered 200, *queryable* until every span is a row. Processor
+time is that of the peer's processes and of PostgreSQL until then, milliseconds a span. The floor parses the
+same bodies, copies them into one table and commits each. Each has a database of its own; fsync and
+synchronous_commit are on.
 """
 
 from __future__ import annotations

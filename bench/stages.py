@@ -1,8 +1,7 @@
-"""Where the time of recording goes:
+"""The time of each stage of recording: OTLP bodies are decoded, read, folded and written, one transaction each.
 
-OTLP bodies, decoded, read, folded and written in one transaction each, stage by stage.
-
-    python bench/stages.py [--spans 10000] [--batch 512] [--system] [--rounds 2] [--load whole|split|stacked|strangers] [--profile]
+    python bench/stages.py [--spans 10000] [--batch 512] [--system] [--rounds 2] [--profile]
+                           [--load whole|split|stacked|strangers]
 
 fsync and synchronous_commit are on; one body at a time, so that stages do not overlap; microseconds a span.
 *Python* is processor time of this process, *wait* the time in which it waited for PostgreSQL, *server* the
@@ -136,10 +135,18 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
                     attributes = {a.key: _value(a.value) for a in s.attributes}
                     found.append(
                         (
-                            s.trace_id, s.span_id, s.parent_span_id, s.name, s.kind, s.start_time_unix_nano, s.end_time_unix_nano,
-                            s.status.code, json.dumps(attributes), json.dumps(events),
+                            s.trace_id,
+                            s.span_id,
+                            s.parent_span_id,
+                            s.name,
+                            s.kind,
+                            s.start_time_unix_nano,
+                            s.end_time_unix_nano,
+                            s.status.code,
+                            json.dumps(attributes),
+                            json.dumps(events),
                         )
-                    )  # fmt: skip
+                    )
         async with c.transaction():
             await c.copy_records_to_table("given", records=found)
             await c.execute(

@@ -1,6 +1,6 @@
-"""A graph in LangGraph whose nodes interrupt it to ask people:
+"""A graph in LangGraph whose nodes interrupt it to ask people.
 
-``python approval_langgraph.py``, and answer at the terminal. Offline.
+Run ``python approval_langgraph.py``, and answer at the terminal. Offline.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An agent that asks before it deploys:
+"""An agent that asks before it deploys.
 
-``python approval_release.py``, and answer at the terminal. Offline, without a database.
+Run ``python approval_release.py``, and answer at the terminal. Offline, without a database.
 """
 
 from __future__ import annotations

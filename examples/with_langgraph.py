@@ -1,6 +1,6 @@
-"""A travel desk in LangGraph, followed live:
+"""A travel desk in LangGraph, followed live.
 
-``python with_langgraph.py [answer|failure|approval|handoff|stream]``.
+Run ``python with_langgraph.py [answer|failure|approval|handoff|stream]``.
 
 Instrumented with OpenInference's package for LangChain, as its users do; spanpost is the one line
 `attach()`. The model is LangChain's `FakeMessagesListChatModel` with scripted answers, so it runs offline

@@ -1,6 +1,6 @@
-"""A travel desk in Pydantic AI, followed live:
+"""A travel desk in Pydantic AI, followed live.
 
-``python with_pydantic_ai.py [answer|failure|approval|handoff|stream]``.
+Run ``python with_pydantic_ai.py [answer|failure|approval|handoff|stream]``.
 
 Instrumented as Pydantic AI's own documentation says, with ``Agent.instrument_all()``; spanpost is the one
 line `attach()`. The model is Pydantic AI's `FunctionModel` with scripted answers, so it runs offline and

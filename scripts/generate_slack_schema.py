@@ -1,6 +1,6 @@
-"""Make the JSON Schema of Slack's messages from Slack's own TypeScript types:
+"""Make the JSON Schema of Slack's messages from Slack's own TypeScript types.
 
-``python scripts/generate_slack_schema.py``.
+Run ``python scripts/generate_slack_schema.py``.
 
 Needs node and npm. `@slack/types` and `@slack/web-api` (MIT, Slack Technologies) are turned by
 `ts-json-schema-generator`; of what comes out the definitions stay that a message or its edit can reach,

@@ -1,6 +1,6 @@
-"""Draw each dashboard's panels from real answers, to be looked at:
+"""Draw each dashboard's panels from real query results, for review.
 
-``python scripts/picture_dashboards.py DIRECTORY``.
+Run ``python scripts/picture_dashboards.py DIRECTORY``.
 
 A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of
 them, and Grafana's own components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes

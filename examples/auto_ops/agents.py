@@ -32,7 +32,10 @@ FIX = (
     "that does it, by its "
     "name. Heed the objections of the review to earlier plans."
 )
-REVIEW = "You are the review agent of people on call. Would this plan mend it without doing harm? verdict: accept or refuse; why: one sentence."
+REVIEW = (
+    "You are the review agent of people on call. Would this plan mend it without doing harm? "
+    "verdict: accept or refuse; why: one sentence."
+)
 
 tracer = trace.get_tracer("auto_ops")
 

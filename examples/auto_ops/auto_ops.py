@@ -1,6 +1,6 @@
-"""Alerts that look after themselves, as far as a person lets them:
+"""Alerts that look after themselves, as far as a person lets them.
 
-``python auto_ops.py --once``, or without it as a daemon.
+Run ``python auto_ops.py --once``, or without it as a daemon.
 
 Asks a spanpost gateway which alerts fire and has three agents look after each (`agents.py`): verdict, plan
 and the question whether it may be done appear in the alert's thread. Each alert is looked after once,

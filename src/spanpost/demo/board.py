@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _HOST: Final = "127.0.0.1"
 #: What the end may take: answers under way, then connections. Seconds.
 _GRACE: Final = 1.0
-#: People who look at a demo.
+#: The person at the demo.
 _CONNECTIONS: Final = 100
 
 
 class DemoBoard:
-    """Serves until `close`. `url` is empty where the packages are missing that it takes (`spanpost[api,gateway]`)."""
+    """Serves until `close`. `url` is empty without the packages of `spanpost[api,gateway]`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.url = ""
@@ -68,7 +68,7 @@ class DemoBoard:
         await self._server.start()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._server is not None:
             self._pipeline.ask(self._close(), _GRACE + 1.0)
 

@@ -285,7 +285,7 @@ def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, t
     told = []
     for piece in gallery():
         told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
-        told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.news]
+        told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.checkpoints]
     answer = {"message": _parts(told[0]), "replies": [_parts(one) for one in told[1:]]}
     shown = open_page("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))

@@ -1,4 +1,4 @@
-"""What the sink can be told."""
+"""The settings of the sink."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spanpost import SinkSettings
 class AppriseSettings(SinkSettings):
     """Notifications by `apprise`.
 
-    Its services cannot edit what they sent: news alone is sent, by default ends and questions.
+    Its services cannot edit messages: only checkpoints are sent, by default ends and questions.
     """
 
     urls: dict[str, SecretStr] = Field(

@@ -1,4 +1,4 @@
-"""What the launcher can be told."""
+"""The settings of the launcher."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class WebhookSettings(Receiver, SinkSettings):
 
 
 class WebhookLauncherSettings(Receiver, LauncherSettings):
-    """Orders as signed HTTP POSTs: whoever receives them starts the work."""
+    """Launch orders as signed HTTP POSTs: the receiver starts the work."""
 
 
 def is_loopback(host: str) -> bool:

@@ -24,9 +24,9 @@ TOKEN = "xoxb-fake-000000000000-spanpost"
 
 @dataclass(frozen=True)
 class FakeRequest:
-    """A call as it arrived, without blocks, and its outcome:
+    """A call as it arrived, without blocks, and its outcome.
 
-    ``ok``, Slack's word for an error, the fault that was dealt.
+    The outcome is ``ok``, Slack's error, or the name of the fault.
     """
 
     method: str
