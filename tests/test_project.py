@@ -20,7 +20,7 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_types() -> None:
     """The whole package passes mypy in strict mode."""
     _run(sys.executable, "-m", "mypy")

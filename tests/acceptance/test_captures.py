@@ -25,11 +25,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording, tell_signal
 from spanpost.runtime import assembly, replay
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.json_form import report
 from tests.tasks.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
 from tests.tasks.recorded_runs import runs as runs_in
@@ -205,6 +205,7 @@ def _hex_ids(value: Any) -> Any:
     return [_hex_ids(v) for v in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @every_run
 def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> None:
     """Files in any order and repeated, each span in a file of its own, JSON lines, gzip: all give the very same output."""
@@ -231,6 +232,7 @@ def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> Non
     assert replayed(packed) == expected
 
 
+@pytest.mark.slow
 @every_run
 def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
     """Observations in any order, each a batch of its own and some repeated, give the same tasks and told checkpoints."""
@@ -298,9 +300,10 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
         assert {t.runs for t in tasks} <= {expected}
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:
     """``spanpost replay --json`` prints one object, the same for any order of the files, for runs of several dialects."""
-    for dialect in sorted({run.partition("/")[0] for run in RUNS})[::5]:
+    for dialect in sorted({run.partition("/")[0] for run in RUNS})[::15]:
         run = next(run for run in RUNS if run.startswith(f"{dialect}/"))
         files = files_of(run)
         Random(dialect).shuffle(files)

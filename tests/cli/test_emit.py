@@ -18,10 +18,10 @@ from spanpost import semconv as c
 from spanpost.cli import main
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers import emit as wire
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.testing.gateway import RunningGateway
@@ -276,6 +276,7 @@ def test_without_an_endpoint_it_is_said_how_to_name_one(emit: Emit, monkeypatch:
     assert "SPANPOST_FORWARD__ENDPOINT" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bash")
 def test_a_real_script_under_a_trap(gateway: RunningGateway, tmp_path: Path) -> None:
     """A script that fails ends its task as failed by its trap, and keeps its own exit code."""

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.testing.gateway import RunningGateway
@@ -83,6 +83,7 @@ def bash(code: str, gateway: RunningGateway) -> list[str]:
     return [find("bash"), "-euo", "pipefail", "-c", code.replace("http://localhost:4318", gateway.url)]
 
 
+@pytest.mark.slow
 def test_python(gateway: RunningGateway, tmp_path: Path) -> None:
     """The two lines make a process forward."""
     code = code_of("python").replace("http://localhost:4318", gateway.url)
@@ -118,6 +119,7 @@ def test_curl(gateway: RunningGateway, tmp_path: Path) -> None:
     assert [o.part.name for o in gateway.observations] == ["STARTED", "LOG", "ENDED"]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("node")
 def test_typescript(gateway: RunningGateway, tmp_path: Path) -> None:
     """The processor tells of starts, events with their own time, and of its process."""

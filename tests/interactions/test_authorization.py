@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -139,7 +140,7 @@ def test_each_condition_narrows() -> None:
     fits = rule(tenant="default", agent="deployer", topic="deploy", environment="prod", users=("UALICE",))
     assert ruled(World(), fits, **task).is_granted
     for field in ("tenant", "agent", "topic", "environment"):
-        other = Rule(**{**{name: getattr(fits, name) for name in fits.__struct_fields__}, field: "another"})
+        other = replace(fits, **{field: "another"})
         assert not ruled(World(), other, **task).is_granted
 
 
@@ -198,7 +199,7 @@ def test_addresses_of_other_domains_count_for_nothing() -> None:
     for domains, is_granted in ((("acme.example",), True), (("other.example",), False), ((), True)):
         asked = Asked(key=uuid4(), task=a_task(), is_shown_there=True)
         talk = judge(
-            AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), domains=domains),
+            AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), email_domains=domains),
             "cancel",
             asked,
             "UALICE",

@@ -212,6 +212,7 @@ async def test_a_refusal_is_looked_up_again(api: Api, people: tuple[SlackPeople,
     assert await them.lookup(MembersOf("S1", True), PLACE, QUESTION) == {"UALICE"}
 
 
+@pytest.mark.slow
 async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople, Clock]) -> None:
     """Within the time for a click it is a failure, with the reason."""
     api.gate.clear()

@@ -13,10 +13,10 @@ import pytest
 
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.receivers.recordings import read_recording
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.tasks.stall import NO_STALL
@@ -89,6 +89,7 @@ def test_each_signal_tells_the_session(run: str, mix: tuple[str, ...]) -> None:
     assert asked == ([("accept", "a person")] if run == "approve" else [])
 
 
+@pytest.mark.slow
 @every_run
 @every_mix
 def test_any_order_and_repetition_comes_to_the_same(run: str, mix: tuple[str, ...]) -> None:

@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spanpost.agent import agent_task
 from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 
@@ -247,7 +247,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
         assert run.provider.force_flush()
         for _ in range(2):  # one may have been under way
             looked.clear()
-            assert looked.wait(10)
+            assert looked.wait(60)
         assert run.provider.force_flush()
 
     follower.scan = noted  # type: ignore[method-assign]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Database
 from tests.processes.conftest import Run
+
+pytestmark = pytest.mark.slow
 
 #: A transaction of somebody else's, against which nothing can be recorded until it is let go.
 HANG = """

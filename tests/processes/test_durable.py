@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import Run, Start
 
+pytestmark = pytest.mark.slow
+
 #: Another start, which has nothing to tell of its own.
 NEXT = "spanpost.attach(); assert spanpost.flush(60), 'not everything was imported'"
 
@@ -146,7 +148,7 @@ def held(database: Database) -> Iterator[None]:
 
     holder = threading.Thread(target=lambda: asyncio.run(hold()))
     holder.start()
-    assert is_held.wait(20)
+    assert is_held.wait(60)
     try:
         yield
     finally:

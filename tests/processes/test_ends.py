@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import Run, Start
 
+pytestmark = pytest.mark.slow
+
 
 def test_exit_with_an_open_span(run: Run, database: Database) -> None:
     """A program that ends leaves what it ended as ended, and what was open as interrupted."""

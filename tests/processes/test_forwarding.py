@@ -13,6 +13,8 @@ from spanpost.testing.gateway import GrpcGateway, RunningGateway
 from tests.processes.conftest import Run, Start, needs_package
 from tests.processes.test_zero_code import QUIET, SPAN, zero_code
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def gateway() -> Iterator[RunningGateway]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status, content_hash, event_id, log_index
 from spanpost.readers.identity import IDENTITY
-from spanpost.readers.redaction import Redaction
+from spanpost.readers.redaction import KeptKinds, Redaction, RedactionRules
 from spanpost.tasks import batches
 from tests.acceptance.test_captures import RUNS, files_of
 from tests.tasks.recorded_runs import observations
@@ -27,8 +27,8 @@ SPAN = Observation(
 )
 
 
-def a_redaction(**options: Any) -> Redaction:
-    return Redaction(key=KEY, **options)
+def a_redaction(*, spares_questions: bool = False, **options: Any) -> Redaction:
+    return Redaction(RedactionRules(**options), key=KEY, spares_questions=spares_questions)
 
 
 def a_task(**attributes: Any) -> Observation:
@@ -249,7 +249,7 @@ def test_what_people_say_is_theirs():
 
 def test_a_tenant_may_keep_a_kind():
     """What one tenant turned off stays in what that tenant sends, and nobody else's."""
-    redaction = a_redaction(tenants={"acme": ["github-token"]})
+    redaction = a_redaction(tenants={"acme": KeptKinds(off=("github-token",))})
     span = a_task(note=TOKEN)
     assert kept(msgspec.structs.replace(span, tenant="acme"), redaction)["note"] == TOKEN
     assert kept(span, redaction)["note"] != TOKEN

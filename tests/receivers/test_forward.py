@@ -160,6 +160,7 @@ def test_what_the_application_sends_its_backend_is_not_sent_here(
         assert "acme-77b3" not in written
 
 
+@pytest.mark.slow
 def test_a_gateway_that_comes_back_gets_what_waited(
     gateway: RunningGateway, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -367,7 +367,7 @@ def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
     provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
     tracer = provider.get_tracer("t")
     spans = [tracer.start_span(f"s{n}") for n in range(50)]
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     for span in spans:
         span.add_event(f"in {span.name}")  # type: ignore[attr-defined]
         span.end()
@@ -384,7 +384,7 @@ def test_what_an_event_says_it_says_first() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
     span = provider.get_tracer("t").start_span("task")
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     span.add_event("agent.checkpoint", {"agent.progress": 45})
     span.set_attribute("agent.progress", 45)
     stuck.released.set()

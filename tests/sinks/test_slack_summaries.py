@@ -129,17 +129,19 @@ class Channel:
     """A store, what makes summaries, and the channel in which they are shown."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None) -> None:
-        self.routes = (Route(sink="slack", has_board=True, digest="hourly", language="ko"),)
+        self.routes = (Route(sink="slack", board=True, digest="hourly", language="ko"),)
         table = Routes(sinks=("slack",), routes=self.routes)
         self.store = store or MemoryStore(FoldRules(routes=table))
-        rates = Rates(edits=6e4, posts=6e4, posts_per_channel=6e4)
+        rates = Rates(edits_per_minute=6e4, posts_per_minute=6e4, posts_per_channel_per_minute=6e4)
         self.sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=rates)
         self.sink.routed(self.routes)
-        self.summaries = Summaries(self.store, {"slack": self.sink}, lambda: table, "default", lambda: None)
+        self.summaries = Summaries(
+            self.store.reader, self.store.launch_orders, {"slack": self.sink}, lambda: table, "default", lambda: None
+        )
 
     async def carry(self) -> list[Any]:
         carrier, outcomes = self.summaries.carriers[CARRIER], []
-        while claimed := await self.store.claim([CARRIER], 10):
+        while claimed := await self.store.outbox.claim([CARRIER], 10):
             for delivery in claimed:
                 outcome: Any
                 try:
@@ -147,7 +149,7 @@ class Channel:
                 except DeliveryUncertain:
                     outcome = Arrived(receipt=(await carrier.reconcile([delivery]))[delivery.id])  # type: ignore[arg-type]
                 outcomes.append(outcome)
-                await self.store.settle(delivery, outcome)
+                await self.store.outbox.settle(delivery, outcome)
         return outcomes
 
 

@@ -26,6 +26,7 @@ def broken(*_: Any, **__: Any) -> Any:
     raise NameError("name 'mistyped' is not defined")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "what"), [(reader, "_as_call"), (fold, "absorb")])
 def test_a_fault_is_logged_once_with_its_traceback(
     where: Any, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -19,14 +19,14 @@ from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Origin, Part
 from spanpost.model.readings import METERED, Act, Approval, EventReport, Failure, Reading, Role
 from spanpost.model.usage import Usage
-from spanpost.routing.routes import Match, Route, Routes
+from spanpost.routing.routes import Route, Routes
 from spanpost.tasks.folded import FoldRules, Placed
 from tests.tasks.histories import SECOND, history, placed
 
 #: Rules that ask for attributes of `routed`.
 ROUTED = FoldRules(
     windows={"gpt-x": 1000},
-    routes=Routes(sinks=("x",), routes=(Route(sink="x", match=Match(attributes=(("team", "a"), ("region", "eu")))),)),
+    routes=Routes(sinks=("x",), routes=(Route(sink="x", attributes={"team": "a", "region": "eu"}),)),
 )
 
 Tear = Callable[[Random, list[Placed]], list[Placed]]

@@ -29,10 +29,7 @@ def _of_one(one: str) -> tuple[Note, ...]:
 
 def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
-    one = (
-        "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} "
-        "OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
-    )
+    one = "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
     choose = (
         "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text "
         "FROM agent_tasks"
@@ -56,7 +53,7 @@ def task() -> d.Dashboard:
     for panel in (
         rows(
             "Task",
-            "What it is, how it stands, and why. A click on the trace leads to its spans.",
+            "The task, its status and the reason. Click the trace to open its spans.",
             'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why",'
             " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, "
             "'hex') AS \"Trace\","
@@ -78,22 +75,22 @@ def task() -> d.Dashboard:
             for title, says, column, unit in (
                 (
                     "Cost",
-                    "With all tasks below it; calls of which no cost is known are not in it.",
+                    "Including all tasks below it, without calls of unknown cost.",
                     "s.cost_usd::float8",
                     "currencyUSD",
                 ),
                 (
                     "Tokens in",
-                    "With all tasks below it, what came from caches included.",
+                    "Including all tasks below it, and caches.",
                     "s.input_tokens::float8",
                     "short",
                 ),
                 ("Tokens out", "With all tasks below it.", "s.output_tokens::float8", "short"),
-                ("Model calls", "With all tasks below it, each once.", "s.llm_calls::float8", "short"),
-                ("Tool calls", "With all tasks below it, each once.", "s.tool_calls::float8", "short"),
+                ("Model calls", "Including all tasks below it, each call once.", "s.llm_calls::float8", "short"),
+                ("Tool calls", "Including all tasks below it, each call once.", "s.tool_calls::float8", "short"),
                 (
                     "Without a price",
-                    "Own model calls of which no cost is known.",
+                    "Own model calls without a known cost.",
                     "coalesce(t.unpriced_calls, 0)::float8",
                     "short",
                 ),
@@ -101,7 +98,7 @@ def task() -> d.Dashboard:
         ),
         curve(
             "Context",
-            "Share of the window in use after each model call, with the lines at which is warned: 70 and 85 %.",
+            "Share of the window in use after each model call, with the warning thresholds of 70 and 85 %.",
             f"SELECT e.occurred_at AS time, coalesce({model}, 'context') AS metric,"
             " (e.attributes->>'gen_ai.usage.input_tokens')::float8 / nullif(t.context_window_tokens, 0) AS value"
             f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part "
@@ -122,7 +119,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "News",
-            "What was told of it, in order.",
+            "Its checkpoints, in order.",
             f'SELECT at AS "At", kind AS "Kind", status AS "Status", text AS "Text", progress AS "Progress" '
             f"FROM agent_checkpoints WHERE task_uid = {one} ORDER BY at, id LIMIT 500",
             width=14,
@@ -133,7 +130,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "Steps",
-            "As the agent or its spans told them.",
+            "As the agent or its spans report them.",
             f"SELECT s->>'index' AS \"No\", s->>'name' AS \"Step\", (s->>'at')::timestamptz AS \"At\" FROM "
             f"agent_tasks t, jsonb_array_elements(t.steps) s WHERE t.uid = {one}",
             width=10,
@@ -158,7 +155,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "By model",
-            "What its own calls came to that have settled, by the model that each names.",
+            "Sums of its own finalized calls, by the model that each names.",
             "SELECT coalesce(nullif(model, ''), 'unknown') AS \"Model\", sum(calls)::float8 AS \"Calls\", "
             'sum(input_tokens)::float8 AS "Tokens in",'
             ' sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost"'
@@ -195,7 +192,7 @@ def task() -> d.Dashboard:
         linked(
             rows(
                 "Threads and links",
-                "Where it was told, and the links that it gave. Give your workspace's address above: "
+                "Its messages, and the links that it reported. Give your workspace's address above: "
                 "https://acme.slack.com.",
                 'SELECT d.sink AS "Where", d.state AS "State", \'${slack}/archives/\' || '
                 "(l.receipt->'ref'->>'channel') || '/p'"

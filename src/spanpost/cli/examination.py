@@ -339,7 +339,7 @@ def _launchers(settings: Settings) -> Iterator[NamedFinding]:
     """Check that each launcher could launch. Nothing is started."""
     from spanpost.launchers import base, registry
 
-    for name, (kind, section) in settings.launchers.launchers().items():
+    for name, (kind, section) in settings.launchers.opened().items():
         try:
             launcher = registry.open_launcher(name, kind, section)
         except ConfigError as error:

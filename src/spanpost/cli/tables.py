@@ -14,10 +14,10 @@ from rich.text import Text
 
 from spanpost.model.budgets import Limits, Spent
 from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.deliveries import DeliveryRow, RateLimitRow
 from spanpost.model.errors import ConfigError
 from spanpost.model.tasks import Task
 from spanpost.sinks.labels import count, forecast, status_label, window
-from spanpost.store.protocols import DeliveryRow, RateLimitRow
 from spanpost.store.retention import Pruned
 from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden

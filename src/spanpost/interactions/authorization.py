@@ -15,7 +15,8 @@ without a network, and only necessary lookups are made.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import msgspec
@@ -85,13 +86,14 @@ Lookup: TypeAlias = PersonOf | MembersOf | Ask
 Found: TypeAlias = Person | frozenset[str] | Answer | Failed
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Rule:
     """A rule: these people may do these actions on tasks that meet the conditions.
 
     A missing condition always holds.
     """
 
-    actions: frozenset[str]
+    actions: Collection[str]
     tenant: str | None = None
     agent: str | None = None
     topic: str | None = None
@@ -104,7 +106,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     emails: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     requester: bool = False
-    resolver: str = ""
+    resolver: str | None = None
     not_requester: bool = False
 
     def takes(self, action: str, asked: Asked) -> bool:
@@ -121,14 +123,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class AuthorizationRules(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class AuthorizationRules:
     """All rules, in order, and how people are identified."""
 
     rules: tuple[Rule, ...] = ()
     #: Names in `agent.requested_by`, and the e-mail address or user id of each. Keys in lower case.
-    people: Mapping[str, str] = {}
+    people: Mapping[str, str] = field(default_factory=dict)
     #: Domains whose addresses count; empty: every address that the provider confirmed. Lower case.
-    domains: tuple[str, ...] = ()
+    email_domains: tuple[str, ...] = ()
+
+    def with_rules(self, rules: Sequence[Rule]) -> AuthorizationRules:
+        """Return other rules for people who are identified in the same way."""
+        return AuthorizationRules(rules=tuple(rules), people=self.people, email_domains=self.email_domains)
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +179,7 @@ def judge(
         return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
     if why := unfit(person, message.team):
         return refused(why, person=person)
-    person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
+    person = msgspec.structs.replace(person, email=_counted(person.email, rules.email_domains))
     who = may(rule, message)
     for requester in asked.requesters if rule.not_requester else ():
         is_requester = _is_requester(person, requester, rules.people)
@@ -274,7 +281,7 @@ def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
     found += [("email", email) for email in rule.emails]
     found += [("role", role) for role in rule.roles]
     found += [("requester", "")] * rule.requester
-    found += [("resolver", rule.resolver)] * bool(rule.resolver)
+    found += [("resolver", rule.resolver)] if rule.resolver else []
     return tuple(found)
 
 

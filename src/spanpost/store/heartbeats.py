@@ -152,7 +152,7 @@ async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[
             "INSERT INTO timers (key, at) SELECT key, clock_timestamp() + $2 FROM unnest($1::bytea[]) AS key"
             " ON CONFLICT (key) DO NOTHING",
             [stall.stall_key(uid) for uid in uids],
-            stall_rules.stall,
+            stall_rules.stall_after,
         )
 
 

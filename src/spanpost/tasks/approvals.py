@@ -14,12 +14,11 @@ gives the same result and no sender can push out a person's answer. The newest q
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.ids import named, uuid_of
@@ -39,13 +38,14 @@ APPROVAL, TASK = "approval", "task"
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Expiry:
     """The expiry of questions that state none themselves."""
 
     #: How long a question is open; None: without a limit.
-    after: timedelta | None = None
+    expire_after: timedelta | None = None
     #: One of `semconv.AT_EXPIRY`.
-    then: str = "expire"
+    at_expiry: str = "expire"
 
 
 def approval_of(row: ApprovalRow) -> Approval:
@@ -183,8 +183,8 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
             answer, reported_decision = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
         decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
         asked_at, until = moment(at), deadline(expires_at)
-        if until is None and expiry.after is not None and asked_at is not None:
-            until = asked_at + expiry.after
+        if until is None and expiry.expire_after is not None and asked_at is not None:
+            until = asked_at + expiry.expire_after
         out.append(
             Approval(
                 id=id,
@@ -196,7 +196,7 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 decision=decision,
                 by=by,
                 comment=comment,
-                at_expiry=at_expiry or expiry.then,
+                at_expiry=at_expiry or expiry.at_expiry,
                 mark=mark,
                 is_asked=is_asked,
                 is_cut=is_cut,

@@ -40,8 +40,8 @@ async def _first_error(store: Store) -> Delivery:
 async def _finish_until_checkpoint(store: Store, outcome: RetryAt) -> None:
     """Deliver everything before the next checkpoint, and finish that one with an outcome."""
     while True:
-        for delivery in await store.claim([SINK], 10):
-            await store.settle(delivery, outcome if _checkpoints([delivery]) else POSTED)
+        for delivery in await store.outbox.claim([SINK], 10):
+            await store.outbox.settle(delivery, outcome if _checkpoints([delivery]) else POSTED)
             if _checkpoints([delivery]):
                 return
 
@@ -88,16 +88,16 @@ class ExerciseAgain:
         """A repetition that arrives while the first delivery is under way follows it as an edit."""
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, POSTED)
-        claimed = await store.claim([SINK], 10)
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, POSTED)
+        claimed = await store.outbox.claim([SINK], 10)
         while not _checkpoints(claimed):
             for delivery in claimed:
-                await store.settle(delivery, POSTED)
-            claimed = await store.claim([SINK], 10)
+                await store.outbox.settle(delivery, POSTED)
+            claimed = await store.outbox.claim([SINK], 10)
         [sending] = claimed
         await store.record([failed(2)])
-        await store.settle(sending, POSTED)
+        await store.outbox.settle(sending, POSTED)
         [again] = _checkpoints(await drain(store))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
 
@@ -108,9 +108,9 @@ class ExerciseAgain:
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
         await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [reconciliation] = _checkpoints(await store.claim([SINK], 10))
+        [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(2)])
-        await store.settle(reconciliation, Arrived(receipt=POSTED))
+        await store.outbox.settle(reconciliation, Arrived(receipt=POSTED))
         [again] = _checkpoints(await drain(store))
         assert (reconciliation.is_unknown, again.id, again.count, again.receipt, again.attempt) == (
             True,
@@ -127,9 +127,9 @@ class ExerciseAgain:
         await _first_error(store)
         await store.record([failed(2)])
         await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [reconciliation] = _checkpoints(await store.claim([SINK], 10))
+        [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(3)])
-        await store.settle(reconciliation, NotArrived())
+        await store.outbox.settle(reconciliation, NotArrived())
         [again] = _checkpoints(await drain(store))
         assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
 
@@ -137,10 +137,10 @@ class ExerciseAgain:
         """A newer state that arrived while an older one was sent is delivered, though the older one was given up."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
-        [state] = await store.claim([SINK], 10)
+        [state] = await store.outbox.claim([SINK], 10)
         await store.record(moved(20.0, index=1))
-        await store.settle(state, GiveUp(reason="expired", error="too old"))
-        [newer] = await store.claim([SINK], 10)
+        await store.outbox.settle(state, GiveUp(reason="expired", error="too old"))
+        [newer] = await store.outbox.claim([SINK], 10)
         assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
         assert newer.born_at > state.born_at
 
@@ -148,12 +148,12 @@ class ExerciseAgain:
         """A state that was given up and is put again waits without the reason and the error of the older one."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
-        [row] = [row for row in await store.deliveries() if row.id == state.id]
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
+        [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, len(row.reason) <= 4000, len(row.error) <= 4000) == ("dead", True, True)
         await store.record(moved(20.0, index=1))
-        [row] = [row for row in await store.deliveries() if row.id == state.id]
+        [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, row.reason, row.error) == ("waiting", "", "")
 
     async def test_an_edited_checkpoint_uses_the_rate_limit_of_edits(self, make_store: MakeStore) -> None:
@@ -167,17 +167,17 @@ class ExerciseAgain:
             edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)]
         )
         seen: list[Delivery] = []
-        while claimed := await store.claim([SINK], 10, rate_limits):
+        while claimed := await store.outbox.claim([SINK], 10, rate_limits):
             for delivery in claimed:
                 if delivery.id == first.id and not delivery.is_unknown and not seen:
                     seen.append(delivery)
-                    await store.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+                    await store.outbox.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
                 elif delivery.is_unknown:
                     seen.append(delivery)
-                    await store.settle(delivery, Arrived(receipt=POSTED))
+                    await store.outbox.settle(delivery, Arrived(receipt=POSTED))
                 else:
                     seen += [delivery] if delivery.id == first.id else []
-                    await store.settle(delivery, Receipt(ref=POSTED.ref))
+                    await store.outbox.settle(delivery, Receipt(ref=POSTED.ref))
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
 
@@ -201,7 +201,7 @@ class ExerciseAgain:
         late: list[Delivery] = []
         async with asyncio.timeout(20):
             while not (late := _checkpoints(await drain(store), Kind.MILESTONE)):
-                due = await store.due_in()
+                due = await store.outbox.due_in()
                 assert due is not None
                 await asyncio.sleep(min(due, 0.05))
                 await store.elapse()

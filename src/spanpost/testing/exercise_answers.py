@@ -13,8 +13,9 @@ import pytest
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
 from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.model.readings import ReportedDecision
-from spanpost.store.protocols import ApprovalQuery, Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_people import (
     BOB,
     a_reported_decision,
@@ -28,50 +29,35 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
 
-_MARK = asking(is_marked=True).attributes["agent.approval.digest"]
-#: Attempts of a sender to answer a question of trace 1, from its own trace or that one.
+#: What a sender tries who wants to answer a question of trace 1, from its own trace or that one, in whatever
+#: spelling.
 FORGED: dict[str, list[Observation]] = {
     "another trace": [a_reported_decision(trace=2)],
     "the same trace": [a_reported_decision()],
     "dated earlier": [a_reported_decision(at=0.1), a_reported_decision(at=0.1, trace=2, index=8)],
-    "with the mark": [a_reported_decision(digest=_MARK, trace=trace) for trace in (1, 2)],
+    "with the mark": [a_reported_decision(digest=asking(is_marked=True).attributes["agent.approval.digest"], trace=trace) for trace in (1, 2)],
     "as spanpost writes it": [
         an_event(
-            trace=1,
-            span=1,
-            name="agent.approval.resolved",
-            index=7,
-            at=2.0,
-            attributes=a_reported_decision().attributes
-            | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
+            trace=1, span=1, name="agent.approval.resolved", index=7, at=2.0,
+            attributes=a_reported_decision().attributes | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
         ),
         an_event(
-            trace=1,
-            span=1,
-            name="agent.intervention",
-            index=6,
-            at=2.0,
-            attributes={
-                "agent.intervention.verb": "approve",
-                "agent.intervention.by": "alice",
-                "agent.approval.id": "a1",
-            },
+            trace=1, span=1, name="agent.intervention", index=6, at=2.0,
+            attributes={"agent.intervention.verb": "approve", "agent.intervention.by": "alice", "agent.approval.id": "a1"},
         ),
     ],
     "on the question": [
         asking(is_marked=True, trace=trace, index=5, at=3.0, decision="approve", by="the CEO") for trace in (1, 2)
     ],
     "an agent waits, it says": [
-        an_event(
-            trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=a_reported_decision().attributes
-        )
+        an_event(trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=a_reported_decision().attributes)
     ],
-}
+}  # fmt: skip
 
 
 async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
     """Return the newest question of a trace under an id."""
-    found = await store.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
+    found = await store.interventions.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
     return found[0]
 
 
@@ -81,7 +67,7 @@ class ExerciseAnswers(Exercised):
     # --- what telemetry tells ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
-    @pytest.mark.parametrize("order", ["asked first", "reported first", "at once"])
+    @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
     async def test_telemetry_does_not_answer_a_question_to_spanpost(
         self, make_store: MakeStore, what: str, order: str
     ) -> None:
@@ -91,16 +77,14 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         asked = [at_work(), asking(is_marked=True)]
         for batch in {
-            "asked first": [asked, FORGED[what]],
-            "reported first": [FORGED[what], asked],
-            "at once": [[*FORGED[what], *asked]],
-        }[order] + [FORGED[what]]:
+            "asked first": [asked, FORGED[what]], "told first": [FORGED[what], asked], "at once": [[*FORGED[what], *asked]]
+        }[order] + [FORGED[what]]:  # fmt: skip
             await store.record(batch)
         row = await of_trace(store, 1)
         assert (row.state, row.decision, row.by, row.source, row.is_asked) == (InterventionState.OPEN, "", "", "", True)
         [task] = [task for task in await store.tasks(TaskQuery()) if task.name == "deploy"]
         assert (task.status, [a.is_open for a in task.approvals if a.question]) == ("waiting", [True])
-        verdict = await store.intervene(an_act(Verb.DENY, row.key, actor=BOB))
+        verdict = await store.interventions.intervene(an_act(Verb.DENY, row.key, actor=BOB))
         assert (verdict.result, verdict.decision) == (Result.DONE, "deny")
         await store.record([*FORGED[what], *(a_reported_decision(index=n, at=3.0 + n) for n in range(20, 23))])
         after = await of_trace(store, 1)
@@ -123,7 +107,7 @@ class ExerciseAnswers(Exercised):
         assert (row.reported_decision.decision, row.reported_decision.by) == ("approve", "the CEO")
         [task] = [task for task in await store.tasks(TaskQuery()) if task.open_approvals]
         assert [a.reported_decision for a in task.approvals] == [row.reported_decision]
-        await store.intervene(an_act(Verb.DENY, row.key))
+        await store.interventions.intervene(an_act(Verb.DENY, row.key))
         assert (await of_trace(store, 1)).reported_decision is None
 
     async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(
@@ -160,12 +144,14 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(), *([a_reported_decision()] if is_reported_first else [])])
         row = await of_trace(store, 1)
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
         await store.record([a_reported_decision()])
         row = await of_trace(store, 1)
         assert (row.state, row.decision, row.by, row.source) == (InterventionState.DECIDED, "deny", "alice", "slack")
-        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["deny by alice"]
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
+        assert [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
+            "deny by alice"
+        ]
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
 
     async def test_a_reported_decision_is_no_answer_to_an_agent_that_waits(self, make_store: MakeStore) -> None:
         """An agent begins to wait after a decision was reported: the question is open again, and telemetry
@@ -176,7 +162,7 @@ class ExerciseAnswers(Exercised):
         row = await of_trace(store, 1)
         assert row.state is InterventionState.DECIDED
         for _ in range(2):
-            await store.await_answer(row.key)
+            await store.interventions.await_answer(row.key)
             await store.record([a_reported_decision("deny", at=5.0, index=11)])
             row = await of_trace(store, 1)
             assert (row.state, row.is_asked, row.decision) == (InterventionState.OPEN, True, "")
@@ -187,8 +173,8 @@ class ExerciseAnswers(Exercised):
             )
             [task] = await store.tasks(TaskQuery())
             assert task.status == "waiting"
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
-        await store.await_answer(row.key)
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        await store.interventions.await_answer(row.key)
         assert (await of_trace(store, 1)).is_decided
 
     # --- who asks ----------------------------------------------------------------------------------------------------
@@ -207,9 +193,9 @@ class ExerciseAnswers(Exercised):
         mine, other = await of_trace(store, 1), await of_trace(store, 2)
         assert (mine.state, other.state) == (InterventionState.OPEN, InterventionState.OPEN)
         assert mine.key != other.key
-        listed = [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        listed = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert listed == ["May I delete all?", "May I print hello?"]
-        assert (await store.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
         assert (await of_trace(store, 1)).state is InterventionState.OPEN
 
     async def test_the_same_question_of_another_trace_is_independent(self, make_store: MakeStore) -> None:
@@ -227,7 +213,7 @@ class ExerciseAnswers(Exercised):
         await store.record([ended(trace=2, span=1, name="agent", attributes=over)])
         await fold_timers(store)
         assert (await of_trace(store, 1)) == before
-        assert (await store.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
 
     async def test_the_same_words_are_answered_wherever_they_are_asked(self, make_store: MakeStore) -> None:
         """A restarted agent asks in another trace: one decision answers both questions, once."""
@@ -236,11 +222,13 @@ class ExerciseAnswers(Exercised):
         await store.record(
             [asking(trace=2, at=5.0, is_marked=True), asking("b", trace=2, index=1, at=5.0, is_marked=True)]
         )
-        assert (await store.intervene(an_act(Verb.APPROVE, (await of_trace(store, 1)).key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.APPROVE, (await of_trace(store, 1)).key))
+        ).result is Result.DONE
         for trace in (1, 2):
             row = await of_trace(store, trace)
             assert (row.state, row.decision, row.by_id) == (InterventionState.DECIDED, "approve", "slack:T1:U1")
-            assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
+            assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
         tasks = {task.name: task for task in await store.tasks(TaskQuery())}
         assert [tasks[name].status for name in ("first", "again")] == [
             "working",
@@ -264,7 +252,9 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
         await store.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
-        assert (await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        ).result is Result.DONE
 
     async def test_a_cut_copy_of_a_question_voids_nothing(self, make_store: MakeStore) -> None:
         """A question that was cut on its way bears the mark of the whole one.
@@ -276,7 +266,7 @@ class ExerciseAnswers(Exercised):
             whole = asking(question="Deploy all of it?", is_marked=True)
             cut = asking(question="Deploy", index=1, digest=whole.attributes["agent.approval.digest"])
             await store.record([at_work(), *([whole, cut] if order else [cut, whole])])
-            rows = {row.question: row for row in await store.approvals(ApprovalQuery(approval_id="a1"))}
+            rows = {row.question: row for row in await store.interventions.approvals(ApprovalQuery(approval_id="a1"))}
             assert {words: row.state for words, row in rows.items()} == {
                 "Deploy": InterventionState.VOID,
                 "Deploy all of it?": InterventionState.OPEN,
@@ -304,17 +294,19 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(**said, is_marked=True)])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
         assert (await the_question(store)) == row
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
 
     async def test_a_hidden_choice_can_only_be_denied(self, make_store: MakeStore) -> None:
         """If an option is hidden, no option can be chosen. Deny is an answer though it is no option."""
         store = await make_store()
         await store.record([at_work(), asking(options=["staging", "api_key=abcdefgh1234"], is_marked=True)])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))).result is Result.HIDDEN
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))
+        ).result is Result.HIDDEN
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
 
 
 __all__ = ["FORGED", "ExerciseAnswers", "of_trace"]

@@ -18,9 +18,10 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.exercise_store import POSTED, SINK, MakeStore
@@ -36,7 +37,8 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 def rules(**stall_rules: timedelta) -> FoldRules:
     """Return rules with this stall timeout, without any other limit."""
     return FoldRules(
-        routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules})
+        routes=Routes(sinks=(SINK,)),
+        stall_rules=StallRules(**{"stall_after": LONG, "interrupt_after": LONG, **stall_rules}),
     )
 
 
@@ -73,23 +75,23 @@ async def until(is_so: Callable[[], Awaitable[Any]], store: Store) -> None:
     """
     async with asyncio.timeout(60):
         while not await is_so():
-            if (await store.due_in()) == 0:
+            if (await store.outbox.due_in()) == 0:
                 await store.elapse()
             await asyncio.sleep(0.01)
 
 
 async def checkpoints_of(store: Store, kind: Kind) -> list[Checkpoint]:
     """Return the checkpoints of a kind."""
-    return [c for c in await store.checkpoints() if c.kind is kind]
+    return [c for c in await store.reader.checkpoints() if c.kind is kind]
 
 
 async def delivered(store: Store) -> list[str]:
     """Deliver what is due; return the statuses of states and the texts of checkpoints."""
     said = []
-    while claimed := await store.claim([SINK], 10):
+    while claimed := await store.outbox.claim([SINK], 10):
         for d in claimed:
             said.append(f"[{d.task.status}]" if d.mode is Mode.STATE or d.checkpoint is None else d.checkpoint.text)
-            await store.settle(d, POSTED)
+            await store.outbox.settle(d, POSTED)
     return said
 
 
@@ -116,7 +118,7 @@ class ExerciseStall:
             assert await store.tasks(TaskQuery(status="working")) == []
             said = await delivered(store)
             assert said[-1] == "[stalled]" or "[stalled]" in said
-            assert any(text.startswith("Nothing heard") for text in said)
+            assert any(text.startswith("No telemetry") for text in said)
             await store.elapse()
             assert len(await checkpoints_of(store, Kind.STALLED)) == times
             name = "agent.checkpoint"

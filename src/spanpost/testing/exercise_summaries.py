@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
+from spanpost.model.launch_orders import OrderQuery
 from spanpost.model.observations import Observation
 from spanpost.model.summaries import Board, Digest
 from spanpost.routing.launch_orders import KEPT
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.runtime.summaries import Summaries
-from spanpost.store.protocols import OrderQuery, Store
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_orders import done
 from spanpost.testing.exercise_store import MakeStore
@@ -25,8 +24,8 @@ from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
 #: What agents of these tests are told by.
-DIGEST = Route(sink="slack", address="#daily", match=Match(agent=("writer", "editor")), digest="hourly")
-BOARD = Route(sink="slack", address="#board", has_board=True)
+DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
+BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
 
 
@@ -64,15 +63,17 @@ def rules(*routes: Route) -> FoldRules:
 
 def made_by(store: Store, wall: Wall, *routes: Route) -> Summaries:
     """Return the digests and boards of one process."""
-    return Summaries(store, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None)
+    return Summaries(
+        store.reader, store.launch_orders, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None
+    )
 
 
 async def carry(store: Store, summaries: Summaries) -> int:
     """Deliver what waits; return the number of deliveries."""
     count = 0
-    while claimed := await store.claim([CARRIER], 50):
+    while claimed := await store.outbox.claim([CARRIER], 50):
         for delivery in claimed:
-            await store.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
+            await store.outbox.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
         count += len(claimed)
     return count
 
@@ -98,14 +99,14 @@ class ExerciseSummaries(Exercised):
         says; not before, and not an old one.
         """
         store = await make_store()
-        now = await store.browse.now()
+        now = await store.reader.now()
         await store.record([done("writer", trace=1, ago=7200), done("old", trace=2, ago=200_000), at_work("editor", 3)])
         later = now + timedelta(hours=1)
         day = timedelta(days=1)
-        assert [task.name for task in await store.browse.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
-        assert await store.browse.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
+        assert [task.name for task in await store.reader.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
+        assert await store.reader.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
         await store.record([done("writer", trace=1, ago=7200)])  # told again it ends no second time
-        assert len(await store.browse.ended(now - timedelta(minutes=1), later, day)) == 1
+        assert len(await store.reader.ended(now - timedelta(minutes=1), later, day)) == 1
 
     async def test_beside_a_digest_a_task_has_no_message(self, make_store: MakeStore) -> None:
         """A task that runs and ends makes no delivery.
@@ -114,22 +115,24 @@ class ExerciseSummaries(Exercised):
         """
         store = await make_store(rules(DIGEST))
         await store.record([at_work("writer", 1), done("writer", trace=2), done("writer", trace=3, status="error")])
-        assert await store.claim(["slack"], 50) == []
+        assert await store.outbox.claim(["slack"], 50) == []
         await store.record([at_work("editor", 4), asks(4)])
         delivered: list[tuple[str, str]] = []
-        while claimed := await store.claim(["slack"], 50):
+        while claimed := await store.outbox.claim(["slack"], 50):
             delivered += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
-                await store.settle(delivery, Receipt(ref={"ts": "1"}))
+                await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
         assert delivered == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
-        assert [(str(one.mode), one.task.status) for one in await store.claim(["slack"], 50)] == [("state", "complete")]
+        assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
+            ("state", "complete")
+        ]
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures, a failed task has a message and its end; a successful one has none."""
-        store = await make_store(rules(msgspec.structs.replace(DIGEST, includes_failures=True)))
+        store = await make_store(rules(replace(DIGEST, digest_failures=True)))
         await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
-        claimed = await store.claim(["slack"], 50)
+        claimed = await store.outbox.claim(["slack"], 50)
         assert [delivery.task.name for delivery in claimed] == ["editor"]
 
     async def test_a_digest_is_posted_once(self, make_store: MakeStore) -> None:
@@ -137,7 +140,7 @@ class ExerciseSummaries(Exercised):
         hour has none.
         """
         store = await make_store(rules(DIGEST))
-        wall, now = Wall(), await store.browse.now()
+        wall, now = Wall(), await store.reader.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         await store.record(
             [
@@ -171,7 +174,7 @@ class ExerciseSummaries(Exercised):
         """Just after the end of its period no digest is made yet."""
         store = await make_store(rules(DIGEST))
         await store.record([done("writer", trace=1)])
-        app, now = made_by(store, Wall(), DIGEST), await store.browse.now()
+        app, now = made_by(store, Wall(), DIGEST), await store.reader.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         assert await app.scan(ends + timedelta(seconds=20)) == 0
         assert await app.scan(ends + timedelta(seconds=30)) == 1
@@ -208,9 +211,9 @@ class ExerciseSummaries(Exercised):
         for n in range(3):
             await store.record([at_work(f"agent-{n}", n + 1)])
             assert await app.scan(now + n * timedelta(minutes=1)) == 1
-        [first] = await store.claim([CARRIER], 50)
-        assert await store.claim([CARRIER], 50) == []
-        await store.settle(first, await app.carriers[CARRIER].deliver(first))
+        [first] = await store.outbox.claim([CARRIER], 50)
+        assert await store.outbox.claim([CARRIER], 50) == []
+        await store.outbox.settle(first, await app.carriers[CARRIER].deliver(first))
         assert await carry(store, app) == 2
         [(_, delivered)] = wall.shown
         assert isinstance(delivered, Board)
@@ -225,8 +228,8 @@ class ExerciseSummaries(Exercised):
             await store.record([at_work(f"agent-{n}", n + 1)])
             assert await app.scan(now + n * timedelta(minutes=1)) == 1
             await carry(store, app)
-        assert len(await store.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
-        assert len(await store.deliveries(sink=CARRIER)) == KEPT
+        assert len(await store.launch_orders.listed(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
+        assert len(await store.outbox.deliveries(sink=CARRIER)) == KEPT
         assert (len(wall.shown), wall.edits) == (KEPT + 8, KEPT + 7)
 
     async def test_a_doubtful_board_is_reconciled(self, make_store: MakeStore) -> None:
@@ -236,14 +239,14 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         await store.record([at_work("writer", 1)])
         await app.scan(now)
-        [delivery] = await store.claim([CARRIER], 50)
+        [delivery] = await store.outbox.claim([CARRIER], 50)
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
-        await store.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
+        await store.outbox.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
         await app.scan(now + timedelta(minutes=1))
-        [edit] = await store.claim([CARRIER], 50)
+        [edit] = await store.outbox.claim([CARRIER], 50)
         assert await app.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
         assert len(wall.asked) == 1
 

@@ -11,10 +11,10 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import NotArrived, RetryAt
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import MERGED
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes, Verbosity
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.observed import an_event, ended, started
 
@@ -143,10 +143,10 @@ class ExerciseTakeovers:
         """While the message is being posted its task is merged into another: once posted, it is edited."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
-        job, other = _by_id(await store.claim([SINK], 10))
+        job, other = _by_id(await store.outbox.claim([SINK], 10))
         await store.record([_root_span()])
         for delivery in (job, other):
-            await store.settle(delivery, POSTED)
+            await store.outbox.settle(delivery, POSTED)
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.message_receipt) == (other.ordering_key, POSTED)
 
@@ -168,7 +168,7 @@ class ExerciseTakeovers:
             "two",
         ]
         assert ordering_key.endswith(str(delivered[0].task.uid))
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
     async def test_checkpoints_of_a_separated_task_wait_for_its_message(self, make_store: MakeStore) -> None:
         """They are not shown below the never posted message of a former root.
@@ -185,7 +185,7 @@ class ExerciseTakeovers:
         [ordering_key] = {d.ordering_key for d in delivered}
         assert ordering_key.endswith(str(delivered[0].task.uid))
         assert _of_worker(delivered) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
         await store.elapse()
         assert await drain(store) == []
 
@@ -200,7 +200,7 @@ class ExerciseTakeovers:
         assert {d.ordering_key for d in delivered if d.mode is Mode.CHECKPOINT} == {
             d.ordering_key for d in delivered if d.mode is Mode.STATE
         }
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
     async def test_a_delivered_checkpoint_stays_in_its_thread(self, make_store: MakeStore) -> None:
         """Checkpoints in the thread of the former root are not repeated in the message that its own task gets."""
@@ -236,9 +236,9 @@ class ExerciseTakeovers:
         """A message that may have been posted is reconciled. If it was not, nothing is posted for its end."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
-        job, other = _by_id(await store.claim([SINK], 10))
-        await store.settle(job, POSTED)
-        await store.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
+        job, other = _by_id(await store.outbox.claim([SINK], 10))
+        await store.outbox.settle(job, POSTED)
+        await store.outbox.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
         await store.record([_root_span()])
         delivered = await drain(store, lambda d: NotArrived() if d.is_unknown else POSTED)
         assert [d.ordering_key for d in delivered if d.is_unknown] == [other.ordering_key]
@@ -284,7 +284,7 @@ class ExerciseTakeovers:
         """When the attribute of a route arrives late, the message in the wrong channel ends and links to the
         right one.
         """
-        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", match=Match(agent="worker")),))
+        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", agent="worker"),))
         store = await make_store(msgspec.structs.replace(_AT_ONCE, routes=routes))
         await store.record(_orphans())
         await store.elapse()

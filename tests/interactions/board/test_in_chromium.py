@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.demo.gallery import gallery
+from spanpost.model.launch_orders import OrderQuery
 from spanpost.sinks.slack.picture import ShownImage, page
 from spanpost.sinks.slack.render import SlackMessage, root
 from spanpost.sinks.slack.replies import reply
 from spanpost.sinks.slack.style import SlackStyle
-from spanpost.store.protocols import OrderQuery
 from spanpost.testing.live_tasks import LiveTasks
 from tests.conftest import find
 from tests.interactions.api.served import Served
@@ -112,7 +112,7 @@ def test_work_is_started(open_page: OpenPage, board: Served) -> None:
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("fix is asked to start it").wait_for()
     pipeline = board.gateway.pipeline
-    found = [row.order for row in pipeline.ask(pipeline.store.orders(OrderQuery(carrier="launch:fix")))]
+    found = [row.order for row in pipeline.ask(pipeline.store.launch_orders.listed(OrderQuery(carrier="launch:fix")))]
     assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
         ({"where": "behind the house", "how": "short"}, "this machine")
     ]
@@ -285,7 +285,9 @@ def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, t
     told = []
     for piece in gallery():
         told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
-        told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.checkpoints]
+        told += [
+            reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.checkpoints
+        ]
     answer = {"message": _parts(told[0]), "replies": [_parts(one) for one in told[1:]]}
     shown = open_page("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))

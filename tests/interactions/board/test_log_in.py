@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from spanpost.testing.exercise_people import asking, at_work
 from tests.conftest import find
+from tests.eventually import free_port
 from tests.interactions.api.served import Served
 from tests.interactions.board.conftest import ARGUMENTS
 
@@ -42,8 +42,7 @@ def provider(gateway: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway, in memory, where people log in: those of the group sre may decide."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with provider(url) as issuer, pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("house"))

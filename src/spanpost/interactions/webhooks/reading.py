@@ -36,7 +36,7 @@ def document_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | Non
 def chosen(provider: Provider, document: Mapping[str, Any]) -> Does | None:
     """Return the act for a request: the first whose conditions it meets."""
     for does in provider.does:
-        if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when):
+        if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when.items()):
             return does
     return None
 

@@ -100,7 +100,7 @@ class GrafanaSink:
             if found:
                 until = {"until": found[0].until_ms} if found[0].until_ms else {}
                 answers[delivery.id] = Receipt(ref={"id": found[0].id} | until)
-            elif _elapsed(delivery, now) >= self._settings.settle and delivery.lookups >= 1:
+            elif _elapsed(delivery, now) >= self._settings.reconcile_timeout and delivery.lookups >= 1:
                 answers[delivery.id] = None
         return answers
 

@@ -54,7 +54,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
             self,
             prefix=route.prefix,
             mention=route.mention,
-            shows_content=route.shows_content,
+            shows_content=route.content,
             locale=locale(route.language) if route.language else self.locale,
         )
 
