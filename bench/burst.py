@@ -137,7 +137,7 @@ def main(asked: argparse.Namespace) -> None:
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), asked.connections, False)
         took, _, _ = offer([gateway.port], batches(asked.load, 4096, asked.batch, 998), asked.connections, False)
         asyncio.run(
-            ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE")
+            ask(direct, "TRUNCATE audit_rows, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE")
         )
         count = int(4096 / took * asked.factor * asked.seconds)
         bodies = batches(asked.load, count, asked.batch, 1)

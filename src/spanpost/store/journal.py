@@ -157,6 +157,7 @@ class Journaling(Recording):
         `record_journal_alone` records such a row trace by trace.
         """
         given: list[_Row] = []
+        await self._sets.learn(self._run)
         try:
             return self._counted(await self._run(partial(self._record_free, tenant, most, given)))
         except Wider as wider:

@@ -39,6 +39,7 @@ from spanpost.store import (
     usage,
 )
 from spanpost.store.alert_recording import AlertRecording
+from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.browse import PostgresBrowse
 from spanpost.store.context_curves import PostgresCurves
 from spanpost.store.fold_threads import FoldThreads
@@ -102,6 +103,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
         self._jitter = jitter
         self._has_turn = False
         self._begun = set()
+        self._sets = AttributeSets()
         self._key = b""
         self._listener = Listener(None if self._is_pooled else self._own_connection, self._run)
         self.browse = PostgresBrowse(lambda work: self._run(work))

@@ -3,9 +3,10 @@
 A task is *kept* while it, or any task with the same root, is not final or has changed since the given time.
 Nothing of a kept task is deleted, however old. Of the rest, everything older than the given time is deleted:
 
-- `agent_events`: a whole month if no kept task has a row in it, else row by row. Rows of no month
-  (`agent_events_rest`: senders whose clocks are years off) go by the time they were received.
+- `audit_rows`: a whole month if no kept task has a row in it, else row by row. Rows of no month
+  (`audit_rows_rest`: senders whose clocks are years off) go by the time they were received.
 - `task_state`: a trace's records, if none of them was touched since.
+- `attribute_sets`: those that no audit row names, if no process has asked for them since.
 - `deliveries`: all of an ordering key, if all were delivered.
 
 Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
@@ -48,7 +49,11 @@ WHERE coalesce(t.root_uid, t.uid) IN (
 _MONTHS = """
 SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT' AS is_rest,
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_rows'::regclass ORDER BY 1"""
+# A process asks for a set again after `attribute_sets.FRESH`, which is shorter than two days.
+_DROP_SETS = """
+DELETE FROM attribute_sets s WHERE s.used_at < least($1, now() - interval '2 days')
+  AND NOT EXISTS (SELECT FROM audit_rows r WHERE r.set_id = s.id)"""
 _OLD = "{age} < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
 _TREE = (
     "SELECT key, touched_at < $2 AS is_old, CASE WHEN ties THEN doc END AS tie"
@@ -78,7 +83,7 @@ class Pruned(msgspec.Struct, kw_only=True):
 
     before: datetime
     is_done: bool
-    #: Months of agent_events that were dropped as a whole.
+    #: Months of audit_rows that were dropped as a whole.
     months: list[str] = []
     events: int = 0
     task_state: int = 0
@@ -126,6 +131,8 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
                 await connection.execute(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({some}))", pruned.before, kept)
             ):
                 pruned.events += count
+    if pruned.is_done:
+        await connection.execute(_DROP_SETS, pruned.before)
 
 
 async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from spanpost.store.copying import copy_into, size
+from spanpost.store.deflating import deflated, inflated
 from spanpost.tasks import records
 from spanpost.tasks.work import Key
 
@@ -53,8 +53,6 @@ _AT_ONCE = 1000
 #: Most records of a pack, and its most bytes before it is deflated: an event on a live task rewrites it.
 SMALL = 100
 _PACK = 16_384
-#: A shorter pack is not deflated. A deflated one begins with 0x78, MessagePack's map does not.
-_WORTH_DEFLATING = 256
 
 #: A row in COPY: number of columns, whether it ties traces together, sizes of key and document.
 _row = struct.Struct(">hi?i").pack
@@ -91,7 +89,7 @@ def _packed(records: Mapping[bytes, bytes]) -> bytes:
     raw = _encode(records)
     if len(raw) > _PACK:
         return _APART
-    return zlib.compress(raw, 1) if len(raw) >= _WORTH_DEFLATING else raw
+    return deflated(raw)
 
 
 def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
@@ -100,8 +98,7 @@ def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
         return {key: doc}
     if not doc:
         return {}
-    given = _decode_pack(zlib.decompress(doc) if doc[0] == 0x78 else doc)
-    return {key + rest: record for rest, record in given.items()}
+    return {key + rest: record for rest, record in _decode_pack(inflated(doc)).items()}
 
 
 def _cannot(keys: Sequence[Key]) -> None:
@@ -280,10 +277,7 @@ class FetchedRecords:
 
     def _known(self, key: Key) -> bytes | None:
         """Return the document as it was fetched; None: it is known to be absent."""
-        doc = self._raw.get(key, _UNKNOWN)
-        if doc is _UNKNOWN:
-            doc = None if key[:16] in self.whole else b""
-        return doc
+        return self._raw.get(key, None if key[:16] in self.whole else b"")
 
 
 def _encoded(found: Mapping[Key, tuple[bool, bytes | None, bool]]) -> Changed:

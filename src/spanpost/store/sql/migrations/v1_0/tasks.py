@@ -119,7 +119,7 @@ TASKS: Final = table(
         ("results", "jsonb NOT NULL", "Figures and words to show at the end, by name."),
         ("error", "jsonb", "What went wrong: type, message, log_tail."),
         ("updated_at", "timestamptz NOT NULL DEFAULT now()", "When this row last changed, by the database's clock."),
-        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back."),
+        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back: MessagePack, deflated."),
     ],
     # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some
     # kilobytes stay uncompressed in the table: compressing them took a tenth of the time that writing them
