@@ -186,7 +186,7 @@ def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator
 
 def _is_tied(key: bytes, doc: bytes, kept: set[bytes]) -> bool:
     """Return whether a row has a record that ties its domain to a kept one."""
-    return any(one[:16] in kept for key, doc in unpacked(key, doc).items() for one in _tied(key[16:17], doc))
+    return any(one[:16] in kept for rest, record in unpacked(key, doc).items() for one in _tied(rest[:1], record))
 
 
 def _tied(kind: bytes, doc: bytes) -> Iterable[bytes]:

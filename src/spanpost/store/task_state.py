@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
-from spanpost.store.deflating import deflated, inflated
 from spanpost.tasks import records
 from spanpost.tasks.work import Key
 
@@ -50,7 +50,7 @@ _UNKNOWN: Any = object()
 WHOLE = 1000
 #: Records of one query: the event loop is blocked while they are decoded.
 _AT_ONCE = 1000
-#: Most records of a pack, and its most bytes before it is deflated: an event on a live task rewrites it.
+#: Most records of a pack, and its most bytes before it is compressed: an event on a live task rewrites it.
 SMALL = 100
 _PACK = 16_384
 
@@ -89,16 +89,14 @@ def _packed(records: Mapping[bytes, bytes]) -> bytes:
     raw = _encode(records)
     if len(raw) > _PACK:
         return _APART
-    return deflated(raw)
+    return compressed(raw)
 
 
 def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
-    """Return the documents of a row by their keys: those of a pack, or the one."""
+    """Return the documents of a row by the rest of their keys: those of a pack, or the one."""
     if len(key) > 16:
-        return {key: doc}
-    if not doc:
-        return {}
-    return {key + rest: record for rest, record in _decode_pack(inflated(doc)).items()}
+        return {key[16:]: doc}
+    return _decode_pack(decompressed(doc)) if doc else {}
 
 
 def _cannot(keys: Sequence[Key]) -> None:
@@ -124,7 +122,7 @@ class FetchedRecords:
         #: Domains that are known completely; those of them that have no records.
         self.whole: set[bytes] = set()
         self.new: set[bytes] = set()
-        #: The packs that were fetched, by domain. Domains whose records are rows of their own.
+        #: The packs that were fetched, by domain and rest of the key. Domains whose records are rows of their own.
         self._packs: dict[bytes, dict[Key, bytes]] = {}
         self._apart: set[bytes] = set()
         #: Of the latter those with more than `WHOLE` records.
@@ -193,7 +191,7 @@ class FetchedRecords:
             elif doc:
                 self.whole.add(key)
                 pack = self._packs[key] = unpacked(key, doc)
-                self._take(pack.items())
+                self._take((key + rest, record) for rest, record in pack.items())
             else:
                 self._apart.add(key)
         new = domains - self._apart - self.whole
@@ -245,7 +243,7 @@ class FetchedRecords:
         keys = self._put.keys() | self._dropped
         if unknown := [key for key in keys if key[:16] not in self.whole and key[:16] not in self._apart]:
             self._ask(unknown)  # a pack is replaced as a whole
-        for key in keys:
+        for key in sorted(keys):
             record = self._put.get(key)
             doc = None if record is None else _encode(record)
             if doc != self._known(key):
@@ -265,15 +263,16 @@ class FetchedRecords:
     ) -> None:
         """Add the rows of a domain that was a pack, or new: a pack again, or each record by itself."""
         exists = domain not in self.new
-        all_docs = {key: doc for key, doc in {**self._packs.get(domain, {}), **docs}.items() if doc is not None}
-        if not all_docs:
-            found[domain] = (exists, None, False)
-            return
-        pack = _packed({key[16:]: all_docs[key] for key in sorted(all_docs)}) if len(all_docs) <= SMALL else _APART
-        ties = any(key[16] in TIES for key in all_docs)
-        found[domain] = (exists, pack, ties and pack is not _APART)
-        if pack is _APART:
-            found.update({key: (False, doc, key[16] in TIES) for key, doc in all_docs.items()})
+        pack = dict(self._packs.get(domain, ()))
+        for key, doc in docs.items():
+            if doc is None:
+                pack.pop(key[16:], None)
+            else:
+                pack[key[16:]] = doc
+        stored = (_packed(pack) if len(pack) <= SMALL else _APART) if pack else None
+        found[domain] = (exists, stored, bool(stored) and any(rest[0] in TIES for rest in pack))
+        if stored is _APART:
+            found.update({domain + rest: (False, doc, rest[0] in TIES) for rest, doc in pack.items()})
 
     def _known(self, key: Key) -> bytes | None:
         """Return the document as it was fetched; None: it is known to be absent."""

@@ -119,7 +119,7 @@ TASKS: Final = table(
         ("results", "jsonb NOT NULL", "Figures and words to show at the end, by name."),
         ("error", "jsonb", "What went wrong: type, message, log_tail."),
         ("updated_at", "timestamptz NOT NULL DEFAULT now()", "When this row last changed, by the database's clock."),
-        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back: MessagePack, deflated."),
+        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back: MessagePack, compressed."),
     ],
     # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some
     # kilobytes stay uncompressed in the table: compressing them took a tenth of the time that writing them
@@ -247,7 +247,7 @@ TREE: Final = table(
         (
             "doc",
             "bytea NOT NULL",
-            "The record, MessagePack; of a pack all records of its domain, deflated. "
+            "The record, MessagePack; of a pack all records of its domain, compressed. "
             "Empty in place of a pack: the domain's records have rows of their own.",
         ),
     ],
