@@ -127,7 +127,7 @@ async def through(store: PostgresStore, batches: Sequence[Sequence[Observation]]
     async def feed() -> None:
         while waiting:
             recorded = await store.record(waiting.pop())
-            assert not recorded.lost, recorded.lost
+            assert not recorded.dropped, recorded.dropped
 
     await asyncio.gather(*(feed() for _ in range(at_once)))
     return time.perf_counter() - began

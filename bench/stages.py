@@ -158,7 +158,7 @@ async def feed(store: PostgresStore, stages: Stages | None, bodies: list[bytes])
             decoded = decode_traces(body)
         with stages.of("rest"):
             recorded = await store.record(decoded.observations)
-        assert not recorded.lost, recorded.lost
+        assert not recorded.dropped, recorded.dropped
     return time.perf_counter() - began
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from datetime import timedelta
+from datetime import time, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Union, cast, get_args, get_origin
 
@@ -29,7 +30,9 @@ from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers import DIALECTS
 from spanpost.runtime.replay import replay
-from spanpost.settings import CONFIG_VARIABLE, Settings, section_model, variable
+from spanpost.settings import CONFIG_VARIABLE, LISTS, Settings, section_model, variable
+from spanpost.settings.conditions import ConditionSettings
+from spanpost.settings.routes import OF_SINKS
 from spanpost.sinks import registry
 from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
@@ -59,23 +62,31 @@ def settings_page() -> str:
     for section in (*Settings.model_fields, *ours):
         model = section_model(section)
         parts.append(f"## {section}\n\n{inspect.cleandoc(model.__doc__ or '')}")
-        in_list = section == "routes"
+        in_list = section in LISTS
         if in_list:
             parts.append(
-                "`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`."
+                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a `[[{section}]]`."
             )
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
-        for name, field in model.model_fields.items():
+        for name, field in _ordered(model):
             cells = (
                 f"`{name}`",
                 "" if in_list else f"`{variable(section, name)}`",
                 _type(field.annotation),
-                _default(name, field),
+                "the sink's" if section == "routes" and name in OF_SINKS else _default(name, field),
             )
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
-        parts += [part for name, field in model.model_fields.items() for part in _tables(section, name, field)]
+        parts += [part for name, field in _ordered(model) for part in _tables(section, name, field)]
     return "\n\n".join(parts) + "\n"
+
+
+def _ordered(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Return the fields of a section in the order in which they are described; conditions on tasks come last."""
+    models = [base for base in reversed(model.__mro__) if issubclass(base, BaseModel)]
+    models.sort(key=lambda base: base is ConditionSettings)
+    names = dict.fromkeys(name for base in models for name in inspect.get_annotations(base))
+    return [(name, model.model_fields[name]) for name in names if name in model.model_fields]
 
 
 def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
@@ -90,7 +101,7 @@ def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
     ):
         return []
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    for key, one in inner.model_fields.items():
+    for key, one in _ordered(inner):
         rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
     return [f"### {section}.{name}\n\n`[[{section}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
 
@@ -349,13 +360,15 @@ def _metavar(option: Any) -> str:
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(one) for one in arguments if one is not type(None))
+        return " or ".join(filter(None, (_type(one) for one in arguments if one is not type(None))))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return "table"
     if arguments and all(isinstance(one, str) for one in arguments):
-        return ", ".join(f"`{one}`" for one in arguments)
+        return ", ".join(f"`{one}`" for one in arguments if one)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(f"`{one}`" for one in annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     if hasattr(annotation, "__metadata__"):
@@ -366,6 +379,7 @@ def _type(annotation: Any) -> str:
         "bool": "true or false",
         "SecretStr": "secret",
         "timedelta": "time span",
+        "time": "time of day",
     }
     name = getattr(annotation, "__name__", str(annotation))
     return {**names, "Path": "path", "float": "number"}.get(name, name)
@@ -380,6 +394,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return ""
     if isinstance(field.default, timedelta):
         return f"`{field.default.total_seconds():g}`"
+    if isinstance(field.default, time):
+        return f"`{field.default:%H:%M}`"
     return f"`{json.dumps(field.default)}`"
 
 

@@ -18,6 +18,8 @@ from spanpost import app
 from spanpost.model.errors import ConfigError
 from spanpost.settings import load
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import spanpost
 from opentelemetry import trace

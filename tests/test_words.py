@@ -46,6 +46,7 @@ IN_PAGES = PRIVATE | _of("whoever nobody")
 #: Words that are right where they stand, with the reason.
 ALLOWED_PHRASES = {
     r"dead letters?": "the field's word for deliveries that are given up",
+    r"trust boundar(y|ies)": "the threat model's word for where another party's data is checked",
     r"systemd units?|unit file": "systemd calls its files units",
     r"\bstrands\b": "the name of an agent framework",
     r"check ?box(es)?|boxes to tick": "a part of a form",

@@ -36,7 +36,7 @@ from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 T = TypeVar("T")
 
 TOKEN, OTHER, OPERATOR = "spt_of-default", "spt_of-acme", "spt_of-an-operator"
@@ -103,7 +103,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "MAX_WAITERS": "150",
         }
         environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in section.items()}
-        environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
+        environment["SPANPOST_BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
         yield App(started, dsn)
 

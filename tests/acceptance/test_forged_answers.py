@@ -19,7 +19,7 @@ from spanpost.store.protocols import ApprovalQuery
 from tests.acceptance.test_control import TOKEN, App, agent, app, ask
 
 __all__ = ["agent", "app"]
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 WORDS = "May I delete all customers?"
 MARK = question_mark(WORDS, "", (), "")
 
@@ -79,7 +79,7 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
         send(app, "agent.approval.resolved", "ce" * 16, 1.0, id=id, decision="approve", by="the CEO", **more)
     waiting = agent(WORDS, id=id)
     row = app.asked(id)
-    assert (row.state, row.told) == (InterventionState.OPEN, None)
+    assert (row.state, row.reported_decision) == (InterventionState.OPEN, None)
     app.decide(row.key)
     assert waiting.result(30) == Decision(id=id, decision="approve", by="alice", source="slack")
 

@@ -61,7 +61,7 @@ class Interactions:
             found = self.pipeline.ask(self.pipeline.store.approvals(ApprovalQuery(state="open", limit=1000)))
             if len(found) >= count:
                 return found
-            assert self._changed.wait(20)
+            assert self._changed.wait(60)
 
     def do(self, verb: Verb, key: Any, text: str = "", option: str = "") -> Verdict:
         act = Intervention(

@@ -155,8 +155,8 @@ def test_replay_prints_the_public_format(spanpost: Spanpost) -> None:
     files = [str(file) for file in sorted((CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))]
     assert files
     idempotency_key = _json(spanpost("replay", "--json", *files))
-    assert list(idempotency_key) == ["tasks", "checkpoints", "lost"]
-    assert idempotency_key["lost"] == {}
+    assert list(idempotency_key) == ["tasks", "checkpoints", "dropped"]
+    assert idempotency_key["dropped"] == {}
     assert _json(spanpost("replay", "--json", *reversed(files), *files)) == idempotency_key
     truth = json.loads((CAPTURES / "pydantic-ai" / "ok" / "truth.json").read_text())
     assert sum(task["input_tokens"] or 0 for task in idempotency_key["tasks"]) == sum(

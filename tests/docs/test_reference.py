@@ -119,6 +119,6 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
         "spanpost.SinkSettings": set(SinkSettings.model_fields),
         "spanpost.Sink": methods,
-        "spanpost.Budget": set(RateLimit.__struct_fields__),
+        "spanpost.RateLimit": set(RateLimit.__struct_fields__),
         "raised": {one.__name__ for one in (*DeliveryError.__subclasses__(), *Rejected.__subclasses__())},
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.store.memory import MemoryStore
 from spanpost.store.protocols import Store, TaskQuery
 from spanpost.tasks.folded import FoldRules
@@ -52,7 +52,7 @@ async def figures(store: Store) -> tuple[list[Any], set[Any]]:
         )
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in TOLD}
+    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
 
 
 async def of_one(observations: list[Any]) -> tuple[list[Any], set[Any]]:

@@ -92,8 +92,8 @@ class InteractionStore:
             is_there = message.is_ours
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there)
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
-        await self._answer("told_in")
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
+        await self._answer("task_of_message")
         key = self.roots.get((message.channel, message.ts))
         return Asked(key=key, task=self.known[key][0], is_shown_there=True) if key is not None else None
 

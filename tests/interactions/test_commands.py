@@ -19,7 +19,7 @@ from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import (
     AuthorizationRules,
     Found,
-    Look,
+    Lookup,
     MembersOf,
     Person,
     PersonOf,
@@ -54,11 +54,11 @@ PEOPLE = {
 class Workspace:
     """Its people: Alice, Bob, a guest, and a stranger; in C1 is Alice alone, in any other channel Bob, too."""
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        if isinstance(look, PersonOf):
-            return PEOPLE[look.id]
-        assert isinstance(look, MembersOf)
-        return frozenset({"UALICE"} if look.id == "C1" else {"UBOB", "UALICE"})
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        if isinstance(lookup, PersonOf):
+            return PEOPLE[lookup.id]
+        assert isinstance(lookup, MembersOf)
+        return frozenset({"UALICE"} if lookup.id == "C1" else {"UBOB", "UALICE"})
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
         return False
@@ -103,7 +103,7 @@ class App:
             AuthorizationRules(rules=rules),
             source="slack",
             tenant="default",
-            launches=Launches(launchers=launchers),
+            launches=Launches(named={name: {} for name in launchers}),
         )
         one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
         one._self = Self(team=TEAM, bot_user=BOT)

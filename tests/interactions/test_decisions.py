@@ -25,7 +25,6 @@ from spanpost.interactions.slack.payloads import submission
 from spanpost.interactions.slack.web import Web
 from spanpost.model.interventions import Verb
 from spanpost.model.readings import Approval
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.semconv import OPTION_LIMIT, QUESTION_LIMIT
 from spanpost.sinks.slack.questions import reader
@@ -408,8 +407,8 @@ def test_a_question_stands_as_its_channel_shows_it() -> None:
     """Of several routes that of the channel counts, else the strictest: what Slack does not show is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
     open_, closed = (
-        Route(sink="slack", address="C1", match=Match(status=("waiting",))),
-        Route(sink="slack", shows_content=False),
+        Route(sink="slack", address="C1", status=("waiting",)),
+        Route(sink="slack", content=False),
     )
     routes = Routes(sinks=("slack",), routes=(open_, closed))
     read = reader(SlackStyle(), routes)

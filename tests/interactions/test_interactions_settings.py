@@ -10,7 +10,7 @@ import yaml
 
 from spanpost.interactions.slack.check import wanted
 from spanpost.model.errors import ConfigError
-from spanpost.runtime.interactions import InteractionsRuntime, apps_of, needs_interactions, rules_of
+from spanpost.runtime.interactions import InteractionsRuntime, apps_of, needs_interactions
 from spanpost.settings import SlackOauthSettings, load
 from spanpost.sinks.slack.check import SCOPES
 from tests.conftest import ROOT
@@ -114,13 +114,13 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     }
     settings = load(interactions={"rules": [rule], "people": {"Alice ": "U01"}, "email_domains": ["@Acme.Example"]})
     assert settings.interactions is not None
-    rules = rules_of(settings.interactions)
+    rules = settings.interactions
     (made,) = rules.rules
-    told = {name: getattr(made, name) for name in made.__struct_fields__}
+    told = {name: getattr(made, name) for name in type(made).model_fields}
     assert {
         name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()
     } == rule
-    assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
+    assert (dict(rules.people), rules.email_domains) == ({"alice": "U01"}, ("acme.example",))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
     settings = load(interactions={"rules": [rule]})
     assert settings.interactions is not None
-    needed = wanted(rules_of(settings.interactions), hears_replies=True, joins=False)
+    needed = wanted(settings.interactions, hears_replies=True, joins=False)
     of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
     of_agent = {"assistant:write"} if "agent" in name else set()
     assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from spanpost.http.routing import HttpRouter
 from spanpost.http.server import HttpServer, listen
 from spanpost.interactions.acts import Interactions
-from spanpost.interactions.authorization import AuthorizationRules, Found, Look, Person, Rule, Ruling
+from spanpost.interactions.authorization import AuthorizationRules, Found, Lookup, Person, Rule, Ruling
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import guard
 from spanpost.interactions.slack.app import SlackApp
@@ -32,6 +32,7 @@ from spanpost.model.readings import Approval
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
+from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import (
     ALICE,
     BOT,
@@ -39,9 +40,7 @@ from tests.interactions.local_slack import (
     CHANNEL,
     SECRET,
     LocalSlack,
-    free_port,
     run_local_slack,
-    until,
 )
 from tests.interactions.store import InteractionStore
 
@@ -52,7 +51,7 @@ TEAM = "T1"
 class Alice:
     """Knows one person."""
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         return Person(id="UALICE", team=TEAM, name="alice")
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
@@ -428,7 +427,7 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStor
     async def rows() -> Any:
         return interaction_store.rows
 
-    found = await until(rows, lambda rows: len(rows) == 2)
+    found = await eventually_async(rows, lambda rows: len(rows) == 2)
     assert [(row.verb, row.key, row.text) for row in found] == [("approve", key, "go"), ("message", root, "thanks")]
     assert time.time() - found[1].at.timestamp() < 60
 

@@ -11,8 +11,8 @@ from spanpost.interactions.authorization import AuthorizationRules, Failed, Pers
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result, Verb
-from spanpost.routing.launch_orders import Launches
-from spanpost.runtime.assembly import launches_of, open_launchers
+from spanpost.routing.launch_orders import Launches, on_end
+from spanpost.runtime.assembly import open_launchers
 from spanpost.runtime.webhooks import WebhookStore
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
@@ -25,7 +25,7 @@ COMMAND = {"kind": "command", "command": ["/bin/true"]}
 
 def test_nothing_set_is_nothing() -> None:
     """Without settings there is no launcher, no retry and no rule."""
-    assert (launches_of(load()), open_launchers(load())) == (Launches(), {})
+    assert (load().launchers.launchers, open_launchers(load())) == (frozenset(), {})
 
 
 def test_what_is_off_starts_nothing() -> None:
@@ -34,15 +34,16 @@ def test_what_is_off_starts_nothing() -> None:
     rules = [{"name": "r", "start": ["on", "off"]}]
     made = load(launchers={"named": named, "retries": [{"launcher": "off"}, {"launcher": "on"}], "rules": rules})
     assert list(open_launchers(made)) == ["launch:on"]
-    launches = launches_of(made)
-    assert (launches.retrier(a_task()), launches.rules[0].start) == ("on", ("on",))
+    launches, ended = made.launchers, a_task(status="complete", ended_at=NOON)
+    assert launches.retrier(a_task()) == "on"
+    assert [order.carrier for order in on_end(ended, launches, None, NOON)] == ["launch:on"]
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field of one launcher can be set by a variable of its own, beside what the file says."""
     monkeypatch.setenv("SPANPOST_LAUNCHERS__NAMED__FIX__TIMEOUT", "7")
     made = load(launchers={"named": {"fix": COMMAND}})
-    assert made.launchers.launchers()["fix"][1].model_dump()["timeout"].total_seconds() == 7
+    assert made.launchers.opened()["fix"][1].model_dump()["timeout"].total_seconds() == 7
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ async def test_what_a_person_starts() -> None:
         rules,
         source="slack",
         tenant="acme",
-        launches=Launches(launchers=frozenset({"fix"})),
+        launches=Launches(named={"fix": {}}),
     )
 
     def start(launcher: str, user: str = "U1", idempotency_key: str = "1") -> Start:

@@ -224,7 +224,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
-            stalled(a_task(), NOON, StallRules(stall=timedelta(minutes=5))),
+            stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
             "Nothing heard for 5 min 00 s",
             "5분 동안 응답 없음",
         ),
@@ -288,12 +288,12 @@ def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, loc
 def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: Locale, kind: Kind) -> None:
     """Values stand in Slack literally and in the terminal without control characters, in each language."""
     try:
-        text, saying = worded(said)
+        text, locale_message = worded(said)
     except (ValueError, OverflowError):
-        text, saying = "a text", said
-    told = a_checkpoint(kind=kind, text=text, message=saying)
+        text, locale_message = "a text", said
+    told = a_checkpoint(kind=kind, text=text, message=locale_message)
     check(reply(a_task(), told, key="k", slack_style=SlackStyle(locale=locale)))
-    assert "\x1b" not in labels.news_text(told, locale=locale)
+    assert "\x1b" not in labels.checkpoint_text(told, locale=locale)
     assert "\n" not in terminal.plain(terminal.CheckpointLine(told), "a task", locale=locale)
 
 

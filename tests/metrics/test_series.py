@@ -38,7 +38,7 @@ def test_no_label_value_makes_more_series_than_are_allowed(given_names):
     """Whatever agents call themselves: few values, few combinations, and not a token goes uncounted."""
     metrics = Metrics(most_values=5, most_series=8)
     for agent, model, tenant in given_names:
-        metrics.recorded(Recorded(settled=[used(agent, model, tenant=tenant)]))
+        metrics.recorded(Recorded(finalized=[used(agent, model, tenant=tenant)]))
     calls = [s for m in metrics.registry.collect() for s in m.samples if s.name == "spanpost_model_calls_total"]
     assert sum(s.value for s in calls) == len(given_names)
     assert len(calls) <= 8 + 1
@@ -50,7 +50,7 @@ def test_a_value_is_other_in_all_metrics_or_in_none():
     metrics = Metrics(most_values=1)
     for name in ("first", "second"):
         task = a_task(name, agent_name=name)
-        metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], settled=[used(name, "m")]))
+        metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], finalized=[used(name, "m")]))
     for metric in ("spanpost_tasks_started_total", "spanpost_tasks_ended_total", "spanpost_model_calls_total"):
         assert value(metrics, metric, agent="first") == 1
         assert value(metrics, metric, agent="second") is None
@@ -61,15 +61,15 @@ def test_what_nobody_counted_under_for_long_goes():
     """An agent gone silent leaves no series behind and makes room; one that goes on keeps its own."""
     now = 0.0
     metrics = Metrics(most_values=2, expire=timedelta(hours=1), clock=lambda: now)
-    metrics.recorded(Recorded(settled=[used("old", "m"), used("busy", "m")]))
+    metrics.recorded(Recorded(finalized=[used("old", "m"), used("busy", "m")]))
     now = 3000.0
-    metrics.recorded(Recorded(settled=[used("busy", "m"), used("late", "m")]))
+    metrics.recorded(Recorded(finalized=[used("busy", "m"), used("late", "m")]))
     assert value(metrics, "spanpost_model_calls_total", agent="late") is None
     assert value(metrics, "spanpost_model_calls_total", agent="other") == 1
     now = 3700.0
     assert value(metrics, "spanpost_model_calls_total", agent="old") is None
     assert value(metrics, "spanpost_model_calls_total", agent="busy") == 2
-    metrics.recorded(Recorded(settled=[used("late", "m")]))
+    metrics.recorded(Recorded(finalized=[used("late", "m")]))
     assert value(metrics, "spanpost_model_calls_total", agent="late") == 1
 
 

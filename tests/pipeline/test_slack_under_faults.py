@@ -28,8 +28,10 @@ from spanpost.testing.fake_slack import FakeSlack, Fault, Faults
 from spanpost.testing.observed import a_run, started
 from tests.thorough import IN_CI
 
+pytestmark = pytest.mark.slow
+
 FAST = Policy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=200), floor=timedelta(milliseconds=5))
-MANY = Rates(edits=1e6, posts=1e6, posts_per_channel=1e6, lookups=1e6)
+MANY = Rates(edits_per_minute=1e6, posts_per_minute=1e6, posts_per_channel_per_minute=1e6, lookups_per_minute=1e6)
 ROOT_SPAN = {"agent.task.name": "task", "gen_ai.operation.name": "invoke_agent"}
 METHODS = ("chat.postMessage", "chat.update", "conversations.history", "conversations.replies")
 

@@ -246,6 +246,7 @@ def test_addresses_that_are_none(url: str) -> None:
         plugin.open(GrafanaSettings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

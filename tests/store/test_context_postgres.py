@@ -14,13 +14,16 @@ import pytest
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.observations import Observation
-from spanpost.runtime.prices import Prices, Row
+from spanpost.runtime.prices import Prices
 from spanpost.store.postgres import PostgresStore
+from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.exercise_store import TELLING
 
+pytestmark = pytest.mark.slow
+
 RULES = msgspec.structs.replace(
-    TELLING, windows={"m": 1000}, prices=Prices({"m": Row(Decimal(1), Decimal(10))}, is_published=False)
+    TELLING, windows={"m": 1000}, prices=Prices({"m": ModelPrice(Decimal(1), Decimal(10))}, is_published=False)
 )
 
 

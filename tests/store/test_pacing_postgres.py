@@ -132,7 +132,7 @@ async def test_a_lane_that_somebody_else_has_is_passed_over(postgres_dsn: str, d
             held = await database.fetch(
                 "SELECT ordering_key FROM ordering_keys ORDER BY rank, due_at, sink, ordering_key LIMIT 3 FOR UPDATE"
             )
-            [delivery] = await asyncio.wait_for(store.claim([SINK], 8, limits(post=[paced("one")])), 10)
+            [delivery] = await asyncio.wait_for(store.claim([SINK], 8, limits(post=[paced("one")])), 60)
             assert delivery.ordering_key not in {row["ordering_key"] for row in held}
             assert delivery.claimed_at is not None
             assert abs(delivery.claimed_at - datetime.now(UTC)) < timedelta(minutes=5)

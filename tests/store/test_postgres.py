@@ -207,12 +207,12 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     batch = a_run("long ago", at=-years)
     await store.record(batch)
     assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == len(batch)
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     at = datetime.now(UTC) - timedelta(seconds=years)
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is True
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is False
     assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == 0
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
@@ -224,7 +224,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
     worst = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "a\ud800", "y": 2**70}
     batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\ud83d", attributes=worst)]
     assert (await store.record(batch)).events == len(batch)
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT repairs <> 0 FROM agent_events WHERE span_id = $1", (77).to_bytes(8, "big"))
 
 
@@ -233,10 +233,10 @@ async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, databas
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)
-    assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
+    assert (recorded.events, recorded.dropped) == (len(batch) - 1, {"unfoldable": 1})
     assert len(await store.tasks(TaskQuery())) == 2
     again = await store.record([broken])
-    assert again.lost == {"unfoldable": 1}
+    assert again.dropped == {"unfoldable": 1}
     row = await database.fetchrow("SELECT attempts, source, tenant, bytes, txid_current() > 0 FROM quarantine")
     assert tuple(row)[:3] == (2, "record", "default")
     assert msgspec.msgpack.decode(row["bytes"])["name"] == broken.name
@@ -424,7 +424,7 @@ JOB = {"agent.task.name": "job"}
 
 async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
     """While nobody listened nobody was silent: neither during the outage nor at once after it."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall=timedelta(minutes=5)))
+    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
@@ -451,7 +451,7 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
     rules = msgspec.structs.replace(
-        TELLING, stall_rules=StallRules(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1))
+        TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1))
     )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))
@@ -487,7 +487,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
     await other.record([started(trace=3, span=1, name="agent", attributes=root_span)])
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
-    await database.execute("UPDATE heartbeats SET told_until = now() - interval '1 s'")  # as after a kill
+    await database.execute("UPDATE heartbeats SET reported_until = now() - interval '1 s'")  # as after a kill
     assert (await under_way(other), await under_way(store)) == ({"starting": 1}, None)
     await other.close()
     assert await under_way(store) == {"starting": 1}
@@ -514,7 +514,7 @@ async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monk
 
     monkeypatch.setattr(task_state.FetchedRecords, "fetch_around", counted)
     recorded = await store.elapse()
-    assert 60 in (len(recorded.settled), len(recorded.tasks))
+    assert 60 in (len(recorded.finalized), len(recorded.tasks))
     assert len(missed) < 3
     await store.close()
 
@@ -541,7 +541,7 @@ async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: P
     ]
     memory = MemoryStore()
     for one in spans:
-        assert not (await store.record([one])).lost
+        assert not (await store.record([one])).dropped
         memory.record_now([one])
     query = TaskQuery(limit=100)
     told = [(t.uid, t.parent_uid, t.name, t.runs, t.input_tokens) for t in await store.tasks(query)]

@@ -33,9 +33,11 @@ pytestmark = pytest.mark.acceptance
 
 #: As seen by a test: what both stores say of one delivery, whatever their clocks.
 Seen = dict[str, Any]
-_ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0), max_age=timedelta(days=36500))
+_ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0))
 RULES = FoldRules(
-    routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,)), stall_rules=NO_STALL, settle=timedelta(0)
+    routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,), max_age=timedelta(days=36_500)),
+    stall_rules=NO_STALL,
+    settle=timedelta(0),
 )
 
 _asked = {"agent.approval.id": "a", "agent.approval.question": "Deploy?"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from uuid import UUID
@@ -13,7 +14,6 @@ from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.outcomes import Arrived, NotArrived, Outcome, RetryAt
 from spanpost.model.tasks import Task
-from spanpost.routing.matching import Match
 from spanpost.routing.planned import ON_THE_WAY
 from spanpost.routing.routes import Route, Routes, Verbosity, chosen
 from spanpost.store.memory import MemoryStore
@@ -24,16 +24,16 @@ from spanpost.tasks.stall import NO_STALL
 from tests.tasks.histories import NOW
 
 SINKS = ("window", "board")
-_EVER = timedelta(days=36_500)
 #: One sink with one place; and one where ann's tasks have a place of their own, and those that failed are told in a third, too.
 ROUTES = Routes(
     sinks=SINKS,
     routes=(
-        Route(sink="window", max_age=_EVER),
-        Route(sink="board", address="errors", match=Match(status="error"), max_age=_EVER),
-        Route(sink="board", address="ann", match=Match(agent="ann"), max_age=_EVER, interval=timedelta(seconds=30)),
-        Route(sink="board", address="all", max_age=_EVER),
+        Route(sink="window"),
+        Route(sink="board", address="errors", status="error"),
+        Route(sink="board", address="ann", agent="ann", interval=timedelta(seconds=30)),
+        Route(sink="board", address="all"),
     ),
+    max_age=timedelta(days=36_500),
 )
 RULES = FoldRules(windows={"gpt-x": 1000}, routes=ROUTES, stall_rules=NO_STALL)
 #: The same, where a message appears with the first news that is an end or a question, and news is edited.
@@ -41,7 +41,7 @@ LIMITED_LOG = msgspec.structs.replace(
     RULES,
     routes=msgspec.structs.replace(
         ROUTES,
-        routes=tuple(msgspec.structs.replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
+        routes=tuple(replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
         editing=frozenset(SINKS),
     ),
 )
@@ -177,7 +177,7 @@ class Post(MemoryStore):
         self.seen.update((p.event_id, p.content_hash) for p in new)
         self._write(batches.fold(self._records, new, self.rules, self.now))
 
-    def settled(self) -> None:
+    def elapse_settling_times(self) -> None:
         """Let all settling times pass."""
         self.now += timedelta(hours=1)
         self.elapse_now(self.now)
@@ -230,11 +230,11 @@ def posted(batch: list[Placed], random: Random, rules: FoldRules = RULES) -> Pos
     for part in torn(batch, random):
         store.take(part)
         if random.random() < 0.5:
-            store.settled()
+            store.elapse_settling_times()
         store.carry()
     for _ in range(3):
-        store.settled()
+        store.elapse_settling_times()
     store.finish()
-    store.settled()
+    store.elapse_settling_times()
     store.finish()
     return store

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,7 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_newest_questions_of_very_many_are_kept() -> None:
     """A task that asks for ever stays answerable: the newest hundred questions stand, with their answers."""
     store = MemoryStore(keep=None)
@@ -128,12 +130,12 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"z{n}\0m\0t", 0, -n, b"k", None)
     for n in range(1000):
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
-    for name in ("answers", "told"):
+    for name in ("answers", "reported"):
         kept = facts.maps[name]
         assert len(kept) == 4 * MAP_CAP
         assert facts.maps["asks"].keys() <= kept.keys()
@@ -168,7 +170,9 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
     for observation in order:
         store.record_now([observation])
     [task] = [task for task in store.tasks_now(TaskQuery()) if task.name == "deploy"]
-    assert [(a.decision, a.by, a.source, a.told) for a in task.approvals] == [("deny", "alice", "slack", None)]
+    assert [(a.decision, a.by, a.source, a.reported_decision) for a in task.approvals] == [
+        ("deny", "alice", "slack", None)
+    ]
 
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))
@@ -208,6 +212,7 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
     assert (last.state, last.decision, record is not None) == (InterventionState.EXPIRED, c.EXPIRED, True)
 
 
+@pytest.mark.slow
 async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
     """A decision that the task has forgotten over hundreds of others is kept all the same, and told to it when it asks again."""
     store = MemoryStore()

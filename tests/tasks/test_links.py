@@ -38,7 +38,7 @@ def trees(*spans: Observation) -> set[tuple[tuple[str, str, int], ...]]:
     for order in permutations(spans):
         store = MemoryStore()
         for one in order:
-            assert not store.record_now([one]).lost
+            assert not store.record_now([one]).dropped
         tasks: list[Task] = store.tasks_now(TaskQuery(limit=100))
         names = {task.uid: task.name for task in tasks}
         out.add(tuple(sorted((t.name, names.get(t.parent_uid, "") if t.parent_uid else "", t.runs) for t in tasks)))

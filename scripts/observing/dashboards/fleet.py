@@ -32,7 +32,7 @@ def fleet() -> d.Dashboard:
         number("Under way", "Tasks that have not ended.", f"sum(spanpost_tasks_open{{{WHO}}}) or vector(0)"),
         number(
             "Waiting for a person",
-            "Questions that nobody has answered.",
+            "Unanswered questions.",
             f"sum(spanpost_approvals_open{{{WHO}}}) or vector(0)",
             "short",
             (None, GREEN),

@@ -35,7 +35,7 @@ def spend() -> d.Dashboard:
         number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
         number(
             "Fullest budget",
-            "The budget of which most is spent in its period of now (`spend.budgets`); nothing where none is set.",
+            "The budget of which most is spent in its period of now (`budgets`); nothing where none is set.",
             "max(spanpost_budget_used_ratio) or vector(0)",
             "percentunit",
             (None, GREEN),

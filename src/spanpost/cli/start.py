@@ -73,7 +73,6 @@ def _in_database(
     launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings
 ) -> str:
     from spanpost.runtime import decisions
-    from spanpost.runtime.assembly import launches_of
     from spanpost.runtime.system_user import system_user
 
     name = (by or "").strip()
@@ -82,7 +81,7 @@ def _in_database(
             "--as is missing: give the name of the person who starts it; it is kept, and the work runs for them"
         )
     whose = tenant if tenant is not None else settings.intake.tenant
-    launches = launches_of(settings)
+    launches = settings.launchers
     verdict = ask(
         settings,
         lambda store: decisions.start(

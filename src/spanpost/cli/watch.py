@@ -107,7 +107,7 @@ async def _checkpoints(
     settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None
 ) -> AsyncIterator[dict[str, Any]]:
     from spanpost.model.errors import StoreUnavailable
-    from spanpost.tasks.json_form import news_json
+    from spanpost.tasks.json_form import streamed_json
 
     async with opened(settings) as store:
         uid = None
@@ -127,7 +127,7 @@ async def _checkpoints(
                 place = one.position
                 is_of = uid is None or uid in (one.task.uid, one.task.parent_uid, one.task.root_uid)
                 if is_of and asked.takes(one.task) and (not statuses or one.checkpoint.status in statuses):
-                    yield news_json(one)
+                    yield streamed_json(one)
             if len(page) < _PAGE:
                 await asyncio.sleep(_POLL)
 

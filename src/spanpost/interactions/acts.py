@@ -16,7 +16,7 @@ from spanpost.interactions.authorization import (
     VIEW,
     AuthorizationRules,
     Found,
-    Look,
+    Lookup,
     Person,
     Ruling,
     foreign,
@@ -49,7 +49,7 @@ class People(Protocol):
     Raises nothing: a lookup that fails returns `Failed`.
     """
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         """Return what was found; at most five minutes old."""
         ...
 
@@ -154,9 +154,9 @@ class Interactions:
         """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
         return self._own(await self.interaction_store.asked(key, message))
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await self.interaction_store.told_in(message))
+        return self._own(await self.interaction_store.task_of_message(message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
         return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
@@ -172,12 +172,12 @@ class Interactions:
         return await self._talk(judge(self.rules, action, asked, user, message), action, asked, message)
 
     async def _talk(
-        self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: PersonMessage
+        self, talk: Generator[Lookup, Found, Ruling], action: str, asked: Asked, message: PersonMessage
     ) -> Ruling:
         try:
-            look = next(talk)
+            lookup = next(talk)
             while True:
-                look = talk.send(await self._people.look(look, message, (action, asked)))
+                lookup = talk.send(await self._people.lookup(lookup, message, (action, asked)))
         except StopIteration as done:
             ruling: Ruling = done.value
             return ruling

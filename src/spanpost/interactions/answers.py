@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
-from spanpost.control_protocol import Act, ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, PersonAct, TaskAnswer
 from spanpost.model.budgets import Spent
 from spanpost.model.interventions import ApprovalRow, InterventionState, StandingAct, Verb
 from spanpost.model.observations import Observation
@@ -96,11 +96,11 @@ class Answers:
         reports is returned as reported.
         """
 
-        async def look() -> tuple[tuple[ApprovalRow, str] | None, bool]:
+        async def read() -> tuple[tuple[ApprovalRow, str] | None, bool]:
             row, why = await self._interaction_store.question(tenant, id, mark, trace)
             return (row, why) if row is not None else None, row is not None and not why and is_closed(row)
 
-        found = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
+        found = await self._until(topic_of(tenant, APPROVAL, id), read, wait)
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
@@ -111,18 +111,18 @@ class Answers:
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
         """Return the acts on a task after a number, once there are any or after `wait` seconds."""
 
-        async def look() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
+        async def read() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
             task = await self._interaction_store.refer(tenant, ref)
             if task is None:
                 return None, False
             deeds = await self._interaction_store.deeds(task, VERBS, after, _MOST)
             return (task, deeds), bool(deeds)
 
-        found = await self._until(topic_of(tenant, TASK, ref), look, wait)
+        found = await self._until(topic_of(tenant, TASK, ref), read, wait)
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        acts: list[Act] = [
+        acts: list[PersonAct] = [
             {"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds
         ]
         return {
@@ -143,10 +143,10 @@ class Answers:
             ]
         }
 
-    async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
+    async def _until(self, topic: bytes, read: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Repeat a lookup until it finds something or the time is over; then return the last result."""
         if wait <= 0 or self.is_ended:
-            return (await look())[0]
+            return (await read())[0]
         event = asyncio.Event()
         self._waiting.setdefault(topic, set()).add(event)
         try:
@@ -154,7 +154,7 @@ class Answers:
             deadline = asyncio.get_running_loop().time() + wait
             while True:
                 event.clear()
-                found, is_enough = await look()
+                found, is_enough = await read()
                 if is_enough or self.is_ended:
                     return found
                 try:
@@ -185,14 +185,14 @@ def is_closed(row: ApprovalRow) -> bool:
 
 def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as its agent receives it; `why` says why the agent gets no answer."""
-    is_told = not why and is_closed(row)
-    decided = row if is_told else None
-    reported = row.told
+    is_answered = not why and is_closed(row)
+    decided = row if is_answered else None
+    reported = row.reported_decision
     if not row.is_decided and row.decision:
         reported = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
-        "state": str(row.state if is_told else InterventionState.OPEN),
+        "state": str(row.state if is_answered else InterventionState.OPEN),
         "decision": decided.decision if decided is not None else "",
         "by": decided.by if decided is not None else "",
         "comment": decided.comment if decided is not None else "",
@@ -203,8 +203,8 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
-        "reason": why or ("" if is_told else why_not_whole(row)),
-        "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
+        "reason": why or ("" if is_answered else why_not_whole(row)),
+        "reported_decision": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
         if reported is not None and not why
         else None,
     }

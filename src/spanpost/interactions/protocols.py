@@ -84,7 +84,7 @@ class InteractionStore(Protocol):
         """Return the subject of a key, and whether that message shows it; None for an unknown key."""
         ...
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task whose root message this is; None for any other message."""
         ...
 

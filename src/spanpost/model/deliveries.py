@@ -42,7 +42,7 @@ class SinkCall(StrEnum):
     #: (`Again`).
     EDIT = "edit"
     #: Ask whether an earlier attempt arrived (`Sink.reconcile`).
-    LOOKUP = "look"
+    RECONCILE = "reconcile"
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):

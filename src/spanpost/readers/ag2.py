@@ -6,12 +6,12 @@ from spanpost.model.readings import Role
 from spanpost.readers.dialect import Dialect, ReadSpan
 
 #: Kinds of usage that spans of calls tell, too. Others (a compaction) are told by no other span.
-_TOLD_BY_CALLS = frozenset({"model_call", "subtask"})
+_REPORTED_BY_CALLS = frozenset({"model_call", "subtask"})
 
 
 def _refine(span: ReadSpan) -> None:
     a = span.attributes
-    if a.get("ag2.span.type") == "usage" and a.get("ag2.usage.kind") in _TOLD_BY_CALLS:
+    if a.get("ag2.span.type") == "usage" and a.get("ag2.usage.kind") in _REPORTED_BY_CALLS:
         span.role, span.rule = Role.PLUMBING, "ag2.usage.kind"
 
 

@@ -49,7 +49,7 @@ def _refine(span: ReadSpan) -> None:
         inner.setdefault("agent", AGENT_NAME)
         said["is_session"] = attributes.get("terminal.type") != "non-interactive"
         length = v.count(attributes.get("user_prompt_length"))
-        said["step_name"], said["step_saying"] = worded(prompt(length))
+        said["step_name"], said["step_message"] = worded(prompt(length))
         said["step_key"] = span.observation.span_id.hex()
         repo = v.text(attributes.get("vcs.repository.name"))
         if repo is not None:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-import msgspec
-
-from spanpost.interactions.authorization import AuthorizationRules, Rule
+from spanpost.interactions.authorization import AuthorizationRules
 from spanpost.interactions.protocols import (
     RESOLVERS,
     Asked,
@@ -27,7 +25,7 @@ from spanpost.model.tasks import Task
 from spanpost.plugins import PluginGroup
 from spanpost.routing.routes import Routes, chosen
 from spanpost.runtime import workers
-from spanpost.runtime.assembly import launches_of, routes_of
+from spanpost.runtime.assembly import routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
 from spanpost.tasks.approvals import approval_of
@@ -36,10 +34,10 @@ from spanpost.text.locales import Locale, locale
 if TYPE_CHECKING:
     from spanpost.interactions.acts import Reads
     from spanpost.interactions.slack.app import SlackApp
-    from spanpost.interactions.slack.check import Seen
     from spanpost.interactions.slack.http import SlackHttp
     from spanpost.interactions.slack.installations import App, Everywhere, Installation, Self
     from spanpost.interactions.slack.socket import Socket
+    from spanpost.model.findings import Finding
     from spanpost.runtime.installed_apps import InstalledApps
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.sinks.slack.settings import SlackSettings
@@ -51,34 +49,6 @@ log = logging.getLogger("spanpost.interactions")
 _ABOVE: Final = 16
 #: Time limit for work in progress, then for connections, when interactions end. Seconds.
 _FINISH: Final = 1.0
-
-
-def rules_of(section: InteractionsSettings) -> AuthorizationRules:
-    """Return the authorization rules."""
-    return AuthorizationRules(
-        rules=tuple(
-            Rule(
-                actions=frozenset(rule.actions),
-                tenant=rule.tenant,
-                agent=rule.agent,
-                topic=rule.topic,
-                environment=rule.environment,
-                risk=rule.risk,
-                launcher=rule.launcher,
-                users=rule.users,
-                groups=rule.groups,
-                channels=rule.channels,
-                emails=rule.emails,
-                roles=rule.roles,
-                requester=rule.requester,
-                resolver=rule.resolver or "",
-                not_requester=rule.not_requester,
-            )
-            for rule in section.rules
-        ),
-        people={name.strip().casefold(): person for name, person in section.people.items()},
-        domains=tuple(domain.casefold().lstrip("@") for domain in section.email_domains),
-    )
 
 
 def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
@@ -260,11 +230,11 @@ class InteractionsRuntime:
         interactions = Interactions(
             self._interaction_store,
             SlackPeople(web, remember=section.remember.total_seconds(), resolvers=self._resolvers),
-            rules if rules is not None else rules_of(section),
+            rules if rules is not None else section,
             source="slack",
             tenant=tenant or settings.intake.tenant,
             is_bound=tenant is not None,
-            launches=launches_of(settings),
+            launches=settings.launchers,
             watch=self._watch,
             speaks=speaking(settings),
             reads=reading(settings),
@@ -285,9 +255,8 @@ class InteractionsRuntime:
             # Another organisation administers this workspace and its members: only rules for its own tenant apply.
             settings = self._settings.interactions
             assert settings is not None
-            rules = rules_of(settings)
-            own = tuple(rule for rule in rules.rules if rule.tenant == tenant)
-            return self._make(settings, token, tenant, msgspec.structs.replace(rules, rules=own), me)
+            own = [rule for rule in settings.rules if rule.tenant == tenant]
+            return self._make(settings, token, tenant, settings.with_rules(own), me)
 
         self._installed_apps = InstalledApps(workspaces, make)
         app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
@@ -338,7 +307,7 @@ class InteractionsRuntime:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("interactions: tokens are read at the start: restart spanpost, or undo the change")
-        rules, launches, speaks, reads = rules_of(section), launches_of(settings), speaking(settings), reading(settings)
+        rules, launches, speaks, reads = section, settings.launchers, speaking(settings), reading(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.interactions.rules = rules
@@ -397,7 +366,7 @@ class StoreInteractions:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message."""
         shown = await self._shown(message)
         if shown is None:
@@ -454,7 +423,7 @@ class _NoStore:
     async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         raise StoreUnavailable("it is not open")
 
     async def is_first(self, key: str) -> bool:
@@ -473,24 +442,25 @@ class _NoStore:
         raise StoreUnavailable("it is not open")
 
 
-async def examine(settings: Settings) -> list[Seen]:
+async def examine(settings: Settings) -> list[Finding]:
     """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
     interactions_runtime = InteractionsRuntime(settings, _NoStore())
-    from spanpost.interactions.slack.check import Seen, look, of_rules
+    from spanpost.interactions.slack.check import check_app, of_rules
+    from spanpost.model.findings import Finding
 
-    seen = list(of_rules(rules_of(section)))
+    seen = list(of_rules(section))
     try:
         for one in interactions_runtime.app.installations:
-            seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
+            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
         if interactions_runtime.has_http and (
             settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
         ):
             cure = (
                 "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
             )
-            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+            seen.append(Finding(ok=True, found="a signing secret is used by the gateway alone", cure=cure))
         return seen
     finally:
         await interactions_runtime.close()

@@ -156,7 +156,7 @@ class Pipeline:
         #: The loading of prices; None until a call needs one.
         self._pricing: asyncio.Future[None] | None = None
         self._is_shut = False
-        self._lost_before = 0
+        self._dropped_before = 0
         self._starting = threading.Lock()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -348,6 +348,12 @@ class Pipeline:
         """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await self.load_prices()
+
+    async def load_prices(self) -> None:
+        """Load prices if they are not loaded; wait a while for them."""
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready:
             # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
@@ -376,11 +382,11 @@ class Pipeline:
 
     def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
         if self.attachment is not None:
-            metrics.lost_so_far("intake", self.attachment.lost)
+            metrics.count_dropped_so_far("intake", self.attachment.dropped)
         if self._spool is not None:
             metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
         if self._recovery is not None:
-            metrics.lost_so_far("spool", self._recovery.lost.totals())
+            metrics.count_dropped_so_far("spool", self._recovery.dropped.totals())
 
     def wake(self) -> None:
         """Report that deliveries may be due. Call it in the pipeline's thread."""
@@ -409,7 +415,7 @@ class Pipeline:
                 self.receive,
                 tenant=intake.tenant,
                 capacity=intake.queue_size,
-                look_every=intake.poll_interval.total_seconds(),
+                scan_interval=intake.poll_interval.total_seconds(),
                 spool=self._spool,
                 beat_every=intake.heartbeat_interval.total_seconds(),
                 tell_end=self._tell_end,
@@ -432,18 +438,18 @@ class Pipeline:
         if self._is_shut:
             return False
         while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
-            if self._has_lost() or time.monotonic() >= until:
+            if self._has_dropped() or time.monotonic() >= until:
                 return False
             time.sleep(0.01)  # an earlier flush is still in progress; ask again
         if self._recovery is not None and not self._recovery.wait(until - time.monotonic()):
             return False
-        return self._drain(until - time.monotonic()) and not self._has_lost()
+        return self._drain(until - time.monotonic()) and not self._has_dropped()
 
-    def _has_lost(self) -> bool:
+    def _has_dropped(self) -> bool:
         """Return whether observations were dropped since the last call."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _EXPECTED)
-        before, self._lost_before = self._lost_before, lost
-        return lost != before
+        dropped = sum(count for reason, count in self.dropped.items() if reason not in _EXPECTED)
+        before, self._dropped_before = self._dropped_before, dropped
+        return dropped != before
 
     def _drain(self, timeout: float) -> bool:
         if self._dispatcher is None or self._loop is None:
@@ -478,7 +484,7 @@ class Pipeline:
         if not is_done and not self.is_off:
             log.warning(
                 "not everything was recorded and delivered before the end (%d observations dropped)",
-                sum(self.lost.values()),
+                sum(self.dropped.values()),
             )
         return is_done
 
@@ -626,6 +632,6 @@ class Pipeline:
         return self._is_shut
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Observations that were dropped, by reason."""
-        return self.attachment.lost if self.attachment is not None else {}
+        return self.attachment.dropped if self.attachment is not None else {}

@@ -30,7 +30,7 @@ _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_S
 #: Tasks per query.
 _PAGE: Final = 500
 #: Interval of checks for due summaries, seconds.
-LOOKUP: Final = 5.0
+RECONCILE: Final = 5.0
 
 
 class Summaries:
@@ -68,15 +68,15 @@ class Summaries:
     async def _run(self) -> None:
         while True:
             try:
-                if any(route.digest or route.has_board for route in self._routes().routes):
-                    await self.look()
+                if any(route.digest or route.board for route in self._routes().routes):
+                    await self.scan()
             except StoreUnavailable:
                 pass  # the dispatcher logs it; due summaries stay due
             except Exception as error:
                 log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(LOOKUP)
+            await asyncio.sleep(RECONCILE)
 
-    async def look(self, now: datetime | None = None) -> int:
+    async def scan(self, now: datetime | None = None) -> int:
         """Order what is due; return the number of messages. `now` is the store's clock. Raises
         `StoreUnavailable`.
         """
@@ -91,7 +91,7 @@ class Summaries:
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
             turn = int(now.timestamp() // route.board_interval.total_seconds())
-            if route.has_board and self._turns.get(key) != turn:
+            if route.board and self._turns.get(key) != turn:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)
                 self._turns[key] = turn
@@ -114,7 +114,7 @@ class Summaries:
         board = summaries.board(route, living, routes)
         last = await self._store.orders(OrderQuery(task_uid=summaries.board_id(route), limit=1))
         shown = summaries.summary_of(last[0].order) if last else None
-        before = shown.told if shown is not None and isinstance(shown.told, Board) else None
+        before = shown.content if shown is not None and isinstance(shown.content, Board) else None
         if before is None and not board.tasks:
             return 0  # a board begins with the first task
         if before is not None and before == board:
@@ -172,7 +172,7 @@ class SummaryCarrier:
 
     async def _stands(self, order: Order, summary: Summary) -> tuple[Receipt | None, Order | None]:
         """Return the receipt of a board's message and its newest order; for a digest neither."""
-        if not isinstance(summary.told, Board):
+        if not isinstance(summary.content, Board):
             return None, None
         rows = await self._store.orders(OrderQuery(task_uid=order.task_uid, limit=KEPT))
         ref = next((row.ref for row in rows if row.ref), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -14,7 +13,6 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes, Verbosity, chosen, deliveries
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class TaskViews:
         """Return the permanent route of a task's message, its style there, and its channel; None if none is
         sent.
         """
-        from spanpost.runtime.assembly import launches_of, routes_of, with_buttons
+        from spanpost.runtime.assembly import routes_of, with_buttons
         from spanpost.sinks.slack import slack_style_of
         from spanpost.sinks.slack.settings import SlackSettings
 
@@ -88,10 +86,10 @@ class TaskViews:
         is_on = isinstance(section, SlackSettings) and section.enabled
         said = with_buttons(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
         assert isinstance(said, SlackSettings)
-        launches = launches_of(settings)
+        launches = settings.launchers
         slack_style = msgspec.structs.replace(slack_style_of(said), retries=lambda task: bool(launches.retrier(task)))
         taken = (
-            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing]
+            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.is_passing]
             if is_on
             else []
         )
@@ -112,9 +110,7 @@ class TaskViews:
         known = {one.id: one for one in checkpoints}
         verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
         # The interval of milestones and the age of notifications cannot be reconstructed afterwards.
-        open_route = msgspec.structs.replace(
-            route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least)
-        )
+        open_route = Route(sink=_SLACK, address=route.address, severity=route.severity, verbosity=verbosity)
         table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
         lines: dict[str, tuple[Task, Checkpoint, int]] = {}
         for one in checkpoints:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from spanpost.interactions.webhooks.base import Does, Provider
+from spanpost.interactions.webhooks.base import Provider
 from spanpost.interactions.webhooks.carrier import HookCarrier
 from spanpost.model.errors import ConfigError
-from spanpost.model.interventions import ApprovalRow, Intervention, Verb, Verdict
+from spanpost.model.interventions import ApprovalRow, Intervention, Verdict
 from spanpost.model.launch_orders import Order, Taken
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
-from spanpost.runtime.assembly import launches_of
 from spanpost.runtime.decisions import questions_named
 from spanpost.settings import Settings
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
     """Return the providers by name. Raises `ConfigError` for one that starts an unknown launcher."""
-    known = launches_of(settings).launchers
+    known = settings.launchers.launchers
     found = {}
     for name, said in settings.webhooks.providers.items():
         for number, does in enumerate(said.does, 1):
@@ -38,20 +37,7 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
             scheme=said.declared,
             keys=said.keys,
             idempotency_key=said.idempotency_key,
-            does=tuple(
-                Does(
-                    when=tuple(does.when.items()),
-                    start=does.start or "",
-                    text=does.text,
-                    parameters=tuple(does.parameters.items()),
-                    task=does.task,
-                    verb=Verb(does.verb),
-                    approval=does.approval,
-                    decision=does.decision,
-                    by=does.by,
-                )
-                for does in said.does
-            ),
+            does=said.does,
         )
     return found
 
@@ -94,7 +80,7 @@ class Hooks:
     def __init__(self, settings: Settings, interaction_store: WebhookStore) -> None:
         self.interaction_store = interaction_store
         self.providers = providers_of(settings)
-        self.launchers = launches_of(settings).launchers
+        self.launchers = settings.launchers.launchers
         self.carriers = {carrier.name: carrier for carrier in map(self._carrier, self.providers)}
 
     def _carrier(self, name: str) -> HookCarrier:

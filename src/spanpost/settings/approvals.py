@@ -11,9 +11,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.section import Duration, Section
+from spanpost.tasks.approvals import Expiry
 
 
-class ApprovalsSettings(Section):
+class ApprovalsSettings(Section, Expiry):
     """Defaults for questions to people."""
 
     expire_after: Duration | None = Field(

@@ -10,9 +10,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from spanpost.http.urls import http_url
 from spanpost.settings.section import Duration, Section
 from spanpost.sinks.fields import FIELDS
+from spanpost.sinks.outputs import OutputQuery
 
 
-class QuerySettings(Section):
+class QuerySettings(Section, OutputQuery):
     """The query of one figure."""
 
     query: str = Field(

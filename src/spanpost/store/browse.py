@@ -103,7 +103,7 @@ class PostgresBrowse:
     def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
         self._run = run
 
-    # --- tasks ----------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
@@ -127,7 +127,7 @@ class PostgresBrowse:
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace's id."""
 
-        async def look(connection: Any) -> Task | None:
+        async def read(connection: Any) -> Task | None:
             row = await connection.fetchrow(_ANY_ID, tenant, ref)
             if row is None and (uid := uuid_of(ref)) is not None:
                 found = await intervention_rows.task(connection, uid)
@@ -137,7 +137,7 @@ class PostgresBrowse:
                 row = await connection.fetchrow(_OF_TRACE, tenant, trace)
             return shown(*row) if row is not None else None
 
-        found: Task | None = await self._run(look)
+        found: Task | None = await self._run(read)
         return found
 
     async def timeline(
@@ -145,7 +145,7 @@ class PostgresBrowse:
     ) -> Page[TimelineEntry]:
         """Return a page of a task's timeline, oldest first; span attributes only with `content`."""
 
-        async def look(connection: Any) -> list[TimelineEntry]:
+        async def read(connection: Any) -> list[TimelineEntry]:
             found: list[TimelineEntry] = []
             for row in await connection.fetch(_CHECKPOINTS, task_uid, *bounds_of(after, 0), limit + 1):
                 key = TimelineKey(row["at"], 0, row["id"])
@@ -180,10 +180,10 @@ class PostgresBrowse:
                 )
             return sorted(found, key=lambda one: one.key)
 
-        found: list[TimelineEntry] = await self._run(look)
+        found: list[TimelineEntry] = await self._run(read)
         return page_of(found, limit, lambda one: one.key)
 
-    # --- sums and questions -----------------------------------------------------------------------------------------------
+    # --- sums and questions ------------------------------------------------------------------------------------------
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the announced tasks that started from `since` until before `until`."""
@@ -225,17 +225,17 @@ class PostgresBrowse:
             )
         return page_of(found, limit, lambda one: ApprovalKey(one.row.requested_at, one.row.key))
 
-    # --- the stream -------------------------------------------------------------------------------------------------------
+    # --- the stream --------------------------------------------------------------------------------------------------
 
     async def head(self) -> Position:
         """Return the end of the stream: checkpoints recorded from now on come after it."""
 
-        async def look(connection: Any) -> str:
+        async def read(connection: Any) -> str:
             await connection.execute(_FOREIGN)
             number: str = await connection.fetchval(_HEAD)
             return number
 
-        return Position(int(await self._run(look)), OLDEST, NIL)
+        return Position(int(await self._run(read)), OLDEST, NIL)
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """Return checkpoints after a position, in the order of the stream."""

@@ -123,7 +123,7 @@ def _refresh(lease: str, receipt: str, more: str = "") -> str:
 UPDATE ordering_keys AS target SET {more}
   due_at = coalesce({lease}, head.not_before, head.born_at),
   rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
-  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'look'
+  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'reconcile'
     WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END THEN 'edit'
     ELSE 'post' END
 FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -142,7 +142,7 @@ _RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
 _END_LEASE = _refresh("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
 #: A leased ordering key is due again when its lease ends; the next call then reconciles.
 _LEASE = """
-UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'reconcile' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
 _RECEIPTS = """
 SELECT l.sink, l.ordering_key, l.receipt::text FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -456,7 +456,7 @@ async def _answer(
     }
     concerned = {key: b for key, b in concerned.items() if key in known or key in made}
     locked, now = await bucket_rows.lock(connection, concerned, known)
-    changed, closed = rate_limiting.settled(
+    changed, closed = rate_limiting.after_outcome(
         locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter
     )
     await bucket_rows.write(connection, changed, concerned)

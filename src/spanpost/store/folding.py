@@ -125,16 +125,16 @@ class Folding(ABC):
         await records.fetch_domains(connection, batches.domains(distinct) if touched is None else touched)
         doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
-        repeats = len(placed) - len(new)
+        duplicates = len(placed) - len(new)
         if not new:
-            return Recorded(repeats=repeats)
+            return Recorded(duplicates=duplicates)
         await self._follow(connection, records, locked, new, meter)
         folded, ready = await self._fold(
             meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick)
         )
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
-        recorded.repeats = repeats
+        recorded.duplicates = duplicates
         recorded.ignored = len(new) - len(folded.recorded)
         return await self._spend(connection, recorded, folded, locked, now, meter)
 
@@ -253,7 +253,7 @@ class Folding(ABC):
         if folded.tasks:
             has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed)
+                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []
@@ -282,14 +282,14 @@ class Folding(ABC):
             started=folded.started,
             ended=folded.ended,
             checkpoints=[c for c in folded.checkpoints if c.id in new],
-            settled=folded.settled,
+            finalized=folded.finalized,
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
             limited=limited,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,
-            lost=folded.lost,
+            dropped=folded.dropped,
             owed=owed,
         )
 
@@ -299,7 +299,7 @@ def _is_new(records: FetchedRecords, p: Placed) -> bool:
     return p.domain in records.new or (records.is_known(key) and batches.is_new(records.get(key), p))
 
 
-def _is_heard(placed: Sequence[Placed]) -> bool:
+def _has_telemetry(placed: Sequence[Placed]) -> bool:
     """Return whether telemetry changed the tasks: time and people's acts do not show that a task is alive."""
     return any(p.observation.part is not Part.INTERVENTION for p in placed)
 

@@ -47,7 +47,7 @@ class PostgresInterventions(Folding):
 
     _listener: Listener
 
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record a person's act and its effect. See `Store.intervene`."""
@@ -180,7 +180,7 @@ class PostgresInterventions(Folding):
         """List launch orders, newest first."""
         return await self._run(lambda c: launch_orders.listed(c, query))
 
-    # --- deadlines ------------------------------------------------------------------------------------------------------
+    # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def _expire(self, timers: Sequence[bytes]) -> Recorded:
         """Expire or escalate questions whose timers are due."""
@@ -219,7 +219,7 @@ class PostgresInterventions(Folding):
         await intervention_rows.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
         return recorded
 
-    # --- reads ----------------------------------------------------------------------------------------------------------
+    # --- reads -------------------------------------------------------------------------------------------------------
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""

@@ -101,7 +101,7 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
         )
     placed = 0
     for order in may:
-        if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.hourly:
+        if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.max_hourly:
             log.warning(
                 "launcher %s is not started after %s: its rule has started enough in this hour",
                 order.name,

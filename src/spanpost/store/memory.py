@@ -141,7 +141,7 @@ class MemoryStore:
         #: When each END was recorded.
         self._ends: dict[UUID, datetime] = {}
         self._timers: dict[Key, datetime] = {}
-        self._heartbeats = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers)
+        self._heartbeats = MemoryHeartbeats(self, clock, self.rules.stall_rules, self._timers, self.rules.outage)
         self._deliveries = MemoryDeliveries(self, clock, lease, jitter)
         self._orders = Orders(self._deliveries, clock)
         self._interventions = MemoryInterventions(self, clock, self._timers, self._orders)
@@ -170,7 +170,7 @@ class MemoryStore:
     async def close(self) -> None:
         """Do nothing: there is no connection to close."""
 
-    # --- recording ------------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """Fold a batch. See `Store.record`. Blocks the loop until it is done."""
@@ -183,9 +183,9 @@ class MemoryStore:
         recorded = self._record_now(batch) if batch else Recorded()
         if beats and (back := self._heartbeats.hear(beats)):
             recorded = recorded.plus(self._record_now(back))
-        lost = faults.losses()
+        dropped = faults.losses()
         redacted = redaction.found() if (redaction := self._redaction) is not None else {}
-        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
+        return recorded.plus(Recorded(dropped=dropped, redacted=redacted)) if dropped or redacted else recorded
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
@@ -212,7 +212,7 @@ class MemoryStore:
                 self._identities.pop(p.event_id + p.content_hash, None)
             mended = self._repaired(batches.domains(new))
             total = mended.plus(self._dropped() if len(new) == 1 else self._one_by_one([p.source for p in new]))
-            total.repeats += len(batch) - len(new)
+            total.duplicates += len(batch) - len(new)
             return total
         recorded = self._write(folded)
         if any(p.observation.part is not Part.INTERVENTION for p in new):
@@ -224,7 +224,7 @@ class MemoryStore:
         self._spend.count_limits(recorded.limited)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
-        recorded.repeats = len(batch) - len(new)
+        recorded.duplicates = len(batch) - len(new)
         recorded.ignored = len(new) - len(folded.recorded)
         self._events += recorded.events
         self.curves.keep(new)
@@ -232,7 +232,7 @@ class MemoryStore:
         if self._keep is not None and len(self._records.domains) > self._keep * 5 // 4:
             forgotten = self._evict(self._keep)
             if forgotten:
-                recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
+                recorded.dropped["memory"] = recorded.dropped.get("memory", 0) + forgotten
         recorded = self._spend_of(recorded, folded)
         return recorded.plus(self._record_now(owed)) if owed else recorded
 
@@ -289,7 +289,7 @@ class MemoryStore:
 
     @staticmethod
     def _dropped() -> Recorded:
-        return Recorded(lost={UNFOLDABLE: 1})
+        return Recorded(dropped={UNFOLDABLE: 1})
 
     async def listen_anew(self) -> None:
         """Restart every stall timeout: nothing could be received until now."""
@@ -320,7 +320,7 @@ class MemoryStore:
         if stalled := self._heartbeats.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(stalled))
         if silent := [key for key in due if key[16:] == b"t"]:
-            checked = self._heartbeats.look(silent, self.rules.routes)
+            checked = self._heartbeats.scan(silent, self.rules.routes)
             shown, checked.tasks = checked.tasks, []  # stored without the stall, which is computed on read
             recorded = recorded.plus(msgspec.structs.replace(self._write(checked), tasks=shown))
         if questions := [key for key in due if key[16:] == TIMER]:
@@ -380,15 +380,15 @@ class MemoryStore:
             started=folded.started,
             ended=folded.ended,
             checkpoints=new,
-            settled=folded.settled,
+            finalized=folded.finalized,
             corrections=folded.corrections,
             waited=durations.waited(folded, {c.id for c in new}),
             deliveries=len(folded.deliveries) + ordered,
             coalesced=self._deliveries.take_coalesced(),
-            lost=folded.lost,
+            dropped=folded.dropped,
         )
 
-    # --- deliveries -----------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease due deliveries: one per ordering key, the state before its first checkpoint, then checkpoints in order."""
@@ -414,7 +414,7 @@ class MemoryStore:
         """Close circuit breakers by hand, so that calls are allowed at once."""
         return self._deliveries.reopen(keys)
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def stored(self) -> Collection[Task]:
         """Return all tasks as they were folded."""
@@ -548,7 +548,7 @@ class MemoryStore:
         """Keep an alert and attach it to its task."""
         return self._alerts.take(alert if (redaction := self._redaction) is None else redaction.alert(alert))
 
-    # --- people ---------------------------------------------------------------------------------------------------------
+    # --- people ------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and its effects. See `Store.intervene`."""

@@ -178,7 +178,7 @@ class Claims(Posting):
                 bucket = rate_limiting.full(rate_limit, now)
             if bucket is not None:
                 concerned[key] = bucket
-        changed, closed = rate_limiting.settled(
+        changed, closed = rate_limiting.after_outcome(
             concerned, self._rate_limits, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=self._jitter()
         )
         self._buckets.update(changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes, deliveries
 from spanpost.tasks import stall
 from spanpost.tasks.folded import Folded
-from spanpost.tasks.stall import Producer, StallRules
+from spanpost.tasks.stall import OUTAGE, Producer, StallRules
 
 #: Levels below a task that are searched for activity.
 _DEPTH = 16
@@ -39,11 +39,13 @@ class MemoryHeartbeats:
         clock: Callable[[], datetime],
         stall_rules: StallRules,
         timers: dict[bytes, datetime],
+        outage: timedelta = OUTAGE,
     ) -> None:
         self._host = host
         self._clock = clock
         self._stall_rules = stall_rules
         self._timers = timers
+        self._outage = outage
         self._producers: dict[bytes, Producer] = {}
         self._active_at: dict[UUID, datetime] = {}
         self._reported: set[tuple[UUID, datetime]] = set()
@@ -52,7 +54,7 @@ class MemoryHeartbeats:
     def pulse(self) -> None:
         """Note that the receiver runs. After an outage every stall timeout restarts."""
         now = self._clock()
-        if now - self._seen_at > self._stall_rules.outage:
+        if now - self._seen_at > self._outage:
             self._resumed_at = now
         self._seen_at = max(self._seen_at, now)
 
@@ -60,7 +62,7 @@ class MemoryHeartbeats:
         """Restart every stall timeout: nothing could be received until now."""
         self._seen_at = self._resumed_at = self._clock()
 
-    # --- tasks --------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
         """Note that these tasks were active now."""
@@ -70,7 +72,7 @@ class MemoryHeartbeats:
             if self._stall_rules.is_endless:
                 continue
             if task.ended_at is None and (task.uid in started or task.runs > 1):
-                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall)
+                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall_after)
 
     def forget(self, uids: Iterable[UUID]) -> None:
         """Drop tasks."""
@@ -84,7 +86,7 @@ class MemoryHeartbeats:
         While the receiver is down: now.
         """
         now = self._clock()
-        times = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
+        times = [now if now - self._seen_at > self._outage else self._resumed_at]
         times += [self._active_at[t.uid] for t in self._living(task) if t.uid in self._active_at]
         for p in self._producers.values():
             if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
@@ -106,14 +108,14 @@ class MemoryHeartbeats:
         now = self._clock()
         stall_rules = self._stall_rules
         active_at = self._active_at.get(task.uid, now)
-        if task.ended_at is not None or now - active_at < stall_rules.stall:
+        if task.ended_at is not None or now - active_at < stall_rules.stall_after:
             return task
-        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.call)
+        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.open_call_after)
         return stall.now_shown(
             task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
         )
 
-    def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
+    def scan(self, keys: Iterable[bytes], routes: Routes) -> Folded:
         """Check tasks whose timer has expired; return the checkpoints of those that stalled."""
         out = Folded()
         now = self._clock()
@@ -122,7 +124,7 @@ class MemoryHeartbeats:
             if task is None or task.ended_at is not None:
                 continue
             last_seen_at, shown = self.last_seen_at(task), self.shown(task)
-            self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
+            self._timers[key] = stall.next_check_at(last_seen_at, now, self._stall_rules)
             if shown.rule != "stall" or (task.uid, last_seen_at) in self._reported:
                 continue
             self._reported.add((task.uid, last_seen_at))
@@ -133,7 +135,7 @@ class MemoryHeartbeats:
             out.deliveries.extend(deliveries(shown, checkpoint, routes, root=self.shown(root), now=now))
         return out
 
-    # --- processes ----------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def hear(self, beats: Sequence[Observation]) -> list[Observation]:
         """Record heartbeats; return the observations that revive tasks of processes that were considered gone."""

@@ -72,7 +72,7 @@ class MemoryInterventions:
         self._listeners: list[Hears] = []
         self._requests: dict[str, datetime] = {}
 
-    # --- questions ------------------------------------------------------------------------------------------------------
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     def keep(self, tasks: Iterable[Task]) -> list[Observation]:
         """Update the questions of these tasks; return the observations to record next."""
@@ -115,7 +115,7 @@ class MemoryInterventions:
         gone = set(tasks)
         self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
 
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
     def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and its effects."""
@@ -172,7 +172,7 @@ class MemoryInterventions:
             if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)
         ]
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def _task(self, uid: UUID) -> Task | None:
         task = self._host.task(uid)
@@ -249,7 +249,7 @@ class MemoryInterventions:
         self._requests[key] = now
         return True
 
-    # --- notifying ------------------------------------------------------------------------------------------------------
+    # --- notifying ---------------------------------------------------------------------------------------------------
 
     def listen(self, hears: Hears) -> None:
         """Call `hears` for every decision and intervention from now on."""

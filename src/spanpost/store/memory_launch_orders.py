@@ -101,7 +101,7 @@ class Orders:
             )
         for order in may:
             recent = [id for id, at in self._recorded.items() if at > now - _HOUR and self.known[id].rule == order.rule]
-            if len(recent) >= launches.hourly:
+            if len(recent) >= launches.max_hourly:
                 log.warning(
                     "launcher %s is not started after %s: its rule has started enough in this hour",
                     order.name,

@@ -152,7 +152,9 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
             ) from None
         stall = self.rules.stall_rules
         if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
-            await self._run(lambda c: c.execute(heartbeats.SET_RULES, stall.stall, stall.call, stall.outage))
+            await self._run(
+                lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
+            )
 
     async def _own_connection(self) -> Any:
         settings = {"application_name": "spanpost"}
@@ -194,7 +196,7 @@ class PostgresStore(Journaling, PostgresInterventions, AlertRecording, Elapsing)
                 await end_frozen(self._pool)
             raise
 
-    # --- deliveries ----------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease deliveries that are due. See `Store.claim`."""

@@ -306,7 +306,7 @@ class Store(Protocol):
     async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         """**Protocol:** record a batch.
 
-        Observations that can never be recorded go to quarantine and are counted in `Recorded.lost`. Raises
+        Observations that can never be recorded go to quarantine and are counted in `Recorded.dropped`. Raises
         `StoreUnavailable`; safe to repeat. With `is_whole` a batch that takes too long is neither split nor
         quarantined: it raises `OverBudget`.
         """
@@ -387,7 +387,7 @@ class Store(Protocol):
         """
         ...
 
-    # --- people ---------------------------------------------------------------------------------------------------------
+    # --- people ------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
         """**Protocol:** record a person's act and its effect, in one transaction. The first decision stands.
@@ -463,7 +463,7 @@ class Store(Protocol):
         """
         ...
 
-    # --- alerts ---------------------------------------------------------------------------------------------------------
+    # --- alerts ------------------------------------------------------------------------------------------------------
 
     async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
         """**Protocol:** return the recorded alerts among `ids`."""
@@ -473,7 +473,7 @@ class Store(Protocol):
         """**Protocol:** record an alert and its checkpoint, in one transaction. Safe to repeat."""
         ...
 
-    # --- requests -------------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     async def is_first(self, key: str) -> bool:
         """**Protocol:** remember a request for an hour, for all processes.
@@ -493,7 +493,7 @@ class Store(Protocol):
         """**Protocol:** stop calling `hears`. Raises nothing; safe to repeat."""
         ...
 
-    # --- budgets of money and tokens --------------------------------------------------------------------------------------
+    # --- budgets of money and tokens ---------------------------------------------------------------------------------
 
     async def usage(self, task_uid: UUID) -> list[Used]:
         """**Protocol:** return the finalized usage of a task, by model."""

@@ -71,9 +71,9 @@ class Recording(Folding):
 
     def _with_losses(self, recorded: Recorded) -> Recorded:
         """Add the faults met and the secrets redacted since the last call."""
-        lost = faults.losses()
+        dropped = faults.losses()
         redacted = redaction.found() if (redaction := self._redaction) is not None else {}
-        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
+        return recorded.plus(Recorded(dropped=dropped, redacted=redacted)) if dropped or redacted else recorded
 
     def _clean(self, o: Observation) -> Observation:
         return o if (redaction := self._redaction) is None else redaction.clean(o)
@@ -110,7 +110,7 @@ class Recording(Folding):
         kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
         rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error)))
         await self._run(lambda c: set_aside(c, rows))
-        return Recorded(lost={OVER_BUDGET: len(part)})
+        return Recorded(dropped={OVER_BUDGET: len(part)})
 
     async def _record(self, batch: Sequence[Observation], most: float | None = None) -> Recorded:
         """Record a batch, each transaction within `most` seconds of processor time. Raises `OverBudget`."""
@@ -271,7 +271,7 @@ class Recording(Folding):
                     waiting += [(middle, end), (first, middle)]
                 else:
                     await discard(connection, self._clean(batch[first]), error)
-                    total.lost = dict(Counter(total.lost) + Counter({UNFOLDABLE: 1}))
+                    total.dropped = dict(Counter(total.dropped) + Counter({UNFOLDABLE: 1}))
                 continue
             total = total.plus(part)
         return total
@@ -286,7 +286,7 @@ class Recording(Folding):
             if not is_of_data(error):
                 raise
             log.warning("%d heartbeats cannot be recorded: %s", len(beats), error)
-            return Recorded(lost={UNFOLDABLE: len(beats)})
+            return Recorded(dropped={UNFOLDABLE: len(beats)})
         return await self._record_all(back) if back else Recorded()
 
     async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:

@@ -51,7 +51,7 @@ async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
 class ExerciseAnswers(Exercised):
     """What every store does with answers."""
 
-    # --- what telemetry tells -------------------------------------------------------------------------------------------
+    # --- what telemetry tells ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
@@ -73,7 +73,7 @@ class ExerciseAnswers(Exercised):
         assert (verdict.result, verdict.decision) == (Result.DONE, "deny")
         await store.record([*FORGED[what], *(telling(index=n, at=3.0 + n) for n in range(20, 23))])
         after = await of_trace(store, 1)
-        assert (after.state, after.decision, after.by, after.source, after.told) == (
+        assert (after.state, after.decision, after.by, after.source, after.reported_decision) == (
             InterventionState.DECIDED,
             "deny",
             "bob",
@@ -86,12 +86,12 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(is_marked=True), telling("deny", trace=2), telling()])
         row = await of_trace(store, 1)
-        assert row.told is not None
-        assert (row.told.decision, row.told.by) == ("approve", "the CEO")
+        assert row.reported_decision is not None
+        assert (row.reported_decision.decision, row.reported_decision.by) == ("approve", "the CEO")
         [task] = [task for task in await store.tasks(TaskQuery()) if task.open_approvals]
-        assert [a.told for a in task.approvals] == [row.told]
+        assert [a.reported_decision for a in task.approvals] == [row.reported_decision]
         await store.intervene(an_act(Verb.DENY, row.key))
-        assert (await of_trace(store, 1)).told is None
+        assert (await of_trace(store, 1)).reported_decision is None
 
     async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(
         self, make_store: MakeStore
@@ -138,8 +138,10 @@ class ExerciseAnswers(Exercised):
             await store.record([telling("deny", at=5.0, index=11)])
             row = await of_trace(store, 1)
             assert (row.state, row.is_asked, row.decision) == (InterventionState.OPEN, True, "")
-            assert row.told == ReportedDecision(
-                decision="approve", by="the CEO", at=row.told.at if row.told is not None else None
+            assert row.reported_decision == ReportedDecision(
+                decision="approve",
+                by="the CEO",
+                at=row.reported_decision.at if row.reported_decision is not None else None,
             )
             [task] = await store.tasks(TaskQuery())
             assert task.status == "waiting"
@@ -147,7 +149,7 @@ class ExerciseAnswers(Exercised):
         await store.await_answer(row.key)
         assert (await of_trace(store, 1)).is_decided
 
-    # --- who asks -------------------------------------------------------------------------------------------------------
+    # --- who asks ----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("task", [{}, {"agent.task.id": "the victim's"}], ids=["another task", "the same task"])
     async def test_another_trace_voids_nothing(self, make_store: MakeStore, task: dict[str, Any]) -> None:
@@ -231,7 +233,7 @@ class ExerciseAnswers(Exercised):
             }
             assert (rows["Deploy"].is_cut, rows["Deploy all of it?"].is_cut) == (True, False)
 
-    # --- what is approved is what is read -------------------------------------------------------------------------------
+    # --- what is approved is what is read ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         "said",

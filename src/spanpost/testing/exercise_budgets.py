@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,9 +13,8 @@ import msgspec
 from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Observation, Origin, Part, Status, log_index
-from spanpost.routing.matching import Match
 from spanpost.store.protocols import Store, TaskQuery
-from spanpost.tasks.budgets import Budget, Period
+from spanpost.tasks.budgets import Budget
 from spanpost.testing import observed
 from spanpost.testing.exercise_store import TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -24,9 +24,9 @@ A_DAY = Budget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
 TOKENS = Budget(
     name="tokens",
     limit_tokens=1000,
-    period=Period.MONTH,
+    period="month",
     warn_at=(0.5,),
-    match=Match(attributes=(("agent.team", "red"),)),
+    attributes={"agent.team": "red"},
 )
 
 RED = {"agent.team": "red"}
@@ -122,7 +122,7 @@ class ExerciseSpend(Exercised):
 
     async def test_it_is_kept_apart(self, make_store: MakeStore) -> None:
         """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
-        people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
+        people = replace(A_DAY, name="people", per=("agent.requested_by",))
         store = await make_store(spending(A_DAY, people))
         await store.record(
             a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other")
@@ -184,7 +184,9 @@ class ExerciseSpend(Exercised):
         first = await store.record([calls[0], root_span])
         second = await store.record([*calls, root_span])
         again = await store.record([*calls, root_span])
-        told = [(s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.settled]
+        told = [
+            (s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.finalized
+        ]
         assert sorted(told) == [
             ("large", 1, 100, Decimal("0.2")),
             ("large", 1, 10_000, Decimal("0.4")),
@@ -204,7 +206,7 @@ class ExerciseSpend(Exercised):
         ]
         settled, spent = 0, []
         for batch in ([call, root_span], [copies[0]], [copies[1]]):
-            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).settled)
+            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).finalized)
             spent += [(s.cost_usd, s.tokens, s.calls) for s in await store.spending()]
         assert spent == [(Decimal(4), 100, 1), (Decimal(1), 60, 1), (Decimal(4), 100, 1)]
         assert settled == 100
@@ -213,7 +215,7 @@ class ExerciseSpend(Exercised):
 
     async def test_what_data_points_tell_is_spent_where_no_call_tells_it(self, make_store: MakeStore) -> None:
         """A session that tells by data points alone spends what they come to; once its calls tell, those and no more."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, per=())))
+        store = await make_store(spending(replace(A_DAY, per=())))
         for n in (1, 2):
             await store.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
         await self.pass_time(store, 60)
@@ -221,7 +223,7 @@ class ExerciseSpend(Exercised):
         assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
             (Decimal(3), 1000, 0, 0)
         ]
-        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [
+        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.finalized] == [
             ("claude-sonnet-4-5", 1000, Decimal(3))
         ]
         await store.record([a_request(1, 0.25, 100), a_request(2, 0.5, 200)])
@@ -230,7 +232,7 @@ class ExerciseSpend(Exercised):
         assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
             (Decimal("0.75"), 320, 2, 0)
         ]
-        assert sum(s.usage.input or 0 for s in second.settled) == 0
+        assert sum(s.usage.input or 0 for s in second.finalized) == 0
         assert second.corrections == 1
 
     async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_store: MakeStore) -> None:
@@ -298,7 +300,7 @@ class ExerciseSpend(Exercised):
 
     async def test_health_is_explained(self, make_store: MakeStore) -> None:
         """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every store alike."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
+        store = await make_store(spending(replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
         root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
         failed = [
             ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span, status=Status.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,6 @@ from spanpost.model.launch_orders import Order, Taken
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
 from spanpost.routing.launch_orders import Launches, OnEnd, Retry
-from spanpost.routing.matching import Match
 from spanpost.store.protocols import OrderQuery, Store, TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_people import ALICE, BOB, an_act
@@ -45,10 +45,10 @@ def done(
 
 def on_end(name: str = "next", **fields: Any) -> FoldRules:
     """Return rules by which the end of an analysis starts two."""
-    given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "match": Match(agent="analysis")}
+    given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "agent": "analysis"}
     given |= {"text": "After {name}: {result.found}", "parameters": (("repo", "{repo}"),)}
     launchers = frozenset({"fix", "review"})
-    return FoldRules(launches=Launches(launchers=launchers, rules=(OnEnd(**(given | fields)),)))
+    return FoldRules(launches=Launches(named={name: {} for name in launchers}, rules=(OnEnd(**(given | fields)),)))
 
 
 async def carried(store: Store) -> list[Delivery]:
@@ -190,7 +190,7 @@ class ExerciseOrders(Exercised):
     async def test_a_loop_ends(self, make_store: MakeStore) -> None:
         """Agents that start themselves by a rule end at its depth; those that do not say by what they run, by the hour."""
         rules = on_end(start=("fix",))
-        launches = msgspec.structs.replace(rules.launches, depth=3, hourly=7)
+        launches = replace(rules.launches, max_depth=3, max_hourly=7)
         store = await make_store(msgspec.structs.replace(rules, launches=launches))
 
         async def run(trace: int, by: UUID | None) -> UUID | None:
@@ -225,10 +225,10 @@ class ExerciseOrders(Exercised):
     async def test_a_retry_rule_is_the_first_that_fits(self, make_store: MakeStore) -> None:
         """Which launcher starts a task again goes by agent, topic and type, in order; without one none does."""
         retries = (
-            Retry(launcher="special", match=Match(agent="analysis"), type="nightly"),
-            Retry(launcher="fix", match=Match(agent="anal*")),
+            Retry(launcher="special", agent="analysis", type="nightly"),
+            Retry(launcher="fix", agent="anal*"),
         )
-        launches = Launches(launchers=frozenset({"fix", "special"}), retries=retries)
+        launches = Launches(named={"fix": {}, "special": {}}, retries=retries)
         store = await make_store()
         await store.record(
             [

@@ -29,7 +29,7 @@ def limits(
     post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()
 ) -> RateLimits:
     """Return what names these budgets."""
-    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.LOOKUP: tuple(look)}
+    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.RECONCILE: tuple(look)}
     return lambda sink, address, call: named[call]
 
 
@@ -74,7 +74,7 @@ async def _first(store: Store, rate_limits: RateLimits = unlimited) -> Delivery:
 class ExercisePacing(Exercised):
     """How every store paces, breaks off, and looks before it sends again."""
 
-    # --- pace ---------------------------------------------------------------------------------------------------------
+    # --- pace --------------------------------------------------------------------------------------------------------
 
     async def test_no_more_is_claimed_than_there_are_calls(self, make_store: MakeStore) -> None:
         """Of many lanes as many are claimed as calls are left; the others wait untouched, and are due when a call is gained."""
@@ -186,7 +186,7 @@ class ExercisePacing(Exercised):
         assert len(await store.claim([SINK], 10, narrow)) == 1
         assert len(await store.claim([SINK], 10, limits(post=[paced("wide", burst=2.0)]))) == 1
 
-    # --- closed -------------------------------------------------------------------------------------------------------
+    # --- closed ------------------------------------------------------------------------------------------------------
 
     async def test_patience_holds_for_all_that_draw_on_it(self, make_store: MakeStore) -> None:
         """A time that the far side names closes the budget for every delivery, urgent ones too, and no other budget."""
@@ -323,7 +323,7 @@ class ExercisePacing(Exercised):
         assert await store.due_in(["another"], limits()) is None
         assert await store.due_in(["another", SINK], limits()) == 0
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     async def test_a_look_draws_on_its_own_budget(self, make_store: MakeStore) -> None:
         """A doubtful delivery waits for the budget of looks, whatever the others hold, and hinders nobody."""
@@ -410,7 +410,7 @@ class ExercisePacing(Exercised):
         assert await store.retry_deliveries([first.id]) == 1
         assert (await _first(store)).is_unknown is True
 
-    # --- leases -------------------------------------------------------------------------------------------------------
+    # --- leases ------------------------------------------------------------------------------------------------------
 
     async def test_the_last_letter_of_a_lane_is_taken_over(self, make_store: MakeStore) -> None:
         """A lane whose only delivery was under way when its holder died is due when the lease is over, and looked up."""

@@ -91,7 +91,7 @@ async def settled(store: Store) -> None:
 class ExercisePeople(Exercised):
     """What every store does with what people do."""
 
-    # --- questions ------------------------------------------------------------------------------------------------------
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     async def test_a_question_is_kept(self, make_store: MakeStore) -> None:
         """A question is found by its key, with its words, its options and the task that asks; its task waits."""
@@ -264,7 +264,7 @@ class ExercisePeople(Exercised):
             seen.append(([(a.question, a.decision) for a in task.approvals], row.state, row.decision, row.key))
         assert seen[0] == seen[1] == ([("Deploy?", "deny")], InterventionState.DECIDED, "deny", seen[0][3])
 
-    # --- what does not stand --------------------------------------------------------------------------------------------
+    # --- what does not stand -----------------------------------------------------------------------------------------
 
     async def test_another_tenant_learns_nothing(self, make_store: MakeStore) -> None:
         """An act in another tenant's name is about nothing, whatever the key, and the question stays open."""
@@ -315,7 +315,7 @@ class ExercisePeople(Exercised):
         assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="red"))).result is Result.UNKNOWN
         assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="green"))).decision == "green"
 
-    # --- what is asked of tasks -----------------------------------------------------------------------------------------
+    # --- what is asked of tasks --------------------------------------------------------------------------------------
 
     async def test_what_people_ask_of_a_task_is_shown_and_told_to_the_agent(self, make_store: MakeStore) -> None:
         """Cancel, pause, resume and mute stand on the task; each is handed to the agent once, in order, with a person's words."""
@@ -403,7 +403,7 @@ class ExercisePeople(Exercised):
             True,
         ]
 
-    # --- waiting --------------------------------------------------------------------------------------------------------
+    # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def test_who_listens_hears_of_a_decision_by_any_process(self, make_store: MakeStore) -> None:
         """A decision is told at once to who listens, wherever it was made; who listens no more hears nothing more."""
@@ -423,14 +423,14 @@ class ExercisePeople(Exercised):
     @staticmethod
     async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
         """Return once it is told of this; others may be told of as well."""
-        told = await asyncio.wait_for(heard.get(), 10)
+        told = await asyncio.wait_for(heard.get(), 60)
         while told != topic:
-            told = await asyncio.wait_for(heard.get(), 10)
+            told = await asyncio.wait_for(heard.get(), 60)
 
-    # --- deadlines ------------------------------------------------------------------------------------------------------
+    # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60)))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60)))
         store = await make_store(rules=rules)
         now = datetime.now(UTC)
         await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
@@ -492,7 +492,7 @@ class ExercisePeople(Exercised):
 
     async def test_a_question_that_says_no_time_has_the_settings(self, make_store: MakeStore) -> None:
         """A question without a time of its own is open for as long as the settings say."""
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60), then="deny"))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny"))
         store = await make_store(rules=rules)
         await store.record([at_work(), asking()])
         row = await the_question(store)

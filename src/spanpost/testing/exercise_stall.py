@@ -32,7 +32,8 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 def rules(**stall_rules: timedelta) -> FoldRules:
     """Return rules with this patience, endless in the rest."""
     return FoldRules(
-        routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules})
+        routes=Routes(sinks=(SINK,)),
+        stall_rules=StallRules(**{"stall_after": LONG, "interrupt_after": LONG, **stall_rules}),
     )
 
 
@@ -89,7 +90,7 @@ async def delivered(store: Store) -> list[str]:
 class ExerciseStall:
     """What every store does about silence."""
 
-    # --- stalled ------------------------------------------------------------------------------------------------------
+    # --- stalled -----------------------------------------------------------------------------------------------------
 
     async def test_a_task_that_falls_silent_is_stalled_until_it_is_heard(self, make_store: MakeStore) -> None:
         """Silence shows when the task is read and in its message, is told once each time, and ends with any activity."""
@@ -198,7 +199,7 @@ class ExerciseStall:
         assert await status(store) == "starting"
         await until(lambda: _is(store, "job", "stalled"), store)
 
-    # --- heartbeats ---------------------------------------------------------------------------------------------------
+    # --- heartbeats --------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
         """Heartbeats leave nothing in the audit; the tasks that they name are not stalled, others are."""
@@ -213,7 +214,7 @@ class ExerciseStall:
             nonlocal seq
             seq += 1
             recorded = await store.record([beat((2, 2), seq=seq)])
-            assert (recorded.events, recorded.repeats, recorded.lost) == (0, 0, {})
+            assert (recorded.events, recorded.duplicates, recorded.dropped) == (0, 0, {})
             return await status(store) == "stalled"
 
         await until(beats_on, store)

@@ -55,7 +55,7 @@ def _told(deliveries: list[Delivery]) -> list[str]:
 class ExerciseStore:
     """What every store does."""
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def test_a_run_becomes_a_task_with_its_own_figures(self, make_store: MakeStore) -> None:
         """A run of an agent is one task: named, ended, with its calls counted once."""
@@ -102,7 +102,7 @@ class ExerciseStore:
         before = (await store.tasks(TaskQuery()), await store.checkpoints(), await store.counts())
         await drain(store)
         again = await store.record(batch)
-        assert (again.events, again.repeats, again.checkpoints, again.started) == (0, len(batch), [], [])
+        assert (again.events, again.duplicates, again.checkpoints, again.started) == (0, len(batch), [], [])
         after = (await store.tasks(TaskQuery()), await store.checkpoints(), await store.counts())
         assert after[:2] == before[:2]
         assert after[2]["agent_events"] == before[2]["agent_events"]
@@ -113,7 +113,7 @@ class ExerciseStore:
         store = await make_store()
         batch = a_run("twice")
         recorded = await store.record([*batch, *batch])
-        assert (recorded.events, recorded.repeats) == (len(batch), len(batch))
+        assert (recorded.events, recorded.duplicates) == (len(batch), len(batch))
 
     async def test_one_at_a_time_is_as_good_as_all_at_once(self, make_store: MakeStore) -> None:
         """The same observations in one batch and one by one, children first, make the same task and the same told news."""
@@ -195,10 +195,10 @@ class ExerciseStore:
         broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
         batch = [*a_run("a"), broken, *a_run("b", trace=2)]
         recorded = await store.record(batch)
-        assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
+        assert (recorded.events, recorded.dropped) == (len(batch) - 1, {"unfoldable": 1})
         assert len(await store.tasks(TaskQuery())) == 2
         again = await store.record(batch)
-        assert (again.events, again.repeats) == (0, len(batch) - 1)
+        assert (again.events, again.duplicates) == (0, len(batch) - 1)
 
     async def test_hostile_text_loses_nothing(self, make_store: MakeStore) -> None:
         """NUL, NaN and huge numbers in one observation neither raise nor take its siblings along."""
@@ -221,7 +221,7 @@ class ExerciseStore:
         )
         assert more.events == 1
 
-    # --- deliveries ------------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def test_the_message_goes_first_then_news_in_order(self, make_store: MakeStore) -> None:
         """Of a lane the state is delivered before any news, the news in the order it was told, each with the lane's receipt."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import msgspec
 
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
 from spanpost.model.observations import Observation
 from spanpost.model.summaries import Board, Digest
 from spanpost.routing.launch_orders import KEPT
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.runtime.summaries import Summaries
 from spanpost.store.protocols import OrderQuery, Store
@@ -25,8 +23,8 @@ from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
 #: What agents of these tests are told by.
-DIGEST = Route(sink="slack", address="#daily", match=Match(agent=("writer", "editor")), digest="hourly")
-BOARD = Route(sink="slack", address="#board", has_board=True)
+DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
+BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
 
 
@@ -42,7 +40,7 @@ class Wall:
     async def deliver(self, delivery: Delivery) -> Receipt:
         assert delivery.summary is not None
         assert delivery.mode is Mode.STATE
-        self.shown.append((delivery.key, delivery.summary.told))
+        self.shown.append((delivery.key, delivery.summary.content))
         if delivery.message_receipt is not None:
             self.edits += 1
             return Receipt(ref=delivery.message_receipt.ref)
@@ -122,7 +120,7 @@ class ExerciseSummaries(Exercised):
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures told, a task that failed has a message and its end; one that did well has none."""
-        store = await make_store(rules(msgspec.structs.replace(DIGEST, tells_failures=True)))
+        store = await make_store(rules(replace(DIGEST, digest_failures=True)))
         await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
         claimed = await store.claim(["slack"], 50)
         assert [delivery.task.name for delivery in claimed] == ["editor"]
@@ -145,12 +143,12 @@ class ExerciseSummaries(Exercised):
         if (other := await self.another(store)) is not None:
             houses.append(made_by(other, wall, DIGEST))
         due = ends + timedelta(seconds=31)
-        placed = await asyncio.gather(*(app.look(due) for app in houses))
+        placed = await asyncio.gather(*(app.scan(due) for app in houses))
         assert sum(placed) == 1
         assert await carry(store, houses[0]) == 1
-        assert [await app.look(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
+        assert [await app.scan(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
         restarted = made_by(store, wall, DIGEST)
-        assert await restarted.look(due + timedelta(minutes=2)) == 0
+        assert await restarted.scan(due + timedelta(minutes=2)) == 0
         [(_, told)] = wall.shown
         assert isinstance(told, Digest)
         assert (told.ended, told.living, told.ends_at) == ({"complete": 1, "error": 1}, {"waiting": 1}, ends)
@@ -162,26 +160,26 @@ class ExerciseSummaries(Exercised):
         await store.record([done("writer", trace=1)])
         app, now = made_by(store, Wall(), DIGEST), await store.browse.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        assert await app.look(ends + timedelta(seconds=20)) == 0
-        assert await app.look(ends + timedelta(seconds=30)) == 1
+        assert await app.scan(ends + timedelta(seconds=20)) == 0
+        assert await app.scan(ends + timedelta(seconds=30)) == 1
 
     async def test_a_board_is_one_message(self, make_store: MakeStore) -> None:
         """It begins with the first task, is edited where it changed, not where nothing did; another process goes on with it."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
         houses = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
-        assert await houses[0].look(now) == 0
+        assert await houses[0].scan(now) == 0
         await store.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
         minute = timedelta(minutes=1)
-        assert sum(await asyncio.gather(*(app.look(now + minute) for app in houses))) == 1
+        assert sum(await asyncio.gather(*(app.scan(now + minute) for app in houses))) == 1
         await carry(store, houses[0])
-        assert [await app.look(now + 2 * minute) for app in houses] == [0, 0]
+        assert [await app.scan(now + 2 * minute) for app in houses] == [0, 0]
         await store.record([done("editor", trace=2)])
-        assert [await app.look(now + 3 * minute) for app in houses] == [1, 0]
+        assert [await app.scan(now + 3 * minute) for app in houses] == [1, 0]
         await carry(store, houses[1])
         restarted = made_by(store, wall, BOARD)
         await store.record([done("writer", trace=1)])
-        assert await restarted.look(now + 4 * minute) == 1
+        assert await restarted.scan(now + 4 * minute) == 1
         await carry(store, restarted)
         listed = [[task.name for task in told.tasks] for _, told in wall.shown if isinstance(told, Board)]
         assert listed == [["editor", "writer"], ["writer"], []]
@@ -194,7 +192,7 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(3):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
         [first] = await store.claim([CARRIER], 50)
         assert await store.claim([CARRIER], 50) == []
         await store.settle(first, await app.carriers[CARRIER].deliver(first))
@@ -210,7 +208,7 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(KEPT + 8):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
             await carry(store, app)
         assert len(await store.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
         assert len(await store.deliveries(sink=CARRIER)) == KEPT
@@ -222,14 +220,14 @@ class ExerciseSummaries(Exercised):
         wall, now = _Doubtful(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
         await store.record([at_work("writer", 1)])
-        await app.look(now)
+        await app.scan(now)
         [delivery] = await store.claim([CARRIER], 50)
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
         await store.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
-        await app.look(now + timedelta(minutes=1))
+        await app.scan(now + timedelta(minutes=1))
         [edit] = await store.claim([CARRIER], 50)
         assert await app.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
         assert len(wall.asked) == 1

@@ -12,7 +12,6 @@ from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import NotArrived, RetryAt
 from spanpost.model.tasks import MERGED
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.protocols import Store, TaskQuery
 from spanpost.testing.exercise_store import POSTED, SINK, TELLING, MakeStore, drain
@@ -271,7 +270,7 @@ class ExerciseLeft:
 
     async def test_a_message_that_is_sent_elsewhere_ends_where_it_stands(self, make_store: MakeStore) -> None:
         """When the name by which a route chooses is heard late, the message in the wrong place ends and leads to the right one."""
-        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", match=Match(agent="worker")),))
+        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", agent="worker"),))
         store = await make_store(msgspec.structs.replace(_AT_ONCE, routes=routes))
         await store.record(_orphans())
         await store.elapse()

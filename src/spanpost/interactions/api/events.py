@@ -30,7 +30,7 @@ from spanpost.interactions.api.stream import Hub, Joined
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.queries import Position, StreamedCheckpoint, TaskFilter
 from spanpost.model.tasks import Task
-from spanpost.tasks.json_form import news_json
+from spanpost.tasks.json_form import streamed_json
 
 router = APIRouter(tags=["events"])
 
@@ -187,13 +187,13 @@ class Following:
         """Yield the stream's text, without end."""
         hub = self._hub
         assert hub.read_to is not None
-        place, is_lost = hub.read_to, False
+        place, is_unknown = hub.read_to, False
         if after is not None:
             # Another process may have read further than this one, but not further than the store.
-            is_lost = after > place and after.number > (await self._interaction_store.head()).number
-            place = place if is_lost else after
+            is_unknown = after > place and after.number > (await self._interaction_store.head()).number
+            place = place if is_unknown else after
         yield _event("hello", {"heartbeat": self._heartbeat}, place, retry=_RETRY)
-        if is_lost:  # an id of another database, or of a restored one
+        if is_unknown:  # an id of another database, or of a restored one
             yield _event("reset", {"reason": "the id is of another stream"})
         quiet_since = asyncio.get_running_loop().time()
         while not await self._is_over():
@@ -229,7 +229,7 @@ class Following:
             else:
                 is_behind = len(found) > _PAGE
                 found = found[:_PAGE]
-            out += [_event("checkpoint", news_json(one), one.position) for one in found if self._takes(one)]
+            out += [_event("checkpoint", streamed_json(one), one.position) for one in found if self._takes(one)]
             place = max(place, found[-1].position) if found else place
         if "task" in self._kinds:
             if self._version < hub.dropped:

@@ -253,7 +253,7 @@ class SlackApp:
         if is_to_another_app or lacks_mention or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
         # One of our threads without a receipt was begun a moment ago, or is not a task's.
-        is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
+        is_known = reply.parent != me.bot_user or not reply.parent or threads.has_stored_receipt(reply.root)
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
@@ -289,7 +289,7 @@ class SlackApp:
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
-            is_known = threads.is_settled(stop.root)
+            is_known = threads.has_stored_receipt(stop.root)
             found.append(
                 await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known)
             )
@@ -325,7 +325,7 @@ class SlackApp:
         thread = phrases.place(spoken)
         try:
             # In a task's thread it is meant for the agent, and also arrives as a message.
-            if thread is not None and await origin.installation.interactions.told_in(thread) is not None:
+            if thread is not None and await origin.installation.interactions.task_of_message(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
             return answer(503, "unavailable")  # Slack sends it again

@@ -216,7 +216,7 @@ class OauthHttp:
         note_outcome(request.scope, word)
         answer = Response((response.body or "").encode("utf-8", "replace"), response.status, dict(_HEADERS))
         for name, values in response.headers.items():
-            if name.lower() in _PASSED:
+            if name.lower() in _FORWARDED_HEADERS:
                 for value in values:
                     answer.headers.append(name, value.encode("latin-1", "replace").decode("latin-1"))
         return answer
@@ -298,7 +298,7 @@ class OauthHttp:
 #: Header with a page's text, for clients that do not accept HTML.
 _TEXT: Final = "x-spanpost-text"
 #: Headers of Bolt's response that are passed on.
-_PASSED: Final = frozenset({"location", "set-cookie"})
+_FORWARDED_HEADERS: Final = frozenset({"location", "set-cookie"})
 _HEADERS: Final = {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import msgspec
 
 from spanpost.interactions.webhooks.schemes import Scheme
-from spanpost.model.interventions import ApprovalRow, Intervention, Verb, Verdict
+from spanpost.model.interventions import ApprovalRow, Intervention, Verdict
 from spanpost.model.launch_orders import Order, Taken
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import Wanted
@@ -30,15 +31,16 @@ class WebhookRecorder(Protocol):
         ...
 
 
-class Does(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Does:
     """The act for a request that meets the conditions. Texts are templates."""
 
-    when: tuple[tuple[str, Wanted], ...] = ()
+    when: Mapping[str, Wanted] = field(default_factory=dict)
     start: str = ""
     text: str = ""
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
-    verb: Verb = Verb.MESSAGE
+    verb: Literal["message", "cancel", "pause", "resume", "mute", "unmute"] = "message"
     approval: str = ""
     decision: str = ""
     by: str = ""

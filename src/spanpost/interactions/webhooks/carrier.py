@@ -74,7 +74,7 @@ class HookCarrier:
             tenant=order.tenant,
             carrier=LAUNCH + does.start,
             text=render(does.text, document)[:_WORDS],
-            parameters={name: render(text, document)[:_PARAMETER] for name, text in does.parameters},
+            parameters={name: render(text, document)[:_PARAMETER] for name, text in does.parameters.items()},
             source="hook",
             by=render(does.by, document)[:_NAME] or order.by,
             by_id=self.name,
@@ -88,7 +88,7 @@ class HookCarrier:
         task = await self._interaction_store.refer(order.tenant, ref) if ref else None
         if task is None:
             raise Rejected(f"there is no task {line(ref, 100)!r}: once there is, retry this delivery", reason="no_task")
-        return await self._act(order, does, document, does.verb, task.uid)
+        return await self._act(order, does, document, Verb(does.verb), task.uid)
 
     async def _decide(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
         id = render(does.approval, document).strip()

@@ -27,7 +27,7 @@ PREFIX: Final = "/hooks/"
 _MOST_HEADERS, _LONGEST = 60, 500
 #: Headers that are not kept, because they may hold credentials.
 _UNKEPT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
-_TOLD: Final[Mapping[str, str]] = {
+_WHY: Final[Mapping[str, str]] = {
     "unsigned": "the request is not signed, or not in the way of this provider",
     "timestamp": "the request does not say when it was made",
     "too_old": "the request was made more than five minutes ago, or in the future: check both clocks",
@@ -72,7 +72,7 @@ class HooksHttp:
         try:
             proven = prove(provider.scheme, headers, body, provider.keys, now)
         except WebhookRefused as refused:
-            raise HttpError(401, refused.why, _TOLD[refused.why]) from None
+            raise HttpError(401, refused.why, _WHY[refused.why]) from None
         order = self._order(provider, proven, headers, body, now)
         # The signature covers time and id: a repeated signature is a repeated request.
         taken = await self._interaction_store.order(order, signature=f"hook:{provider.name}:{proven.signature}")

@@ -10,8 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
 from spanpost.http.bearer import digest_of
 from spanpost.http.hosts import is_loopback
 from spanpost.http.routing import HttpRoute
@@ -22,10 +20,9 @@ from spanpost.model.queries import Page, Position, Stats, StreamedCheckpoint, Ti
 from spanpost.model.sessions import KeepsSessions
 from spanpost.model.tasks import Task
 from spanpost.runtime import local_token
-from spanpost.runtime.assembly import launches_of
 from spanpost.runtime.decisions import questions_named
 from spanpost.runtime.endpoints import Endpoint, EndpointContext
-from spanpost.runtime.interactions import StoreInteractions, resolvers_of, rules_of
+from spanpost.runtime.interactions import StoreInteractions, resolvers_of
 from spanpost.runtime.task_view import TaskViews
 from spanpost.settings.interactions import InteractionsSettings
 from spanpost.store.protocols import ApprovalQuery
@@ -99,9 +96,8 @@ def go_by(parts: ApiParts, settings: Settings, sessions: KeepsSessions) -> None:
         )
         for token in interactions.tokens
     )
-    rules = rules_of(interactions)
-    parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
-    parts.launches = launches_of(settings)
+    parts.rules = interactions.with_rules((*interactions.rules, *BY_ROLE))
+    parts.launches = settings.launchers
     parts.heartbeat = settings.api.heartbeat.total_seconds()
     parts.oidc = oidc_of(settings, sessions)
     token = token_here(settings)

@@ -49,7 +49,7 @@ class GrafanaSettings(SinkSettings):
     timeout: Duration = Field(
         default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=25), description="Time limit of one call."
     )
-    settle: Duration = Field(
+    reconcile_timeout: Duration = Field(
         default=timedelta(seconds=30),
         ge=timedelta(0),
         description="After a lost answer: if an annotation is not found by its tag for this long, it counts as not "

@@ -40,7 +40,7 @@ def _open(settings: SlackSettings) -> Sink:
     from spanpost.sinks.slack.sink import SlackSink, Space
 
     def space(name: str, one: WorkspaceSettings) -> Space:
-        return Space(name, _transport(name, one, settings), one.channel, one.rates, tenant=one.tenant.strip() or None)
+        return Space(name, _transport(name, one, settings), one.channel, one, tenant=one.tenant.strip() or None)
 
     def unlisted(team: str) -> Space:
         return space(team, WorkspaceSettings(team=team, tenant=team))
@@ -84,4 +84,4 @@ def _preview(settings: SlackSettings) -> Preview:
         raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
 
 
-plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_news=True, summarises=True)
+plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_checkpoints=True, summarises=True)
