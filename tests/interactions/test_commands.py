@@ -178,7 +178,7 @@ async def test_what_runs_and_what_waits() -> None:
         "text": "Nightly <!channel> *report*",
     }.items() <= next(e for e in elements if e.get("url")).items()
     assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
-    assert await App().say("list") == "Nothing runs."
+    assert await App().say("list") == "No task is running."
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
@@ -203,7 +203,7 @@ async def test_show_by_id_and_by_words() -> None:
     told = await app.say("show report")
     assert "report-1" in told
     assert "report-2" in told
-    assert "Nothing is known here by “never”" in await app.say("show never")
+    assert "No task matches “never”" in await app.say("show never")
     assert "Say which: /agents show" in await app.say("show")
     assert app.interaction_store.rows == []
 

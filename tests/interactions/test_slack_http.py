@@ -452,9 +452,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     await slack.command("cancel deploy-77")
     await slack.say(f"<@{BOT}> show deploy-77")
     told = await slack.whispered(count=3)
-    assert any("Not done: no rule says who may cancel here" in one for one in told)
+    assert any("Not done: no rule allows people to cancel here" in one for one in told)
     assert any("Status: working" in one for one in told)
-    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
+    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "Running tasks" in m["text"]]
     assert [
         e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
     ] == ["p"]

@@ -111,7 +111,7 @@ async def test_a_command_by_socket(app: App) -> None:
     app.interaction_store.known[task.uid] = (task, None, {(CHANNEL, await app.slack.post())})
     await app.slack.command("cancel deploy-77", channel=OTHER)
     told = await eventually_async(lambda: app.slack.whispers(channel=OTHER), bool)
-    assert told == ["Asked to stop: Quarterly report. It goes on until its agent heeds it."]
+    assert told == ["Asked to stop: Quarterly report. It goes on until its agent stops."]
     assert [(row.verb, row.key, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "")]
 
 

@@ -211,12 +211,12 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a")), "resolved", "결정됨"),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="expired", is_expired=True)),
-            "Nobody decided in time",
+            "Not decided in time",
             "기한 내에 결정되지 않음",
         ),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="deny", is_expired=True)),
-            "Nobody decided in time: deny",
+            "Not decided in time: deny",
             "기한 내에 결정되지 않음: deny",
         ),
         (a_told(kind=Kind.ERROR, tool_name="grep", failure=Failure()), "failed", "실패"),
@@ -225,7 +225,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
             stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
-            "Nothing heard for 5 min 00 s",
+            "No telemetry for 5 min 00 s",
             "5분 동안 응답 없음",
         ),
     ],
@@ -243,8 +243,8 @@ def test_a_question_is_told_once_more() -> None:
         part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_APPROVAL_ESCALATED, at_ns=1
     )
     for question, text, korean in (
-        ("배포?", "Nobody has answered: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
-        ("", "Nobody has answered: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
+        ("배포?", "Not answered yet: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
+        ("", "Not answered yet: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
     ):
         told = a_told(o=escalated, kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question=question))
         assert (told.text, KOREAN.translate(told.message, "")) == (text, korean)

@@ -48,7 +48,7 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
     store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
     # Longer than a call may take and its message may stay unseen, as the settings have it: else a slow machine posts twice.
-    sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
+    sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
     dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]
     for i in range(tasks):
@@ -178,7 +178,7 @@ async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
         # As above.
-        sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
+        sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
         dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
         for i in range(6):
             store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])

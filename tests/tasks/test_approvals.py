@@ -83,7 +83,7 @@ CHECKPOINT = _told_of(HISTORY)
 
 def test_each_wording_is_told_once_and_once_more() -> None:
     """Both wordings are news, each also when nobody answered in time; what was decided first is told by who decided."""
-    asked = {("approval_requested", text) for v in ("v1?", "v2?") for text in (v, f"Nobody has answered: {v}")}
+    asked = {("approval_requested", text) for v in ("v1?", "v2?") for text in (v, f"Not answered yet: {v}")}
     assert asked < CHECKPOINT
     assert {text for _, text in CHECKPOINT - {*asked}} <= {"approve by alice", "deny by alice"}
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
-from spanpost.cli.remote import Url
+from spanpost.cli.remote import Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import InterventionState, Result
 
@@ -98,12 +98,10 @@ def show(
 ) -> None:
     """Show a whole question, and why a part of it cannot be read."""
     if url is not None:
-        from urllib.parse import quote
-
         from spanpost.cli.remote import Remote
 
         with Remote(url) as remote:
-            found = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+            found = remote.get(f"/api/approvals/{path_of(approval)}", {})
     else:
         settings = settings_of(database_url, data_dir)
         whose = tenant if tenant is not None else settings.intake.tenant
@@ -223,12 +221,11 @@ def answer(
 def _answer_at(
     url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool
 ) -> None:
-    from urllib.parse import quote
 
     from spanpost.cli.remote import Remote
 
     with Remote(url, data_dir) as remote:
-        question = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+        question = remote.get(f"/api/approvals/{path_of(approval)}", {})
         _confirm(question, decision, is_sure=is_sure)
         answered = remote.post(
             f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4())

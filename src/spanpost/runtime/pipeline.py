@@ -257,7 +257,10 @@ class Pipeline:
 
             bridge = Bridge()
         metrics = Metrics(
-            most_values=section.max_values, most_series=section.max_series, expire=section.expire_after, bridge=bridge
+            max_values=section.max_values,
+            max_series=section.max_series,
+            expire_after=section.expire_after,
+            bridge=bridge,
         )
         for name, sink in self._sinks.items():
             # Start at 0, so that the first deliveries are an increase for `rate`.

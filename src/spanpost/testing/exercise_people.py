@@ -462,7 +462,7 @@ class ExercisePeople(Exercised):
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired, a.is_open) for a in task.approvals] == [("expired", True, False)]
         assert [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
-            "Nobody decided in time"
+            "Not decided in time"
         ]
 
     async def test_what_is_to_be_denied_is_denied_as_expired(self, make_store: MakeStore) -> None:
@@ -490,7 +490,7 @@ class ExercisePeople(Exercised):
         told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert [(c.id, c.text) for c in told] == [
             (asked.reported_by, "Deploy?"),
-            (asked.escalated_by, "Nobody has answered: Deploy?"),
+            (asked.escalated_by, "Not answered yet: Deploy?"),
         ]
         assert [task.approval_of(c.id) for c in told] == [asked, asked]
         assert [

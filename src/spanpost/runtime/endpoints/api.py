@@ -114,23 +114,16 @@ def _this_machine(settings: Settings) -> Caller:
 
 def oidc_of(settings: Settings, sessions: LoginSessions) -> Oidc | None:
     """Return the login; None if it is not configured."""
-    from spanpost.interactions.api.oidc import Oidc, OidcTerms
+    from spanpost.interactions.api.oidc import Oidc
     from spanpost.interactions.api.sessions import Sessions
 
     section = settings.oidc
     if section is None:
         return None
-    terms = OidcTerms(
-        issuer=section.issuer,
-        client_id=section.client_id,
-        client_secret=section.client_secret.get_secret_value() if section.client_secret is not None else "",
-        public_url=section.public_url,
-        scopes=section.scopes,
-        tenant=section.tenant if section.tenant is not None else settings.intake.tenant,
-        tenant_claim=section.tenant_claim,
-        roles_claim=section.roles_claim,
-        roles=section.roles,
-        default_roles=section.default_roles,
-    )
     secret = section.session_secret.get_secret_value().encode() if section.session_secret is not None else b""
-    return Oidc(terms, Sessions(sessions, section.session.total_seconds(), secret))
+    return Oidc(
+        section,
+        Sessions(sessions, section.session.total_seconds(), secret),
+        tenant=settings.intake.tenant,
+        client_secret=section.client_secret.get_secret_value() if section.client_secret is not None else "",
+    )
