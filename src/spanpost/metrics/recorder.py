@@ -62,8 +62,8 @@ class Metrics:
     """The metrics of one process, in a registry of its own.
 
     Give it to the dispatcher as `watch`, and subscribe `counting` to what is recorded. Safe to call from any thread.
-    `max_values` of each label are told apart, and `max_series` combinations of them in each metric. A combination that
-    was not used for `expire` goes.
+    Each label has at most `max_values` values, and each metric at most `max_series` combinations of them. A combination that
+    was not used for `expire_after` is removed.
     """
 
     def __init__(
