@@ -262,7 +262,7 @@ async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeyp
         policy = Policy(
             base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5)
         )
-        dispatcher = Dispatcher(store, {"grafana": one}, policy, jitter=random.Random(seed).random)
+        dispatcher = Dispatcher(store.outbox, store, {"grafana": one}, policy, jitter=random.Random(seed).random)
         dispatcher.start()
         try:
             root_span = {"agent.task.name": "n", "gen_ai.operation.name": "invoke_agent"}

@@ -1,10 +1,10 @@
 """Registry that limits the number of series.
 
-A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word: agent,
-task_type, model, environment, tenant, error_type). Each open label has a maximum number of values, which all metrics
-share, and each metric a maximum number of combinations. Whatever exceeds them is counted as ``other``: sums stay right,
-only the label value is lost. A combination that was not used for `expire` seconds is removed and makes room. When it
-comes again it starts at 0, as after a restart.
+A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word:
+agent, task_type, model, environment, tenant, error_type). Each open label has a maximum number of values,
+which all metrics share, and each metric a maximum number of combinations. Whatever exceeds them is counted
+as ``other``: sums stay right, only the label value is lost. A combination that was not used for `expire`
+seconds is removed and makes room. When it comes again it starts at 0, as after a restart.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class MetricFamily(Generic[M]):
 
 
 class ShownSeries(Gauge):
-    """A gauge whose series are replaced at once: a scrape sees the old ones or the new ones, never half of each.
+    """A gauge whose series are replaced at once: a scrape sees the old ones or the new ones, never half of
+    each.
 
     An alert rule that sees no series for a moment would resolve its alert and fire again.
     """

@@ -172,7 +172,7 @@ class Oidc:
         for is_last in (False, True):
             if self._keys is None or is_last:
                 # The keys may have been replaced since.
-                self._keys = KeySet.import_key_set(await _ask("GET", str(provider["jwks_uri"])))  # type: ignore[arg-type]
+                self._keys = keys_of(await _ask("GET", str(provider["jwks_uri"])))
             try:
                 found = jwt.decode(token, self._keys, algorithms=_ALGORITHMS)
                 break
@@ -253,6 +253,16 @@ class Oidc:
 
 class NotKnown(HttpError):
     """The provider does not accept our client id and secret."""
+
+
+def keys_of(body: Mapping[str, Any]) -> KeySet:
+    """Return the keys of a provider's answer. Raises `HttpError` if there is none, or one is broken."""
+    try:
+        return KeySet.import_key_set(body)  # type: ignore[arg-type]
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HttpError(
+            503, "login_failed", f"the provider's keys cannot be read ({type(error).__name__}); check oidc.issuer"
+        ) from None
 
 
 def basic_of(client_id: str, secret: str) -> str:

@@ -84,4 +84,4 @@ def _preview(settings: SlackSettings) -> Preview:
         raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
 
 
-plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_news=True, summarises=True)
+plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_checkpoints=True, summarises=True)
