@@ -95,7 +95,7 @@ class ExerciseStall:
 
     async def test_a_task_that_falls_silent_is_stalled_until_it_is_heard(self, make_store: MakeStore) -> None:
         """Silence shows when the task is read and in its message, is told once each time, and ends with any activity."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await delivered(store)
         for times in (1, 2):
@@ -121,7 +121,7 @@ class ExerciseStall:
 
     async def test_who_waits_or_is_done_is_not_stalled(self, make_store: MakeStore) -> None:
         """A task that waits for a person, is paused or has ended may be silent."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         asked = {"agent.approval.id": "a1", "agent.approval.question": "go?"}
         await store.record(
             [
@@ -147,7 +147,7 @@ class ExerciseStall:
 
     async def test_an_open_call_explains_silence(self, make_store: MakeStore) -> None:
         """While a tool call is known to be open its task is not stalled; when it has ended the task can be."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         busy = AGENT | {"agent.task.name": "busy"}
         await store.record(
             [
@@ -163,7 +163,7 @@ class ExerciseStall:
 
     async def test_a_task_is_heard_by_what_works_below_it(self, make_store: MakeStore) -> None:
         """A task whose sub-agent works is not stalled, however silent it is itself."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         helper = AGENT | {"agent.task.name": "helper", "gen_ai.agent.name": "bob"}
         lead = AGENT | {"agent.task.name": "lead"}
         await store.record([started(trace=2, span=2, name="agent", attributes=lead)])
@@ -182,7 +182,7 @@ class ExerciseStall:
 
     async def test_a_call_that_is_open_elsewhere_explains_nothing(self, make_store: MakeStore) -> None:
         """Of two tasks in one trace, neither above the other, the one without an open call falls silent."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         for span, name in ((2, "busy"), (3, "idle")):
             await store.record(
                 [started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})]
@@ -193,7 +193,7 @@ class ExerciseStall:
 
     async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_store: MakeStore) -> None:
         """Who could not be heard before is not stalled because of that."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await until(lambda: _is(store, "job", "stalled"), store)
         await store.listen_anew()
@@ -204,7 +204,7 @@ class ExerciseStall:
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
         """Heartbeats leave nothing in the audit; the tasks that they name are not stalled, others are."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         lives = AGENT | {"agent.task.name": "lives"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await store.record([started(trace=2, span=2, name="agent", attributes=lives)])
@@ -224,7 +224,7 @@ class ExerciseStall:
 
     async def test_a_process_whose_heartbeats_stop_has_interrupted_its_tasks(self, make_store: MakeStore) -> None:
         """Its open tasks end as interrupted, concluded and not said, and are told so once; others live."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         other = AGENT | {"agent.task.name": "other"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await store.record(
@@ -244,7 +244,7 @@ class ExerciseStall:
 
     async def test_a_box_below_another_span_is_interrupted_with_its_trace(self, make_store: MakeStore) -> None:
         """The root that a process names may be a request; the task below it is interrupted when nobody else has its trace."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         http = {"http.request.method": "POST"}
         await store.record([started(trace=1, span=9, name="POST /run", attributes=http)])
         await store.record([started(trace=1, span=1, parent=9, name="agent", attributes=AGENT), beat((1, 9), seq=1)])
@@ -252,7 +252,7 @@ class ExerciseStall:
 
     async def test_a_late_end_takes_an_interruption_back(self, make_store: MakeStore) -> None:
         """What the task itself says of its end stands above what was concluded, whenever it comes."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([ended(trace=1, span=1, name="agent", attributes=AGENT)])
@@ -262,7 +262,7 @@ class ExerciseStall:
 
     async def test_a_process_that_is_heard_again_takes_it_back(self, make_store: MakeStore) -> None:
         """After a partition the heartbeats go on: the task lives again, and can be interrupted once more."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([beat((1, 1), seq=2)])
@@ -274,7 +274,7 @@ class ExerciseStall:
 
     async def test_a_backlog_revives_nobody(self, make_store: MakeStore) -> None:
         """Heartbeats that waited in a Collector tell of the time when they were sent; older ones than the newest are nothing."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=5)])
         before = time.time_ns()
         await until(lambda: _is(store, "job", "error"), store)
@@ -286,7 +286,7 @@ class ExerciseStall:
 
     async def test_a_run_that_is_interrupted_and_ends_after_all_is_counted_once(self, make_store: MakeStore) -> None:
         """Counters cannot take back: interrupted, heard again and ended is one end; a run that begins anew ends once more."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         counted = 0
         root_span = AGENT | {"agent.task.id": "j"}
         await store.record([started(trace=1, span=1, name="agent", attributes=root_span), beat((1, 1), seq=1)])
@@ -314,7 +314,7 @@ class ExerciseStall:
 
     async def test_a_heartbeat_of_any_sort_harms_nothing(self, make_store: MakeStore) -> None:
         """Odd intervals, roots and producers are taken as they are or not at all; what is beside them is recorded."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         good = started(trace=1, span=1, name="agent", attributes=AGENT)
         odd = [
             {"agent.heartbeat.interval": float("nan")},
