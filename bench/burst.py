@@ -171,7 +171,8 @@ class Burst:
         began = time.perf_counter() + 0.2
         for number, body in enumerate(self._bodies):
             due = began + number * self._pace
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if (left := due - time.perf_counter()) > 0:
+                await asyncio.sleep(left)
             self._due.append((due, body))
             self._send()
             if number % 8 == 0:

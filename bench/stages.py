@@ -201,7 +201,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(PostgresStore, "_write", "timers")
     store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=("console",))))
     await store.open()
-    postmaster = await store._run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
+    postmaster = await store.run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
     pid = int(postmaster.split()[0])
     gc.collect()
     gc.freeze()

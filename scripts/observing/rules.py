@@ -147,11 +147,11 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"What settled in the budget's period of now came to {percent} of its limit (`budgets`); of a budget that is kept "
-            "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
+            means=f"Finalized usage in the budget's current period reached {percent} of its limit (`budgets`); for a budget with "
+            "`per`, in one of its scopes. Calls without a known price are not included: see `spanpost_unpriced_calls_total`.",
             todo=(
-                "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",
-                "Agents that ask `control.budget()` stop by themselves; of others nothing is stopped. Raise the limit, or cancel tasks.",
+                "`spanpost spending` lists what is spent in each scope; *Spend and context* shows it by agent and model.",
+                "Agents that ask `control.budget()` stop by themselves; spanpost does not stop others. Raise the limit, or cancel tasks.",
             ),
             dashboard="spend",
             fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},

@@ -89,14 +89,14 @@ def test_memory_holds_none() -> None:
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
         (
-            store._tasks.__dict__,
-            store._checkpoints,
-            store._records.by_key,
-            store._deliveries.__dict__,
-            store._interventions.__dict__,
+            store._tables.__dict__,
+            store._tables.tasks.__dict__,
+            store._tables.records.by_key,
+            store.outbox.__dict__,
+            store.interventions.__dict__,
         )
     )
-    assert len(store._checkpoints) > len(CASES)
+    assert len(store._tables.checkpoints) > len(CASES)
     assert leaked(shown) == []
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from tests.conftest import ROOT
 from tests.faults.stream import tangled
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)
 async def figures(store: Store) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=100_000))
-    told = await store.checkpoints(limit=100_000)
+    told = await store.reader.checkpoints(limit=100_000)
     came_to = sorted(
         (
             t.task_id,

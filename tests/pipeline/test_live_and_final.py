@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spanpost.agent import agent_task
 from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 
@@ -34,7 +34,7 @@ class Run:
         self.store = MemoryStore(FoldRules(windows={"m": 1000}))
         self.exported = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.feed = Feed(lambda batch: self._take(batch), look_every=0.02)
+        self.feed = Feed(lambda batch: self._take(batch), scan_interval=0.02)
         self.provider.add_span_processor(SdkSpanProcessor(self.feed))
         self.provider.add_span_processor(SimpleSpanProcessor(self.exported))
         self.tracer = self.provider.get_tracer("an.agent")

@@ -251,10 +251,10 @@ def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.LOOK_EVERY = 0.1\nspanpost.attach()"
+    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
     code = code.replace(
-        "spanpost.receivers.spool_recovery.LOOK_EVERY = 0.1",
-        "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1",
+        "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
+        "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
     )
     watching = start(
         code
@@ -307,7 +307,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         assert not spanpost.flush(0.2)
         held.set()
         assert spanpost.flush(60)
-        assert app.dropped == {}, app.lost
+        assert app.dropped == {}, app.dropped
     """,
         **environment,
     )

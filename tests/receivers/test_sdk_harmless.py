@@ -298,7 +298,7 @@ def test_an_ended_span_is_freed_without_the_garbage_collector() -> None:
 def test_an_end_that_was_lost_is_found_by_looking() -> None:
     """A followed span whose end found no room in the queue is told as ended by a later look."""
     stuck = Stuck()
-    provider, processor = followed(stuck, capacity=2, look_every=0.02)
+    provider, processor = followed(stuck, capacity=2, scan_interval=0.02)
     tracer = provider.get_tracer("t")
     span = tracer.start_span("task")
     assert stuck.is_entered.wait(60)

@@ -16,11 +16,11 @@ from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import JournalRow, Opened
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.recorded import OVER_BUDGET, UNFOLDABLE, Recorded
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_store import TELLING
@@ -71,7 +71,7 @@ async def drained(store: PostgresStore, opener: Opener, most: int = 2048) -> Rec
 async def figures(store: Any) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=10_000))
-    told = await store.checkpoints(limit=10_000)
+    told = await store.reader.checkpoints(limit=10_000)
     came_to = sorted(
         (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
         for t in tasks

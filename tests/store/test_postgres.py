@@ -17,6 +17,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
+from spanpost.model.queries import TaskQuery
 from spanpost.runtime.assembly import open_store
 from spanpost.settings import load
 from spanpost.store import task_state
@@ -24,7 +25,6 @@ from spanpost.store.embedded_roles import READER
 from spanpost.store.embedded_store import EmbeddedStore
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.sql import schema
 from spanpost.store.transactions import transact
 from spanpost.tasks.stall import StallRules
@@ -292,7 +292,7 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
     sent: list[int] = []
 
     async def dispatcher(who: PostgresStore) -> None:
-        while claimed := await who.claim([SINK], 3):
+        while claimed := await who.outbox.claim([SINK], 3):
             ordering_keys = [d.ordering_key for d in claimed]
             assert len(set(ordering_keys)) == len(ordering_keys)
             for delivery in claimed:
@@ -300,15 +300,15 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
                 held.add(delivery.ordering_key)
             for delivery in claimed:
                 held.discard(delivery.ordering_key)
-                await who.settle(delivery, POSTED)
+                await who.outbox.settle(delivery, POSTED)
                 sent.append(delivery.id)
 
     held: set[str] = set()
-    while await store.due_in() is not None:
+    while await store.outbox.due_in() is not None:
         await asyncio.gather(dispatcher(store), dispatcher(other), dispatcher(store), dispatcher(other))
     assert len(sent) == len(set(sent))
-    assert {r.state for r in await store.deliveries(limit=1000)} == {"delivered"}
-    assert len(sent) == len(await store.deliveries(limit=1000))
+    assert {r.state for r in await store.outbox.deliveries(limit=1000)} == {"delivered"}
+    assert len(sent) == len(await store.outbox.deliveries(limit=1000))
     await other.close()
 
 
@@ -317,9 +317,9 @@ async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresS
     other = PostgresStore(postgres_dsn, rules=TELLING)
     await other.open()
     await store.record(a_run("fenced"))
-    [delivery] = await store.claim([SINK], 1)
-    await other.settle(delivery, GiveUp(reason="stranger"))
-    assert [r.state for r in await store.deliveries() if r.id == delivery.id] == ["sending"]
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await other.outbox.settle(delivery, GiveUp(reason="stranger"))
+    assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["sending"]
     await other.close()
 
 
@@ -328,9 +328,9 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
     store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=1)
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
-    [delivery] = await store.claim([SINK], 1)
-    await store.settle(delivery, POSTED)
-    assert await store._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await store.outbox.settle(delivery, POSTED)
+    assert await store.run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await store.close()
 
 
@@ -343,8 +343,8 @@ async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str
     assert embedded._statement_cache == 3
     await named.open()
     for i in range(9):
-        await named._run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
-    pool = await named._run(
+        await named.run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
+    pool = await named.run(
         lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'")
     )
     assert pool <= 3
@@ -433,18 +433,18 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
         "UPDATE heartbeats SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'"
     )
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]  # the outage goes on
-    await made.due_in()  # it is over
+    await made.outbox.due_in()  # it is over
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert [c.kind for c in await made.checkpoints()] == ["start"]
+    assert [c.kind for c in await made.reader.checkpoints()] == ["start"]
     await database.execute("UPDATE heartbeats SET resumed_at = now() - interval '6 min'")  # a full patience later
     assert [t.status for t in await made.tasks(TaskQuery())] == ["stalled"]
     assert await database.fetchval("SELECT status FROM agent_tasks") == "starting"  # nothing of it is stored
     assert await database.fetchval("SELECT status FROM agent_tasks_now") == "stalled"
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert {c.kind for c in await made.checkpoints()} == {"start", "stalled"}
+    assert {c.kind for c in await made.reader.checkpoints()} == {"start", "stalled"}
     await made.close()
 
 
@@ -464,7 +464,7 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     for _ in range(3):
         await database.execute("UPDATE timers SET at = now()")
         await asyncio.gather(*(one.elapse() for one in stores))
-    told = [c.kind for c in await stores[0].checkpoints()]
+    told = [c.kind for c in await stores[0].reader.checkpoints()]
     assert (told.count(Kind.STALLED), told.count(Kind.END)) == (4, 4)
     found = await database.fetch("SELECT status, count(*) FROM agent_tasks_now GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in found] == [("error", 4), ("stalled", 4)]
@@ -525,7 +525,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
     for is_pooled in (False, True):
         store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0 if is_pooled else 100)
         await store.open()
-        assert await store._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
+        assert await store.run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await store.close()
 
 

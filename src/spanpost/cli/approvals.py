@@ -74,7 +74,7 @@ def listed(
         asked = ApprovalFilter(
             tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent
         )
-        page = ask(settings, lambda store: store.browse.approvals(asked, None, limit))
+        page = ask(settings, lambda store: store.reader.approvals(asked, None, limit))
         found = [question_json(one.row, one.task) for one in page.items]
     if as_json:
         print_json({"approvals": found})
@@ -118,8 +118,8 @@ async def _whole(store: Store, tenant: str, ref: str) -> dict[str, Any]:
     from spanpost.runtime.decisions import question_named
     from spanpost.tasks.json_form import question_json
 
-    row = await question_named(store, tenant, ref)
-    return question_json(row, await store.find_task(row.task_uid))
+    row = await question_named(store.interventions, tenant, ref)
+    return question_json(row, await store.reader.find(row.task_uid))
 
 
 @approvals.command()
@@ -188,11 +188,11 @@ def answer(
 
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
-    row = ask(settings, lambda store: decisions.question_named(store, whose, approval))
+    row = ask(settings, lambda store: decisions.question_named(store.interventions, whose, approval))
     _confirm(question_json(row, None), decision, is_sure=is_sure)
     # Answer by key: the answer then belongs to the question that was read, even if a newer one was asked.
     said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
-    verdict = ask(settings, lambda store: decisions.decide(store, str(row.key), decision, **said))
+    verdict = ask(settings, lambda store: decisions.decide(store.interventions, str(row.key), decision, **said))
     is_done = verdict.result is Result.DONE
     if as_json:
         print_json(

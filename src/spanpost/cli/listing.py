@@ -39,12 +39,12 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     def in_store(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
         """Return tasks of the database, each with its JSON."""
         if self.task_id is not None:
-            from spanpost.store.protocols import TaskQuery
+            from spanpost.model.queries import TaskQuery
 
             query = TaskQuery(tenant=self.tenant, task_id=self.task_id, limit=self.limit)
             found = [task for task in ask(settings, lambda store: store.tasks(query)) if self._filter.takes(task)]
         else:
-            found = ask(settings, lambda store: store.browse.tasks(self._filter, None, self.limit)).items
+            found = ask(settings, lambda store: store.reader.tasks(self._filter, None, self.limit)).items
         return [(task, task_json(task)) for task in found]
 
     @property

@@ -84,7 +84,15 @@ def _in_database(
     verdict = ask(
         settings,
         lambda store: decisions.start(
-            store, launches, launcher, text, given, by=name, tenant=whose, source="cli", user=system_user()
+            store.interventions,
+            launches,
+            launcher,
+            text,
+            given,
+            by=name,
+            tenant=whose,
+            source="cli",
+            user=system_user(),
         ),
     )
     if verdict.result is not Result.DONE:

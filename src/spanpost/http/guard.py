@@ -286,23 +286,23 @@ def by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     return found
 
 
-_PASSED: Final = "spanpost.passed"
+_ALLOWED: Final = "spanpost.allowed"
 
 
-def mark(scope: Any, passed: AllowedRequest) -> None:
+def mark(scope: Any, allowed: AllowedRequest) -> None:
     """Store the guard's result in the request's scope."""
-    scope[_PASSED] = passed
+    scope[_ALLOWED] = allowed
 
 
-def passed_of(scope: Mapping[str, Any]) -> AllowedRequest:
+def allowed_request(scope: Mapping[str, Any]) -> AllowedRequest:
     """Return the guard's result; for a request without a guard, no header is trusted."""
     peer = scope.get("client") or ("",)
-    return scope.get(_PASSED) or AllowedRequest(client=peer[0], is_this_machine=False)
+    return scope.get(_ALLOWED) or AllowedRequest(client=peer[0], is_this_machine=False)
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
     """Return the address of a request's client, also behind trusted proxies; empty: unknown."""
-    return passed_of(scope).client
+    return allowed_request(scope).client
 
 
 _NO_HOST: Final = Refusal(

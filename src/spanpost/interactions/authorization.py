@@ -82,7 +82,7 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Look: TypeAlias = PersonOf | MembersOf | Ask
+Lookup: TypeAlias = PersonOf | MembersOf | Ask
 Found: TypeAlias = Person | frozenset[str] | Answer | Failed
 
 
@@ -167,7 +167,7 @@ def foreign(user: str = "") -> Ruling:
 
 def judge(
     rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage
-) -> Generator[Look, Found, Ruling]:
+) -> Generator[Lookup, Found, Ruling]:
     """Rule on a user's action, requested in that message."""
     rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
     if rule is None:
@@ -200,7 +200,7 @@ def judge(
 
 def judge_listing(
     rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage
-) -> Generator[Look, Found, Ruling]:
+) -> Generator[Lookup, Found, Ruling]:
     """Rule on listing a task; without a task, on listing any.
 
     If a rule about `VIEW` matches the task, that rule decides; otherwise every member of the workspace may.
@@ -221,7 +221,7 @@ def _holds(
     person: Person,
     message: PersonMessage,
     failures: list[LocaleMessage | str],
-) -> Generator[Look, Found, bool]:
+) -> Generator[Lookup, Found, bool]:
     is_of_slack = person.provider == "slack"
     if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):
         return True
@@ -235,13 +235,13 @@ def _holds(
     # Outside a message "here" names no channel: else anyone could create a channel and meet the rule.
     if is_of_slack and "" in channels:
         failures.append(LocaleMessage("why.no_message"))
-    for look in lookups if is_of_slack else ():
-        found = yield look
+    for lookup in lookups if is_of_slack else ():
+        found = yield lookup
         if isinstance(found, frozenset):
             if person.id in found:
                 return True
         else:
-            failures.append(_failed(LocaleMessage("why.who_is_in", {"id": look.id}), found))
+            failures.append(_failed(LocaleMessage("why.who_is_in", {"id": lookup.id}), found))
     if rule.resolver:
         answer = yield Ask(rule.resolver, person)
         if isinstance(answer, Answer):

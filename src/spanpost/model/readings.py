@@ -282,9 +282,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     occurrence: str = ""
     #: Of live records: the span ended with its process (``agent.span.interrupted``).
     is_gone: bool = False
-    #: Its process stalled at this moment (``agent.span.silent``), or was seen again (``agent.span.heard``).
+    #: Its process stalled at this moment (``agent.span.stalled``), or was seen again (``agent.span.recovered``).
     is_stalled: bool = False
-    is_heard: bool = False
+    is_recovered: bool = False
     #: Of a heartbeat: its process's open roots (trace id, span id).
     open_roots: tuple[tuple[bytes, bytes], ...] = ()
     #: The span that a log record stands for (a coding CLI's): (trace id, span id, parent id, start ns).
@@ -339,7 +339,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
             or self.results
             or self.is_gone
             or self.is_stalled
-            or self.is_heard
+            or self.is_recovered
             or self.is_interrupt
             or self.is_cancelled
             or self.open_roots

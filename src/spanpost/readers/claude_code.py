@@ -107,7 +107,7 @@ def _failure(attributes: dict[str, Any] | Any) -> Failure:
 CLAUDE_CODE = Dialect(
     name="claude-code",
     source="Claude Code CLI 2.1.329",
-    cannot_tell=("whether a run failed, by its root: its status is never set",),
+    cannot_tell=("the failure of a run on its root: the status is never set",),
     scopes=("com.anthropic.claude_code",),
     kind="span.type",
     roles={

@@ -223,7 +223,7 @@ def _silent(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _seen_again(o: Observation, said: dict[str, Any]) -> None:
-    said["is_heard"] = True
+    said["is_recovered"] = True
 
 
 def _heartbeat(o: Observation, said: dict[str, Any]) -> None:
@@ -263,8 +263,8 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     "gen_ai.client.operation.exception": _error,
     "gen_ai.execute_tool.exception": _error,
     c.EVENT_SPAN_INTERRUPTED: _gone,
-    c.EVENT_SPAN_SILENT: _silent,
-    c.EVENT_SPAN_HEARD: _seen_again,
+    c.EVENT_SPAN_STALLED: _silent,
+    c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
 }

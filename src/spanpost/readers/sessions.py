@@ -388,7 +388,7 @@ def usage_of(cli: Cli, get: Callable[[str], Any]) -> Usage | None:
     return usage if usage.is_known or usage.cost_usd is not None else None
 
 
-# --- data points ------------------------------------------------------------------------------------------------------
+# --- data points ----------------------------------------------------------------------------------------------------
 
 #: `Observation.kind` of a data point: its temporality as OTLP numbers it.
 DELTA, CUMULATIVE = 1, 2

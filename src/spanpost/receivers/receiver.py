@@ -65,7 +65,7 @@ class ReceiverMetrics(Protocol):
 
     def count_dropped(self, component: str, reason: str, n: int = 1) -> None: ...
 
-    def passed_points(self, n: int) -> None: ...
+    def count_ignored_points(self, n: int) -> None: ...
 
 
 class Receiver:
@@ -232,7 +232,7 @@ class Receiver:
     def _count(self, decoded: Decoded) -> None:
         if self._watch is not None:
             if decoded.metric_points:
-                self._watch.passed_points(decoded.metric_points)
+                self._watch.count_ignored_points(decoded.metric_points)
             for reason, count in decoded.dropped.items():
                 self._watch.count_dropped("intake", reason, count)
 

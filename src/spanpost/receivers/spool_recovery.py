@@ -26,7 +26,7 @@ from spanpost.receivers.spool_writer import SpoolFile
 
 log = logging.getLogger("spanpost.receivers")
 
-LOOK_EVERY = 10.0
+SCAN_INTERVAL = 10.0
 _BATCH = 512
 _TRIES = 5
 
@@ -52,11 +52,15 @@ class Recovery:
     """
 
     def __init__(
-        self, settings: SpoolSettings, record: Callable[[list[Observation]], object], *, look_every: float = LOOK_EVERY
+        self,
+        settings: SpoolSettings,
+        record: Callable[[list[Observation]], object],
+        *,
+        scan_interval: float = SCAN_INTERVAL,
     ) -> None:
         self._settings = settings
         self._record = record
-        self._look_every = look_every
+        self._scan_interval = scan_interval
         self._destination = spool_files.fingerprint(settings.destination)
         self.dropped = Counts()
         #: Number of imported files.
@@ -68,7 +72,7 @@ class Recovery:
         self._logged: set[str] = set()
 
     def start(self) -> None:
-        """Start the thread that scans now and then every `look_every` seconds."""
+        """Start the thread that scans now and then every `scan_interval` seconds."""
         self._thread = threading.Thread(target=self._run, name="spanpost-recovery", daemon=True)
         self._thread.start()
 
@@ -85,17 +89,17 @@ class Recovery:
     def _run(self) -> None:
         while True:
             try:
-                self.look()
+                self.scan()
                 self._has_scanned.set()
             except StoreUnavailable as error:
                 self._log_once("away", "the store is away, what is in the spool waits: %s", error)
             except Exception as error:
                 self._log_once("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
                 self._has_scanned.set()
-            if self._stop.wait(self._look_every):
+            if self._stop.wait(self._scan_interval):
                 return
 
-    def look(self) -> int:
+    def scan(self) -> int:
         """Import abandoned files; return how many. Raises `StoreUnavailable`: the remaining files stay."""
         before = self.imported
         directory = self._settings.directory

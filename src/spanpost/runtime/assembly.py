@@ -70,7 +70,7 @@ def routes_of(settings: Settings) -> Routes:
     return Routes(
         sinks=sinks,
         routes=tuple(_route(route, settings.sinks[route.sink]) for route in (*settings.routes, *rest)),
-        editing=frozenset(name for name in sinks if registry.find(name).edits_news),
+        editing=frozenset(name for name in sinks if registry.find(name).edits_checkpoints),
         max_age=settings.notifications.max_age,
     )
 

@@ -81,7 +81,7 @@ class PipelineJournal:
         """Count what was left out of a row."""
         if (metrics := self._pipeline.metrics) is not None:
             if opened.metric_points:
-                metrics.passed_points(opened.metric_points)
+                metrics.count_ignored_points(opened.metric_points)
             for reason, count in opened.dropped.items():
                 metrics.count_dropped("intake", reason, count)
 

@@ -67,8 +67,8 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
     All files are read first and sorted by time: the result is then exact, and neither the order of the
     files nor duplicates change it. Raises `ConfigError` for a file that is not telemetry.
     """
+    from spanpost.model.queries import TaskQuery
     from spanpost.store.memory import MemoryStore
-    from spanpost.store.protocols import TaskQuery
 
     settings = settings if settings is not None else load()
     observations, dropped = _read(paths)
@@ -166,7 +166,7 @@ async def _deliver(store: PostgresStore, settings: Settings) -> bool:
 
     sinks = open_sinks(settings)
     lend(sinks.values(), workspaces_of(settings, store))
-    dispatcher = Dispatcher(store, sinks)
+    dispatcher = Dispatcher(store.outbox, store, sinks)
     try:
         return await dispatcher.drain(_DELIVER)
     finally:

@@ -126,7 +126,7 @@ class Workspaces:
         return kept
 
     async def _release(self, name: str) -> None:
-        await self._store.reopen_rate_limits([f"slack:{name}"])
+        await self._store.outbox.reopen([f"slack:{name}"])
         self._wake()
 
     async def _release_again(self, name: str) -> None:

@@ -54,6 +54,6 @@ class SinkPlugin(Generic[S]):
     #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with a cure.
     open: Callable[[S], Sink]
     #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's counter.
-    edits_news: bool = False
+    edits_checkpoints: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

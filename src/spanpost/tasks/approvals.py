@@ -119,7 +119,7 @@ def deadline(text: str) -> datetime | None:
     return at if _EARLIEST < at < _LATEST else None
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- facts ----------------------------------------------------------------------------------------------------------
 
 
 def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None:

@@ -380,7 +380,7 @@ class Closing:
             return []
         return deliveries(task, checkpoint, self.rules.routes, root=root, now=self.now, is_milestone=is_milestone)
 
-    # --- time ---------------------------------------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def mark_due(self, key: Key) -> None:
         """Mark a root task whose held milestone is due."""
@@ -419,7 +419,7 @@ class Closing:
             state.watched_ns = newest
             self.out.timers.append(Timer(key, self.now + GIVEN_UP_AFTER))
 
-    # --- figures for counters -----------------------------------------------------------------------------------------
+    # --- figures for counters ----------------------------------------------------------------------------------------
 
     def _count_usage(self, state: TaskState) -> None:
         """Hand the growth of the figures to the counters."""

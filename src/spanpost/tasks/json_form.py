@@ -139,7 +139,7 @@ def spent_json(spent: Spent) -> dict[str, Any]:
     }
 
 
-def news_json(one: StreamedCheckpoint) -> dict[str, Any]:
+def streamed_json(one: StreamedCheckpoint) -> dict[str, Any]:
     """Return a checkpoint of the stream."""
     checkpoint, task = one.checkpoint, one.task
     return checkpoint_json(checkpoint, task.task_id) | {

@@ -160,14 +160,14 @@ def silenced(task: Task, producer: Producer, stall_rules: StallRules) -> Observa
     last = task.last_event_at
     if last is not None and last > (moment(at_ns) or last):
         return None
-    return _record(c.EVENT_SPAN_SILENT, task, producer, at_ns)
+    return _record(c.EVENT_SPAN_STALLED, task, producer, at_ns)
 
 
 def revived(task: Task, producer: Producer) -> Observation | None:
     """Return the record that takes an interruption back, of a process that sends again; None when there is none."""
     if task.end_reason != "interrupted" or not task.span_id:
         return None
-    return _record(c.EVENT_SPAN_HEARD, task, producer, producer.at_ns)
+    return _record(c.EVENT_SPAN_RECOVERED, task, producer, producer.at_ns)
 
 
 def _record(name: str, task: Task, producer: Producer, at_ns: int) -> Observation:
@@ -199,7 +199,7 @@ def phase(
     return c.STALLED
 
 
-def look_again(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
+def next_check_at(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
     """Return when to check next whether a task is stalled."""
     pause = min(max(now - last_seen_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall_after)
     return max(last_seen_at + stall_rules.stall_after, now + pause)

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
-from spanpost.interactions.api.store import BrowsingStore
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
+from spanpost.store.protocols import Reader
 
 #: No task began outside of these.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -167,17 +167,17 @@ class WorkBody(Body):
     ] = Field(default={}, max_length=50, description="Parameters of the launcher, by name.")
 
 
-async def named(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Task | None:
+async def named(reader: Reader, caller: Caller, ref: str | None, field: str) -> Task | None:
     """Return the task that a field names; None for an empty field. Raises `HttpError`."""
     if ref is None:
         return None
-    found = await interaction_store.task(caller.tenant, ref)
+    found = await reader.task(caller.tenant, ref)
     if found is None:
         raise HttpError(404, "not_found", "no task is known by that id", field=field)
     return found
 
 
-async def uid_of(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Any:
+async def uid_of(reader: Reader, caller: Caller, ref: str | None, field: str) -> Any:
     """Return the uid of the task that a field names; None for an empty field. Raises `HttpError`."""
-    task = await named(interaction_store, caller, ref, field)
+    task = await named(reader, caller, ref, field)
     return task.uid if task is not None else None

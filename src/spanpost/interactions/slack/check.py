@@ -69,7 +69,7 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Finding]:
             yield Finding(ok=True, found=f"rule {number} names nobody, so nobody may do what it is about")
 
 
-async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[Finding]:
+async def check_app(one: Installation, *, hears_replies: bool, joins: bool) -> list[Finding]:
     """Check one app by calls of Slack's API. Changes nothing."""
     seen: list[Finding] = []
     try:

@@ -121,8 +121,8 @@ class GrafanaSink:
                 return (whole, RateLimit(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
             case SinkCall.EDIT:
                 return (whole, RateLimit(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
-            case SinkCall.LOOKUP:
-                return (whole, RateLimit(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
+            case SinkCall.RECONCILE:
+                return (whole, RateLimit(key=f"{self.name}:reconcile", rate=rate, burst=10, reserve=2))
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
         """Check that the token may read annotations and that the dashboards exist.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spanpost.model.deliveries import RateLimit, SinkCall
 from spanpost.sinks.slack.calls import SlackPlace
 
-POST, EDIT, LOOKUP = "chat.postMessage", "chat.update", "conversations.history"
+POST, EDIT, RECONCILE = "chat.postMessage", "chat.update", "conversations.history"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,9 @@ def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLi
                 RateLimit(key=place.method(EDIT), rate=rates.edits_per_minute / 60, burst=8, reserve=2),
                 channel,
             )
-        case SinkCall.LOOKUP:
+        case SinkCall.RECONCILE:
             return (
                 whole,
-                RateLimit(key=place.method(LOOKUP), rate=rates.lookups_per_minute / 60, burst=5, reserve=1),
+                RateLimit(key=place.method(RECONCILE), rate=rates.lookups_per_minute / 60, burst=5, reserve=1),
                 channel,
             )

@@ -66,7 +66,7 @@ class SlackSink:
         transport: Transport | None = None,
         workspace: str = "default",
         rates: Rates | None = None,
-        settle: timedelta = timedelta(seconds=50),
+        reconcile_timeout: timedelta = timedelta(seconds=50),
         clock: Callable[[], float] = time.time,
         slack_style: SlackStyle = render.ANONYMOUS,
         own: Space | None = None,
@@ -83,7 +83,7 @@ class SlackSink:
         self._slack_style = slack_style
         self._routes: list[Route] = []
         self._figures: FigureSource | None = None
-        self._settle = settle
+        self._reconcile_timeout = reconcile_timeout
         self._clock = clock
         self._logged: set[str] = set()
         #: Receives the method and outcome of each call.
@@ -206,7 +206,7 @@ class SlackSink:
         waiting = lookup.groups(asked)
         for group in waiting:  # grows during the loop
             try:
-                talk = lookup.settle(group, space.memory, wait=self._settle, now=now)
+                talk = lookup.settle(group, space.memory, wait=self._reconcile_timeout, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)

@@ -129,8 +129,8 @@ def _headed(said: str, sign: str, slack_style: SlackStyle) -> str:
 
 def _counts(by: dict[str, int], locale: Locale) -> str:
     """Return the number of tasks per status, in the order of the statuses."""
-    found = [(labels.look(status, locale), by[status]) for status in _ORDER if by.get(status)]
-    return "   ".join(f"{look.emoji} {look.word} {n}" for look, n in found)
+    found = [(labels.status_label(status, locale), by[status]) for status in _ORDER if by.get(status)]
+    return "   ".join(f"{label.emoji} {label.word} {n}" for label, n in found)
 
 
 def _figures(content: Digest, locale: Locale) -> str:
@@ -158,7 +158,7 @@ def _listed(title: str, tasks: Sequence[Task], all_: int, most: int, slack_style
 
 def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
     locale = slack_style.locale
-    look = labels.task_look(task, locale)
+    label = labels.task_label(task, locale)
     link = next((url for one in slack_style.links if (url := one.filled(task)) is not None), "")
     link = link or next((url for _, url in labels.links(task, 1)), "")
     name = text(disarmed(labels.title(task, 100, locale)), "bold", link=link)
@@ -167,10 +167,10 @@ def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
     agent = "" if agent == labels.title(task) else agent
     about = "".join(
         f" · {part}"
-        for part in (disarmed(agent), look.word if not labels.is_final(task) else "", disarmed(why))
+        for part in (disarmed(agent), label.word if not labels.is_final(task) else "", disarmed(why))
         if part
     )
-    found = [text(f"{look.emoji} "), name, text(about)]
+    found = [text(f"{label.emoji} "), name, text(about)]
     if task.started_at is not None and not labels.is_final(task):
         found += [text(f" · {locale.say('command.since')} "), date(task.started_at, _MOMENT)]
     return found

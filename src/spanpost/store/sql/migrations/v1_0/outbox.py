@@ -106,7 +106,7 @@ ORDERING_KEYS: Final = table(
             "While one of its deliveries is being sent: when another process may take it over.",
         ),
         ("rank", "smallint NOT NULL DEFAULT 3", "Most urgent rank of those that wait."),
-        ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or look (reconcile)."),
+        ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or reconcile."),
         ("receipt", "jsonb", "Receipt of its state: what the sink needs to edit the message."),
     ],
     rules=["PRIMARY KEY (sink, ordering_key)"],
