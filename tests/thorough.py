@@ -19,11 +19,11 @@ _PATIENT = [HealthCheck.too_slow]
 settings.register_profile(
     "thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT
 )
-settings.register_profile("quick", max_examples=30, deadline=None, suppress_health_check=_PATIENT)
+settings.register_profile("quick", max_examples=15, deadline=None, suppress_health_check=_PATIENT)
 settings.load_profile("thorough" if IN_CI else "quick")
 
 
 def thorough(examples: int) -> settings:
     """Return the settings of a test of a property that tries so many examples in CI."""
-    tried = examples if IN_CI else max(examples // 4, 20)
+    tried = examples if IN_CI else max(examples // 4, 10)
     return settings(max_examples=tried, deadline=None, suppress_health_check=_PATIENT)

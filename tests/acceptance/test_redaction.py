@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from spanpost.runtime import assembly, local_token
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from tests.acceptance.gateway_process import ROOT, Gateway, query, request
-from tests.conftest import find, fresh_database, made_server
+from tests.eventually import eventually
 from tests.text.realistic import FORMS, Case, all_cases
 
 SEED = 11
@@ -81,6 +81,7 @@ def leaked(text: str) -> list[str]:
     return [case.what for case in CASES if case.secret in text or json.dumps(case.secret)[1:-1] in text]
 
 
+@pytest.mark.slow
 def test_memory_holds_none() -> None:
     """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
     store = MemoryStore(assembly.rules_of(load(database={"embedded": False}, console={})))
@@ -88,34 +89,26 @@ def test_memory_holds_none() -> None:
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
         (
-            store._tasks.__dict__,
-            store._checkpoints,
-            store._records.by_key,
-            store._deliveries.__dict__,
-            store._interventions.__dict__,
+            store._tables.__dict__,
+            store._tables.tasks.__dict__,
+            store._tables.records.by_key,
+            store.outbox.__dict__,
+            store.interventions.__dict__,
         )
     )
-    assert len(store._checkpoints) > len(CASES)
+    assert len(store._tables.checkpoints) > len(CASES)
     assert leaked(shown) == []
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway on a server of its own, which writes what it would post to Slack."""
+def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway which writes what it would post to Slack."""
     toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        gateway = Gateway(dsn, tmp_path, toml)
-        try:
-            yield gateway.ready()
-        finally:
-            gateway.kill()
-
-
-def until(look: Callable[[], bool], timeout: float = 60.0) -> None:
-    end = time.monotonic() + timeout
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    gateway = Gateway(dsn, tmp_path, toml)
+    try:
+        yield gateway.ready()
+    finally:
+        gateway.kill()
 
 
 def rows(dsn: str) -> str:
@@ -130,7 +123,6 @@ def rows(dsn: str) -> str:
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
-@pytest.mark.timeout(300)
 def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
     """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
     json_type = {"content-type": "application/json"}
@@ -139,7 +131,7 @@ def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
     spoiled = random.Random(SEED).sample(CASES, 5)
     for case in spoiled:  # kept for who looks why it could not be read
         assert request(gateway.http + "/v1/traces", f"{case.text}\n{{".encode(), **json_type)[0] == 400
-    until(
+    eventually(
         lambda: (
             query(gateway.dsn, "SELECT count(DISTINCT task_uid) FROM deliveries WHERE state = 'delivered'")[0][0] >= 20
         )

@@ -21,7 +21,7 @@ from tests.faults.posted import Slack, environment, settings, settled
 TOKENS = {"red": "spt_red", "blue": "spt_blue"}
 TRACE, OTHER = "5b8efff798038103d269b633813fc60c", "5b8efff798038103d269b633813fc60d"
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 TOML = "\n".join(
     [
@@ -195,7 +195,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
 
     # Blue's tasks are over and old, red's is not: what is let go of is blue's alone.
     query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '2 days' WHERE tenant = 'blue'")
-    query(dsn, "UPDATE agent_events SET occurred_at = occurred_at - interval '2 days'")
+    query(dsn, "UPDATE audit_rows SET occurred_at = occurred_at - interval '2 days'")
     query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '2 days'")
     spanpost(dsn, "db", "prune", "--older-than", "1d", "--yes")
     assert query(dsn, "SELECT tenant, count(*) FROM agent_events GROUP BY 1") == [("red", 3)]

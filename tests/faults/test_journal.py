@@ -20,14 +20,14 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from tests.acceptance.gateway_process import Gateway, spans
 from tests.conftest import fresh_database, made_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 #: Requests, each of so many spans, ten to a trace: a body is larger than what waits to be recorded directly.
 REQUESTS, SPANS = 12, 100
 #: Where the recording of journaled rows stands still, and is killed: what is locked, and which statement waits for it.
 POINTS = {
     "before the fold": ("LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE", "%FROM task_state%"),
-    "after the fold": ("LOCK TABLE agent_events IN SHARE MODE", "COPY%agent_events%"),
+    "after the fold": ("LOCK TABLE audit_rows IN SHARE MODE", "COPY%audit_rows%"),
     "at the tasks": ("LOCK TABLE agent_tasks IN SHARE MODE", "%agent_tasks%"),
     "at the messages": ("LOCK TABLE deliveries IN SHARE MODE", "%deliveries%"),
     "at the journal": ("LOCK TABLE journal IN SHARE MODE", "DELETE FROM journal%"),

@@ -177,7 +177,7 @@ def test_the_densest_honest_bodies_are_read(count: int) -> None:
     """Whatever an honest sender can send that is dense, small and large, is read to its last span, record and point."""
     for name, signal, body in honest(count):
         found = [piece.decoded for piece in pieces(signal, body, "t", is_json=False) if piece is not None]
-        assert not any(each.spoiled or each.lost for each in found), name
+        assert not any(each.spoiled or each.dropped for each in found), name
         assert sum(len(each.observations) + each.metric_points for each in found) >= count // 1000, name
 
 

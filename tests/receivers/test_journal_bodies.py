@@ -102,5 +102,5 @@ def test_what_cannot_be_read_is_counted_and_kept(cipher: JournalCipher) -> None:
         cipher.rows(parts(traces(1), bad.replace(attribute, b"\x12\x06\x0a\x05chat")))[0].body,
     )
     assert [int.from_bytes(o.span_id, "big") for o in opened.observations] == [1]
-    assert opened.lost == {"undecodable": 1}
+    assert opened.dropped == {"undecodable": 1}
     assert [each[0] for each in opened.unreadable] == ["otlp traces"]

@@ -12,18 +12,18 @@ import msgspec
 import pytest
 
 from spanpost.metrics import Metrics
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import JournalRow, Opened
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.recorded import OVER_BUDGET, UNFOLDABLE, Recorded
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run, ended
 from tests.faults.stream import tangled
 from tests.tasks.hostile_traces import SHAPES
@@ -71,12 +71,12 @@ async def drained(store: PostgresStore, opener: Opener, most: int = 2048) -> Rec
 async def figures(store: Any) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=10_000))
-    told = await store.checkpoints(limit=10_000)
+    told = await store.reader.checkpoints(limit=10_000)
     came_to = sorted(
         (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in TOLD}
+    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
 
 
 @pytest.mark.acceptance
@@ -97,7 +97,7 @@ class TestStore:
                 await store.record(piece)
         assert sum(each.observations for each in await store.journal_depth()) > 0
         await drained(store, opener)
-        memory = MemoryStore(TELLING, keep=None)
+        memory = MemoryStore(ROUTED_RULES, keep=None)
         await memory.record(sorted(whole, key=lambda o: o.at_ns))
         assert await figures(store) == await figures(memory)
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
@@ -148,9 +148,9 @@ class TestStore:
         self, store: PostgresStore, opener: Opener, database: Any
     ) -> None:
         """Counts come after the commit; an unreadable entry is in quarantine."""
-        await store.append([opener.row(a_run("a"), unreadable=[("otlp logs", "bad", b"x")], lost={"bad_span": 2})])
+        await store.append([opener.row(a_run("a"), unreadable=[("otlp logs", "bad", b"x")], dropped={"bad_span": 2})])
         await drained(store, opener)
-        assert [each.lost for each in opener.counted] == [{"bad_span": 2}]
+        assert [each.dropped for each in opener.counted] == [{"bad_span": 2}]
         assert tuple(await database.fetchrow("SELECT source, error, bytes FROM quarantine")) == (
             "otlp logs",
             "bad",
@@ -177,7 +177,7 @@ class TestStore:
         self, store: PostgresStore, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """What one reader holds the other passes by; together they record all, once."""
-        other = PostgresStore(postgres_dsn, rules=TELLING)
+        other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await other.open()
         many = [a_run(f"run {n}", trace=n) for n in range(1, 41)]
         for run in many:
@@ -215,7 +215,7 @@ class TestStore:
         await store.append([opener.row(a_run("a"))])
         recorded = await store.record_journal("default", 2048, opener)
         assert recorded is not None
-        assert (recorded.events, recorded.lost) == (len(a_run("a")), {UNFOLDABLE: 7})
+        assert (recorded.events, recorded.dropped) == (len(a_run("a")), {UNFOLDABLE: 7})
         assert tuple(await database.fetchrow("SELECT source, bytes FROM quarantine")) == ("journal", b"nonsense")
         assert not await store.journal_depth()
 
@@ -223,30 +223,30 @@ class TestStore:
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
         """One observation that a constraint refuses goes to quarantine; all others, of its request too, are recorded."""
-        refused = "name = 'chat' AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
-        await database.execute(f"ALTER TABLE agent_events ADD CONSTRAINT no CHECK (NOT ({refused}))")
+        refused = "role = 2 AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
+        await database.execute(f"ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):
             await store.append([opener.row(a_run(f"run {trace}", trace=trace))])
         recorded = await drained(store, opener)
-        assert (recorded.events, recorded.lost) == (3 * len(a_run("a")) - 1, {UNFOLDABLE: 1})
+        assert (recorded.events, recorded.dropped) == (3 * len(a_run("a")) - 1, {UNFOLDABLE: 1})
         assert await database.fetchval("SELECT count(*) FROM quarantine") == 1
 
     async def test_a_trace_that_takes_too_long_is_set_aside(
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
-        store = PostgresStore(postgres_dsn, rules=TELLING, batch_budget=0.05, trace_budget=0.1)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]
-        writer = PostgresStore(postgres_dsn, rules=TELLING)
+        writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await writer.open()
         await writer.append([opener.row([*POISON, *run])])
         with pytest.raises(OverBudget):
             await drained(store, opener)
-        lost = 0
+        dropped = 0
         while (recorded := await store.record_journal_alone("default", opener)) is not None:
-            lost += recorded.lost.get(OVER_BUDGET, 0)
-        assert lost == len(POISON) == await database.fetchval("SELECT count(*) FROM quarantine")
+            dropped += recorded.dropped.get(OVER_BUDGET, 0)
+        assert dropped == len(POISON) == await database.fetchval("SELECT count(*) FROM quarantine")
         assert [task.name for task in await store.tasks(TaskQuery())] == ["honest"]
         assert not await store.journal_depth()
         await store.close()

@@ -10,8 +10,8 @@ import pytest
 
 from spanpost.model.deliveries import Receipt
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.retention import prune
 from spanpost.testing.exercise_store import SINK
 from spanpost.testing.observed import a_run, ended, started
@@ -38,7 +38,7 @@ async def age(database: Any) -> None:
     """Make all that the database's clock has stamped until now long ago."""
     for table, column in (
         ("task_state", "touched_at"),
-        ("agent_events", "received_at"),
+        ("audit_rows", "received_at"),
         ("agent_tasks", "updated_at"),
         ("deliveries", "finalized_at"),
         ("deliveries", "born_at"),
@@ -48,9 +48,9 @@ async def age(database: Any) -> None:
 
 async def deliver(store: PostgresStore) -> None:
     """Deliver what waits."""
-    while claimed := await store.claim([SINK], 50):
+    while claimed := await store.outbox.claim([SINK], 50):
         for delivery in claimed:
-            await store.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
 
 
 async def counts(database: Any) -> dict[str, int]:
@@ -112,7 +112,7 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
             ended(trace=1, span=5, parent=1, name="chat", attributes=CALL),
         ]
     )
-    assert (await store.record(again)).repeats == 1
+    assert (await store.record(again)).duplicates == 1
     [task] = await store.tasks(TaskQuery(task_id="endless"))
     assert (task.llm_calls, task.input_tokens) == (1, 7)
 
@@ -140,7 +140,7 @@ async def test_a_month_goes_as_a_whole_where_it_can(store: PostgresStore, databa
     await store.record(back(a_run("old")))
     await age(database)
     done = await prune(database, AGE, is_done=True)
-    assert done.months == [f"agent_events_{moment:%Y_%m}"]
+    assert done.months == [f"audit_rows_{moment:%Y_%m}"]
     assert done.events > 0
     assert await database.fetchval("SELECT to_regclass($1)", done.months[0]) is None
     assert await database.fetchval("SELECT spanpost_add_month($1)", moment)
@@ -168,21 +168,21 @@ async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_thei
 ) -> None:
     """They make no partition, stay for as long as others that came with them, and go when they have been here for so long."""
     await store.record(a_run("right", trace=9))
-    months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass")
+    months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass")
     off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)
     await store.record(back(a_run("off"), off))
     # Spans of no agent's task have no task that could keep them.
     await database.execute(
-        "UPDATE agent_events SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
+        "UPDATE audit_rows SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
     )
-    flagged = "SELECT count(*) FROM agent_events_rest WHERE repairs & 128 <> 0"
+    flagged = "SELECT count(*) FROM audit_rows_rest WHERE repairs & 128 <> 0"
     assert await database.fetchval(flagged) == len(a_run("off"))
     assert await database.fetchval("SELECT count(*) FROM agent_events WHERE repairs & 128 = 0") == len(a_run("right"))
     assert (
-        await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
+        await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass") == months
     )
     assert (await prune(database, AGE, is_done=True)).events == 0
-    assert (await store.record(back(a_run("off"), off))).repeats == len(a_run("off"))
+    assert (await store.record(back(a_run("off"), off))).duplicates == len(a_run("off"))
     await age(database)
     assert (await prune(database, AGE, is_done=False)).events == len(a_run("off"))
     assert (await prune(database, AGE, is_done=True)).events == len(a_run("off"))

@@ -10,7 +10,7 @@ import pytest
 from spanpost import semconv as c
 from spanpost.model.checkpoints import Kind
 from spanpost.model.observations import Status
-from spanpost.model.readings import Act, Approval, Failure, Finish, Reading, Role, Tells
+from spanpost.model.readings import Act, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.amounts import ONE_CALL, plus
 from spanpost.tasks.closing import Closing
@@ -32,8 +32,8 @@ AGENT = Reading(role=Role.AGENT, agent_name="ann")
 CALL = Reading(role=Role.LLM, usage=Usage(input=1), finish=Finish.STOP)
 TOOL = Reading(role=Role.TOOL, tool_name="search")
 BAD = Failure(type="ValueError", message="bad")
-QUESTION = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
-ANSWER = Reading(tells=Tells.APPROVAL_RESOLVED, approval=Approval(id="q", decision="approve"))
+QUESTION = Reading(reports=EventReport.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
+ANSWER = Reading(reports=EventReport.APPROVAL_RESOLVED, approval=Approval(id="q", decision="approve"))
 WELL = root(AGENT, 9, status=Status.OK)
 
 
@@ -360,7 +360,7 @@ def test_what_is_announced_at_once_and_what_in_its_time(
     out, closing = closed(state, subtree)
     assert (state.is_announced, state.is_settling) == (at_once, not at_once), sentence
     assert at_once or KEY in {timer.key for timer in out.timers}
-    closing.settled(KEY)
+    closing.finalize(KEY)
     assert state.is_announced is in_time, sentence
 
 
@@ -370,7 +370,7 @@ def test_attributes_that_routes_ask_for_announce_nothing() -> None:
         state = a_trace(*said, **more)
         state.facts.enter("attributes", "team", 0, 1, b"", "a")
         out, closing = closed(state)
-        closing.settled(KEY)
+        closing.finalize(KEY)
         assert (len(out.tasks), state.is_announced) == (rows, False)
 
 

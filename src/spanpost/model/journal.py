@@ -27,7 +27,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     #: Entries that cannot be read: where from, the error, and the beginning of each.
     unreadable: Sequence[tuple[str, str, bytes]] = ()
     #: Number of spans, records, events and points that are left out, by reason.
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     #: Number of metric data points that no dialect reads.
     metric_points: int = 0
 

@@ -1,7 +1,7 @@
 """Questions to people and the answers to them, as events and log records say them.
 
-The mark of a question is computed here, from its words as they came in: before anything of them is cut, or replaced by who looks for
-secrets. What a sender says that the mark is, is only compared with it.
+The mark of a question is computed here, from its words as they came in: before anything of them is cut, or
+replaced by who looks for secrets. What a sender says that the mark is, is only compared with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part, Repair
-from spanpost.model.readings import Approval, Tells
+from spanpost.model.readings import Approval, EventReport
 from spanpost.readers import values as v
 
 #: Options and risk may be numbers, too.
@@ -19,13 +19,16 @@ _WORDS = (str, int, float, type(None))
 
 
 def read_approval(o: Observation, said: dict[str, Any]) -> None:
-    """Take in a question, an answer, or what spanpost itself recorded of one. The event's name alone says which it is."""
+    """Take in a question, an answer, or what spanpost itself recorded of one.
+
+    The event's name alone says which it is.
+    """
     if o.part is Part.INTERVENTION:
         _recorded(o, said)
     elif o.name == c.EVENT_APPROVAL_REQUESTED:
         _asked(o, said)
     elif o.name == c.EVENT_APPROVAL_RESOLVED:
-        _told(o, said)
+        _reported(o, said)
     # What only spanpost records is believed of no sender.
 
 
@@ -54,10 +57,10 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
         is_altered=is_altered,
         is_cut=is_altered or is_long or bool(o.repairs & Repair.TRUNCATED) or _is_unread(o, question),
     )
-    said.update(tells=Tells.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
+    said.update(reports=EventReport.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
 
 
-def _told(o: Observation, said: dict[str, Any]) -> None:
+def _reported(o: Observation, said: dict[str, Any]) -> None:
     """Read what telemetry says was decided. Who bears a mark repeats what spanpost told it: that is no news."""
     a = o.attributes
     decision, mark = v.text(a.get(c.APPROVAL_DECISION)) or "resolved", v.identifier(a.get(c.APPROVAL_DIGEST)) or ""
@@ -71,7 +74,9 @@ def _told(o: Observation, said: dict[str, Any]) -> None:
         is_expired=decision == c.EXPIRED,
     )
     said.update(
-        tells=Tells.NOTHING if mark else Tells.APPROVAL_RESOLVED, approval=approval, occurrence=f"{o.name}:{id}"
+        reports=EventReport.NOTHING if mark else EventReport.APPROVAL_RESOLVED,
+        approval=approval,
+        occurrence=f"{o.name}:{id}",
     )
 
 
@@ -91,10 +96,10 @@ def _recorded(o: Observation, said: dict[str, Any]) -> None:
         # The decision may be an option that is called so.
         is_expired=a.get(c.INTERVENTION_EXPIRED) is True,
     )
-    tells = Tells.APPROVAL_REQUESTED if o.name == c.EVENT_APPROVAL_ESCALATED else Tells.APPROVAL_RESOLVED
+    report = EventReport.APPROVAL_REQUESTED if o.name == c.EVENT_APPROVAL_ESCALATED else EventReport.APPROVAL_RESOLVED
     if o.name == c.EVENT_APPROVAL_AWAITED or c.INTERVENTION_AGAIN in a:
-        tells = Tells.NOTHING  # it was told where it was asked, or decided
-    said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{id}")
+        report = EventReport.NOTHING  # it was told where it was asked, or decided
+    said.update(reports=report, approval=approval, occurrence=f"{o.name}:{id}")
 
 
 def _id(o: Observation, question: str) -> tuple[str, bool]:

@@ -98,6 +98,6 @@ class JournalCipher:
         return Opened(
             observations=decoded.observations,
             unreadable=spoiled,
-            lost=decoded.lost,
+            dropped=decoded.dropped,
             metric_points=decoded.metric_points,
         )

@@ -95,7 +95,7 @@ def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[
             for each in some.spoiled:
                 spoiled.add(each)
             some.spoiled = []
-            is_good = is_good or bool(some.observations or some.metric_points or some.lost)
+            is_good = is_good or bool(some.observations or some.metric_points or some.dropped)
             piece.decoded.add(some)
             yield None
         # The parsed objects are freed by now: between two pieces only the body's bytes are in memory.

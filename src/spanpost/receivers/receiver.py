@@ -66,9 +66,9 @@ class Keep(Protocol):
 class ReceiverMetrics(Protocol):
     """**Protocol:** counts dropped and ignored input; implemented by `spanpost.metrics.Metrics`."""
 
-    def lost(self, section: str, reason: str, n: int = 1) -> None: ...
+    def count_dropped(self, component: str, reason: str, n: int = 1) -> None: ...
 
-    def passed_points(self, n: int) -> None: ...
+    def count_ignored_points(self, n: int) -> None: ...
 
 
 class Receiver:
@@ -290,7 +290,7 @@ class Receiver:
                 pieces(signal, body, sender.tenant, is_json=is_json), size, has_others
             ):
                 self._count(piece.decoded)
-                rejected = sum(piece.decoded.lost.get(name, 0) for name in _REJECTED)
+                rejected = sum(piece.decoded.dropped.get(name, 0) for name in _REJECTED)
                 put: Sequence[RequestPart[Any]] = ()
                 if piece.decoded.observations:
                     # The observations of a small body may need more memory than the body.
@@ -302,14 +302,14 @@ class Receiver:
     def _count(self, decoded: Decoded) -> None:
         if self._watch is not None:
             if decoded.metric_points:
-                self._watch.passed_points(decoded.metric_points)
-            for reason, count in decoded.lost.items():
-                self._watch.lost("intake", reason, count)
+                self._watch.count_ignored_points(decoded.metric_points)
+            for reason, count in decoded.dropped.items():
+                self._watch.count_dropped("intake", reason, count)
 
     async def keep(self, signal: str, tenant: str, error: str, body: bytes) -> None:
         """Store the beginning of a body that is refused for good; raises `Busy` if the store is down."""
         if self._watch is not None:
-            self._watch.lost("intake", "undecodable")
+            self._watch.count_dropped("intake", "undecodable")
         _limited_log.warning(
             "undecodable", "a %s request of tenant %s cannot be decoded: %s", signal, tenant, error[:300]
         )

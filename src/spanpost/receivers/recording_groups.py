@@ -188,7 +188,7 @@ class RecordingGroups:
         for event in (self._slow_arrived,) if is_slow else (self._arrived, self._arrived_for_others):
             event.set()
 
-    # --- writers ------------------------------------------------------------------------------------------------------
+    # --- writers -----------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
         while True:
@@ -262,7 +262,7 @@ class RecordingGroups:
             return None  # too little for a second transaction: the busy writer takes it next
         return self._lingering.left(waiting.parts, time.monotonic())
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def _record(self, group: list[DirectPart]) -> None:
         """Record a group, by tenant if it takes too long; one tenant's parts that still do go to the slow
@@ -325,7 +325,7 @@ class RecordingGroups:
         self.done += 1
         if not group[0].is_slow:
             self._note(batch, group, max(time.monotonic() - began, 1e-6) / max(self._busy, 1))
-        quarantined = recorded.lost.get(OVER_BUDGET, 0)
+        quarantined = recorded.dropped.get(OVER_BUDGET, 0)
         for part in group:
             part.succeed(quarantined)
 

@@ -397,7 +397,7 @@ class Gateway:
 
     async def _checked(self) -> str:
         try:
-            await self.pipeline.store.due_in()
+            await self.pipeline.store.outbox.due_in()
         except StoreUnavailable:
             return "the database cannot be reached"
         return ""

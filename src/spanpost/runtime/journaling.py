@@ -81,9 +81,9 @@ class PipelineJournal:
         """Count what was left out of a row."""
         if (metrics := self._pipeline.metrics) is not None:
             if opened.metric_points:
-                metrics.passed_points(opened.metric_points)
-            for reason, count in opened.lost.items():
-                metrics.lost("intake", reason, count)
+                metrics.count_ignored_points(opened.metric_points)
+            for reason, count in opened.dropped.items():
+                metrics.count_dropped("intake", reason, count)
 
 
 async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> PipelineJournal | None:

@@ -16,20 +16,11 @@ from spanpost.sinks.base import Sink
 GROUP: Final = "spanpost.sinks"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RouteDefaults:
-    """Defaults of a sink's routes, from the sink's own settings."""
-
-    mention: tuple[str, ...] = ()
-    fallback: str = ""
-    shows_content: bool = True
-    is_dry: bool = False
-    #: A code of `spanpost.locales`, where the sink speaks several languages.
-    language: str = ""
-
-
 class SinkSettings(PluginSettings):
     """Settings of every sink; a sink's own settings derive from it. Unknown names are refused.
+
+    Settings that a route has too (`mention`, `fallback`, `content`, `language`, `dry_run`) count for routes
+    that leave them out.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
@@ -45,12 +36,11 @@ class SinkSettings(PluginSettings):
         "verbosity is `milestones`, else none.",
     )
 
-    def route_defaults(self) -> RouteDefaults:
-        """Return the values of a route that does not set them itself."""
-        return RouteDefaults()
-
     def tenant_of(self, address: str) -> str | None:
-        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for an invalid address."""
+        """Return the only tenant whose tasks may go to an address; None: any.
+
+        Raises ValueError for an invalid address.
+        """
         return None
 
 
@@ -61,12 +51,15 @@ S = TypeVar("S", bound=SinkSettings)
 class SinkPlugin(Generic[S]):
     """A kind of sink, as a value. Its module is imported when the sink is configured, and must be cheap to import."""
 
-    #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
+    #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables:
+    #: ``SPANPOST_<NAME>__<FIELD>``.
     name: str
     settings: type[S]
-    #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with a cure.
+    #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError`
+    #: with a cure.
     open: Callable[[S], Sink]
-    #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's counter.
-    edits_news: bool = False
+    #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's
+    #: counter.
+    edits_checkpoints: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

@@ -1,4 +1,6 @@
-"""Finds sinks by their entry points, and refuses those that break the contract, naming the plugin and its distribution."""
+"""Finds sinks by their entry points, and refuses those that break the contract, naming the plugin and its
+distribution.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,12 @@ import re
 from typing import Any, Final
 
 from spanpost.model.errors import ConfigError
-from spanpost.plugins import PluginGroup, told
+from spanpost.plugins import PluginGroup, error_line
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
-# Valid in a variable's name ("__" separates section and field), in an ordering key ("|") and in a metric's label.
+# Valid in a variable's name ("__" separates section and field), in an ordering key ("|") and in a metric's
+# label.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _METHODS: Final = ("deliver", "reconcile", "rate_limits", "close")
 
@@ -53,7 +56,7 @@ def open_sink(name: str, settings: SinkSettings) -> Sink:
     except ConfigError:
         raise
     except Exception as error:
-        raise _group.refusal(name, f"it could not be opened: {told(error)}") from error
+        raise _group.refusal(name, f"it could not be opened: {error_line(error)}") from error
     missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
     if missing:
         raise _group.refusal(name, f"what it opens is no sink: {', '.join(missing)} missing")

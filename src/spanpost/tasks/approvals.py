@@ -14,12 +14,11 @@ gives the same result and no sender can push out a person's answer. The newest q
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.ids import named, uuid_of
@@ -30,22 +29,23 @@ from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
 
-#: Maps of facts, by question (`_entry`). `TOLD` holds telemetry's answers, under an empty mark where they
+#: Maps of facts, by question (`_entry`). `REPORTED` holds telemetry's answers, under an empty mark where they
 #: have none.
-ASKS, ANSWERS, ESCALATIONS, AWAITED, TOLD = "asks", "answers", "escalations", "awaited", "told"
+ASKS, ANSWERS, ESCALATIONS, AWAITED, REPORTED = "asks", "answers", "escalations", "awaited", "reported"
 #: Kinds of topics.
 APPROVAL, TASK = "approval", "task"
 #: No plausible deadline lies outside.
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Expiry:
     """The expiry of questions that state none themselves."""
 
     #: How long a question is open; None: without a limit.
-    after: timedelta | None = None
+    expire_after: timedelta | None = None
     #: One of `semconv.AT_EXPIRY`.
-    then: str = "expire"
+    at_expiry: str = "expire"
 
 
 def approval_of(row: ApprovalRow) -> Approval:
@@ -63,7 +63,7 @@ def approval_of(row: ApprovalRow) -> Approval:
         by=row.by,
         comment=row.comment,
         source=row.source,
-        told=row.told,
+        reported_decision=row.reported_decision,
         key=row.key,
     )
 
@@ -119,7 +119,7 @@ def deadline(text: str) -> datetime | None:
     return at if _EARLIEST < at < _LATEST else None
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- facts ----------------------------------------------------------------------------------------------------------
 
 
 def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None:
@@ -135,7 +135,7 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
         else:
             facts.enter(AWAITED, entry, 0, -at, key, True)
     elif a.decision:
-        facts.enter(TOLD, entry, 0, -at, key, [a.decision, a.by, a.comment, a.is_expired])
+        facts.enter(REPORTED, entry, 0, -at, key, [a.decision, a.by, a.comment, a.is_expired])
     else:
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
@@ -171,8 +171,8 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
         id, mark, trace = entry.split("\0")
         question, detail, options, risk, expires_at, at_expiry, has_id, is_cut, is_altered, span = value
         is_asked = rank >= 2 or entry in awaited
-        answer, reported, escalated = answers.get(entry), _told(facts, id, mark, trace), escalations.get(entry)
-        told = (
+        answer, reported, escalated = answers.get(entry), _reported(facts, id, mark, trace), escalations.get(entry)
+        reported_decision = (
             ReportedDecision(
                 decision=reported[3][0], by=reported[3][1], comment=reported[3][2], at=moment(-reported[1])
             )
@@ -180,11 +180,11 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
             else None
         )
         if answer is None and reported is not None and not is_asked:
-            answer, told = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
+            answer, reported_decision = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
         decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
         asked_at, until = moment(at), deadline(expires_at)
-        if until is None and expiry.after is not None and asked_at is not None:
-            until = asked_at + expiry.after
+        if until is None and expiry.expire_after is not None and asked_at is not None:
+            until = asked_at + expiry.expire_after
         out.append(
             Approval(
                 id=id,
@@ -196,7 +196,7 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 decision=decision,
                 by=by,
                 comment=comment,
-                at_expiry=at_expiry or expiry.then,
+                at_expiry=at_expiry or expiry.at_expiry,
                 mark=mark,
                 is_asked=is_asked,
                 is_cut=is_cut,
@@ -205,7 +205,7 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 source=source,
                 is_expired=is_expired,
                 # A person's decision replaces a reported one.
-                told=told if answer is None else None,
+                reported_decision=reported_decision if answer is None else None,
                 key=approval_key(tenant, id, mark, trace) if has_id else None,
                 reported_by=requested_id(tenant, id, mark, trace),
                 escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
@@ -228,7 +228,7 @@ def seconds_to_answer(facts: Facts, id: str, trace: str) -> float | None:
         asked, mark, within = entry.split("\0")
         if (asked, within) != (id, trace):
             continue
-        answer = facts.maps.get(ANSWERS, {}).get(entry) or _told(facts, id, mark, trace)
+        answer = facts.maps.get(ANSWERS, {}).get(entry) or _reported(facts, id, mark, trace)
         if answer is not None:  # the first stands: it is entered by its negative time
             newest = max(newest or (0, 0.0), (ask[1], max(-answer[1] - ask[1], 0) / 1e9))
     return newest[1] if newest is not None else None
@@ -252,19 +252,19 @@ def _standing(asks: Mapping[str, Fact]) -> set[str]:
     return {entry for _, _, entry in newest.values()}
 
 
-def _told(facts: Facts, id: str, mark: str, trace: str) -> Fact | None:
+def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact | None:
     """Return the decision that the asking trace reports; the first stands.
 
     Outside any trace it is unknown who reports.
     """
-    told = facts.maps.get(TOLD, {}) if trace else {}
-    reported = [fact for which in (mark, "") if (fact := told.get(_entry(id, which, trace))) is not None]
+    known = facts.maps.get(REPORTED, {}) if trace else {}
+    reported = [fact for which in (mark, "") if (fact := known.get(_entry(id, which, trace))) is not None]
     return max(reported, key=lambda fact: fact[:3], default=None)
 
 
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
     found: dict[str, Approval] = {}
-    for name in (TOLD, ANSWERS):
+    for name in (REPORTED, ANSWERS):
         for entry, fact in sorted(facts.maps.get(name, {}).items()):
             id = entry.split("\0")[0]
             if id not in asked:

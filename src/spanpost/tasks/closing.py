@@ -380,7 +380,7 @@ class Closing:
             return []
         return deliveries(task, checkpoint, self.rules.routes, root=root, now=self.now, is_milestone=is_milestone)
 
-    # --- time ---------------------------------------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def mark_due(self, key: Key) -> None:
         """Mark a root task whose held milestone is due."""
@@ -389,7 +389,7 @@ class Closing:
             self._due.add(key)
             self.states.touch(key, state)
 
-    def settled(self, key: Key) -> None:
+    def finalize(self, key: Key) -> None:
         """Announce a task whose settling time is over, if it is worth a message, and count its usage."""
         state = self.states.state(key)
         if state is None:
@@ -419,7 +419,7 @@ class Closing:
             state.watched_ns = newest
             self.out.timers.append(Timer(key, self.now + GIVEN_UP_AFTER))
 
-    # --- figures for counters -----------------------------------------------------------------------------------------
+    # --- figures for counters ----------------------------------------------------------------------------------------
 
     def _count_usage(self, state: TaskState) -> None:
         """Hand the growth of the figures to the counters."""
@@ -439,7 +439,7 @@ class Closing:
         facts = state.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
         for model, more in counter_growth(whole, before, by).items():
-            self.out.settled.append(
+            self.out.finalized.append(
                 FinalizedUsage(
                     agent_name=agent,
                     tenant=state.tenant,

@@ -26,7 +26,7 @@ MAP_CAP = 100
 ACTS_CAP = 20
 #: Maps about questions keep more entries than there are questions: a question whose answer is forgotten
 #: would be open again.
-_QUESTION_MAPS = frozenset({"answers", "told", "awaited", "escalations"})
+_QUESTION_MAPS = frozenset({"answers", "reported", "awaited", "escalations"})
 _CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
 #: Newest model calls of which the use is kept: a forecast needs seven steps, and instrumentations report a
 #: call twice.

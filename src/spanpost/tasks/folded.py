@@ -22,8 +22,8 @@ from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
 from spanpost.tasks.approvals import Expiry
 from spanpost.tasks.budgets import Budget
-from spanpost.tasks.context import Windows
-from spanpost.tasks.stall import StallRules
+from spanpost.tasks.context import ContextRules, Windows
+from spanpost.tasks.stall import OUTAGE, StallRules
 from spanpost.tasks.work import Key
 
 _STARTED = Part.STARTED  # bound once: looking up an enum's member is slow
@@ -43,17 +43,12 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
     windows: Mapping[str, int] = {}
-    #: Models whose window the settings give, and the window of a model without one.
+    #: Models whose window the settings give.
     given_windows: frozenset[str] = frozenset()
-    default_window: int | None = None
     #: Maximum output tokens by canonical model name.
     outputs: Mapping[str, int] = {}
-    #: Warn at these shares of the window, per mille, ascending; and at these numbers of tokens.
-    warn_at: tuple[int, ...] = (700, 850)
-    warn_tokens: tuple[int, ...] = ()
-    #: Warn ahead when the largest share or a cap is forecast within this many calls, or seconds.
-    ahead_calls: int = 3
-    ahead_seconds: float = 60.0
+    #: When to warn of a window that fills.
+    context: ContextRules = ContextRules()
     #: How long a trace without a known root settles before it is announced.
     settle: timedelta = timedelta(seconds=10)
     #: How long a model call's usage may change before it is added to counters.
@@ -66,6 +61,8 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     expiry: Expiry = Expiry()
     #: When a task counts as stalled.
     stall_rules: StallRules = StallRules()
+    #: A longer time without a receiver is an outage of ours.
+    outage: timedelta = OUTAGE
     #: Allowed launches, and those that the end of a task starts.
     launches: Launches = Launches()
     #: Redaction of secrets in everything received; None: off.
@@ -81,7 +78,7 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def known_windows(self) -> Windows:
         """Context windows known from settings and tables."""
-        return Windows(self.windows, self.given_windows, self.default_window)
+        return Windows(self.windows, self.given_windows, self.context.default_window)
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -146,7 +143,7 @@ class Folded(msgspec.Struct):
     timers: list[Timer] = []
     started: list[UUID] = []
     ended: list[UUID] = []
-    settled: list[FinalizedUsage] = []
+    finalized: list[FinalizedUsage] = []
     #: Growth (or decrease) of the figures by task, for budgets; empty without budgets.
     growths: list[Growth] = []
     #: The same by task and model, for the store's usage rows.
@@ -156,4 +153,4 @@ class Folded(msgspec.Struct):
     ended_spans: list[int] = []
     #: By checkpoint: seconds from a question to its answer.
     waits: dict[UUID, float] = {}
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}

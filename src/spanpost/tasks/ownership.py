@@ -376,9 +376,8 @@ class TaskStates(Hierarchy):
             return
         _, _, models = total(node)
         known = before.counted_models
-        moved = counter_growth(
-            before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()}
-        )  # type: ignore[misc]
+        least: Models = {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()}  # type: ignore[misc]
+        moved = counter_growth(before.counted, ZERO, least)
         share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
         before.counted_models = models_minus(known, moved)
         after.counted_models = models_plus(after.counted_models, moved)

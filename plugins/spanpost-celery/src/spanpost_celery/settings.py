@@ -1,4 +1,4 @@
-"""What the launcher can be told."""
+"""The settings of the launcher."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class CelerySettings(LauncherSettings):
         gt=0,
         description="Seconds after which a worker no longer begins it; not given: it waits for as long as it takes.",
     )
-    repeats: bool = Field(
+    retry_uncertain: bool = Field(
         default=True,
-        description="Put it into the queue again where it is not known whether it was; the Celery task's id is the order's, by which a worker "
+        description="Put it into the queue again where it is not known whether it was; the Celery task's id is "
+        "the order's, by which a worker "
         "can tell. `false`: a person decides.",
     )

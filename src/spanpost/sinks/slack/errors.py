@@ -1,4 +1,5 @@
-"""Meaning of Slack's answers: the one table from its error codes to the next step, each with a cure for an operator.
+"""Meaning of Slack's answers: the one table from its error codes to the next step, each with a cure for an
+operator.
 
 Codes: the errors of each method in Slack's reference (docs.slack.dev/reference/methods, as kept by
 slack-ruby/slack-api-ref, 2026-08). A code that is not in the table is classified by its form, `_by_shape`.
@@ -12,7 +13,7 @@ from typing import Final
 from spanpost.model.errors import DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
 from spanpost.routing.retries import from_seconds
 from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest
-from spanpost.sinks.slack.rates import EDIT, LOOKUP, POST
+from spanpost.sinks.slack.rates import EDIT, POST, RECONCILE
 from spanpost.text.sanitise import line
 
 #: Slack refused the blocks: the message is sent again in plain sections.
@@ -30,7 +31,8 @@ RETRY_AFTER: Final = 30.0
 LEAST, MOST = 1.0, 3_600.0
 
 _THROTTLED: Final = frozenset({"ratelimited", "rate_limited"})
-#: It may have happened: Slack read the request and failed. (fatal_error: "some aspect of the operation succeeded".)
+#: It may have happened: Slack read the request and failed. (fatal_error: "some aspect of the operation
+#: succeeded".)
 _UNKNOWN: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "service_unavailable"}
     | {"duplicate_message_not_found", "duplicate_channel_not_found"}
@@ -88,7 +90,7 @@ _DELIVERY: Final = frozenset({"restricted_action_thread_locked", "restricted_act
 def meaning(response: Response, request: SlackRequest, place: SlackPlace) -> DeliveryError | None:
     """Return the error that an answer means; None on success."""
     method, error = request.method, response.error
-    closes = place.method(method if method in (POST, EDIT) else LOOKUP)
+    closes = place.method(method if method in (POST, EDIT) else RECONCILE)
     told = f"{method}: {error or f'HTTP {response.status}'}"
     if response.status == 429 or error in _THROTTLED:
         return Throttled(told, retry_after=retry_after_of(response.retry_after), reason="ratelimited", closes=closes)
@@ -138,7 +140,9 @@ def _refusal(error: str, told: str, response: Response, request: SlackRequest, p
 
 
 def _by_shape(error: str) -> str:
-    """Return what an unknown code concerns, by its form: workspace, channel, an accident at Slack ("unknown"), or delivery."""
+    """Return what an unknown code concerns, by its form: workspace, channel, an accident at Slack
+    ("unknown"), or delivery.
+    """
     if error.startswith(("restricted_action", "posting_to_", "channel_", "cannot_post_")) or error.endswith("_channel"):
         return "channel"
     if error.startswith(("token_", "team_", "org_", "account_", "app_", "enterprise_", "two_factor_")):

@@ -15,7 +15,10 @@ _OF_TOKEN: Final = frozenset({"token_revoked", "token_expired", "account_inactiv
 
 
 class InstalledApi:
-    """Slack's Web API in one workspace. `web` makes the transport for a token; `name` is the workspace's name in routes."""
+    """Slack's Web API in one workspace.
+
+    `web` makes the transport for a token; `name` is the workspace's name in routes.
+    """
 
     def __init__(self, name: str, team: str, web: Callable[[str], Transport]) -> None:
         self._name = name
@@ -43,9 +46,7 @@ class InstalledApi:
 
     async def _wire(self, *, refused: str = "") -> Transport:
         if self._tokens is None:
-            raise self._none(
-                "nothing is set up here that knows its token", "set the room slack_oauth as the gateways have it"
-            )
+            raise self._none("nothing is set up here that knows its token", "set [slack_oauth] as on the gateways")
         try:
             token = await self._tokens.token(self._team, refused=refused)
         except NoToken as error:
