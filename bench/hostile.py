@@ -11,8 +11,8 @@ MiB of its OTLP body, at both sizes, in groups of 2,048; the growth of the time 
 the longest time that the loop's own thread worked without coming round, and the longest that it did not come
 round (on a busy machine that is the others' doing).
 
-*Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the shape again and
-again, each time as a new trace.
+*Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the
+shape repeatedly, each time as a new trace.
 """
 
 from __future__ import annotations
