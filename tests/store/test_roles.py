@@ -22,7 +22,7 @@ from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql import schema
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import FAST, as_role
 from tests.conftest import WRITER
@@ -111,7 +111,7 @@ def addresses(dsn: str) -> dict[str, str]:
 @pytest.fixture
 async def writer(addresses: dict[str, str]) -> AsyncIterator[PostgresStore]:
     """A store that connects as the writer."""
-    made = PostgresStore(addresses["writer"], rules=TELLING)
+    made = PostgresStore(addresses["writer"], rules=ROUTED_RULES)
     await made.open()
     yield made
     await made.close()

@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -17,7 +18,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import RSAKey
-from msgspec.structs import replace
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
@@ -32,7 +32,6 @@ ANN = {"sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified":
 TERMS = OidcTerms(
     issuer="https://id.example",
     client_id="spanpost",
-    client_secret=Provider.client_secret,
     public_url=HOME,
     scopes=("openid", "email"),
     tenant="default",
@@ -58,7 +57,12 @@ def provider(one: Provider) -> Provider:
 
 
 def client_of(provider: Provider, **terms: Any) -> Oidc:
-    return Oidc(replace(TERMS, issuer=provider.url, **terms), Sessions(MemoryStore().sessions, 60))
+    return Oidc(
+        replace(TERMS, issuer=provider.url, **terms),
+        Sessions(MemoryStore().sessions, 60),
+        tenant="default",
+        client_secret=Provider.client_secret,
+    )
 
 
 async def code_for(oidc: Oidc, then: str = "/") -> tuple[str, str, str]:

@@ -131,13 +131,13 @@ class ApprovalListQuery(QueryBody):
     cursor: Cursor | None = None
 
 
-class Body(BaseModel):
+class ApiBody(BaseModel):
     """A body. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Comment(Body):
+class Comment(ApiBody):
     """Words that go with an act."""
 
     comment: Text = ""
@@ -151,13 +151,13 @@ class DecisionBody(Comment):
     )
 
 
-class MessageBody(Body):
+class MessageBody(ApiBody):
     """Words to an agent."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=_NO_NUL)]
 
 
-class WorkBody(Body):
+class WorkBody(ApiBody):
     """Work that is to be started."""
 
     text: Text = Field(default="", description="The work, in words.")
