@@ -333,7 +333,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
     assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
     assert decide(app, "cli", "blue", "--as", " ").returncode == 2
     done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
-    assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "green: the agent will receive it\n"), done.stderr
     assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")

@@ -57,7 +57,7 @@ FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
 @pytest.mark.parametrize(
     "trigger",
     [
-        "CREATE TRIGGER full_disk BEFORE INSERT ON agent_events FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON audit_rows FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
         "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON agent_tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
         " EXECUTE FUNCTION full_disk()",
     ],

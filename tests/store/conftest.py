@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.model.errors import ConfigError
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from tests.conftest import fresh_database, made_server
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
     """A store on a fresh database."""
     from spanpost.store.postgres import PostgresStore
 
-    made = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    made = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await made.open()
     yield made
     await made.close()
