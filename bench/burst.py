@@ -258,7 +258,7 @@ def main(asked: argparse.Namespace) -> None:
         pid = postmaster(server)
         gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), 4, False)
-        tables = "agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
+        tables = "audit_rows, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
         asyncio.run(ask(direct, f"TRUNCATE {tables} CASCADE"))
         bodies = batches(asked.load, asked.templates * asked.batch, asked.batch, 1)
         before = gateway.cpu * 1e6, server_cpu(pid)

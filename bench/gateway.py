@@ -67,7 +67,8 @@ class Running:
             said = log.read_text()
             if self.process.poll() is not None:
                 raise SystemExit(f"the gateway ended: {said}")
-            for word in said.replace('"', " ").replace(",", " ").split():
+            _, _, address = said.partition("OTLP/HTTP on ")  # the metrics have a port of their own
+            for word in address.replace('"', " ").replace(",", " ").split()[:1]:
                 if word.startswith("http://127.0.0.1:"):
                     port = int(word.removeprefix("http://127.0.0.1:").split("/")[0])
                     try:
@@ -80,9 +81,12 @@ class Running:
 
     @property
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) * _TICK
+        """Seconds of processor time so far, of its workers too."""
+        pid, ticks = self.process.pid, 0
+        for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            words = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(words[11]) + int(words[12])
+        return ticks * _TICK
 
     def memory(self, what: str) -> float:
         """Return a figure of the process's memory (VmRSS, VmHWM), MiB."""

@@ -55,7 +55,7 @@ MIB = 2**20
 #: Seconds that the answer to a hostile body may take.
 _ANSWER = 150.0
 CONTEXT = multiprocessing.get_context("spawn")
-_TABLES = "task_state, agent_events, agent_tasks, agent_checkpoints, timers, task_redirects, quarantine"
+_TABLES = "task_state, audit_rows, agent_tasks, agent_checkpoints, timers, task_redirects, quarantine"
 
 
 class Heartbeat:

@@ -90,44 +90,11 @@ def split(found: Sequence[list[Observation]], size: int) -> list[list[Observatio
 
 
 #: The bare way: one array for each column.
-_COLUMNS = {
-    name: audit.EVENT_COLUMNS[name]
-    for name in [
-        "event_id",
-        "content_hash",
-        "tenant",
-        "trace_id",
-        "span_id",
-        "parent_span_id",
-        "part",
-        "idx",
-        "name",
-        "kind",
-        "role",
-        "occurred_at",
-        "start_ns",
-        "end_ns",
-        "status",
-        "status_message",
-        "attributes",
-        "resource",
-        "scope",
-        "links",
-        "body",
-        "severity",
-        "repairs",
-        "task_uid",
-        "subtree",
-        "producer",
-        "seq",
-        "received_at",
-    ]
-}
+_COLUMNS = {name: kind for name, kind in audit.EVENT_COLUMNS.items() if name != "set_id"}
 _ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
 _VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
 BARE = (
-    f"INSERT INTO agent_events ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS "
-    f"given({', '.join(_COLUMNS)})"
+    f"INSERT INTO audit_rows ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS given({', '.join(_COLUMNS)})"
     " ON CONFLICT DO NOTHING"
 )
 
@@ -139,34 +106,34 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
         o = p.source
         found.append(
             (
+                audit.event_at(o),
+                NOW,
+                audit.hash_of(p),
                 UUID(bytes=p.event_id),
-                p.content_hash,
+                0,
+                int(o.part),
+                o.kind,
+                int(p.reading.role),
+                int(o.status),
+                0,
+                o.index,
+                o.start_ns,
+                o.end_ns,
+                0,
                 o.tenant,
                 o.trace_id,
                 o.span_id,
                 o.parent_id or None,
-                int(o.part),
-                o.index,
-                o.name,
-                o.kind,
-                int(p.reading.role),
-                audit.event_at(o),
-                o.start_ns,
-                o.end_ns,
-                int(o.status),
-                o.status_message,
-                rows.json_text(o.attributes),
-                rows.json_text(o.origin.resource),
-                o.origin.scope,
-                "[]",
-                None,
-                0,
-                0,
                 UUID(bytes=p.event_id),
                 b"12345678",
+                rows.json_text(o.origin.resource),
+                o.origin.scope,
+                o.name,
+                rows.json_text(o.attributes),
                 "",
-                0,
-                NOW,
+                "[]",
+                None,
+                "",
             )
         )
     return [list(column) for column in zip(*found, strict=True)]

@@ -117,7 +117,7 @@ class Database:
             connection = await asyncpg.connect(self.dsn)
             transaction = connection.transaction()
             await transaction.start()
-            await connection.execute("LOCK TABLE agent_events IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE audit_rows IN ACCESS EXCLUSIVE MODE")
             is_held.set()
             await asyncio.to_thread(is_over.wait)
             connection.terminate()

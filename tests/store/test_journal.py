@@ -223,8 +223,8 @@ class TestStore:
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
         """One observation that a constraint refuses goes to quarantine; all others, of its request too, are recorded."""
-        refused = "name = 'chat' AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
-        await database.execute(f"ALTER TABLE agent_events ADD CONSTRAINT no CHECK (NOT ({refused}))")
+        refused = "role = 2 AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
+        await database.execute(f"ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):
             await store.append([opener.row(a_run(f"run {trace}", trace=trace))])
         recorded = await drained(store, opener)

@@ -206,12 +206,12 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     years = 3 * 365 * 86400.0
     batch = a_run("long ago", at=-years)
     await store.record(batch)
-    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == len(batch)
+    assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == len(batch)
     assert (await store.record(batch)).duplicates == len(batch)
     at = datetime.now(UTC) - timedelta(seconds=years)
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is True
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is False
-    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == 0
+    assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == 0
     assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 

@@ -64,7 +64,7 @@ ATTACKS = (
     "SET statement_timeout = 0",
     "LISTEN spanpost_heard",
     "INSERT INTO human_interventions SELECT * FROM human_interventions",
-    "WITH gone AS (DELETE FROM agent_events RETURNING 1) SELECT * FROM gone",
+    "WITH gone AS (DELETE FROM audit_rows RETURNING 1) SELECT * FROM gone",
     "EXPLAIN ANALYZE DELETE FROM agent_tasks",
     "SELECT spanpost_keep_months()",
     "SELECT spanpost_add_month(now())",
@@ -206,15 +206,17 @@ async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses
     assert len(await writer.tasks(TaskQuery())) == 2
     connection = await asyncpg.connect(addresses["writer"])
     for statement in (
-        "UPDATE agent_events SET attributes = '{}'",
-        "DELETE FROM agent_events",
-        "TRUNCATE agent_events",
-        "DELETE FROM agent_events_rest",
+        "UPDATE audit_rows SET attributes = '{}'",
+        "DELETE FROM audit_rows",
+        "UPDATE attribute_sets SET resource = '{}'",
+        "DELETE FROM attribute_sets",
+        "TRUNCATE audit_rows",
+        "DELETE FROM audit_rows_rest",
         "UPDATE human_interventions SET actor = 'nobody'",
         "UPDATE human_interventions SET decision = 'deny'",
         "DELETE FROM human_interventions",
         "DELETE FROM approvals",
-        "ALTER TABLE agent_events DISABLE TRIGGER ALL",
+        "ALTER TABLE audit_rows DISABLE TRIGGER ALL",
         "DROP TABLE human_interventions",
         "CREATE TABLE mine ()",
         "UPDATE session_secret SET secret = repeat('0', 32)::bytea",
@@ -230,7 +232,7 @@ async def test_who_records_adds_months(dsn: str, writer: PostgresStore) -> None:
     """A role that may not make tables has the months of the audit rows made, by the function that is there for it."""
     connection = await asyncpg.connect(dsn)
     for (name,) in await connection.fetch(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'agent_events'::regclass"
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass"
     ):
         if not name.endswith("rest"):
             await connection.execute(f"DROP TABLE {name}")

@@ -48,7 +48,11 @@ def _news(key: str = "c1", **fields: object):
     return a_delivery(task, a_checkpoint(task, key), sink="webhook", **fields)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(c, marks=pytest.mark.slow) if c.__name__ == "it_takes_hostile_text" else c for c in CHECKS],
+    ids=lambda c: c.__name__,
+)
 @pytest.mark.parametrize("states", [False, True], ids=["news", "states"])
 async def test_it_behaves_as_a_sink(check, states):
     """The webhook passes the suite that every sink is held to."""

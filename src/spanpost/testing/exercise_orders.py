@@ -47,7 +47,7 @@ def done(
 def on_end(name: str = "next", **fields: Any) -> FoldRules:
     """Return rules by which the end of an analysis starts two orders."""
     given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "agent": "analysis"}
-    given |= {"text": "After {name}: {result.found}", "parameters": (("repo", "{repo}"),)}
+    given |= {"text": "After {name}: {result.found}", "parameters": {"repo": "{repo}"}}
     launchers = frozenset({"fix", "review"})
     return FoldRules(launches=Launches(named={name: {} for name in launchers}, rules=(OnEnd(**(given | fields)),)))
 

@@ -104,7 +104,7 @@ class ExerciseStall:
         """A stalled task shows when it is read and in its message, makes one checkpoint each time, and
         continues with any activity.
         """
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await delivered(store)
         for times in (1, 2):
@@ -130,7 +130,7 @@ class ExerciseStall:
 
     async def test_a_waiting_or_ended_task_is_not_stalled(self, make_store: MakeStore) -> None:
         """A task that waits for a person, is paused or has ended is never stalled."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         asked = {"agent.approval.id": "a1", "agent.approval.question": "go?"}
         await store.record(
             [
@@ -156,7 +156,7 @@ class ExerciseStall:
 
     async def test_a_task_with_an_open_call_is_not_stalled(self, make_store: MakeStore) -> None:
         """While a tool call is known to be open its task is not stalled; when the call has ended the task can be."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         busy = AGENT | {"agent.task.name": "busy"}
         await store.record(
             [
@@ -172,7 +172,7 @@ class ExerciseStall:
 
     async def test_a_task_with_a_working_child_is_not_stalled(self, make_store: MakeStore) -> None:
         """A task whose sub-agent works is not stalled, even without telemetry of its own."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         helper = AGENT | {"agent.task.name": "helper", "gen_ai.agent.name": "bob"}
         lead = AGENT | {"agent.task.name": "lead"}
         await store.record([started(trace=2, span=2, name="agent", attributes=lead)])
@@ -191,7 +191,7 @@ class ExerciseStall:
 
     async def test_an_open_call_of_another_task_counts_for_nothing(self, make_store: MakeStore) -> None:
         """Of two tasks in one trace, neither above the other, the one without an open call is stalled."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         for span, name in ((2, "busy"), (3, "idle")):
             await store.record(
                 [started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})]
@@ -202,7 +202,7 @@ class ExerciseStall:
 
     async def test_a_receiver_that_starts_restarts_every_stall_timeout(self, make_store: MakeStore) -> None:
         """A task whose telemetry could not be received is not stalled because of that."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await until(lambda: _is(store, "job", "stalled"), store)
         await store.listen_anew()
@@ -213,7 +213,7 @@ class ExerciseStall:
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
         """Heartbeats make no audit rows. The tasks that they name are not stalled, others are."""
-        store = await make_store(rules(stall=SHORT))
+        store = await make_store(rules(stall_after=SHORT))
         lives = AGENT | {"agent.task.name": "lives"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await store.record([started(trace=2, span=2, name="agent", attributes=lives)])
@@ -235,7 +235,7 @@ class ExerciseStall:
         """Its open tasks end as interrupted, which is concluded and not reported, with one checkpoint each;
         other tasks go on.
         """
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         other = AGENT | {"agent.task.name": "other"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await store.record(
@@ -258,7 +258,7 @@ class ExerciseStall:
 
         The task below it is interrupted if no other process has its trace.
         """
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         http = {"http.request.method": "POST"}
         await store.record([started(trace=1, span=9, name="POST /run", attributes=http)])
         await store.record([started(trace=1, span=1, parent=9, name="agent", attributes=AGENT), beat((1, 9), seq=1)])
@@ -266,7 +266,7 @@ class ExerciseStall:
 
     async def test_a_late_end_takes_an_interruption_back(self, make_store: MakeStore) -> None:
         """The task's own report of its end takes precedence over a conclusion, whenever it arrives."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([ended(trace=1, span=1, name="agent", attributes=AGENT)])
@@ -276,7 +276,7 @@ class ExerciseStall:
 
     async def test_a_process_that_recovers_takes_an_interruption_back(self, make_store: MakeStore) -> None:
         """After a partition the heartbeats continue: the task goes on, and can be interrupted once more."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([beat((1, 1), seq=2)])
@@ -290,7 +290,7 @@ class ExerciseStall:
         """Heartbeats that waited in a Collector count for the time when they were sent; older ones than the
         newest change nothing.
         """
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=5)])
         before = time.time_ns()
         await until(lambda: _is(store, "job", "error"), store)
@@ -305,7 +305,7 @@ class ExerciseStall:
 
         A run that starts anew ends once more.
         """
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         counted = 0
         root_span = AGENT | {"agent.task.id": "j"}
         await store.record([started(trace=1, span=1, name="agent", attributes=root_span), beat((1, 1), seq=1)])
@@ -333,7 +333,7 @@ class ExerciseStall:
 
     async def test_a_heartbeat_of_any_sort_harms_nothing(self, make_store: MakeStore) -> None:
         """Odd intervals, roots and producers are accepted or ignored; the other observations are recorded."""
-        store = await make_store(rules(gone=SHORT))
+        store = await make_store(rules(interrupt_after=SHORT))
         good = started(trace=1, span=1, name="agent", attributes=AGENT)
         odd = [
             {"agent.heartbeat.interval": float("nan")},
