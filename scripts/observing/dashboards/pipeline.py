@@ -71,6 +71,18 @@ def pipeline() -> d.Dashboard:
             (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
         ),
         lines(
+            "Lag of the journal",
+            "Age of the oldest request that is answered and not recorded yet.",
+            ("max by (tenant) (spanpost_journal_lag_seconds)", "{{tenant}}"),
+            unit="s",
+        ),
+        lines(
+            "Bytes in the journal",
+            "Requests that are answered and not recorded yet, compressed.",
+            ("sum by (tenant) (spanpost_journal_bytes)", "{{tenant}}"),
+            unit="bytes",
+        ),
+        lines(
             "Time to commit",
             "Time in which half, and 99 of 100, of the batches are committed.",
             *(
