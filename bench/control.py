@@ -2,13 +2,15 @@
 
     python bench/control.py [--waiting 1000] [--rounds 200] [--system] [--click]
 
-A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it; of them one is answered after the other, by
-another process (`Ledger.intervene`, as the desk of a second replica would). Measured is from the call of `intervene` to the agent's
-next line: the commit, the notification, the look at the row and the answer of the long poll are in it. Told beside: `intervene` alone, and
-the processor time that the gateway took in ten seconds of which nobody was answered.
+A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it; of them one is
+answered after the other, by another process (`Ledger.intervene`, as the desk of a second replica would).
+Measured is from the call of `intervene` to the agent's next line: the commit, the notification, the look at
+the row and the answer of the long poll are in it. Told beside: `intervene` alone, and the processor time
+that the gateway took in ten seconds of which nobody was answered.
 
-With `--click` people answer in Slack: what Slack sends when a button is pressed, signed, to the gateway's `/slack/events`. Measured is from the
-first byte of that request; signature, replay, workspace, person, rules, decision and row are in it. Told beside: until Slack is answered.
+With `--click` people answer in Slack: what Slack sends when a button is pressed, signed, to the gateway's
+`/slack/events`. Measured is from the first byte of that request; signature, replay, workspace, person,
+rules, decision and row are in it. Told beside: until Slack is answered.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ from options import parse, postgres
 from spanpost.agent import gateway
 from spanpost.agent.control import approval, install
 from spanpost.model.interventions import Verb
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.store.sql.schema import upgrade
 from spanpost.testing.exercise_people import an_act
 
@@ -151,7 +153,7 @@ async def measure(
     async with slack(port + 1), clicking(f"http://127.0.0.1:{port}") as click:
 
         async def decide(key: UUID, number: int) -> None:
-            await store.intervene(an_act(Verb.APPROVE, key))
+            await store.interventions.intervene(an_act(Verb.APPROVE, key))
 
         return await _measure(store, pid, waiting, rounds, idle, click if is_click else decide)
 
@@ -173,7 +175,7 @@ async def _measure(
         agents.append(asyncio.create_task(agent(id)))
         await asyncio.sleep(0.002)  # not a storm of beginners: what is measured is what follows
     async with asyncio.timeout(_ASKED):
-        while len(rows := await store.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
+        while len(rows := await store.interventions.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await asyncio.sleep(0.3 * idle)
     began = processor_seconds(pid)

@@ -1,11 +1,13 @@
-"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of the same table.
+"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of
+the same table.
 
     python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
 
-Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or posts that are free
-(open). Then no budget is closed: a recording puts states that wait already, and a round of the dispatcher claims and settles what is due.
-All are told as a ratio to `SELECT ... ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a
-transaction of its own and with an index of its own. Rounds alternate; the median is told.
+Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or
+posts that are free (open). Then no budget is closed: a recording puts states that wait already, and a round
+of the dispatcher claims and settles what is due. All are told as a ratio to `SELECT ... ORDER BY rank,
+due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction of its own and with an index of its
+own. Rounds alternate; the median is told.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ PUT, SENT = 50, 20
 
 CLONE = """
 INSERT INTO ordering_keys (sink, ordering_key, due_at, rank, receipt, address, call)
-SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit' FROM generate_series(1, $1) AS i"""
+SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit'
+FROM generate_series(1, $1) AS i"""
 CLONE_DELIVERIES = """
 INSERT INTO deliveries (tenant, sink, address, ordering_key, mode, key, urgency, rank, task_uid, state, born_at)
 SELECT 'default', 'console', 'C' || i % $2, 'clone ' || i, 'state', 'clone ' || i, 'normal', 3,
@@ -82,8 +85,8 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     await connection.execute("DELETE FROM deliveries WHERE mode = 'checkpoint'")
     await connection.execute("DELETE FROM timers")
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
-    [planned] = await store.claim([SINK], 1, lambda *_: ())
-    await store.settle(planned, far)
+    [planned] = await store.outbox.claim([SINK], 1, lambda *_: ())
+    await store.outbox.settle(planned, far)
     await connection.execute(CLONE, ordering_keys, CHANNELS)
     await connection.execute(CLONE_DELIVERIES, ordering_keys, CHANNELS)
     await connection.execute("CREATE INDEX IF NOT EXISTS bare ON ordering_keys (rank, due_at) WHERE due_at IS NOT NULL")
@@ -96,16 +99,16 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
             await connection.fetch(BARE, SINK)
 
     async def closed() -> None:
-        found = await store.claim([SINK], 8, budgets)
+        found = await store.outbox.claim([SINK], 8, budgets)
         assert found == [], found
 
     async def due() -> None:
-        assert (await store.due_in([SINK], budgets) or 0) > 3000
+        assert (await store.outbox.due_in([SINK], budgets) or 0) > 3000
 
     async def beside() -> None:
-        [found] = await store.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
+        [found] = await store.outbox.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
         # What a dispatcher gives back unsent, so that the next round finds the same.
-        await store.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
+        await store.outbox.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
 
     uid = await connection.fetchval("SELECT uid FROM agent_tasks LIMIT 1")
 
@@ -116,10 +119,10 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
             )
 
     async def settled() -> None:
-        found = await store.claim([SINK], SENT)
+        found = await store.outbox.claim([SINK], SENT)
         assert len(found) == min(SENT, ordering_keys), len(found)
         for delivery in found:
-            await store.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
 
     for _ in range(rounds):
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):

@@ -1,4 +1,7 @@
-"""An agent that asks before it deploys: ``python approval_release.py``, and answer at the terminal. Offline, without a database."""
+"""An agent that asks before it deploys.
+
+Run ``python approval_release.py``, and answer at the terminal. Offline, without a database.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ async def release(version: str) -> str:
         if decision.approved:
             task.artifact(f"{version} in production", kind="deploy")
             return f"deployed {version}, as {decision.by} wanted"
-        return "nobody decided in time" if decision.expired else f"not deployed: {decision.comment or 'denied'}"
+        return "not decided in time" if decision.expired else f"not deployed: {decision.comment or 'denied'}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
-metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the OpenAPI document,
-messages.md from the English catalogue.
+"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
+commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
+OpenAPI document, messages.md from the English catalogue.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -48,10 +48,12 @@ def settings_page() -> str:
         "A setting is read from `spanpost.toml` in the working directory "
         f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
-        "An optional section without settings is off. Lists and tables are written as JSON in the environment; a time span is a number "
+        "An optional section without settings is off. Lists and tables are written as JSON in the environment; "
+        "a time span is a number "
         "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
         "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
-        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, 0.9]\n\n'
+        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, '
+        "0.9]\n\n"
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
     ]
     ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
@@ -65,7 +67,8 @@ def settings_page() -> str:
         in_list = section in LISTS
         if in_list:
             parts.append(
-                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a `[[{section}]]`."
+                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a "
+                f"`[[{section}]]`."
             )
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
         for name, field in _ordered(model):
@@ -111,7 +114,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         "*Made from `src/spanpost/cli/` by `make reference`.*",
-        "Data goes to stdout, messages to stderr. Exit 0: done. Exit 1: a check found a problem, or the command failed. "
+        "Data goes to stdout, messages to stderr. Exit 0: done. Exit 1: a check found a problem, or the command "
+        "failed. "
         "Exit 2: a mistake in the command or in the settings, one line each with the next step. "
         "An option wins over its environment variable.",
     ]
@@ -124,24 +128,31 @@ def metrics_page() -> str:
     parts = [
         "# Metrics",
         "*Made from `src/spanpost/metrics/` by `make reference`.*",
-        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
-        "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
+        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is "
+        "on; `spanpost demo` and "
+        "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or "
+        "OpenMetrics with "
         "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",
-        "An exemplar has the label `trace_id`, and `checkpoint_id` where a checkpoint tells what was counted: the start or end of a task, "
-        "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both labels together have 89 of the "
+        "An exemplar has the label `trace_id`, and `checkpoint_id` if a checkpoint reports the counted event: "
+        "the start or end of a task, "
+        "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both "
+        "labels together have 89 of the "
         "128 characters that OpenMetrics allows. Processes that share `PROMETHEUS_MULTIPROC_DIR` have no exemplars.",
-        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost count when their call "
-        "has settled (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
+        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost "
+        "count when their call "
+        "is finalized (its run ended, or half a minute later). Sum them over all processes. The gauges marked "
+        "*fleet* describe the "
         "database; one of the processes on it shows them.",
         "The labels "
         + ", ".join(f"`{label}`" for label in OPEN)
-        + " hold agents' words, never ids or texts. Of each at most `metrics.max_values` (200) values are told apart, and of each "
-        "metric at most `metrics.max_series` (2,000) combinations; the rest is `other`, so that sums stay right. What is not said is "
-        "`unknown`. Series under which nothing was counted for `metrics.expire_after` (48 hours) go.",
+        + " hold agents' words, never ids or texts. Each label has at most `metrics.max_values` (200) values, and each "
+        "metric at most `metrics.max_series` (2,000) combinations. The rest is `other`, so that sums stay "
+        "right. A missing value is "
+        "`unknown`. Series without a count for `metrics.expire_after` (48 hours) are removed.",
     ]
     found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
-    gauges = FleetGauges(Registry(most_values=1, most_series=1, expire=1.0, clock=float))
+    gauges = FleetGauges(Registry(max_values=1, max_series=1, expire=1.0, clock=float))
     of_fleet = {family.metric._name for family in vars(gauges).values()}
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for one in sorted(found, key=lambda one: one._name):
@@ -150,7 +161,7 @@ def metrics_page() -> str:
         kind = f"{one._type}, *fleet*" if one._name in of_fleet else one._type
         rows.append(f"| `{name}` | {kind} | {labels} | {one._documentation} |")
     lists = [
-        "What closed labels hold:",
+        "Values of closed labels:",
         "\n".join(
             f"- {where}: {', '.join(f'`{word}`' for word in words)}"
             for where, words in (
@@ -166,14 +177,18 @@ def metrics_page() -> str:
 
 def api_page() -> str:
     """Return the reference of the HTTP API, of its OpenAPI document."""
-    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    none = cast("Any", None)
+    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
-        "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
-        "time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists "
-        "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
-        "its `uid` and its trace's id are all good.",
+        "[Use the API](../how-to/use-the-api.md) has examples, access rights and the stream of events. Every "
+        "answer except `/api/events` is JSON; a "
+        "time is RFC 3339 in UTC, money is text, an unknown value is `null`. An error is a "
+        "[google.rpc.Status](http-answers.md#errors). Lists "
+        "have pages: `next` is the `cursor` (for timelines `after`) of the next page. An id of a task may be "
+        "its task id, "
+        "its `uid` or its trace's id.",
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -258,16 +273,20 @@ def _argument(argument: Any) -> str:
 
 
 def dialects_page() -> str:
-    """Return the reference of the dialects: what is read of each, what it cannot tell, and what recorded runs came to."""
+    """Return the reference of the dialects: what is read of each, what it does not report, and the results
+    of recorded runs.
+    """
     parts = [
         "# Dialects",
         "*Made from `src/spanpost/readers` and the recordings of `tests/captures` by `make reference`.*",
-        "Every span is read by all dialects that speak for its instrumentation scope: `agent.*` first, then those of one scope, "
-        "then those of all, in the order of this page. Of two that say the same, the earlier stands; of several attributes, "
-        "the first that holds something usable. [How to add one](../how-to/add-a-dialect.md).",
-        "## What recorded runs came to",
-        "Each line is a framework with an instrumentation, recorded with a stand-in for its models. *told*: the figure was on "
-        "the wire and equals what was served. *unknown*: it was not, and is shown as null.",
+        "All dialects for a span's instrumentation scope read it: `agent.*` first, then those of one scope, "
+        "then those of all scopes, in the order of this page. If two give the same field, the earlier one "
+        "counts; of several attributes, "
+        "the first with a usable value. [How to add one](../how-to/add-a-dialect.md).",
+        "## Results of recorded runs",
+        "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the "
+        "figure was on "
+        "the wire and equals the stub's. *unknown*: it was not, and is shown as null.",
         _recorded(),
     ]
     for dialect in DIALECTS:
@@ -279,20 +298,20 @@ def dialects_page() -> str:
         if dialect.kind:
             words = ", ".join(f"`{word}` {role.name.lower()}" for word, role in dialect.roles.items())
             other = f"; any other {dialect.otherwise.name.lower()}" if dialect.otherwise is not None else ""
-            parts.append(f"What a span is, by `{dialect.kind}`: {words}{other}.")
+            parts.append(f"Role of a span by `{dialect.kind}`: {words}{other}.")
         if dialect.names:
             parts.append(
-                "What a span is, by its name: "
+                "Role of a span by its name: "
                 + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items())
                 + "."
             )
         if dialect.fields:
-            rows = ["| what | attributes, best first |", "|---|---|"]
+            rows = ["| field | attributes, best first |", "|---|---|"]
             for name, attributes in dialect.fields.items():
                 rows.append(f"| {name.replace('_', ' ')} | {', '.join(f'`{one}`' for one in attributes)} |")
             parts.append("\n".join(rows))
         if dialect.cannot_tell:
-            parts.append("It does not tell: " + "; ".join(dialect.cannot_tell) + ".")
+            parts.append("It does not report: " + "; ".join(dialect.cannot_tell) + ".")
     return "\n\n".join(parts) + "\n"
 
 
@@ -301,10 +320,13 @@ def messages_page() -> str:
     parts = [
         "# Messages",
         "*Made from `src/spanpost/text/locales/english.py` by `make reference`.*",
-        "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with `values` to show the checkpoint in "
-        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null where the text is an agent's own words. "
+        "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with "
+        "`values` to show the checkpoint in "
+        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null if the text "
+        "is an agent's own. "
         "Keys and names of placeholders are public; the English is not.",
-        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of agents and people: untrusted. "
+        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of "
+        "agents and people: untrusted. "
         "`:duration` marks seconds. `n` chooses between two forms: one, and any other number.",
     ]
     rows = ["| message | English |", "|---|---|"]
@@ -317,7 +339,8 @@ def messages_page() -> str:
 
 def _recorded() -> str:
     rows = [
-        "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | tool calls | waits for a person |",
+        "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | "
+        "tool calls | waits for a person |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for dialect in sorted(path for path in CAPTURES.iterdir() if path.is_dir()):
@@ -326,7 +349,7 @@ def _recorded() -> str:
         for run in runs:
             result = replay(sorted(run.glob("*.pb*")))
             count += len(result.tasks)
-            told: dict[str, bool] = {
+            known: dict[str, bool] = {
                 "tokens": any(t.input_tokens is not None for t in result.tasks),
                 "cache": any(t.cache_read_tokens is not None for t in result.tasks),
                 "model": any(t.model for t in result.tasks),
@@ -334,12 +357,12 @@ def _recorded() -> str:
                 "conversation": any(t.session_id for t in result.tasks),
                 "tools": any(t.tool_calls for t in result.tasks),
             }
-            for name, is_told in told.items():
-                found.setdefault(name, set()).add("told" if is_told else "unknown")
+            for name, is_known in known.items():
+                found.setdefault(name, set()).add("reported" if is_known else "unknown")
             if run.name == "approval":
                 waited = any(c.kind == "end" and c.status == "waiting" for c in result.checkpoints)
                 is_one = any(t.runs > 1 for t in result.tasks)
-                shown = "shown, and gone on with" if waited and is_one else "shown" if waited else "within one run"
+                shown = "shown, and resumed" if waited and is_one else "shown" if waited else "within one run"
                 found.setdefault("waits", set()).add(shown)
         cells = [
             _some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")

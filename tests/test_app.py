@@ -25,7 +25,7 @@ import spanpost
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from spanpost.store.protocols import TaskQuery
+from spanpost.model.queries import TaskQuery
 
 def agent(provider, name):
     attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}

@@ -25,11 +25,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording, tell_signal
 from spanpost.runtime import assembly, replay
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.json_form import report
 from tests.tasks.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
 from tests.tasks.recorded_runs import runs as runs_in
@@ -291,6 +291,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+@pytest.mark.slow
 @every_run
 def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are segments of one task; nothing else is joined."""

@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
@@ -26,15 +25,15 @@ from spanpost.agent.control import ControlUnavailable, Decision, approval_sync, 
 from spanpost.http.tokens import hash_of
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.tasks.budgets import Budget
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_budgets import a_costly_run
 from spanpost.testing.exercise_people import ALICE, an_act
 from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT, fresh_database
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 T = TypeVar("T")
@@ -67,34 +66,33 @@ class App(NamedTuple):
 
         async def work(store: PostgresStore) -> ApprovalRow:
             heard = asyncio.Event()
-            await store.listen(lambda _: heard.set())
+            await store.interventions.listen(lambda _: heard.set())
             async with asyncio.timeout(30):
                 while True:
                     heard.clear()
-                    if found := await store.approvals(ApprovalQuery(approval_id=id)):
+                    if found := await store.interventions.approvals(ApprovalQuery(approval_id=id)):
                         return found[0]
                     await heard.wait()
 
         return self.run(work)
 
     def decide(self, key: UUID, verb: Verb = Verb.APPROVE, idempotency_key: str | None = None) -> Verdict:
-        return self.run(lambda store: store.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
+        return self.run(lambda store: store.interventions.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
 
     def effects(self, id: str) -> tuple[int, int]:
         """Return how many acts and how many resolutions there are of a question."""
 
         async def work(store: PostgresStore) -> tuple[int, int]:
-            told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
+            told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
             count = "SELECT count(*) FROM human_interventions WHERE approval_id = $1 AND idempotency_key IS NOT NULL"
-            return await store._run(lambda c: c.fetchval(count, id)), len(told)
+            return await store.run(lambda c: c.fetchval(count, id)), len(told)
 
         return self.run(work)
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with ExitStack() as stack:
-        server = stack.enter_context(made_server(Path(find("postgres"))))
         dsn = stack.enter_context(fresh_database(server))
         section = {
             "TOKENS": TOKENS,
@@ -176,7 +174,7 @@ from spanpost.testing.exercise_people import an_act
 async def main():
     store = PostgresStore({app.dsn!r})
     await store.open()
-    await store.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
+    await store.interventions.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -217,7 +215,7 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
     status, told = ask(app, "/control/v1/approvals/apart")
     assert (status, told["state"]) == (200, "open")
     act = an_act(Verb.APPROVE, row.key, tenant="acme")
-    assert app.run(lambda store: store.intervene(act)).result is Result.UNKNOWN
+    assert app.run(lambda store: store.interventions.intervene(act)).result is Result.UNKNOWN
     app.decide(row.key, Verb.DENY)
     assert waiting.result(30).denied
 
@@ -270,7 +268,7 @@ def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Fut
     acts = [an_act(Verb.APPROVE, row.key) for row in rows[:50]]
 
     async def decide(store: PostgresStore) -> list[Verdict]:
-        return [await store.intervene(act) for act in acts]
+        return [await store.interventions.intervene(act) for act in acts]
 
     app.run(decide)
     assert all(each.result(30).approved for each in waiting[:50])
@@ -300,7 +298,7 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
         waiting = threads.submit(ask, app, "/control/v1/tasks/job-9?wait=30")
 
         async def cancel(store: PostgresStore) -> Verdict:
-            task = await store.refer("default", "job-9")
+            task = await store.reader.refer("default", "job-9")
             assert task is not None
             act = Intervention(
                 tenant="default",
@@ -311,7 +309,7 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
                 source="cli",
                 at=datetime.now(UTC),
             )
-            return await store.intervene(act)
+            return await store.interventions.intervene(act)
 
         assert app.run(cancel).result is Result.DONE
         status, told = waiting.result(30)
@@ -335,7 +333,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
     assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
     assert decide(app, "cli", "blue", "--as", " ").returncode == 2
     done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
-    assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "green: the agent will receive it\n"), done.stderr
     assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")

@@ -13,9 +13,9 @@ import pytest
 
 from spanpost.agent.control import Decision
 from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
+from spanpost.model.queries import ApprovalQuery
 from spanpost.semconv import question_mark
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from tests.acceptance.test_control import TOKEN, App, agent, app, ask
 
 __all__ = ["agent", "app"]
@@ -38,7 +38,7 @@ def send(app: App, name: str, trace: str, at: float = 0.0, token: str = TOKEN, *
 
 def question(app: App, id: str, trace: str | None = None, mark: str | None = None) -> ApprovalRow:
     async def work(store: PostgresStore) -> ApprovalRow:
-        return (await store.approvals(ApprovalQuery(approval_id=id, trace=trace, mark=mark)))[0]
+        return (await store.interventions.approvals(ApprovalQuery(approval_id=id, trace=trace, mark=mark)))[0]
 
     return app.run(work)
 

@@ -19,7 +19,6 @@ from spanpost.runtime import assembly, local_token
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from tests.acceptance.gateway_process import ROOT, Gateway, query, request
-from tests.conftest import find, fresh_database, made_server
 from tests.eventually import eventually
 from tests.text.realistic import FORMS, Case, all_cases
 
@@ -90,27 +89,26 @@ def test_memory_holds_none() -> None:
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
         (
-            store._tasks.__dict__,
-            store._checkpoints,
-            store._records.by_key,
-            store._deliveries.__dict__,
-            store._interventions.__dict__,
+            store._tables.__dict__,
+            store._tables.tasks.__dict__,
+            store._tables.records.by_key,
+            store.outbox.__dict__,
+            store.interventions.__dict__,
         )
     )
-    assert len(store._checkpoints) > len(CASES)
+    assert len(store._tables.checkpoints) > len(CASES)
     assert leaked(shown) == []
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway on a server of its own, which writes what it would post to Slack."""
+def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway which writes what it would post to Slack."""
     toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        gateway = Gateway(dsn, tmp_path, toml)
-        try:
-            yield gateway.ready()
-        finally:
-            gateway.kill()
+    gateway = Gateway(dsn, tmp_path, toml)
+    try:
+        yield gateway.ready()
+    finally:
+        gateway.kill()
 
 
 def rows(dsn: str) -> str:

@@ -37,10 +37,9 @@ from spanpost.agent.control import (
 )
 from spanpost.agent.gateway import find
 from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.model.tasks import Task
-from spanpost.runtime.interactions import StoreInteractions
 from spanpost.runtime.pipeline import Pipeline
-from spanpost.store.protocols import ApprovalQuery, TaskQuery
 from spanpost.testing.exercise_people import ALICE
 
 Tracer = Any
@@ -52,13 +51,15 @@ class Interactions:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._changed = threading.Event()
-        pipeline.ask(pipeline.store.listen(lambda _: self._changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: self._changed.set()))
 
     def asked(self, count: int = 1) -> list[ApprovalRow]:
         """Wait until so many questions are open, and return them."""
         while True:
             self._changed.clear()
-            found = self.pipeline.ask(self.pipeline.store.approvals(ApprovalQuery(state="open", limit=1000)))
+            found = self.pipeline.ask(
+                self.pipeline.store.interventions.approvals(ApprovalQuery(state="open", limit=1000))
+            )
             if len(found) >= count:
                 return found
             assert self._changed.wait(60)
@@ -68,7 +69,13 @@ class Interactions:
             tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
             idempotency_key=f"{verb}{key}{text}", at=datetime.now(UTC),
         )  # fmt: skip
-        return self.pipeline.ask(StoreInteractions(self.pipeline.store, self.pipeline.take).intervene(act))
+        return self.pipeline.ask(self._intervene(act))
+
+    async def _intervene(self, act: Intervention) -> Verdict:
+        verdict = await self.pipeline.store.interventions.intervene(act)
+        if verdict.recorded is not None:
+            self.pipeline.take(verdict.recorded)
+        return verdict
 
     def tasks(self) -> list[Task]:
         assert self.pipeline.force_flush(5.0)
@@ -177,7 +184,7 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_time_that_is_over_is_no_refusal(
+async def test_a_passed_deadline_is_no_refusal(
     interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
 ) -> None:
     """Nobody having answered in time is told as such, and as a refusal only where the question said so."""

@@ -90,7 +90,7 @@ async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
     changed = threading.Event()
 
     def look() -> ApprovalRow:
-        pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: changed.set()))
         while not (rows := pipeline.questions()):
             assert changed.wait(60)
             changed.clear()

@@ -258,11 +258,11 @@ def test_what_is_closed_is_told_and_opened(
         await store.open()
         await store.record(steps(0, trace=77))
         budgets = limits(post=[RateLimit(key=key, is_breaker=True)])
-        [delivery] = await store.claim(["console"], 1, budgets)
+        [delivery] = await store.outbox.claim(["console"], 1, budgets)
         no = RetryAt(
             at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True
         )
-        await store.settle(delivery, no)
+        await store.outbox.settle(delivery, no)
         await store.close()
 
     asyncio.run(refused())
@@ -406,5 +406,5 @@ def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.
         pass  # the other end is closed: Linux says so by an error
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, said.decode()
-    assert b"stopped; what was recorded is kept" in said
+    assert b"stopped; the records are kept" in said
     assert b"Traceback" not in said

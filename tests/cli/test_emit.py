@@ -18,10 +18,10 @@ from spanpost import semconv as c
 from spanpost.cli import main
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers import emit as wire
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.testing.gateway import RunningGateway

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.dispatch.dispatcher import Dispatcher, Pace
-from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt
+from spanpost.model.deliveries import Delivery, DeliveryRow, Mode, RateLimit, Receipt
 from spanpost.model.errors import (
     ConfigError,
     DeliveryRefused,
@@ -27,7 +27,6 @@ from spanpost.routing.rate_limiting import OpenCircuit, call_of
 from spanpost.routing.retries import Policy
 from spanpost.routing.routes import Routes
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import DeliveryRow
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_store import steps
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
@@ -59,6 +58,7 @@ class InteractionStore:
     lease = timedelta(seconds=60)
 
     def __init__(self) -> None:
+        self.outbox = self
         self.waiting: list[Delivery] = []
         self.sending: dict[int, Delivery] = {}
         self.ordering_keys: dict[str, Receipt] = {}
@@ -207,7 +207,9 @@ FAST = Policy(base=timedelta(milliseconds=20), floor=timedelta(milliseconds=1))
 
 
 def a_dispatcher(interaction_store, window, **more) -> Dispatcher:
-    return Dispatcher(interaction_store, {"console": window}, FAST, now, jitter=lambda: 0.5, **more)
+    return Dispatcher(
+        interaction_store.outbox, interaction_store, {"console": window}, FAST, now, jitter=lambda: 0.5, **more
+    )
 
 
 async def test_drain_delivers_what_is_due_and_says_so():
@@ -253,7 +255,7 @@ async def test_a_hanging_sink_does_not_hold_up_another():
         *(a_delivery(a_task(f"t{i}"), sink="stuck") for i in range(40)),
         *(a_delivery(a_task(f"t{i}")) for i in range(10)),
     )
-    dispatcher = Dispatcher(interaction_store, {"stuck": stuck, "console": well}, FAST, now)
+    dispatcher = Dispatcher(interaction_store.outbox, interaction_store, {"stuck": stuck, "console": well}, FAST, now)
     dispatcher.start()
     await interaction_store.until(10)
     assert {d.sink for d, _ in interaction_store.finished} == {"console"}
@@ -263,7 +265,9 @@ async def test_a_hanging_sink_does_not_hold_up_another():
 async def test_wake_delivers_at_once():
     """A pump that would look again in an hour delivers when it is woken: nothing is polled."""
     interaction_store, window = InteractionStore(), Window()
-    dispatcher = Dispatcher(interaction_store, {"console": window}, FAST, now, pace=Pace(longest=3600.0))
+    dispatcher = Dispatcher(
+        interaction_store.outbox, interaction_store, {"console": window}, FAST, now, pace=Pace(longest=3600.0)
+    )
     dispatcher.start()
     for i in range(30):
         interaction_store.post(a_delivery(a_task(f"t{i}")))
@@ -632,11 +636,15 @@ class Far(Window):
 class Counting(MemoryStore):
     """A store that counts how often it is asked."""
 
-    claims = 0
+    def __init__(self, rules: FoldRules) -> None:
+        super().__init__(rules)
+        self.claims = 0
+        self._claim = self.outbox.claim
+        self.outbox.claim = self._counted_claim  # type: ignore[method-assign]
 
-    async def claim(self, sinks, limit, rate_limits):
+    async def _counted_claim(self, sinks, limit, rate_limits):
         self.claims += 1
-        return await super().claim(sinks, limit, rate_limits)
+        return await self._claim(sinks, limit, rate_limits)
 
 
 async def a_store_with(count: int) -> Counting:
@@ -665,7 +673,7 @@ async def test_a_far_side_that_is_down_is_left_alone():
     dispatcher = a_dispatcher(store, far, pace=Pace(per_sink=8))
     assert await dispatcher.drain(10) is False
     assert 5 <= len(far.got) <= 12
-    [row] = await store.rate_limits(is_closed=True)
+    [row] = await store.outbox.rate_limits(is_closed=True)
     assert (row.key, row.why, row.reason) == ("console", "failing", "connect")
 
 
@@ -687,4 +695,4 @@ async def test_doubt_is_settled_step_by_step():
     assert first.message_receipt is None
     assert rest != []
     assert all(d.message_receipt is not None and d.message_receipt.ref["ts"] == "7" for d in rest)
-    assert {r.state for r in await store.deliveries()} == {"delivered"}
+    assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}

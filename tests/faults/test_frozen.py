@@ -9,31 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from spanpost.model.errors import StoreUnavailable
+from spanpost.model.queries import TaskQuery
 from spanpost.store import transactions
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.exercise_stall import AGENT
 from spanpost.testing.observed import ended
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server:
-        yield server
-
-
-@pytest.fixture
-def dsn(server: str) -> Iterator[str]:
-    with fresh_database(server) as dsn:
-        yield dsn
 
 
 @pytest.fixture(params=["between", "copying"])
@@ -78,6 +65,6 @@ async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     assert (said.split(), frozen.returncode) == (["True", "0"], 0)
     [task] = await store.tasks(TaskQuery(task_id="shared"))
     assert task.runs == 2
-    told = [c.text for c in await store.checkpoints() if c.kind == "checkpoint"]
+    told = [c.text for c in await store.reader.checkpoints() if c.kind == "checkpoint"]
     assert told == ["told once"]
     await store.close()

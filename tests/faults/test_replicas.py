@@ -7,17 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 from tests.faults.stream import tangled
 
 REPLICAS = 3
@@ -26,16 +26,10 @@ RUNS = int(os.environ.get("SPANPOST_TEST_RUNS", "150"))
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        yield dsn
-
-
 async def figures(store: Store) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=100_000))
-    told = await store.checkpoints(limit=100_000)
+    told = await store.reader.checkpoints(limit=100_000)
     came_to = sorted(
         (
             t.task_id,

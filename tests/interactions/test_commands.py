@@ -6,6 +6,7 @@ import asyncio
 import html
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,6 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import (
@@ -98,9 +98,11 @@ class App:
     def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
         self.interaction_store, self.web = InteractionStore(), Web()
         interactions = Interactions(
-            self.interaction_store,
+            self.interaction_store.reader,
+            self.interaction_store.interventions,
             Workspace(),
             AuthorizationRules(rules=rules),
+            take=lambda recorded: None,
             source="slack",
             tenant="default",
             launches=Launches(named={name: {} for name in launchers}),
@@ -176,7 +178,7 @@ async def test_what_runs_and_what_waits() -> None:
         "text": "Nightly <!channel> *report*",
     }.items() <= next(e for e in elements if e.get("url")).items()
     assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
-    assert await App().say("list") == "Nothing runs."
+    assert await App().say("list") == "No task is running."
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
@@ -201,8 +203,8 @@ async def test_show_by_id_and_by_words() -> None:
     told = await app.say("show report")
     assert "report-1" in told
     assert "report-2" in told
-    assert "Nothing is known here by “never”" in await app.say("show never")
-    assert "Say which: /agents show" in await app.say("show")
+    assert "No task matches “never”" in await app.say("show never")
+    assert "Name the task: /agents show" in await app.say("show")
     assert app.interaction_store.rows == []
 
 
@@ -213,7 +215,7 @@ async def test_what_helps() -> None:
         told = await app.say(said)
         assert all(f"/agents {word}" in told for word in ("show", "cancel", "start", "help"))
         assert "<!" not in told
-    assert "Say which: /agents cancel &lt;id&gt;" in await app.say("cancel")
+    assert "Name the task: /agents cancel &lt;id&gt;" in await app.say("cancel")
 
 
 async def test_a_cancel_counts_once_however_often_it_comes() -> None:
@@ -227,8 +229,8 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
         (Verb.CANCEL, task.uid, "UALICE", "")
     ]
     assert "Asked to stop" in await app.say("cancel deplo")
-    assert "it fits these" in await app.say("cancel Quarterly")
-    assert "Nothing is known here" in await app.say("cancel nope")
+    assert "these tasks match" in await app.say("cancel Quarterly")
+    assert "No task matches" in await app.say("cancel nope")
     assert len(app.interaction_store.rows) == 2
 
 
@@ -241,7 +243,7 @@ async def test_a_command_is_weighed_where_its_task_is_told() -> None:
     assert "Not done" in await app.say("cancel told", "UBOB", channel="C7")
     assert "Asked to stop" in await app.say("cancel told", "UALICE", channel="C9")
     for said in ("cancel untold", "start fix it"):
-        assert "there is no message of it" in await app.say(said, "UALICE", channel="C1")
+        assert "it has no message" in await app.say(said, "UALICE", channel="C1")
     assert [row.refusal == "" for row in app.interaction_store.rows] == [False, True, False, False]
 
 
@@ -254,7 +256,7 @@ async def test_a_rule_about_seeing_holds_in_lists() -> None:
         assert "Merger" in await app.say(said, "UALICE")
         assert "Merger" not in (told := await app.say(said, "UBOB"))
     assert "not listed" in await app.say("", "UBOB")
-    assert "Nothing is known" in told
+    assert "No task matches" in told
 
 
 @pytest.mark.parametrize("user", ["UGUEST", "USTRANGER"])
@@ -282,7 +284,7 @@ async def test_a_start_is_one_start() -> None:
         assert "Launchers: fix, nightly." in await app.say(said)
     assert "Not done" in await app.say("start fix x", "UBOB")
     assert [row.refusal == "" for row in app.interaction_store.rows] == [True, False]
-    assert "none, until" in await App(ANY, launchers=frozenset()).say("start x")
+    assert "none in the settings" in await App(ANY, launchers=frozenset()).say("start x")
 
 
 async def test_mentions_have_the_same_words() -> None:
@@ -294,7 +296,7 @@ async def test_mentions_have_the_same_words() -> None:
     assert "Asked to stop" in await app.mention(f"<@{BOT}> cancel deploy-77")
     assert "fix was asked" in await app.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
     assert app.interaction_store.rows[-1].text == "a < b"
-    app.interaction_store.roots["C1", "1.5"] = task.uid
+    app.interaction_store.known[task.uid][2].add(("C1", "1.5"))
     assert await app.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
     assert await app.mention(f"<@{BOT}> help", bot_id="B1") == ""
     assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked
@@ -418,7 +420,7 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
     assert "run-20" not in told
     assert "run-21" in told
     assert "Not done" in await press(app, more, "UGUEST", at="9.3")
-    assert "it fits these" in await app.say("show nightly")
+    assert "these tasks match" in await app.say("show nightly")
     assert "run-31" in await press(app, buttons(app)[0], at="9.4")
     for bad in (
         "",
@@ -447,12 +449,12 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
     assert re.findall(r"[a-z]+-1", await app.say("", "UBOB")) == ["own-1"]
     assert "acme-1" in await app.say("show acme-1", "UALICE")
     for user, ref in (("UBOB", "acme-1"), ("UALICE", "beta-1"), ("UALICE", "gamma-1")):
-        assert "Nothing is known" in await app.say(f"show {ref}", user)
-        assert "Nothing is known" in await app.say(f"cancel {ref}", user)
+        assert "No task matches" in await app.say(f"show {ref}", user)
+        assert "No task matches" in await app.say(f"cancel {ref}", user)
     assert app.interaction_store.rows == []
     app.one.interactions._is_bound = True
     assert re.findall(r"[a-z]+-1", await app.say("", "UALICE")) == ["own-1"]
-    assert "Nothing is known" in await app.say("show acme-1", "UALICE")
+    assert "No task matches" in await app.say("show acme-1", "UALICE")
 
 
 async def test_commands_are_answered_in_korean() -> None:

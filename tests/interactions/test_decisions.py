@@ -73,9 +73,11 @@ class Slack(Knock):
         self.interaction_store, self.web = InteractionStore(), Opens()
         self.key = self.interaction_store.ask(a_task(), "C1", "1.5", Approval(id="a", question=question, **more))
         interactions = Interactions(
-            self.interaction_store,
+            self.interaction_store.reader,
+            self.interaction_store.interventions,
             Alice(),
             AuthorizationRules(rules=(Rule(actions=actions, users=("UALICE",)),)),
+            take=lambda recorded: None,
             source="slack",
             tenant="default",
         )
@@ -422,7 +424,16 @@ def test_a_question_stands_as_its_channel_shows_it() -> None:
 
 def test_only_an_open_question_is_read() -> None:
     """Without a question, or with one that was decided, there is nothing that a press could decide."""
-    interactions = Interactions(InteractionStore(), Alice(), AuthorizationRules(), source="slack", tenant="default")
+    store = InteractionStore()
+    interactions = Interactions(
+        store.reader,
+        store.interventions,
+        Alice(),
+        AuthorizationRules(),
+        take=lambda recorded: None,
+        source="slack",
+        tenant="default",
+    )
     message, task = PersonMessage(channel="C1", ts="1.5"), a_task()
 
     def asked(**more: Any) -> Asked:

@@ -97,7 +97,7 @@ async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[In
         slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
     )
     interaction_store = InteractionStore()
-    interactions_runtime = InteractionsRuntime(settings, interaction_store)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None)
     server = HttpServer(HttpRouter(interactions_runtime.http().routes), listen("127.0.0.1", emulate.port))
     await server.start()
     yield interaction_store
@@ -132,13 +132,13 @@ async def test_without_scopes_nobody_is_let_through(
     settings = load(
         slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
     )
-    interactions_runtime = InteractionsRuntime(settings, served)
+    interactions_runtime = InteractionsRuntime(settings, served, lambda recorded: None)
     (one,) = interactions_runtime.app.installations
     who = (await alice.call("auth.test"))["user_id"]
     posted = await one.web.call("chat.postMessage", channel="agents", text="a task")
 
     place = PersonMessage(team=(await one.whoami()).team, channel=posted["channel"], ts=posted["ts"])
-    asked = await served.asked(served.ask(a_task(), place.channel, place.ts), place)
+    asked = await one.interactions.find(served.ask(a_task(), place.channel, place.ts), place)
     assert asked is not None
     ruling = await one.interactions.rule("approve", asked, who, place)
     assert not ruling.is_granted

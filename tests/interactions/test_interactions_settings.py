@@ -62,7 +62,7 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
         slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]}
     )
     with pytest.raises(ConfigError, match="'okta': not installed"):
-        InteractionsRuntime(settings, InteractionStore())
+        InteractionsRuntime(settings, InteractionStore(), lambda recorded: None)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None
     """A reload changes who may and the signing secrets; other tokens need a restart, and change nothing."""
     base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
     interactions_runtime = InteractionsRuntime(
-        load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore()
+        load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore(), lambda recorded: None
     )
     (one,) = interactions_runtime.app.installations
     interactions_runtime.reload(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))

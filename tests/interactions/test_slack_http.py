@@ -68,7 +68,15 @@ class Knock:
         self.key: UUID = self.interaction_store.ask(a_task(), "C1", "1.5", Approval(id="a"))
         made = []
         for team, secrets, app in ((TEAM, ("new", "old"), "A1"), ("T2", ("second",), "")):
-            interactions = Interactions(self.interaction_store, Alice(), rules, source="slack", tenant="default")
+            interactions = Interactions(
+                self.interaction_store.reader,
+                self.interaction_store.interventions,
+                Alice(),
+                rules,
+                take=lambda recorded: None,
+                source="slack",
+                tenant="default",
+            )
             one = Installation(
                 interactions, Web("xoxb-1", base_url="http://127.0.0.1:9/api/"), "xoxb-1", secrets=secrets, app_id=app
             )
@@ -221,7 +229,7 @@ async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
     ):
         told = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
         assert await knock.signed(told) == status
-    knock.interaction_store.roots["C1", f"{now}.1"] = knock.key
+    knock.interaction_store.known[knock.key][2].add(("C1", f"{now}.1"))
     again = json.dumps(body | {"event": event | {"parent_user_id": "UBOT"}}).encode()
     assert await knock.signed(again, at=NOW + 1) == 200
     assert [row.text for row in knock.interaction_store.rows] == ["stop"]
@@ -402,7 +410,7 @@ async def served(
     )
     interaction_store, slack = InteractionStore(), LocalSlack(slack_url)
     await slack.reset()
-    interactions_runtime = InteractionsRuntime(settings, interaction_store)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None)
     server = HttpServer(HttpRouter(interactions_runtime.http().routes), listen("127.0.0.1", port))
     await server.start()
     yield slack, interaction_store
@@ -444,9 +452,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     await slack.command("cancel deploy-77")
     await slack.say(f"<@{BOT}> show deploy-77")
     told = await slack.whispered(count=3)
-    assert any("Not done: no rule says who may cancel here" in one for one in told)
+    assert any("Not done: no rule allows people to cancel here" in one for one in told)
     assert any("Status: working" in one for one in told)
-    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
+    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "Running tasks" in m["text"]]
     assert [
         e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
     ] == ["p"]

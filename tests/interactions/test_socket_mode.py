@@ -71,7 +71,7 @@ async def opened(
     )
     slack = LocalSlack(url)
     await slack.reset()
-    receptions = [InteractionsRuntime(settings, interaction_store) for _ in range(desks)]
+    receptions = [InteractionsRuntime(settings, interaction_store, lambda recorded: None) for _ in range(desks)]
     for interactions_runtime in receptions:
         interactions_runtime.start()
     try:
@@ -111,7 +111,7 @@ async def test_a_command_by_socket(app: App) -> None:
     app.interaction_store.known[task.uid] = (task, None, {(CHANNEL, await app.slack.post())})
     await app.slack.command("cancel deploy-77", channel=OTHER)
     told = await eventually_async(lambda: app.slack.whispers(channel=OTHER), bool)
-    assert told == ["Asked to stop: Quarterly report. It goes on until its agent heeds it."]
+    assert told == ["Asked to stop: Quarterly report. It goes on until its agent stops."]
     assert [(row.verb, row.key, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "")]
 
 
@@ -328,7 +328,7 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
     settings = load(
         slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES}
     )
-    interactions_runtime = InteractionsRuntime(settings, interaction_store, ping=0.2)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None, ping=0.2)
     interactions_runtime.start()
 
     async def said() -> int:

@@ -11,12 +11,11 @@ from spanpost.interactions.authorization import AuthorizationRules, Failed, Pers
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result, Verb
+from spanpost.model.launch_orders import OrderQuery
 from spanpost.routing.launch_orders import Launches, on_end
 from spanpost.runtime.assembly import open_launchers
-from spanpost.runtime.webhooks import WebhookStore
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import OrderQuery
 from spanpost.testing.nouns import NOON, a_task
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -69,8 +68,8 @@ def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
 class _People:
     """Knows Alice."""
 
-    async def look(self, look: Any, message: PersonMessage, question: tuple[str, Asked]) -> Any:
-        return Person(id="U1", team="T1", name="alice") if look == PersonOf("U1") else Failed("nobody")
+    async def lookup(self, lookup: Any, message: PersonMessage, question: tuple[str, Asked]) -> Any:
+        return Person(id="U1", team="T1", name="alice") if lookup == PersonOf("U1") else Failed("nobody")
 
     async def forget(self, ruling: Any, user: str) -> bool:
         return False
@@ -80,11 +79,12 @@ async def test_what_a_person_starts() -> None:
     """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
-    interaction_store: Any = WebhookStore(store, lambda recorded: None)
     interactions = Interactions(
-        interaction_store,
+        store.reader,
+        store.interventions,
         _People(),
         rules,
+        take=lambda recorded: None,
         source="slack",
         tenant="acme",
         launches=Launches(named={"fix": {}}),
@@ -104,7 +104,7 @@ async def test_what_a_person_starts() -> None:
 
     first, again = await interactions.start(start("fix")), await interactions.start(start("fix"))
     assert (first.result, again.result, first.verdict is not None) == (Result.DONE, Result.DONE, True)
-    [row] = await store.orders(OrderQuery(tenant="acme"))
+    [row] = await store.launch_orders.listed(OrderQuery(tenant="acme"))
     assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == (
         "fix",
         "Fix it",
@@ -115,5 +115,5 @@ async def test_what_a_person_starts() -> None:
     stranger = await interactions.start(start("fix", user="U9", idempotency_key="3"))
     assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)
     assert "Not done" in stranger.answer
-    assert len(await store.orders(OrderQuery())) == 1
+    assert len(await store.launch_orders.listed(OrderQuery())) == 1
     assert str(Verb.START) == "start"

@@ -122,7 +122,7 @@ def test_a_phrase_can_be_said_later() -> None:
     locale_message = LocaleMessage(
         "why.not_found", {"what": LocaleMessage("why.who_is_in", {"id": "S{0}"}), "reason": "{x}"}
     )
-    assert ENGLISH.tell(locale_message) == "who is in S{0} could not be looked up ({x})"
+    assert ENGLISH.tell(locale_message) == "the members of S{0} could not be looked up ({x})"
     assert KOREAN.tell(locale_message) == "S{0} 구성원을 확인하지 못했습니다 ({x})"
 
 

@@ -20,6 +20,7 @@ from spanpost.model.context import Forecast
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part, Status
+from spanpost.model.queries import TaskQuery
 from spanpost.model.readings import Act, Approval, Failure, Reading
 from spanpost.readers import sentences
 from spanpost.readers.redaction import Redaction
@@ -29,7 +30,6 @@ from spanpost.sinks.console import render as terminal
 from spanpost.sinks.slack.replies import reply
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import budgets, checkpoints
 from spanpost.tasks.absorb import AGENT_CONVERSATION
 from spanpost.tasks.context import Window
@@ -41,7 +41,7 @@ from spanpost.tasks.stall import StallRules, stalled
 from spanpost.tasks.status import TaskVerdict
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.observed import a_run, ended
-from spanpost.testing.strategies import sayings
+from spanpost.testing.strategies import messages
 from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, Locale, english
 from spanpost.text.wording import TEXT_CAP, message, packed, unpacked, worded
 from tests.sinks.slack_limits import blocks_of, check, nodes
@@ -211,12 +211,12 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a")), "resolved", "결정됨"),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="expired", is_expired=True)),
-            "Nobody decided in time",
+            "Not decided in time",
             "기한 내에 결정되지 않음",
         ),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="deny", is_expired=True)),
-            "Nobody decided in time: deny",
+            "Not decided in time: deny",
             "기한 내에 결정되지 않음: deny",
         ),
         (a_told(kind=Kind.ERROR, tool_name="grep", failure=Failure()), "failed", "실패"),
@@ -225,7 +225,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
             stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
-            "Nothing heard for 5 min 00 s",
+            "No telemetry for 5 min 00 s",
             "5분 동안 응답 없음",
         ),
     ],
@@ -243,8 +243,8 @@ def test_a_question_is_told_once_more() -> None:
         part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_APPROVAL_ESCALATED, at_ns=1
     )
     for question, text, korean in (
-        ("배포?", "Nobody has answered: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
-        ("", "Nobody has answered: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
+        ("배포?", "Not answered yet: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
+        ("", "Not answered yet: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
     ):
         told = a_told(o=escalated, kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question=question))
         assert (told.text, KOREAN.translate(told.message, "")) == (text, korean)
@@ -272,7 +272,7 @@ def texts_of(said: LocaleMessage) -> list[str]:
 
 
 @thorough(200)
-@given(sayings(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
+@given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:
     """Braces, percent signs, line feeds and markup in values are never taken for a template, in any language and depth."""
     try:
@@ -284,7 +284,7 @@ def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, loc
 
 
 @thorough(100)
-@given(sayings(tricky, depth=1), st.sampled_from(list(LOCALES.values())), st.sampled_from(Kind))
+@given(messages(tricky, depth=1), st.sampled_from(list(LOCALES.values())), st.sampled_from(Kind))
 def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: Locale, kind: Kind) -> None:
     """Values stand in Slack literally and in the terminal without control characters, in each language."""
     try:
@@ -298,7 +298,7 @@ def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: 
 
 
 @thorough(100)
-@given(sayings(st.text(max_size=20), depth=2))
+@given(messages(st.text(max_size=20), depth=2))
 def test_messages_are_read_back_as_they_were_written(said: LocaleMessage) -> None:
     """A message comes back from JSON and MessagePack, and a fact from what keeps it."""
     encoded = msgspec.json.encode(said)
@@ -357,7 +357,7 @@ async def test_a_run_is_told_in_korean() -> None:
     """From spans to Slack: what spanpost says of a run is Korean there, and English in the row and in JSON, with key and values beside."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
-    told = {one.kind: one for one in await store.checkpoints()}
+    told = {one.kind: one for one in await store.reader.checkpoints()}
     [task] = [one for one in await store.tasks(TaskQuery()) if one.name == "보고서"]
     start, end = told[Kind.START], told[Kind.END]
     shown = [
@@ -402,7 +402,7 @@ async def test_no_secret_is_stored_in_a_message() -> None:
         record = ended(trace=1, span=1, name=name, attributes={c.APPROVAL_ID: "a-1", **more})
         spans.append(msgspec.structs.replace(record, part=Part.LOG))
     store = await folded(*spans, redaction=Redaction(key=b"k" * 32))
-    told, tasks = await store.checkpoints(), await store.tasks(TaskQuery())
+    told, tasks = await store.reader.checkpoints(), await store.tasks(TaskQuery())
     stored = msgspec.json.encode([one.message for one in told] + [one.messages for one in tasks], enc_hook=str)
     assert {one.message.key for one in told if one.message is not None} >= {
         "checkpoint.started",

@@ -94,7 +94,7 @@ def test_open_tasks_are_shown_by_one_process():
 
 def test_label_values_are_capped():
     """After so many distinct agents the rest is other, and those known stay known."""
-    metrics = Metrics(most_values=3)
+    metrics = Metrics(max_values=3)
     for i in range(10):
         task = a_task(f"t{i}", agent_name=f"agent-{i}")
         metrics.recorded(Recorded(tasks=[task], started=[task.uid]))

@@ -13,10 +13,10 @@ import pytest
 
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.receivers.recordings import read_recording
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.tasks.stall import NO_STALL

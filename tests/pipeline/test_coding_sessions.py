@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from spanpost.model.checkpoints import REPORTED_KINDS, Checkpoint, Kind
 from spanpost.model.observations import Observation, Origin, Part, log_index
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL, StallRules
 
@@ -112,7 +112,7 @@ def folded(
     if now is not None:
         while clock[0] < BEGAN + timedelta(seconds=now):  # somebody listens all the time
             clock[0] += timedelta(seconds=20)
-            asyncio.run(store.due_in())
+            asyncio.run(store.outbox.due_in())
             store.elapse_now(clock[0])
     tasks = sorted(store.tasks_now(TaskQuery(limit=100)), key=lambda t: t.task_id)
     return tasks, store.checkpoints_now(limit=10_000)

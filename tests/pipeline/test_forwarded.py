@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 
 from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Status, content_hash, event_id
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
 from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
@@ -31,7 +32,6 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.spans import with_log_index
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.text.repair import mend, mend_text

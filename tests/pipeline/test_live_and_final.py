@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spanpost.agent import agent_task
 from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 

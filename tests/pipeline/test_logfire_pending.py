@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.testing.gateway import RunningGateway

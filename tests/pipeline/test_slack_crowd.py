@@ -86,10 +86,10 @@ class Crowd:
     async def run(self, until: datetime | None = None) -> None:
         """Go on until then, or until no delivery waits."""
         while True:
-            for delivery in await self.store.claim(["slack"], 8, self.rate_limits):
+            for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self._deliver(delivery)
             await self.store.elapse()
-            wait = await self.store.due_in(["slack"], self.rate_limits)
+            wait = await self.store.outbox.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until
@@ -101,7 +101,7 @@ class Crowd:
     async def _deliver(self, delivery: Delivery) -> None:
         before = len(self.wire.calls)
         receipt = await self.sink.deliver(delivery)
-        await self.store.settle(delivery, receipt)
+        await self.store.outbox.settle(delivery, receipt)
         task = delivery.task.task_id
         self.skipped += bool(receipt.skipped)
         if delivery.mode is Mode.STATE:

@@ -57,9 +57,9 @@ class Channel:
         self._store.record_now(list(told))
         self.now += timedelta(seconds=wait)
         await self._store.elapse()
-        while claimed := await self._store.claim(["slack"], 10):
+        while claimed := await self._store.outbox.claim(["slack"], 10):
             for delivery in claimed:
-                await self._store.settle(delivery, await self.sink.deliver(delivery))
+                await self._store.outbox.settle(delivery, await self.sink.deliver(delivery))
 
     def texts(self) -> list[str]:
         return [m["text"] for m in self.slack.messages()]

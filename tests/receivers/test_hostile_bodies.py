@@ -233,7 +233,8 @@ async def test_others_go_on_while_a_large_body_is_decoded(name: str, monkeypatch
             await asyncio.sleep(0)
 
     turning = asyncio.create_task(turn())
-    coming = decoding.Decoding().pieces(shape.signal, body, "t", is_json=shape.is_json, has_others=lambda: False)
+    some = pieces(shape.signal, body, "t", is_json=shape.is_json)
+    coming = decoding.Decoding().pieces(some, len(body), lambda: False)
     with suppress(BodyTooLarge, Undecodable):
         async for _ in coming:
             continue

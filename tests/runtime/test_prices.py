@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 from spanpost.runtime.prices import Prices
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span, an_event

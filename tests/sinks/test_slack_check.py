@@ -178,7 +178,7 @@ def test_the_command_asks_the_sinks(clean_environment, monkeypatch):
         {"timeout": 0},
         {"timeout": 60},
         {"edits_per_minute": 0},
-        {"settle": -1},
+        {"reconcile_timeout": -1},
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given, clean_environment):

@@ -338,9 +338,9 @@ def test_a_decision_says_whose_it_is():
         ({"decision": "approve", "by": "Mina", "source": "slack"}, "Approved by Mina"),
         ({"decision": "deny", "by": "Mina", "source": "api"}, "Denied by Mina, through api"),
         ({"decision": "hold", "by": "Mina", "source": "slack"}, "Decided: “hold” by Mina"),
-        ({"decision": "approve", "by": "Mina"}, "Decided, as the agent says"),
-        ({"decision": "expired", "is_expired": True, "source": "spanpost"}, "Nobody decided in time"),
-        ({"decision": "deny", "is_expired": True, "source": "spanpost"}, "Nobody decided in time: it counts as denied"),
+        ({"decision": "approve", "by": "Mina"}, "Decided, as the agent reports"),
+        ({"decision": "expired", "is_expired": True, "source": "spanpost"}, "Not decided in time"),
+        ({"decision": "deny", "is_expired": True, "source": "spanpost"}, "Not decided in time: it counts as denied"),
         ({"is_void": True}, "Asked again in other words"),
     ):
         message = shown(**more)

@@ -135,11 +135,13 @@ class Channel:
         rates = Rates(edits_per_minute=6e4, posts_per_minute=6e4, posts_per_channel_per_minute=6e4)
         self.sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=rates)
         self.sink.routed(self.routes)
-        self.summaries = Summaries(self.store, {"slack": self.sink}, lambda: table, "default", lambda: None)
+        self.summaries = Summaries(
+            self.store.reader, self.store.launch_orders, {"slack": self.sink}, lambda: table, "default", lambda: None
+        )
 
     async def carry(self) -> list[Any]:
         carrier, outcomes = self.summaries.carriers[CARRIER], []
-        while claimed := await self.store.claim([CARRIER], 10):
+        while claimed := await self.store.outbox.claim([CARRIER], 10):
             for delivery in claimed:
                 outcome: Any
                 try:
@@ -147,7 +149,7 @@ class Channel:
                 except DeliveryUncertain:
                     outcome = Arrived(receipt=(await carrier.reconcile([delivery]))[delivery.id])  # type: ignore[arg-type]
                 outcomes.append(outcome)
-                await self.store.settle(delivery, outcome)
+                await self.store.outbox.settle(delivery, outcome)
         return outcomes
 
 

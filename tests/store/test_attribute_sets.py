@@ -77,7 +77,7 @@ async def test_unique_values_make_no_sets(store: PostgresStore, database: Any) -
 async def test_a_set_with_other_content_is_not_used(store: PostgresStore, database: Any) -> None:
     """A set that holds other content than its id says is named by no row."""
     await store.record(calls(1, 5))
-    await store._sets.learn(store._run)
+    await store._sets.learn(store.run)
     await database.execute('UPDATE attribute_sets SET resource = \'{"service.name": "forged"}\'')
     other = AttributeSets()
     store._sets = other
@@ -121,6 +121,6 @@ async def test_knowledge_of_a_set_ends(store: PostgresStore) -> None:
     for _ in range(4):
         assert sets.find(content, now) is None
         sets.note(content, 1)
-    await sets.learn(store._run)
+    await sets.learn(store.run)
     assert sets.find(content, now) == content.id
     assert sets.find(content, now + attribute_sets.FRESH + timedelta(minutes=1)) is None

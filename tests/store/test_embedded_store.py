@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from spanpost.model.queries import TaskQuery
 from spanpost.store.embedded_store import EmbeddedStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.observed import a_run
 
 pytestmark = pytest.mark.slow

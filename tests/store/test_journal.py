@@ -16,14 +16,14 @@ from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.journal import JournalRow, Opened
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.recorded import OVER_BUDGET, UNFOLDABLE, Recorded
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run, ended
 from tests.faults.stream import tangled
 from tests.tasks.hostile_traces import SHAPES
@@ -71,7 +71,7 @@ async def drained(store: PostgresStore, opener: Opener, most: int = 2048) -> Rec
 async def figures(store: Any) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=10_000))
-    told = await store.checkpoints(limit=10_000)
+    told = await store.reader.checkpoints(limit=10_000)
     came_to = sorted(
         (t.tenant, t.task_id, t.uid, t.agent_name, t.status, t.input_tokens, t.output_tokens, t.llm_calls)
         for t in tasks
@@ -97,7 +97,7 @@ class TestStore:
                 await store.record(piece)
         assert sum(each.observations for each in await store.journal_depth()) > 0
         await drained(store, opener)
-        memory = MemoryStore(TELLING, keep=None)
+        memory = MemoryStore(ROUTED_RULES, keep=None)
         await memory.record(sorted(whole, key=lambda o: o.at_ns))
         assert await figures(store) == await figures(memory)
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
@@ -177,7 +177,7 @@ class TestStore:
         self, store: PostgresStore, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """What one reader holds the other passes by; together they record all, once."""
-        other = PostgresStore(postgres_dsn, rules=TELLING)
+        other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await other.open()
         many = [a_run(f"run {n}", trace=n) for n in range(1, 41)]
         for run in many:
@@ -235,10 +235,10 @@ class TestStore:
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
-        store = PostgresStore(postgres_dsn, rules=TELLING, batch_budget=0.05, trace_budget=0.1)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]
-        writer = PostgresStore(postgres_dsn, rules=TELLING)
+        writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await writer.open()
         await writer.append([opener.row([*POISON, *run])])
         with pytest.raises(OverBudget):

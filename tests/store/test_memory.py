@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.observed import a_run, started
@@ -20,7 +20,7 @@ async def test_finished_traces_are_let_go_oldest_first() -> None:
     tasks = await store.tasks(TaskQuery(limit=1000))
     assert 20 <= len(tasks) <= 63  # a run with an id of its own counts as two: its trace and its task
     assert "run 1000" in {t.name for t in tasks}
-    assert len(store._records.by_key) < 50 * 30
+    assert len(store._tables.records.by_key) < 50 * 30
     counts = await store.counts()
     assert counts["agent_checkpoints"] < 50 * 12
 
@@ -95,16 +95,16 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
     await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
     clock.now += timedelta(hours=1)
     assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"]
-    await store.due_in()  # the first look after the outage
+    await store.outbox.due_in()  # the first look after the outage
     await store.elapse()
     for seconds in range(0, 290, 10):
         clock.now += timedelta(seconds=10)
-        await store.due_in()
+        await store.outbox.due_in()
         await store.elapse()
         assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"], seconds
     for _ in range(2):
         clock.now += timedelta(seconds=10)
-        await store.due_in()
+        await store.outbox.due_in()
         await store.elapse()
     assert [t.status for t in await store.tasks(TaskQuery())] == ["stalled"]
-    assert {c.kind for c in await store.checkpoints()} == {"start", "stalled"}
+    assert {c.kind for c in await store.reader.checkpoints()} == {"start", "stalled"}

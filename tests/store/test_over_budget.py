@@ -41,7 +41,7 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
     """Return the audit rows, and the rows of what is set aside: tenant, reason, how often it came."""
     counts = await store.counts()
-    rows = await store._run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
+    rows = await store.run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
     return counts["agent_events"], [tuple(row) for row in rows]
 
 

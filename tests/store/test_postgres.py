@@ -17,6 +17,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
+from spanpost.model.queries import TaskQuery
 from spanpost.runtime.assembly import open_store
 from spanpost.settings import load
 from spanpost.store import task_state
@@ -24,12 +25,11 @@ from spanpost.store.embedded_roles import READER
 from spanpost.store.embedded_store import EmbeddedStore
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.sql import schema
 from spanpost.store.transactions import transact
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.exercise_stall import beat
-from spanpost.testing.exercise_store import POSTED, SINK, TELLING
+from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK
 from spanpost.testing.observed import a_run, an_event, ended, started
 from spanpost.testing.postgres import with_database
 from tests.tasks.test_lifetime_totals import run as lifetime
@@ -257,7 +257,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
     """Three replicas fed shuffled, repeated, overlapping batches make one row per event and each task's own figures."""
-    others = [PostgresStore(postgres_dsn, rules=TELLING, pool_size=2) for _ in range(2)]
+    others = [PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=2) for _ in range(2)]
     for other in others:
         await other.open()
     replicas = [store, *others]
@@ -286,13 +286,13 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
 
 async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresStore) -> None:
     """Processes that claim at once get different lanes, and each delivery goes out once."""
-    other = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await other.open()
     await store.record([o for trace in range(1, 31) for o in a_run(f"run {trace}", trace=trace)])
     sent: list[int] = []
 
     async def dispatcher(who: PostgresStore) -> None:
-        while claimed := await who.claim([SINK], 3):
+        while claimed := await who.outbox.claim([SINK], 3):
             ordering_keys = [d.ordering_key for d in claimed]
             assert len(set(ordering_keys)) == len(ordering_keys)
             for delivery in claimed:
@@ -300,37 +300,37 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
                 held.add(delivery.ordering_key)
             for delivery in claimed:
                 held.discard(delivery.ordering_key)
-                await who.settle(delivery, POSTED)
+                await who.outbox.settle(delivery, POSTED)
                 sent.append(delivery.id)
 
     held: set[str] = set()
-    while await store.due_in() is not None:
+    while await store.outbox.due_in() is not None:
         await asyncio.gather(dispatcher(store), dispatcher(other), dispatcher(store), dispatcher(other))
     assert len(sent) == len(set(sent))
-    assert {r.state for r in await store.deliveries(limit=1000)} == {"delivered"}
-    assert len(sent) == len(await store.deliveries(limit=1000))
+    assert {r.state for r in await store.outbox.deliveries(limit=1000)} == {"delivered"}
+    assert len(sent) == len(await store.outbox.deliveries(limit=1000))
     await other.close()
 
 
 async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresStore) -> None:
     """What one process claimed another cannot settle: it holds no lease."""
-    other = PostgresStore(postgres_dsn, rules=TELLING)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     await store.record(a_run("fenced"))
-    [delivery] = await store.claim([SINK], 1)
-    await other.settle(delivery, GiveUp(reason="stranger"))
-    assert [r.state for r in await store.deliveries() if r.id == delivery.id] == ["sending"]
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await other.outbox.settle(delivery, GiveUp(reason="stranger"))
+    assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["sending"]
     await other.close()
 
 
 async def test_without_prepared_statements(postgres_dsn: str) -> None:
     """The setting for poolers in transaction mode keeps no statement prepared and does the same work."""
-    store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=1)
+    store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=1)
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
-    [delivery] = await store.claim([SINK], 1)
-    await store.settle(delivery, POSTED)
-    assert await store._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await store.outbox.settle(delivery, POSTED)
+    assert await store.run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await store.close()
 
 
@@ -343,8 +343,8 @@ async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str
     assert embedded._statement_cache == 3
     await named.open()
     for i in range(9):
-        await named._run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
-    pool = await named._run(
+        await named.run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
+    pool = await named.run(
         lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'")
     )
     assert pool <= 3
@@ -424,7 +424,7 @@ JOB = {"agent.task.name": "job"}
 
 async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
     """While nobody listened nobody was silent: neither during the outage nor at once after it."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
+    rules = msgspec.structs.replace(ROUTED_RULES, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
@@ -433,25 +433,26 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
         "UPDATE heartbeats SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'"
     )
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]  # the outage goes on
-    await made.due_in()  # it is over
+    await made.outbox.due_in()  # it is over
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert [c.kind for c in await made.checkpoints()] == ["start"]
+    assert [c.kind for c in await made.reader.checkpoints()] == ["start"]
     await database.execute("UPDATE heartbeats SET resumed_at = now() - interval '6 min'")  # a full patience later
     assert [t.status for t in await made.tasks(TaskQuery())] == ["stalled"]
     assert await database.fetchval("SELECT status FROM agent_tasks") == "starting"  # nothing of it is stored
     assert await database.fetchval("SELECT status FROM agent_tasks_now") == "stalled"
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert {c.kind for c in await made.checkpoints()} == {"start", "stalled"}
+    assert {c.kind for c in await made.reader.checkpoints()} == {"start", "stalled"}
     await made.close()
 
 
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
     rules = msgspec.structs.replace(
-        TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1))
+        ROUTED_RULES,
+        stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1)),
     )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))
@@ -464,7 +465,7 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     for _ in range(3):
         await database.execute("UPDATE timers SET at = now()")
         await asyncio.gather(*(one.elapse() for one in stores))
-    told = [c.kind for c in await stores[0].checkpoints()]
+    told = [c.kind for c in await stores[0].reader.checkpoints()]
     assert (told.count(Kind.STALLED), told.count(Kind.END)) == (4, 4)
     found = await database.fetch("SELECT status, count(*) FROM agent_tasks_now GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in found] == [("error", 4), ("stalled", 4)]
@@ -481,7 +482,7 @@ async def under_way(store: PostgresStore) -> dict[str, int] | None:
 
 async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
     """Of two processes one counts the open tasks of both; when it leaves, or is not heard of for its turn, the other does."""
-    other = PostgresStore(postgres_dsn, rules=TELLING)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
     await other.record([started(trace=3, span=1, name="agent", attributes=root_span)])
@@ -497,7 +498,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
     store = PostgresStore(
-        postgres_dsn, rules=msgspec.structs.replace(TELLING, settle=timedelta(0), usage_settles=timedelta(0))
+        postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
     )
     await store.open()
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
@@ -523,9 +524,9 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
     """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
     assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
     for is_pooled in (False, True):
-        store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0 if is_pooled else 100)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0 if is_pooled else 100)
         await store.open()
-        assert await store._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
+        assert await store.run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await store.close()
 
 

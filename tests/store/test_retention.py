@@ -10,8 +10,8 @@ import pytest
 
 from spanpost.model.deliveries import Receipt
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.retention import prune
 from spanpost.testing.exercise_store import SINK
 from spanpost.testing.observed import a_run, ended, started
@@ -48,9 +48,9 @@ async def age(database: Any) -> None:
 
 async def deliver(store: PostgresStore) -> None:
     """Deliver what waits."""
-    while claimed := await store.claim([SINK], 50):
+    while claimed := await store.outbox.claim([SINK], 50):
         for delivery in claimed:
-            await store.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
 
 
 async def counts(database: Any) -> dict[str, int]:

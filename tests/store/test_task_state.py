@@ -29,7 +29,7 @@ async def changed(store: PostgresStore, change: Callable[[FetchedRecords], None]
         change(records)
         await records.changed().save(connection)
 
-    await store._run(work)
+    await store.run(work)
 
 
 async def rows(database: Any) -> list[int]:
@@ -46,7 +46,7 @@ async def found(store: PostgresStore) -> dict[int, str]:
         nodes = {n: records.get(key(n)) for n in range(3 * SMALL)}
         return {n: node.tool_name for n, node in nodes.items() if node is not None}
 
-    return await store._run(work)
+    return await store.run(work)
 
 
 def put(*numbers: int, name: str = "a") -> Callable[[FetchedRecords], None]:
@@ -99,7 +99,7 @@ async def test_a_pack_is_not_replaced_unread(store: PostgresStore) -> None:
         await records.fetch(connection, [key(1)])
         await records.changed().save(connection)
 
-    await store._run(work)
+    await store.run(work)
     assert await found(store) == {1: "a", 2: "a", 3: "c"}
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.records import DEPTH

@@ -10,10 +10,10 @@ import pytest
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.context import ContextRules, Window, Windows, resolve
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.builders import SECOND, a_span, an_event

@@ -6,9 +6,9 @@ from itertools import permutations
 from typing import Any
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 
 SECOND = 10**9
 

@@ -17,7 +17,7 @@ from spanpost import semconv as c
 from spanpost.agent.background import begin
 from spanpost.agent.gateway import ControlUnavailable, GatewayClosed, Unreachable
 from spanpost.agent.provider import control
-from spanpost.agent.questions import AtExpiry, Question
+from spanpost.agent.questions import AskedQuestion, AtExpiry
 from spanpost.agent.retries import SHORTEST, SOON, Retries, leave_caller_context, log
 from spanpost.agent.task import current_task
 
@@ -75,7 +75,7 @@ async def approval(
     ends this wait alone, with `ApprovalTimeout`. Raises `ControlUnavailable` where no gateway and no
     attached spanpost can be asked, and `QuestionTooLong`.
     """
-    asking = _Asking(Question(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
+    asking = _Asking(AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
     with asking.waiting():
         return asking.decided(await asyncio.wrap_future(begin(asking.answer(timeout))))
 
@@ -93,7 +93,7 @@ def approval_sync(
     timeout: float | None = None,
 ) -> Decision:
     """Ask a person, and wait for the answer in this thread. See `approval`."""
-    asking = _Asking(Question(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
+    asking = _Asking(AskedQuestion(question, id, options, detail, risk, expires_in, expires_at, at_expiry))
     with asking.waiting():
         answer = begin(asking.answer(timeout))
         try:
@@ -105,7 +105,7 @@ def approval_sync(
 class _Asking:
     """One question, from the request to the answer."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: AskedQuestion) -> None:
         self.control = control()
         self.question = question
         task = current_task()

@@ -19,7 +19,7 @@ class QuestionTooLong(ValueError):
     """The question is too long to be kept whole. A person may approve only what they can read."""
 
 
-class Question:
+class AskedQuestion:
     """One question, as it is asked.
 
     Raises `ValueError`, `TypeError` and `QuestionTooLong` for one that cannot be asked.

@@ -20,11 +20,11 @@ def spending(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List what is spent of budgets in their current periods, and how often providers limited calls."""
+    """List the use of budgets in their current periods, and how often providers limited calls."""
     import msgspec
 
     async def fetch(store: Store) -> tuple[list[Spent], list[Limits]]:
-        return await store.spending(tenant), await store.limits(tenant, 100)
+        return await store.budgets.spending(tenant), await store.budgets.limits(tenant, 100)
 
     spent, limits = ask(settings_of(database_url, data_dir), fetch)
     spent.sort(key=lambda one: -one.share)

@@ -112,15 +112,15 @@ async def _checkpoints(
     async with opened(settings) as store:
         uid = None
         if ref is not None:
-            task = await store.browse.task(asked.tenant or "", ref)
+            task = await store.reader.task(asked.tenant or "", ref)
             if task is None:
                 raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
             uid = task.uid
-        place = await store.browse.head()
+        place = await store.reader.head()
         print(_BEGUN, file=sys.stderr, flush=True)
         while True:
             try:
-                page = await store.browse.news(place, _PAGE, asked.tenant)
+                page = await store.reader.news(place, _PAGE, asked.tenant)
             except StoreUnavailable:
                 page = []  # an outage; checkpoints of that time are read afterwards
             for one in page:

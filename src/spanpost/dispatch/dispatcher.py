@@ -1,11 +1,12 @@
 """The dispatcher takes deliveries from the store to the sinks and their receipts back to the store.
 
-One asyncio task. A round claims the deliveries that are due, starts them and asks the store when the next one is due.
-Between rounds the task sleeps until that moment, until `wake()`, or until a delivery ends.
+One asyncio task. A round claims the deliveries that are due, starts them and asks the store when the next
+one is due. Between rounds the task sleeps until that moment, until `wake()`, or until a delivery ends.
 
-The store keeps the rate limits for all dispatchers. A dispatcher only names the limits of a call and reports in its
-outcomes what the service answered. A delivery whose outcome is unknown is reconciled (`Sink.reconcile`) before it is
-sent again. The result is stored as an outcome, so that it survives this process.
+The store keeps the rate limits for all dispatchers. A dispatcher only names the limits of a call and reports
+in its outcomes what the service answered. A delivery whose outcome is unknown is reconciled
+(`Sink.reconcile`) before it is sent again. The result is stored as an outcome, so that it survives this
+process.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.routing import rate_limiting
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.routing.retries import Policy, decide
-from spanpost.store.protocols import Store
+from spanpost.store.protocols import Outbox, Recorder
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.dispatcher")
@@ -70,9 +71,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     #: Timeout of one call of a sink.
     #: Shorter than the store's lease: else another dispatcher takes the delivery over while it is being sent.
     timeout: float = 30.0
-    #: Part of the lease that must remain beside the timeout when a call begins; with less the delivery goes back unsent.
+    #: Part of the lease that must remain beside the timeout when a call begins; with less the delivery goes
+    #: back unsent.
     margin: float = 5.0
-    #: First and longest pause after a round that could not claim what was due (another dispatcher holds the ordering key).
+    #: First and longest pause after a round that could not claim what was due (another dispatcher holds the
+    #: ordering key).
     idle: tuple[float, float] = (0.02, 1.0)
     #: First and longest pause between attempts to reach a store that does not answer.
     outage: tuple[float, float] = (0.1, 5.0)
@@ -89,7 +92,10 @@ async def _ignore(recorded: Recorded) -> None:
 
 
 def _uptime() -> float:
-    """Return seconds of a clock that never goes back. It includes the time that the machine slept, where the system knows it."""
+    """Return seconds of a clock that never goes back.
+
+    It includes the time that the machine slept, where the system knows it.
+    """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -99,7 +105,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        store: Store,
+        outbox: Outbox,
+        recorder: Recorder,
         sinks: Mapping[str, DeliveryCarrier],
         policy: Policy | None = None,
         clock: Callable[[], datetime] = _now,
@@ -110,7 +117,8 @@ class Dispatcher:
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = _uptime,
     ) -> None:
-        self._store = store
+        self._outbox = outbox
+        self._recorder = recorder
         self._sinks = dict(sinks)
         self._policy = policy or Policy()
         self._clock = clock
@@ -127,12 +135,13 @@ class Dispatcher:
         self._empty_rounds = 0
         self._outages = 0
         self._elapsed_at = float("-inf")
-        if self._pace.timeout + self._pace.margin >= store.lease.total_seconds():
+        if self._pace.timeout + self._pace.margin >= outbox.lease.total_seconds():
             raise ConfigError(
-                f"the store's lease ({store.lease.total_seconds():g} s) must be longer than a call may take"
+                f"the store's lease ({outbox.lease.total_seconds():g} s) must be longer than a call may take"
                 f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
             )
-        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate limit succeeds.
+        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate
+        #: limit succeeds.
         self._refusals: set[tuple[str, str]] = set()
         self._bugs: set[tuple[str, str]] = set()
         self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
@@ -165,7 +174,8 @@ class Dispatcher:
                 for each in late:
                     each.cancel()
                 if late:
-                    # A task that returns a connection to a hanging database does not end when it is cancelled.
+                    # A task that returns a connection to a hanging database does not end when it is
+                    # cancelled.
                     await asyncio.wait(late, timeout=_CANCELLED)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
@@ -190,7 +200,8 @@ class Dispatcher:
                 return True
             if left <= 0:
                 return False
-            # An ordering key that was busy when the round claimed may be free since: believe a long wait only the second time.
+            # An ordering key that was busy when the round claimed may be free since: believe a long wait
+            # only the second time.
             is_long, was_long = not self._under_way and wait > left, is_long
             if is_long and was_long:
                 return False
@@ -206,7 +217,7 @@ class Dispatcher:
     async def _is_empty(self) -> bool:
         for name in self._sinks:
             for state in ("waiting", "sending"):
-                if await self._store.deliveries(state=state, sink=name, limit=1):
+                if await self._outbox.deliveries(state=state, sink=name, limit=1):
                     return False
         return True
 
@@ -243,14 +254,14 @@ class Dispatcher:
             claimed: list[Delivery] = []
             if free:
                 asked_at = self._monotonic()
-                claimed = await self._store.claim(list(free), min(free.values()), self._rate_limits)
-                self._begin(claimed, asked_at + self._store.lease.total_seconds())
-            due = await self._store.due_in(list(free), self._rate_limits)
+                claimed = await self._outbox.claim(list(free), min(free.values()), self._rate_limits)
+                self._begin(claimed, asked_at + self._outbox.lease.total_seconds())
+            due = await self._outbox.due_in(list(free), self._rate_limits)
             loop_time = asyncio.get_running_loop().time()
             # Rarely while deliveries flow: the timers (finalizing, expiry) count in seconds.
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
                 self._elapsed_at = loop_time
-                recorded = await self._store.elapse()
+                recorded = await self._recorder.elapse()
                 if recorded != Recorded():
                     await self._publish(recorded)
                 if recorded.deliveries or recorded.tasks or recorded.checkpoints:
@@ -362,7 +373,9 @@ class Dispatcher:
         return outcome
 
     def _refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
-        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit succeeds."""
+        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit
+        succeeds.
+        """
         if (key, error.reason) not in self._refusals:
             self._refusals.add((key, error.reason))
             log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
@@ -381,7 +394,9 @@ class Dispatcher:
         return (RateLimit(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
 
     async def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Store the outcome, however long the store is unavailable: without its receipt a message would be posted twice."""
+        """Store the outcome, however long the store is unavailable: without its receipt a message would be
+        posted twice.
+        """
         age = self._clock() - delivery.born_at
         self._report(lambda watch: watch.delivered(delivery, outcome, age))
         if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
@@ -392,7 +407,7 @@ class Dispatcher:
         tries = 0
         while True:
             try:
-                for closed in await self._store.settle(delivery, outcome):
+                for closed in await self._outbox.settle(delivery, outcome):
                     self._opened(delivery.sink, closed)
                 return
             except StoreUnavailable as error:

@@ -42,7 +42,7 @@ class Bridge:
             )
 
         self._model = seconds("gen_ai.client.inference.duration", "Time that model calls took.", _CALLS)
-        self._tool = seconds("gen_ai.execute_tool.duration", "Time that tool calls took.", _CALLS)
+        self._tool = seconds("gen_ai.execute_tool.duration", "Duration of tool calls.", _CALLS)
         self._task = seconds("gen_ai.invoke_agent.duration", "Time from a task's start to its end.", _TASKS)
         self._tokens = {
             field: meter.create_counter(f"gen_ai.client.inference.usage.{name}_tokens", unit="{token}")

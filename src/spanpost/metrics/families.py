@@ -42,9 +42,7 @@ class MetricFamilies:
         self.model_call_duration = durations(
             "model_call_duration", "Duration of model calls, each call once.", CALLS, "agent", "model", "outcome"
         )
-        self.approval_wait = durations(
-            "approval_wait", "Time from a question to a person to its answer.", RUNS, "agent"
-        )
+        self.approval_wait = durations("approval_wait", "Time from a question to its answer.", RUNS, "agent")
         self.errors = of_agents(
             "errors",
             "Failures by type, of a part of a task or of the task (`scope`).",
@@ -73,14 +71,15 @@ class MetricFamilies:
         self.model_calls = of_agents("model_calls", "Model calls whose usage is final.", *CALL)
         self.corrections = counter(
             "usage_corrections",
-            "Corrections downwards of usage that was counted already. The tables are right, the counters stay too high.",
+            "Corrections downwards of usage that was counted already. The tables are right, the counters stay "
+            "too high.",
         )
         # receivers
         self.events = counter("events", "New audit rows, by part of a span.", "part")
         self.duplicates = counter("duplicate_observations", "Observations that were recorded before.")
         self.ignored = counter("ignored_spans", "Spans that are not an agent's.")
         self.requests = counter(
-            "requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
+            "requests", "Requests to the OTLP receivers, by status of the answer.", "endpoint", "signal", "status"
         )
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and ignored.")
         self.in_flight = Gauge(
@@ -128,7 +127,7 @@ class MetricFamilies:
         self.deliveries = counter("deliveries", "Attempts to deliver, by outcome.", "sink", "outcome")
         self.delivery_age = Histogram(
             "spanpost_deliveries_age_seconds",
-            "Age of deliveries when they were delivered.",
+            "Time from enqueue to delivery.",
             ["sink"],
             buckets=DELIVERIES,
             registry=registry,
@@ -159,7 +158,8 @@ class MetricFamilies:
         # interactions
         self.interventions = counter(
             "interventions",
-            "Interventions of people, by verb (`view`: to see more), result and source. The result `repeat` is a duplicate.",
+            "Interventions of people, by verb (`view`: to see more), result and source. The result `repeat` is "
+            "a duplicate.",
             "verb",
             "result",
             "source",

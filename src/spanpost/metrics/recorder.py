@@ -30,21 +30,21 @@ class Metrics(MetricFamilies):
     """The metrics of one process, in a registry of its own.
 
     Pass it to the dispatcher as `watch`, and subscribe `counting` to recorded batches. Safe to call from any
-    thread. Each label has at most `most_values` values and each metric at most `most_series` series; a
-    series that was not used for `expire` is removed.
+    thread. Each label has at most `max_values` values and each metric at most `max_series` series; a
+    series that was not used for `expire_after` is removed.
     """
 
     def __init__(
         self,
         *,
-        most_values: int = 200,
-        most_series: int = 2_000,
-        expire: timedelta = timedelta(hours=48),
+        max_values: int = 200,
+        max_series: int = 2_000,
+        expire_after: timedelta = timedelta(hours=48),
         clock: Callable[[], float] = time.monotonic,
         bridge: RecordedObserver | None = None,
     ) -> None:
         super().__init__(
-            Registry(most_values=most_values, most_series=most_series, expire=expire.total_seconds(), clock=clock)
+            Registry(max_values=max_values, max_series=max_series, expire=expire_after.total_seconds(), clock=clock)
         )
         self._lock = self.registry.counting
         self._counter = RecordedCounter(self, bridge)

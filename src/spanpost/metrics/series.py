@@ -178,12 +178,12 @@ class Gauges(MetricFamily[ShownSeries]):
 class Registry(CollectorRegistry):
     """A registry that limits open labels. Old series are removed when it is next collected."""
 
-    def __init__(self, *, most_values: int, most_series: int, expire: float, clock: Callable[[], float]) -> None:
+    def __init__(self, *, max_values: int, max_series: int, expire: float, clock: Callable[[], float]) -> None:
         super().__init__(auto_describe=True)
         self._clock = clock
         self._expire = expire
-        self._most_series = most_series
-        self._open = {label: Values(most_values) for label in OPEN}
+        self._max_series = max_series
+        self._open = {label: Values(max_values) for label in OPEN}
         self._families: list[MetricFamily[Any]] = []
         #: Held while something is counted, and while old series are removed.
         self.counting = Lock()
@@ -191,7 +191,7 @@ class Registry(CollectorRegistry):
     def family(self, kind: type[M], name: str, help_text: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
         """Create a metric with open labels."""
         metric = kind(name, help_text, labels, registry=self, **more)
-        made = MetricFamily(metric, labels, self._open, self._most_series, self._clock)
+        made = MetricFamily(metric, labels, self._open, self._max_series, self._clock)
         self._families.append(made)
         return made
 
@@ -199,7 +199,7 @@ class Registry(CollectorRegistry):
         """Create a gauge whose series are replaced as a whole."""
         # One of a server's processes shows the figures at a time: the most recent value is right.
         metric = ShownSeries(name, help_text, labels, registry=self, multiprocess_mode="mostrecent")
-        made = Gauges(metric, labels, self._open, self._most_series, self._clock)
+        made = Gauges(metric, labels, self._open, self._max_series, self._clock)
         self._families.append(made)
         return made
 

@@ -1,4 +1,6 @@
-"""AG2: its agents speak ``gen_ai.*``; beside each call, and each agent that was called, a span records again what was used."""
+"""AG2: its agents speak ``gen_ai.*``; beside each call, and each agent that was called, a span records again
+what was used.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ def _refine(span: ReadSpan) -> None:
 AG2 = Dialect(
     name="ag2",
     source="ag2 1.2.1",
-    cannot_tell=("ids of responses", "that a root is well: its end is UNSET"),
+    cannot_tell=("ids of responses", "the success of a root: its status is UNSET"),
     scopes=("opentelemetry.instrumentation.ag2",),
     marks=frozenset({"ag2.span.type"}),
     refine=_refine,

@@ -1,7 +1,8 @@
-"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls speak ``gen_ai.*``.
+"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls speak
+``gen_ai.*``.
 
-``invoke_agent`` carries the same ``gen_ai.usage.*`` as its calls: as a box, it is a total. Over the Responses API a response id
-stands in ``gen_ai.conversation.id``; it is not taken for one.
+``invoke_agent`` carries the same ``gen_ai.usage.*`` as its calls: as a box, it is a total. Over the
+Responses API a response id stands in ``gen_ai.conversation.id``; it is not taken for one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ AGENT_FRAMEWORK = Dialect(
     source="agent-framework 1.23.0",
     cannot_tell=(
         "a conversation, with chat completions",
-        "that a run waits for a person: concluded from an open tool call",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     scopes=("agent_framework",),
     fields={"workflow": ("workflow.name",)},

@@ -1,4 +1,7 @@
-"""Langfuse's SDK: ``langfuse.observation.type``; usage is JSON, whose `input` leaves out what it tells beside it as cached."""
+"""Langfuse's SDK:
+
+``langfuse.observation.type``; usage is JSON, whose `input` leaves out what it tells beside it as cached.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def _refine(span: ReadSpan) -> None:
 LANGFUSE = Dialect(
     name="langfuse",
     source="langfuse 4 (Python), its callback for LangChain and its OpenAI client",
-    cannot_tell=("why a model stopped", "what kind of error it was"),
+    cannot_tell=("the finish reason", "the type of an error"),
     kind="langfuse.observation.type",
     roles={
         "agent": Role.AGENT,

@@ -1,6 +1,8 @@
-"""LangGraph as Traceloop's langchain instrumentation 0.62.4 tells it: an agent within a graph is told by two spans side by side.
+"""LangGraph as Traceloop's langchain instrumentation 0.62.4 tells it: an agent within a graph is told by two
+spans side by side.
 
-``invoke_agent X`` is empty, and ``execute_task X`` beside it holds what X did. At the top of a run the former holds the latter.
+``invoke_agent X`` is empty, and ``execute_task X`` beside it holds what X did. At the top of a run the
+former holds the latter.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ LANGGRAPH_TRACELOOP = Dialect(
     name="langgraph by traceloop",
     scopes=("opentelemetry.instrumentation.langchain",),
     source="opentelemetry-instrumentation-langchain 0.62.4",
-    cannot_tell=("ids of tool calls", "an agent within a graph, by its own span: the task beside it holds what it did"),
+    cannot_tell=(
+        "ids of tool calls",
+        "the activity of an agent within a graph on its own span: the task span beside it has it",
+    ),
     refine=_refine,
 )

@@ -1,4 +1,6 @@
-"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that ends what the call began."""
+"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that ends
+what the call began.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ def _refine(span: ReadSpan) -> None:
 LOGFIRE = Dialect(
     name="logfire",
     source="logfire 5.4: instrument_openai, instrument_anthropic",
-    cannot_tell=("an agent", "which call a streamed answer belongs to"),
+    cannot_tell=("an agent", "the call that a streamed answer belongs to"),
     scopes=("logfire",),
     refine=_refine,
 )

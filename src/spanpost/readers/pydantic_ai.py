@@ -1,4 +1,5 @@
-"""pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents and tools.
+"""pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents
+and tools.
 
 Its ``agent run`` spans carry the same ``gen_ai.usage.*`` as its calls; as boxes, they are totals.
 """
@@ -22,8 +23,8 @@ PYDANTIC_AI = Dialect(
     source="pydantic-ai 1.0.0 and 2.x in format 2",
     cannot_tell=(
         "a conversation",
-        "what came from the cache",
-        "that a run waits for a person: concluded from an open tool call",
+        "tokens from the cache",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     scopes=("pydantic-ai",),
     fields={"agent": ("agent_name",), "model_asked": ("model_name",)},

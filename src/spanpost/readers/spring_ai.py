@@ -1,4 +1,7 @@
-"""Spring AI: ``spring.ai.kind`` for what is no model call; those speak ``gen_ai.*``, with all values as text (Micrometer)."""
+"""Spring AI:
+
+``spring.ai.kind`` for what is no model call; those speak ``gen_ai.*``, with all values as text (Micrometer).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from spanpost.readers.dialect import Dialect
 SPRING_AI = Dialect(
     name="spring-ai",
     source="Spring AI 1.1, its reference on observability (2026-10)",
-    cannot_tell=("an agent's name", "ids of tool calls", "what came from the cache"),
+    cannot_tell=("an agent's name", "ids of tool calls", "tokens from the cache"),
     kind="spring.ai.kind",
     roles={"chat_client": Role.WORKFLOW, "tool_call": Role.TOOL, "advisor": Role.STEP, "vector_store": Role.STEP},
     otherwise=Role.STEP,

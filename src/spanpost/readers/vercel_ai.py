@@ -1,7 +1,10 @@
-"""Vercel's AI SDK: ``ai.operationId``, as ai 4 to 6 write it, and ai 7 with its `LegacyOpenTelemetry`; ai 7's own is ``gen_ai.*``.
+"""Vercel's AI SDK:
 
-A run is ``ai.generateText`` and its kin, with the name that the application gave as `functionId`. What its calls used stands
-on it once more, as a total.
+``ai.operationId``, as ai 4 to 6 write it, and ai 7 with its `LegacyOpenTelemetry`; ai 7's own is
+``gen_ai.*``.
+
+A run is ``ai.generateText`` and its kin, with the name that the application gave as `functionId`. What its
+calls used stands on it once more, as a total.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ VERCEL_AI = Dialect(
     source="ai 5.0.277, 7.0.173 with @ai-sdk/otel",
     cannot_tell=(
         "an agent's name, unless `functionId` is set",
-        "that a run waits for a person: concluded from an open tool call",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     kind="ai.operationId",
     roles={

@@ -17,8 +17,8 @@ from spanpost.receivers.elements import KEPT, KEPT_BYTES, Elements, TooHeavy, va
 from spanpost.receivers.encodings import BodyTooLarge
 from spanpost.receivers.json_pieces import NotStrict, count_json, cut_json, has_more_values
 from spanpost.receivers.otlp_classes import entry_descriptor
-from spanpost.receivers.otlp_protobuf import why_not
-from spanpost.receivers.protobuf_pieces import count, cut, sift
+from spanpost.receivers.otlp_protobuf import elements_of, why_not
+from spanpost.receivers.protobuf_pieces import count, cut, most_inner, sift
 
 #: Approximate bytes of a piece: 20 to 30 ms of decoding.
 PIECE: Final = 256 * 1024
@@ -114,6 +114,12 @@ def checked_pieces(signal: str, body: bytes, *, is_json: bool) -> Iterator[Check
     """
     elements = Elements(len(body))
     most = elements.left
+    if not is_json and len(body) <= WHOLE:
+        # The parser counts a small body five times as fast. All else takes the way of large ones.
+        entries = elements_of(signal, body, min(most, WHOLE // LEAST))
+        if entries and (signal != "traces" or most_inner(body, _EVENTS) + entries <= most):
+            yield CheckedPiece(body=body, entries=entries)
+            return
     spoiled = _SpoiledEntries()
     is_good = False
     for part in _parts(signal, body, elements, is_json, is_strict=True):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -17,7 +19,8 @@ from spanpost.routing.planned import ON_THE_WAY
 
 
 def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool) -> int:
-    """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
+    """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of
+    their numbers.
 
     The state goes first until it has a message, because checkpoints are posted below it. Then checkpoints,
     newest-only ones after the rest; then the edit of the state.
@@ -120,3 +123,12 @@ def as_delivery(
         lookups=entry.lookups,
         drawn=drawn,
     )
+
+
+def alert_of(task: Task | None, checkpoint: Checkpoint | None) -> UUID | None:
+    """Return the id of the alert that a delivery is about, if it may be about one."""
+    if checkpoint is not None:
+        with suppress(ValueError):
+            return UUID(checkpoint.ref) if checkpoint.kind is Kind.ALERT else None
+    # A task that merely claims to be an alert has a trace id that no alert has.
+    return UUID(bytes=task.trace_id) if task is not None and task.is_alert and len(task.trace_id) == 16 else None

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
-from uuid import UUID
 
 from spanpost.interactions.authorization import AuthorizationRules
 from spanpost.interactions.protocols import (
     RESOLVERS,
-    Asked,
     InteractionMetrics,
-    InteractionStore,
-    PersonMessage,
     Resolver,
 )
-from spanpost.model.errors import ConfigError, StoreUnavailable
-from spanpost.model.interventions import Intervention, Verdict
-from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey, TaskQuestion
+from spanpost.model.errors import ConfigError
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.plugins import PluginGroup
@@ -28,7 +22,6 @@ from spanpost.runtime import workers
 from spanpost.runtime.assembly import routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
-from spanpost.tasks.approvals import approval_of
 from spanpost.text.locales import Locale, locale
 
 if TYPE_CHECKING:
@@ -41,12 +34,10 @@ if TYPE_CHECKING:
     from spanpost.runtime.installed_apps import InstalledApps
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.sinks.slack.settings import SlackSettings
-    from spanpost.store.protocols import Browses, Store
+    from spanpost.store.protocols import Store
 
 log = logging.getLogger("spanpost.interactions")
 
-#: Maximum number of ancestors of a task.
-_ABOVE: Final = 16
 #: Time limit for work in progress, then for connections, when interactions end. Seconds.
 _FINISH: Final = 1.0
 
@@ -158,14 +149,16 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 
 
 class InteractionsRuntime:
-    """The interactions of one process. Made and started in the loop that it lives in. `ping`: seconds
-    between two checks of a connection.
+    """The interactions of one process. Made and started in the loop that it lives in.
+
+    `take` gets what an intervention recorded. `ping`: seconds between two checks of a connection.
     """
 
     def __init__(
         self,
         settings: Settings,
-        interaction_store: InteractionStore,
+        store: Store,
+        take: Callable[[Recorded], None],
         *,
         workspaces: Workspaces | None = None,
         watch: InteractionMetrics | None = None,
@@ -185,7 +178,8 @@ class InteractionsRuntime:
         slack = slack_of(settings)
         self._base_url = slack.base_url if slack is not None else "https://slack.com/api/"
         self._proxy = proxy = proxy_for(self._base_url)
-        self._interaction_store = interaction_store
+        self._store = store
+        self._take = take
         self._watch = watch
         self._settings = settings
         self._resolvers = resolvers_of(section)
@@ -228,9 +222,11 @@ class InteractionsRuntime:
         assert section is not None
         web = Web(token, base_url=self._base_url, proxy=self._proxy)
         interactions = Interactions(
-            self._interaction_store,
+            self._store.reader,
+            self._store.interventions,
             SlackPeople(web, remember=section.remember.total_seconds(), resolvers=self._resolvers),
             rules if rules is not None else section,
+            take=self._take,
             source="slack",
             tenant=tenant or settings.intake.tenant,
             is_bound=tenant is not None,
@@ -252,7 +248,8 @@ class InteractionsRuntime:
         from spanpost.runtime.installed_apps import InstalledApps
 
         def make(token: str, tenant: str, me: Self) -> Installation:
-            # Another organisation administers this workspace and its members: only rules for its own tenant apply.
+            # Another organisation administers this workspace and its members: only rules for its own tenant
+            # apply.
             settings = self._settings.interactions
             assert settings is not None
             own = [rule for rule in settings.rules if rule.tenant == tenant]
@@ -274,7 +271,7 @@ class InteractionsRuntime:
         """Return the application of ``POST /slack/events``."""
         from spanpost.interactions.slack.http import SlackHttp
 
-        return SlackHttp(self.app, self._interaction_store, watch=self._watch)
+        return SlackHttp(self.app, self._store.interventions, watch=self._watch)
 
     def start(self) -> None:
         """Connect, in the background, and stay connected."""
@@ -338,115 +335,13 @@ def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
     return is_gateway or any(app.app_token for app in (section, *section.apps))
 
 
-class StoreInteractions:
-    """The store, as interactions need it. `take` gets what an intervention recorded."""
-
-    def __init__(self, store: Store, take: Callable[[Recorded], None]) -> None:
-        self._store = store
-        self._take = take
-
-    async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an intervention, and send its deliveries."""
-        verdict = await self._store.intervene(intervention)
-        if verdict.recorded is not None:
-            self._take(verdict.recorded)
-        return verdict
-
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return what a key is about, and whether the message shows it."""
-        row, shown = await asyncio.gather(self._store.approval(key), self._shown(message))
-        task = await self._store.find_task(row.task_uid if row is not None else key)
-        if task is None:
-            return None
-        approval = approval_of(row) if row is not None else None
-        # A delivery may have no receipt yet: it was just shown, or the process that posted it was killed.
-        # But a button in a message of this app was put there by spanpost.
-        is_there = message.is_ours
-        if shown is not None:
-            is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
-        return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
-
-    async def task_of_message(self, message: PersonMessage) -> Asked | None:
-        """Return the task of a message."""
-        shown = await self._shown(message)
-        if shown is None:
-            return None
-        return Asked(key=shown.uid, task=shown, is_shown_there=True, above=await self._above(shown))
-
-    async def _above(self, task: Task) -> tuple[Task, ...]:
-        """Return the ancestors of a task, the nearest first."""
-        found: list[Task] = []
-        while task.parent_uid is not None and len(found) < _ABOVE:
-            parent = await self._store.find_task(task.parent_uid)
-            if parent is None or parent.uid == task.uid or parent in found:
-                break
-            found.append(parent)
-            task = parent
-        return tuple(found)
-
-    async def _shown(self, message: PersonMessage) -> Task | None:
-        return await self._store.shown_in("slack", {"channel": message.channel, "ts": message.ts})
-
-    async def is_first(self, key: str) -> bool:
-        """Remember a request; False if it was received before."""
-        return await self._store.is_first(key)
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """Return a page of tasks, newest first."""
-        return await self._browse.tasks(asked, after, limit)
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids."""
-        return await self._browse.task(tenant, ref)
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        """Return a page of questions, newest first."""
-        return await self._browse.approvals(asked, after, limit)
-
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        """Return the Slack messages of these tasks."""
-        refs = await self._browse.shown_at("slack", uids)
-        found = {uid: (str(ref.get("channel") or ""), str(ref.get("ts") or "")) for uid, ref in refs.items()}
-        return {uid: PersonMessage(channel=channel, ts=ts) for uid, (channel, ts) in found.items() if channel and ts}
-
-    @property
-    def _browse(self) -> Browses:
-        return self._store.browse
-
-
-class _NoStore:
-    """A store for a process that only checks Slack."""
-
-    async def intervene(self, intervention: Intervention) -> Verdict:
-        raise StoreUnavailable("it is not open")
-
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        raise StoreUnavailable("it is not open")
-
-    async def task_of_message(self, message: PersonMessage) -> Asked | None:
-        raise StoreUnavailable("it is not open")
-
-    async def is_first(self, key: str) -> bool:
-        raise StoreUnavailable("it is not open")
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        raise StoreUnavailable("it is not open")
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        raise StoreUnavailable("it is not open")
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        raise StoreUnavailable("it is not open")
-
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        raise StoreUnavailable("it is not open")
-
-
 async def examine(settings: Settings) -> list[Finding]:
     """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
-    interactions_runtime = InteractionsRuntime(settings, _NoStore())
+    from spanpost.store.memory import MemoryStore
+
+    interactions_runtime = InteractionsRuntime(settings, MemoryStore(), lambda recorded: None)
     from spanpost.interactions.slack.check import check_app, of_rules
     from spanpost.model.findings import Finding
 

@@ -27,7 +27,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks, open_launchers, open_sinks, open_store, rules_of
 from spanpost.runtime.fanout import Fanout
-from spanpost.runtime.interactions import InteractionsRuntime, StoreInteractions, needs_interactions
+from spanpost.runtime.interactions import InteractionsRuntime, needs_interactions
 from spanpost.runtime.prices import Prices
 from spanpost.runtime.process import Sigterm, after_fork
 from spanpost.runtime.spool_location import open_spool, spool_settings
@@ -216,22 +216,30 @@ class Pipeline:
         from spanpost.runtime.summaries import Summaries
 
         summaries = Summaries(
-            self._store, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake
+            self._store.reader,
+            self._store.launch_orders,
+            self._sinks,
+            lambda: self._rules.routes,
+            self.settings.intake.tenant,
+            self.wake,
         )
         carriers: dict[str, DeliveryCarrier] = {**self._sinks, **self._launchers, **summaries.carriers}
         if self.settings.webhooks.providers and self._is_gateway:
-            from spanpost.runtime.webhooks import Hooks, WebhookStore
+            from spanpost.runtime.webhooks import Hooks
 
-            self.hooks = Hooks(self.settings, WebhookStore(self._store, self.take))
+            self.hooks = Hooks(self.settings, self._store, self.take)
             carriers |= self.hooks.carriers
-        self._dispatcher = Dispatcher(self._store, carriers, watch=self._metrics, publish=self.recorded.publish)
+        self._dispatcher = Dispatcher(
+            self._store.outbox, self._store, carriers, watch=self._metrics, publish=self.recorded.publish
+        )
         self._dispatcher.start()
         self._summaries = summaries
         summaries.start()
         if needs_interactions(self.settings, is_gateway=self._is_gateway):
             self.interactions_runtime = InteractionsRuntime(
                 self.settings,
-                StoreInteractions(self._store, self.take),
+                self._store,
+                self.take,
                 workspaces=self.workspaces,
                 watch=self._metrics,
             )
@@ -249,7 +257,10 @@ class Pipeline:
 
             bridge = Bridge()
         metrics = Metrics(
-            most_values=section.max_values, most_series=section.max_series, expire=section.expire_after, bridge=bridge
+            max_values=section.max_values,
+            max_series=section.max_series,
+            expire_after=section.expire_after,
+            bridge=bridge,
         )
         for name, sink in self._sinks.items():
             # Start at 0, so that the first deliveries are an increase for `rate`.
@@ -398,9 +409,11 @@ class Pipeline:
         """Answers of people for agents; it lives in the pipeline's loop."""
         if self._answers is None:
             from spanpost.interactions.answers import Answers
-            from spanpost.runtime.control import ControlStore
 
-            self._answers = Answers(ControlStore(self))
+            store = self.store
+            self._answers = Answers(
+                store.reader, store.interventions, store.budgets, record=self.record, wake=self.wake
+            )
         return self._answers
 
     @property
@@ -595,10 +608,10 @@ class Pipeline:
 
     def questions(self) -> list[ApprovalRow]:
         """Return the open questions, oldest first."""
-        from spanpost.store.protocols import ApprovalQuery
+        from spanpost.model.queries import ApprovalQuery
 
         query = ApprovalQuery(tenant=self.settings.intake.tenant, state="open", limit=1000)
-        return self._ask(self.store.approvals(query))[::-1]
+        return self._ask(self.store.interventions.approvals(query))[::-1]
 
     def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
         """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its
@@ -611,7 +624,7 @@ class Pipeline:
 
         async def work() -> Verdict:
             verdict = await decide(
-                self.store, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
+                self.store.interventions, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
             )
             if verdict.recorded is not None:
                 self.take(verdict.recorded)

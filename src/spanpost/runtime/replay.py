@@ -42,7 +42,8 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[Task]
     checkpoints: list[Checkpoint]
     dropped: dict[str, int]
-    #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules decided.
+    #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules
+    #: decided.
     explained: dict[UUID, dict[str, Any]] = {}
 
 
@@ -67,8 +68,8 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
     All files are read first and sorted by time: the result is then exact, and neither the order of the
     files nor duplicates change it. Raises `ConfigError` for a file that is not telemetry.
     """
+    from spanpost.model.queries import TaskQuery
     from spanpost.store.memory import MemoryStore
-    from spanpost.store.protocols import TaskQuery
 
     settings = settings if settings is not None else load()
     observations, dropped = _read(paths)
@@ -166,7 +167,7 @@ async def _deliver(store: PostgresStore, settings: Settings) -> bool:
 
     sinks = open_sinks(settings)
     lend(sinks.values(), workspaces_of(settings, store))
-    dispatcher = Dispatcher(store, sinks)
+    dispatcher = Dispatcher(store.outbox, store, sinks)
     try:
         return await dispatcher.drain(_DELIVER)
     finally:

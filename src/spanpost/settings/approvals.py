@@ -27,7 +27,7 @@ class ApprovalsSettings(Section, Expiry):
         default="expire",
         description="What happens when a question is not answered in time. `expire`: it ends without a "
         "decision, and the "
-        "agent is told. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
+        "agent gets `expired`. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
         "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
 

@@ -33,7 +33,8 @@ class ContextSettings(Section, ContextRules):
     ahead: Duration = Field(
         default=ContextRules.ahead,
         ge=timedelta(0),
-        description="Warn ahead when it is forecast to be reached within this time; 0: never.",
+        description="Warn ahead when the largest share or number of tokens is forecast to be reached within this time; "
+        "0: never.",
     )
     windows: dict[str, Annotated[int, Field(gt=0)]] = Field(
         default={}, description='Window in tokens by model name; overrides the built-in table: `{"my-model": 32000}`.'

@@ -94,7 +94,7 @@ class LaunchersSettings(Section, Launches):
     max_age: Duration = Field(
         default=Launches.max_age,
         gt=timedelta(0),
-        description="A task end older than this when it is received starts nothing.",
+        description="A task that ended longer ago than this when its end is received starts nothing.",
     )
 
     @field_validator("named")

@@ -42,7 +42,7 @@ class ResultsSettings(Section):
         default=timedelta(seconds=3),
         gt=timedelta(0),
         le=timedelta(seconds=10),
-        description="Time limit of all queries of one end; late answers are left out.",
+        description="Time limit of all queries for one task's end. Late answers are left out.",
     )
     queries: dict[str, QuerySettings] = Field(
         default={},

@@ -76,7 +76,7 @@ class TenantRedactionSettings(Section, KeptKinds):
     """Differences for one tenant."""
 
     off: tuple[str, ...] = Field(
-        default=(), description="Kinds that are kept in the telemetry of this tenant, besides those kept for all."
+        default=(), description="Kinds of secrets that are not removed from the telemetry of this tenant either."
     )
 
 
@@ -86,11 +86,15 @@ class RedactionSettings(Section, RedactionRules):
     enabled: bool = Field(default=True, description="Remove secrets.")
     off: tuple[str, ...] = Field(
         default=(),
-        description="Kinds that are kept. `spanpost check` shows how many are on; a misspelt kind is refused with the "
-        "list.",
+        description="Kinds of secrets that are not removed. `spanpost check` shows how many kinds are on; a misspelt "
+        "kind is refused with the list.",
     )
-    tenants: dict[str, TenantRedactionSettings] = Field(default={}, description="Differences by tenant.")
-    patterns: tuple[PatternSettings, ...] = Field(default=(), max_length=50, description="Your own kinds.")
+    tenants: dict[str, TenantRedactionSettings] = Field(
+        default={}, description='Settings of single tenants: `{"acme" = {off = ["jwt"]}}`.'
+    )
+    patterns: tuple[PatternSettings, ...] = Field(
+        default=(), max_length=50, description="Kinds of secrets of your own."
+    )
     hash_key: SecretStr | None = Field(
         default=None,
         description="Key of the hashes that replace secrets, at least 32 characters. Not given: a random key in the "

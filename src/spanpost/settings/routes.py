@@ -22,8 +22,8 @@ MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
 
 class RouteSettings(ConditionSettings, Route):
-    """Where checkpoints of some tasks go: the first route of a sink whose conditions are all met. A
-    condition that is not given matches every task.
+    """A route says where the checkpoints of some tasks are posted. For each sink, the first route whose
+    conditions are all met is used. A condition that is not given matches every task.
 
     A condition is a word, or a list of words of which one must match; `*` matches any text.
     """
@@ -43,10 +43,9 @@ class RouteSettings(ConditionSettings, Route):
     )
     severity: Literal["warning", "error"] | None = Field(
         default=None,
-        description="Also receives tasks from the moment they reach this severity, and their checkpoints of at "
-        "least it; "
-        "other routes still apply. `warning`: it waits, stalls, its context fills, or a child task failed; "
-        "`error`: it failed.",
+        description="Also receives tasks from the moment they reach this severity, and those of their checkpoints "
+        "that have at least this severity; other routes still apply. `warning`: the task waits, is stalled or fills "
+        "its context window, or a child task failed; `error`: the task failed.",
     )
     cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
         default=None,

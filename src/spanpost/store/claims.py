@@ -24,11 +24,11 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
-from spanpost.routing.claiming import Claimed
+from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
@@ -38,7 +38,6 @@ from spanpost.routing.routes import Routes
 from spanpost.store import alert_rows, delivery_rows, launch_order_rows, takeovers
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
-from spanpost.store.protocols import RateLimits, alert_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 from spanpost.tasks.stall import now_shown
 

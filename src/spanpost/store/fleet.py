@@ -6,10 +6,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from spanpost.model.fleet import Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
+from spanpost.model.fleet import SHOWN, Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
 from spanpost.semconv import ALERT
 from spanpost.store import budgets, journal
-from spanpost.store.protocols import SHOWN
 
 #: How long a turn lasts unless it is renewed. The publishing process renews it three times as often.
 TURN = timedelta(seconds=30)

@@ -72,7 +72,7 @@ class Folding(ABC):
     _key: bytes
 
     @property
-    def _redaction(self) -> Redaction | None:
+    def redaction(self) -> Redaction | None:
         """The redaction by the current rules; None: nothing is redacted."""
         redaction = self.rules.redaction
         if redaction is not None:
@@ -80,28 +80,30 @@ class Folding(ABC):
         return redaction
 
     @abstractmethod
-    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run `work` in its own transaction."""
 
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+    async def widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+        """Run `work(connection, locked)` in a transaction; again with more domains when it needs them."""
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
-                return await self._run(partial(_with, work, locked))
+                return await self.run(partial(_with, work, locked))
             except Wider as wider:
                 locked = locked | wider.domains
         raise StoreUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
-    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+    async def lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+        """Lock domains in order; return the time by the database's clock."""
         return await lock(connection, domains)
 
-    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+    async def lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
         """Lock further domains. Raises `Wider` when another transaction has one of them."""
         if not await try_lock(connection, locked, domains):
             raise Wider(domains)
         locked |= domains
 
-    async def _take_locked(
+    async def take_locked(
         self,
         connection: Any,
         placed: Sequence[Placed],
@@ -153,7 +155,7 @@ class Folding(ABC):
         if not passed:
             return recorded
         placed = batches.prepare(passed)
-        return recorded.plus(await self._take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
+        return recorded.plus(await self.take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         found = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -174,7 +176,7 @@ class Folding(ABC):
         loop = asyncio.get_running_loop()
 
         async def bring(keys: Sequence[Key]) -> None:
-            await self._lock_more(connection, locked, {key[:16] for key in keys})
+            await self.lock_more(connection, locked, {key[:16] for key in keys})
             if len(keys) == 1:
                 await records.fetch_around(connection, keys[0])
             else:
@@ -203,7 +205,7 @@ class Folding(ABC):
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1
-            await self._lock_more(connection, locked, {key[:16] for key in wanted})
+            await self.lock_more(connection, locked, {key[:16] for key in wanted})
             await records.fetch(connection, wanted)
             if level > _LEVELS:
                 for domain in {domain for domain, _ in trail.open}:

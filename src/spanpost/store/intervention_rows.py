@@ -18,10 +18,10 @@ import msgspec
 
 from spanpost.model.ids import named
 from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, StandingAct, Verdict
+from spanpost.model.queries import ApprovalQuery
 from spanpost.model.readings import ReportedDecision
 from spanpost.model.tasks import Task
 from spanpost.store.heartbeats import shown
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.store.rows import json_text, tidy
 from spanpost.tasks import interventions as rules
 from spanpost.tasks import questions

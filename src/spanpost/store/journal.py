@@ -128,11 +128,11 @@ class Journaling(Recording):
     async def append(self, rows: Sequence[JournalRow]) -> None:
         """Make rows durable, all or none."""
         values = [(row.tenant, row.key, row.observations, row.body) for row in rows]
-        await self._run(lambda c: c.execute(_APPEND, *map(list, zip(*values, strict=True))))
+        await self.run(lambda c: c.execute(_APPEND, *map(list, zip(*values, strict=True))))
 
     async def journal_depth(self) -> list[Backlog]:
         """Return the backlog by tenant, the tenant with the oldest row first."""
-        return await self._run(depth)
+        return await self.run(depth)
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
@@ -143,9 +143,9 @@ class Journaling(Recording):
         `record_journal_alone` records such a row trace by trace.
         """
         taken = _Taken()
-        await self._sets.learn(self._run)
+        await self._sets.learn(self.run)
         try:
-            recorded = await self._run(partial(self._record_free, tenant, most, opener, taken))
+            recorded = await self.run(partial(self._record_free, tenant, most, opener, taken))
         except Wider as wider:
             more = wider.domains
         except (_Held, asyncpg.UniqueViolationError):
@@ -156,7 +156,7 @@ class Journaling(Recording):
             return None if recorded is None else await self._finished(recorded, taken, opener)
         try:
             domains = more.union(*(each.domains for each in taken.ready))
-            recorded = await self._widening(partial(self._record_these, tenant, taken), domains)
+            recorded = await self.widening(partial(self._record_these, tenant, taken), domains)
         except Exception as error:
             return await self._record_apart(tenant, opener, taken.rows, error)
         return await self._finished(recorded, taken, opener)
@@ -166,7 +166,7 @@ class Journaling(Recording):
 
         A trace that takes too long by itself, or cannot be recorded, is kept in `quarantine`.
         """
-        rows, recorded = await self._run(lambda c: self._take_rows(c, tenant, 1, opener))
+        rows, recorded = await self.run(lambda c: self._take_rows(c, tenant, 1, opener))
         if not rows:
             return self._with_losses(recorded) if recorded.dropped else None
         return recorded.plus(await self._record_row(tenant, opener, rows[0]))
@@ -235,7 +235,7 @@ class Journaling(Recording):
 
     async def _record_these(self, tenant: str, taken: _Taken, connection: Any, locked: set[bytes]) -> Recorded:
         """Record rows that were read before, unless another reader has recorded them meanwhile."""
-        now = await self._lock(connection, locked)
+        now = await self.lock(connection, locked)
         ids = [each.row.id for each in taken.ready]
         left = {row["id"] for row in await connection.fetch(_TAKE_THESE, tenant, ids)}
         taken.ready = [each for each in taken.ready if each.row.id in left]
@@ -262,20 +262,20 @@ class Journaling(Recording):
         touched = set[bytes]().union(*(each.domains for each in ready))
         recorded = some = Recorded()
         if placed:
-            recorded = some = await self._take_locked(
+            recorded = some = await self.take_locked(
                 connection, placed, locked, now, asks_all=checks_all, touched=touched, meter=meter
             )
         while some.owed:
             placed, touched = await self._threads.run(meter, partial(self._prepared, some.owed, meter))
-            await self._lock_more(connection, locked, touched)
-            some = await self._take_locked(connection, placed, locked, now, asks_all=True, meter=meter)
+            await self.lock_more(connection, locked, touched)
+            some = await self.take_locked(connection, placed, locked, now, asks_all=True, meter=meter)
             recorded = recorded.plus(some)
         await self._delete(connection, tenant, [each.row for each in ready])
         return recorded
 
     async def _delete(self, connection: Any, tenant: str, rows: Sequence[_Row]) -> None:
         """Delete recorded rows. What could not be read of them goes to `quarantine`."""
-        redaction = self._redaction
+        redaction = self.redaction
         for source, error, body in (each for row in rows for each in row.opened.unreadable):
             if redaction is not None:
                 body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
@@ -319,7 +319,7 @@ class Journaling(Recording):
                 traces.setdefault(o.trace_id, []).append(o)
         for trace in traces.values():
             recorded = recorded.plus(await self._record_trace(trace))
-        await self._run(lambda c: self._delete(c, tenant, [row]))
+        await self.run(lambda c: self._delete(c, tenant, [row]))
         taken = _Taken()
         taken.ready = [_Ready(row, [], set())]
         return await self._finished(recorded, taken, opener)
@@ -337,7 +337,7 @@ class Journaling(Recording):
             log.exception(message, batch[0].trace_id.hex(), batch[0].tenant)
             kept = batch if self.rules.keeps_content else map(without_content, batch)
             rows = list(discarded(map(self._clean, kept), error))
-            await self._run(lambda c: set_aside(c, rows))
+            await self.run(lambda c: set_aside(c, rows))
             return Recorded(dropped={UNFOLDABLE: len(batch)})
 
 

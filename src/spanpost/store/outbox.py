@@ -17,13 +17,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from spanpost.model.deliveries import Mode
+from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
 from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
 from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.store import delivery_rows, takeovers
 from spanpost.store.claims import REFRESH, ordering_key_columns
-from spanpost.store.protocols import DeliveryRow
 from spanpost.store.takeovers import Takeover
 
 #: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,

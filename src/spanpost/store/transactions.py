@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -32,6 +32,12 @@ WAIT = 30.0
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P04")
 #: Data exceptions, constraint violations, program limits: the database will never accept some value.
 _DATA = ("22", "23", "54")
+
+
+class Transact(Protocol):
+    """**Protocol:** runs a function in a transaction of its own. Raises `StoreUnavailable`."""
+
+    async def __call__(self, work: Callable[[Any], Awaitable[T]]) -> T: ...
 
 
 class Unfoldable(Exception):
@@ -74,8 +80,8 @@ def is_of_data(error: BaseException) -> bool:
 async def bound(connection: Any, scope: str = "SESSION") -> None:
     """Limit idle transactions of a connection and turn `synchronous_commit` on.
 
-    `scope` is SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server would
-    lose commits that were acknowledged to senders. Other values of it (waiting for standbys) stay.
+    `scope` is SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server
+    would lose commits that were acknowledged to senders. Other values of it (waiting for standbys) stay.
     """
     is_local = "true" if scope == "LOCAL" else "false"
     # Not as startup parameters: a pooler refuses those that it does not know.

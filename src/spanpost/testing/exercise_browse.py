@@ -1,4 +1,4 @@
-"""What every store answers those who look: pages by key, any id, timelines, sums, and a stream in which nothing is missed."""
+"""What every store returns to readers: pages by key, lookup by any id, timelines, sums, and a stream without gaps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at_work_on(trace: int, *, tenant: str = "default", at: float = 0.0, **said: 
 
 
 async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
-    """Turn the pages of a list to its end."""
+    """Read all pages of a list."""
     found: list[T] = []
     after: Any = None
     for _ in range(1000):
@@ -39,35 +39,35 @@ async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
 
 
 async def names(store: Store, asked: TaskFilter, limit: int = 50) -> list[str]:
-    """Return the names of the tasks that are asked for, newest first."""
-    return [task.name for task in await all_pages(lambda after: store.browse.tasks(asked, after, limit))]
+    """Return the names of the selected tasks, newest first."""
+    return [task.name for task in await all_pages(lambda after: store.reader.tasks(asked, after, limit))]
 
 
 def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0) -> Observation:
-    """Return a model call that was given so many tokens."""
+    """Return a model call with this many tokens."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": used}
     return ended(trace=trace, span=span, parent=parent, name="chat", attributes=said, at=at, seconds=0.1)
 
 
 class ExerciseBrowse:
-    """The suite. Subclasses bring `make_ledger`."""
+    """The suite. Subclasses provide the fixture `make_store`."""
 
     async def test_pages_visit_each_task_once(self, make_store: MakeStore) -> None:
-        """Pages of any size come to the same list, newest first; what starts between two pages disturbs none of them."""
+        """Pages of any size give the same list, newest first. A task that starts between two pages disturbs none."""
         store = await make_store()
         await store.record([at_work_on(n, at=float(n // 2)) for n in range(1, 12)])  # pairs begin at one moment
         whole = await names(store, WHOLE)
         assert sorted(whole) == sorted(f"job {n}" for n in range(1, 12))
-        starts = [task.started_at for task in (await store.browse.tasks(WHOLE, None, 50)).items]
+        starts = [task.started_at for task in (await store.reader.tasks(WHOLE, None, 50)).items]
         assert starts == sorted(starts, key=str, reverse=True)
         assert [await names(store, WHOLE, size) for size in (1, 2, 5, 11)] == [whole] * 4
-        first = await store.browse.tasks(WHOLE, None, 4)
+        first = await store.reader.tasks(WHOLE, None, 4)
         await store.record([at_work_on(99, at=99.0)])
-        rest = await all_pages(lambda after: store.browse.tasks(WHOLE, after or first.next, 4))
+        rest = await all_pages(lambda after: store.reader.tasks(WHOLE, after or first.next, 4))
         assert [task.name for task in [*first.items, *rest]] == whole
 
-    async def test_filters_take_what_they_say(self, make_store: MakeStore) -> None:
-        """Each filter, and several together, give the tasks that it takes, and no other tenant's."""
+    async def test_filters_select_their_tasks(self, make_store: MakeStore) -> None:
+        """Each filter, and several together, select their tasks, and no other tenant's."""
         store = await make_store()
         await store.record(
             [
@@ -89,7 +89,7 @@ class ExerciseBrowse:
                 at_work_on(9, agent__caused_by="t-1", agent__retry_of="t-2", agent__order__id="o-1", at=9),
             ]
         )
-        everything = await all_pages(lambda after: store.browse.tasks(TaskFilter(shows_all=True), after, 3))
+        everything = await all_pages(lambda after: store.reader.tasks(TaskFilter(shows_all=True), after, 3))
         assert {task.tenant for task in everything} == {"default", "other"}
         middle = sorted(task.started_at for task in everything if task.started_at)[3]
         [parent] = [task.uid for task in everything if task.name == "job 3"]
@@ -115,7 +115,7 @@ class ExerciseBrowse:
             *(TaskFilter(q=words) for words in ("RED", "100%_", "%", "_", "\\", "job 2", "ENDED", "nowhere", "a'b")),
         ]
         for one in asked:
-            found = await all_pages(lambda after, one=one: store.browse.tasks(one, after, 2))  # type: ignore[misc]
+            found = await all_pages(lambda after, one=one: store.reader.tasks(one, after, 2))  # type: ignore[misc]
             assert {t.uid for t in found} == {t.uid for t in everything if one.takes(t)}, one
         assert {t.name for t in everything if asked[-8].takes(t)} == {
             "job 1"
@@ -124,34 +124,34 @@ class ExerciseBrowse:
         assert [await names(store, one) for one in asked[16:20]] == [["job 9", "job 8"], ["job 9"], [], ["job 9"]]
 
     async def test_a_task_is_found_by_any_of_its_ids(self, make_store: MakeStore) -> None:
-        """Task id, uid and trace id name it, living or ended, and none of them another tenant's."""
+        """Task id, uid and trace id find it, live or ended, and never for another tenant."""
         store = await make_store()
         await store.record(
             [at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")]
         )
-        by_name = {task.name: task for task in (await store.browse.tasks(TaskFilter(), None, 9)).items}
+        by_name = {task.name: task for task in (await store.reader.tasks(TaskFilter(), None, 9)).items}
         for task in by_name.values():
             for ref in (task.task_id, str(task.uid), task.trace_id.hex()):
-                found = await store.browse.task(task.tenant, ref)
+                found = await store.reader.task(task.tenant, ref)
                 assert found is not None
                 assert found.uid == task.uid
                 stranger = "default" if task.tenant == "other" else "other"
-                assert await store.browse.task(stranger, ref) is None
+                assert await store.reader.task(stranger, ref) is None
         assert by_name["job 1"].task_id == "job/1"
         for ref in ("", "nothing", "0" * 32, "00000000-0000-0000-0000-000000000000", "x" * 5000, "é" * 36):
-            assert await store.browse.task("default", ref) is None
+            assert await store.reader.task("default", ref) is None
 
-    async def test_a_timeline_has_news_and_acts_in_order(self, make_store: MakeStore) -> None:
-        """What was told and what people did stand in one order, whatever the size of the pages, and only that task's."""
+    async def test_a_timeline_has_checkpoints_and_acts_in_order(self, make_store: MakeStore) -> None:
+        """Checkpoints and people's acts are in one order, whatever the size of the pages, and of that task alone."""
         store = await make_store()
         await store.record([at_work(), asking(), *a_run("another", trace=9)])
         row = await the_question(store)
-        await store.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
-        await store.intervene(an_act(Verb.APPROVE, row.key, text="go"))
-        await store.intervene(an_act(Verb.PAUSE, row.task_uid))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key, text="go"))
+        await store.interventions.intervene(an_act(Verb.PAUSE, row.task_uid))
 
         async def timeline(size: int) -> list[tuple[str, str]]:
-            found = await all_pages(lambda after: store.browse.timeline(row.task_uid, after, size, content=False))
+            found = await all_pages(lambda after: store.reader.timeline(row.task_uid, after, size, content=False))
             assert [one.key for one in found] == sorted(one.key for one in found)
             assert len({(one.key.source, one.key.id) for one in found}) == len(found)
             return [(one.source, one.kind) for one in found if one.source != "event"]
@@ -161,14 +161,17 @@ class ExerciseBrowse:
         assert {("checkpoint", "approval_requested"), ("checkpoint", "approval_resolved")} <= set(whole)
         acts = [one for one in whole if one[0] == "intervention"]
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
-        page = await store.browse.timeline(row.task_uid, None, 100, content=False)
-        told = {c.id: c.message for c in await store.checkpoints(task_uid=row.task_uid)}
-        assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == told
-        assert any(told.values())
+        page = await store.reader.timeline(row.task_uid, None, 100, content=False)
+        listed = {c.id: c.message for c in await store.reader.checkpoints(task_uid=row.task_uid)}
+        assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == listed
+        assert any(listed.values())
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
 
-    async def test_how_full_a_context_was(self, make_store: MakeStore) -> None:
-        """Each call of the task's own is a point, in order of time, once however often it is told; what the agent says of itself stands above."""
+    async def test_the_history_of_a_context(self, make_store: MakeStore) -> None:
+        """Each call of the task is a point, in order of time, once however often it is sent.
+
+        The agent's own report takes precedence.
+        """
         store = await make_store()
         calls = [a_call(1, n, used, at=at) for n, used, at in ((10, 300, 3.0), (11, 100, 1.0), (12, 200, 2.0))]
         await store.record(
@@ -187,9 +190,9 @@ class ExerciseBrowse:
         await store.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
 
         async def curve(id: str) -> list[int]:
-            task = await store.browse.task("default", id)
+            task = await store.reader.task("default", id)
             assert task is not None
-            return [point.used_tokens for point in await store.curves.of(task.uid)]
+            return [point.used_tokens for point in await store.reader.curve(task.uid)]
 
         assert await curve("t-1") == [100, 200, 300, 400]
         assert await curve(f"{2:032x}") == [900]
@@ -198,15 +201,15 @@ class ExerciseBrowse:
         assert await curve(f"{2:032x}") == [5_000]
 
     async def test_sums_are_those_of_the_tasks(self, make_store: MakeStore) -> None:
-        """By agent, by day and by status the announced tasks of that time are added up, another tenant's are not."""
+        """By agent, day and status, the announced tasks of that time are summed; another tenant's are not."""
         store = await make_store()
         runs = [run for n in range(1, 5) for run in a_run(f"run {n}", trace=n, at=float(n), is_failed=n == 4)]
         await store.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
         tasks = [
-            task for task in (await store.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at
+            task for task in (await store.reader.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at
         ]
         first = min(task.started_at for task in tasks if task.started_at)
-        stats = await store.browse.stats("default", first, first + timedelta(days=1))
+        stats = await store.reader.stats("default", first, first + timedelta(days=1))
         assert (stats.total.tasks, stats.total.input_tokens, stats.total.output_tokens) == (5, 400, 80)
         assert stats.total.tool_calls == 4
         assert stats.total.cost_usd == sum_of(tasks)
@@ -214,20 +217,20 @@ class ExerciseBrowse:
         assert [(one.word, one.tasks) for one in stats.agents] == [("coder", 4), ("writer", 1)]
         assert {one.word: one.tasks for one in stats.statuses} == {"complete": 3, "error": 1, "starting": 1}
         assert sum(one.tasks for one in stats.days) == 5
-        none = await store.browse.stats("default", first - timedelta(days=9), first)
+        none = await store.reader.stats("default", first - timedelta(days=9), first)
         assert (none.total.tasks, none.total.input_tokens, none.total.seconds_p95, none.agents) == (0, None, None, [])
 
     async def test_questions_come_by_page(self, make_store: MakeStore) -> None:
-        """Questions come newest first with their tasks, by state and task; another tenant's do not."""
+        """Questions are listed newest first with their tasks, by state and task; another tenant's are not."""
         store = await make_store()
         for n in range(1, 6):
             await store.record([at_work(f"deploy {n}", trace=n), asking(f"a{n}", f"Deploy {n}?", trace=n, at=float(n))])
         row = await the_question(store, "a3")
-        await store.intervene(an_act(Verb.APPROVE, row.key))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key))
 
         async def asked(**more: Any) -> list[str]:
             filter = ApprovalFilter(**({"tenant": "default"} | more))
-            found = await all_pages(lambda after: store.browse.approvals(filter, after, 2))
+            found = await all_pages(lambda after: store.reader.approvals(filter, after, 2))
             assert all(one.task is not None and one.task.uid == one.row.task_uid for one in found)
             return [one.row.approval_id for one in found]
 
@@ -237,37 +240,37 @@ class ExerciseBrowse:
         assert await asked(tenant="other") == []
         assert await asked(agent="nobody") == []
 
-    async def test_the_stream_has_each_news_once(self, make_store: MakeStore) -> None:
-        """From any position the stream goes on with what was told after it, in one order; news told again is not told again."""
+    async def test_the_stream_has_each_checkpoint_once(self, make_store: MakeStore) -> None:
+        """From any position the stream continues with later checkpoints, in one order. A duplicate is not repeated."""
         store = await make_store()
         await store.record([at_work_on(50)])
-        head = await store.browse.head()
-        assert await store.browse.news(head, 100) == []
+        head = await store.reader.head()
+        assert await store.reader.news(head, 100) == []
         for n in range(1, 6):
             await store.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
         await store.record(a_run("run 1", trace=1))
 
-        async def told(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
+        async def listed(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
-            while page := await store.browse.news(found[-1][0] if found else after, size, tenant):
+            while page := await store.reader.news(found[-1][0] if found else after, size, tenant):
                 found += [
                     (one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page
                 ]
             return found
 
-        whole = await told(head, 1000)
+        whole = await listed(head, 1000)
         assert len({position for position, _ in whole}) == len(whole)
         assert [position for position, _ in whole] == sorted(position for position, _ in whole)
         assert {words for _, words in whole} >= {f"default run {n} end" for n in range(1, 6)} | {
             f"other job {n} start" for n in range(1, 6)
         }
-        assert await told(head, 1) == whole
-        assert await told(head, 3) == whole
-        assert [await told(whole[n][0], 2) for n in range(len(whole))] == [whole[n + 1 :] for n in range(len(whole))]
-        assert await told(head, 2, "other") == [one for one in whole if one[1].startswith("other ")]
+        assert await listed(head, 1) == whole
+        assert await listed(head, 3) == whole
+        assert [await listed(whole[n][0], 2) for n in range(len(whole))] == [whole[n + 1 :] for n in range(len(whole))]
+        assert await listed(head, 2, "other") == [one for one in whole if one[1].startswith("other ")]
 
 
 def sum_of(tasks: list[Task]) -> Any:
-    """Return what tasks cost; None where no cost is known."""
+    """Return the cost of tasks; None where no cost is known."""
     said = [task.cost_usd for task in tasks if task.cost_usd is not None]
     return sum(said) if said else None

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from spanpost.http.tokens import hash_of
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store import roles
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.exercise_store import a_run
 from tests.conftest import ROOT
@@ -80,7 +80,7 @@ def a_question(served: Served) -> tuple[str, str]:
     trace = served.trace()
     served.record(at_work(f"asks {trace}", trace=trace), asking(f"q-{trace}", trace=trace, is_marked=True))
     pipeline = served.gateway.pipeline
-    [row] = pipeline.ask(pipeline.store.approvals(ApprovalQuery(approval_id=f"q-{trace}")))
+    [row] = pipeline.ask(pipeline.store.interventions.approvals(ApprovalQuery(approval_id=f"q-{trace}")))
     return str(row.key), str(row.task_uid)
 
 

@@ -141,11 +141,11 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     elif a is not None:
         ref = a.id
         if o.name == c.EVENT_APPROVAL_ESCALATED:
-            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'A decision is needed'}", a.detail
+            status, text, detail = c.WAITING, f"Not answered yet: {a.question or 'A decision is needed'}", a.detail
         elif one.kind is Kind.APPROVAL_REQUESTED:
             status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
         elif a.is_expired:
-            text = "Nobody decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
+            text = "Not decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
         else:
             text = (
                 (a.decision or "resolved") + (f" by {a.by}" if a.by else "") + (f": {a.comment}" if a.comment else "")

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 T = TypeVar("T")
-_MONEY = "US dollars, as text so that no digit is lost; null where no price is known."
+_MONEY = "US dollars, as text so that no digit is lost; null if no price is known."
 
 
 class FieldViolation(BaseModel):
@@ -179,7 +179,7 @@ class QuestionBody(BaseModel):
     decided_at: str | None
     is_asked: bool = Field(description="The agent asks spanpost itself, so telemetry does not answer it.")
     reported_decision: ReportedDecisionBody | None = Field(
-        description="The decision that telemetry reports, if nobody decided through spanpost."
+        description="The decision that telemetry reports, if no person decided through spanpost."
     )
     acts: list[Literal["approve", "deny", "choose"]] = Field(
         description="What the caller may do with it now; empty if nothing, or if it is not open."

@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.interactions.api.callers import Caller
-from spanpost.model.sessions import KeepsSessions, SessionState
+from spanpost.model.sessions import SessionState
+from spanpost.store.directory import LoginSessions
 
 COOKIE: Final = "spanpost_session"
 #: Seconds for which a gateway uses what it read of ended sessions.
@@ -62,12 +63,13 @@ class Signer:
 class Sessions:
     """Sessions of people.
 
-    An ended session is invalid here at once, at other gateways within `REFRESH` seconds. Sessions are signed with a stored secret that all gateways share; if `secret` is set, it is needed as well.
+    An ended session is invalid here at once, at other gateways within `REFRESH` seconds. Sessions are signed
+    with a stored secret that all gateways share; if `secret` is set, it is needed as well.
     """
 
     def __init__(
         self,
-        keeps: KeepsSessions,
+        keeps: LoginSessions,
         seconds: float,
         secret: bytes = b"",
         *,

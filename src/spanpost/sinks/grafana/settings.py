@@ -44,7 +44,7 @@ class GrafanaSettings(SinkSettings):
         default=30.0,
         gt=0,
         le=6000,
-        description="Annotations per minute. Grafana keeps them for people, who read hundreds a day.",
+        description="Maximum number of annotations per minute.",
     )
     timeout: Duration = Field(
         default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=25), description="Time limit of one call."

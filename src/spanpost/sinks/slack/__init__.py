@@ -47,7 +47,7 @@ def _open(settings: SlackSettings) -> Sink:
 
     return SlackSink(
         own=space("default", settings),
-        settle=settings.lookup_wait,
+        reconcile_timeout=settings.lookup_wait,
         slack_style=slack_style_of(settings),
         others=[space(name, one) for name, one in settings.workspaces.items()],
         unlisted=unlisted,

@@ -156,8 +156,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     stop_button: bool = Field(
         default=False,
-        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels the task for "
-        "people who may cancel. For an app that is declared an agent, with `interactions`.",
+        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it cancels the task "
+        "for a person who may cancel it. For an app that is declared an agent, with `interactions`.",
     )
     dry_run: bool = Field(
         default=False,
@@ -231,7 +231,10 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         return value
 
     def tenant_of(self, address: str) -> str | None:
-        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for a wrong workspace name."""
+        """Return the only tenant whose tasks may go to an address; None: any.
+
+        Raises ValueError for a wrong workspace name.
+        """
         name, _, _ = address.rpartition("/")
         if TEAM.fullmatch(name):
             if listed := self.name_of(name):

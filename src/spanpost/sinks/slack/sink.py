@@ -66,7 +66,7 @@ class SlackSink:
         transport: Transport | None = None,
         workspace: str = "default",
         rates: Rates | None = None,
-        settle: timedelta = timedelta(seconds=50),
+        reconcile_timeout: timedelta = timedelta(seconds=50),
         clock: Callable[[], float] = time.time,
         slack_style: SlackStyle = render.ANONYMOUS,
         own: Space | None = None,
@@ -83,12 +83,13 @@ class SlackSink:
         self._slack_style = slack_style
         self._routes: list[Route] = []
         self._figures: FigureSource | None = None
-        self._settle = settle
+        self._reconcile_timeout = reconcile_timeout
         self._clock = clock
         self._logged: set[str] = set()
         #: Receives the method and outcome of each call.
         self.when_called: Callable[[str, str], None] | None = None
-        #: Channels that refused a message: until when they are skipped, and why, by the key of their rate limit.
+        #: Channels that refused a message: until when they are skipped, and why, by the key of their rate
+        #: limit.
         self._refused: dict[str, tuple[float, str]] = {}
 
     def routed(self, routes: Sequence[Route]) -> None:
@@ -206,7 +207,7 @@ class SlackSink:
         waiting = lookup.groups(asked)
         for group in waiting:  # grows during the loop
             try:
-                talk = lookup.settle(group, space.memory, wait=self._settle, now=now)
+                talk = lookup.settle(group, space.memory, wait=self._reconcile_timeout, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)
@@ -301,7 +302,10 @@ class SlackSink:
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
-        """Return the workspace of an address "workspace/#channel". Raises `DeliveryRefused` if it is not set any more."""
+        """Return the workspace of an address "workspace/#channel".
+
+        Raises `DeliveryRefused` if it is not set any more.
+        """
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:

@@ -9,13 +9,14 @@ any long writing transaction on that server delays the stream. Within a transact
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
     ApprovalFilter,
     ApprovalKey,
@@ -31,12 +32,12 @@ from spanpost.model.queries import (
     TimelineKey,
 )
 from spanpost.model.tasks import Task
-from spanpost.store import intervention_rows
+from spanpost.store import context_curves, intervention_rows
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
-
-T = TypeVar("T")
+from spanpost.store.transactions import Transact
+from spanpost.tasks.context_curve import Point
 
 _START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
 _ANY_ID = """
@@ -94,13 +95,10 @@ ORDER BY t.uid"""
 _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY($1::uuid[])"
 
 
-class PostgresBrowse:
-    """The queries of `Browses`; `run` runs a function in a transaction.
+class PostgresReader:
+    """The `Reader` of a `PostgresStore`."""
 
-    All methods raise `StoreUnavailable`.
-    """
-
-    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+    def __init__(self, run: Transact) -> None:
         self._run = run
 
     # --- tasks -------------------------------------------------------------------------------------------------------
@@ -139,6 +137,34 @@ class PostgresBrowse:
 
         found: Task | None = await self._run(read)
         return found
+
+    async def find(self, key: UUID) -> Task | None:
+        """Return a task by its opaque key, or the task that it was merged into."""
+        return await self._run(lambda c: intervention_rows.task(c, key))
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, or by a trace id the topmost living task of the trace."""
+        return await self._run(lambda c: intervention_rows.referred(c, tenant, ref))
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message."""
+        return await self._run(lambda c: intervention_rows.shown_in(c, sink, ref))
+
+    async def curve(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context window was, oldest first; only its newest calls."""
+        return await self._run(lambda c: context_curves.read(c, task_uid))
+
+    async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """Return checkpoints in order of time."""
+        found = await self._run(
+            lambda c: c.fetch(
+                f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints"
+                " WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
+                task_uid,
+                limit,
+            )
+        )
+        return [checkpoint_of(row) for row in found]
 
     async def timeline(
         self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
