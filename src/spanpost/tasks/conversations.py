@@ -18,10 +18,10 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.observations import Observation
 from spanpost.model.readings import Reading
 from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL
+from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.conclusions import Conclusion, Judged
 from spanpost.tasks.context import Window, canonical_model, resolve
 from spanpost.tasks.context_checkpoints import context_checkpoint
@@ -158,9 +158,9 @@ class Conversations:
         self._keys: dict[tuple[bytes, str | None, str], Key] = {}
         self._known = rules.known_windows
 
-    def judged(self) -> list[tuple[Checkpoint, Key]]:
+    def judged(self) -> list[TaskCheckpoint]:
         """Judge this batch's calls, in order of time; return their checkpoints, each with its task."""
-        checkpoints: list[tuple[Checkpoint, Key]] = []
+        checkpoints: list[TaskCheckpoint] = []
         places: dict[tuple[bytes, bytes], _CallPlace | None] = {}
         for at, key, domain, met, o, r, shared_domain in sorted(self.calls, key=_in_order):
             try:
@@ -195,7 +195,7 @@ class Conversations:
                 own_key = seen_key(where.key[:16], checkpoint.id.bytes)
                 if self.seen.get(own_key) is None:
                     self.seen.put(own_key, Seen(at, key))
-                    checkpoints.append((checkpoint, where.key))
+                    checkpoints.append(TaskCheckpoint(checkpoint, where.key))
                     if judged.what is Conclusion.COMPACTION:
                         state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][
                             -CONVERSATION_CAP:

@@ -22,29 +22,19 @@ Theory. Every input is a merged fact, so the status does not depend on the order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import msgspec
 
 from spanpost import semconv as c
-from spanpost.model.ids import uuid_of
 from spanpost.model.messages import LocaleMessage
-from spanpost.model.readings import Artifact, Failure
-from spanpost.model.tasks import Step, Task
 from spanpost.tasks import acts, approvals
-from spanpost.tasks.amounts import as_usage
-from spanpost.tasks.context import window_of
 from spanpost.tasks.context_limits import is_near, limits
 from spanpost.tasks.context_use import ContextUse, ahead
-from spanpost.tasks.facts import Ending, Fact, Facts
+from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.last_calls import last, last_by
 from spanpost.tasks.records import Run, TaskState
-from spanpost.tasks.runs import is_loose, newest_run, runs_of
-from spanpost.tasks.times import moment
-from spanpost.tasks.usage import figures, unpriced
-from spanpost.text.wording import message, unpacked, worded
+from spanpost.tasks.runs import is_loose, newest_run
+from spanpost.text.wording import message, worded
 
 
 class TaskVerdict(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +92,8 @@ def may_be_given_up(state: TaskState) -> bool:
 
 
 def is_given_up(state: TaskState) -> bool:
-    return state.quiet_ns > 0 and state.quiet_ns >= state.facts.last_ns and may_be_given_up(state)
+    quiet_ns = state.reported.quiet_ns
+    return quiet_ns > 0 and quiet_ns >= state.facts.last_ns and may_be_given_up(state)
 
 
 def how_it_waits(facts: Facts, run: Run) -> int:
@@ -242,195 +233,3 @@ def _has_failed_turn_last(facts: Facts) -> bool:
     """True when a turn failed after all calls: a guardrail stopped it, whatever the root says."""
     at = facts.at("failed_turn")
     return bool(at) and at >= facts.at("call") and at >= facts.at("tool")
-
-
-def as_task(
-    state: TaskState,
-    verdict: TaskVerdict,
-    use: ContextUse,
-    rules: FoldRules,
-    *,
-    parent: TaskState | None,
-    root: TaskState,
-    children: Mapping[bytes, bool],
-    agents_at_work: LocaleMessage | None = None,
-) -> Task:
-    """Return the row of a task."""
-    facts, maps = state.facts, state.facts.maps
-    known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
-    run = newest_run(state) or Run()
-    whole = figures(state)
-    usage = as_usage(whole)
-    aggregate = known("aggregate")
-    is_aggregate = usage.input is None and usage.output is None and aggregate is not None and state.amounts[0] == 0
-    window = use.window
-    if is_aggregate and state.before is not None and facts.value("totals_of") is not None:
-        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, state.before, strict=True))
-    steps = _steps(facts) if maps else ()
-    messages: dict[str, LocaleMessage] = {}
-
-    def text(field: str, said: LocaleMessage | str | None) -> str | None:
-        if not isinstance(said, LocaleMessage):
-            return said
-        messages[field] = said
-        return worded(said)[0]
-
-    step = known("step") or (None, None, None, None)
-    step_name = step[0]
-    if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
-        step, step_name = (None, None, None, None), text("step_name", steps[-1].message or steps[-1].name)
-    elif step[3] is not None:
-        step_name = text("step_name", unpacked(step[3]))
-    parent_id = public_id(parent) if parent is not None else known("parent_id")
-    task_id = public_id(state)
-    name = known("name") or known("agent_label") or known("service") or known("model") or ""
-    failure = verdict.failure if verdict.status == c.ERROR else None
-    if failure is not None and verdict.reason is not None:
-        messages["error"] = verdict.reason
-    runs = runs_of(state)
-    if len(runs) == 1:
-        started = run.start_ns or facts.first_ns
-    else:
-        started = min((s.start_ns for s in runs.values() if s.start_ns), default=0) or facts.first_ns
-    return Task(
-        uid=uuid_of(state.uid),
-        tenant=state.tenant,
-        task_id=task_id,
-        aliases=_aliases(state),
-        parent_uid=uuid_of(parent.uid) if parent is not None else None,
-        parent_task_id=parent_id,
-        root_uid=uuid_of(root.uid),
-        message_uid=uuid_of(root.message_uid),
-        trace_id=run.trace_id or state.trace_id,
-        span_id=run.span_id or state.span_id,
-        name=name,
-        type=known("type"),
-        agent_name=known("agent_name") or known("agent_label"),
-        agent_id=known("agent_id"),
-        agent_version=known("agent_version"),
-        service=known("service"),
-        environment=known("environment"),
-        repo=known("repo"),
-        topic=known("topic"),
-        requested_by=known("requested_by"),
-        retry_of=known("retry_of"),
-        caused_by=known("caused_by"),
-        order_id=known("order_id"),
-        session_id=known("conversation"),
-        status=verdict.status,
-        end_reason=verdict.end_reason,
-        is_inferred=verdict.is_inferred,
-        rule=verdict.rule,
-        is_announced=root.is_announced,
-        progress=known("progress"),
-        action=text("action", _action(facts, verdict, agents_at_work)),
-        step_name=step_name,
-        step_index=step[1],
-        step_count=step[2],
-        started_at=moment(started),
-        ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
-        last_event_at=moment(facts.last_ns),
-        runs=max(1, len(runs)),
-        input_tokens=aggregate[0] if is_aggregate else usage.input,
-        output_tokens=aggregate[1] if is_aggregate else usage.output,
-        cache_read_tokens=usage.cache_read,
-        cache_write_tokens=usage.cache_write,
-        reasoning_tokens=usage.reasoning,
-        cost_usd=usage.cost_usd,
-        unpriced_calls=unpriced(whole),
-        context_used_tokens=use.used,
-        context_window_tokens=window.tokens if window is not None else None,
-        context_window_source=window.source if window is not None else "",
-        context_model=use.model,
-        context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
-        context_forecast=None if verdict.is_over else ahead(use, rules),
-        model=known("model"),
-        llm_calls=state.amounts[0],
-        tool_calls=state.tools[0],
-        tool_errors=state.tools[1],
-        error_count=state.errors,
-        child_count=len(children),
-        child_failed=sum(children.values()),
-        steps=steps,
-        artifacts=_artifacts(facts) if maps else (),
-        approvals=approvals.approvals(facts, state.tenant, rules.expiry) if maps else (),
-        is_muted=acts.is_muted(state),
-        cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
-        cancel_at=moment(facts.at("cancel_asked")) if cancel_by else None,
-        paused_by=text("paused_by", acts.paused_by(state)) or "",
-        links=_by_name(maps.get("links")),
-        results=_by_name(maps.get("results")),
-        attributes=_by_name(maps.get("attributes")),
-        error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
-        messages=messages,
-    )
-
-
-def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
-    return {name: fact[3] for name, fact in sorted(entries.items())} if entries else {}
-
-
-def public_id(state: TaskState) -> str:
-    """Return the highest-ranked alias known."""
-    return state.task_id or state.facts.value("alias") or _span_id(state)
-
-
-def _span_id(state: TaskState) -> str:
-    return f"{state.trace_id.hex()}-{state.span_id.hex()}" if state.span_id else state.trace_id.hex()
-
-
-def _aliases(state: TaskState) -> tuple[str, ...]:
-    newest = newest_run(state)
-    span = (
-        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
-    )
-    known = (state.task_id, state.facts.value("alias"), span)
-    return tuple(dict.fromkeys(a for a in known if a))
-
-
-def _steps(facts: Facts) -> tuple[Step, ...]:
-    entries = facts.maps.get("steps")
-    if not entries:
-        return _acts(facts)
-    order = sorted(
-        entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0])
-    )
-    return tuple(_step(n, entry, *fact[3]) for n, (entry, fact) in enumerate(order, 1))
-
-
-def _step(n: int, entry: str, name: str, index: int | None, at: int, ours: Any) -> Step:
-    said = unpacked(ours) or name
-    if index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
-        said = message("task.nth_step", n=n, name=said)
-    text, rendered = worded(said)
-    return Step(name=text, index=index, at=moment(at), message=rendered)
-
-
-def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:
-    """Return the current action: as reported, else its working agents, else the newest thing that began."""
-    action, doing = facts.latest.get("action"), facts.latest.get("doing")
-    if agents_at_work and (action is None or action[0] == 0):
-        return agents_at_work
-    # What only a start reports was seen live, and holds while the task runs.
-    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
-        action = doing
-    return unpacked(action[3]) if action is not None else None
-
-
-def _acts(facts: Facts) -> tuple[Step, ...]:
-    """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
-    out: list[Step] = []
-    name, ended_ns = "", 0
-    for _, fact in sorted(
-        facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])
-    ):
-        if fact[3][0] == name and fact[3][1] < ended_ns:
-            continue
-        name, begins, ended_ns = fact[3]
-        out.append(Step(name=name, index=None, at=moment(begins)))
-    return tuple(out)
-
-
-def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
-    entries = sorted(facts.maps.get("artifacts", {}).items(), key=lambda item: (item[1][1], item[0]))
-    return tuple(Artifact(name=fact[3][0], uri=fact[3][1], kind=fact[3][2]) for _, fact in entries)

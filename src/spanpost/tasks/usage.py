@@ -73,12 +73,6 @@ def said_cost(state: TaskState) -> Decimal | None:
     return dollars(sum(fact[3] for fact in found))
 
 
-def is_counted(state: TaskState) -> bool:
-    """Return whether all of a task's figures are counted, under their models."""
-    whole = figures(state)
-    return whole == state.counted and by_model(state, whole) == state.counted_models
-
-
 def counter_growth(whole: Amounts, reported: Amounts, grown: Models) -> Models:
     """Return what counters grow by: at most what the whole grew beyond the most that they were given."""
     left = [n if n > 0 else 0 for n in map(sub, whole, reported)]
