@@ -72,8 +72,8 @@ def settled(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> Sett
     if before.is_settling and not before.is_announced and is_worth_a_message(state):
         after = replace(after, is_announced=True)
     elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
-        counted, growth = count(state, rules, is_announced=before.is_announced)
-        after, found = replace(after, counted=counted), growth or found
+        use = count(state, rules, is_announced=before.is_announced)
+        after, found = replace(after, counted=use.counted), use.growth or found
     if not before.is_over and newest > before.quiet_ns and may_be_given_up(state):
         if before.watched_ns == newest:
             after = replace(after, quiet_ns=newest)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from msgspec.structs import replace
 
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -43,7 +43,7 @@ from spanpost.tasks.work import Key, RecordSet
 _TURN = {Kind.START: 0, Kind.END: 2}
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """What the close of a batch reads."""
 
     states: TaskStates
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
     now: datetime
 
 
-class Closed(NamedTuple):
+class Closed(msgspec.Struct, frozen=True, gc=False):
     """What is reported of tasks from now on, the changed records of child tasks, and the difference to before."""
 
     after: dict[Key, Reported]
@@ -110,10 +110,12 @@ def close(batch: Batch) -> Closed:
     judged = judge_all(batch.states, batch.rules, batch.now)
     rows = Rows(batch, judged)
     shown = _show_all(batch, judged, rows)
-    runs = [TaskCheckpoint(checkpoint, key) for key, one in judged.tasks.items() for checkpoint in one.checkpoints]
-    found = _milestones(batch, judged, rows, [*batch.reported, *runs])
-    after = {**shown.after, **{key: replace(shown.after[key], reached=now) for key, now in found.reached.items()}}
-    planned = _plan_all(batch, rows, after, [*batch.reported, *runs, *found.made], found.ids, shown.roots)
+    items = list(batch.reported)
+    for key, one in judged.tasks.items():
+        items += [TaskCheckpoint(checkpoint, key) for checkpoint in one.checkpoints]
+    found = _milestones(batch, judged, rows, items)
+    after = {key: replace(shown.after[key], reached=reached) for key, reached in found.reached.items()}
+    planned = _plan_all(batch, rows, {**shown.after, **after}, [*items, *found.made], found.ids, shown.roots)
     difference = Difference(
         used=moved_use(batch.states.moved_use),
         tasks=shown.tasks,
@@ -132,7 +134,7 @@ def close(batch: Batch) -> Closed:
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
-class Shown(NamedTuple):
+class Shown(msgspec.Struct, frozen=True, gc=False):
     """The rows that are shown, what is reported of tasks then, and their root tasks."""
 
     after: dict[Key, Reported]
@@ -183,8 +185,8 @@ def show(before: Reported, status: str, below: bytes) -> Reported:
 # --- milestones ---------------------------------------------------------------------------------------------------
 
 
-class Milestones(NamedTuple):
-    """What tasks have reached; the ids of all milestones, those that were made, and the keys by which they are known."""
+class Milestones(msgspec.Struct, frozen=True, gc=False):
+    """What tasks have newly reached; the ids of all milestones, those that were made, and the keys by which they are known."""
 
     reached: dict[Key, Reached | None]
     ids: set[UUID]
@@ -204,7 +206,8 @@ def _milestones(batch: Batch, judged: Judgements, rows: Rows, items: Sequence[Ta
             continue
         own = milestones.reported_with(items, key)
         milestone = milestones.reached(one.state, task, run, is_reported=own is not None)
-        found.reached[key] = milestone.reached
+        if milestone.reached != one.after.reached:
+            found.reached[key] = milestone.reached
         if milestone.checkpoint is None:
             continue
         seen = seen_key(run.root[:16], milestone.checkpoint.id.bytes)
@@ -220,7 +223,7 @@ def _milestones(batch: Batch, judged: Judgements, rows: Rows, items: Sequence[Ta
 # --- deliveries ---------------------------------------------------------------------------------------------------
 
 
-class Planned(NamedTuple):
+class Planned(msgspec.Struct, frozen=True, gc=False):
     """The checkpoints in order of time and their deliveries, and what is reported of tasks then."""
 
     after: dict[Key, Reported]
@@ -241,7 +244,7 @@ def _plan_all(
     milestones: Collection[UUID],
     roots: Mapping[Key, TaskState],
 ) -> Planned:
-    """RootPlan the deliveries of the checkpoints, in order of time, and of the root tasks' states; hold the others."""
+    """Plan the deliveries of the checkpoints, in order of time, and of the root tasks' states; hold the others."""
     states, after = batch.states, dict(before)
     found = Planned(after, [], {}, [], [], [])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from spanpost.model.budgets import Growth, Used
 from spanpost.model.recorded import FinalizedUsage
@@ -18,7 +19,7 @@ from spanpost.tasks.task_rows import as_task
 from spanpost.tasks.usage import by_model, counter_growth, figures, unpriced, used
 
 
-class NewCount(NamedTuple):
+class NewCount(msgspec.Struct, frozen=True, gc=False):
     """The figures of a task that are counted from now on, and by how much they grew."""
 
     counted: CountedUse
@@ -32,7 +33,7 @@ def is_counted(state: TaskState) -> bool:
 
 
 def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount:
-    """NewCount a task's figures as they are now."""
+    """Count a task's figures as they are now."""
     before, whole = state.reported.counted, figures(state)
     models = by_model(state, whole)
     if whole == before.whole and models == before.models:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 from msgspec.structs import replace
 
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -20,13 +20,18 @@ from spanpost.tasks.reported import Reported
 from spanpost.tasks.work import Key
 
 
-class RootMessage(NamedTuple):
+class RootMessage(msgspec.Struct, frozen=True, gc=False):
     """A root task whose message carries deliveries, its row, and the routes and the clock."""
 
     key: Key
     row: Task | None
     routes: Routes
     now: datetime
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The places where routes show its message."""
+        return tuple(places(self.row, self.routes)) if self.row is not None and self.routes.routes else ()
 
     def planned(
         self, task: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
@@ -37,7 +42,7 @@ class RootMessage(NamedTuple):
         return deliveries(task, checkpoint, self.routes, root=self.row, now=self.now, is_milestone=is_milestone)
 
 
-class RootPlan(NamedTuple):
+class RootPlan(msgspec.Struct, frozen=True, gc=False):
     """What is reported of a root task from now on, and the deliveries and timers that follow."""
 
     after: Reported
@@ -50,7 +55,7 @@ class RootPlan(NamedTuple):
 def plan(
     root: RootMessage, before: Reported, checkpoint: Checkpoint, of: Key, task: Task | None, *, is_milestone: bool
 ) -> RootPlan:
-    """RootPlan the deliveries of a checkpoint of task `of`; a milestone may have to wait for its interval."""
+    """Plan the deliveries of a checkpoint of task `of`; a milestone may have to wait for its interval."""
     held_back, found, timers = before.held_back, list[PlannedDelivery](), list[Timer]()
     for planned in root.planned(task, checkpoint, is_milestone=is_milestone):
         if planned.interval and planned.mode is Mode.CHECKPOINT:
@@ -66,29 +71,22 @@ def plan(
 
 
 def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | None], *, is_due: bool) -> RootPlan:
-    """RootPlan what a root task held until it was announced, the milestones that are due, and its state."""
-    after, found, timers, woken = _placed(root, before)
-    held, after = after.held, replace(after, held=()) if after.held else after
-    for checkpoint in held:
-        after, more, more_timers, _ = plan(root, after, checkpoint, root.key, root.row, is_milestone=True)
-        found += more
-        timers += more_timers
+    """Plan what a root task held until it was announced, the milestones that are due, and its state."""
+    row_of, used = root.row, root.places
+    has_moved = row_of is not None and bool(before.places) and before.places != used
+    after, found, timers = before, list[PlannedDelivery](), list[Timer]()
+    if not before.has_message or before.places != used or before.held:
+        after = replace(before, has_message=True, places=used, held=())
+    for checkpoint in before.held:
+        planned = plan(root, after, checkpoint, root.key, row_of, is_milestone=True)
+        after = planned.after
+        found += planned.deliveries
+        timers += planned.timers
     if is_due and (due := milestones.due(after.held_back, root.now)):
         for ordering_key, waiting in due.items():
-            planned = root.planned(row(waiting.of) or root.row, waiting.checkpoint, is_milestone=True)
-            found += [delivery for delivery in planned if delivery.ordering_key == ordering_key]
+            several = root.planned(row(waiting.of) or row_of, waiting.checkpoint, is_milestone=True)
+            found += [delivery for delivery in several if delivery.ordering_key == ordering_key]
         after = replace(after, held_back=milestones.released(after.held_back, due, root.now))
-    found += root.planned(root.row, None)
-    return RootPlan(after, found, timers, woken)
-
-
-def _placed(root: RootMessage, before: Reported) -> RootPlan:
-    """Note where a root task's message is shown; have messages in places that routes no longer use checked."""
-    row = root.row
-    used = tuple(places(row, root.routes)) if row is not None and root.routes.routes else ()
-    if before.has_message and before.places == used:
-        return RootPlan(before, [], [], [])
-    has_moved = row is not None and before.places and before.places != used
-    return RootPlan(
-        replace(before, has_message=True, places=used), [], [], [row.uid] if row is not None and has_moved else []
-    )
+    found += root.planned(row_of, None)
+    # A message in a place that routes no longer use is checked.
+    return RootPlan(after, found, timers, [row_of.uid] if row_of is not None and has_moved else [])

@@ -8,7 +8,8 @@ parents, the earliest run that has one decides. The root of a task is the topmos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.records import (
@@ -42,7 +43,7 @@ class SpanTrees(dict[bytes, SpanTree]):
         return tree
 
 
-class KeyedTask(NamedTuple):
+class KeyedTask(msgspec.Struct, frozen=True, gc=False):
     """A task's state and its key."""
 
     key: Key

@@ -7,8 +7,8 @@ no verdict on another task, so the order of the tasks does not matter.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from spanpost import semconv as c
@@ -27,7 +27,7 @@ from spanpost.tasks.succession import is_shown
 from spanpost.tasks.work import Key
 
 
-class JudgedTask(NamedTuple):
+class JudgedTask(msgspec.Struct, frozen=True, gc=False):
     """A task and the verdict on it, what is reported of it from now on, and what that adds to the reports before."""
 
     state: TaskState
@@ -43,7 +43,7 @@ class JudgedTask(NamedTuple):
         return not self.verdict.is_over and self.verdict.status in (c.WORKING, c.CONTEXT_WARNING)
 
 
-class Judgements(NamedTuple):
+class Judgements(msgspec.Struct, frozen=True, gc=False):
     """The judged tasks of a batch, and the changed records of child tasks, by the key of their parent."""
 
     tasks: dict[Key, JudgedTask]
@@ -109,14 +109,19 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
         found.started.append(uid)
     if (state.has_root_span or is_announced) and is_shown(state):
         reports = report_runs(state, verdict, before.runs)
-        after = replace(after, runs=reports.after)
+        if reports.after is not before.runs:
+            after = replace(after, runs=reports.after)
         checkpoints, found.retracted = reports.checkpoints, reports.retracted
     if is_final and (runs := count_end(state, before, after.runs)) is not None:
         after = replace(after, runs=runs)
         found.ended.append(uid)
-    after, growth = _count_use(state, after, rules)
-    if growth is not None:
-        found.add(growth)
+    if is_final:
+        use_now = count(state, rules, is_announced=is_announced)
+        if use_now.growth is not None:
+            after = replace(after, counted=use_now.counted)
+            found.add(use_now.growth)
+    elif not (after.is_counting or after.is_settling or is_counted(state)):
+        after = replace(after, is_counting=True)
     if settles:
         found.timers.append(Timer(key, now + rules.settle))
     elif after.is_counting and not before.is_counting:
@@ -125,13 +130,3 @@ def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules,
         after = replace(after, watched_ns=state.facts.last_ns)
         found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
     return JudgedTask(state, use, verdict, after, checkpoints, found)
-
-
-def _count_use(state: TaskState, after: Reported, rules: FoldRules) -> tuple[Reported, Difference | None]:
-    """Count the figures now when the run has ended, else when a timer ends."""
-    if after.is_over:
-        counted, growth = count(state, rules, is_announced=after.is_announced)
-        return (after if counted is after.counted else replace(after, counted=counted)), growth
-    if after.is_counting or after.is_settling or is_counted(state):
-        return after, None
-    return replace(after, is_counting=True), None

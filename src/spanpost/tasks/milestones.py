@@ -21,6 +21,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import msgspec
+
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.tasks import Task
@@ -39,7 +41,7 @@ EVERY = 20
 _PLACES = 32
 
 
-class Milestone(NamedTuple):
+class Milestone(msgspec.Struct, frozen=True, gc=False):
     """What a task has reached now, and the milestone that this is, if it is one."""
 
     reached: Reached | None

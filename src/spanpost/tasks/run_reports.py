@@ -36,12 +36,12 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     newest, known = newest_run(state), runs_of(state)
     facts = state.facts
     name = facts.value("name") or facts.value("agent_label") or facts.value("service") or facts.value("model")
-    after, found, retracted = dict(before), list[Checkpoint](), list[UUID]()
+    after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)
         if root not in known:
             if was.is_reported:
-                after[root] = replace(was, start="", end="")
+                after = {**after, root: replace(was, start="", end="")}
                 retracted += [start_id(root), end_id(root)]
             continue
         started_ns = run.start_ns or facts.first_ns
@@ -59,7 +59,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
         elif was.end:
             retracted.append(end_id(root))
         if (start, end) != (was.start, was.end):
-            after[root] = replace(was, start=start, end=end)
+            after = {**after, root: replace(was, start=start, end=end)}
     return RunReports(after, found, retracted)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from spanpost.tasks.records import Run, Subtree, TaskState
@@ -13,7 +11,7 @@ from spanpost.tasks.work import Key
 RUN_CAP = 16
 
 
-class KeyedRun(NamedTuple):
+class KeyedRun(msgspec.Struct, frozen=True, gc=False):
     """A run and the key of its root."""
 
     root: Key

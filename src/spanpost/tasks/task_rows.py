@@ -201,15 +201,16 @@ def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
+    entries = facts.maps.get("acts")
+    if not entries:
+        return ()
     out: list[Step] = []
-    name, ended_ns = "", 0
-    for _, fact in sorted(
-        facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])
-    ):
-        if fact[3][0] == name and fact[3][1] < ended_ns:
-            continue
-        name, begins, ended_ns = fact[3]
-        out.append(Step(name=name, index=None, at=moment(begins)))
+    last, last_ended_ns = "", 0
+    calls = [(call[1], -call[2], entry, call[0]) for entry, (_, _, _, call) in entries.items()]
+    for began_ns, ended, _, name in sorted(calls):
+        if name != last or began_ns >= last_ended_ns:
+            last, last_ended_ns = name, -ended
+            out.append(Step(name=name, index=None, at=moment(began_ns)))
     return tuple(out)
 
 
