@@ -20,6 +20,7 @@ from spanpost.tasks.amounts import ONE_CALL, plus
 from spanpost.tasks.announcing import settled
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.closing import Batch, Closed, close
+from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending
 from spanpost.tasks.fold import go_on
 from spanpost.tasks.folded import FoldRules
@@ -391,7 +392,7 @@ def test_attributes_that_routes_ask_for_announce_nothing() -> None:
 
 def a_run(begins: int, ends: int = 0, *, outcome: str = "ok", trace: bytes = TRACE, **more: Any) -> Run:
     """Return a run that ended so."""
-    ending = Ending(closed=(ends * SECOND, b"", outcome, "", "")) if ends else Ending()
+    ending = Ending(closed=SpanEnd(ends * SECOND, b"", outcome)) if ends else Ending()
     return Run(start_ns=begins * SECOND, ending=ending, trace_id=trace, span_id=SPAN, **more)
 
 
@@ -456,7 +457,7 @@ def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
     second = closed(state)
     assert second.difference.retracted == [end.id]
     state.reported = second.after[KEY]
-    state.runs[FORMER].ending = Ending(closed=(5 * SECOND, b"", "ok", "", ""))
+    state.runs[FORMER].ending = Ending(closed=SpanEnd(5 * SECOND, b"", "ok"))
     third = closed(state)
     assert [(one.id, one.at.second) for one in third.difference.checkpoints] == [(end.id, 5)]
     assert [len(found.difference.ended) for found in (first, second, third)] == [1, 0, 0]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from spanpost.tasks.counting import count
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import TaskState
@@ -37,16 +38,16 @@ def is_root(states: TaskStates, key: Key, state: TaskState) -> bool:
 
 def _is_seen_at_work(state: TaskState) -> bool:
     """Tell whether work is known of a task without a run: a session that was joined in the middle."""
-    return state.amounts[0] > 0 or any(state.tools) or state.facts.value("is_session") is not None
+    return state.amounts[0] > 0 or any(state.tools) or value_of(state.facts.is_session) is not None
 
 
 def is_worth_a_message(state: TaskState) -> bool:
     """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
     if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
         return True
-    if state.amounts[0] and state.facts.value("failed_turn") is not None:
+    if state.amounts[0] and value_of(state.facts.failed_turn) is not None:
         return True  # a run whose root never arrives, as smolagents' does not when its model fails
-    return bool(state.facts.maps.keys() - {"acts", "attributes"}) or state.facts.value("status") is not None
+    return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
 
 
 def must_be_watched(state: TaskState) -> bool:

@@ -10,6 +10,7 @@ from spanpost.model.budgets import Growth, Used
 from spanpost.model.recorded import FinalizedUsage
 from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, minus, models_minus
 from spanpost.tasks.context_use import use_of
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules
 from spanpost.tasks.ownership import MovedUse
 from spanpost.tasks.records import TaskState
@@ -40,7 +41,7 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
         return NewCount(before, None)
     grown, by = minus(whole, before.whole), models_minus(models, before.models)
     facts = state.facts
-    agent, environment = facts.value("agent_name") or facts.value("agent_label"), facts.value("environment")
+    agent, environment = value_of(facts.agent_name) or value_of(facts.agent_label), value_of(facts.environment)
     found = Difference(
         used=used(state.uid, state.tenant, by),
         corrections=1 if min(grown) < 0 else 0,
@@ -49,7 +50,7 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
                 agent_name=agent,
                 tenant=state.tenant,
                 environment=environment,
-                model=model or facts.value("model"),
+                model=model or value_of(facts.model),
                 calls=more[0],
                 usage=as_usage(more),
                 unpriced=unpriced(more),

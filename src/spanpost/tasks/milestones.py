@@ -28,6 +28,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.tasks.checkpoints import TaskCheckpoint
+from spanpost.tasks.facts import time_of, value_of
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import Held, Reached
 from spanpost.tasks.runs import KeyedRun
@@ -51,10 +52,10 @@ class Milestone(msgspec.Struct, frozen=True, gc=False):
 def reached(state: TaskState, task: Task, newest: KeyedRun, *, is_reported: bool) -> Milestone:
     """Return what a task has reached; `is_reported`: its agent sent a checkpoint in this batch."""
     before, root, run = state.reported.reached, newest.root, newest.run
-    step = state.facts.value("step") if state.facts.latest else None
-    if step is not None and step[1] is None and f"~{step[0]}" not in state.facts.maps.get("steps", {}):
+    step = value_of(state.facts.step)
+    if step is not None and step.index is None and f"~{step.name}" not in state.facts.steps:
         step = None  # it has its own key: a prompt, and the person who wrote it knows when it began
-    place = f"{step[1] if step[1] is not None else ''}\0{step[0]}" if step is not None else ""
+    place = f"{step.index if step.index is not None else ''}\0{step.name}" if step is not None else ""
     if before is None or before.root != root:
         before = Reached(root)
         if not is_reported:
@@ -81,7 +82,7 @@ def reached(state: TaskState, task: Task, newest: KeyedRun, *, is_reported: bool
         status=task.status,
         text=text,
         message=saying,
-        at=moment(max(state.facts.at("step"), state.facts.at("progress"))) or EPOCH,
+        at=moment(max(time_of(state.facts.step), time_of(state.facts.progress))) or EPOCH,
         trace_id=run.trace_id,
         span_id=run.span_id,
         subtree=run.span_id,

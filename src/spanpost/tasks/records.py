@@ -20,6 +20,7 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
 from spanpost.tasks.amounts import NO_OTHERS, ZERO, Amounts, Count, Models, Others, Tools
+from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.reported import NOT_REPORTED, Reported
 from spanpost.tasks.work import Key
@@ -130,7 +131,7 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     #: The edge to the parent was cut because it closed a cycle.
     is_cut: bool = False
     #: How a span that is not an agent's ended, kept at the top of a trace: it ends the subtree.
-    closed: tuple[int, bytes, str, str, str] | None = None
+    closed: SpanEnd | None = None
     #: Part of its own cost that was taken from a duplicate of the call, in nano-dollars.
     lent: int = 0
     #: Domain of the trace that it links to, if that is exactly one other trace.

@@ -12,6 +12,7 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import end_id, start_id, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.tasks import checkpoints
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.records import Run, TaskState
 from spanpost.tasks.reported import Reported, ReportedRun
 from spanpost.tasks.runs import newest_keyed_run, newest_run, runs_of
@@ -35,7 +36,7 @@ def report_runs(state: TaskState, verdict: TaskVerdict, before: dict[Key, Report
     """Return the start and the end of each run as far as they differ from what was reported before."""
     newest, known = newest_run(state), runs_of(state)
     facts = state.facts
-    name = facts.value("name") or facts.value("agent_label") or facts.value("service") or facts.value("model")
+    name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model)
     after, found, retracted = before, list[Checkpoint](), list[UUID]()
     for root, run in state.runs.items():
         was = before.get(root, NOT_REPORTED_RUN)

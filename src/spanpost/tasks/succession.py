@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from spanpost.model.ids import message_of, uuid_of
 from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Folded
 from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.ownership import TaskStates
@@ -36,9 +37,9 @@ def is_shown(state: TaskState) -> bool:
     """Tell whether a task is shown: it has a root span, counted calls, or facts beyond attributes."""
     if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
         return True
-    if state.facts.maps.keys() - {"attributes"}:  # routes decide which attributes are kept
+    if state.facts.has_entries(apart_from=("attributes",)):  # routes decide which attributes are kept
         return True
-    return state.facts.value("status") is not None
+    return value_of(state.facts.status) is not None
 
 
 def successor_of(states: TaskStates, key: Key) -> KeyedTask | None:

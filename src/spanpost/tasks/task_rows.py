@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from spanpost import semconv as c
 from spanpost.model.ids import uuid_of
@@ -14,7 +14,8 @@ from spanpost.tasks import acts, approvals
 from spanpost.tasks.amounts import as_usage
 from spanpost.tasks.context import window_of
 from spanpost.tasks.context_use import ContextUse, ahead
-from spanpost.tasks.facts import Fact, Facts
+from spanpost.tasks.fact_values import StepBegin, StepNow
+from spanpost.tasks.facts import Fact, Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.records import ChildTasks, Run, TaskState
 from spanpost.tasks.runs import newest_run, runs_of
@@ -23,6 +24,9 @@ from spanpost.tasks.times import moment
 from spanpost.tasks.usage import figures, unpriced
 from spanpost.tasks.work import Key
 from spanpost.text.wording import message, unpacked, worded
+
+T = TypeVar("T")
+_NO_STEP = StepNow()
 
 
 def as_task(
@@ -38,17 +42,16 @@ def as_task(
     agents_at_work: LocaleMessage | None = None,
 ) -> Task:
     """Return the row of a task; `is_announced`: its root is."""
-    facts, maps = state.facts, state.facts.maps
-    known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
+    facts = state.facts
     run = newest_run(state) or Run()
     whole = figures(state)
     usage = as_usage(whole)
-    aggregate = known("aggregate")
-    is_aggregate = usage.input is None and usage.output is None and aggregate is not None and state.amounts[0] == 0
+    is_aggregate = usage.input is None and usage.output is None and state.amounts[0] == 0
+    aggregate = value_of(facts.aggregate) if is_aggregate else None
     window = use.window
-    if is_aggregate and state.before is not None and facts.value("totals_of") is not None:
-        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, state.before, strict=True))
-    steps = _steps(facts) if maps else ()
+    if aggregate is not None and state.before is not None and value_of(facts.totals_of) is not None:
+        aggregate = aggregate.minus(*state.before)
+    steps = _steps(facts)
     messages: dict[str, LocaleMessage] = {}
 
     def text(field: str, said: LocaleMessage | str | None) -> str | None:
@@ -57,15 +60,15 @@ def as_task(
         messages[field] = said
         return worded(said)[0]
 
-    step = known("step") or (None, None, None, None)
-    step_name = step[0]
-    if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
-        step, step_name = (None, None, None, None), text("step_name", steps[-1].message or steps[-1].name)
-    elif step[3] is not None:
-        step_name = text("step_name", unpacked(step[3]))
-    parent_id = public_id(parent) if parent is not None else known("parent_id")
+    step = value_of(facts.step) or _NO_STEP
+    step_name = step.name
+    if step.index is None and steps and steps[-1].name.endswith(f". {step.name}"):
+        step, step_name = _NO_STEP, text("step_name", steps[-1].message or steps[-1].name)
+    elif step.message is not None:
+        step_name = text("step_name", unpacked(step.message))
+    parent_id = public_id(parent) if parent is not None else value_of(facts.parent_id)
     task_id = public_id(state)
-    name = known("name") or known("agent_label") or known("service") or known("model") or ""
+    name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model) or ""
     failure = verdict.failure if verdict.status == c.ERROR else None
     if failure is not None and verdict.reason is not None:
         messages["error"] = verdict.reason
@@ -86,35 +89,35 @@ def as_task(
         trace_id=run.trace_id or state.trace_id,
         span_id=run.span_id or state.span_id,
         name=name,
-        type=known("type"),
-        agent_name=known("agent_name") or known("agent_label"),
-        agent_id=known("agent_id"),
-        agent_version=known("agent_version"),
-        service=known("service"),
-        environment=known("environment"),
-        repo=known("repo"),
-        topic=known("topic"),
-        requested_by=known("requested_by"),
-        retry_of=known("retry_of"),
-        caused_by=known("caused_by"),
-        order_id=known("order_id"),
-        session_id=known("conversation"),
+        type=value_of(facts.type),
+        agent_name=value_of(facts.agent_name) or value_of(facts.agent_label),
+        agent_id=value_of(facts.agent_id),
+        agent_version=value_of(facts.agent_version),
+        service=value_of(facts.service),
+        environment=value_of(facts.environment),
+        repo=value_of(facts.repo),
+        topic=value_of(facts.topic),
+        requested_by=value_of(facts.requested_by),
+        retry_of=value_of(facts.retry_of),
+        caused_by=value_of(facts.caused_by),
+        order_id=value_of(facts.order_id),
+        session_id=value_of(facts.conversation),
         status=verdict.status,
         end_reason=verdict.end_reason,
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
         is_announced=is_announced,
-        progress=known("progress"),
+        progress=value_of(facts.progress),
         action=text("action", _action(facts, verdict, agents_at_work)),
         step_name=step_name,
-        step_index=step[1],
-        step_count=step[2],
+        step_index=step.index,
+        step_count=step.count,
         started_at=moment(started),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
         runs=max(1, len(runs)),
-        input_tokens=aggregate[0] if is_aggregate else usage.input,
-        output_tokens=aggregate[1] if is_aggregate else usage.output,
+        input_tokens=aggregate.input if aggregate is not None else usage.input,
+        output_tokens=aggregate.output if aggregate is not None else usage.output,
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
@@ -126,7 +129,7 @@ def as_task(
         context_model=use.model,
         context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
         context_forecast=None if verdict.is_over else ahead(use, rules),
-        model=known("model"),
+        model=value_of(facts.model),
         llm_calls=state.amounts[0],
         tool_calls=state.tools[0],
         tool_errors=state.tools[1],
@@ -134,27 +137,31 @@ def as_task(
         child_count=len(children),
         child_failed=sum(children.values()),
         steps=steps,
-        artifacts=_artifacts(facts) if maps else (),
-        approvals=approvals.approvals(facts, state.tenant, rules.expiry) if maps else (),
+        artifacts=_artifacts(facts),
+        approvals=approvals.approvals(facts, state.tenant, rules.expiry)
+        if facts.asks or facts.answers or facts.told
+        else (),
         is_muted=acts.is_muted(state),
         cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
-        cancel_at=moment(facts.at("cancel_asked")) if cancel_by else None,
+        cancel_at=moment(time_of(facts.cancel_asked)) if cancel_by else None,
         paused_by=text("paused_by", acts.paused_by(state)) or "",
-        links=_by_name(maps.get("links")),
-        results=_by_name(maps.get("results")),
-        attributes=_by_name(maps.get("attributes")),
-        error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
+        links=_by_name(facts.links),
+        results=_by_name(facts.results),
+        attributes=_by_name(facts.attributes),
+        error=Failure(type=failure.type, message=failure.message, log_tail=failure.log_tail)
+        if failure is not None
+        else None,
         messages=messages,
     )
 
 
-def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
-    return {name: fact[3] for name, fact in sorted(entries.items())} if entries else {}
+def _by_name(entries: Mapping[str, Fact[T]]) -> dict[str, T]:
+    return {name: entries[name].value for name in sorted(entries)}
 
 
 def public_id(state: TaskState) -> str:
     """Return the highest-ranked alias known."""
-    return state.task_id or state.facts.value("alias") or _span_id(state)
+    return state.task_id or value_of(state.facts.alias) or _span_id(state)
 
 
 def _span_id(state: TaskState) -> str:
@@ -166,47 +173,53 @@ def _aliases(state: TaskState) -> tuple[str, ...]:
     span = (
         f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
     )
-    known = (state.task_id, state.facts.value("alias"), span)
+    known = (state.task_id, value_of(state.facts.alias), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
-    entries = facts.maps.get("steps")
+    entries = facts.steps
     if not entries:
         return _acts(facts)
-    order = sorted(
-        entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0])
-    )
-    return tuple(_step(n, entry, *fact[3]) for n, (entry, fact) in enumerate(order, 1))
+    order = sorted([(step.index is None, step.index or 0, step.began_ns, entry) for entry, step in _values(entries)])
+    return tuple(_step(n, entry, entries[entry].value) for n, (_, _, _, entry) in enumerate(order, 1))
 
 
-def _step(n: int, entry: str, name: str, index: int | None, at: int, ours: Any) -> Step:
-    said = unpacked(ours) or name
-    if index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
+def _values(entries: Mapping[str, Fact[T]]) -> list[tuple[str, T]]:
+    return [(entry, fact.value) for entry, fact in entries.items()]
+
+
+def _step(n: int, entry: str, step: StepBegin) -> Step:
+    said = unpacked(step.message) or step.name
+    if step.index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
         said = message("task.nth_step", n=n, name=said)
     text, rendered = worded(said)
-    return Step(name=text, index=index, at=moment(at), message=rendered)
+    return Step(name=text, index=step.index, at=moment(step.began_ns), message=rendered)
 
 
 def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:
     """Return the current action: as reported, else its working agents, else the newest thing that began."""
-    action, doing = facts.latest.get("action"), facts.latest.get("doing")
-    if agents_at_work and (action is None or action[0] == 0):
+    action, doing = facts.action, facts.doing
+    if agents_at_work and (action is None or action.priority == 0):
         return agents_at_work
     # What only a start reports was seen live, and holds while the task runs.
-    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
+    if (
+        doing is not None
+        and not verdict.is_over
+        and (action is None or (action.priority, action.at_ns) < (0, doing.at_ns))
+    ):
         action = doing
-    return unpacked(action[3]) if action is not None else None
+    return unpacked(action.value) if action is not None else None
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:
     """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
-    entries = facts.maps.get("acts")
+    entries = facts.acts
     if not entries:
         return ()
     out: list[Step] = []
     last, last_ended_ns = "", 0
-    calls = [(call[1], -call[2], entry, call[0]) for entry, (_, _, _, call) in entries.items()]
+    calls = [(call.began_ns, -call.ended_ns, entry, call.name) for entry, call in _values(entries)]
     for began_ns, ended, _, name in sorted(calls):
         if name != last or began_ns >= last_ended_ns:
             last, last_ended_ns = name, -ended
@@ -215,8 +228,8 @@ def _acts(facts: Facts) -> tuple[Step, ...]:
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
-    entries = sorted(facts.maps.get("artifacts", {}).items(), key=lambda item: (item[1][1], item[0]))
-    return tuple(Artifact(name=fact[3][0], uri=fact[3][1], kind=fact[3][2]) for _, fact in entries)
+    entries = sorted(facts.artifacts.items(), key=lambda item: (item[1].at_ns, item[0]))
+    return tuple(Artifact(name=fact.value.name, uri=fact.value.uri, kind=fact.value.kind) for _, fact in entries)
 
 
 def agents_at_work(child_tasks: ChildTasks, state_of: Callable[[Key], TaskState | None]) -> LocaleMessage | None:
@@ -226,7 +239,7 @@ def agents_at_work(child_tasks: ChildTasks, state_of: Callable[[Key], TaskState 
     names = []
     for key in sorted(child_tasks.at_work)[:3]:
         child = state_of(key)
-        name = child.facts.value("name") if child is not None else None
+        name = value_of(child.facts.name) if child is not None else None
         if name:
             names.append(str(name))
     many = len(child_tasks.tasks)
