@@ -1,30 +1,33 @@
 """A burst that is far faster than recording: who is answered when, and how long until all of it is recorded, once.
 
-    python bench/burst.py [--seconds 0.2] [--factor 40] [--batch 512] [--connections 16] [--load whole|split|stacked]
-                          [--kill] [--system]
+    python bench/burst.py [--seconds 5] [--factor 40] [--batch 512] [--connections 64] [--load whole|split|stacked]
+                          [--kill] [--only-accept] [--system]
 
-The spans are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for the sums of
-the tables. Then the same spans are offered to a gateway of another database, `factor` times as fast, for so many
-seconds. *Answer* is the time from the moment at which a request was due to its 200, all repeats included. *Lag* is
-from the last 200 to the empty journal. A span's processor time is that of the gateway and of PostgreSQL; *from the
-journal* is that after the last 200, by the spans that waited then. With `--kill` the gateway is killed (SIGKILL) and
-started again three times: in the burst, and twice while the journal is worked off.
+Some bodies are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for the sums of
+the tables. Then copies of them with trace ids of their own are offered to a gateway of another database, `factor` times
+as fast, for so many seconds, by a process of its own. *Answer* is the time from the moment at which a request was due to
+its 200, all repeats included; *last try* that of the request that was answered 200. *Lag* is from the last 200 to the
+empty journal. A span's processor time is that of the gateway and of PostgreSQL. With `--kill` the gateway is killed
+(SIGKILL) and started again three times: in the burst, and twice while the journal is worked off. With `--only-accept` the
+run ends after the last 200, and the journal is asked whether it has what was answered.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
+import gc
+import multiprocessing
 import tempfile
-import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import uvloop
 from gateway import Running, offer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from options import parse
 from stages import batches, server_cpu
 from yardstick import yard
@@ -32,6 +35,11 @@ from yardstick import yard
 from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import system_binaries, throwaway_postgres, with_database
 
+#: The first bytes of all trace ids of a body that is copied.
+_MARK = b"\xf5spanpst"
+_HEAD = (
+    b"POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-protobuf\r\ncontent-length: %d\r\n\r\n"
+)
 #: What the tables came to: equal for the same spans, however they were recorded.
 SUMS = {
     "rows": "SELECT count(*) FROM agent_events",
@@ -79,40 +87,154 @@ class Looks:
         self._loop.close()
 
 
+class Copies:
+    """Copies of bodies, in which traces have ids of their own."""
+
+    def __init__(self, bodies: list[bytes]) -> None:
+        traces: dict[bytes, None] = {}
+        for body in bodies:
+            for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                traces.update((span.trace_id, None) for scope in of_resource.scope_spans for span in scope.spans)
+        self._bodies = []
+        for body in bodies:
+            for trace in traces:
+                marked = _MARK + trace[len(_MARK) :]
+                body = body.replace(trace, marked).replace(trace.hex().encode(), marked.hex().encode())
+            self._bodies.append(body)
+
+    def body(self, number: int) -> bytes:
+        """Return the body at a position of the endless row of copies."""
+        copy, at = divmod(number, len(self._bodies))
+        mark = (copy + 1).to_bytes(len(_MARK), "big")
+        return self._bodies[at].replace(_MARK, mark).replace(_MARK.hex().encode(), mark.hex().encode())
+
+
+class Answers(NamedTuple):
+    """Answers by status, seconds from due to 200 of each request, and seconds of the request that got the 200."""
+
+    counts: Counter[str]
+    waits: list[float]
+    tries: list[float]
+    seconds: float
+
+
+class Sender(asyncio.Protocol):
+    """A connection that sends requests one after the other, each until it is answered 200."""
+
+    def __init__(self, burst: Burst) -> None:
+        self._burst = burst
+        self._request: tuple[float, bytes] | None = None
+        self._sent, self._answer = 0.0, b""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._burst.free(self)
+
+    def send(self, request: tuple[float, bytes]) -> None:
+        self._request, self._sent, self._answer = request, time.perf_counter(), b""
+        self._transport.write(_HEAD % len(request[1]))
+        self._transport.write(request[1])
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, end, rest = self._answer.partition(b"\r\n\r\n")
+        fields = {line.partition(b":")[0].lower(): line.partition(b":")[2].strip() for line in head.split(b"\r\n")}
+        if not end or len(rest) < int(fields.get(b"content-length", 0)) or self._request is None:
+            return
+        request, self._request = self._request, None
+        wait = self._burst.answered(request, head.split()[1].decode(), self._sent)
+        if wait is None:
+            self._burst.free(self)
+        else:
+            asyncio.get_running_loop().call_later(float(fields.get(b"retry-after", 1)), self.send, request)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._burst.cut(self, self._request)
+
+
 class Burst:
-    """Requests that are due at a pace, each offered until it is answered 200."""
+    """Requests that are due at a pace, each offered until it is answered 200. Lives in a process of its own."""
 
-    def __init__(self, bodies: list[bytes], pace: float, port: int) -> None:
+    def __init__(self, copies: Copies, count: int, pace: float, port: int, connections: int, done: Any) -> None:
+        self._bodies = [copies.body(number) for number in range(count)]
+        self._pace, self._port, self._connections, self._done = pace, port, connections, done
+        self._free: list[Sender] = []
+        self._due = deque[tuple[float, bytes]]()
+        self._ended = asyncio.Event()
+        self.counts, self.waits, self.tries = Counter[str](), list[float](), list[float]()
+
+    async def run(self) -> Answers:
+        """Offer all requests."""
+        count = len(self._bodies)
+        for _ in range(self._connections):
+            await self._connect()
         began = time.perf_counter() + 0.2
-        self._due = deque((began + i * pace, body) for i, body in enumerate(bodies))
-        self.port = port
-        self.answers, self.waits = Counter[str](), list[float]()
+        for number, body in enumerate(self._bodies):
+            due = began + number * self._pace
+            if (left := due - time.perf_counter()) > 0:
+                await asyncio.sleep(left)
+            self._due.append((due, body))
+            self._send()
+            if number % 8 == 0:
+                await asyncio.sleep(0)
+        while len(self.waits) < count:
+            self._ended.clear()
+            await self._ended.wait()
+        return Answers(self.counts, sorted(self.waits), sorted(self.tries), time.perf_counter() - began)
 
-    def send(self) -> None:
-        connection: http.client.HTTPConnection | None = None
+    async def _connect(self) -> None:
         while True:
             try:
-                due, body = self._due.popleft()
-            except IndexError:
+                await asyncio.get_running_loop().create_connection(lambda: Sender(self), "127.0.0.1", self._port)
                 return
-            time.sleep(max(0.0, due - time.perf_counter()))
-            while True:
-                try:
-                    if connection is None:
-                        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-                    connection.request("POST", "/v1/traces", body, {"content-type": "application/x-protobuf"})
-                    response = connection.getresponse()
-                    response.read()
-                except (OSError, http.client.HTTPException):
-                    self.answers["cut"] += 1
-                    connection = None
-                    time.sleep(0.2)
-                    continue
-                self.answers[str(response.status)] += 1
-                if response.status == 200:
-                    break
-                time.sleep(float(response.headers.get("retry-after") or 1))
-            self.waits.append(time.perf_counter() - due)
+            except OSError:
+                await asyncio.sleep(0.1)
+
+    def free(self, sender: Sender) -> None:
+        """Give a connection its next request."""
+        self._free.append(sender)
+        self._send()
+
+    def _send(self) -> None:
+        while self._free and self._due:
+            self._free.pop().send(self._due.popleft())
+
+    def answered(self, request: tuple[float, bytes], status: str, sent: float) -> str | None:
+        """Note an answer; return None if it was 200."""
+        self.counts[status] += 1
+        if status != "200":
+            return status
+        now = time.perf_counter()
+        self.waits.append(now - request[0])
+        self.tries.append(now - sent)
+        self._done.value = len(self.waits)
+        self._ended.set()
+        return None
+
+    def cut(self, sender: Sender, request: tuple[float, bytes] | None) -> None:
+        """Connect again; its request is the next that is sent."""
+        if sender in self._free:
+            self._free.remove(sender)
+        if request is not None:
+            self.counts["cut"] += 1
+            self._due.appendleft(request)
+        self._connecting = asyncio.ensure_future(self._connect())
+
+
+def burst(*arguments: Any) -> None:
+    """Run a burst; the last argument is the queue of its answers."""
+    *others, found = arguments
+
+    async def run() -> Answers:
+        return await Burst(*others).run()
+
+    gc.disable()
+    found.put(uvloop.run(run()))
+
+
+def at(share: float, times: list[float]) -> str:
+    """Return a quantile in milliseconds."""
+    return f"{times[min(len(times) - 1, int(len(times) * share))] * 1000:,.0f}"
 
 
 def again(gateway: Running, dsn: str, home: Path, settings: list[str]) -> Running:
@@ -132,88 +254,93 @@ def main(asked: argparse.Namespace) -> None:
             asyncio.run(upgrade(dsn))
         direct, journaled = databases
         pid = postmaster(server)
-        # How fast they are recorded is found out with a few, for how many are to be offered.
         gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
-        offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), asked.connections, False)
-        took, _, _ = offer([gateway.port], batches(asked.load, 4096, asked.batch, 998), asked.connections, False)
-        asyncio.run(
-            ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE")
-        )
-        count = int(4096 / took * asked.factor * asked.seconds)
-        bodies = batches(asked.load, count, asked.batch, 1)
+        offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), 4, False)
+        tables = "agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
+        asyncio.run(ask(direct, f"TRUNCATE {tables} CASCADE"))
+        bodies = batches(asked.load, asked.templates * asked.batch, asked.batch, 1)
         before = gateway.cpu * 1e6, server_cpu(pid)
-        took, _, waits = offer([gateway.port], bodies, asked.connections, False)
-        rate = count / took
-        cost = [(now - then) / count for now, then in zip((gateway.cpu * 1e6, server_cpu(pid)), before, strict=True)]
+        took, _, waits = offer([gateway.port], bodies, 4, False)
+        rate = len(bodies) * asked.batch / took
+        spent = [gateway.cpu * 1e6 - before[0], server_cpu(pid) - before[1]]
+        cost = [each / len(bodies) / asked.batch for each in spent]
         gateway.stop()
-        expected = sums(direct)
-        print(f"{count:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs")
-        print("| way | spans/s | answer, median / 99 % s | gateway, µs a span | server |")
-        print("|---|---|---|---|---|")
+        copied = max(1, round(rate * asked.factor * asked.seconds / asked.batch / len(bodies)))
+        expected = {name: value * copied for name, value in sums(direct).items()}
+        count = copied * len(bodies)
         print(
-            f"| direct | {rate:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {cost[0]:.0f} | {cost[1]:.0f} |"
+            f"{count * asked.batch:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
+        )
+        print(
+            "| way | spans/s | answer, median / 99 % / longest ms | last try, the same | gateway, µs a span | server |"
+        )
+        print("|---|---|---|---|---|---|")
+        print(
+            f"| direct | {rate:,.0f} | {at(0.5, waits)} / {at(0.99, waits)} / {at(1, waits)} | | {cost[0]:.0f} | {cost[1]:.0f} |"
         )
 
         gateway = Running(journaled, home / "burst", 0, asked.setting)
+        offer([gateway.port], batches(asked.load, 2048, asked.batch, 999), 1, False)
+        asyncio.run(ask(journaled, f"TRUNCATE {tables} CASCADE"))
         before = gateway.cpu * 1e6, server_cpu(pid)
-        burst = Burst(bodies, asked.batch / (rate * asked.factor), gateway.port)
-        senders = [threading.Thread(target=burst.send) for _ in range(asked.connections)]
-        began = time.perf_counter() + 0.2
-        for sender in senders:
-            sender.start()
+        pace = asked.batch / (rate * asked.factor)
+        answered, found = multiprocessing.Value("q", 0), multiprocessing.Queue()
+        arguments = (Copies(bodies), count, pace, gateway.port, asked.connections, answered, found)
+        generator = multiprocessing.Process(target=burst, args=arguments, daemon=True)
+        generator.start()
         if asked.kill:
-            while len(burst.waits) < len(bodies) // 2:
+            while answered.value < count // 2:
                 time.sleep(0.005)
             gateway = again(gateway, journaled, home / "second", asked.setting)
-        for sender in senders:
-            sender.join()
-        accepted = time.perf_counter() - began
+        answers: Answers = found.get()
+        ended = time.perf_counter()
         lookups = Looks(journaled)
         (left, size), between = lookups.waiting(), (gateway.cpu * 1e6, server_cpu(pid))
+        at_first = [(now - then) / count / asked.batch for now, then in zip(between, before, strict=True)]
+        print(
+            f"| burst, until the last 200 | {count * asked.batch / answers.seconds:,.0f} "
+            f"| {at(0.5, answers.waits)} / {at(0.99, answers.waits)} / {at(1, answers.waits)} "
+            f"| {at(0.5, answers.tries)} / {at(0.99, answers.tries)} / {at(1, answers.tries)} "
+            f"| {at_first[0]:.1f} | {at_first[1]:.1f} |"
+        )
+        print(
+            f"answers {dict(answers.counts)}; accepted within {answers.seconds:.2f} s, "
+            f"offered within {count * pace:.2f} s; gateway {gateway.memory('VmHWM'):.0f} MiB"
+        )
+        print(f"after the last 200 about {left:,} observations waited, in {size:,} bytes")
+        if asked.only_accept:
+            gateway.process.kill()
+            return
         if asked.kill:
             for number in ("third", "fourth"):
                 while (now := lookups.waiting()[0]) > left * 0.6:
                     time.sleep(0.01)
                 left = now
                 gateway = again(gateway, journaled, home / number, asked.setting)
-        since = time.perf_counter()
         while lookups.waiting()[0]:
             time.sleep(0.05)
-        lag = time.perf_counter() - began - accepted
-        spent = [now - then for now, then in zip((gateway.cpu * 1e6, server_cpu(pid)), between, strict=True)]
+        lag = time.perf_counter() - ended
         lookups.close()
         gateway.stop()
-        found, waits = sums(journaled), sorted(burst.waits)
-        spans = left * count / expected["rows"]
-        at_first = [(now - then) / count for now, then in zip(between, before, strict=True)]
-        print(
-            f"| burst, until the last 200 | {count / accepted:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {at_first[0]:.0f} | {at_first[1]:.0f} |"
-        )
-        if not asked.kill and spans:
-            print(
-                f"| from the journal, after it | {spans / (time.perf_counter() - since):,.0f} | | {spent[0] / spans:.0f} | {spent[1] / spans:.0f} |"
-            )
-        print(
-            f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, offered within {asked.seconds:.2f} s"
-        )
-        print(
-            f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag {lag:.2f} s"
-        )
-        print("sums are equal" if found == expected else f"SUMS DIFFER: {found} instead of {expected}")
-        if found != expected:
+        got = sums(journaled)
+        print(f"lag {lag:.2f} s: {expected['rows'] / (lag + answers.seconds):,.0f} observations a second")
+        print("sums are equal" if got == expected else f"SUMS DIFFER: {got} instead of {expected}")
+        if got != expected:
             raise SystemExit(1)
 
 
 if __name__ == "__main__":
     asker = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asker.add_argument("--seconds", type=float, default=0.2)
+    asker.add_argument("--seconds", type=float, default=5)
     asker.add_argument("--factor", type=float, default=40)
     asker.add_argument("--batch", type=int, default=512)
-    asker.add_argument("--connections", type=int, default=16)
+    asker.add_argument("--connections", type=int, default=64)
+    asker.add_argument("--templates", type=int, default=40, help="bodies that are copied")
     asker.add_argument("--load", choices=("whole", "split", "stacked"), default="whole")
     asker.add_argument("--kill", action="store_true", help="kill the gateway and start it again, three times")
+    asker.add_argument("--only-accept", action="store_true", help="end after the last answer")
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument(
         "--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable"
     )
-    main(parse(asker, {"seconds": 0.02}))
+    main(parse(asker, {"seconds": 0.1, "templates": 2, "factor": 10}))

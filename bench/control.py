@@ -38,8 +38,8 @@ from options import parse, postgres
 from spanpost.agent import gateway
 from spanpost.agent.control import approval, install
 from spanpost.model.interventions import Verb
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.store.sql.schema import upgrade
 from spanpost.testing.exercise_people import an_act
 
@@ -151,7 +151,7 @@ async def measure(
     async with slack(port + 1), clicking(f"http://127.0.0.1:{port}") as click:
 
         async def decide(key: UUID, number: int) -> None:
-            await store.intervene(an_act(Verb.APPROVE, key))
+            await store.interventions.intervene(an_act(Verb.APPROVE, key))
 
         return await _measure(store, pid, waiting, rounds, idle, click if is_click else decide)
 
@@ -173,7 +173,7 @@ async def _measure(
         agents.append(asyncio.create_task(agent(id)))
         await asyncio.sleep(0.002)  # not a storm of beginners: what is measured is what follows
     async with asyncio.timeout(_ASKED):
-        while len(rows := await store.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
+        while len(rows := await store.interventions.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await asyncio.sleep(0.3 * idle)
     began = processor_seconds(pid)

@@ -82,8 +82,8 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
     await connection.execute("DELETE FROM deliveries WHERE mode = 'checkpoint'")
     await connection.execute("DELETE FROM timers")
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
-    [planned] = await store.claim([SINK], 1, lambda *_: ())
-    await store.settle(planned, far)
+    [planned] = await store.outbox.claim([SINK], 1, lambda *_: ())
+    await store.outbox.settle(planned, far)
     await connection.execute(CLONE, ordering_keys, CHANNELS)
     await connection.execute(CLONE_DELIVERIES, ordering_keys, CHANNELS)
     await connection.execute("CREATE INDEX IF NOT EXISTS bare ON ordering_keys (rank, due_at) WHERE due_at IS NOT NULL")
@@ -96,16 +96,16 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
             await connection.fetch(BARE, SINK)
 
     async def closed() -> None:
-        found = await store.claim([SINK], 8, budgets)
+        found = await store.outbox.claim([SINK], 8, budgets)
         assert found == [], found
 
     async def due() -> None:
-        assert (await store.due_in([SINK], budgets) or 0) > 3000
+        assert (await store.outbox.due_in([SINK], budgets) or 0) > 3000
 
     async def beside() -> None:
-        [found] = await store.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
+        [found] = await store.outbox.claim([SINK], 8, lambda s, a, c: () if a == "" else budgets(s, a, c))
         # What a dispatcher gives back unsent, so that the next round finds the same.
-        await store.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
+        await store.outbox.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
 
     uid = await connection.fetchval("SELECT uid FROM agent_tasks LIMIT 1")
 
@@ -116,10 +116,10 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
             )
 
     async def settled() -> None:
-        found = await store.claim([SINK], SENT)
+        found = await store.outbox.claim([SINK], SENT)
         assert len(found) == min(SENT, ordering_keys), len(found)
         for delivery in found:
-            await store.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
 
     for _ in range(rounds):
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):

@@ -93,7 +93,7 @@ async def one(dsn: str, told: Sequence[Observation]) -> dict[str, float]:
     began = time.process_time()
     aside = 0
     for start in range(0, len(told), GROUP):
-        aside += sum((await store.record(told[start : start + GROUP])).lost.values())
+        aside += sum((await store.record(told[start : start + GROUP])).dropped.values())
     took = time.process_time() - began
     heart.stop()
     memory = _peak() - before

@@ -159,7 +159,7 @@ async def through(store: PostgresStore, batches: Sequence[Sequence[Observation]]
     async def feed() -> None:
         while waiting:
             recorded = await store.record(waiting.pop())
-            assert not recorded.lost, recorded.lost
+            assert not recorded.dropped, recorded.dropped
 
     await asyncio.gather(*(feed() for _ in range(at_once)))
     return time.perf_counter() - began
@@ -207,9 +207,9 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         print(
             f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {middle / base:5.2f} of the bare  {statistics.median(cpu[name]):6.1f} µs of Python a span, {statistics.median(cpu[name]) / one:.1f} yards"
         )
-    size_of = await store._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
+    size_of = await store.run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
     kept = (await store.counts())["agent_events"]
-    tree = await store._run(
+    tree = await store.run(
         lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state")
     )
     print(

@@ -40,7 +40,7 @@ def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
     )
     calls = [Timed(task.uid, role, 1.0, False, model, task.trace_id) for role in (Role.LLM, Role.TOOL, Role.STEP)]
     settled = FinalizedUsage(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
-    return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, settled=[settled])
+    return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, finalized=[settled])
 
 
 def scraped(metrics: Metrics) -> tuple[int, float, float, float]:

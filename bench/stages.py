@@ -158,7 +158,7 @@ async def feed(store: PostgresStore, stages: Stages | None, bodies: list[bytes])
             decoded = decode_traces(body)
         with stages.of("rest"):
             recorded = await store.record(decoded.observations)
-        assert not recorded.lost, recorded.lost
+        assert not recorded.dropped, recorded.dropped
     return time.perf_counter() - began
 
 
@@ -201,7 +201,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(PostgresStore, "_write", "timers")
     store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=("console",))))
     await store.open()
-    postmaster = await store._run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
+    postmaster = await store.run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
     pid = int(postmaster.split()[0])
     gc.collect()
     gc.freeze()

@@ -25,7 +25,7 @@ async def release(version: str) -> str:
         if decision.approved:
             task.artifact(f"{version} in production", kind="deploy")
             return f"deployed {version}, as {decision.by} wanted"
-        return "nobody decided in time" if decision.expired else f"not deployed: {decision.comment or 'denied'}"
+        return "not decided in time" if decision.expired else f"not deployed: {decision.comment or 'denied'}"
 
 
 if __name__ == "__main__":

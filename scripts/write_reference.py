@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from datetime import timedelta
+from datetime import time, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Union, cast, get_args, get_origin
 
@@ -29,7 +30,9 @@ from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers import DIALECTS
 from spanpost.runtime.replay import replay
-from spanpost.settings import CONFIG_VARIABLE, Settings, section_model, variable
+from spanpost.settings import CONFIG_VARIABLE, LISTS, Settings, section_model, variable
+from spanpost.settings.conditions import ConditionSettings
+from spanpost.settings.routes import OF_SINKS
 from spanpost.sinks import registry
 from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
@@ -59,23 +62,31 @@ def settings_page() -> str:
     for section in (*Settings.model_fields, *ours):
         model = section_model(section)
         parts.append(f"## {section}\n\n{inspect.cleandoc(model.__doc__ or '')}")
-        in_list = section == "routes"
+        in_list = section in LISTS
         if in_list:
             parts.append(
-                "`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`."
+                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a `[[{section}]]`."
             )
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
-        for name, field in model.model_fields.items():
+        for name, field in _ordered(model):
             cells = (
                 f"`{name}`",
                 "" if in_list else f"`{variable(section, name)}`",
                 _type(field.annotation),
-                _default(name, field),
+                "the sink's" if section == "routes" and name in OF_SINKS else _default(name, field),
             )
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
-        parts += [part for name, field in model.model_fields.items() for part in _tables(section, name, field)]
+        parts += [part for name, field in _ordered(model) for part in _tables(section, name, field)]
     return "\n\n".join(parts) + "\n"
+
+
+def _ordered(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Return the fields of a section in the order in which they are described; conditions on tasks come last."""
+    models = [base for base in reversed(model.__mro__) if issubclass(base, BaseModel)]
+    models.sort(key=lambda base: base is ConditionSettings)
+    names = dict.fromkeys(name for base in models for name in inspect.get_annotations(base))
+    return [(name, model.model_fields[name]) for name in names if name in model.model_fields]
 
 
 def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
@@ -90,7 +101,7 @@ def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
     ):
         return []
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    for key, one in inner.model_fields.items():
+    for key, one in _ordered(inner):
         rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
     return [f"### {section}.{name}\n\n`[[{section}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
 
@@ -117,20 +128,20 @@ def metrics_page() -> str:
         "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
         "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",
-        "An exemplar has the label `trace_id`, and `checkpoint_id` where a checkpoint tells what was counted: the start or end of a task, "
+        "An exemplar has the label `trace_id`, and `checkpoint_id` if a checkpoint reports the counted event: the start or end of a task, "
         "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both labels together have 89 of the "
         "128 characters that OpenMetrics allows. Processes that share `PROMETHEUS_MULTIPROC_DIR` have no exemplars.",
         "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost count when their call "
-        "has settled (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
+        "is finalized (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
         "database; one of the processes on it shows them.",
         "The labels "
         + ", ".join(f"`{label}`" for label in OPEN)
-        + " hold agents' words, never ids or texts. Of each at most `metrics.max_values` (200) values are told apart, and of each "
-        "metric at most `metrics.max_series` (2,000) combinations; the rest is `other`, so that sums stay right. What is not said is "
-        "`unknown`. Series under which nothing was counted for `metrics.expire_after` (48 hours) go.",
+        + " hold agents' words, never ids or texts. Each label has at most `metrics.max_values` (200) values, and each "
+        "metric at most `metrics.max_series` (2,000) combinations. The rest is `other`, so that sums stay right. A missing value is "
+        "`unknown`. Series without a count for `metrics.expire_after` (48 hours) are removed.",
     ]
     found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
-    gauges = FleetGauges(Registry(most_values=1, most_series=1, expire=1.0, clock=float))
+    gauges = FleetGauges(Registry(max_values=1, max_series=1, expire=1.0, clock=float))
     of_fleet = {family.metric._name for family in vars(gauges).values()}
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for one in sorted(found, key=lambda one: one._name):
@@ -139,7 +150,7 @@ def metrics_page() -> str:
         kind = f"{one._type}, *fleet*" if one._name in of_fleet else one._type
         rows.append(f"| `{name}` | {kind} | {labels} | {one._documentation} |")
     lists = [
-        "What closed labels hold:",
+        "Values of closed labels:",
         "\n".join(
             f"- {where}: {', '.join(f'`{word}`' for word in words)}"
             for where, words in (
@@ -155,14 +166,15 @@ def metrics_page() -> str:
 
 def api_page() -> str:
     """Return the reference of the HTTP API, of its OpenAPI document."""
-    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    none = cast("Any", None)
+    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
-        "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
-        "time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists "
-        "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
-        "its `uid` and its trace's id are all good.",
+        "[Use the API](../how-to/use-the-api.md) has examples, access rights and the stream of events. Every answer except `/api/events` is JSON; a "
+        "time is RFC 3339 in UTC, money is text, an unknown value is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists "
+        "have pages: `next` is the `cursor` (for timelines `after`) of the next page. An id of a task may be its task id, "
+        "its `uid` or its trace's id.",
     ]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -247,16 +259,16 @@ def _argument(argument: Any) -> str:
 
 
 def dialects_page() -> str:
-    """Return the reference of the dialects: what is read of each, what it cannot tell, and what recorded runs came to."""
+    """Return the reference of the dialects: what is read of each, what it does not report, and the results of recorded runs."""
     parts = [
         "# Dialects",
         "*Made from `src/spanpost/readers` and the recordings of `tests/captures` by `make reference`.*",
-        "Every span is read by all dialects that speak for its instrumentation scope: `agent.*` first, then those of one scope, "
-        "then those of all, in the order of this page. Of two that say the same, the earlier stands; of several attributes, "
-        "the first that holds something usable. [How to add one](../how-to/add-a-dialect.md).",
-        "## What recorded runs came to",
-        "Each line is a framework with an instrumentation, recorded with a stand-in for its models. *told*: the figure was on "
-        "the wire and equals what was served. *unknown*: it was not, and is shown as null.",
+        "All dialects for a span's instrumentation scope read it: `agent.*` first, then those of one scope, "
+        "then those of all scopes, in the order of this page. If two give the same field, the earlier one counts; of several attributes, "
+        "the first with a usable value. [How to add one](../how-to/add-a-dialect.md).",
+        "## Results of recorded runs",
+        "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the figure was on "
+        "the wire and equals the stub's. *unknown*: it was not, and is shown as null.",
         _recorded(),
     ]
     for dialect in DIALECTS:
@@ -268,20 +280,20 @@ def dialects_page() -> str:
         if dialect.kind:
             words = ", ".join(f"`{word}` {role.name.lower()}" for word, role in dialect.roles.items())
             other = f"; any other {dialect.otherwise.name.lower()}" if dialect.otherwise is not None else ""
-            parts.append(f"What a span is, by `{dialect.kind}`: {words}{other}.")
+            parts.append(f"Role of a span by `{dialect.kind}`: {words}{other}.")
         if dialect.names:
             parts.append(
-                "What a span is, by its name: "
+                "Role of a span by its name: "
                 + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items())
                 + "."
             )
         if dialect.fields:
-            rows = ["| what | attributes, best first |", "|---|---|"]
+            rows = ["| field | attributes, best first |", "|---|---|"]
             for name, attributes in dialect.fields.items():
                 rows.append(f"| {name.replace('_', ' ')} | {', '.join(f'`{one}`' for one in attributes)} |")
             parts.append("\n".join(rows))
         if dialect.cannot_tell:
-            parts.append("It does not tell: " + "; ".join(dialect.cannot_tell) + ".")
+            parts.append("It does not report: " + "; ".join(dialect.cannot_tell) + ".")
     return "\n\n".join(parts) + "\n"
 
 
@@ -291,7 +303,7 @@ def messages_page() -> str:
         "# Messages",
         "*Made from `src/spanpost/text/locales/english.py` by `make reference`.*",
         "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with `values` to show the checkpoint in "
-        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null where the text is an agent's own words. "
+        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null if the text is an agent's own. "
         "Keys and names of placeholders are public; the English is not.",
         "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of agents and people: untrusted. "
         "`:duration` marks seconds. `n` chooses between two forms: one, and any other number.",
@@ -315,7 +327,7 @@ def _recorded() -> str:
         for run in runs:
             result = replay(sorted(run.glob("*.pb*")))
             count += len(result.tasks)
-            told: dict[str, bool] = {
+            known: dict[str, bool] = {
                 "tokens": any(t.input_tokens is not None for t in result.tasks),
                 "cache": any(t.cache_read_tokens is not None for t in result.tasks),
                 "model": any(t.model for t in result.tasks),
@@ -323,12 +335,12 @@ def _recorded() -> str:
                 "conversation": any(t.session_id for t in result.tasks),
                 "tools": any(t.tool_calls for t in result.tasks),
             }
-            for name, is_told in told.items():
-                found.setdefault(name, set()).add("told" if is_told else "unknown")
+            for name, is_known in known.items():
+                found.setdefault(name, set()).add("reported" if is_known else "unknown")
             if run.name == "approval":
                 waited = any(c.kind == "end" and c.status == "waiting" for c in result.checkpoints)
                 is_one = any(t.runs > 1 for t in result.tasks)
-                shown = "shown, and gone on with" if waited and is_one else "shown" if waited else "within one run"
+                shown = "shown, and resumed" if waited and is_one else "shown" if waited else "within one run"
                 found.setdefault("waits", set()).add(shown)
         cells = [
             _some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")
@@ -349,13 +361,15 @@ def _metavar(option: Any) -> str:
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(one) for one in arguments if one is not type(None))
+        return " or ".join(filter(None, (_type(one) for one in arguments if one is not type(None))))
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return "table"
     if arguments and all(isinstance(one, str) for one in arguments):
-        return ", ".join(f"`{one}`" for one in arguments)
+        return ", ".join(f"`{one}`" for one in arguments if one)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(f"`{one}`" for one in annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     if hasattr(annotation, "__metadata__"):
@@ -366,6 +380,7 @@ def _type(annotation: Any) -> str:
         "bool": "true or false",
         "SecretStr": "secret",
         "timedelta": "time span",
+        "time": "time of day",
     }
     name = getattr(annotation, "__name__", str(annotation))
     return {**names, "Path": "path", "float": "number"}.get(name, name)
@@ -380,6 +395,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return ""
     if isinstance(field.default, timedelta):
         return f"`{field.default.total_seconds():g}`"
+    if isinstance(field.default, time):
+        return f"`{field.default:%H:%M}`"
     return f"`{json.dumps(field.default)}`"
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from spanpost.testing import observed
 from tests import thorough
 
 assert thorough  # how hard tests of properties try, for all of them
+
+# Tests start hundreds of processes, each of which would compile the whole program again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 ROOT = Path(__file__).parents[1]

@@ -18,12 +18,14 @@ from spanpost import app
 from spanpost.model.errors import ConfigError
 from spanpost.settings import load
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import spanpost
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from spanpost.store.protocols import TaskQuery
+from spanpost.model.queries import TaskQuery
 
 def agent(provider, name):
     attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}

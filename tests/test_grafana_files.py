@@ -82,6 +82,7 @@ def test_panels_are_whole(files: dict[str, str]) -> None:
             places |= cells
 
 
+@pytest.mark.slow
 @pytest.mark.needs("promtool")
 def test_every_alert_fires_and_stays_quiet(files: dict[str, str]) -> None:
     """promtool takes the rules, and each alert's two cases come out as told."""

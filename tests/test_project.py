@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_types() -> None:
     """The whole package passes mypy in strict mode."""
     _run(sys.executable, "-m", "mypy")
@@ -47,6 +48,18 @@ def test_public_names() -> None:
     names = list(getattr(spanpost, "__all__", []))
     assert names == sorted(set(names))
     assert [name for name in names if not hasattr(spanpost, name)] == []
+
+
+def test_every_extra_exists() -> None:
+    """Each extra that a page or an error message asks the reader to install is declared."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.py"), *ROOT.glob("deploy/**/*")]
+    texts = [file.read_text() for file in files if file.is_file()]
+    named = {
+        extra for text in texts for found in re.findall(r"spanpost\[([a-z,-]+)\]", text) for extra in found.split(",")
+    }
+    assert len(named) > 8
+    assert named - set(extras) == set()
 
 
 def test_the_lock_names_no_host() -> None:

@@ -46,7 +46,9 @@ IN_PAGES = PRIVATE | _of("whoever nobody")
 #: Words that are right where they stand, with the reason.
 ALLOWED_PHRASES = {
     r"dead letters?": "the field's word for deliveries that are given up",
+    r"trust boundar(y|ies)": "the threat model's word for where another party's data is checked",
     r"systemd units?|unit file": "systemd calls its files units",
+    r'unit = "': "the setting for the unit of a figure: ms",
     r"\bstrands\b": "the name of an agent framework",
     r"check ?box(es)?|boxes to tick": "a part of a form",
     r"(small|upper|lower|capital)[- ]case letters?|letters, digits": "characters of an alphabet",
@@ -145,7 +147,8 @@ def _api_names() -> Iterator[str]:
     from spanpost.interactions.api.app import application
     from spanpost.interactions.api.parts import ApiParts
 
-    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    none = cast("Any", None)
+    document = application(ApiParts(none, none, none, none, take=none, resolvers={})).document()
     for path, operations in document["paths"].items():
         yield path
         for operation in operations.values():

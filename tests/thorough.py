@@ -25,5 +25,5 @@ settings.load_profile("thorough" if IN_CI else "quick")
 
 def thorough(examples: int) -> settings:
     """Return the settings of a test of a property that tries so many examples in CI."""
-    tried = examples if IN_CI else max(examples // 4, 20)
+    tried = examples if IN_CI else max(examples // 4, 10)
     return settings(max_examples=tried, deadline=None, suppress_health_check=_PATIENT)

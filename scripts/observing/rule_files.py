@@ -130,7 +130,7 @@ def runbook(a: Alert) -> str:
     held = f", for {a.hold}" if a.hold != "0m" else ""
     return (
         f"# {a.name}\n\n*Made from `scripts/observing/rules.py`.*\n\nSeverity: {a.severity}. {a.means}\n\n## What to do\n\n{steps}\n\n"
-        f"## What is asked{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
+        f"## Expression{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
         "[All alerts](../how-to/grafana.md)\n"
     )
 

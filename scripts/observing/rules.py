@@ -1,4 +1,4 @@
-"""The rules: what they ask, whom they wake, what is to be done, and the cases that show each firing and staying quiet."""
+"""The rules: their expressions, severity and remedies, and cases in which each fires and stays quiet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
-    #: The status of the agent's task that it is about: where there is one such task, the alert stands in its thread.
+    #: Status of the agent's task that it is about: if there is exactly one such task, the alert is posted in its thread.
     about: str = ""
 
     @property
@@ -54,10 +54,10 @@ ALERTS = (
         expr=f'sum by ({WHO}) (spanpost_tasks_open{{status="stalled"}}) > 0',
         hold="2m",
         summary="A task of {{ $labels.agent }} is stalled",
-        means="Nothing was heard of a running task for longer than `stall.stall_after` (5 minutes), and no call is known to be open.",
+        means="A running task has sent no telemetry for longer than `stall.stall_after` (5 minutes), and no call is known to be open.",
         todo=(
-            "Open the task in the dashboard *Task*: its last step and last tool call say where it stopped.",
-            "Is its process still there? A process that is gone is told as *interrupted*, not as stalled.",
+            "Open the task in the dashboard *Task*: its last step and last tool call show where it stopped.",
+            "Does its process still run? Tasks of a lost process are shown as *interrupted*, not as stalled.",
             "Retry or cancel it from its Slack thread.",
         ),
         dashboard="fleet",
@@ -77,10 +77,10 @@ ALERTS = (
         f" / sum by ({WHO}) (increase(spanpost_tasks_ended_total[15m])) > 0.5",
         hold="0m",
         summary="More than half of the tasks of {{ $labels.agent }} fail",
-        means="At least three runs of one agent failed within 15 minutes, and more failed than did not.",
+        means="At least three runs of one agent failed within 15 minutes, and more failed than succeeded.",
         todo=(
-            "*Fleet* shows the errors by type: one type means one cause (a key, a provider, a deploy), many mean the agent itself.",
-            "`spanpost tasks --status error` lists them; each task's thread has the end of its log.",
+            "See the errors by type in *Fleet*: one type means one cause (a key, a provider, a deploy), many types mean the agent itself.",
+            "List the tasks with `spanpost tasks --status error`; each task's thread has the end of its log.",
         ),
         dashboard="fleet",
         fires={
@@ -99,10 +99,10 @@ ALERTS = (
         expr=f"max by ({WHO}) (spanpost_approval_oldest_seconds) > 1800",
         hold="0m",
         summary="{{ $labels.agent }} waits for a person for more than half an hour",
-        means="A question to a person has had no answer for 30 minutes. The task stands still meanwhile.",
+        means="A question to a person has had no answer for 30 minutes. The task waits meanwhile.",
         todo=(
             "Answer it in its Slack thread, or cancel the task.",
-            "If nobody saw it: does its route lead to a channel that people read?",
+            "If no person saw it: does its route lead to a channel that people read?",
         ),
         dashboard="fleet",
         fires={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+60x90"},
@@ -116,10 +116,10 @@ ALERTS = (
         expr=f"max by ({WHO}) (spanpost_context_used_ratio) > 0.85",
         hold="0m",
         summary="The context window of {{ $labels.agent }} is more than 85 % full",
-        means="A task under way has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
+        means="A running task has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
         todo=(
             "Let it finish its step, then hand over to a fresh task or compact.",
-            "Look in *Task* at what filled it: usually one tool's output.",
+            "Find in *Task* what filled it: usually one tool's output.",
         ),
         dashboard="spend",
         fires={f"spanpost_context_used_ratio{{{_A}}}": "0.9x90"},
@@ -133,8 +133,8 @@ ALERTS = (
         expr=f"min by ({WHO}) (spanpost_context_forecast_seconds) < 120",
         hold="0m",
         summary="The context window of {{ $labels.agent }} is forecast to be full within two minutes",
-        means="At the pace of its last calls a task reaches the largest share that is warned of within two minutes.",
-        todo=("Nothing at once. When it comes often, give the agent smaller tool outputs or a larger window.",),
+        means="At the pace of its last calls a task reaches its last warning threshold within two minutes.",
+        todo=("Do nothing at once. If it happens often, give the agent smaller tool outputs or a larger window.",),
         dashboard="spend",
         fires={f"spanpost_context_forecast_seconds{{{_A}}}": "60x90"},
         quiet={f"spanpost_context_forecast_seconds{{{_A}}}": "600x90"},
@@ -147,11 +147,11 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"What settled in the budget's period of now came to {percent} of its limit (`spend.budgets`); of a budget that is kept "
-            "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
+            means=f"Finalized usage in the budget's current period reached {percent} of its limit (`budgets`); for a budget with "
+            "`per`, in one of its scopes. Calls without a known price are not included: see `spanpost_unpriced_calls_total`.",
             todo=(
-                "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",
-                "Agents that ask `control.budget()` stop by themselves; of others nothing is stopped. Raise the limit, or cancel tasks.",
+                "`spanpost spending` lists what is spent in each scope; *Spend and context* shows it by agent and model.",
+                "Agents that ask `control.budget()` stop by themselves; spanpost does not stop others. Raise the limit, or cancel tasks.",
             ),
             dashboard="spend",
             fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},
@@ -168,11 +168,11 @@ ALERTS = (
         severity="warning",
         expr="min by (agent, tenant) (spanpost_agent_health_score) < 60",
         hold="15m",
-        summary="{{ $labels.agent }} does badly: its health is below 60 of 100",
-        means="Failed, stalled or interrupted tasks, questions that nobody answers and a spent budget together took away more than 40 of 100.",
+        summary="The health of {{ $labels.agent }} is below 60 of 100",
+        means="Failed, stalled or interrupted tasks, unanswered questions and a spent budget together cost the agent more than 40 of 100 points.",
         todo=(
-            '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` says what took away how much.',
-            "*Fleet* shows which tasks these are.",
+            '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` shows the points lost by each cause.',
+            "*Fleet* shows these tasks.",
         ),
         dashboard="fleet",
         fires={'spanpost_agent_health_score{agent="coder",tenant="t"}': "45x90"},
@@ -182,16 +182,16 @@ ALERTS = (
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        # Of agents that work: one that met a limit and is done by now stands for no other.
+        # Only agents at work count: one that met a limit and has ended must not stand for another.
         expr="count((sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
         ' and on (agent) (sum by (agent) (spanpost_tasks_open{agent!=""}) > 0))'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
         hold="2m",
-        summary="All agents that work are held back by their providers' limits",
-        means="Every agent with a task under way met a rate limit or a quota within ten minutes.",
+        summary="All working agents are held back by their providers' limits",
+        means="Every agent with a running task met a rate limit or a quota within ten minutes.",
         todo=(
-            "Look at the provider's console: a quota that is spent, or a limit per minute.",
-            "Fewer tasks at once, or another account.",
+            "Look at the provider's console for a spent quota, or a limit per minute.",
+            "Run fewer tasks at once, or use another account.",
         ),
         dashboard="spend",
         fires={
@@ -212,8 +212,8 @@ ALERTS = (
         ' and sum by (agent) (increase(spanpost_errors_total{scope="part"}[30m])) >= 5',
         hold="5m",
         summary="{{ $labels.agent }} meets far more errors than usual",
-        means="Calls and parts of one agent fail three times as often as in the six hours before, and at least five times in half an hour.",
-        todo=("*Fleet*, errors by type: what is new?", "Did a tool, a model or the agent itself change?"),
+        means="Calls and parts of one agent fail three times as often as in the previous six hours, and at least five times in half an hour.",
+        todo=("Which error is new in *Fleet*, errors by type?", "Did a tool, a model or the agent itself change?"),
         dashboard="fleet",
         fires={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+0.01x420 4+2x60"},
         quiet={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+1x480"},
@@ -226,8 +226,8 @@ ALERTS = (
         expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and spanpost:tokens:rate1h > 100",
         hold="10m",
         summary="{{ $labels.agent }} uses far more tokens than usual",
-        means="One agent uses more than four times the tokens of the six hours before, and more than 100 a second.",
-        todo=("Is it a loop? *Task* shows calls that repeat.", "Cancel what runs away from its Slack thread."),
+        means="One agent uses more than four times the tokens of the previous six hours, and more than 100 a second.",
+        todo=("Is it a loop? *Task* shows repeated calls.", "Cancel a runaway task from its Slack thread."),
         dashboard="spend",
         fires={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+600x420 260000+60000x90"},
         quiet={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+60000x510"},
@@ -240,9 +240,9 @@ ALERTS = (
         expr="max by (sink) (spanpost_delivery_oldest_seconds) > 300",
         hold="2m",
         summary="Messages to {{ $labels.sink }} are more than five minutes late",
-        means="The oldest delivery that waits for a sink is older than five minutes: people see too late, or not at all, what happens.",
+        means="The oldest waiting delivery of a sink is older than five minutes: people see events too late, or not at all.",
         todo=(
-            "`spanpost deliveries limits` says what is closed and why; `spanpost check` whether the far side would take deliveries.",
+            "`spanpost deliveries limits` lists closed rate limits with the reason; `spanpost check` says whether the far side would accept deliveries.",
             "*Pipeline* shows throttling and failures by reason.",
         ),
         dashboard="pipeline",
@@ -255,9 +255,12 @@ ALERTS = (
         severity="critical",
         expr='sum by (sink) (increase(spanpost_deliveries_total{outcome="dead"}[1h])) > 0',
         hold="0m",
-        summary="Messages to {{ $labels.sink }} were given up",
-        means="Deliveries were tried as often and as long as the rules allow, or were refused for good, and are kept with their errors.",
-        todo=("`spanpost deliveries list --state dead` says why.", "Mend it, then `spanpost deliveries retry`."),
+        summary="Deliveries to {{ $labels.sink }} became dead letters",
+        means="Deliveries failed for as long as they may be retried, or were refused for good. They are kept with their errors.",
+        todo=(
+            "See the errors with `spanpost deliveries list --state dead`.",
+            "Remove the cause, then run `spanpost deliveries retry`.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_deliveries_total{sink="slack",outcome="dead"}': "0x30 1x60"},
         quiet={'spanpost_deliveries_total{sink="slack",outcome="delivered"}': "0+1x90"},
@@ -269,11 +272,11 @@ ALERTS = (
         expr='sum by (component, reason) (increase(spanpost_dropped_total{component!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
         hold="0m",
         summary="Telemetry is lost in {{ $labels.component }}: {{ $labels.reason }}",
-        means="Spans, events or records of agents could not be taken in. The audit has a gap.",
+        means="Spans, events or records of agents were dropped. The audit has a gap.",
         todo=(
-            "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn the spool on.",
-            "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `quarantine`.",
-            "`over_budget`: a trace took too long to record; the log and `quarantine` say whose it is.",
+            "`queue_full`: the database is slower than the agents. Look at the commit time in *Pipeline*, or turn the spool on.",
+            "`undecodable`, `bad_…`: a sender is broken. Its bodies are in the table `quarantine`.",
+            "`over_budget`: a trace took too long to record. The log and `quarantine` name its tenant.",
         ),
         dashboard="pipeline",
         fires={'spanpost_dropped_total{component="intake",reason="queue_full"}': "0+1x90"},
@@ -288,16 +291,16 @@ ALERTS = (
         severity="warning",
         expr="max by (tenant) (spanpost_journal_lag_seconds) > 120",
         hold="2m",
-        summary="What {{ $labels.tenant }} sends is recorded minutes after it is answered",
-        means="The oldest row of the journal has waited for more than two minutes. What waits there is durable, and is in no table, message or "
-        "figure yet. Requests that come while the gateway has room are still recorded at once.",
+        summary="Telemetry of {{ $labels.tenant }} is recorded minutes after it was acknowledged",
+        means="The oldest row of the journal has waited for more than two minutes. Waiting telemetry is durable, but is in no table, message or "
+        "figure yet. The gateway still records new requests directly while it has capacity to spare.",
         todo=(
-            "More comes in than is recorded: start another gateway on the same database (it helps to work off the journal), or send less.",
+            "More telemetry arrives than is recorded: start another gateway on the same database (it helps to work off the journal), or send less.",
             "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), min(received_at) FROM journal GROUP BY 1` "
-            "says whose it is.",
-            "Nothing comes in and it does not shrink: does a gateway run, and what does its log say? A lock in the database that nobody gives "
-            "back stands in `pg_locks`.",
-            "At `gateway.journal_bytes` senders are asked to come back (503). Exporters give up after about a minute.",
+            "shows its tenants.",
+            "No telemetry arrives, and the journal does not shrink: does a gateway run, and what does its log say? Look for a lock that is "
+            "never released in `pg_locks`.",
+            "At `gateway.journal_bytes` senders are asked to retry (503). Exporters give up after about a minute.",
         ),
         dashboard="pipeline",
         fires={'spanpost_journal_lag_seconds{tenant="t"}': "300x90"},
@@ -309,10 +312,10 @@ ALERTS = (
         severity="warning",
         expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',
         hold="20m",
-        summary="{{ $labels.sink }} has been throttling us for long",
-        means="The far side has asked for patience again and again for 20 minutes. Messages still arrive, later and in fewer edits.",
+        summary="{{ $labels.sink }} has throttled spanpost for 20 minutes",
+        means="The service has throttled calls again and again for 20 minutes. Messages still arrive, later and with fewer edits.",
         todo=(
-            "Fewer tasks in one channel, or a route with verbosity `milestones`.",
+            "Post fewer tasks to one channel, or set the verbosity `milestones` for its route.",
             "Does another app share the token?",
         ),
         dashboard="pipeline",
@@ -326,7 +329,7 @@ ALERTS = (
         expr="spanpost_store_up == 0",
         hold="1m",
         summary="spanpost on {{ $labels.instance }} does not reach its database",
-        means="The last try to record or to look failed. Senders are told to try again; in-process agents keep what they tell in memory or spool.",
+        means="The last attempt to write to or read from the database failed. Senders are asked to retry; agents with spanpost in process keep their telemetry in memory or spool.",
         todo=(
             "Is PostgreSQL up, and does its role still have its rights?",
             "Nothing is lost while the queues hold: look at *Pipeline*.",
@@ -342,10 +345,10 @@ ALERTS = (
         expr="spanpost:replicas < max_over_time(spanpost:replicas[1h])",
         hold="10m",
         summary="A replica of spanpost is missing",
-        means="Fewer processes are scraped than within the last hour. After an hour without it that is taken as the new number.",
+        means="Prometheus scrapes fewer processes than within the last hour. After an hour the smaller number counts as normal.",
         todo=(
             "Was it scaled down on purpose? Then there is nothing to do.",
-            "Else look at its log and its health page.",
+            "Otherwise look at its log and its health page.",
         ),
         dashboard="pipeline",
         fires={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x40 stale"},
@@ -357,7 +360,7 @@ ALERTS = (
         expr="absent(spanpost_build_info)",
         hold="2m",
         summary="No spanpost is scraped at all",
-        means="Either none runs, or Prometheus does not reach any.",
+        means="Either none runs, or Prometheus cannot reach any.",
         todo=("Is it running? `curl http://…:9464/metrics`", "Is it among Prometheus' targets?"),
         dashboard="pipeline",
         fires={"up": "1x90"},
@@ -368,11 +371,11 @@ ALERTS = (
         severity="info",
         expr="sum by (reason) (spanpost_quarantined_observations) > 0",
         hold="10m",
-        summary="Bodies that nobody could read are kept: {{ $labels.reason }}",
-        means="Something came that no store can take. It is kept with its bytes in the table `quarantine`.",
+        summary="Unreadable bodies are in quarantine: {{ $labels.reason }}",
+        means="An observation could not be recorded. It is kept with its bytes in the table `quarantine`.",
         todo=(
-            '`spanpost db query "SELECT source, error FROM quarantine"` says from where and why.',
-            "Delete the rows once they are looked at.",
+            '`spanpost db query "SELECT source, error FROM quarantine"` shows its source and the error.',
+            "Delete the rows after you have examined them.",
         ),
         dashboard="pipeline",
         fires={'spanpost_quarantined_observations{reason="undecodable"}': "2x90"},

@@ -20,7 +20,7 @@ QUERY: Final = (WAIT, AFTER, MARK, TRACE)
 UNKNOWN: Final = "unknown"
 
 
-class Told(TypedDict):
+class ReportedAnswer(TypedDict):
     """A decision that telemetry reports; it is not an answer."""
 
     decision: str
@@ -42,10 +42,10 @@ class ApprovalAnswer(TypedDict):
     expires_at: str | None
     can_be_approved: bool
     reason: str
-    told: Told | None
+    reported_decision: ReportedAnswer | None
 
 
-class Act(TypedDict):
+class PersonAct(TypedDict):
     """A request of a person to a task."""
 
     number: int
@@ -61,7 +61,7 @@ class TaskAnswer(TypedDict):
     task_id: str
     status: str
     after: int
-    acts: Sequence[Act]
+    acts: Sequence[PersonAct]
 
 
 class BudgetQuestion(TypedDict):

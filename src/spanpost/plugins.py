@@ -6,9 +6,11 @@ Only metadata are read until a plugin is used: an unused plugin costs nothing an
 from __future__ import annotations
 
 import sys
+from copy import copy
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import get_annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -37,6 +39,15 @@ class PluginSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Settings may derive from a rule, a frozen dataclass. In their subclasses pydantic finds that dataclass's
+        # default before the field that the settings made of it: put the field first.
+        for base in reversed(cls.__mro__[1:]):
+            for name, field in base.__dict__.get("__pydantic_fields__", {}).items():
+                if name not in get_annotations(cls) and hasattr(base, name):
+                    setattr(cls, name, copy(field))
 
 
 @cache
@@ -72,7 +83,7 @@ class PluginGroup:
         try:
             return found[0].load()
         except Exception as error:
-            raise self.refusal(name, f"{found[0].value} cannot be imported: {told(error)}") from error
+            raise self.refusal(name, f"{found[0].value} cannot be imported: {error_line(error)}") from error
 
     def refusal(self, name: str, why: str) -> ConfigError:
         """Return the error about a plugin that breaks the contract."""
@@ -86,7 +97,7 @@ class PluginGroup:
         return _installed(self.name, tuple(sys.path))
 
 
-def told(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return a plugin's exception in one bounded line."""
     return line(f"{type(error).__name__}: {error}", 300)
 

@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from tests.eventually import LIMIT
+
 ROOT = Path(__file__).parents[2]
 RESOURCE, SCOPE = Resource.create({"service.name": "acceptance"}), InstrumentationScope("acceptance")
 
@@ -96,7 +98,7 @@ class Gateway:
             self._is_over = True
             self._heard.notify_all()
 
-    def hear(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
+    def hear(self, pattern: str, timeout: float = LIMIT) -> re.Match[str]:
         """Wait for a line of stderr that matches."""
 
         def found() -> re.Match[str] | None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conftest import ROOT
-
-
-def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.eventually import eventually, free_port
 
 
 class Gateway:
@@ -37,17 +28,11 @@ class Gateway:
             "SPANPOST_DATABASE__DATA_DIR": str(directory / "data"),
         }
         self._directory = directory
-        for left in reversed(range(5)):
-            self.http, self.grpc = http or free_port(), free_port()
-            self._log = directory / f"gateway-{self.http}.log"
-            ports = {"SPANPOST_GATEWAY__HTTP_PORT": str(self.http), "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc)}
-            self._environment |= ports | environment
-            try:
-                self.start()
-                break
-            except AssertionError:  # another took a port that was free a moment ago
-                if left == 0 or http or "cannot listen" not in self.log:
-                    raise
+        self.http, self.grpc = http or free_port(), free_port()
+        self._log = directory / f"gateway-{self.http}.log"
+        ports = {"SPANPOST_GATEWAY__HTTP_PORT": str(self.http), "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc)}
+        self._environment |= ports | environment
+        self.start()
 
     @property
     def url(self) -> str:
@@ -62,15 +47,14 @@ class Gateway:
         with self._log.open("ab") as log:
             command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
             self.process = subprocess.Popen(command, env=self._environment, cwd=self._directory, stdout=log, stderr=log)
-        for _ in range(1500):
-            if self.process.poll() is not None:
-                raise AssertionError(f"it ended: {self.log}")
-            try:
-                urllib.request.urlopen(f"{self.url}/health/ready", timeout=2)
-                return
-            except OSError:
-                time.sleep(0.02)  # it is not there yet, and says nothing before it is
-        raise AssertionError(f"not ready: {self.log}")
+
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"it ended: {self.log}"
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
+                return True
+            return False
+
+        eventually(is_ready)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from tests.acceptance.gateways import free_port
 from tests.conftest import find
+from tests.eventually import eventually, free_port
 
 
 def lines_of(registry: CollectorRegistry, at: float, labels: dict[str, str]) -> Iterator[str]:
@@ -51,12 +50,13 @@ class Prometheus:
         found = self.instant(query)
         return float(found[0]["value"][1]) if found else None
 
-    def until(self, query: str, expected: float, seconds: float = 30) -> None:
+    def until(self, query: str, expected: float) -> None:
         """Wait until a query has that value."""
-        end = time.monotonic() + seconds
-        while (value := self.value(query)) is None or abs(value - expected) > 1e-6 * max(1.0, abs(expected)):
-            assert time.monotonic() < end, f"{query}: {value}, expected {expected}"
-            time.sleep(0.2)  # the next scrape brings it
+
+        def is_so(value: float | None) -> bool:
+            return value is not None and abs(value - expected) <= 1e-6 * max(1.0, abs(expected))
+
+        eventually(lambda: self.value(query), is_so)
 
 
 @contextmanager
@@ -116,15 +116,16 @@ def run_alertmanager(directory: Path, config: str) -> Iterator[str]:
 def _running(command: list[str], ready: str, log: Path) -> Iterator[None]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def is_ready() -> bool:  # it opens its port, and then replays
+        assert process.poll() is None, log.read_text()[-2000:]
+        with suppress(OSError), urllib.request.urlopen(ready, timeout=5):
+            return True
+        return False
+
     try:
-        for _ in range(500):
-            try:
-                urllib.request.urlopen(ready, timeout=2).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()[-2000:]
-                time.sleep(0.05)  # it opens its port, and then replays
+        eventually(is_ready)
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,12 +24,12 @@ from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import ended, started
 from tests.acceptance.prometheus import Prometheus, run_alertmanager, run_prometheus
 from tests.conftest import ROOT
+from tests.eventually import eventually_async
 
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.slow,
     pytest.mark.needs("postgres", "prometheus", "alertmanager"),
-    pytest.mark.timeout(120),
 ]
 TOKEN = new_token()
 ROOT_SPAN: dict[str, Any] = {
@@ -88,13 +87,6 @@ class Street:
         root = self.top()[0]
         return [m["text"] for m in self.slack.workspace.channel("agents").replies(root["ts"])]
 
-    async def until(self, look: Callable[[], Any], seconds: float = 30) -> Any:
-        end = time.monotonic() + seconds
-        while not (found := look()):
-            assert time.monotonic() < end, (self.top(), (self.directory / "alertmanager.log").read_text()[-2000:])
-            await asyncio.sleep(0.1)
-        return found
-
 
 @asynccontextmanager
 async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
@@ -128,14 +120,14 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
         full = ROOT_SPAN | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}
         await there.record(started(trace=1, span=1, name="agent", attributes=full))
         rule = "Warning · SpanpostContextNearlyFull: The context window of coder is more than 85 % full"
-        await there.until(lambda: there.top() and any(rule in text for text in there.thread()))
+        await eventually_async(lambda: there.top() and any(rule in text for text in there.thread()))
         metrics = there.gateway.pipeline.metrics
         assert metrics is not None
         with metrics.registry.counting:  # scrapes take longer than is borne
-            await there.until(lambda: there.prometheus.value("sum_over_time(up[1s])") == 0)
-        await there.until(lambda: there.prometheus.value("up") == 1)
+            await eventually_async(lambda: there.prometheus.value("sum_over_time(up[1s])") == 0)
+        await eventually_async(lambda: there.prometheus.value("up") == 1)
         await there.record(ended(trace=1, span=1, name="agent", attributes=full))
-        await there.until(lambda: any("Resolved · SpanpostContextNearlyFull" in text for text in there.thread()))
+        await eventually_async(lambda: any("Resolved · SpanpostContextNearlyFull" in text for text in there.thread()))
         assert len(there.top()) == 1, there.top()
 
         now = datetime.now(UTC)
@@ -153,7 +145,7 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
                 alertmanager, json.dumps([alert | ends]).encode(), {"Content-Type": "application/json"}, method="POST"
             )
             await asyncio.to_thread(lambda sent=request: urllib.request.urlopen(sent, timeout=5).close())
-            await there.until(lambda said=said: said in there.top()[-1]["text"])
+            await eventually_async(lambda said=said: said in there.top()[-1]["text"])
         assert len(there.top()) == 2
         assert there.slack.workspace.channel("agents").replies(there.top()[-1]["ts"]) == []
         assert sum("SpanpostContextNearlyFull" in text for text in there.thread()) == 1

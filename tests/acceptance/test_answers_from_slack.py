@@ -17,6 +17,7 @@ import pytest
 from tests.acceptance.asking_agent import AskingAgent, WaitingAgent
 from tests.acceptance.gateways import Gateway
 from tests.conftest import find, fresh_database, made_server
+from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import (
     ALICE,
     APP_TOKEN,
@@ -25,9 +26,7 @@ from tests.interactions.local_slack import (
     CHANNEL,
     SECRET,
     LocalSlack,
-    free_port,
     run_local_slack,
-    until,
 )
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "local-slack")]
@@ -95,7 +94,7 @@ class Street:
             shown = [m for m in await self.slack.messages() if m.get("thread_ts") and "ephemeral_to" not in m]
             return [m["ts"] for m in shown if question in str(m.get("blocks")) and "spanpost:" in str(m.get("blocks"))]
 
-        return str((await until(look, bool))[0])
+        return str((await eventually_async(look, bool))[0])
 
     async def root(self) -> str:
         """Return the task's message."""
@@ -122,13 +121,15 @@ class Street:
 
     async def shows(self, word: str) -> None:
         """Wait until a message says it."""
-        await until(
+        await eventually_async(
             self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m)
         )
 
     async def rest(self) -> None:
         """Wait until no delivery is under way: one that is when its process is killed waits for a minute."""
-        await until(lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows)
+        await eventually_async(
+            lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows
+        )
 
     async def connected(self, count: int = 1) -> None:
         """Wait until so many processes are connected to Slack, over its life."""
@@ -137,7 +138,7 @@ class Street:
             async with self.slack._session.get(f"{self.slack.url}/_control/log") as answer:
                 return sum("hello" in one["summary"] for one in (await answer.json())["log"])
 
-        await until(log, lambda seen: seen >= count)
+        await eventually_async(log, lambda seen: seen >= count)
 
 
 @asynccontextmanager
@@ -185,7 +186,7 @@ async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http
         await on.press(news, "Approve", BOB)
         assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
         await on.slack.say("and tell me when it is done", await on.root())
-        await until(on.acts, lambda acts: len(acts) == 2)
+        await eventually_async(on.acts, lambda acts: len(acts) == 2)
         await on.press(news, "Approve")
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"
         assert await on.acts() == [
@@ -194,7 +195,9 @@ async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http
             ("approve", "done", "alice"),
         ]
         await on.shows("Approved by")
-        await until(on.slack.messages, lambda shown: not any("spanpost:approve" in str(m.get("blocks")) for m in shown))
+        await eventually_async(
+            on.slack.messages, lambda shown: not any("spanpost:approve" in str(m.get("blocks")) for m in shown)
+        )
         page = on.gateway.log
         for secret in (BOT_TOKEN, APP_TOKEN, SECRET, "tell me when"):
             assert secret not in page
@@ -235,7 +238,9 @@ async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path
             assert "DROP-ALL-DATABASES" in str(await on.slack.dialogue())
         assert await on.acts() == []
         agent.ask("Roll it out now?", detail=plan)
-        await until(lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1)
+        await eventually_async(
+            lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1
+        )
         chosen = {"selected_option": {"value": "approve"}}
         await on.slack.send_dialogue(choice={"choice": chosen}, comment={"text": {"value": ""}})
         assert [act[:2] for act in await on.acts()] == [("approve", "void")]
@@ -267,7 +272,9 @@ async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Pat
         agent, news = await on.told("Shall I deploy?")
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
         agent.ask("Shall I deploy and drop the tables?")
-        await until(lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1)
+        await eventually_async(
+            lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1
+        )
         await on.slack.press(news, "spanpost:approve", key)
         assert "other words" in (await on.slack.whispered())[0]
         assert [act[:2] for act in await on.acts()] == [("approve", "void")]
@@ -299,7 +306,7 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
         await holder.execute("SELECT FROM approvals FOR UPDATE")
         pressing = asyncio.create_task(on.press(news, "Approve"))
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        await until(lambda: on.rows(waits), lambda rows: len(rows) > 0)
+        await eventually_async(lambda: on.rows(waits), lambda rows: len(rows) > 0)
         on.gateway.kill()
         await pressing
         await hold.rollback()
@@ -343,6 +350,6 @@ async def test_twenty_clicks_and_three_gateways(dsn: str, tmp_path: Path) -> Non
         ((key,),) = await on.rows("SELECT key::text FROM approvals")
         for _ in range(20):
             await on.slack.press(news, "spanpost:approve", key)
-        acts = await until(on.acts, lambda acts: len(acts) == 20)
+        acts = await eventually_async(on.acts, lambda acts: len(acts) == 20)
         assert sorted(act[1] for act in acts) == ["decided"] * 19 + ["done"]
         assert await on.rows("SELECT count(*) FROM agent_checkpoints WHERE kind = 'approval_resolved'") == [(1,)]

@@ -10,9 +10,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,12 +27,12 @@ from spanpost.settings import load
 from spanpost.testing.fake_slack import FakeSlack
 from tests.acceptance.prometheus import run_alertmanager
 from tests.conftest import ROOT
+from tests.eventually import eventually_async
 
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.slow,
     pytest.mark.needs("postgres", "alertmanager"),
-    pytest.mark.timeout(120),
 ]
 #: Alice decides; the example only looks.
 ALICE, LOOKS = new_token(), new_token()
@@ -59,7 +58,7 @@ class OnCall:
         if is_over:
             said["endsAt"] = now.isoformat()
         await self.send(f"http://{self._alertmanager}/api/v2/alerts", [said])
-        await self.until(
+        await eventually_async(
             lambda: any(("Resolved" if is_over else "Critical") + f" · {name}" in m["text"] for m in self.top())
         )
 
@@ -120,10 +119,7 @@ class OnCall:
     async def row(self, name: str, such: str) -> None:
         """Wait until the watermark's row of an alert is such."""
         look = f"SELECT 1 FROM auto_ops o JOIN agent_tasks t ON t.task_id = o.alert WHERE t.name = '{name}' AND {such}"
-        end = time.monotonic() + 30
-        while not await self.rows(look):
-            assert time.monotonic() < end, await self.rows("SELECT * FROM auto_ops")
-            await asyncio.sleep(0.1)
+        await eventually_async(lambda: self.rows(look))
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.dsn)
@@ -142,21 +138,16 @@ class OnCall:
 
     async def question(self) -> dict[str, Any]:
         """Wait for the one question that is open, and for the task that it is of: it comes before the batch with that."""
-        end = time.monotonic() + 40
-        while not (found := (await self.ask("/api/approvals?state=open"))["items"]) or found[0]["agent_name"] is None:
-            assert time.monotonic() < end, (found, [p.poll() for p in self.processes])
-            await asyncio.sleep(0.1)
-        [one] = found
+
+        async def look() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await self.ask("/api/approvals?state=open"))["items"]
+            return found
+
+        [one] = await eventually_async(look, lambda found: found and found[0]["agent_name"] is not None)
         return dict(one)
 
     async def decide(self, question: dict[str, Any], decision: str) -> None:
         await self.send(f"{self.gateway.http_url}/api/approvals/{question['key']}/decision", {"decision": decision})
-
-    async def until(self, look: Callable[[], Any], seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not look():
-            assert time.monotonic() < end, self.slack.workspace.channel("agents").all()
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -241,7 +232,7 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
             "Approved",
             "freed 21 GB",
         )
-        await there.until(lambda: not [one for one in said if one not in there.thread("DiskFull")])
+        await eventually_async(lambda: not [one for one in said if one not in there.thread("DiskFull")])
         assert len(there.top()) == 2
 
 

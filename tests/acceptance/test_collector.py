@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateways import Gateway, free_port, run_gateway
+from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, Database, find
+from tests.eventually import eventually, free_port, until_listening
 
 CONFIGS = sorted(path for path in (ROOT / "collector-config").glob("*.yaml") if path.stem != "builder")
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
 class Collector:
@@ -43,16 +43,7 @@ class Collector:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-        import socket
-
-        for _ in range(600):
-            if self._process.poll() is not None:
-                raise AssertionError(self._log.read_text())
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.http)) == 0:
-                    return
-            time.sleep(0.02)  # it says nowhere that it listens
-        raise AssertionError(f"not listening: {self._log.read_text()}")
+        until_listening(self._process, self.http, self._log)
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -101,14 +92,9 @@ def stored(database: Database) -> list[str]:
     return [row[0] for row in database.fetch("SELECT encode(span_id, 'hex') FROM agent_events")]
 
 
-def until_stored(database: Database, wanted: set[str], seconds: float = 60) -> list[str]:
-    """Look until all that is wanted is there, or the time is over; return what is there."""
-    deadline = time.monotonic() + seconds
-    while True:
-        rows = stored(database)
-        if wanted <= set(rows) or time.monotonic() > deadline:
-            return rows
-        time.sleep(0.05)  # between two looks at another process's work
+def until_stored(database: Database, wanted: set[str]) -> list[str]:
+    """Look until all that is wanted is there; return what is there."""
+    return eventually(lambda: stored(database), lambda rows: wanted <= set(rows))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

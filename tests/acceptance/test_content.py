@@ -27,6 +27,7 @@ def phrases(value: Any) -> set[str]:
     return {phrase for phrase in SAID if phrase in value}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
 def test_nothing_that_was_said_is_kept(run: str) -> None:
     """No audit row and no checkpoint holds a phrase of the conversation; with `capture_content` the rows do hold them."""

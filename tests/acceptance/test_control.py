@@ -26,8 +26,8 @@ from spanpost.agent.control import ControlUnavailable, Decision, approval_sync, 
 from spanpost.http.tokens import hash_of
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.tasks.budgets import Budget
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_budgets import a_costly_run
@@ -36,7 +36,7 @@ from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 T = TypeVar("T")
 
 TOKEN, OTHER, OPERATOR = "spt_of-default", "spt_of-acme", "spt_of-an-operator"
@@ -67,26 +67,26 @@ class App(NamedTuple):
 
         async def work(store: PostgresStore) -> ApprovalRow:
             heard = asyncio.Event()
-            await store.listen(lambda _: heard.set())
+            await store.interventions.listen(lambda _: heard.set())
             async with asyncio.timeout(30):
                 while True:
                     heard.clear()
-                    if found := await store.approvals(ApprovalQuery(approval_id=id)):
+                    if found := await store.interventions.approvals(ApprovalQuery(approval_id=id)):
                         return found[0]
                     await heard.wait()
 
         return self.run(work)
 
     def decide(self, key: UUID, verb: Verb = Verb.APPROVE, idempotency_key: str | None = None) -> Verdict:
-        return self.run(lambda store: store.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
+        return self.run(lambda store: store.interventions.intervene(an_act(verb, key, idempotency_key=idempotency_key)))
 
     def effects(self, id: str) -> tuple[int, int]:
         """Return how many acts and how many resolutions there are of a question."""
 
         async def work(store: PostgresStore) -> tuple[int, int]:
-            told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
+            told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
             count = "SELECT count(*) FROM human_interventions WHERE approval_id = $1 AND idempotency_key IS NOT NULL"
-            return await store._run(lambda c: c.fetchval(count, id)), len(told)
+            return await store.run(lambda c: c.fetchval(count, id)), len(told)
 
         return self.run(work)
 
@@ -103,7 +103,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "MAX_WAITERS": "150",
         }
         environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in section.items()}
-        environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
+        environment["SPANPOST_BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
         yield App(started, dsn)
 
@@ -176,7 +176,7 @@ from spanpost.testing.exercise_people import an_act
 async def main():
     store = PostgresStore({app.dsn!r})
     await store.open()
-    await store.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
+    await store.interventions.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -217,7 +217,7 @@ def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]
     status, told = ask(app, "/control/v1/approvals/apart")
     assert (status, told["state"]) == (200, "open")
     act = an_act(Verb.APPROVE, row.key, tenant="acme")
-    assert app.run(lambda store: store.intervene(act)).result is Result.UNKNOWN
+    assert app.run(lambda store: store.interventions.intervene(act)).result is Result.UNKNOWN
     app.decide(row.key, Verb.DENY)
     assert waiting.result(30).denied
 
@@ -270,7 +270,7 @@ def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Fut
     acts = [an_act(Verb.APPROVE, row.key) for row in rows[:50]]
 
     async def decide(store: PostgresStore) -> list[Verdict]:
-        return [await store.intervene(act) for act in acts]
+        return [await store.interventions.intervene(act) for act in acts]
 
     app.run(decide)
     assert all(each.result(30).approved for each in waiting[:50])
@@ -300,7 +300,7 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
         waiting = threads.submit(ask, app, "/control/v1/tasks/job-9?wait=30")
 
         async def cancel(store: PostgresStore) -> Verdict:
-            task = await store.refer("default", "job-9")
+            task = await store.reader.refer("default", "job-9")
             assert task is not None
             act = Intervention(
                 tenant="default",
@@ -311,7 +311,7 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
                 source="cli",
                 at=datetime.now(UTC),
             )
-            return await store.intervene(act)
+            return await store.interventions.intervene(act)
 
         assert app.run(cancel).result is Result.DONE
         status, told = waiting.result(30)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -27,6 +26,7 @@ from spanpost.settings.guards import gateway_guard
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import throwaway_postgres, with_database
+from tests.eventually import free_port
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -334,10 +334,7 @@ SYSTEMCTL = """
 @pytest.fixture
 def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str]]:
     """Lend the variables under which the script installs into a directory of its own."""
-    with socket.socket() as http, socket.socket() as grpc:
-        for each in (http, grpc):
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in (http, grpc)]
+    ports = [free_port(), free_port()]
     state = open_dir()
     systemctl = state / "systemctl"
     systemctl.write_text("#!/bin/bash\n" + textwrap.dedent(SYSTEMCTL))

@@ -147,13 +147,13 @@ Case = Callable[[Tried, str], int]
 CASES: dict[str, Case] = {
     "no host, in HTTP/1.1": lambda t, n: t.raw(get("/health/live")),
     "two hosts": lambda t, n: t.raw(get("/health/live", "host: a", "host: a")),
-    "a host that is none: `127.0.0.1:80@evil.example`": lambda t, n: t.raw(get("/", "host: 127.0.0.1:80@evil.example")),
+    "an invalid host: `127.0.0.1:80@evil.example`": lambda t, n: t.raw(get("/", "host: 127.0.0.1:80@evil.example")),
     "another host in the target than in `Host`": lambda t, n: t.raw(get("http://evil.example/", "host: 127.0.0.1")),
-    "a host that is not ours, where no token is asked for": lambda t, n: t.raw(get("/api/login", "host: evil.example")),
-    "a host that is not ours, with a token that is asked for": lambda t, n: t.raw(posted()),
-    "`Origin` of another page, whatever token it brings": lambda t, n: t.raw(posted("origin: http://evil.example")),
+    "a foreign host, if no token is required": lambda t, n: t.raw(get("/api/login", "host: evil.example")),
+    "a foreign host, with the required token": lambda t, n: t.raw(posted()),
+    "`Origin` of another page, with or without a token": lambda t, n: t.raw(posted("origin: http://evil.example")),
     "`Origin: null`, or two": lambda t, n: t.raw(posted("origin: null")),
-    "`Sec-Fetch-Site` of another site, where no page is opened": lambda t, n: t.raw(
+    "`Sec-Fetch-Site` of another site, if no page is opened": lambda t, n: t.raw(
         get("/health/live", "host: 127.0.0.1", "sec-fetch-site: cross-site")
     ),
     "`text/plain` to `/alerts` or `/control`": lambda t, n: t.post(b'{"alerts": []}', "text/plain", "/alerts/grafana"),
@@ -181,14 +181,14 @@ CASES: dict[str, Case] = {
     "gzip of several members": lambda t, n: t.post(
         gzip.compress(body(span(n))) + gzip.compress(body(changed(span(n), span_id=b"2" * 8))), content_encoding="gzip"
     ),
-    "protobuf said to be JSON": lambda t, n: t.post(body(span(n)), JSON),
-    "JSON said to be protobuf": lambda t, n: t.post(raw_json(n)),
+    "protobuf declared as JSON": lambda t, n: t.post(body(span(n)), JSON),
+    "JSON declared as protobuf": lambda t, n: t.post(raw_json(n)),
     "no content type": lambda t, n: t.post(body(span(n)), ""),
     "another content type": lambda t, n: t.post(body(span(n)), "text/plain"),
-    "bytes that are no protobuf": lambda t, n: t.post(b"\xff\xfe nonsense"),
+    "bytes that are not protobuf": lambda t, n: t.post(b"\xff\xfe nonsense"),
     "protobuf that ends early": lambda t, n: t.post(body(span(n))[:-5]),
     "an empty body": lambda t, n: t.post(b""),
-    "JSON nested without end": lambda t, n: t.post(b"[" * 1_000_000, JSON),
+    "JSON nested without limit": lambda t, n: t.post(b"[" * 1_000_000, JSON),
     "JSON with a byte order mark": lambda t, n: t.post(b"\xef\xbb\xbf" + raw_json(n), JSON),
     "JSON with unknown fields, integers as text, enums by name": lambda t, n: t.post(
         raw_json(n, '{"key": "k", "value": {"intValue": "7"}}', kind='"SPAN_KIND_CLIENT"', unheardOf="[1]"), JSON
@@ -198,11 +198,11 @@ CASES: dict[str, Case] = {
     "both a length and chunks": lambda t, n: t.raw(
         HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     ),
-    "a path that is not there": lambda t, n: t.post(body(span(n)), path="/v1/spans"),
-    "a path with a slash too many": lambda t, n: t.post(body(span(n)), path="/v1/traces/"),
-    "GET where POST is meant": lambda t, n: t.post(None, method="GET"),
-    "no token, where tokens are asked for": lambda t, n: t.post(body(span(n)), authorization=""),
-    "a token that is not known": lambda t, n: t.post(body(span(n)), authorization=f"Bearer {TOKEN}x"),
+    "an unknown path": lambda t, n: t.post(body(span(n)), path="/v1/spans"),
+    "a path with an additional slash": lambda t, n: t.post(body(span(n)), path="/v1/traces/"),
+    "GET instead of POST": lambda t, n: t.post(None, method="GET"),
+    "no token, if tokens are required": lambda t, n: t.post(body(span(n)), authorization=""),
+    "an unknown token": lambda t, n: t.post(body(span(n)), authorization=f"Bearer {TOKEN}x"),
     "a token in the URL": lambda t, n: t.post(body(span(n)), path=f"/v1/traces?access_token={TOKEN}"),
     "a string that is not UTF-8": lambda t, n: t.post(body(span(n, note="caf@")).replace(b"caf@", b"caf\xe9")),
     "a value nested 20 deep": lambda t, n: t.post(body(span(n, deep=nested(20)))),
@@ -220,7 +220,7 @@ CASES: dict[str, Case] = {
     "a number of 5,000 digits in JSON": lambda t, n: t.post(
         raw_json(n, '{"key": "k", "value": {"intValue": ' + "9" * 5000 + "}}"), JSON
     ),
-    "ids of zeros, too short or not there": lambda t, n: t.post(
+    "ids of zeros, too short or missing": lambda t, n: t.post(
         body(
             changed(span(n), trace_id=bytes(16), span_id=bytes(8)),
             changed(span(n, k="2"), trace_id=b"\1\2\3\4\5", span_id=b"\1"),
@@ -267,7 +267,7 @@ CASES: dict[str, Case] = {
 }
 #: How many rows there are of a case that is recorded, where it is not one.
 ROWS = {
-    "ids of zeros, too short or not there": 3,
+    "ids of zeros, too short or missing": 3,
     "gzip of several members": 2,
     "the same ids with other content": 2,
     "spans that are each other's parents": 2,
@@ -337,7 +337,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
 
 
 def test_the_page_has_every_case_and_no_other() -> None:
-    """What is tried is what the page tells."""
+    """The cases are those of the page."""
     assert set(LINES) == set(CASES)
     assert dict(re.findall(r"`(\w+)` (\d+)", PAGE)) == {name: str(bit) for name, bit in FLAGS.items()}
 
@@ -351,7 +351,7 @@ def test_the_door_answers_as_the_page_says(what: str, tried: Tried) -> None:
     kept = query(dsn, "SELECT count(*) FROM quarantine")[0][0]
     assert CASES[what](tried, name) == status
     rows = query(dsn, f"SELECT repairs FROM agent_events WHERE name = '{name}'")
-    wanted = ROWS.get(what, 1) if status == 200 and outcome not in ("an empty request", "taken") else 0
+    wanted = ROWS.get(what, 1) if status == 200 and outcome not in ("an empty request", "accepted") else 0
     flags = sum(FLAGS[flag] for flag in re.findall(r"`(\w+)`", outcome))
     assert [row[0] or 0 for row in rows] == [flags] * wanted
     assert query(dsn, "SELECT count(*) FROM quarantine")[0][0] - kept == (1 if outcome.startswith("kept") else 0)

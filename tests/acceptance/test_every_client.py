@@ -26,6 +26,7 @@ from spanpost.sinks.slack import render
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.acceptance.test_collector import Collector
 from tests.conftest import Database, find, fresh_database
+from tests.eventually import eventually
 from tests.faults.posted import Slack, settings, settled, truth
 
 #: Spans of each stream: `SPANPOST_TEST_SPANS=50000` is what issue and release notes speak of.
@@ -95,13 +96,9 @@ def stored(database: Database) -> Counter[tuple[int, int, bool]]:
 
 
 def until_stored(database: Database, wanted: int, seconds: float) -> Counter[tuple[int, int, bool]]:
-    """Look until so many rows are there, or the time is over; return what is there."""
-    deadline = time.monotonic() + seconds
-    while (
-        database.fetch("SELECT count(*) FROM agent_events WHERE part IN (0, 1)")[0][0] < wanted
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.2)  # between two looks at other processes' work
+    """Look until so many rows are there; return them."""
+    count = "SELECT count(*) FROM agent_events WHERE part IN (0, 1)"
+    eventually(lambda: database.fetch(count)[0][0], lambda found: found >= wanted, seconds)
     return stored(database)
 
 

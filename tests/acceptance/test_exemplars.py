@@ -13,6 +13,7 @@ from spanpost.model.observations import Status
 from spanpost.store.memory import MemoryStore
 from spanpost.testing.observed import ended
 from tests.acceptance.prometheus import run_prometheus
+from tests.eventually import eventually
 
 AGENT = {"agent.task.name": "deploy", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "deployer"}
 FAILS = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "error.type": "TimeoutError"}
@@ -32,14 +33,16 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
         with run_prometheus(tmp_path, f"127.0.0.1:{port}", []) as prometheus:
             metrics.recorded(recorded)
             found: dict[str, dict[str, str]] = {}
-            until = time.monotonic() + 30
-            while len(found) < 2 and time.monotonic() < until:
+
+            def look() -> dict[str, dict[str, str]]:
                 for name in ("spanpost_task_duration_seconds_bucket", "spanpost_errors_total"):
                     for series in prometheus.get(
                         "query_exemplars", query=name, start=time.time() - 60, end=time.time() + 60
                     ):
                         found[name] = series["exemplars"][-1]["labels"]
-                time.sleep(0.2)
+                return found
+
+            eventually(look, lambda found: len(found) == 2)
     finally:
         metrics.close()
     trace = (1).to_bytes(16, "big").hex()

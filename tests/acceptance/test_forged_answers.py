@@ -13,13 +13,13 @@ import pytest
 
 from spanpost.agent.control import Decision
 from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
+from spanpost.model.queries import ApprovalQuery
 from spanpost.semconv import question_mark
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import ApprovalQuery
 from tests.acceptance.test_control import TOKEN, App, agent, app, ask
 
 __all__ = ["agent", "app"]
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 WORDS = "May I delete all customers?"
 MARK = question_mark(WORDS, "", (), "")
 
@@ -38,7 +38,7 @@ def send(app: App, name: str, trace: str, at: float = 0.0, token: str = TOKEN, *
 
 def question(app: App, id: str, trace: str | None = None, mark: str | None = None) -> ApprovalRow:
     async def work(store: PostgresStore) -> ApprovalRow:
-        return (await store.approvals(ApprovalQuery(approval_id=id, trace=trace, mark=mark)))[0]
+        return (await store.interventions.approvals(ApprovalQuery(approval_id=id, trace=trace, mark=mark)))[0]
 
     return app.run(work)
 
@@ -79,7 +79,7 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
         send(app, "agent.approval.resolved", "ce" * 16, 1.0, id=id, decision="approve", by="the CEO", **more)
     waiting = agent(WORDS, id=id)
     row = app.asked(id)
-    assert (row.state, row.told) == (InterventionState.OPEN, None)
+    assert (row.state, row.reported_decision) == (InterventionState.OPEN, None)
     app.decide(row.key)
     assert waiting.result(30) == Decision(id=id, decision="approve", by="alice", source="slack")
 

@@ -29,7 +29,6 @@ pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.slow,
     pytest.mark.needs("postgres", "prometheus", "promtool"),
-    pytest.mark.timeout(300),
 ]
 HOURS, STEP = 24, 1800
 
@@ -76,10 +75,10 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
         database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
         slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
-        spend={"budgets": [
+        budgets=[
             {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
-        ]},
+        ],
     )  # fmt: skip
     gateway = Gateway(settings)
     gateway.start()

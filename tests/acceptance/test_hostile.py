@@ -16,7 +16,7 @@ from tests.acceptance.test_gateway import Stream, body
 from tests.conftest import find, fresh_database, made_server
 from tests.tasks.hostile_traces import SHAPES, body_of
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
 
 @pytest.fixture

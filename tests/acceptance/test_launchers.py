@@ -19,10 +19,11 @@ import pytest
 
 from tests.acceptance.asking_agent import AskingAgent
 from tests.acceptance.gateway_process import request
-from tests.acceptance.gateways import free_port, run_gateway
+from tests.acceptance.gateways import run_gateway
 from tests.acceptance.test_answers_from_slack import Street, street
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.interactions.local_slack import ALICE, BOB, BOT, until
+from tests.eventually import eventually_async, free_port
+from tests.interactions.local_slack import ALICE, BOB, BOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
@@ -84,12 +85,7 @@ agent = "deployer"
 
     async def started(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until so many were."""
-
-        async def look() -> list[dict[str, Any]]:
-            return self.orders()
-
-        found: list[dict[str, Any]] = await until(look, lambda orders: len(orders) >= count, 40)
-        return found
+        return await eventually_async(self.orders, lambda orders: len(orders) >= count)
 
 
 RULES = f"""
@@ -107,7 +103,7 @@ async def _failed(on: Street, name: str = "Deploy the shop") -> str:
     async def look() -> list[str]:
         return [m["ts"] for m in await on.slack.messages() if not m.get("thread_ts") and m["text"].endswith("failed")]
 
-    return str((await until(look, bool))[0])
+    return str((await eventually_async(look, bool))[0])
 
 
 @pytest.mark.needs("local-slack")
@@ -123,15 +119,15 @@ async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
         assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
         for _ in range(20):
             await on.slack.press(ts, "spanpost:retry", key)
-        acts = await until(on.acts, lambda acts: len(acts) == 21)
+        acts = await eventually_async(on.acts, lambda acts: len(acts) == 21)
         assert sorted(act[1] for act in acts) == [*["decided"] * 19, "done", "refused"]
         assert "tried again already" in (await on.slack.whispered())[0]
         [order] = await shop.started()
         assert (order["retry_of"], order["text"], order["requested_by"]) == (failed, "Deploy the shop", "alice")
         rows = "SELECT retry_of, order_id, status FROM agent_tasks WHERE agent_name = 'fixer'"
-        assert await until(lambda: on.rows(rows), lambda found: [row[2] for row in found] == ["complete"], 40) == [
-            (failed, order["id"], "complete")
-        ]
+        assert await eventually_async(
+            lambda: on.rows(rows), lambda found: [row[2] for row in found] == ["complete"]
+        ) == [(failed, order["id"], "complete")]
         assert await on.rows("SELECT id::text, source FROM launch_orders") == [(order["id"], "slack")]
         await on.shows("etry of")
         assert len(shop.orders()) == 1
@@ -155,7 +151,7 @@ async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> N
             ("Mend the till", "alice", "slack"), ("Oil the door", "alice", "slack"),
         ]  # fmt: skip
         rows = "SELECT name, order_id FROM agent_tasks WHERE status = 'complete' ORDER BY name"
-        found = await until(lambda: on.rows(rows), lambda rows: len(rows) == 2, 40)
+        found = await eventually_async(lambda: on.rows(rows), lambda rows: len(rows) == 2)
         assert found == sorted((one["text"], one["id"]) for one in orders)
         assert sorted(act[:2] for act in await on.acts()) == [
             ("start", "done"),
@@ -187,7 +183,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         await on.connected(2)
         await shop.started()
         delivered = "SELECT state FROM deliveries WHERE sink = 'launch:fix'"
-        assert await until(lambda: on.rows(delivered), lambda rows: rows == [("delivered",)])
+        assert await eventually_async(lambda: on.rows(delivered), lambda rows: rows == [("delivered",)])
         assert {order["id"] for order in shop.orders()} == {
             row[0] for row in await on.rows("SELECT id::text FROM launch_orders")
         }
@@ -228,7 +224,7 @@ text = "After {name}"
         orders = await shop.started(3)
         assert [order["text"] for order in orders] == ["Fix the till", "After Fix the till", "After After Fix the till"]
         assert [order["depth"] for order in orders] == [0, 1, 2]
-        assert "a loop?" in await until(_log(gateway), lambda log: "a loop?" in log, 40)
+        assert "a loop?" in await eventually_async(_log(gateway), lambda log: "a loop?" in log)
         assert len(shop.orders()) == 3
 
 

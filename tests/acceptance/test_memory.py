@@ -27,7 +27,7 @@ AT_ONCE = 6
 #: What a gateway may grow by, in bodies of the largest size: what is under way, what is inflated, and JSON opened.
 FACTOR, SOME = 8, 100 * MIB
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

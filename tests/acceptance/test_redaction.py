@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from tests.acceptance.gateway_process import ROOT, Gateway, query, request
 from tests.conftest import find, fresh_database, made_server
+from tests.eventually import eventually
 from tests.text.realistic import FORMS, Case, all_cases
 
 SEED = 11
@@ -81,6 +82,7 @@ def leaked(text: str) -> list[str]:
     return [case.what for case in CASES if case.secret in text or json.dumps(case.secret)[1:-1] in text]
 
 
+@pytest.mark.slow
 def test_memory_holds_none() -> None:
     """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
     store = MemoryStore(assembly.rules_of(load(database={"embedded": False}, console={})))
@@ -88,14 +90,14 @@ def test_memory_holds_none() -> None:
         store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
         (
-            store._tasks.__dict__,
-            store._checkpoints,
-            store._records.by_key,
-            store._deliveries.__dict__,
-            store._interventions.__dict__,
+            store._tables.__dict__,
+            store._tables.tasks.__dict__,
+            store._tables.records.by_key,
+            store.outbox.__dict__,
+            store.interventions.__dict__,
         )
     )
-    assert len(store._checkpoints) > len(CASES)
+    assert len(store._tables.checkpoints) > len(CASES)
     assert leaked(shown) == []
 
 
@@ -111,13 +113,6 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
             gateway.kill()
 
 
-def until(look: Callable[[], bool], timeout: float = 60.0) -> None:
-    end = time.monotonic() + timeout
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def rows(dsn: str) -> str:
     """Return every row of every table as text; bytes too, as far as they are text."""
     shown = []
@@ -130,7 +125,6 @@ def rows(dsn: str) -> str:
 @pytest.mark.acceptance
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
-@pytest.mark.timeout(300)
 def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
     """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
     json_type = {"content-type": "application/json"}
@@ -139,7 +133,7 @@ def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
     spoiled = random.Random(SEED).sample(CASES, 5)
     for case in spoiled:  # kept for who looks why it could not be read
         assert request(gateway.http + "/v1/traces", f"{case.text}\n{{".encode(), **json_type)[0] == 400
-    until(
+    eventually(
         lambda: (
             query(gateway.dsn, "SELECT count(DISTINCT task_uid) FROM deliveries WHERE state = 'delivered'")[0][0] >= 20
         )

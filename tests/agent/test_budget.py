@@ -32,7 +32,7 @@ def provider() -> TracerProvider:
 
 @pytest.fixture
 def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    monkeypatch.setenv("SPANPOST_SPEND__BUDGETS", json.dumps(BUDGETS))
+    monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps(BUDGETS))
     pipeline = spanpost.attach(tracer_provider=provider)
     yield pipeline
     pipeline.shutdown()
@@ -87,13 +87,13 @@ def test_what_makes_no_sense_is_refused(
     budgets: list[Any], said: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A budget without a limit, or one that nobody could count, is refused at the start, with what to do."""
-    monkeypatch.setenv("SPANPOST_SPEND__BUDGETS", json.dumps(budgets))
+    monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps(budgets))
     with pytest.raises(ConfigError, match=said):
         load()
 
 
 def test_a_time_zone_that_nobody_knows(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time zone is an IANA name, and another is refused."""
-    monkeypatch.setenv("SPANPOST_SPEND__TIMEZONE", "Middle/Earth")
+    monkeypatch.setenv("SPANPOST_BUDGETS", json.dumps([{"name": "x", "limit_usd": 1, "timezone": "Middle/Earth"}]))
     with pytest.raises(ConfigError, match="no time zone known here"):
         load()

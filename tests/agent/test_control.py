@@ -37,10 +37,9 @@ from spanpost.agent.control import (
 )
 from spanpost.agent.gateway import find
 from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.model.tasks import Task
-from spanpost.runtime.interactions import StoreInteractions
 from spanpost.runtime.pipeline import Pipeline
-from spanpost.store.protocols import ApprovalQuery, TaskQuery
 from spanpost.testing.exercise_people import ALICE
 
 Tracer = Any
@@ -52,23 +51,31 @@ class Interactions:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._changed = threading.Event()
-        pipeline.ask(pipeline.store.listen(lambda _: self._changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: self._changed.set()))
 
     def asked(self, count: int = 1) -> list[ApprovalRow]:
         """Wait until so many questions are open, and return them."""
         while True:
             self._changed.clear()
-            found = self.pipeline.ask(self.pipeline.store.approvals(ApprovalQuery(state="open", limit=1000)))
+            found = self.pipeline.ask(
+                self.pipeline.store.interventions.approvals(ApprovalQuery(state="open", limit=1000))
+            )
             if len(found) >= count:
                 return found
-            assert self._changed.wait(20)
+            assert self._changed.wait(60)
 
     def do(self, verb: Verb, key: Any, text: str = "", option: str = "") -> Verdict:
         act = Intervention(
             tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
             idempotency_key=f"{verb}{key}{text}", at=datetime.now(UTC),
         )  # fmt: skip
-        return self.pipeline.ask(StoreInteractions(self.pipeline.store, self.pipeline.take).intervene(act))
+        return self.pipeline.ask(self._intervene(act))
+
+    async def _intervene(self, act: Intervention) -> Verdict:
+        verdict = await self.pipeline.store.interventions.intervene(act)
+        if verdict.recorded is not None:
+            self.pipeline.take(verdict.recorded)
+        return verdict
 
     def tasks(self) -> list[Task]:
         assert self.pipeline.force_flush(5.0)

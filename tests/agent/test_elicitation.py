@@ -90,9 +90,9 @@ async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
     changed = threading.Event()
 
     def look() -> ApprovalRow:
-        pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: changed.set()))
         while not (rows := pipeline.questions()):
-            assert changed.wait(20)
+            assert changed.wait(60)
             changed.clear()
         return rows[0]
 
@@ -157,7 +157,7 @@ async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pip
     assert heard == "41"
     assert [row.detail.splitlines()[0] for row in rows] == [
         "asked by the MCP server hotel",
-        "The answer was not taken: age: nothing was said of it in the comment",
+        "The answer was not taken: age: missing in the comment",
         "The answer was not taken: age: 'old' is not a whole number",
     ]
 
@@ -175,7 +175,7 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
         (
             "expire",
             "cancel",
-            "Nobody decided in time. This is no refusal: the call was not made because nobody answered.",
+            "No person decided in time. This is no refusal: the call was not made because no answer came.",
         ),
         ("deny", "decline", "Denied"),
     ],
@@ -212,4 +212,4 @@ async def test_nobody_can_be_asked(clean_environment: Path) -> None:
     """Without a pipeline and a gateway the server is told that nobody can be asked, and not why."""
     answer = await Elicitation("hotel")(None, types.ElicitRequestFormParams(message="Book?", requested_schema={}))
     assert isinstance(answer, types.ErrorData)
-    assert answer.message == "nobody can be asked just now"
+    assert answer.message == "no person can be asked at the moment"

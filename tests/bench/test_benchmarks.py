@@ -22,7 +22,6 @@ NAMES = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if path.stem 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs(
     name: str, needs: Callable[[str], str], request: pytest.FixtureRequest, tmp_path: Path
@@ -31,10 +30,10 @@ def test_a_benchmark_runs(
     for part, names in PARTS.items():
         if name in names:
             needs(part)
-    command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--small"]
+    command = [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--small", "--deadline", "240"]
     if name in PARTS["postgres"]:
         command += ["--dsn", request.getfixturevalue("dsn")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=270, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert any(character.isdigit() for character in done.stdout), done.stdout
 
@@ -47,6 +46,6 @@ def test_a_benchmark_that_hangs_ends_at_its_deadline(tmp_path: Path) -> None:
     command = [sys.executable, "-c", hangs, "--deadline", "0.2"]
     environment = {"PYTHONPATH": str(ROOT / "bench")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert (done.returncode, "not done within 0.2 seconds" in done.stderr) == (1, True), done.stderr

@@ -155,8 +155,8 @@ def test_replay_prints_the_public_format(spanpost: Spanpost) -> None:
     files = [str(file) for file in sorted((CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))]
     assert files
     idempotency_key = _json(spanpost("replay", "--json", *files))
-    assert list(idempotency_key) == ["tasks", "checkpoints", "lost"]
-    assert idempotency_key["lost"] == {}
+    assert list(idempotency_key) == ["tasks", "checkpoints", "dropped"]
+    assert idempotency_key["dropped"] == {}
     assert _json(spanpost("replay", "--json", *reversed(files), *files)) == idempotency_key
     truth = json.loads((CAPTURES / "pydantic-ai" / "ok" / "truth.json").read_text())
     assert sum(task["input_tokens"] or 0 for task in idempotency_key["tasks"]) == sum(
@@ -258,11 +258,11 @@ def test_what_is_closed_is_told_and_opened(
         await store.open()
         await store.record(steps(0, trace=77))
         budgets = limits(post=[RateLimit(key=key, is_breaker=True)])
-        [delivery] = await store.claim(["console"], 1, budgets)
+        [delivery] = await store.outbox.claim(["console"], 1, budgets)
         no = RetryAt(
             at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True
         )
-        await store.settle(delivery, no)
+        await store.outbox.settle(delivery, no)
         await store.close()
 
     asyncio.run(refused())

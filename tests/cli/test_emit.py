@@ -18,13 +18,13 @@ from spanpost import semconv as c
 from spanpost.cli import main
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers import emit as wire
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from spanpost.text.repair import mend
 
 ROOT = Path(__file__).parents[2]
@@ -32,14 +32,17 @@ Emit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def gateway() -> Iterator[TestGateway]:
-    with TestGateway() as gateway:
+def gateway() -> Iterator[RunningGateway]:
+    with RunningGateway() as gateway:
         yield gateway
 
 
 @pytest.fixture
 def emit(
-    clean_environment: Path, gateway: TestGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clean_environment: Path,
+    gateway: RunningGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Emit:
     """Lend ``emit(*arguments, **environment)``; what `start` prints is exported, as eval would."""
     monkeypatch.setenv("SPANPOST_FORWARD__ENDPOINT", gateway.url)
@@ -66,14 +69,14 @@ def emit(
     return run
 
 
-def made_of(gateway: TestGateway) -> dict[str, Any]:
+def made_of(gateway: RunningGateway) -> dict[str, Any]:
     store = MemoryStore(FoldRules())
     for o in gateway.observations:
         store.record_now([o])
     return report(store.tasks_now(TaskQuery()), store.checkpoints_now(), {})
 
 
-def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: TestGateway) -> None:
+def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: RunningGateway) -> None:
     """A start, progress, an artifact, a question with its answer and an end make one task, told as it goes."""
     about = (
         "--agent",
@@ -134,7 +137,7 @@ def test_a_script_is_followed_from_its_start_to_its_end(emit: Emit, gateway: Tes
     ],
 )
 def test_the_end_says_how(
-    emit: Emit, gateway: TestGateway, arguments: tuple[str, ...], status: str, message: str | None
+    emit: Emit, gateway: RunningGateway, arguments: tuple[str, ...], status: str, message: str | None
 ) -> None:
     """A task ends as it is said, or as a program's exit code says."""
     emit("start", "job")
@@ -144,7 +147,7 @@ def test_the_end_says_how(
     assert (task["error"] or {}).get("message") == message
 
 
-def test_the_end_of_a_log_is_kept_with_the_error(emit: Emit, gateway: TestGateway, tmp_path: Path) -> None:
+def test_the_end_of_a_log_is_kept_with_the_error(emit: Emit, gateway: RunningGateway, tmp_path: Path) -> None:
     """Of a long log the end comes with the error, whatever bytes are in it."""
     log = tmp_path / "build.log"
     log.write_bytes(b"begin" + b"." * 100_000 + b"\xff the end")
@@ -156,7 +159,7 @@ def test_the_end_of_a_log_is_kept_with_the_error(emit: Emit, gateway: TestGatewa
     assert "begin" not in task["error"]["log_tail"]
 
 
-def test_a_part_of_a_task_is_a_task_below_it(emit: Emit, gateway: TestGateway) -> None:
+def test_a_part_of_a_task_is_a_task_below_it(emit: Emit, gateway: RunningGateway) -> None:
     """With --child the new task hangs below the one in the environment, in the same trace."""
     emit("start", "all", "--agent", "lead")
     above = os.environ["SPANPOST_TASK"]
@@ -177,7 +180,7 @@ def test_what_start_prints_fits_a_ci_job(emit: Emit) -> None:
     assert wire.task_of(told["SPANPOST_TASK"]).trace_id == told["trace_id"]
 
 
-def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: TestGateway) -> None:
+def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: RunningGateway) -> None:
     """--dry-run prints OTLP/JSON that the gateway's own decoder reads, and sends nothing; no endpoint is needed."""
     emit("start", "job")
     arrived = len(gateway.observations)
@@ -187,14 +190,14 @@ def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: TestGateway) -
     assert len(gateway.observations) == arrived
 
 
-def test_a_receiver_that_is_busy_is_asked_again(emit: Emit, gateway: TestGateway) -> None:
+def test_a_receiver_that_is_busy_is_asked_again(emit: Emit, gateway: RunningGateway) -> None:
     """503 and 429 are tried again; the same request, so that nothing is told twice."""
     gateway.answers.extend([503, 429])
     assert emit("start", "job").returncode == 0
     assert gateway.names(Part.STARTED) == ["job"]
 
 
-def test_who_asks_is_known_by_token_and_resource(emit: Emit, gateway: TestGateway) -> None:
+def test_who_asks_is_known_by_token_and_resource(emit: Emit, gateway: RunningGateway) -> None:
     """The token goes along as a header and is printed nowhere; OpenTelemetry's variables name the resource."""
     resource = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=pro%20d,odd", "OTEL_SERVICE_NAME": "nightly"}
     done = emit("start", "job", SPANPOST_FORWARD__TOKEN="s3cret-42", **resource)
@@ -211,7 +214,7 @@ def test_who_asks_is_known_by_token_and_resource(emit: Emit, gateway: TestGatewa
     assert "s3cret-42" not in refused.stderr
 
 
-def test_a_receiver_that_is_away_is_an_error_unless_it_may_be(emit: Emit, gateway: TestGateway) -> None:
+def test_a_receiver_that_is_away_is_an_error_unless_it_may_be(emit: Emit, gateway: RunningGateway) -> None:
     """With nobody there the exit is 1 and the reason said; with --best-effort the reason is said and the exit is 0."""
     emit("start", "job")
     gateway.close()
@@ -223,7 +226,7 @@ def test_a_receiver_that_is_away_is_an_error_unless_it_may_be(emit: Emit, gatewa
     assert (forgiven.returncode, forgiven.stderr) == (0, refused.stderr)
 
 
-def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: TestGateway) -> None:
+def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: RunningGateway) -> None:
     """A receiver that sends elsewhere is an error: nobody else is told."""
     gateway.answers.append(307)
     refused = emit("start", "job", SPANPOST_FORWARD__TOKEN="s3cret-42")
@@ -255,7 +258,7 @@ def test_a_redirect_does_not_take_the_token_along(emit: Emit, gateway: TestGatew
     ],
 )
 def test_mistakes_are_said_with_the_next_step(
-    emit: Emit, gateway: TestGateway, arguments: tuple[str, ...], environment: dict[str, str], says: str
+    emit: Emit, gateway: RunningGateway, arguments: tuple[str, ...], environment: dict[str, str], says: str
 ) -> None:
     """Each mistake is exit 2 and a line that says what to do; nothing is sent."""
     done = emit(*arguments, **environment)
@@ -273,8 +276,9 @@ def test_without_an_endpoint_it_is_said_how_to_name_one(emit: Emit, monkeypatch:
     assert "SPANPOST_FORWARD__ENDPOINT" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs("bash")
-def test_a_real_script_under_a_trap(gateway: TestGateway, tmp_path: Path) -> None:
+def test_a_real_script_under_a_trap(gateway: RunningGateway, tmp_path: Path) -> None:
     """A script that fails ends its task as failed by its trap, and keeps its own exit code."""
     script = """
         set -e

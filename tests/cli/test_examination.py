@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.cli.examination import Finding, examine
+from spanpost.cli.examination import NamedFinding, examine
 from spanpost.settings import load
-from spanpost.testing.gateway import GrpcGateway, TestGateway
+from spanpost.testing.gateway import GrpcGateway, RunningGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_environment")]
 
 
-def found(name: str, **sections: object) -> list[Finding]:
+def found(name: str, **sections: object) -> list[NamedFinding]:
     return [
         finding for finding in examine(load(**{"database": {"embedded": False}, **sections})) if finding.name == name
     ]
 
 
-def forward(endpoint: str, **more: object) -> list[Finding]:
+def forward(endpoint: str, **more: object) -> list[NamedFinding]:
     return found("forward", forward={"endpoint": endpoint, **more})
 
 
 def test_where_it_is_forwarded_to_is_tried() -> None:
     """An empty request of each signal is sent with the settings' token, by HTTP and by gRPC."""
-    with TestGateway() as http, GrpcGateway() as grpc:
+    with RunningGateway() as http, GrpcGateway() as grpc:
         for url, protocol in ((http.url, "http"), (grpc.url, "grpc")):
             told = forward(url, protocol=protocol, token="spt_secret")
             assert [finding.ok for finding in told] == [True, True], told
@@ -42,7 +42,7 @@ def test_what_is_wrong_there_is_said() -> None:
         assert not finding.ok
         assert "spanpost run" in finding.next_step
     assert found("database", forward={"endpoint": f"http://127.0.0.1:{nobody}", "timeout": 1}) == []
-    with TestGateway() as gateway:
+    with RunningGateway() as gateway:
         gateway.answers.extend([401, 401])
         told = forward(gateway.url, token="spt_secret")
         assert [finding.ok for finding in told] == [False, False]

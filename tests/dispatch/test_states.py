@@ -99,7 +99,7 @@ class OneDelivery(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         call = claiming.call_of(self.entry, has_message_receipt=self.is_ordering_key_shown)
-        assert call is SinkCall.LOOKUP or not self.may_stand, "sent again without a look"
+        assert call is SinkCall.RECONCILE or not self.may_stand, "sent again without a look"
         before = self.entry
         self.become(delivery_states.claim(before, call, self.tick(), LEASE))
         delivery = claiming.as_delivery(
@@ -120,7 +120,7 @@ class OneDelivery(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         """A worker, the one that holds the lease or an earlier one, says what became of its call."""
         delivery, call = self.claims.pop(data.draw(st.integers(0, len(self.claims) - 1)))
-        outcome = data.draw(_looked if call is SinkCall.LOOKUP else _sent)
+        outcome = data.draw(_looked if call is SinkCall.RECONCILE else _sent)
         if not delivery_states.is_held(self.entry, delivery):
             if not delivery_states.is_same_claim(self.entry, delivery) and delivery_states.has_sent(delivery, outcome):
                 self.become(delivery_states.report_late(self.entry))
@@ -143,7 +143,7 @@ class OneDelivery(RuleBasedStateMachine):
     def expire(self) -> None:
         self.become(delivery_states.expire(self.entry))
         self.may_stand = self.may_stand or any(
-            c is not SinkCall.LOOKUP and delivery_states.is_same_claim(self.entry, d) for d, c in self.claims
+            c is not SinkCall.RECONCILE and delivery_states.is_same_claim(self.entry, d) for d, c in self.claims
         )
 
     @precondition(lambda self: self.entry.state is DeliveryState.DEAD)

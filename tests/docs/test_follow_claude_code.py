@@ -25,7 +25,7 @@ def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
         files = sorted((COMMITTED / "claude-code" / "conv").glob(f"*-{signal}.pb"))
         [task] = replay.replay(files).tasks
         assert (task.input_tokens is not None and task.cache_read_tokens is not None) is (
-            row("tokens, cache told apart")[at] == "yes"
+            row("tokens, cache separately")[at] == "yes"
         )
         assert (task.llm_calls > 0 and task.tool_calls > 0) is (row("model calls and tool calls")[at] == "each")
         assert (len(task.steps) == 3) is (row("prompts as steps")[at] == "yes")
@@ -34,7 +34,7 @@ def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
         [allowed] = replay.replay(sorted((COMMITTED / "claude-code" / "approve").glob(f"*-{signal}.pb"))).tasks
         assert bool(allowed.approvals) is (row("who allowed or refused a tool")[at] == "yes")
     [records] = replay.replay(sorted((COMMITTED / "claude-code" / "conv").glob("*-logs.pb"))).tasks
-    assert (records.cost_usd is not None, row("cost as Claude Code reckons it")) == (True, ["yes", "no", "yes"])
+    assert (records.cost_usd is not None, row("cost as Claude Code computes it")) == (True, ["yes", "no", "yes"])
 
 
 def test_the_metrics_that_are_read_are_named() -> None:

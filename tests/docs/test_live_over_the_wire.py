@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from tests.conftest import find
 from tests.docs.test_code_blocks import ROOT, blocks
 
@@ -49,8 +49,8 @@ await live.shutdown();
 
 
 @pytest.fixture
-def gateway() -> Iterator[TestGateway]:
-    with TestGateway() as gateway:
+def gateway() -> Iterator[RunningGateway]:
+    with RunningGateway() as gateway:
         yield gateway
 
 
@@ -60,14 +60,16 @@ def code_of(language: str, holds: str = "") -> str:
     return code
 
 
-def run(command: list[str], directory: Path, gateway: TestGateway, *, seconds: float = 110, **environment: str) -> None:
+def run(
+    command: list[str], directory: Path, gateway: RunningGateway, *, seconds: float = 110, **environment: str
+) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
     kept |= {"PYTHONPATH": str(ROOT / "src"), "LIVE_ENDPOINT": gateway.url, "HOME": str(directory), **environment}
     done = subprocess.run(command, cwd=directory, env=kept, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def told(gateway: TestGateway) -> tuple[dict[str, Any], list[str]]:
+def told(gateway: RunningGateway) -> tuple[dict[str, Any], list[str]]:
     """Return the one task that was made, and what was told of it."""
     store = MemoryStore(FoldRules())
     for o in gateway.observations:
@@ -77,11 +79,12 @@ def told(gateway: TestGateway) -> tuple[dict[str, Any], list[str]]:
     return task, [f"{c['kind']}: {c['text']}" for c in whole["checkpoints"]]
 
 
-def bash(code: str, gateway: TestGateway) -> list[str]:
+def bash(code: str, gateway: RunningGateway) -> list[str]:
     return [find("bash"), "-euo", "pipefail", "-c", code.replace("http://localhost:4318", gateway.url)]
 
 
-def test_python(gateway: TestGateway, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_python(gateway: RunningGateway, tmp_path: Path) -> None:
     """The two lines make a process forward."""
     code = code_of("python").replace("http://localhost:4318", gateway.url)
     code += "from spanpost.agent import agent_task\nwith agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
@@ -93,7 +96,7 @@ def test_python(gateway: TestGateway, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shell(gateway: TestGateway, tmp_path: Path) -> None:
+def test_shell(gateway: RunningGateway, tmp_path: Path) -> None:
     """The script is followed from its start to its end."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     launcher = tmp_path / "spanpost"  # as the installed command
@@ -107,7 +110,7 @@ def test_shell(gateway: TestGateway, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("curl", "bash")
-def test_curl(gateway: TestGateway, tmp_path: Path) -> None:
+def test_curl(gateway: RunningGateway, tmp_path: Path) -> None:
     """Three requests by hand are a task that is followed live."""
     run(bash(code_of("bash", "curl --fail"), gateway), tmp_path, gateway)
     task, news = told(gateway)
@@ -116,8 +119,9 @@ def test_curl(gateway: TestGateway, tmp_path: Path) -> None:
     assert [o.part.name for o in gateway.observations] == ["STARTED", "LOG", "ENDED"]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("node")
-def test_typescript(gateway: TestGateway, tmp_path: Path) -> None:
+def test_typescript(gateway: RunningGateway, tmp_path: Path) -> None:
     """The processor tells of starts, events with their own time, and of its process."""
     file = tmp_path / "live.mjs"
     file.write_text(code_of("typescript") + SPAN)
@@ -141,7 +145,7 @@ def test_typescript(gateway: TestGateway, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.needs("go")
 @pytest.mark.timeout(400)
-def test_go(gateway: TestGateway, tmp_path: Path) -> None:
+def test_go(gateway: RunningGateway, tmp_path: Path) -> None:
     """The program, built from the standard library alone, is a task that is followed live."""
     (tmp_path / "live.go").write_text(code_of("go"))
     cache = {

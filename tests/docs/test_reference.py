@@ -69,8 +69,32 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-") for text in texts}
+
+
+def test_anchors_name_headings() -> None:
+    """Every link to a part of a page names a heading that the page has."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")]
+    links = [
+        (page, (page.parent / target).resolve() if target else page, anchor)
+        for page in pages
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)]+)\)", page.read_text())
+    ]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target.name}#{anchor}"
+        for page, target, anchor in links
+        if target.suffix == ".md" and anchor not in _anchors(target)
+    ]
+    assert len(links) > 80
+    assert broken == []
+
+
 def test_every_page_is_in_the_index() -> None:
-    """Whoever begins at docs/README.md comes to every page, but for the runbooks, which alerts lead to."""
+    """docs/README.md links to every page except the runbooks, which alerts link to."""
     linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
     pages = {
         str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"
@@ -119,6 +143,6 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
         "spanpost.SinkSettings": set(SinkSettings.model_fields),
         "spanpost.Sink": methods,
-        "spanpost.Budget": set(RateLimit.__struct_fields__),
+        "spanpost.RateLimit": set(RateLimit.__struct_fields__),
         "raised": {one.__name__ for one in (*DeliveryError.__subclasses__(), *Rejected.__subclasses__())},
     }

@@ -66,7 +66,7 @@ def main() -> None:
         "agent", attributes={**AGENT, "agent.task.id": "shared"}
     ) as span:
         span.add_event("agent.checkpoint", {"agent.checkpoint.message": "told once"})
-    print(pipeline.force_flush(60), sum(pipeline.lost.values()), flush=True)
+    print(pipeline.force_flush(60), sum(pipeline.dropped.values()), flush=True)
     pipeline.shutdown(5)
 
 

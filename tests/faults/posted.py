@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from spanpost.store.protocols import TaskQuery
+from spanpost.model.queries import TaskQuery
 from spanpost.testing.fake_slack import TOKEN
 from tests.conftest import ROOT
 
@@ -138,7 +138,7 @@ async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
     store = PostgresStore(dsn)
     await store.open()
     tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))}
-    told = {str(c.id): c for c in await store.checkpoints(limit=1_000_000)}
+    told = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
     rows = (await store.counts())["agent_events"]
     await store.close()
     return tasks, told, rows

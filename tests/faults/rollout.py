@@ -29,11 +29,11 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.receivers.decode import decode_traces
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.sql import schema
 from spanpost.store.sql.migrations import ddl
 from spanpost.tasks.folded import FoldRules
@@ -239,7 +239,7 @@ def alone(whole: Sequence[ReadableSpan]) -> tuple[Counter[tuple[Any, ...]], dict
         store = MemoryStore(FoldRules(), keep=None)
         await store.record(observations)
         tasks = figures({t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))})
-        return tasks, {str(c.id) for c in await store.checkpoints(limit=100_000) if c.kind in TOLD}
+        return tasks, {str(c.id) for c in await store.reader.checkpoints(limit=100_000) if c.kind in REPORTED_KINDS}
 
     observations = decode_traces(body(whole)).observations
     return Counter((o.trace_id, o.span_id, o.part, o.index) for o in observations), *asyncio.run(take())
@@ -248,4 +248,4 @@ def alone(whole: Sequence[ReadableSpan]) -> tuple[Counter[tuple[Any, ...]], dict
 def held(dsn: str) -> tuple[Counter[tuple[Any, ...]], dict[str, Any], set[str]]:
     """Return the same of a database."""
     tasks, told, _ = asyncio.run(truth(dsn))
-    return asyncio.run(rows(dsn)), figures(tasks), {key for key, c in told.items() if c.kind in TOLD}
+    return asyncio.run(rows(dsn)), figures(tasks), {key for key, c in told.items() if c.kind in REPORTED_KINDS}

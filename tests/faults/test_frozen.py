@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from spanpost.model.errors import StoreUnavailable
+from spanpost.model.queries import TaskQuery
 from spanpost.store import transactions
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.exercise_stall import AGENT
 from spanpost.testing.observed import ended
 from tests.conftest import ROOT, find, fresh_database, made_server
@@ -78,6 +78,6 @@ async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     assert (said.split(), frozen.returncode) == (["True", "0"], 0)
     [task] = await store.tasks(TaskQuery(task_id="shared"))
     assert task.runs == 2
-    told = [c.text for c in await store.checkpoints() if c.kind == "checkpoint"]
+    told = [c.text for c in await store.reader.checkpoints() if c.kind == "checkpoint"]
     assert told == ["told once"]
     await store.close()

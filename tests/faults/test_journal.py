@@ -20,7 +20,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from tests.acceptance.gateway_process import Gateway, spans
 from tests.conftest import fresh_database, made_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 #: Requests, each of so many spans, ten to a trace: a body is larger than what waits to be recorded directly.
 REQUESTS, SPANS = 12, 100

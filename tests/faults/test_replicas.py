@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from tests.conftest import ROOT, find, fresh_database, made_server
 from tests.faults.stream import tangled
@@ -35,7 +36,7 @@ def dsn() -> Iterator[str]:
 async def figures(store: Store) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
     tasks = await store.tasks(TaskQuery(limit=100_000))
-    told = await store.checkpoints(limit=100_000)
+    told = await store.reader.checkpoints(limit=100_000)
     came_to = sorted(
         (
             t.task_id,
@@ -52,7 +53,7 @@ async def figures(store: Store) -> tuple[list[Any], set[Any]]:
         )
         for t in tasks
     )
-    return came_to, {c.id for c in told if c.kind in TOLD}
+    return came_to, {c.id for c in told if c.kind in REPORTED_KINDS}
 
 
 async def of_one(observations: list[Any]) -> tuple[list[Any], set[Any]]:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import find
 from tests.frameworks.running import ROOT, STALL_RULES
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance]
 
 
 def played(example: str, framework: str | None, directory: Path, typed: str) -> str:

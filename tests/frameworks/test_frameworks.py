@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import FRAMEWORKS, find
 from tests.frameworks.running import ROOT, Message, Running, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
 
 #: What an example's root task is called, and its tool while it is called.
 TITLES = {"pydantic_ai": "concierge", "openai_agents": "concierge", "langgraph": "concierge", "crewai": "travel_crew"}

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import find
 from tests.frameworks.running import ROOT, STALL_RULES
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance]
 
 SCRIPT = """
 import asyncio, json, logging, threading
@@ -58,9 +58,9 @@ def agent(*calls, tools=(book,)):
 async def asked(count):
     changed = threading.Event()
     def look():
-        pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
+        pipeline.ask(pipeline.store.interventions.listen(lambda _: changed.set()))
         while len(rows := pipeline.questions()) < count:
-            assert changed.wait(20)
+            assert changed.wait(60)
             changed.clear()
         return rows
     return await asyncio.to_thread(look)
@@ -169,7 +169,7 @@ def test_calls_of_one_moment(played: dict[str, Any]) -> None:
 def test_a_time_that_is_over(played: dict[str, Any]) -> None:
     """The call is not made, and the model is told that this is no refusal; but where the question asks for one."""
     assert played["expire"] == [
-        "Nobody decided in time. This is no refusal: the call was not made because nobody answered."
+        "No person decided in time. This is no refusal: the call was not made because no answer came."
     ]
     assert played["deny"] == ["Denied"]
 

@@ -92,7 +92,7 @@ def _no_effect(gateway: Served, request: pytest.FixtureRequest) -> Iterator[None
 
 def _rows(served: Served) -> tuple[Any, ...]:
     store: Any = served.gateway.pipeline.store
-    return served.gateway.pipeline.ask(store.counts()), set(store._alerts.kept)
+    return served.gateway.pipeline.ask(store.counts()), set(store._tables.alerts)
 
 
 @pytest.mark.parametrize("path", GOOD)

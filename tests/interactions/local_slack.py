@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from tests.conftest import find
+from tests.eventually import eventually_async, free_port, until_listening
 
 TEAM, APP, BOT = "T01ACME", "A01SPAN", "U0SPANPOST"
 BOT_TOKEN, APP_TOKEN, SECRET = "xoxb-local-1", "xapp-1-A01SPAN-1-x", "a-signing-secret"
@@ -75,7 +74,7 @@ class LocalSlack:
             await ui.send_json({"t": "view_submit", "user": user, "values": values})
             await asyncio.sleep(0)
             # What is told next on this line is the app's answer.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while json.loads((await ui.receive()).data).get("t") not in ("view", "view_errors"):
                     pass
 
@@ -109,7 +108,7 @@ class LocalSlack:
 
     async def whispered(self, user: str = ALICE, count: int = 1) -> list[str]:
         """Wait until somebody was told so many things."""
-        return await until(lambda: self.whispers(user), lambda told: len(told) >= count)
+        return await eventually_async(lambda: self.whispers(user), lambda told: len(told) >= count)
 
     async def connected(self, count: int = 1) -> None:
         """Wait until so many processes have connected."""
@@ -118,24 +117,7 @@ class LocalSlack:
             async with self._session.get(f"{self.url}/_control/log") as answer:
                 return [one for one in (await answer.json())["log"] if "hello" in one["summary"]]
 
-        await until(log, lambda seen: len(seen) >= count)
-
-
-async def until(look: Callable[[], Any], is_there: Callable[[Any], bool], seconds: float = 20.0) -> Any:
-    """Look until something is there, and return it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await look()
-        if is_there(found):
-            return found
-        assert time.monotonic() < deadline, found
-        await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+        await eventually_async(log, lambda seen: len(seen) >= count)
 
 
 @contextmanager
@@ -171,14 +153,8 @@ def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> It
     with (directory / "slack.log").open("w") as log:
         process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + 60
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                assert process.poll() is None, (directory / "slack.log").read_text()
-                assert time.monotonic() < deadline, "local-slack does not listen"
-                time.sleep(0.05)
+            until_listening(process, port, directory / "slack.log")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)

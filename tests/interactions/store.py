@@ -1,17 +1,16 @@
-"""A hall in memory, for tests of the desk alone: first decision wins, repeats change nothing, one transaction at a time."""
+"""A store in memory, for tests of interactions alone: the first decision wins, repeats change nothing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, Result, Verb, Verdict
 from spanpost.model.queries import ApprovalFilter, Page, TaskFilter, TaskQuestion
@@ -22,11 +21,11 @@ AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
 class InteractionStore:
-    """What is asked stands in `known`, by key, with the messages in which it is told. `rows` are the interventions."""
+    """Tasks and questions are in `known`, by key, with the messages that show them. `rows` are the interventions."""
 
     def __init__(self) -> None:
+        self.reader = self.interventions = self
         self.known: dict[UUID, tuple[Task, Approval | None, set[tuple[str, str]]]] = {}
-        self.roots: dict[tuple[str, str], UUID] = {}
         self.rows: list[Intervention] = []
         self.verdicts: dict[str, Verdict] = {}
         self.decided: dict[UUID, str] = {}
@@ -39,13 +38,12 @@ class InteractionStore:
 
     def ask(self, task: Task, channel: str, ts: str, approval: Approval | None = None) -> UUID:
         """Have a question, or a task, told in a message; return its key."""
-        key = uuid4()
+        key = task.uid
         if approval is not None:
+            key = uuid4()
             approval = replace(approval, key=key)
             task = replace(task, approvals=(approval,))
         self.known[key] = (task, approval, {(channel, ts)})
-        if approval is None:
-            self.roots[channel, ts] = key
         return key
 
     @property
@@ -82,20 +80,19 @@ class InteractionStore:
         self.decided[act.key] = f"{act.option if act.verb is Verb.CHOOSE else act.verb} {act.actor.id}"
         return Verdict(result=Result.DONE)
 
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        await self._answer("asked")
-        if key not in self.known:
-            return None
-        task, approval, places = self.known[key]
-        is_there = (message.channel, message.ts) in places
-        if not any((message.channel, message.ts) in known[2] for known in self.known.values()):
-            is_there = message.is_ours
-        return Asked(key=key, task=task, approval=approval, is_shown_there=is_there)
+    async def approval(self, key: UUID) -> ApprovalRow | None:
+        await self._answer("approval")
+        task, approval, _ = self.known.get(key, (None, None, None))
+        return _row(key, task, approval) if task is not None and approval is not None else None
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
-        await self._answer("told_in")
-        key = self.roots.get((message.channel, message.ts))
-        return Asked(key=key, task=self.known[key][0], is_shown_there=True) if key is not None else None
+    async def find(self, key: UUID) -> Task | None:
+        await self._answer("find")
+        return next((task for task, _, _ in self.known.values() if task.uid == key), None)
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        await self._answer("shown_in")
+        place = ref["channel"], ref["ts"]
+        return next((task for task, _, places in self.known.values() if place in places), None)
 
     async def tasks(self, asked: TaskFilter, after: Any, limit: int) -> Page[Task]:
         await self._answer("tasks")
@@ -113,26 +110,18 @@ class InteractionStore:
         own = (task for task, _, _ in self.known.values() if task.tenant == tenant)
         return next((task for task in own if ref in (task.task_id, str(task.uid))), None)
 
-    async def questions(self, asked: ApprovalFilter, after: Any, limit: int) -> Page[TaskQuestion]:
-        await self._answer("questions")
-        found = []
-        for key, (task, approval, _) in self.known.items():
-            if approval is not None and task.tenant == asked.tenant and key not in self.decided:
-                row = ApprovalRow(
-                    key=key,
-                    tenant=task.tenant,
-                    task_uid=task.uid,
-                    approval_id=approval.id,
-                    mark="m",
-                    state=InterventionState.OPEN,
-                    requested_at=AT,
-                )
-                found.append(TaskQuestion(row=row, task=task))
+    async def approvals(self, asked: ApprovalFilter, after: Any, limit: int) -> Page[TaskQuestion]:
+        await self._answer("approvals")
+        found = [
+            TaskQuestion(row=_row(key, task, approval), task=task)
+            for key, (task, approval, _) in self.known.items()
+            if approval is not None and task.tenant == asked.tenant and key not in self.decided
+        ]
         return Page(items=found[:limit], next="more" if len(found) > limit else None)
 
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        found = {task.uid: places for task, _, places in self.known.values() if places}
-        return {uid: PersonMessage(channel=min(found[uid])[0], ts=min(found[uid])[1]) for uid in uids if uid in found}
+    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        found = {task.uid: min(places) for task, _, places in self.known.values() if places}
+        return {uid: dict(zip(("channel", "ts"), found[uid], strict=True)) for uid in uids if uid in found}
 
     async def is_first(self, key: str) -> bool:
         if self.is_away:
@@ -140,3 +129,23 @@ class InteractionStore:
         is_first = key not in self.heard
         self.heard.add(key)
         return is_first
+
+
+def _row(key: UUID, task: Task, approval: Approval) -> ApprovalRow:
+    return ApprovalRow(
+        key=key,
+        tenant=task.tenant,
+        task_uid=task.uid,
+        approval_id=approval.id,
+        mark=approval.mark,
+        question=approval.question,
+        detail=approval.detail,
+        options=approval.options,
+        risk=approval.risk,
+        is_cut=approval.is_cut,
+        decision=approval.decision,
+        by=approval.by,
+        source=approval.source,
+        state=InterventionState.DECIDED if approval.decision else InterventionState.OPEN,
+        requested_at=AT,
+    )

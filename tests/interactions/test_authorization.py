@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from spanpost.interactions.authorization import (
     AuthorizationRules,
     Failed,
     Found,
-    Look,
+    Lookup,
     MembersOf,
     Person,
     PersonOf,
@@ -36,13 +37,13 @@ class World:
 
     def __init__(self, person: Person | Failed = ALICE, **found: Found) -> None:
         self.person, self.found = person, found
-        self.looked: list[Look] = []
+        self.looked: list[Lookup] = []
 
-    def __call__(self, look: Look) -> Found:
-        self.looked.append(look)
-        if isinstance(look, PersonOf):
+    def __call__(self, lookup: Lookup) -> Found:
+        self.looked.append(lookup)
+        if isinstance(lookup, PersonOf):
             return self.person
-        return self.found.get(look.id if isinstance(look, MembersOf) else look.resolver, Failed("missing_scope"))
+        return self.found.get(lookup.id if isinstance(lookup, MembersOf) else lookup.resolver, Failed("missing_scope"))
 
 
 def ruled(
@@ -56,9 +57,9 @@ def ruled(
     asked = Asked(key=uuid4(), task=a_task(**task), approval=Approval(id="a", risk=risk), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=rules, people=people or {}), action, asked, "UALICE", PLACE)
     try:
-        look = next(talk)
+        lookup = next(talk)
         while True:
-            look = talk.send(world(look))
+            lookup = talk.send(world(lookup))
     except StopIteration as done:
         ruling: Ruling = done.value
         return ruling
@@ -139,7 +140,7 @@ def test_each_condition_narrows() -> None:
     fits = rule(tenant="default", agent="deployer", topic="deploy", environment="prod", users=("UALICE",))
     assert ruled(World(), fits, **task).is_granted
     for field in ("tenant", "agent", "topic", "environment"):
-        other = Rule(**{**{name: getattr(fits, name) for name in fits.__struct_fields__}, field: "another"})
+        other = replace(fits, **{field: "another"})
         assert not ruled(World(), other, **task).is_granted
 
 
@@ -168,9 +169,9 @@ def test_no_rule_is_got_around_by_a_sub_agent() -> None:
         asked = Asked(key=uuid4(), task=a_task(**own), approval=Approval(id="a"), is_shown_there=True, above=above)
         talk = judge(AuthorizationRules(rules=rules), "approve", asked, "UALICE", PLACE)
         try:
-            look = next(talk)
+            lookup = next(talk)
             while True:
-                look = talk.send(World()(look))
+                lookup = talk.send(World()(lookup))
         except StopIteration as done:
             return bool(done.value.is_granted)
 
@@ -198,7 +199,7 @@ def test_addresses_of_other_domains_count_for_nothing() -> None:
     for domains, is_granted in ((("acme.example",), True), (("other.example",), False), ((), True)):
         asked = Asked(key=uuid4(), task=a_task(), is_shown_there=True)
         talk = judge(
-            AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), domains=domains),
+            AuthorizationRules(rules=(rule("cancel", emails=(ALICE.email,)),), email_domains=domains),
             "cancel",
             asked,
             "UALICE",
@@ -237,10 +238,10 @@ def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, fou
     talk = judge(AuthorizationRules(rules=tuple(rules)), action, asked, "UALICE", PLACE)
     answers, seen = iter(found), []
     try:
-        look = next(talk)
+        lookup = next(talk)
         while True:
-            seen.append((look, next(answers)))
-            look = talk.send(seen[-1][1])
+            seen.append((lookup, next(answers)))
+            lookup = talk.send(seen[-1][1])
     except StopIteration as done:
         ruling: Ruling = done.value
     assert ruling.is_granted is not bool(ruling.refusal)
@@ -250,7 +251,7 @@ def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, fou
         assert (person.team, person.is_guest) == ("T1", False)
         decides = next(one for one in rules if one.takes(action, asked))
         ways = [person.id in decides.users, decides.requester and person.id == "UBOB"]
-        ways += [isinstance(a, frozenset) and person.id in a for look, a in seen[1:] if isinstance(look, MembersOf)]
-        ways += [isinstance(a, Answer) and a.is_allowed for look, a in seen[1:] if isinstance(look, Ask)]
+        ways += [isinstance(a, frozenset) and person.id in a for lookup, a in seen[1:] if isinstance(lookup, MembersOf)]
+        ways += [isinstance(a, Answer) and a.is_allowed for lookup, a in seen[1:] if isinstance(lookup, Ask)]
         assert any(ways)
         assert not (decides.not_requester and person.id == "UBOB")

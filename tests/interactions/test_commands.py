@@ -6,6 +6,7 @@ import asyncio
 import html
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,13 +14,12 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from spanpost.interactions.acts import Interactions
 from spanpost.interactions.authorization import (
     AuthorizationRules,
     Found,
-    Look,
+    Lookup,
     MembersOf,
     Person,
     PersonOf,
@@ -54,11 +54,11 @@ PEOPLE = {
 class Workspace:
     """Its people: Alice, Bob, a guest, and a stranger; in C1 is Alice alone, in any other channel Bob, too."""
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        if isinstance(look, PersonOf):
-            return PEOPLE[look.id]
-        assert isinstance(look, MembersOf)
-        return frozenset({"UALICE"} if look.id == "C1" else {"UBOB", "UALICE"})
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        if isinstance(lookup, PersonOf):
+            return PEOPLE[lookup.id]
+        assert isinstance(lookup, MembersOf)
+        return frozenset({"UALICE"} if lookup.id == "C1" else {"UBOB", "UALICE"})
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
         return False
@@ -98,12 +98,14 @@ class App:
     def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
         self.interaction_store, self.web = InteractionStore(), Web()
         interactions = Interactions(
-            self.interaction_store,
+            self.interaction_store.reader,
+            self.interaction_store.interventions,
             Workspace(),
             AuthorizationRules(rules=rules),
+            take=lambda recorded: None,
             source="slack",
             tenant="default",
-            launches=Launches(launchers=launchers),
+            launches=Launches(named={name: {} for name in launchers}),
         )
         one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
         one._self = Self(team=TEAM, bot_user=BOT)
@@ -176,7 +178,7 @@ async def test_what_runs_and_what_waits() -> None:
         "text": "Nightly <!channel> *report*",
     }.items() <= next(e for e in elements if e.get("url")).items()
     assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
-    assert await App().say("list") == "Nothing runs."
+    assert await App().say("list") == "No task is running."
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
@@ -201,7 +203,7 @@ async def test_show_by_id_and_by_words() -> None:
     told = await app.say("show report")
     assert "report-1" in told
     assert "report-2" in told
-    assert "Nothing is known here by “never”" in await app.say("show never")
+    assert "No task matches “never”" in await app.say("show never")
     assert "Say which: /agents show" in await app.say("show")
     assert app.interaction_store.rows == []
 
@@ -294,7 +296,7 @@ async def test_mentions_have_the_same_words() -> None:
     assert "Asked to stop" in await app.mention(f"<@{BOT}> cancel deploy-77")
     assert "fix was asked" in await app.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
     assert app.interaction_store.rows[-1].text == "a < b"
-    app.interaction_store.roots["C1", "1.5"] = task.uid
+    app.interaction_store.known[task.uid][2].add(("C1", "1.5"))
     assert await app.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
     assert await app.mention(f"<@{BOT}> help", bot_id="B1") == ""
     assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked

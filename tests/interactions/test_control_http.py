@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from spanpost.control_protocol import APPROVALS, approval_target, is_unknown
 from spanpost.http.routing import HttpRouter
 from spanpost.interactions.answers import Answers
 from spanpost.interactions.control import ControlHttp
-from spanpost.model.interventions import ApprovalRow, StandingAct
+from spanpost.model.interventions import ApprovalRow
+from spanpost.model.queries import ApprovalQuery
 from spanpost.model.tasks import Task
 
 
@@ -25,20 +25,18 @@ class InteractionStore:
     def __init__(self) -> None:
         self.looked: list[str] = []
 
-    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        self.looked.append(tenant)
-        return None, ""
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        self.looked.append(query.tenant or "")
+        return []
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         self.looked.append(tenant)
         return None
 
-    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
-        return []
-
     async def listen(self, hears: Any) -> None: ...
 
-    async def record(self, batch: Any) -> None: ...
+
+async def _record(batch: Any) -> None: ...
 
 
 class SenderTokens:
@@ -59,7 +57,9 @@ class Poll:
 
     def __init__(self, most: int = 4) -> None:
         self.interaction_store = InteractionStore()
-        self.control = ControlHttp(Answers(self.interaction_store), SenderTokens(), most=most)
+        store: Any = self.interaction_store
+        answers = Answers(store, store, store, record=_record)
+        self.control = ControlHttp(answers, SenderTokens(), most=most)
         self.app = HttpRouter(self.control.routes)
 
     async def __call__(

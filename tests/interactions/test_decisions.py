@@ -25,7 +25,6 @@ from spanpost.interactions.slack.payloads import submission
 from spanpost.interactions.slack.web import Web
 from spanpost.model.interventions import Verb
 from spanpost.model.readings import Approval
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.semconv import OPTION_LIMIT, QUESTION_LIMIT
 from spanpost.sinks.slack.questions import reader
@@ -74,9 +73,11 @@ class Slack(Knock):
         self.interaction_store, self.web = InteractionStore(), Opens()
         self.key = self.interaction_store.ask(a_task(), "C1", "1.5", Approval(id="a", question=question, **more))
         interactions = Interactions(
-            self.interaction_store,
+            self.interaction_store.reader,
+            self.interaction_store.interventions,
             Alice(),
             AuthorizationRules(rules=(Rule(actions=actions, users=("UALICE",)),)),
+            take=lambda recorded: None,
             source="slack",
             tenant="default",
         )
@@ -408,8 +409,8 @@ def test_a_question_stands_as_its_channel_shows_it() -> None:
     """Of several routes that of the channel counts, else the strictest: what Slack does not show is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
     open_, closed = (
-        Route(sink="slack", address="C1", match=Match(status=("waiting",))),
-        Route(sink="slack", shows_content=False),
+        Route(sink="slack", address="C1", status=("waiting",)),
+        Route(sink="slack", content=False),
     )
     routes = Routes(sinks=("slack",), routes=(open_, closed))
     read = reader(SlackStyle(), routes)
@@ -423,7 +424,16 @@ def test_a_question_stands_as_its_channel_shows_it() -> None:
 
 def test_only_an_open_question_is_read() -> None:
     """Without a question, or with one that was decided, there is nothing that a press could decide."""
-    interactions = Interactions(InteractionStore(), Alice(), AuthorizationRules(), source="slack", tenant="default")
+    store = InteractionStore()
+    interactions = Interactions(
+        store.reader,
+        store.interventions,
+        Alice(),
+        AuthorizationRules(),
+        take=lambda recorded: None,
+        source="slack",
+        tenant="default",
+    )
     message, task = PersonMessage(channel="C1", ts="1.5"), a_task()
 
     def asked(**more: Any) -> Asked:

@@ -13,14 +13,14 @@ import pytest
 from spanpost.http.routing import HttpRouter
 from spanpost.http.server import HttpServer, listen
 from spanpost.interactions.protocols import PersonMessage
-from spanpost.interactions.slack.check import look
+from spanpost.interactions.slack.check import check_app
 from spanpost.interactions.slack.join import join
 from spanpost.interactions.slack.web import Web
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
 from tests.conftest import find
-from tests.interactions.local_slack import free_port, until
+from tests.eventually import eventually_async, free_port
 from tests.interactions.store import InteractionStore
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
@@ -79,7 +79,7 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
         yield Emulated(f"http://127.0.0.1:{port}/api/", ours)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[In
         slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
     )
     interaction_store = InteractionStore()
-    interactions_runtime = InteractionsRuntime(settings, interaction_store)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None)
     server = HttpServer(HttpRouter(interactions_runtime.http().routes), listen("127.0.0.1", emulate.port))
     await server.start()
     yield interaction_store
@@ -119,7 +119,7 @@ async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate:
     async def rows() -> Any:
         return served.rows
 
-    (row,) = await until(rows, lambda rows: len(rows) >= 1)
+    (row,) = await eventually_async(rows, lambda rows: len(rows) >= 1)
     assert (row.key, row.text, row.refusal, row.actor.email) == (key, "go on & hurry", "", "alice@acme.example")
     await app.close()
 
@@ -132,18 +132,18 @@ async def test_without_scopes_nobody_is_let_through(
     settings = load(
         slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}
     )
-    interactions_runtime = InteractionsRuntime(settings, served)
+    interactions_runtime = InteractionsRuntime(settings, served, lambda recorded: None)
     (one,) = interactions_runtime.app.installations
     who = (await alice.call("auth.test"))["user_id"]
     posted = await one.web.call("chat.postMessage", channel="agents", text="a task")
 
     place = PersonMessage(team=(await one.whoami()).team, channel=posted["channel"], ts=posted["ts"])
-    asked = await served.asked(served.ask(a_task(), place.channel, place.ts), place)
+    asked = await one.interactions.find(served.ask(a_task(), place.channel, place.ts), place)
     assert asked is not None
     ruling = await one.interactions.rule("approve", asked, who, place)
     assert not ruling.is_granted
     assert "users:read" in ruling.refusal
-    found = " ".join(seen.found for seen in await look(one, hears_replies=True, joins=False))
+    found = " ".join(seen.found for seen in await check_app(one, hears_replies=True, joins=False))
     assert "/slack/events takes signed requests" in found
     await interactions_runtime.close()
 

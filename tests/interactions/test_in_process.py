@@ -15,7 +15,8 @@ import pytest
 from spanpost.cli.examination import examine
 from spanpost.settings import load
 from tests.conftest import ROOT
-from tests.interactions.local_slack import ALICE, APP_TOKEN, BOT_TOKEN, CHANNEL, LocalSlack, run_local_slack, until
+from tests.eventually import eventually_async
+from tests.interactions.local_slack import ALICE, APP_TOKEN, BOT_TOKEN, CHANNEL, LocalSlack, run_local_slack
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("local-slack")]
 
@@ -63,7 +64,7 @@ async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment
     await slack.reset()
     agent = started(slack_url, clean_environment)
     try:
-        shown = await until(
+        shown = await eventually_async(
             slack.messages, lambda found: [m for m in found if m.get("thread_ts") and "spanpost:approve" in str(m)]
         )
         (asks,) = [m for m in shown if m.get("thread_ts") and "spanpost:approve" in str(m)]

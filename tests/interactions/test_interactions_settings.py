@@ -10,7 +10,7 @@ import yaml
 
 from spanpost.interactions.slack.check import wanted
 from spanpost.model.errors import ConfigError
-from spanpost.runtime.interactions import InteractionsRuntime, apps_of, needs_interactions, rules_of
+from spanpost.runtime.interactions import InteractionsRuntime, apps_of, needs_interactions
 from spanpost.settings import SlackOauthSettings, load
 from spanpost.sinks.slack.check import SCOPES
 from tests.conftest import ROOT
@@ -62,7 +62,7 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
         slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]}
     )
     with pytest.raises(ConfigError, match="'okta': not installed"):
-        InteractionsRuntime(settings, InteractionStore())
+        InteractionsRuntime(settings, InteractionStore(), lambda recorded: None)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None
     """A reload changes who may and the signing secrets; other tokens need a restart, and change nothing."""
     base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
     interactions_runtime = InteractionsRuntime(
-        load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore()
+        load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore(), lambda recorded: None
     )
     (one,) = interactions_runtime.app.installations
     interactions_runtime.reload(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))
@@ -114,13 +114,13 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     }
     settings = load(interactions={"rules": [rule], "people": {"Alice ": "U01"}, "email_domains": ["@Acme.Example"]})
     assert settings.interactions is not None
-    rules = rules_of(settings.interactions)
+    rules = settings.interactions
     (made,) = rules.rules
-    told = {name: getattr(made, name) for name in made.__struct_fields__}
+    told = {name: getattr(made, name) for name in type(made).model_fields}
     assert {
         name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()
     } == rule
-    assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
+    assert (dict(rules.people), rules.email_domains) == ({"alice": "U01"}, ("acme.example",))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
     settings = load(interactions={"rules": [rule]})
     assert settings.interactions is not None
-    needed = wanted(rules_of(settings.interactions), hears_replies=True, joins=False)
+    needed = wanted(settings.interactions, hears_replies=True, joins=False)
     of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
     of_agent = {"assistant:write"} if "agent" in name else set()
     assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent

@@ -116,13 +116,13 @@ async def test_a_person_is_asked_for_once(api: Api, people: tuple[SlackPeople, C
     """However many ask at once, Slack is asked once, and again after five minutes."""
     them, clock = people
     api.answers["users.info"] = {"ok": True, "user": ALICE}
-    found = await asyncio.gather(*(them.look(PersonOf("UALICE"), PLACE, QUESTION) for _ in range(10)))
+    found = await asyncio.gather(*(them.lookup(PersonOf("UALICE"), PLACE, QUESTION) for _ in range(10)))
     assert found == [Person(id="UALICE", team="T1", name="Alice", email="alice@acme.example")] * 10
     clock.now += 299
-    await them.look(PersonOf("UALICE"), PLACE, QUESTION)
+    await them.lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert api.asked == ["users.info"]
     clock.now += 2
-    await them.look(PersonOf("UALICE"), PLACE, QUESTION)
+    await them.lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert api.asked == ["users.info"] * 2
 
 
@@ -142,7 +142,7 @@ async def test_what_slack_says_of_people(
 ) -> None:
     """Each of Slack's words for who may nothing is read."""
     api.answers["users.info"] = {"ok": True, "user": ALICE | field}
-    found = await people[0].look(PersonOf("UALICE"), PLACE, QUESTION)
+    found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Person)
     assert getattr(found, flag) is True
 
@@ -156,7 +156,7 @@ async def test_an_address_must_be_confirmed_and_a_home_must_be_here(
         {"ok": True, "user": ALICE | {"id": "U2", "team_id": "T2"}},
         {"ok": True, "user": ALICE | {"id": "U3", "team_id": "T2", "enterprise_user": {"teams": ["T2", "T1"]}}},
     ]
-    found = [await people[0].look(PersonOf(user), PLACE, QUESTION) for user in ("UALICE", "U2", "U3")]
+    found = [await people[0].lookup(PersonOf(user), PLACE, QUESTION) for user in ("UALICE", "U2", "U3")]
     assert [(one.email, one.team) for one in found if isinstance(one, Person)] == [
         ("", "T1"),
         ("alice@acme.example", "T2"),
@@ -182,7 +182,7 @@ async def test_an_answer_that_is_none_lets_nobody_through(
 ) -> None:
     """Errors and nonsense are failures, and never a person; the token is in none of them."""
     api.answers["users.info"] = answer
-    found = await people[0].look(PersonOf("UALICE"), PLACE, QUESTION)
+    found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Failed)
     assert "xoxb" not in found.reason
 
@@ -194,28 +194,29 @@ async def test_groups_and_channels(api: Api, people: tuple[SlackPeople, Clock]) 
         {"ok": True, "members": ["U1"], "response_metadata": {"next_cursor": "more"}},
         {"ok": True, "members": ["U3"], "response_metadata": {"next_cursor": ""}},
     ]
-    assert await people[0].look(MembersOf("S1", True), PLACE, QUESTION) == {"U1", "U2"}
-    assert await people[0].look(MembersOf("C1", False), PLACE, QUESTION) == {"U1", "U3"}
-    assert isinstance(await people[0].look(MembersOf("C2", False), PLACE, QUESTION), Failed)
+    assert await people[0].lookup(MembersOf("S1", True), PLACE, QUESTION) == {"U1", "U2"}
+    assert await people[0].lookup(MembersOf("C1", False), PLACE, QUESTION) == {"U1", "U3"}
+    assert isinstance(await people[0].lookup(MembersOf("C2", False), PLACE, QUESTION), Failed)
 
 
 async def test_a_refusal_is_looked_up_again(api: Api, people: tuple[SlackPeople, Clock]) -> None:
     """Who was let into a group a moment ago need not wait five minutes; who was refused just now is not asked about at once."""
     them, clock = people
     api.answers["usergroups.users.list"] = {"ok": True, "users": []}
-    await them.look(MembersOf("S1", True), PLACE, QUESTION)
+    await them.lookup(MembersOf("S1", True), PLACE, QUESTION)
     refusal = Ruling(refusal="no", who=(("group", "S1"),))
     assert not await them.forget(refusal, "UALICE")
     clock.now += ANEW + 1
     assert await them.forget(refusal, "UALICE")
     api.answers["usergroups.users.list"] = {"ok": True, "users": ["UALICE"]}
-    assert await them.look(MembersOf("S1", True), PLACE, QUESTION) == {"UALICE"}
+    assert await them.lookup(MembersOf("S1", True), PLACE, QUESTION) == {"UALICE"}
 
 
+@pytest.mark.slow
 async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople, Clock]) -> None:
     """Within the time for a click it is a failure, with the reason."""
     api.gate.clear()
-    found = await people[0].look(PersonOf("UALICE"), PLACE, QUESTION)
+    found = await people[0].lookup(PersonOf("UALICE"), PLACE, QUESTION)
     assert isinstance(found, Failed)
     assert "no answer" in found.reason
 
@@ -225,7 +226,7 @@ async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
     alice = Person(id="UALICE", team="T1", email="alice@acme.example")
 
     async def ask(name: str) -> Any:
-        return await people[0].look(Ask(name, alice), PLACE, QUESTION)
+        return await people[0].lookup(Ask(name, alice), PLACE, QUESTION)
 
     assert await ask("alice") == Answer(is_allowed=True)
     failures = await asyncio.gather(*(ask(name) for name in ("never", "raises", "odd", "missing")))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from spanpost.http.routing import HttpRouter
 from spanpost.http.server import HttpServer, listen
 from spanpost.interactions.acts import Interactions
-from spanpost.interactions.authorization import AuthorizationRules, Found, Look, Person, Rule, Ruling
+from spanpost.interactions.authorization import AuthorizationRules, Found, Lookup, Person, Rule, Ruling
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack import guard
 from spanpost.interactions.slack.app import SlackApp
@@ -32,6 +32,7 @@ from spanpost.model.readings import Approval
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
+from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import (
     ALICE,
     BOT,
@@ -39,9 +40,7 @@ from tests.interactions.local_slack import (
     CHANNEL,
     SECRET,
     LocalSlack,
-    free_port,
     run_local_slack,
-    until,
 )
 from tests.interactions.store import InteractionStore
 
@@ -52,7 +51,7 @@ TEAM = "T1"
 class Alice:
     """Knows one person."""
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         return Person(id="UALICE", team=TEAM, name="alice")
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
@@ -69,7 +68,15 @@ class Knock:
         self.key: UUID = self.interaction_store.ask(a_task(), "C1", "1.5", Approval(id="a"))
         made = []
         for team, secrets, app in ((TEAM, ("new", "old"), "A1"), ("T2", ("second",), "")):
-            interactions = Interactions(self.interaction_store, Alice(), rules, source="slack", tenant="default")
+            interactions = Interactions(
+                self.interaction_store.reader,
+                self.interaction_store.interventions,
+                Alice(),
+                rules,
+                take=lambda recorded: None,
+                source="slack",
+                tenant="default",
+            )
             one = Installation(
                 interactions, Web("xoxb-1", base_url="http://127.0.0.1:9/api/"), "xoxb-1", secrets=secrets, app_id=app
             )
@@ -222,7 +229,7 @@ async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
     ):
         told = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
         assert await knock.signed(told) == status
-    knock.interaction_store.roots["C1", f"{now}.1"] = knock.key
+    knock.interaction_store.known[knock.key][2].add(("C1", f"{now}.1"))
     again = json.dumps(body | {"event": event | {"parent_user_id": "UBOT"}}).encode()
     assert await knock.signed(again, at=NOW + 1) == 200
     assert [row.text for row in knock.interaction_store.rows] == ["stop"]
@@ -403,7 +410,7 @@ async def served(
     )
     interaction_store, slack = InteractionStore(), LocalSlack(slack_url)
     await slack.reset()
-    interactions_runtime = InteractionsRuntime(settings, interaction_store)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None)
     server = HttpServer(HttpRouter(interactions_runtime.http().routes), listen("127.0.0.1", port))
     await server.start()
     yield slack, interaction_store
@@ -428,7 +435,7 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStor
     async def rows() -> Any:
         return interaction_store.rows
 
-    found = await until(rows, lambda rows: len(rows) == 2)
+    found = await eventually_async(rows, lambda rows: len(rows) == 2)
     assert [(row.verb, row.key, row.text) for row in found] == [("approve", key, "go"), ("message", root, "thanks")]
     assert time.time() - found[1].at.timestamp() < 60
 
@@ -445,9 +452,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     await slack.command("cancel deploy-77")
     await slack.say(f"<@{BOT}> show deploy-77")
     told = await slack.whispered(count=3)
-    assert any("Not done: no rule says who may cancel here" in one for one in told)
+    assert any("Not done: no rule allows people to cancel here" in one for one in told)
     assert any("Status: working" in one for one in told)
-    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
+    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "Running tasks" in m["text"]]
     assert [
         e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
     ] == ["p"]

@@ -16,7 +16,7 @@ from spanpost.http.routing import HttpRouter
 from spanpost.interactions.slack.oauth import INSTALL, REDIRECT, InstallTerms, OauthHttp
 from spanpost.model.errors import StoreUnavailable
 from spanpost.runtime.installed_apps import InstalledApps
-from spanpost.runtime.interactions import InteractionsRuntime, StoreInteractions
+from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.runtime.workspaces import AHEAD, Workspaces, workspaces_of
 from spanpost.settings import Settings, load
 from spanpost.sinks.base import NoToken
@@ -58,7 +58,7 @@ class App:
             scopes=("chat:write",),
             base_url=slack.url,
         )
-        self.http = HttpRouter(OauthHttp(terms, found, self.store, watch=self).routes)
+        self.http = HttpRouter(OauthHttp(terms, found, self.store.interventions, watch=self).routes)
 
     def wake(self) -> None:
         self.woken += 1
@@ -231,7 +231,7 @@ async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkey
     async def away(key: str) -> bool:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(app.store, "is_first", away)
+    monkeypatch.setattr(app.store.interventions, "is_first", away)
     assert (await app.install())[0] == 503
     assert slack.calls("oauth.v2.access") == []
 
@@ -303,9 +303,7 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     """Removed, its token is gone from the row; an event of before it was installed again, or of another token, takes nothing away."""
     app = App(slack)
-    interactions_runtime = InteractionsRuntime(
-        app.settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces
-    )
+    interactions_runtime = InteractionsRuntime(app.settings, app.store, lambda _: None, workspaces=app.workspaces)
     assert interactions_runtime.app.everywhere is not None
 
     async def hear(body: dict[str, Any]) -> tuple[int, str]:
@@ -354,9 +352,7 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
             )
         }
     )
-    interactions_runtime = InteractionsRuntime(
-        settings, StoreInteractions(app.store, lambda _: None), workspaces=app.workspaces
-    )
+    interactions_runtime = InteractionsRuntime(settings, app.store, lambda _: None, workspaces=app.workspaces)
     body = {
         "type": "event_callback",
         "team_id": TEAM,

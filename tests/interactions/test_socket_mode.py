@@ -16,6 +16,7 @@ from spanpost.model.readings import Approval
 from spanpost.runtime.interactions import InteractionsRuntime
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
+from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import (
     ALICE,
     APP_TOKEN,
@@ -25,9 +26,7 @@ from tests.interactions.local_slack import (
     CHANNEL,
     OTHER,
     LocalSlack,
-    free_port,
     run_local_slack,
-    until,
 )
 from tests.interactions.store import InteractionStore
 
@@ -72,12 +71,12 @@ async def opened(
     )
     slack = LocalSlack(url)
     await slack.reset()
-    receptions = [InteractionsRuntime(settings, interaction_store) for _ in range(desks)]
+    receptions = [InteractionsRuntime(settings, interaction_store, lambda recorded: None) for _ in range(desks)]
     for interactions_runtime in receptions:
         interactions_runtime.start()
     try:
         for interactions_runtime in receptions:
-            await until(interactions_runtime.sockets[0].is_connected, bool)
+            await eventually_async(interactions_runtime.sockets[0].is_connected, bool)
         yield App(slack, interaction_store)
     finally:
         for interactions_runtime in receptions:
@@ -111,8 +110,8 @@ async def test_a_command_by_socket(app: App) -> None:
     task = a_task("deploy-77")
     app.interaction_store.known[task.uid] = (task, None, {(CHANNEL, await app.slack.post())})
     await app.slack.command("cancel deploy-77", channel=OTHER)
-    told = await until(lambda: app.slack.whispers(channel=OTHER), bool)
-    assert told == ["Asked to stop: Quarterly report. It goes on until its agent heeds it."]
+    told = await eventually_async(lambda: app.slack.whispers(channel=OTHER), bool)
+    assert told == ["Asked to stop: Quarterly report. It goes on until its agent stops."]
     assert [(row.verb, row.key, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "")]
 
 
@@ -154,7 +153,7 @@ async def test_bots_may_nothing(app: App) -> None:
     """A bot that is in the channel is refused where everybody in the channel may."""
     key, ts = await app.task()
     await app.slack.say("go on", ts, "U03ROBOT")
-    await until(_rows(app), lambda rows: len(rows) == 1)
+    await eventually_async(_rows(app), lambda rows: len(rows) == 1)
     assert app.interaction_store.rows[0].refusal == "bots may not do this"
     assert key == app.interaction_store.rows[0].key
 
@@ -253,7 +252,7 @@ async def test_a_reply_reaches_the_agent(app: App) -> None:
     await app.slack.say("another thread", await app.slack.post())
     await app.slack.say("an answer of our own", ts, BOT)
     await app.slack.say("and that is all", ts)
-    rows = await until(_rows(app), lambda rows: len(rows) >= 2)
+    rows = await eventually_async(_rows(app), lambda rows: len(rows) >= 2)
     assert [(row.verb, row.key, row.text) for row in rows] == [
         (Verb.MESSAGE, key, "use <b> and see this (https://x.example)"),
         (Verb.MESSAGE, key, "and that is all"),
@@ -265,7 +264,7 @@ async def test_a_reply_of_a_stranger_to_the_channel_is_refused_once(app: App) ->
     _, ts = await app.task()
     for text in ("one", "two", "three"):
         await app.slack.say(text, ts, BOB)
-    await until(_rows(app), lambda rows: len(rows) == 3)
+    await eventually_async(_rows(app), lambda rows: len(rows) == 3)
     assert len(await app.slack.whispered(BOB)) == 1
     assert app.interaction_store.granted == []
 
@@ -293,7 +292,7 @@ async def test_a_slow_database_is_waited_for_after_the_answer(app: App) -> None:
     await app.slack.press(ts, "spanpost:approve", str(key))
     assert "takes longer" in (await app.slack.whispered())[0]
     app.interaction_store.gate.set()
-    await until(_rows(app), lambda rows: len(rows) == 1)
+    await eventually_async(_rows(app), lambda rows: len(rows) == 1)
 
 
 async def test_three_processes_hear_one_click(slack_url: str, clean_environment: Path) -> None:
@@ -302,10 +301,10 @@ async def test_three_processes_hear_one_click(slack_url: str, clean_environment:
         key, ts = await app.question()
         for _ in range(20):
             await app.slack.press(ts, "spanpost:approve", str(key))
-        await until(_rows(app), lambda rows: len(rows) == 20)
+        await eventually_async(_rows(app), lambda rows: len(rows) == 20)
         await app.slack.whispered(ALICE, 19)
         assert list(app.interaction_store.decided.values()) == [f"approve {ALICE}"]
-        await until(_calls(app), lambda calls: calls == 60)
+        await eventually_async(_calls(app), lambda calls: calls == 60)
         assert len(await app.slack.whispers()) == 19
 
 
@@ -329,22 +328,22 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
     settings = load(
         slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, interactions={"app_token": APP_TOKEN, "rules": RULES}
     )
-    interactions_runtime = InteractionsRuntime(settings, interaction_store, ping=0.2)
+    interactions_runtime = InteractionsRuntime(settings, interaction_store, lambda recorded: None, ping=0.2)
     interactions_runtime.start()
 
     async def said() -> int:
         return caplog.text.count("cannot be reached")
 
     for expected in (1, 2):
-        await until(said, lambda times, expected=expected: times >= expected)
+        await eventually_async(said, lambda times, expected=expected: times >= expected)
         with run_local_slack(clean_environment, port=port):
             slack = LocalSlack(url)
-            await until(interactions_runtime.sockets[0].is_connected, bool)
+            await eventually_async(interactions_runtime.sockets[0].is_connected, bool)
             ts = await slack.post()
             await slack.press(ts, "spanpost:cancel", str(interaction_store.ask(a_task(), CHANNEL, ts)))
             assert len(interaction_store.granted) == expected
             await slack.close()
-        await until(interactions_runtime.sockets[0].is_connected, lambda is_connected: not is_connected)
+        await eventually_async(interactions_runtime.sockets[0].is_connected, lambda is_connected: not is_connected)
     await interactions_runtime.close()
     assert await said() <= 6  # for each reason once
     assert caplog.text.count("connected again") == 2

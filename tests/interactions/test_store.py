@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from spanpost.interactions.protocols import PersonMessage
+from spanpost.interactions.subjects import places, subject_of
 from spanpost.model.deliveries import Receipt
-from spanpost.model.queries import TaskFilter
+from spanpost.model.queries import ApprovalQuery, TaskFilter
 from spanpost.routing.routes import Routes
-from spanpost.runtime.interactions import StoreInteractions
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_people import at_work
 from spanpost.testing.observed import an_event, started
@@ -35,10 +34,9 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
             an_event(trace=1, span=3, name="agent.approval.requested", attributes=asking, index=0, at=2.0),
         ]
     )
-    [row] = await store.approvals(ApprovalQuery())
-    asked = await StoreInteractions(store, lambda recorded: None).asked(
-        row.key, PersonMessage(channel="C1", ts="1.0", is_ours=True)
-    )
+    [row] = await store.interventions.approvals(ApprovalQuery())
+    message = PersonMessage(channel="C1", ts="1.0", is_ours=True)
+    asked = await subject_of(store.reader, store.interventions, row.key, message)
     assert asked is not None
     assert (asked.task.name, [task.name for task in asked.above]) == ("deep", ["between", "root"])
     assert (asked.topic, asked.agents, asked.requesters) == ("deploy", {"sub", "coder", "boss"}, ("UALICE",))
@@ -47,14 +45,13 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
 async def test_what_runs_is_found_with_the_message_that_tells_it() -> None:
     """A task is listed with the message of its state in Slack, and is told there; of one that Slack shows nowhere there is none."""
     store = MemoryStore(rules=FoldRules(routes=Routes(sinks=("slack",))))
-    interaction_store = StoreInteractions(store, lambda recorded: None)
     await store.record([at_work("told")])
-    for delivery in await store.claim(["slack"], 10):
-        await store.settle(delivery, Receipt(ref={"channel": "C1", "ts": "1.5"}))
+    for delivery in await store.outbox.claim(["slack"], 10):
+        await store.outbox.settle(delivery, Receipt(ref={"channel": "C1", "ts": "1.5"}))
     await store.record([at_work("untold", trace=2)])
-    tasks = {task.name: task for task in (await interaction_store.tasks(TaskFilter(tenant="default"), None, 9)).items}
-    places = await interaction_store.places([task.uid for task in tasks.values()])
-    assert places == {tasks["told"].uid: PersonMessage(channel="C1", ts="1.5")}
-    asked = await interaction_store.asked(tasks["told"].uid, places[tasks["told"].uid])
+    tasks = {task.name: task for task in (await store.reader.tasks(TaskFilter(tenant="default"), None, 9)).items}
+    found = await places(store.reader, [task.uid for task in tasks.values()])
+    assert found == {tasks["told"].uid: PersonMessage(channel="C1", ts="1.5")}
+    asked = await subject_of(store.reader, store.interventions, tasks["told"].uid, found[tasks["told"].uid])
     assert asked is not None
     assert asked.is_shown_there

@@ -23,11 +23,11 @@ from spanpost.interactions.webhooks.reading import document_of
 from spanpost.interactions.webhooks.schemes import SCHEMES, WINDOW, Proven, WebhookRefused, prove
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.interventions import InterventionState
-from spanpost.model.launch_orders import Order, Taken
-from spanpost.runtime.webhooks import Hooks, WebhookStore
+from spanpost.model.launch_orders import Order, OrderQuery, Taken
+from spanpost.model.queries import ApprovalQuery, TaskQuery
+from spanpost.runtime.webhooks import Hooks
 from spanpost.settings import Settings, load
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import ApprovalQuery, OrderQuery, TaskQuery
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.text.templates import render
 from tests.errors import reason_of
@@ -90,10 +90,16 @@ class App:
         made = made or settings()
         self.now = time.time()
         self.store = MemoryStore()
-        self.hooks = Hooks(made, WebhookStore(self.store, lambda recorded: None))
-        hooks = HooksHttp(self.hooks.interaction_store, self.hooks.providers, max_body=10_000, clock=lambda: self.now)
+        self.hooks = Hooks(made, self.store, lambda recorded: None)
+        hooks = HooksHttp(
+            self.store.launch_orders,
+            self.hooks.providers,
+            take=lambda recorded: None,
+            max_body=10_000,
+            clock=lambda: self.now,
+        )
         self.http = HttpRouter(hooks.routes)
-        self.dispatcher = Dispatcher(self.store, self.hooks.carriers)
+        self.dispatcher = Dispatcher(self.store.outbox, self.store, self.hooks.carriers)
 
     async def post(
         self, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST", parts: int = 1
@@ -123,10 +129,10 @@ class App:
         return await self.post("/hooks/ours", raw, standard(raw, id, self.now))
 
     async def orders(self, carrier: str) -> list[Order]:
-        return [row.order for row in await self.store.orders(OrderQuery(carrier=carrier))][::-1]
+        return [row.order for row in await self.store.launch_orders.listed(OrderQuery(carrier=carrier))][::-1]
 
     async def dead(self, sink: str) -> list[str]:
-        return [row.reason for row in await self.store.deliveries(state="dead", sink=sink)]
+        return [row.reason for row in await self.store.outbox.deliveries(state="dead", sink=sink)]
 
 
 def github(body: bytes, secret: str = SECRET) -> dict[str, str]:
@@ -186,7 +192,7 @@ async def test_a_message_reaches_the_task() -> None:
     await app.github({"action": "created", "task": "t-1", "comment": {"body": "try main", "user": {"login": "alice"}}})
     await app.dispatcher.drain(5)
     [task] = await app.store.tasks(TaskQuery())
-    [deed] = await app.store.deeds(task.uid, ["message"])
+    [deed] = await app.store.interventions.deeds(task.uid, ["message"])
     assert (deed.text, deed.by) == ("try main", "alice")
 
 
@@ -200,7 +206,7 @@ async def test_a_decision_is_taken() -> None:
     await app.ours({"question": "none", "answer": "approve"}, "m4")
     await app.ours({"answer": "approve"}, "m5")
     await app.dispatcher.drain(5)
-    rows = {row.approval_id: row for row in await app.store.approvals(ApprovalQuery())}
+    rows = {row.approval_id: row for row in await app.store.interventions.approvals(ApprovalQuery())}
     assert (rows["a1"].state, rows["a1"].decision, rows["a1"].by, rows["a1"].comment) == (
         InterventionState.DECIDED,
         "deny",
@@ -221,7 +227,7 @@ async def test_what_fails_is_kept_and_can_be_tried_again() -> None:
     assert sorted(await app.dead("hook:github")) == ["no_json", "no_task"]
     assert body in [order.body for order in await app.orders("hook:github")]
     await app.store.record([at_work(attributes={"agent.task.id": "t-1"})])
-    await app.store.retry_deliveries(sink="hook:github")
+    await app.store.outbox.retry(sink="hook:github")
     await app.dispatcher.drain(5)
     assert await app.dead("hook:github") == ["no_json"]
 
@@ -257,20 +263,20 @@ async def test_what_is_not_proven_is_refused() -> None:
     for at in ("", "soon", "-1", "9" * 40, "١٢"):
         answer = await app.post("/hooks/ours", body, standard(body, "m", app.now) | {"webhook-timestamp": at})
         assert answer.status == 401
-    assert await app.store.orders(OrderQuery()) == []
+    assert await app.store.launch_orders.listed(OrderQuery()) == []
 
 
 async def test_what_cannot_be_stored_is_asked_for_again() -> None:
     """While the store is away the sender is told to come back, and what was not stored is no replay then."""
     app = App()
-    order = app.store.order
+    place = app.store.launch_orders.place
 
     async def away(*_: Any, **__: Any) -> Taken:
         raise StoreUnavailable("away")
 
-    app.store.order = away  # type: ignore[method-assign]
+    app.store.launch_orders.place = away  # type: ignore[method-assign]
     assert (await app.github({"action": "opened"})).status == 503
-    app.store.order = order  # type: ignore[method-assign]
+    app.store.launch_orders.place = place  # type: ignore[method-assign]
     assert (await app.github({"action": "opened"})).status == 202
 
 
@@ -284,10 +290,10 @@ async def test_twenty_at_once_are_one() -> None:
 def test_a_declared_scheme() -> None:
     """A scheme of one's own is a declaration; an old secret holds beside the new one."""
     made = settings(other={"scheme": "github", "secret": "another that is new", "old_secret": SECRET})
-    own = Hooks(made, WebhookStore(MemoryStore(), lambda _: None)).providers["own"]
+    own = Hooks(made, MemoryStore(), lambda _: None).providers["own"]
     signed = base64.b64encode(hmac.new(SECRET.encode(), b"1700000000:x", hashlib.sha256).digest()).decode()
     assert prove(own.scheme, {"x-sig": signed, "x-at": "1700000000"}, b"x", own.keys, NOW) == Proven(signature=signed)
-    other = Hooks(made, WebhookStore(MemoryStore(), lambda _: None)).providers["other"]
+    other = Hooks(made, MemoryStore(), lambda _: None).providers["other"]
     lowered = {name.lower(): value for name, value in github(b"x").items()}
     assert prove(other.scheme, lowered, b"x", other.keys, NOW)
 
@@ -360,4 +366,4 @@ def test_a_launcher_that_is_not_there_is_refused() -> None:
     """A declaration that starts what no launcher is named as is refused at the start."""
     made = settings(wrong={"scheme": "github", "secret": SECRET, "does": [{"start": "none"}]})
     with pytest.raises(ConfigError, match="no launcher 'none'"):
-        Hooks(made, WebhookStore(MemoryStore(), lambda _: None))
+        Hooks(made, MemoryStore(), lambda _: None)

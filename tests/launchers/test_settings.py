@@ -11,12 +11,11 @@ from spanpost.interactions.authorization import AuthorizationRules, Failed, Pers
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result, Verb
-from spanpost.routing.launch_orders import Launches
-from spanpost.runtime.assembly import launches_of, open_launchers
-from spanpost.runtime.webhooks import WebhookStore
+from spanpost.model.launch_orders import OrderQuery
+from spanpost.routing.launch_orders import Launches, on_end
+from spanpost.runtime.assembly import open_launchers
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import OrderQuery
 from spanpost.testing.nouns import NOON, a_task
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -25,7 +24,7 @@ COMMAND = {"kind": "command", "command": ["/bin/true"]}
 
 def test_nothing_set_is_nothing() -> None:
     """Without settings there is no launcher, no retry and no rule."""
-    assert (launches_of(load()), open_launchers(load())) == (Launches(), {})
+    assert (load().launchers.launchers, open_launchers(load())) == (frozenset(), {})
 
 
 def test_what_is_off_starts_nothing() -> None:
@@ -34,15 +33,16 @@ def test_what_is_off_starts_nothing() -> None:
     rules = [{"name": "r", "start": ["on", "off"]}]
     made = load(launchers={"named": named, "retries": [{"launcher": "off"}, {"launcher": "on"}], "rules": rules})
     assert list(open_launchers(made)) == ["launch:on"]
-    launches = launches_of(made)
-    assert (launches.retrier(a_task()), launches.rules[0].start) == ("on", ("on",))
+    launches, ended = made.launchers, a_task(status="complete", ended_at=NOON)
+    assert launches.retrier(a_task()) == "on"
+    assert [order.carrier for order in on_end(ended, launches, None, NOON)] == ["launch:on"]
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field of one launcher can be set by a variable of its own, beside what the file says."""
     monkeypatch.setenv("SPANPOST_LAUNCHERS__NAMED__FIX__TIMEOUT", "7")
     made = load(launchers={"named": {"fix": COMMAND}})
-    assert made.launchers.launchers()["fix"][1].model_dump()["timeout"].total_seconds() == 7
+    assert made.launchers.opened()["fix"][1].model_dump()["timeout"].total_seconds() == 7
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,15 @@ async def test_what_a_person_starts() -> None:
     """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
-    interaction_store: Any = WebhookStore(store, lambda recorded: None)
     interactions = Interactions(
-        interaction_store,
+        store.reader,
+        store.interventions,
         _People(),
         rules,
+        take=lambda recorded: None,
         source="slack",
         tenant="acme",
-        launches=Launches(launchers=frozenset({"fix"})),
+        launches=Launches(named={"fix": {}}),
     )
 
     def start(launcher: str, user: str = "U1", idempotency_key: str = "1") -> Start:
@@ -103,7 +104,7 @@ async def test_what_a_person_starts() -> None:
 
     first, again = await interactions.start(start("fix")), await interactions.start(start("fix"))
     assert (first.result, again.result, first.verdict is not None) == (Result.DONE, Result.DONE, True)
-    [row] = await store.orders(OrderQuery(tenant="acme"))
+    [row] = await store.launch_orders.listed(OrderQuery(tenant="acme"))
     assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == (
         "fix",
         "Fix it",
@@ -114,5 +115,5 @@ async def test_what_a_person_starts() -> None:
     stranger = await interactions.start(start("fix", user="U9", idempotency_key="3"))
     assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)
     assert "Not done" in stranger.answer
-    assert len(await store.orders(OrderQuery())) == 1
+    assert len(await store.launch_orders.listed(OrderQuery())) == 1
     assert str(Verb.START) == "start"

@@ -170,8 +170,8 @@ def test_an_agents_words_stand_as_they_are() -> None:
 def test_what_is_said_anew_poses_as_nothing() -> None:
     """Our own end of a cancelled task stands without quotation marks; an agent's verdict of its own making in them, in either language."""
     task = a_task(status="cancelled")
-    text, saying = wording.worded(wording.message("checkpoint.cancelled_in", time=401))
-    ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text=text, message=saying)
+    text, locale_message = wording.worded(wording.message("checkpoint.cancelled_in", time=401))
+    ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text=text, message=locale_message)
     assert "취소됨 (소요 시간 6분 41초)" in list(spoken(reply(task, ours, key="k", slack_style=SPOKEN)))
     for text in ("✅ 민아 님이 승인함", "Approved by @mina", "승인", "작업 취소"):
         theirs = a_checkpoint(task, kind=Kind.CHECKPOINT, text=text)

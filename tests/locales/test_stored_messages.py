@@ -20,6 +20,7 @@ from spanpost.model.context import Forecast
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part, Status
+from spanpost.model.queries import TaskQuery
 from spanpost.model.readings import Act, Approval, Failure, Reading
 from spanpost.readers import sentences
 from spanpost.readers.redaction import Redaction
@@ -29,7 +30,6 @@ from spanpost.sinks.console import render as terminal
 from spanpost.sinks.slack.replies import reply
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import budgets, checkpoints
 from spanpost.tasks.absorb import AGENT_CONVERSATION
 from spanpost.tasks.context import Window
@@ -211,12 +211,12 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a")), "resolved", "결정됨"),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="expired", is_expired=True)),
-            "Nobody decided in time",
+            "Not decided in time",
             "기한 내에 결정되지 않음",
         ),
         (
             a_told(kind=Kind.APPROVAL_RESOLVED, approval=Approval(id="a", decision="deny", is_expired=True)),
-            "Nobody decided in time: deny",
+            "Not decided in time: deny",
             "기한 내에 결정되지 않음: deny",
         ),
         (a_told(kind=Kind.ERROR, tool_name="grep", failure=Failure()), "failed", "실패"),
@@ -224,8 +224,8 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
         (a_told(kind=Kind.BUDGET_WARNING), "A budget is nearly spent", "예산이 거의 소진되었습니다"),
         (a_told(message="Complete in 5 s"), "Complete in 5 s", "Complete in 5 s"),
         (
-            stalled(a_task(), NOON, StallRules(stall=timedelta(minutes=5))),
-            "Nothing heard for 5 min 00 s",
+            stalled(a_task(), NOON, StallRules(stall_after=timedelta(minutes=5))),
+            "No telemetry for 5 min 00 s",
             "5분 동안 응답 없음",
         ),
     ],
@@ -243,8 +243,8 @@ def test_a_question_is_told_once_more() -> None:
         part=Part.LOG, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_APPROVAL_ESCALATED, at_ns=1
     )
     for question, text, korean in (
-        ("배포?", "Nobody has answered: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
-        ("", "Nobody has answered: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
+        ("배포?", "Not answered yet: 배포?", "아직 아무도 답하지 않았습니다: 배포?"),
+        ("", "Not answered yet: A decision is needed", "아직 아무도 답하지 않았습니다: 결정이 필요합니다"),
     ):
         told = a_told(o=escalated, kind=Kind.APPROVAL_REQUESTED, approval=Approval(id="a", question=question))
         assert (told.text, KOREAN.translate(told.message, "")) == (text, korean)
@@ -288,12 +288,12 @@ def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, loc
 def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: Locale, kind: Kind) -> None:
     """Values stand in Slack literally and in the terminal without control characters, in each language."""
     try:
-        text, saying = worded(said)
+        text, locale_message = worded(said)
     except (ValueError, OverflowError):
-        text, saying = "a text", said
-    told = a_checkpoint(kind=kind, text=text, message=saying)
+        text, locale_message = "a text", said
+    told = a_checkpoint(kind=kind, text=text, message=locale_message)
     check(reply(a_task(), told, key="k", slack_style=SlackStyle(locale=locale)))
-    assert "\x1b" not in labels.news_text(told, locale=locale)
+    assert "\x1b" not in labels.checkpoint_text(told, locale=locale)
     assert "\n" not in terminal.plain(terminal.CheckpointLine(told), "a task", locale=locale)
 
 
@@ -357,7 +357,7 @@ async def test_a_run_is_told_in_korean() -> None:
     """From spans to Slack: what spanpost says of a run is Korean there, and English in the row and in JSON, with key and values beside."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
-    told = {one.kind: one for one in await store.checkpoints()}
+    told = {one.kind: one for one in await store.reader.checkpoints()}
     [task] = [one for one in await store.tasks(TaskQuery()) if one.name == "보고서"]
     start, end = told[Kind.START], told[Kind.END]
     shown = [
@@ -402,7 +402,7 @@ async def test_no_secret_is_stored_in_a_message() -> None:
         record = ended(trace=1, span=1, name=name, attributes={c.APPROVAL_ID: "a-1", **more})
         spans.append(msgspec.structs.replace(record, part=Part.LOG))
     store = await folded(*spans, redaction=Redaction(key=b"k" * 32))
-    told, tasks = await store.checkpoints(), await store.tasks(TaskQuery())
+    told, tasks = await store.reader.checkpoints(), await store.tasks(TaskQuery())
     stored = msgspec.json.encode([one.message for one in told] + [one.messages for one in tasks], enc_hook=str)
     assert {one.message.key for one in told if one.message is not None} >= {
         "checkpoint.started",

@@ -43,14 +43,14 @@ def test_a_run_is_counted_from_what_was_recorded():
         Recorded(
             events=3,
             parts={"ended": 2, "event": 1},
-            repeats=4,
+            duplicates=4,
             ignored=5,
             tasks=[task],
             started=[task.uid],
             ended=[task.uid],
             checkpoints=[a_checkpoint(kind=Kind.END)],
-            settled=[FinalizedUsage(agent_name="reporter", model="m-1", calls=1, usage=usage)],
-            lost={"unfoldable": 2, "never heard of": 1},
+            finalized=[FinalizedUsage(agent_name="reporter", model="m-1", calls=1, usage=usage)],
+            dropped={"unfoldable": 2, "never heard of": 1},
         )
     )
     who = {"agent": "reporter", "model": "m-1"}
@@ -94,7 +94,7 @@ def test_open_tasks_are_shown_by_one_process():
 
 def test_label_values_are_capped():
     """After so many distinct agents the rest is other, and those known stay known."""
-    metrics = Metrics(most_values=3)
+    metrics = Metrics(max_values=3)
     for i in range(10):
         task = a_task(f"t{i}", agent_name=f"agent-{i}")
         metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
@@ -156,7 +156,9 @@ def test_hostile_figures_do_not_break_counters():
     usage = Usage(input=-5, output=7, cost_usd=Decimal("NaN"))
     metrics.recorded(
         Recorded(
-            tasks=[task], ended=[task.uid], settled=[FinalizedUsage(agent_name=None, model=None, calls=1, usage=usage)]
+            tasks=[task],
+            ended=[task.uid],
+            finalized=[FinalizedUsage(agent_name=None, model=None, calls=1, usage=usage)],
         )
     )
     assert value(metrics, "spanpost_tokens_total", kind="output", agent="unknown", model="unknown") == 7
@@ -168,8 +170,8 @@ def test_reasons_of_losses_are_a_closed_list():
     """A reason is one of the list or other; so is a room."""
     metrics = Metrics()
     for reason in (*DROPPED, "made up"):
-        metrics.lost("intake", reason)
-    metrics.lost("cellar", "bug")
+        metrics.count_dropped("intake", reason)
+    metrics.count_dropped("cellar", "bug")
     assert value(metrics, "spanpost_dropped_total", component="intake", reason="other") == 2
     assert value(metrics, "spanpost_dropped_total", component="other", reason="bug") == 1
 
@@ -177,7 +179,7 @@ def test_reasons_of_losses_are_a_closed_list():
 def test_two_houses_do_not_share_a_registry():
     """Each instance counts for itself; a second one in a process is no clash."""
     one, other = Metrics(), Metrics()
-    one.lost("intake", "bug")
+    one.count_dropped("intake", "bug")
     assert value(other, "spanpost_dropped_total", component="intake", reason="bug") is None
 
 

@@ -36,9 +36,9 @@ def used(agent: str | None, model: str | None, **more: str) -> FinalizedUsage:
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20), st.text(max_size=5)), max_size=60))
 def test_no_label_value_makes_more_series_than_are_allowed(given_names):
     """Whatever agents call themselves: few values, few combinations, and not a token goes uncounted."""
-    metrics = Metrics(most_values=5, most_series=8)
+    metrics = Metrics(max_values=5, max_series=8)
     for agent, model, tenant in given_names:
-        metrics.recorded(Recorded(settled=[used(agent, model, tenant=tenant)]))
+        metrics.recorded(Recorded(finalized=[used(agent, model, tenant=tenant)]))
     calls = [s for m in metrics.registry.collect() for s in m.samples if s.name == "spanpost_model_calls_total"]
     assert sum(s.value for s in calls) == len(given_names)
     assert len(calls) <= 8 + 1
@@ -47,10 +47,10 @@ def test_no_label_value_makes_more_series_than_are_allowed(given_names):
 
 def test_a_value_is_other_in_all_metrics_or_in_none():
     """An agent that one metric tells apart, the others tell apart too."""
-    metrics = Metrics(most_values=1)
+    metrics = Metrics(max_values=1)
     for name in ("first", "second"):
         task = a_task(name, agent_name=name)
-        metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], settled=[used(name, "m")]))
+        metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], finalized=[used(name, "m")]))
     for metric in ("spanpost_tasks_started_total", "spanpost_tasks_ended_total", "spanpost_model_calls_total"):
         assert value(metrics, metric, agent="first") == 1
         assert value(metrics, metric, agent="second") is None
@@ -60,16 +60,16 @@ def test_a_value_is_other_in_all_metrics_or_in_none():
 def test_what_nobody_counted_under_for_long_goes():
     """An agent gone silent leaves no series behind and makes room; one that goes on keeps its own."""
     now = 0.0
-    metrics = Metrics(most_values=2, expire=timedelta(hours=1), clock=lambda: now)
-    metrics.recorded(Recorded(settled=[used("old", "m"), used("busy", "m")]))
+    metrics = Metrics(max_values=2, expire_after=timedelta(hours=1), clock=lambda: now)
+    metrics.recorded(Recorded(finalized=[used("old", "m"), used("busy", "m")]))
     now = 3000.0
-    metrics.recorded(Recorded(settled=[used("busy", "m"), used("late", "m")]))
+    metrics.recorded(Recorded(finalized=[used("busy", "m"), used("late", "m")]))
     assert value(metrics, "spanpost_model_calls_total", agent="late") is None
     assert value(metrics, "spanpost_model_calls_total", agent="other") == 1
     now = 3700.0
     assert value(metrics, "spanpost_model_calls_total", agent="old") is None
     assert value(metrics, "spanpost_model_calls_total", agent="busy") == 2
-    metrics.recorded(Recorded(settled=[used("late", "m")]))
+    metrics.recorded(Recorded(finalized=[used("late", "m")]))
     assert value(metrics, "spanpost_model_calls_total", agent="late") == 1
 
 
@@ -147,7 +147,7 @@ def test_exemplars_lead_to_the_trace():
 
 def test_the_fleet_is_shown_whole_and_taken_back():
     """What waits, how long, and how full; of equal labels counts add and ages are the longest; then nothing is left of it."""
-    metrics = Metrics(most_values=1)
+    metrics = Metrics(max_values=1)
     fleet = Fleet(
         tasks=[
             an_open("working", 2, "a", stall=5.0, share=0.5),

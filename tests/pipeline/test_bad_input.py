@@ -15,13 +15,13 @@ from spanpost.model.deliveries import Mode, Receipt
 from spanpost.model.errors import Unavailable
 from spanpost.model.observations import Observation, Part
 from spanpost.model.outcomes import RetryAt
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.routing.retries import Policy, decide
 from spanpost.routing.routes import Routes
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.observed import a_run, ended
 from spanpost.testing.receivers import SeenRequest
@@ -67,17 +67,17 @@ async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStor
     assert store.record_now([late_tool(-3 * DAY + 3)]).events == 1
     task = the_task(store)
     assert (task.status, task.tool_calls) == ("complete", 2)
-    assert [row.mode for row in await store.deliveries()] == [Mode.STATE]
+    assert [row.mode for row in await store.outbox.deliveries()] == [Mode.STATE]
 
 
 async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStore) -> None:
     """Item 20: what happened before the end and is heard after it is counted, and tells nothing anew."""
     store.record_now(a_run("ended"))
-    before = {row.id for row in await store.deliveries()}
+    before = {row.id for row in await store.outbox.deliveries()}
     store.record_now([late_tool(3.0)])
     task = the_task(store)
     assert (task.status, task.tool_calls) == ("complete", 2)
-    assert {row.id for row in await store.deliveries()} == before
+    assert {row.id for row in await store.outbox.deliveries()} == before
 
 
 @pytest.mark.parametrize("years", [-30, -3, 3, 30, 200])
@@ -85,8 +85,8 @@ async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, y
     """Item 23: deliveries of who is years off are due now, born now, and in no other's way; their retries go by our clock."""
     store.record_now(a_run("off", trace=1, at=years * 365 * DAY))
     store.record_now(a_run("right", trace=2))
-    assert await store.due_in() == 0
-    claimed = await store.claim(["slack"], 10)
+    assert await store.outbox.due_in() == 0
+    claimed = await store.outbox.claim(["slack"], 10)
     assert {d.task.name for d in claimed} == {"off", "right"}
     assert max(abs(d.born_at - claimed[0].born_at) for d in claimed) < timedelta(minutes=5)
     [off] = [d for d in claimed if d.task.name == "off"]
@@ -95,17 +95,17 @@ async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, y
     assert isinstance(failed, RetryAt)
     assert timedelta(0) < failed.at - off.claimed_at < timedelta(seconds=2)
     for delivery in claimed:
-        await store.settle(delivery, Receipt(ref={"ts": "1"}))
+        await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
     names = await _rest(store)
     assert "right" in names
 
 
 async def _rest(store: MemoryStore) -> set[str]:
     names: set[str] = set()
-    while claimed := await store.claim(["slack"], 10):
+    while claimed := await store.outbox.claim(["slack"], 10):
         names |= {d.task.name for d in claimed}
         for delivery in claimed:
-            await store.settle(delivery, Receipt(ref={"ts": "1"}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
     return names
 
 

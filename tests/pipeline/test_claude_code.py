@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.receivers.recordings import read_recording
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.tasks.stall import NO_STALL
@@ -51,11 +51,13 @@ def made(batches: list[list[Observation]]) -> tuple[list[Task], dict[str, Any]]:
     """Return the tasks that come of batches, and all that is public of them but what is judged."""
     store = MemoryStore(FoldRules(stall_rules=NO_STALL))
     for batch in batches:
-        assert not store.record_now(batch).lost
+        assert not store.record_now(batch).dropped
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
     tasks = store.tasks_now(TaskQuery(limit=1000))
     whole = report(
-        sorted(tasks, key=lambda t: t.task_id), [c for c in store.checkpoints_now(limit=10**6) if c.kind in TOLD], {}
+        sorted(tasks, key=lambda t: t.task_id),
+        [c for c in store.checkpoints_now(limit=10**6) if c.kind in REPORTED_KINDS],
+        {},
     )
     whole["checkpoints"].sort(key=lambda c: c["id"])
     return tasks, whole
@@ -87,6 +89,7 @@ def test_each_signal_tells_the_session(run: str, mix: tuple[str, ...]) -> None:
     assert asked == ([("accept", "a person")] if run == "approve" else [])
 
 
+@pytest.mark.slow
 @every_run
 @every_mix
 def test_any_order_and_repetition_comes_to_the_same(run: str, mix: tuple[str, ...]) -> None:

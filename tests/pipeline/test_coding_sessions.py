@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.model.checkpoints import TOLD, Checkpoint, Kind
+from spanpost.model.checkpoints import REPORTED_KINDS, Checkpoint, Kind
 from spanpost.model.observations import Observation, Origin, Part, log_index
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL, StallRules
 
@@ -108,11 +108,11 @@ def folded(
     store = MemoryStore(rules, clock=lambda: clock[0])
     for record in records:
         clock[0] = max(clock[0], datetime.fromtimestamp(record.at_ns / 1e9, UTC))
-        assert not store.record_now([record]).lost
+        assert not store.record_now([record]).dropped
     if now is not None:
         while clock[0] < BEGAN + timedelta(seconds=now):  # somebody listens all the time
             clock[0] += timedelta(seconds=20)
-            asyncio.run(store.due_in())
+            asyncio.run(store.outbox.due_in())
             store.elapse_now(clock[0])
     tasks = sorted(store.tasks_now(TaskQuery(limit=100)), key=lambda t: t.task_id)
     return tasks, store.checkpoints_now(limit=10_000)
@@ -136,7 +136,7 @@ def test_a_session_at_work_and_between_prompts() -> None:
     s.call(61, "p2").answer(61, "p2")
     [task], checkpoints = folded(*s.records)
     assert (task.status, task.rule, task.is_inferred) == ("waiting", "session between prompts", True)
-    assert [c.kind for c in checkpoints if c.kind in TOLD] == [Kind.START, Kind.END, Kind.START, Kind.END]
+    assert [c.kind for c in checkpoints if c.kind in REPORTED_KINDS] == [Kind.START, Kind.END, Kind.START, Kind.END]
     assert [step.name for step in task.steps] == ["1. Prompt of 12 characters", "2. Prompt of 12 characters"]
     assert task.step_name == "2. Prompt of 12 characters"
     assert (task.llm_calls, task.input_tokens, task.cost_usd) == (3, 3000, Decimal("0.03"))
@@ -301,7 +301,7 @@ def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
 
     def public(batch: list[Observation]) -> tuple[list[Task], list[tuple[str, str]]]:
         tasks, checkpoints = folded(*batch, stall_rules=NO_STALL)
-        return tasks, told([c for c in checkpoints if c.kind in TOLD])
+        return tasks, told([c for c in checkpoints if c.kind in REPORTED_KINDS])
 
     expected = public(records)
     mixed = [*records, *random.sample(records, 5)]
@@ -436,7 +436,7 @@ def test_points_and_records_are_never_added_up(random: Random) -> None:
     random.shuffle(mixed)
     [task], checkpoints = folded(*mixed)
     assert (task.input_tokens, task.cost_usd, task.status, task.runs) == (2000, Decimal("0.02"), "waiting", 1)
-    assert told([c for c in checkpoints if c.is_told]) == [
+    assert told([c for c in checkpoints if c.is_reported]) == [
         ("end", "Waiting for its next prompt"),
         ("start", "Started: Claude Code"),
     ]
@@ -619,7 +619,7 @@ def test_a_session_below_its_callers_span(random: Random) -> None:
         1000,
     )
     assert (helper.tool_calls, helper.cost_usd) == (0, Decimal("0.01"))
-    assert sorted(c.kind for c in checkpoints if c.is_told) == [Kind.END] * 3 + [Kind.START] * 3
+    assert sorted(c.kind for c in checkpoints if c.is_reported) == [Kind.END] * 3 + [Kind.START] * 3
 
 
 def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:

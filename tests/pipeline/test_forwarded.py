@@ -21,8 +21,9 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
 from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Status, content_hash, event_id
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
 from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
@@ -31,7 +32,6 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.spans import with_log_index
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 from spanpost.text.repair import mend, mend_text
@@ -44,7 +44,7 @@ RULES = FoldRules(windows={"m": 1000})
 def outcome(store: Store) -> dict[str, Any]:
     """Return the tasks and what was told of them."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
-    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
+    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
     return report(
         sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id), sorted(told, key=lambda c: c.id), {}
     )
@@ -63,7 +63,7 @@ class Over(SpanExporter):
             decoded = decode_traces(encode_spans(items).SerializeToString())
         else:
             decoded = decode_logs(encode_logs(items).SerializeToString())
-        assert not decoded.lost
+        assert not decoded.dropped
         self.log.extend(decoded.observations)
         self.store.record_now(decoded.observations)
         return SpanExportResult.SUCCESS
@@ -92,8 +92,8 @@ class Three:
         self.wire = Wire(self.forwarded)
         forwarder = Forwarder(self.wire, spans=spans)
         self.feeds = [
-            Feed(lambda batch: self.followed.record_now(batch), look_every=0.001),
-            Feed(forwarder, look_every=0.001, tell_end=forwarder.tell_end, beat_every=0.001),
+            Feed(lambda batch: self.followed.record_now(batch), scan_interval=0.001),
+            Feed(forwarder, scan_interval=0.001, tell_end=forwarder.tell_end, beat_every=0.001),
         ]
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
@@ -239,6 +239,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDED)
 def test_recorded_runs_come_to_the_same_when_they_are_forwarded(path: Path) -> None:
     """Each recorded run, told live as it would have been (starts, events) and at its end, is one run in every form."""

@@ -17,12 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from spanpost.agent import agent_task
-from spanpost.model.checkpoints import TOLD
+from spanpost.model.checkpoints import REPORTED_KINDS
+from spanpost.model.queries import TaskQuery
 from spanpost.receivers.recordings import read_recording
 from spanpost.receivers.sdk import SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
 
@@ -34,7 +34,7 @@ class Run:
         self.store = MemoryStore(FoldRules(windows={"m": 1000}))
         self.exported = InMemorySpanExporter()
         self.provider = TracerProvider(shutdown_on_exit=False)
-        self.feed = Feed(lambda batch: self._take(batch), look_every=0.02)
+        self.feed = Feed(lambda batch: self._take(batch), scan_interval=0.02)
         self.provider.add_span_processor(SdkSpanProcessor(self.feed))
         self.provider.add_span_processor(SimpleSpanProcessor(self.exported))
         self.tracer = self.provider.get_tracer("an.agent")
@@ -54,7 +54,7 @@ class Run:
         file.write_bytes(encode_spans(self.exported.get_finished_spans()).SerializeToString())
         store = MemoryStore(FoldRules(windows={"m": 1000}))
         for decoded in read_recording(file):
-            assert not decoded.lost
+            assert not decoded.dropped
             store.record_now(decoded.observations)
         return outcome(store)
 
@@ -62,7 +62,7 @@ class Run:
 def outcome(store: MemoryStore) -> dict[str, Any]:
     """Return the tasks and what was told of them."""
     store.elapse_now(datetime.now(UTC) + timedelta(days=1))
-    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD]
+    told = [c for c in store.checkpoints_now(limit=10**9) if c.kind in REPORTED_KINDS]
     tasks = sorted(store.tasks_now(TaskQuery(limit=10**9)), key=lambda t: t.task_id)
     whole = report(tasks, sorted(told, key=lambda c: c.id), {})
     return whole
@@ -247,7 +247,7 @@ def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
         assert run.provider.force_flush()
         for _ in range(2):  # one may have been under way
             looked.clear()
-            assert looked.wait(10)
+            assert looked.wait(60)
         assert run.provider.force_flush()
 
     follower.scan = noted  # type: ignore[method-assign]

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.json_form import report
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from tests.pipeline.test_forwarded import outcome
 from tests.processes.conftest import needs_package
 
 
 @pytest.fixture
-def gateway() -> Iterator[TestGateway]:
-    with TestGateway() as gateway:
+def gateway() -> Iterator[RunningGateway]:
+    with RunningGateway() as gateway:
         yield gateway
 
 
 @pytest.fixture
-def logfire(clean_environment: Path, gateway: TestGateway) -> Iterator[Any]:
+def logfire(clean_environment: Path, gateway: RunningGateway) -> Iterator[Any]:
     """Lend a Logfire that sends to the gateway what it would send to its own backend."""
     needs_package("logfire")
     logfire = importlib.import_module("logfire")
@@ -56,7 +56,7 @@ def recorded(*observations: Observation) -> MemoryStore:
     return store
 
 
-def test_a_pending_span_is_a_start(logfire: Any, gateway: TestGateway) -> None:
+def test_a_pending_span_is_a_start(logfire: Any, gateway: RunningGateway) -> None:
     """A task is followed from its pending span on, under the ids of the real span; in the end all comes to the same as without."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
@@ -80,7 +80,7 @@ def test_a_pending_span_is_a_start(logfire: Any, gateway: TestGateway) -> None:
     assert (task["status"], task["tool_calls"]) == ("complete", 1)
 
 
-def test_a_pending_span_and_its_end_in_one_batch(logfire: Any, gateway: TestGateway) -> None:
+def test_a_pending_span_and_its_end_in_one_batch(logfire: Any, gateway: RunningGateway) -> None:
     """A short run, of which Logfire itself leaves the pending spans out, is one run all the same."""
     with logfire.span("invoke_agent bob", **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"}):
         logfire.info("said something")

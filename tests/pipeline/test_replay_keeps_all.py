@@ -27,4 +27,4 @@ def test_every_task_of_a_recording_is_shown(clean_environment: Path) -> None:
     file = clean_environment / "calls.json"
     file.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}))
     result = replay.replay([file])
-    assert (len(result.tasks), result.lost) == (40, {})
+    assert (len(result.tasks), result.dropped) == (40, {})

@@ -13,6 +13,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, SinkCall
 from spanpost.routing.routes import Route, Routes, Verbosity
@@ -61,7 +63,9 @@ class Crowd:
             FoldRules(routes=routes, stall_rules=NO_STALL), clock=lambda: self.now, keep=None, jitter=lambda: 0.5
         )
         self.wire = Wire()
-        self.sink = SlackSink(transport=self.wire, rates=Rates(edits=50.0), clock=lambda: self.now.timestamp())
+        self.sink = SlackSink(
+            transport=self.wire, rates=Rates(edits_per_minute=50.0), clock=lambda: self.now.timestamp()
+        )
         #: Since when a message is older than its task, and how old each got.
         self.dirty: dict[str, datetime] = {}
         self.staleness: list[timedelta] = []
@@ -82,10 +86,10 @@ class Crowd:
     async def run(self, until: datetime | None = None) -> None:
         """Go on until then, or until no delivery waits."""
         while True:
-            for delivery in await self.store.claim(["slack"], 8, self.rate_limits):
+            for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self._deliver(delivery)
             await self.store.elapse()
-            wait = await self.store.due_in(["slack"], self.rate_limits)
+            wait = await self.store.outbox.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until
@@ -97,7 +101,7 @@ class Crowd:
     async def _deliver(self, delivery: Delivery) -> None:
         before = len(self.wire.calls)
         receipt = await self.sink.deliver(delivery)
-        await self.store.settle(delivery, receipt)
+        await self.store.outbox.settle(delivery, receipt)
         task = delivery.task.task_id
         self.skipped += bool(receipt.skipped)
         if delivery.mode is Mode.STATE:
@@ -118,6 +122,7 @@ def _root_span(number: int) -> dict[str, Any]:
     return ROOT_SPAN | {"agent.task.id": f"task {number}", "agent.task.name": f"task {number}"}
 
 
+@pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     """Every message is brought up to date within the bound; no call shows what stood there; what is urgent is told within seconds."""
     dice, crowd = random.Random(7), Crowd()

@@ -34,7 +34,7 @@ CALL: dict[str, Any] = {
 TOOL: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 TALK: dict[str, Any] = {"gen_ai.conversation.id": "c-1"}
 ROUTES = Routes(
-    sinks=("slack",), routes=(Route(sink="slack", max_age=timedelta(days=36_500)),), editing=frozenset({"slack"})
+    sinks=("slack",), routes=(Route(sink="slack"),), editing=frozenset({"slack"}), max_age=timedelta(days=36_500)
 )
 
 
@@ -48,7 +48,7 @@ class Channel:
         api = WebApi(slack.token, base_url=slack.url)
         self.sink = SlackSink(
             transport=api,
-            rates=Rates(edits=6e4, posts=6e4, posts_per_channel=6e4),
+            rates=Rates(edits_per_minute=6e4, posts_per_minute=6e4, posts_per_channel_per_minute=6e4),
             slack_style=SlackStyle(is_interactive=True),
         )
 
@@ -57,9 +57,9 @@ class Channel:
         self._store.record_now(list(told))
         self.now += timedelta(seconds=wait)
         await self._store.elapse()
-        while claimed := await self._store.claim(["slack"], 10):
+        while claimed := await self._store.outbox.claim(["slack"], 10):
             for delivery in claimed:
-                await self._store.settle(delivery, await self.sink.deliver(delivery))
+                await self._store.outbox.settle(delivery, await self.sink.deliver(delivery))
 
     def texts(self) -> list[str]:
         return [m["text"] for m in self.slack.messages()]

@@ -47,10 +47,10 @@ class World:
     async def run(self, until: datetime | None = None) -> None:
         """Go on until then, or until no delivery waits."""
         while True:
-            for delivery in await self.store.claim(["slack"], 8, self.rate_limits):
-                await self.store.settle(delivery, self._answer(delivery))
+            for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
+                await self.store.outbox.settle(delivery, self._answer(delivery))
             await self.store.elapse()
-            wait = await self.store.due_in(["slack"], self.rate_limits)
+            wait = await self.store.outbox.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from spanpost.dispatch.dispatcher import Dispatcher
 from spanpost.model.checkpoints import Kind
+from spanpost.model.queries import TaskQuery
 from spanpost.routing import rate_limiting
 from spanpost.routing.retries import Policy
 from spanpost.routing.routes import Routes
@@ -22,14 +23,15 @@ from spanpost.sinks.slack.rates import Rates
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.transport import WebApi
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.fake_slack import FakeSlack, Fault, Faults
 from spanpost.testing.observed import a_run, started
 from tests.thorough import IN_CI
 
+pytestmark = pytest.mark.slow
+
 FAST = Policy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=200), floor=timedelta(milliseconds=5))
-MANY = Rates(edits=1e6, posts=1e6, posts_per_channel=1e6, lookups=1e6)
+MANY = Rates(edits_per_minute=1e6, posts_per_minute=1e6, posts_per_channel_per_minute=1e6, lookups_per_minute=1e6)
 ROOT_SPAN = {"agent.task.name": "task", "gen_ai.operation.name": "invoke_agent"}
 METHODS = ("chat.postMessage", "chat.update", "conversations.history", "conversations.replies")
 
@@ -46,8 +48,8 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
     store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
     # Longer than a call may take and its message may stay unseen, as the settings have it: else a slow machine posts twice.
-    sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
-    dispatcher = Dispatcher(store, {"slack": sink}, FAST)
+    sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
+    dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]
     for i in range(tasks):
         store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])
@@ -59,7 +61,7 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
             dispatcher.wake()
             if part != (0,):
                 await dispatcher.drain(0.3)  # some of it, and then it goes on
-        assert await dispatcher.drain(60), [(row.state, row.mode, row.error) for row in await store.deliveries()]
+        assert await dispatcher.drain(60), [(row.state, row.mode, row.error) for row in await store.outbox.deliveries()]
     finally:
         await dispatcher.close()
         await sink.close()
@@ -68,7 +70,7 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
 
 async def judge(slack: FakeSlack, store: MemoryStore) -> None:
     """Compare what stands in Slack with what the store knows."""
-    dead = [row for row in await store.deliveries() if row.state != "delivered"]
+    dead = [row for row in await store.outbox.deliveries() if row.state != "delivered"]
     assert dead == []
     tasks = await store.tasks(TaskQuery(limit=100))
     messages = {m["metadata"]["event_payload"]["k"]: m for m in slack.messages()}
@@ -81,7 +83,7 @@ async def judge(slack: FakeSlack, store: MemoryStore) -> None:
             newest.blocks,
             newest.attachments,
         )
-        told = [str(c.id) for c in await store.checkpoints(task_uid=task.uid) if c.kind is not Kind.START]
+        told = [str(c.id) for c in await store.reader.checkpoints(task_uid=task.uid) if c.kind is not Kind.START]
         heard = Counter(reply["metadata"]["event_payload"]["k"] for reply in slack.thread(message["ts"]))
         assert heard == Counter(told)
     # A call that was under way when the first of its kind was told to wait could not know.
@@ -143,7 +145,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
     async with FakeSlack() as slack:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=MANY)
-        dispatcher = Dispatcher(store, {"slack": sink}, FAST)
+        dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
         for i in range(8):
             store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])
         if when == "in the middle":
@@ -176,8 +178,8 @@ async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
         # As above.
-        sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
-        dispatcher = Dispatcher(store, {"slack": sink}, FAST)
+        sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
+        dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
         for i in range(6):
             store.record_now([started(trace=i + 1, span=1, name="agent", attributes=ROOT_SPAN)])
         assert await dispatcher.drain(10)
@@ -190,7 +192,7 @@ async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
         assert await dispatcher.drain(30)
         await dispatcher.close()
         await sink.close()
-        assert {row.state for row in await store.deliveries()} == {"delivered"}
+        assert {row.state for row in await store.outbox.deliveries()} == {"delivered"}
         failed = {f"slack||{t.uid}": t for t in await store.tasks(TaskQuery(limit=100)) if t.status == "error"}
         assert len(failed) == 2
         standing = {m["metadata"]["event_payload"]["k"]: m for m in slack.messages()}

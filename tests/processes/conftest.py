@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import LIMIT
+
 ROOT = Path(__file__).parents[2]
 
 #: What most children begin with.
@@ -99,7 +101,7 @@ class Child:
     def end(self, code: int = 0) -> str:
         """Wait for the end; return what it said on stderr."""
         try:
-            _, said = self.process.communicate(timeout=60)
+            _, said = self.process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it does not end:\n{self._stacks()}") from None
         assert self.process.returncode == code, said

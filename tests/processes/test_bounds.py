@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Database
 from tests.processes.conftest import Run
+
+pytestmark = pytest.mark.slow
 
 #: A transaction of somebody else's, against which nothing can be recorded until it is let go.
 HANG = """
@@ -68,7 +72,7 @@ def test_a_flush_does_not_claim_what_was_lost(run: Run) -> None:
         app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
         for n in range(2000): agent(str(n)).end()
         held.set()
-        assert app.lost["queue_full"]
+        assert app.dropped["queue_full"]
         assert (spanpost.flush(20), spanpost.flush(20)) == (False, True)
     """
     run(code)

@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import Run, Start
 
+pytestmark = pytest.mark.slow
+
 #: Another start, which has nothing to tell of its own.
 NEXT = "spanpost.attach(); assert spanpost.flush(60), 'not everything was imported'"
 
@@ -146,7 +148,7 @@ def held(database: Database) -> Iterator[None]:
 
     holder = threading.Thread(target=lambda: asyncio.run(hold()))
     holder.start()
-    assert is_held.wait(20)
+    assert is_held.wait(60)
     try:
         yield
     finally:
@@ -249,10 +251,10 @@ def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.LOOK_EVERY = 0.1\nspanpost.attach()"
+    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
     code = code.replace(
-        "spanpost.receivers.spool_recovery.LOOK_EVERY = 0.1",
-        "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1",
+        "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
+        "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
     )
     watching = start(
         code
@@ -305,7 +307,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         assert not spanpost.flush(0.2)
         held.set()
         assert spanpost.flush(60)
-        assert app.lost == {}, app.lost
+        assert app.dropped == {}, app.dropped
     """,
         **environment,
     )
@@ -414,7 +416,7 @@ until = time.monotonic() + 30
 while app._spool.bypass is not None and time.monotonic() < until: time.sleep(0.05)
 lock()
 agent("after").end()
-say("told", app.lost); pause()
+say("told", app.dropped); pause()
 """
     )
     where = {**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(small_disk)}
@@ -445,7 +447,7 @@ while app._spool.bypass is None and time.monotonic() < until:
 assert app._spool.bypass == "full"
 agent("past").end()
 assert app._spool.bypassed.totals()["full"] >= 1
-assert app.lost == {}
+assert app.dropped == {}
 os._exit(0)
 """
     )

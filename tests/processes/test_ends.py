@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import Run, Start
 
+pytestmark = pytest.mark.slow
+
 
 def test_exit_with_an_open_span(run: Run, database: Database) -> None:
     """A program that ends leaves what it ended as ended, and what was open as interrupted."""
@@ -185,6 +187,6 @@ def test_switched_off(run: Run, switch: dict[str, str]) -> None:
         by_hand = spanpost.AgentSpanProcessor()
         agent("a").end()
         assert [t.name for t in threading.enumerate()] == ["MainThread"]
-        assert (app.force_flush(), spanpost.flush(), app.shutdown(), app.lost) == (True, True, True, {})
+        assert (app.force_flush(), spanpost.flush(), app.shutdown(), app.dropped) == (True, True, True, {})
     """
     assert run(code, DATABASE_URL="postgresql://127.0.0.1:1/nowhere", **switch) == ""

@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import PRELUDE, Run, Start, needs_package
 
+pytestmark = pytest.mark.slow
+
 
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:
     """A span that was open at the fork is the parent's alone; both processes go on, each with connections of its own."""

@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 
 from spanpost.model.observations import Part
-from spanpost.testing.gateway import GrpcGateway, TestGateway
+from spanpost.testing.gateway import GrpcGateway, RunningGateway
 from tests.processes.conftest import Run, Start, needs_package
 from tests.processes.test_zero_code import QUIET, SPAN, zero_code
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
-def gateway() -> Iterator[TestGateway]:
-    with TestGateway() as gateway:
+def gateway() -> Iterator[RunningGateway]:
+    with RunningGateway() as gateway:
         yield gateway
 
 
-def test_the_process_stays_light(run: Run, gateway: TestGateway) -> None:
+def test_the_process_stays_light(run: Run, gateway: RunningGateway) -> None:
     """By one variable the process forwards; it opens no database, runs no pump and serves no metrics."""
     code = """
         spanpost.attach()
@@ -33,7 +35,7 @@ def test_the_process_stays_light(run: Run, gateway: TestGateway) -> None:
     assert gateway.names(Part.ENDED) == ["invoke_agent light"]
 
 
-def test_zero_code(run: Run, tmp_path: Path, gateway: TestGateway) -> None:
+def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
     """Under `opentelemetry-instrument`, a program that knows nothing of spanpost forwards live: span, span event, log event."""
     assert run(zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUIET) == ""
     assert gateway.names(Part.ENDED) == ["invoke_agent gardener"]
@@ -41,7 +43,7 @@ def test_zero_code(run: Run, tmp_path: Path, gateway: TestGateway) -> None:
     assert gateway.names(Part.LOG).count("agent.checkpoint") == 2
 
 
-def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: TestGateway) -> None:
+def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
     """Where the stock OTLP exporter sends to the same place, it brings the finished spans and the forwarder the rest."""
     needs_package("opentelemetry.exporter.otlp.proto.http")
     stock = {
@@ -56,7 +58,7 @@ def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: 
     assert gateway.names(Part.LOG).count("agent.checkpoint") == 2
 
 
-def test_fork_with_an_open_span(run: Run, gateway: TestGateway) -> None:
+def test_fork_with_an_open_span(run: Run, gateway: RunningGateway) -> None:
     """Each process is a producer of its own with connections of its own, and an open span stays the parent's."""
     code = """
         spanpost.attach()
@@ -103,7 +105,7 @@ GRPC_FORK = """
 """
 
 
-def test_the_exit_sends_what_is_left(run: Run, gateway: TestGateway) -> None:
+def test_the_exit_sends_what_is_left(run: Run, gateway: RunningGateway) -> None:
     """At an orderly exit what is queued is sent, and a span still open is told as interrupted."""
     assert (
         run('spanpost.attach(); agent("open").add_event("agent.checkpoint")', SPANPOST_FORWARD__ENDPOINT=gateway.url)
@@ -114,13 +116,13 @@ def test_the_exit_sends_what_is_left(run: Run, gateway: TestGateway) -> None:
 
 def test_a_gateway_that_is_away_delays_the_exit_a_little(run: Run) -> None:
     """With nobody there, the program does its work and ends by itself, with a line that says what was not sent."""
-    with TestGateway() as gone:
+    with RunningGateway() as gone:
         url = gone.url
     said = run('spanpost.attach(); agent("lost").end()', SPANPOST_FORWARD__ENDPOINT=url)
     assert "not everything was" in said
 
 
-def test_sigterm_flushes(start: Start, gateway: TestGateway) -> None:
+def test_sigterm_flushes(start: Start, gateway: RunningGateway) -> None:
     """Asked to, it sends what is queued when it is told to terminate, and dies of the signal."""
     code = """
         spanpost.attach(flush_on_sigterm=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.gateways import Gateway
 from tests.conftest import Database
+from tests.eventually import eventually
 from tests.processes.conftest import Start
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 QUICK = {"SPANPOST_STALL__INTERRUPT_AFTER": "1", "SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1"}
 WORK = """
@@ -37,14 +37,6 @@ def gateway(database: Database, tmp_path: Path) -> Iterator[Gateway]:
         gateway.kill()
 
 
-def until(is_so: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Database, start: Start, protocol: str) -> None:
     """What an agent tells is in the audit before its span has ended, and it is one task in the end, each thing told once."""
@@ -64,7 +56,7 @@ def test_an_agent_that_is_killed_is_found_out(gateway: Gateway, database: Databa
     """After kill -9 its heartbeats stop, and the gateway ends its task as interrupted."""
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
     child.hear("half way")
-    until(lambda: database.fetch("SELECT 1 FROM processes"))
+    eventually(lambda: database.fetch("SELECT 1 FROM processes"))
     child.send(signal.SIGKILL)
-    until(lambda: database.tasks == [("gardener", "error")])
+    eventually(lambda: database.tasks == [("gardener", "error")])
     assert database.fetch("SELECT end_reason, inferred FROM agent_tasks") == [("interrupted", True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Database
+from tests.eventually import free_port
 from tests.processes.conftest import PRELUDE, Start, needs_package
+
+pytestmark = pytest.mark.slow
 
 WORKER = """
 import sys
@@ -110,8 +112,7 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
     common = tmp_path / "metrics"
     common.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Database
 from tests.processes.conftest import Run, needs_package
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_provider_that_the_application_made_before(run: Run, database: Database) -> None:

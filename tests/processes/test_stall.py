@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
-import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from spanpost.model.observations import Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.stall import StallRules
-from spanpost.testing.gateway import TestGateway
+from spanpost.testing.gateway import RunningGateway
 from tests.conftest import Database
+from tests.eventually import eventually
 from tests.processes.conftest import Start
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1", "SPANPOST_STALL__INTERRUPT_AFTER": "1"}
 WORK = """
@@ -29,15 +32,11 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
     """After kill -9 another process on the same database finds that the heartbeats stopped; its own task goes on."""
     victim = start(WORK, DATABASE_URL=database.dsn, **QUICK)
     victim.hear("working")
-    deadline = time.monotonic() + 30
-    while not database.fetch("SELECT 1 FROM processes") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: database.fetch("SELECT 1 FROM processes"))
     victim.send(signal.SIGKILL)
     witness = start(WORK.replace("victim", "witness"), DATABASE_URL=database.dsn, **QUICK)
     witness.hear("working")
-    while database.tasks != [("victim", "error"), ("witness", "starting")] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert database.tasks == [("victim", "error"), ("witness", "starting")]
+    eventually(lambda: database.tasks, lambda tasks: tasks == [("victim", "error"), ("witness", "starting")])
     assert database.fetch("SELECT end_reason, inferred FROM agent_tasks WHERE name = 'victim'") == [
         ("interrupted", True)
     ]
@@ -48,15 +47,15 @@ def test_a_killed_agent_has_interrupted_its_task(start: Start, database: Databas
 
 def test_a_killed_forwarder_has_interrupted_its_task(start: Start) -> None:
     """What a forwarder sent before kill -9 is enough for a gateway to know, when its heartbeats stop."""
-    with TestGateway() as gateway:
+    with RunningGateway() as gateway:
         victim = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
         victim.hear("working")
-        assert gateway.wait_for(lambda seen: any(o.name == "agent.heartbeat" for o in seen), 30)
+        assert gateway.wait_for(lambda seen: any(o.name == "agent.heartbeat" for o in seen), 90)
         victim.send(signal.SIGKILL)
         seen = list(gateway.observations)
     assert not [o for o in seen if o.part is Part.ENDED]
     now = datetime.now(UTC)
-    store = MemoryStore(FoldRules(stall_rules=StallRules(outage=timedelta(hours=1))), clock=lambda: now)
+    store = MemoryStore(FoldRules(outage=timedelta(hours=1)), clock=lambda: now)
     store.record_now(seen)
     assert [t.status for t in store.tasks_now(TaskQuery())] == ["starting"]
     now += timedelta(seconds=61)

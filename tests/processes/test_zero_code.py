@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Database
 from tests.processes.conftest import PRELUDE, Run, needs_package
 
+pytestmark = pytest.mark.slow
+
 #: A program that knows nothing of spanpost.
 AGENT = PRELUDE.replace("import spanpost\n", "")
 

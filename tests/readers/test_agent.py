@@ -9,7 +9,7 @@ import pytest
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status
-from spanpost.model.readings import Finish, Role, Tells
+from spanpost.model.readings import EventReport, Finish, Role
 from spanpost.readers import read
 
 TRACE, SPAN, PARENT = b"t" * 16, b"s" * 8, b"p" * 8
@@ -174,16 +174,16 @@ def test_links_and_results_are_taken_by_name() -> None:
 def test_events_and_records_mean_the_same(part: Part) -> None:
     """A checkpoint says its words, an artifact its key, an approval its id, in both forms."""
     checkpoint = read(event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: "half way", c.PROGRESS: 50}, part))
-    assert (checkpoint.tells, checkpoint.message, checkpoint.progress, checkpoint.occurrence) == (
-        Tells.CHECKPOINT,
+    assert (checkpoint.reports, checkpoint.message, checkpoint.progress, checkpoint.occurrence) == (
+        EventReport.CHECKPOINT,
         "half way",
         50.0,
         "",
     )
     artifact = read(event(c.EVENT_ARTIFACT, {c.ARTIFACT_URI: "https://x/pr/7", c.ARTIFACT_KIND: "pr"}, part))
     assert artifact.artifact is not None
-    assert (artifact.tells, artifact.artifact.name, artifact.occurrence) == (
-        Tells.ARTIFACT,
+    assert (artifact.reports, artifact.artifact.name, artifact.occurrence) == (
+        EventReport.ARTIFACT,
         "7",
         "artifact:https://x/pr/7",
     )
@@ -191,8 +191,8 @@ def test_events_and_records_mean_the_same(part: Part) -> None:
     answered = read(event(c.EVENT_APPROVAL_RESOLVED, {c.APPROVAL_ID: "a1", c.APPROVAL_DECISION: "yes"}, part))
     assert asked.approval is not None
     assert answered.approval is not None
-    assert (asked.tells, asked.approval.options) == (Tells.APPROVAL_REQUESTED, ("yes", "no"))
-    assert (answered.tells, answered.approval.decision) == (Tells.APPROVAL_RESOLVED, "yes")
+    assert (asked.reports, asked.approval.options) == (EventReport.APPROVAL_REQUESTED, ("yes", "no"))
+    assert (answered.reports, answered.approval.decision) == (EventReport.APPROVAL_RESOLVED, "yes")
     assert asked.occurrence != answered.occurrence
 
 
@@ -201,7 +201,7 @@ def test_errors_of_one_message_are_one_occurrence() -> None:
     first = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "no"}))
     again = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "no", "x": 1}, Part.LOG))
     other = read(event("exception", {c.EXCEPTION_TYPE: "ValueError", c.EXCEPTION_MESSAGE: "yes"}))
-    assert first.tells is Tells.ERROR
+    assert first.reports is EventReport.ERROR
     assert first.occurrence == again.occurrence != other.occurrence
 
 

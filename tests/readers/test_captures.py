@@ -57,7 +57,7 @@ def test_an_interrupt_is_no_error(run: str) -> None:
     """GraphInterrupt and `finish_reason = interrupt` are read as a wait; nothing of the run tells an error."""
     readings = [r for _, r in _readings(run)]
     assert any(r.is_interrupt for r in readings)
-    assert not any(r.tells or r.failure for r in readings)
+    assert not any(r.reports or r.failure for r in readings)
 
 
 def test_langgraph_agents_are_found_by_metadata() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status, content_hash, event_id, log_index
 from spanpost.readers.identity import IDENTITY
-from spanpost.readers.redaction import Redaction
+from spanpost.readers.redaction import KeptKinds, Redaction, RedactionRules
 from spanpost.tasks import batches
 from tests.acceptance.test_captures import RUNS, files_of
 from tests.tasks.recorded_runs import observations
@@ -27,8 +27,8 @@ SPAN = Observation(
 )
 
 
-def a_redaction(**options: Any) -> Redaction:
-    return Redaction(key=KEY, **options)
+def a_redaction(*, spares_questions: bool = False, **options: Any) -> Redaction:
+    return Redaction(RedactionRules(**options), key=KEY, spares_questions=spares_questions)
 
 
 def a_task(**attributes: Any) -> Observation:
@@ -219,6 +219,17 @@ def test_a_questions_mark_is_of_its_own_words():
     assert TOKEN not in repr(placed)
 
 
+def test_a_decision_that_telemetry_claims_is_looked_at():
+    """A decision that an agent reports (its words, who, why) holds no secret; plain decisions stay as they are."""
+    said = {c.APPROVAL_ID: "q1", c.APPROVAL_DECISION: f"use {TOKEN}", c.APPROVAL_BY: f"bot {TOKEN}"}
+    event = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_RESOLVED, attributes=said)
+    [placed] = batches.prepare([event], redaction=a_redaction())
+    assert TOKEN not in repr(placed)
+    assert placed.reading.approval.decision.startswith("use [redacted:github-token:")
+    plain = msgspec.structs.replace(event, attributes={c.APPROVAL_ID: "q1", c.APPROVAL_DECISION: "approved"})
+    assert batches.prepare([plain], redaction=a_redaction())[0].reading.approval.decision == "approved"
+
+
 def test_questions_are_forwarded_in_their_own_words():
     """A process that forwards leaves the words of questions to the gateway, which computes their mark; the rest is taken out."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", "note": TOKEN}
@@ -238,7 +249,7 @@ def test_what_people_say_is_theirs():
 
 def test_a_tenant_may_keep_a_kind():
     """What one tenant turned off stays in what that tenant sends, and nobody else's."""
-    redaction = a_redaction(tenants={"acme": ["github-token"]})
+    redaction = a_redaction(tenants={"acme": KeptKinds(off=("github-token",))})
     span = a_task(note=TOKEN)
     assert kept(msgspec.structs.replace(span, tenant="acme"), redaction)["note"] == TOKEN
     assert kept(span, redaction)["note"] != TOKEN

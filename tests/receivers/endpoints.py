@@ -101,7 +101,7 @@ class InteractionStore:
         if error is not None:
             raise error
         self.batches.append([o for o in batch if not self.is_slow(o)])
-        return Recorded(lost={OVER_BUDGET: slow} if slow else {})
+        return Recorded(dropped={OVER_BUDGET: slow} if slow else {})
 
     async def keep(self, tenant: str, source: str, error: str, body: bytes) -> None:
         if (failure := self.fail([])) is not None:

@@ -74,7 +74,7 @@ def test_json_and_protobuf_say_the_same(path: Path) -> None:
     from_json = decode_traces(as_otlp_json(ExportTraceServiceRequest.FromString(body)), is_json=True)
     assert from_json.observations == decode_traces(body).observations
     assert from_json.observations
-    assert from_json.lost == {}
+    assert from_json.dropped == {}
 
 
 def test_json_and_protobuf_logs_say_the_same() -> None:
@@ -184,14 +184,14 @@ def test_one_bad_span_does_not_spoil_its_batch() -> None:
     """What cannot be read is counted by reason; its neighbours are kept."""
     decoded = traces(a_span(), 7, a_span(events=5), a_span(name="last"))
     assert [o.name for o in decoded.observations] == ["chat", "last"]
-    assert decoded.lost == {"bad_shape": 1, "bad_span": 1}
+    assert decoded.dropped == {"bad_shape": 1, "bad_span": 1}
 
 
 def test_events_beyond_the_limit_are_counted() -> None:
     """128 events of a span are kept, the rest counted as lost."""
     decoded = traces(a_span(events=[{"name": "e", "timeUnixNano": AT}] * 200))
     assert len(decoded.observations) == 129
-    assert decoded.lost == {"too_many_events": 72}
+    assert decoded.dropped == {"too_many_events": 72}
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[s
     from_json = decode_traces(as_otlp_json(request), is_json=True)
     from_protobuf = decode_traces(request.SerializeToString())
     assert from_protobuf.observations == from_json.observations
-    assert from_protobuf.lost == from_json.lost
+    assert from_protobuf.dropped == from_json.dropped
 
 
 def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:

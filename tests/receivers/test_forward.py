@@ -25,14 +25,14 @@ from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
 from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target, endpoints_of, is_same_place, protocol_of
 from spanpost.receivers.worker import MAX_FLUSH
-from spanpost.testing.gateway import GrpcGateway, TestGateway
+from spanpost.testing.gateway import GrpcGateway, RunningGateway
 
 AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
 
 
 @pytest.fixture
-def gateway() -> Iterator[TestGateway]:
-    with TestGateway() as gateway:
+def gateway() -> Iterator[RunningGateway]:
+    with RunningGateway() as gateway:
         yield gateway
 
 
@@ -69,7 +69,7 @@ def span(provider: Any, name: str = "work", **attributes: Any) -> Any:
     return provider.get_tracer("an.agent", "1").start_span(name, attributes=AGENT | attributes)
 
 
-def test_what_happens_arrives_while_it_happens(gateway: TestGateway, process: Process) -> None:
+def test_what_happens_arrives_while_it_happens(gateway: RunningGateway, process: Process) -> None:
     """A start and an event arrive before the span has ended, the finished span at its end, all of one process and scope."""
     pipeline, provider = process.attach(gateway.url)
     one = span(provider)
@@ -85,7 +85,7 @@ def test_what_happens_arrives_while_it_happens(gateway: TestGateway, process: Pr
     assert ended.origin.resource["telemetry.sdk.language"] == "python"
 
 
-def test_a_heartbeat_names_the_open_roots(gateway: TestGateway, process: Process) -> None:
+def test_a_heartbeat_names_the_open_roots(gateway: RunningGateway, process: Process) -> None:
     """While spans are open, one record for the whole process names those that have nobody above them here."""
     _, provider = process.attach(gateway.url)
     roots = [span(provider), span(provider)]
@@ -111,9 +111,9 @@ class Unsampled(Sampler):
 
 @pytest.mark.parametrize("spans", ["auto", "always", "never"])
 @pytest.mark.parametrize("exporter", ["none", "same place", "elsewhere", "unsampled"])
-def test_which_finished_spans_are_sent(gateway: TestGateway, process: Process, spans: str, exporter: str) -> None:
+def test_which_finished_spans_are_sent(gateway: RunningGateway, process: Process, spans: str, exporter: str) -> None:
     """*auto* sends what the application's own exporter does not bring to the same place; the others do as they say."""
-    with TestGateway() as other:
+    with RunningGateway() as other:
         url = {"none": None, "elsewhere": other.url}.get(exporter, gateway.url)
         own = (OTLPSpanExporter(endpoint=f"{url}/v1/traces"),) if url else ()
         pipeline, provider = process.attach(
@@ -127,7 +127,7 @@ def test_which_finished_spans_are_sent(gateway: TestGateway, process: Process, s
 
 
 def test_an_exporter_that_is_added_later_counts_too(
-    gateway: TestGateway, process: Process, monkeypatch: pytest.MonkeyPatch
+    gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked anew for exporters of the application: one that joins after us sends its spans itself."""
     monkeypatch.setattr("spanpost.receivers.forwarder._SEARCH_EVERY", 0.0)
@@ -141,7 +141,7 @@ def test_an_exporter_that_is_added_later_counts_too(
 
 
 def test_what_the_application_sends_its_backend_is_not_sent_here(
-    gateway: TestGateway, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Headers of OTEL_EXPORTER_OTLP_HEADERS, the application's key among them, stay away; ours arrive and are never written."""
     caplog.set_level(logging.DEBUG)
@@ -160,8 +160,9 @@ def test_what_the_application_sends_its_backend_is_not_sent_here(
         assert "acme-77b3" not in written
 
 
+@pytest.mark.slow
 def test_a_gateway_that_comes_back_gets_what_waited(
-    gateway: TestGateway, process: Process, caplog: pytest.LogCaptureFixture
+    gateway: RunningGateway, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Batches that are refused for a while are tried again, in order, and nothing is lost; it is said once."""
     gateway.answers.extend([500] * 3)
@@ -170,12 +171,12 @@ def test_a_gateway_that_comes_back_gets_what_waited(
         span(provider, f"s{number}").end()
     assert gateway.wait_for(lambda seen: [o.name for o in seen if o.part is Part.ENDED] == ["s0", "s1", "s2"])
     assert pipeline.force_flush()
-    assert pipeline.lost == {}
+    assert pipeline.dropped == {}
     said = [r.getMessage() for r in caplog.records if r.name == "spanpost.receivers"]
     assert len([one for one in said if "fails" in one]) <= 1  # none where the exporter's own tries were enough
 
 
-def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: TestGateway, process: Process) -> None:
+def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, process: Process) -> None:
     """With nobody answering, spans start, tell and end; a flush says False in time; what finds no room is lost and counted."""
     gateway.held = threading.Event()
     pipeline, provider = process.attach(gateway.url, timeout=60)
@@ -186,23 +187,23 @@ def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: TestGateway, proc
     for number in range(200):
         span(provider, f"s{number}").end()
     assert time.monotonic() - began < MAX_FLUSH + 5  # as against the minute that one request may take
-    assert pipeline.lost["queue_full"] > 0
+    assert pipeline.dropped["queue_full"] > 0
     gateway.held.set()
 
 
 def test_what_cannot_be_sent_is_lost_by_count(process: Process) -> None:
     """A batch that was tried for as long as patience lasts is given up, and each observation of it counted."""
-    with TestGateway() as gone:
+    with RunningGateway() as gone:
         url = gone.url
     pipeline, provider = process.attach(url, timeout=0.2)
     pipeline._forwarder._retry_time = 0.3
     span(provider).end()
     assert pipeline.force_flush() is False
     # A start is not told of a span that has ended by then: one or two observations, and on a slow machine a heartbeat.
-    assert pipeline.lost["receive"] in (1, 2, 3)
+    assert pipeline.dropped["receive"] in (1, 2, 3)
 
 
-def test_the_end_is_in_time_whatever_hangs(gateway: TestGateway, process: Process) -> None:
+def test_the_end_is_in_time_whatever_hangs(gateway: RunningGateway, process: Process) -> None:
     """With nobody answering, a shutdown is over within its bounds and says that not everything was sent."""
     gateway.held = threading.Event()
     pipeline, provider = process.attach(gateway.url, timeout=60)
@@ -212,7 +213,7 @@ def test_the_end_is_in_time_whatever_hangs(gateway: TestGateway, process: Proces
     assert time.monotonic() - began < 20  # as against the minute that one request may take
 
 
-def test_open_spans_are_told_as_interrupted_at_the_end(gateway: TestGateway, process: Process) -> None:
+def test_open_spans_are_told_as_interrupted_at_the_end(gateway: RunningGateway, process: Process) -> None:
     """A span that is open when the process ends orderly is told as gone."""
     pipeline, provider = process.attach(gateway.url)
     span(provider)
@@ -220,7 +221,7 @@ def test_open_spans_are_told_as_interrupted_at_the_end(gateway: TestGateway, pro
     assert gateway.of(Part.LOG, "agent.span.interrupted")
 
 
-def test_nothing_that_an_agent_says_spoils_a_batch(gateway: TestGateway, process: Process) -> None:
+def test_nothing_that_an_agent_says_spoils_a_batch(gateway: RunningGateway, process: Process) -> None:
     """Names, times and values that OTLP cannot hold are mended, and what is beside them arrives."""
     pipeline, provider = process.attach(gateway.url)
     tracer = provider.get_tracer("an.agent")
@@ -233,7 +234,7 @@ def test_nothing_that_an_agent_says_spoils_a_batch(gateway: TestGateway, process
     span(provider, "even").end()
     assert pipeline.force_flush()
     assert len(gateway.of(Part.ENDED)) == 2
-    assert pipeline.lost == {}
+    assert pipeline.dropped == {}
 
 
 def test_grpc(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
 ) -> None:
     """A receiver with traces alone gets the traces at once; the live records are lost by count, and it is said what to do."""
     with ExitStack() as stack:
-        there: Any = stack.enter_context(TestGateway() if protocol == "http" else GrpcGateway(takes=("traces",)))
+        there: Any = stack.enter_context(RunningGateway() if protocol == "http" else GrpcGateway(takes=("traces",)))
         if protocol == "http":
             there.paths = {"/v1/traces"}
         pipeline, provider = process.attach(there.url, protocol=protocol)
@@ -269,13 +270,13 @@ def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
         assert pipeline.force_flush() is False  # honest: some of it was lost
         ended = there.names(Part.ENDED) if protocol == "http" else [name for name, _ in there.spans]
         assert ended == [f"s{number}" for number in range(20)]
-        assert pipeline.lost["receive"] >= 20
+        assert pipeline.dropped["receive"] >= 20
         [said] = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
         assert "they are lost, and counted" in said
         assert ("pipeline for logs" if protocol == "http" else "UNIMPLEMENTED") in said
 
 
-def test_a_second_provider_is_forwarded_too(gateway: TestGateway, process: Process) -> None:
+def test_a_second_provider_is_forwarded_too(gateway: RunningGateway, process: Process) -> None:
     """Another provider leads into the same pipeline, and one whose spans nobody exports makes *auto* send them all."""
     pipeline, first = process.attach(gateway.url, None, (OTLPSpanExporter(endpoint=f"{gateway.url}/v1/traces"),))
     second = TracerProvider(shutdown_on_exit=False)

@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from typing import NamedTuple
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from spanpost.model.errors import OverBudget, StoreUnavailable
-from spanpost.model.journal import Appended, Backlog, Entry
+from spanpost.model.journal import Backlog
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
 from spanpost.receivers.admission import AdmissionLimits
-from tests.receivers.endpoints import Answer, Endpoint, opened, traces
+from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.pressure import Pressure
+from spanpost.receivers.request_parts import Body, RequestPart
+from tests.receivers.endpoints import JSON, PROTOBUF, Answer, Endpoint, opened, traces
 
 BUSY = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0)
 SIZE = 100
 
 
+class Row(NamedTuple):
+    """A row of the journal in memory."""
+
+    tenant: str
+    observations: Sequence[Observation]
+
+
 class MemoryJournal:
-    """A journal in memory: each entry is a row of `SIZE` bytes. Nothing is recorded while `gate` is closed."""
+    """A journal in memory: each body is a row of `SIZE` bytes. Nothing is recorded while `gate` is closed."""
 
     def __init__(self) -> None:
-        self.rows: list[Entry] = []
+        self.rows: list[Row] = []
         self.recorded: list[Observation] = []
         self.set_aside: list[Observation] = []
         self.appends = self.postponed = 0
         self.age = 0.0
         self.gate = asyncio.Event()
         self.fail: Exception | None = None
-        #: Numbers of spans that are refused, and that take too long.
-        self.refused, self.slow = set[int](), set[int]()
+        #: Numbers of spans that take too long.
+        self.slow = set[int]()
 
-    async def append(self, entries: Sequence[Entry], /) -> Appended:
+    async def append(self, parts: Sequence[RequestPart[Body]], /) -> Mapping[str, int]:
         self.appends += 1
         if self.fail is not None:
             raise self.fail
-        refused = frozenset(i for i, entry in enumerate(entries) if self.refused & numbers(entry.observations))
-        kept = [entry for i, entry in enumerate(entries) if i not in refused]
-        self.rows += kept
-        return Appended(refused=refused, sizes={entry.tenant: SIZE for entry in kept}, recorded=Recorded())
+        self.rows += [
+            Row(part.tenant, decode_traces(part.content.body, tenant=part.tenant).observations) for part in parts
+        ]
+        return {part.tenant: SIZE for part in parts}
 
-    def _take(self, tenant: str) -> Entry | None:
+    def _take(self, tenant: str) -> Row | None:
         return next((row for row in self.rows if row.tenant == tenant), None)
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
@@ -66,6 +78,8 @@ class MemoryJournal:
         return Recorded()
 
     async def depth(self) -> Sequence[Backlog]:
+        if self.fail is not None:
+            raise self.fail
         tenants = dict.fromkeys(row.tenant for row in self.rows)
         count = {tenant: sum(row.tenant == tenant for row in self.rows) for tenant in tenants}
         return [Backlog(tenant=t, rows=n, size=n * SIZE, observations=n, age=self.age) for t, n in count.items()]
@@ -153,16 +167,95 @@ async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJourn
     assert (await modest).status == 200
 
 
-async def test_what_the_journal_refuses_is_recorded_directly(journal: MemoryJournal) -> None:
-    """A request that no row can hold waits for its turn as it would without a journal; its neighbours are answered at once."""
-    journal.refused = {2}
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"no protobuf at all", PROTOBUF),
+        (traces(1)[:-3], PROTOBUF),
+        (b"\x0a\x07\x12\x05\x12\x03\xff\xff\xff", PROTOBUF),
+        (b'{"resourceSpans": [', JSON),
+    ],
+    ids=["text", "cut off", "a span that is none", "json"],
+)
+async def test_a_body_that_cannot_be_decoded_is_refused_before_it_is_written(
+    journal: MemoryJournal, body: bytes, content_type: str
+) -> None:
+    """Where requests go to the journal an undecodable one is 400 and kept for inspection, as it is without a journal."""
     async with busy(journal) as (endpoint, _):
-        refused = asyncio.create_task(endpoint.post("/v1/traces", traces(2)))
+        assert (await endpoint.post("/v1/traces", body, content_type)).status == 400
+        assert [kept[1] for kept in endpoint.interaction_store.kept] == ["otlp traces"]
+        assert not journal.rows
+
+
+async def test_a_bad_span_is_left_out_of_what_is_written(journal: MemoryJournal) -> None:
+    """The sender hears of a span that the parser refuses, and its neighbours are in the journal."""
+    bad = b"\x0a\x07\x12\x05\x12\x03\xff\xff\xff"
+    async with busy(journal) as (endpoint, _):
+        answer = await endpoint.post("/v1/traces", traces(1) + bad + traces(2))
+        assert answer.status == 200
+        assert ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans == 1
+        assert [numbers(row.observations) for row in journal.rows] == [{1, 2}]
+        assert len(endpoint.interaction_store.kept) == 1
+
+
+async def test_lenient_json_is_recorded_directly(journal: MemoryJournal) -> None:
+    """JSON that only the lenient parser reads waits for its turn, as it would without a journal."""
+    body = b'{"resourceSpans": [], "x": NaN}'
+    async with busy(journal) as (endpoint, _):
+        assert (await endpoint.post("/v1/traces", body, JSON)).status == 200
+        assert not journal.rows
+
+
+async def test_while_more_arrives_than_is_recorded_nothing_is_recorded_directly(
+    journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests of a tenant that had to go to the journal go there a while, though the queue is empty again."""
+    monkeypatch.setattr("spanpost.receivers.pressure._WINDOW", 60.0)
+    async with busy(journal) as (endpoint, direct):
         assert (await endpoint.post("/v1/traces", traces(1))).status == 200
-        assert not refused.done()
-    assert (await refused).status == 200
-    assert 2 in endpoint.interaction_store.spans
-    assert 2 not in numbers([o for row in journal.rows for o in row.observations])
+        endpoint.interaction_store.gate.set()
+        await asyncio.gather(*direct)
+        assert (await endpoint.post("/v1/traces", traces(2))).status == 200
+        assert endpoint.interaction_store.spans == [901, 902]
+
+
+def test_pressure_ends_when_less_arrives_than_is_recorded() -> None:
+    """Over a second: as long as a tenant sends more bytes than the pace it is under pressure, and others are not."""
+    pressure = Pressure()
+    assert not pressure.is_on("a", 100, 50.0, 0.0)
+    pressure.begin("a", 100, 0.0)
+    assert [pressure.is_on("a", 100, 50.0, at) for at in (0.1, 0.9, 1.1)] == [True, True, True]
+    assert not pressure.is_on("b", 100, 50.0, 1.2)
+    assert pressure.is_on("a", 10, 50.0, 2.2)
+    assert not pressure.is_on("a", 10, 50.0, 3.3)
+    assert not pressure.is_on("a", 1000, 50.0, 3.4)
+
+
+def test_a_burst_is_several_times_the_pace() -> None:
+    """Twice the pace is recorded beside; ten times is a burst, until a second after its last request."""
+    for times, is_burst in ((2, False), (10, True)):
+        pressure = Pressure()
+        pressure.begin("a", 100 * times, 0.0)
+        for tenth in range(1, 30):
+            pressure.is_on("a", 100 * times, 1000.0, tenth / 10)
+        assert pressure.is_burst(1000.0, 2.9) is is_burst
+        assert not pressure.is_burst(1000.0, 6.0)
+
+
+async def test_the_lag_is_unknown_while_the_journal_cannot_be_read(journal: MemoryJournal) -> None:
+    """A check that fails leaves no stale age behind; the next that succeeds shows one again."""
+    journal.age = 7.0
+    journal.rows.append(Row("default", []))
+    async with opened(BUSY, journal=journal) as endpoint:
+        queue = endpoint.receiver.journal
+        assert queue is not None
+        await until(lambda: queue.lag == 7.0)
+        journal.fail = StoreUnavailable("away")
+        async with asyncio.timeout(5):
+            await until(lambda: queue.lag is None)
+        journal.fail = None
+        async with asyncio.timeout(5):
+            await until(lambda: queue.lag == 7.0)
 
 
 async def test_while_the_journal_cannot_be_written_senders_come_back(journal: MemoryJournal) -> None:
@@ -181,7 +274,7 @@ async def test_a_tenant_that_takes_too_long_holds_up_no_other(journal: MemoryJou
     entries = [(tenant, number) for number in range(1, 6) for tenant in ("evil", "good")]
     for tenant, number in entries:
         observations = [Observation(part=0, trace_id=bytes(16), span_id=number.to_bytes(8, "big"), tenant=tenant)]  # type: ignore[arg-type]
-        journal.rows.append(Entry(tenant=tenant, observations=observations))
+        journal.rows.append(Row(tenant, observations))
     journal.rows = [row for row in journal.rows if row.tenant == "evil" or 3 not in numbers(row.observations)]
     journal.gate.set()
     async with opened(BUSY, journal=journal):
@@ -195,7 +288,7 @@ async def test_tenants_have_their_turns(journal: MemoryJournal) -> None:
     for tenant, count in (("many", 100), ("one", 1)):
         for number in range(count):
             observations = [Observation(part=0, trace_id=bytes(16), span_id=number.to_bytes(8, "big"), tenant=tenant)]  # type: ignore[arg-type]
-            journal.rows.append(Entry(tenant=tenant, observations=observations))
+            journal.rows.append(Row(tenant, observations))
     journal.gate.set()
     async with opened(BUSY, journal=journal):
         await until(lambda: not journal.rows)
@@ -205,7 +298,7 @@ async def test_tenants_have_their_turns(journal: MemoryJournal) -> None:
 async def test_stalls_are_put_off_while_the_journal_is_late(journal: MemoryJournal) -> None:
     """Where the oldest row is old, what it says of its task's life is not missed: everybody is given a full patience."""
     journal.age = 60.0
-    journal.rows.append(Entry(tenant="default", observations=[]))
+    journal.rows.append(Row("default", []))
     async with opened(BUSY, journal=journal):
         await until(lambda: journal.postponed)
     assert journal.postponed == 1

@@ -88,6 +88,7 @@ async def test_requests_that_never_send_keep_nobody_out(tenant: str) -> None:
         assert there.endpoint.receiver.in_flight == 0
 
 
+@pytest.mark.slow
 async def test_who_loses_a_turn_is_asked_to_come_back() -> None:
     """A request that was open for long and lost its turn to another is answered UNAVAILABLE, which exporters
     repeat."""

@@ -155,9 +155,9 @@ def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
     assert [o for piece in found for o in piece.decoded.observations] == whole.observations
     lost: Counter[str] = Counter()
     for piece in found:
-        lost.update(piece.decoded.lost)
-    assert lost == whole.lost
-    assert sum(whole.lost.values()) > 0
+        lost.update(piece.decoded.dropped)
+    assert lost == whole.dropped
+    assert sum(whole.dropped.values()) > 0
 
 
 _json = st.recursive(

@@ -71,7 +71,7 @@ def test_points_that_nobody_reads_are_counted(is_json: bool) -> None:
     request.MergeFrom(request_of(flags=1))
     body = json.dumps(MessageToDict(request)).encode() if is_json else request.SerializeToString()
     decoded = decode_metrics(body, is_json=is_json)
-    assert (decoded.observations, decoded.metric_points, decoded.lost) == ([], 5, {})
+    assert (decoded.observations, decoded.metric_points, decoded.dropped) == ([], 5, {})
 
 
 def test_times_that_no_clock_has_are_mended() -> None:

@@ -11,7 +11,7 @@ from spanpost.model.errors import StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.decode import decode_traces
-from spanpost.receivers.recording_groups import SHARED, RequestPart
+from spanpost.receivers.request_parts import SHARED, RequestPart
 from tests.receivers.endpoints import Endpoint, opened, traces
 
 

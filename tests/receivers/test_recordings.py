@@ -59,7 +59,7 @@ def test_half_a_last_line_is_counted(tmp_path: Path) -> None:
     """A killed exporter leaves half a line: the others are read, it is counted."""
     found = list(read_recording(write(tmp_path / "a", TRACES, LOGS, json.dumps(TRACES)[:40])))
     assert sum(len(d.observations) for d in found) == 2
-    assert found[-1].lost == {"bad_line": 1}
+    assert found[-1].dropped == {"bad_line": 1}
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.testing.receivers import SeenRequest, Stuck
 
-#: More than any agent's call may take here, and less than what it would take to wait for a receiver that never answers.
-AT_ONCE = 1.0
+#: Far more than any agent's call takes, however busy the machine is; to wait for a receiver that never answers takes for ever.
+AT_ONCE = 30.0
 
 
 def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProcessor]:
@@ -36,7 +36,7 @@ def test_a_receiver_that_hangs_is_not_felt() -> None:
     provider, processor = followed(stuck, capacity=100)
     tracer = provider.get_tracer("t")
     first = tracer.start_span("first")
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     began = time.monotonic()
     for _ in range(200):
         with tracer.start_as_current_span("task") as span:
@@ -104,22 +104,23 @@ def test_flush_is_bounded_and_honest() -> None:
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("task").end()
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     began = time.monotonic()
     assert not provider.force_flush(50)
     first = time.monotonic() - began
-    assert 0.04 < first < AT_ONCE
+    assert 0.04 < first < 1.9  # without the bound that was asked, it would be two seconds
     assert not any(provider.force_flush(30_000) for _ in range(50))
     assert time.monotonic() - began - first < AT_ONCE
     stuck.released.set()
     overdue = processor.feed._overdue
     assert overdue is not None
-    assert overdue.wait(10)
+    assert overdue.wait(60)
     assert provider.force_flush()
     assert len(stuck.of(Part.ENDED)) == 1
     provider.shutdown()
 
 
+@pytest.mark.slow
 def test_flush_waits_two_seconds_at_most() -> None:
     """However long a caller is ready to wait, a flush takes 2 s at most."""
     stuck = Stuck()
@@ -131,13 +132,14 @@ def test_flush_waits_two_seconds_at_most() -> None:
     stuck.released.set()
 
 
+@pytest.mark.slow
 def test_shutdown_is_bounded_and_happens_once() -> None:
     """Shutdown gives up on a receiver that hangs after 3 s at most; a second one does nothing, and spans after it are counted."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     tracer = provider.get_tracer("t")
     tracer.start_span("task").end()
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     began = time.monotonic()
     processor.shutdown()
     assert time.monotonic() - began < 3.0 + AT_ONCE
@@ -154,7 +156,7 @@ def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> No
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("a").end()
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     feed = processor.feed
     steps: list[str] = []
 
@@ -296,10 +298,10 @@ def test_an_ended_span_is_freed_without_the_garbage_collector() -> None:
 def test_an_end_that_was_lost_is_found_by_looking() -> None:
     """A followed span whose end found no room in the queue is told as ended by a later look."""
     stuck = Stuck()
-    provider, processor = followed(stuck, capacity=2, look_every=0.02)
+    provider, processor = followed(stuck, capacity=2, scan_interval=0.02)
     tracer = provider.get_tracer("t")
     span = tracer.start_span("task")
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     for _ in range(2):
         tracer.start_span("filler")
     span.end()

@@ -37,7 +37,7 @@ def test_both_providers_are_joined(providers: tuple[TracerProvider, LoggerProvid
     assert attachment.flush()
     assert [o.tenant for o in seen.of(Part.ENDED) + seen.of(Part.LOG)] == ["acme", "acme"]
     assert [s.name for s in there.get_finished_spans()] == ["task"]
-    assert attachment.lost == {}
+    assert attachment.dropped == {}
     attachment.shutdown()
 
 
@@ -119,7 +119,12 @@ def test_a_disabled_sdk_is_left_alone(
     with caplog.at_level(logging.INFO):
         attachment = join(SeenRequest(), tracer_provider=tracers, logger_provider=logs)
     assert [r.getMessage() for r in caplog.records] == ["OTEL_SDK_DISABLED is true: spanpost follows nothing"]
-    assert (attachment.is_active, attachment.flush(), attachment.shutdown(), attachment.lost) == (False, True, True, {})
+    assert (attachment.is_active, attachment.flush(), attachment.shutdown(), attachment.dropped) == (
+        False,
+        True,
+        True,
+        {},
+    )
     assert tracers._active_span_processor._span_processors == ()
 
 

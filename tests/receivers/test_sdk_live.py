@@ -28,7 +28,7 @@ def seen() -> SeenRequest:
 @pytest.fixture
 def provider(seen: SeenRequest) -> Iterator[TracerProvider]:
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_events=128))
-    provider.add_span_processor(SdkSpanProcessor(Feed(seen, tenant="acme", look_every=0.02)))
+    provider.add_span_processor(SdkSpanProcessor(Feed(seen, tenant="acme", scan_interval=0.02)))
     yield provider
     provider.shutdown()
 
@@ -135,7 +135,7 @@ def test_events_are_found_where_the_sdk_has_no_hook(seen: SeenRequest, monkeypat
     monkeypatch.setattr(span_hook, "KNOWN_ADD", None)
     monkeypatch.setattr("spanpost.receivers.sdk.KNOWN_ADD", None)
     provider = TracerProvider(shutdown_on_exit=False)
-    processor = SdkSpanProcessor(Feed(seen, look_every=0.02))
+    processor = SdkSpanProcessor(Feed(seen, scan_interval=0.02))
     provider.add_span_processor(processor)
     span = provider.get_tracer("t").start_span("task")
     span.add_event("one", timestamp=1)
@@ -335,7 +335,7 @@ def test_the_exporter_tells_ended_spans(seen: SeenRequest) -> None:
 def test_events_of_many_threads_are_told_once_each(seen: SeenRequest) -> None:
     """Events that threads add to the same spans, faster than the SDK keeps them and between looks, are each told once."""
     provider = TracerProvider(shutdown_on_exit=False)
-    processor = SdkSpanProcessor(Feed(seen, capacity=100_000, look_every=0.002))
+    processor = SdkSpanProcessor(Feed(seen, capacity=100_000, scan_interval=0.002))
     provider.add_span_processor(processor)
     spans = [provider.get_tracer("t").start_span(f"s{n}") for n in range(2)]
 
@@ -364,10 +364,10 @@ def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
     """Looks that come while ends and events are still queued tell none of them twice and lose none."""
     stuck = Stuck()
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SdkSpanProcessor(Feed(stuck, look_every=0.0)))
+    provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
     tracer = provider.get_tracer("t")
     spans = [tracer.start_span(f"s{n}") for n in range(50)]
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     for span in spans:
         span.add_event(f"in {span.name}")  # type: ignore[attr-defined]
         span.end()
@@ -382,9 +382,9 @@ def test_what_an_event_says_it_says_first() -> None:
     """An event that still waits to be told is told before its span's attributes, which were set with it."""
     stuck = Stuck()
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SdkSpanProcessor(Feed(stuck, look_every=0.0)))
+    provider.add_span_processor(SdkSpanProcessor(Feed(stuck, scan_interval=0.0)))
     span = provider.get_tracer("t").start_span("task")
-    assert stuck.is_entered.wait(10)
+    assert stuck.is_entered.wait(60)
     span.add_event("agent.checkpoint", {"agent.progress": 45})
     span.set_attribute("agent.progress", 45)
     stuck.released.set()

@@ -329,7 +329,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
     assert seen.observations == []
     after = SeenRequest()
     for _ in range(2):
-        Recovery(settings, after).look()
+        Recovery(settings, after).scan()
     assert ended(after) == ["a"]
     assert [o.name for o in after.of(Part.LOG)] == ["agent.span.interrupted"]
     assert spool_files.found(settings.directory) == []
@@ -343,7 +343,7 @@ def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
     provider.get_tracer("an.agent").start_span("a").end()
     provider.shutdown()
     with pytest.raises(StoreUnavailable):
-        Recovery(settings, seen).look()
+        Recovery(settings, seen).scan()
     assert len(spool_files.found(settings.directory)) == 1
 
     def refuse(batch: list[Observation]) -> None:
@@ -351,10 +351,10 @@ def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
 
     recovery = Recovery(settings, refuse)
     for _ in range(5):
-        assert recovery.look() == 0
+        assert recovery.scan() == 0
     assert spool_files.found(settings.directory) == []
     assert len(list(settings.directory.glob("*.aside"))) == 1
-    assert recovery.lost.totals().keys() == {"refused"}
+    assert recovery.dropped.totals().keys() == {"refused"}
 
 
 def test_one_imports_at_a_time(tmp_path: Path) -> None:
@@ -367,8 +367,8 @@ def test_one_imports_at_a_time(tmp_path: Path) -> None:
     seen = SeenRequest()
     with spool_files.import_lock(settings.directory) as is_ours:
         assert is_ours
-        assert Recovery(settings, seen).look() == 0
-    assert Recovery(settings, seen).look() == 0
+        assert Recovery(settings, seen).scan() == 0
+    assert Recovery(settings, seen).scan() == 0
     assert path.exists()
 
 
@@ -382,7 +382,7 @@ def test_an_exporter_alone_writes_too(tmp_path: Path) -> None:
     exporter.export([span("exported")])
     exporter.shutdown()
     after = SeenRequest()
-    Recovery(settings, after).look()
+    Recovery(settings, after).scan()
     assert ended(after) == ["exported"]
 
 
@@ -404,5 +404,5 @@ def test_a_span_of_ours_is_never_written(tmp_path: Path) -> None:
     ours.end()
     provider.shutdown()
     after = SeenRequest()
-    Recovery(settings, after).look()
+    Recovery(settings, after).scan()
     assert ended(after) == []

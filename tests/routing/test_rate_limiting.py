@@ -364,7 +364,7 @@ def test_a_rate_limit_that_makes_no_sense_is_named(more):
 
 def test_the_call_is_read_off_the_letter():
     """What is in doubt is looked up; a state with a message is edited; all else is posted."""
-    assert rate_limiting.call_of("checkpoint", True, True) is SinkCall.LOOKUP
+    assert rate_limiting.call_of("checkpoint", True, True) is SinkCall.RECONCILE
     assert rate_limiting.call_of("state", False, True) is SinkCall.EDIT
     assert [
         rate_limiting.call_of(m, False, r) for m, r in (("state", False), ("checkpoint", True), ("checkpoint", False))

@@ -14,7 +14,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.readings import Approval
 from spanpost.routing.planned import Again
-from spanpost.routing.routes import Match, Route, Routes, Severity, Verbosity, deliveries
+from spanpost.routing.routes import Route, Routes, Verbosity, deliveries
 from spanpost.routing.similarity import likeness
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 
@@ -49,8 +49,8 @@ def test_the_first_matching_route_is_taken():
     routes = Routes(
         sinks=("slack",),
         routes=(
-            Route(sink="slack", address="#legal", match=Match(topic="legal")),
-            Route(sink="slack", address="#reporters", match=Match(agent="reporter")),
+            Route(sink="slack", address="#legal", topic="legal"),
+            Route(sink="slack", address="#reporters", agent="reporter"),
             Route(sink="slack", address="#all"),
         ),
     )
@@ -61,7 +61,7 @@ def test_the_first_matching_route_is_taken():
 
 def test_a_status_route_is_taken_beside_the_others():
     """A failing task is told to the alarm channel also, and its message stays where it was."""
-    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#alarms", match=Match(status="error")),))
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#alarms", status="error"),))
     before = {x.address for x in deliveries(a_task(), None, routes)}
     after = {x.address for x in deliveries(a_task(status="error"), None, routes)}
     assert (before, after) == ({""}, {"", "#alarms"})
@@ -71,7 +71,7 @@ def test_two_addresses_of_one_sink_get_two_keys():
     """(sink, key) is unique in the store, so one checkpoint told to two channels has two keys."""
     routes = Routes(
         sinks=("slack",),
-        routes=(Route(sink="slack", address="#a", match=Match(status="error")), Route(sink="slack", address="#b")),
+        routes=(Route(sink="slack", address="#a", status="error"), Route(sink="slack", address="#b")),
     )
     task = a_task(status="error")
     keys = [(x.sink, x.key) for x in deliveries(task, a_checkpoint(task, kind=Kind.END), routes)]
@@ -82,7 +82,7 @@ def test_a_childs_news_stands_in_its_roots_thread():
     """A sub-agent is routed by its root task; the state delivery is the root's, the news delivery the child's."""
     root = a_task()
     child = a_task("child", root_uid=root.uid, agent_name="other")
-    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#r", match=Match(agent="reporter")),))
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#r", agent="reporter"),))
     state, news = deliveries(child, a_checkpoint(child), routes, root=root)
     assert (state.ordering_key, news.ordering_key) == (f"slack|#r|{root.uid}",) * 2
     assert (state.task_uid, news.task_uid) == (root.uid, child.uid)
@@ -145,18 +145,13 @@ def test_old_news_is_not_told_but_the_message_is_brought_up_to_date():
     assert [x.mode for x in deliveries(is_closed, asked, routes, now=late)] == [Mode.STATE]
 
 
-_match = st.builds(
-    Match,
-    agent=st.sampled_from([None, "reporter", "x"]),
-    topic=st.sampled_from([None, "legal"]),
-    status=st.sampled_from([None, "working", "error"]),
-)
 _routes = st.builds(
     Routes,
     sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
     routes=st.lists(
-        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), match=_match,
-                  verbosity=st.sampled_from(Verbosity)),
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), verbosity=st.sampled_from(Verbosity),
+                  agent=st.sampled_from([None, "reporter", "x"]), topic=st.sampled_from([None, "legal"]),
+                  status=st.sampled_from([None, "working", "error"])),
         max_size=6,
     ).map(tuple),
 )  # fmt: skip
@@ -174,31 +169,35 @@ def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
 
 
 @pytest.mark.parametrize(
-    ("match", "task", "is_taken"),
+    ("route", "task", "is_taken"),
     [
-        (Match(topic=("legal", "pay*")), a_task(topic="payments"), True),
-        (Match(topic="pay*"), a_task(topic="repay"), False),
-        (Match(topic="*"), a_task(topic=None), False),
-        (Match(repo="shop/*"), a_task(repo="shop/checkout"), True),
-        (Match(attributes=(("agent.requested_by", "mina"),)), a_task(requested_by="mina"), True),
-        (Match(attributes=(("team.name", "a.c"),)), a_task(attributes={"team.name": "abc"}), False),
-        (Match(attributes=(("team.name", ("pay*", "legal")),)), a_task(attributes={"team.name": "payments"}), True),
-        (Match(cost_usd=Decimal(5)), a_task(cost_usd=Decimal("5.01")), True),
-        (Match(cost_usd=Decimal(5)), a_task(cost_usd=None), False),
-        (Match(least=Severity.ERROR), a_task(status="stalled"), False),
-        (Match(least=Severity.WARNING), a_task(status="stalled"), True),
-        (Match(least=Severity.ERROR), a_task(status="error"), True),
-        (Match(least=Severity.WARNING), a_task(error_count=1), True),
+        (Route(sink="slack", topic=("legal", "pay*")), a_task(topic="payments"), True),
+        (Route(sink="slack", topic="pay*"), a_task(topic="repay"), False),
+        (Route(sink="slack", topic="*"), a_task(topic=None), False),
+        (Route(sink="slack", repo="shop/*"), a_task(repo="shop/checkout"), True),
+        (Route(sink="slack", attributes={"agent.requested_by": "mina"}), a_task(requested_by="mina"), True),
+        (Route(sink="slack", attributes={"team.name": "a.c"}), a_task(attributes={"team.name": "abc"}), False),
+        (
+            Route(sink="slack", attributes={"team.name": ("pay*", "legal")}),
+            a_task(attributes={"team.name": "payments"}),
+            True,
+        ),
+        (Route(sink="slack", cost_usd=Decimal(5)), a_task(cost_usd=Decimal("5.01")), True),
+        (Route(sink="slack", cost_usd=Decimal(5)), a_task(cost_usd=None), False),
+        (Route(sink="slack", severity="error"), a_task(status="stalled"), False),
+        (Route(sink="slack", severity="warning"), a_task(status="stalled"), True),
+        (Route(sink="slack", severity="error"), a_task(status="error"), True),
+        (Route(sink="slack", severity="warning"), a_task(error_count=1), True),
     ],
 )
-def test_what_a_route_takes(match, task, is_taken):
+def test_what_a_route_takes(route, task, is_taken):
     """Words with stars, lists of them, fields by the name of their attribute, other attributes, cost, severity."""
-    assert match.takes(task) is is_taken
+    assert route.takes(task) is is_taken
 
 
 def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
     """Of a task that failed the alarm channel hears the end, and not the milestones on the way."""
-    alarms = Route(sink="slack", address="#alarms", match=Match(least=Severity.ERROR))
+    alarms = Route(sink="slack", address="#alarms", severity="error")
     routes = Routes(sinks=("slack",), routes=(alarms,))
     failed = a_task(status="error")
     for kind, status, told in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):

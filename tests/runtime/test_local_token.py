@@ -81,6 +81,7 @@ def test_where_nothing_can_be_written_it_is_of_this_process(tmp_path: Path) -> N
     assert kept(tmp_path / "file" / "data")
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same user's commands bring it to this machine's gateway by themselves, and print it; another directory has none."""
     monkeypatch.chdir(tmp_path)

@@ -12,17 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
-from spanpost.runtime.prices import Prices, Row
+from spanpost.runtime.prices import Prices
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span, an_event
 from tests.thorough import thorough
 
 OWN = {
-    "my-model": Row(
+    "my-model": ModelPrice(
         Decimal(2), Decimal(10), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), reasoning=Decimal(20)
     )
 }
@@ -62,7 +63,7 @@ def test_each_kind_of_token_has_its_own_price() -> None:
     assert OWN["my-model"].cost(usage) == Decimal("0.8") + Decimal("0.1") + Decimal("0.25") + Decimal("0.6") + Decimal(
         "0.8"
     )
-    plain = Row(Decimal(2), Decimal(10))
+    plain = ModelPrice(Decimal(2), Decimal(10))
     assert plain.cost(usage) == Decimal(3)
 
 
@@ -79,8 +80,8 @@ def test_each_kind_of_token_has_its_own_price() -> None:
 def test_what_is_not_known_has_no_cost(usage: Usage) -> None:
     """Without both figures, and with figures that contradict each other, the cost is unknown and not 0."""
     assert OWN["my-model"].cost(usage) is None
-    assert Row(input=Decimal(1)).cost(Usage(input=1, output=1)) is None
-    assert Row(Decimal(0), Decimal(0)).cost(Usage(input=1, output=1)) == 0
+    assert ModelPrice(input=Decimal(1)).cost(Usage(input=1, output=1)) is None
+    assert ModelPrice(Decimal(0), Decimal(0)).cost(Usage(input=1, output=1)) == 0
 
 
 def test_a_call_is_priced_once_however_it_is_told() -> None:

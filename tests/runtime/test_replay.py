@@ -31,7 +31,7 @@ def test_a_recording_is_recorded_once_and_told_to_nobody(database: Database, tmp
     printed = replay(RECORDING)
     assert first.events > 0
     assert (again.events, again.tasks) == (0, 0)
-    assert again.repeats == first.events + first.ignored
+    assert again.duplicates == first.events + first.ignored
     rows = database.fetch("SELECT task_id, status, input_tokens FROM agent_tasks ORDER BY task_id")
     assert rows == sorted((t.task_id, t.status, t.input_tokens) for t in printed.tasks)
     assert database.fetch("SELECT count(*) FROM deliveries") == [(0,)]

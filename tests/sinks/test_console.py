@@ -201,6 +201,7 @@ async def test_a_long_lived_console_forgets_ended_cards():
     assert len(sink._cards) <= ConsoleSink.KEPT + 1
 
 
+@pytest.mark.slow
 def test_live_in_a_real_terminal():
     """On a pseudo-terminal the cards are live: edited in place while working, printed once when ended, cursor given back."""
     program = textwrap.dedent("""

@@ -203,7 +203,7 @@ async def test_it_is_served_to_other_processes(tmp_path):
         await api.close()
         await control.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     left = json.loads(state.read_text())
     assert [m["text"] for m in left["channels"]["other"]] == ["changed"]
     assert left["faults"] == {"500 before": 1}

@@ -53,7 +53,7 @@ def made(grafana: FakeGrafana, api: str = "legacy", timeout: float = 5.0, **sett
         "token": grafana.token,
         "api": api,
         "per_minute": 6000,
-        "settle": 0,
+        "reconcile_timeout": 0,
         **settings,
     }
     wire = Wire(grafana.url, grafana.token, timeout=timedelta(seconds=timeout))
@@ -144,7 +144,7 @@ async def test_after_a_lost_answer_it_is_found_and_not_made_again(
 async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
     """Not found for `settle` and looked for before: not made. Sooner than that it is left out, and asked again."""
     grafana, _ = sink
-    one = made(grafana, sink[1]._settings.api, settle=30)
+    one = made(grafana, sink[1]._settings.api, reconcile_timeout=30)
     late = {"sent_at": NOON, "claimed_at": NOON + timedelta(minutes=1)}
     assert await one.reconcile([a_delivery(a_task(), sink="grafana", **late)]) == {}
     assert await one.reconcile([a_delivery(a_task(), sink="grafana", lookups=1, **late)]) == {1: None}
@@ -246,6 +246,7 @@ def test_addresses_that_are_none(url: str) -> None:
         plugin.open(GrafanaSettings())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +258,11 @@ async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeyp
         seed=seed,
     ) as grafana:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("grafana",))))
-        one = made(grafana, api, timeout=0.3, settle=0.4)
+        one = made(grafana, api, timeout=0.3, reconcile_timeout=0.4)
         policy = Policy(
             base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5)
         )
-        dispatcher = Dispatcher(store, {"grafana": one}, policy, jitter=random.Random(seed).random)
+        dispatcher = Dispatcher(store.outbox, store, {"grafana": one}, policy, jitter=random.Random(seed).random)
         dispatcher.start()
         try:
             root_span = {"agent.task.name": "n", "gen_ai.operation.name": "invoke_agent"}

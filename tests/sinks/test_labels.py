@@ -43,7 +43,7 @@ def test_durations_have_two_units(seconds, said):
 
 def test_every_status_has_emoji_word_and_colour():
     """No status is told by colour alone, none is forgotten."""
-    lookups = [labels.look(status) for status in STATUSES]
+    lookups = [labels.status_label(status) for status in STATUSES]
     assert all(look.emoji != "❔" and look.word and look.colour for look in lookups)
 
 
@@ -75,7 +75,7 @@ def test_unknown_figures_are_left_out():
 def test_partial_failure_is_said():
     """A good end over failed sub-agents says how many failed."""
     assert (
-        labels.task_look(a_task(status="complete", child_count=8, child_failed=2)).word
+        labels.task_label(a_task(status="complete", child_count=8, child_failed=2)).word
         == "complete, 2 of 8 agents failed"
     )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.errors import ConfigError
@@ -23,7 +24,7 @@ from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 
 ENDED = a_task(status="complete", started_at=NOON, ended_at=NOON + timedelta(minutes=10), agent_name="auto-ops")
-P99 = OutputQuery(name="checkout p99", query='p99{agent="${agent}"}', is_compared=True, unit="ms")
+P99 = OutputQuery(query='p99{agent="${agent}"}', compare=True, unit="ms")
 
 
 class Prometheus:
@@ -52,7 +53,7 @@ class Prometheus:
 
     async def has_asked(self, count: int) -> None:
         """Wait until so many queries have come."""
-        async with asyncio.timeout(10), self._comes:
+        async with asyncio.timeout(60), self._comes:
             await self._comes.wait_for(lambda: len(self.asked) >= count)
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -79,7 +80,7 @@ async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
     """The end's reply shows the answers; a second attempt of the same delivery asks nothing again."""
     async with FakeSlack() as slack:
         sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
-        sink.figured(Figures(prometheus.url, [P99]))
+        sink.figured(Figures(prometheus.url, {"checkout p99": P99}))
         state = await sink.deliver(a_delivery(ENDED, sink="slack"))
         end = a_delivery(
             ENDED, a_checkpoint(ENDED, kind=Kind.END, status="complete"), sink="slack", message_receipt=state
@@ -97,7 +98,7 @@ async def test_a_figure_before_and_after_stands_with_the_end(prometheus):
 async def test_who_is_away_is_not_asked_for_a_while(prometheus):
     """After a time-out or an error of the server nobody asks for a minute, and ends go without."""
     clock = [0.0]
-    figures = Figures(prometheus.url, [P99], timeout=0.2, clock=lambda: clock[0])
+    figures = Figures(prometheus.url, {"checkout p99": P99}, timeout=0.2, clock=lambda: clock[0])
     prometheus.hangs = True
     assert await figures.of(ENDED, "one") == ()
     asked = len(prometheus.asked)
@@ -111,7 +112,7 @@ async def test_who_is_away_is_not_asked_for_a_while(prometheus):
 
 async def test_many_ends_do_not_wait_for_one_another(prometheus):
     """While a few ends wait for their figures, the next goes without, at once."""
-    figures = Figures(prometheus.url, [P99], timeout=30)
+    figures = Figures(prometheus.url, {"checkout p99": P99}, timeout=30)
     prometheus.hangs = True
     waiting = [asyncio.create_task(figures.of(ENDED, str(i))) for i in range(AT_ONCE)]
     await prometheus.has_asked(AT_ONCE)
@@ -123,16 +124,18 @@ async def test_many_ends_do_not_wait_for_one_another(prometheus):
 
 async def test_what_is_not_known_is_left_out(prometheus):
     """A field that the task lacks, a value that is none: no figure, and no failure."""
-    figures = Figures(prometheus.url, [replace(P99, query="x{repo='${repo}'}"), OutputQuery(name="gone", query="gone")])
+    figures = Figures(
+        prometheus.url, {"checkout p99": replace(P99, query="x{repo='${repo}'}"), "gone": OutputQuery(query="gone")}
+    )
     prometheus.values = {}
-    assert await figures.of(replace(ENDED, repo=None), "one") == ()
+    assert await figures.of(msgspec.structs.replace(ENDED, repo=None), "one") == ()
     assert [asked["query"] for asked in prometheus.asked] == ["gone"]
 
 
 @given(st.text(max_size=40))
 def test_a_field_cannot_leave_its_quotes(text):
     """Whatever an agent calls itself, in a query it stays the text between the quotes."""
-    said = OutputQuery(name="x", query='m{agent="${agent}",b="1"}').of(replace(ENDED, agent_name=text or "x"))
+    said = OutputQuery(query='m{agent="${agent}",b="1"}').of(msgspec.structs.replace(ENDED, agent_name=text or "x"))
     assert said is not None
     inner = said.removeprefix('m{agent="').removesuffix('",b="1"}')
     escaped = False

@@ -85,6 +85,7 @@ def test_ours_are_registered_as_a_strangers() -> None:
             assert f'"{name}"' not in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None:
     """In a process of its own, a stranger's sink that one variable turns on is told an agent's news in order."""
     site = install()

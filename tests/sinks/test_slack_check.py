@@ -28,7 +28,7 @@ async def slack():
         yield fake
 
 
-async def look(slack: FakeSlack, channel: str = "#agents") -> list[Finding]:
+async def examined(slack: FakeSlack, channel: str = "#agents") -> list[Finding]:
     sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), channel=channel)
     try:
         return await sink.check()
@@ -43,7 +43,7 @@ def bad(findings: list[Finding]) -> list[Finding]:
 async def test_all_is_well(slack):
     """Token, scopes and channel are looked at, by name or id, and nothing is posted or changed."""
     for channel in ("#agents", slack.workspace.channel("agents").id):
-        findings = await look(slack, channel)
+        findings = await examined(slack, channel)
         assert bad(findings) == []
         assert findings[0].found == "the token is spanpost of Acme"
         assert findings[-1].found == "the app is in #agents"
@@ -53,7 +53,7 @@ async def test_all_is_well(slack):
 async def test_a_token_that_is_no_good(slack):
     """A revoked token is one finding, with what to do."""
     slack.refuse("token_revoked")
-    [finding] = await look(slack)
+    [finding] = await examined(slack)
     assert not finding.ok
     assert "SPANPOST_SLACK__TOKEN" in finding.cure
 
@@ -62,7 +62,7 @@ async def test_scopes_that_are_missing(slack):
     """Without chat:write nothing goes; without the others something is lost, and it is said what."""
     slack.remove_scope("channels:history")
     slack.remove_scope("chat:write")
-    findings = await look(slack)
+    findings = await examined(slack)
     [missing] = bad(findings)
     assert "chat:write" in missing.found
     assert any("channels:history" in f.found and "looked up" in f.found for f in findings)
@@ -71,14 +71,14 @@ async def test_scopes_that_are_missing(slack):
 async def test_channels_that_cannot_be_posted_in(slack):
     """Not a member, archived, unknown, known to nobody by that id: each is found with its cure."""
     slack.kick()
-    [outside] = bad(await look(slack))
+    [outside] = bad(await examined(slack))
     assert "/invite" in outside.cure
     slack.invite()
     slack.archive()
-    [archived] = bad(await look(slack, slack.workspace.channel("agents").id))
+    [archived] = bad(await examined(slack, slack.workspace.channel("agents").id))
     assert "archived" in archived.found
     for unknown in ("#nowhere", "C0NOWHERE"):
-        [nowhere] = bad(await look(slack, unknown))
+        [nowhere] = bad(await examined(slack, unknown))
         assert nowhere.cure
 
 
@@ -119,7 +119,7 @@ def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch)
 async def test_a_channel_that_may_not_be_looked_at(slack):
     """Without the scopes to read, posting may still work: said, and no failure."""
     slack.remove_scope("channels:read")
-    findings = await look(slack, slack.workspace.channel("agents").id)
+    findings = await examined(slack, slack.workspace.channel("agents").id)
     assert bad(findings) == []
     assert any("channels:read" in finding.cure for finding in findings)
 
@@ -128,7 +128,7 @@ async def test_slack_that_is_away():
     """Where nothing answers, that is what is found."""
     async with FakeSlack() as gone:
         pass
-    [finding] = await look(gone)
+    [finding] = await examined(gone)
     assert not finding.ok
 
 
@@ -178,7 +178,7 @@ def test_the_command_asks_the_sinks(clean_environment, monkeypatch):
         {"timeout": 0},
         {"timeout": 60},
         {"edits_per_minute": 0},
-        {"settle": -1},
+        {"reconcile_timeout": -1},
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given, clean_environment):

@@ -16,7 +16,7 @@ from spanpost.sinks.slack.rates import Rates, rate_limits
 PLACE = SlackPlace(channel="#agents")
 POST = SlackRequest(method="chat.postMessage")
 EDIT = SlackRequest(method="chat.update")
-LOOKUP = SlackRequest(method="conversations.history")
+RECONCILE = SlackRequest(method="conversations.history")
 
 #: Errors of chat.postMessage, chat.update, chat.delete, conversations.history and .replies, as Slack's reference lists them
 #: (slack-ruby/slack-api-ref, 2026-08), without those that no argument of ours can cause, and what each comes to.
@@ -73,7 +73,7 @@ def test_doubt(word):
     """A post or edit that made Slack stumble may have happened; a look has changed nothing, and is only tried again."""
     assert isinstance(refused(word), DeliveryUncertain)
     assert isinstance(refused(word, EDIT), DeliveryUncertain)
-    assert isinstance(refused(word, LOOKUP), Unavailable)
+    assert isinstance(refused(word, RECONCILE), Unavailable)
 
 
 def test_what_passes_by_itself_holds_up_one_channel():
@@ -85,7 +85,7 @@ def test_what_passes_by_itself_holds_up_one_channel():
 
 def test_a_missing_scope_is_named():
     """The cure names the scope that Slack says is needed."""
-    error = refused("missing_scope", LOOKUP, needed="channels:history,groups:history", provided="chat:write")
+    error = refused("missing_scope", RECONCILE, needed="channels:history,groups:history", provided="chat:write")
     assert isinstance(error, DeliveryRefused)
     assert "channels:history,groups:history" in error.cure
 
@@ -113,7 +113,7 @@ def test_a_word_that_no_list_names_goes_by_its_shape(word, kind):
     [
         (POST, "slack:default:chat.postMessage"),
         (EDIT, "slack:default:chat.update"),
-        (LOOKUP, "slack:default:conversations.history"),
+        (RECONCILE, "slack:default:conversations.history"),
     ],
 )
 @pytest.mark.parametrize(
@@ -123,7 +123,9 @@ def test_patience_closes_the_method(request_, key, answer):
     """A 429 closes that method of the workspace, by the key that a call of it draws on, for as long as was asked."""
     error = meaning(answer, request_, PLACE)
     assert isinstance(error, Throttled)
-    call = {POST.method: SinkCall.POST, EDIT.method: SinkCall.EDIT, LOOKUP.method: SinkCall.LOOKUP}[request_.method]
+    call = {POST.method: SinkCall.POST, EDIT.method: SinkCall.EDIT, RECONCILE.method: SinkCall.RECONCILE}[
+        request_.method
+    ]
     assert error.closes == key
     assert key in {b.key for b in rate_limits(PLACE, call, Rates())}
     assert error.retry_after.total_seconds() == 7
@@ -153,7 +155,7 @@ def test_patience_is_bounded(asked, seconds):
 def test_what_is_not_slacks_answer_is_doubt(status):
     """A 5xx, a 408, or a 200 without Slack's body leaves a post in doubt, and a look to be tried again."""
     assert isinstance(meaning(Response(status=status), POST, PLACE), DeliveryUncertain)
-    assert isinstance(meaning(Response(status=status), LOOKUP, PLACE), Unavailable)
+    assert isinstance(meaning(Response(status=status), RECONCILE, PLACE), Unavailable)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 407, 413])
@@ -176,7 +178,7 @@ def test_all_is_well():
         st.none() | st.booleans() | st.text() | st.integers() | st.lists(st.text()),
     ),
     st.none() | st.floats(),
-    st.sampled_from([POST, EDIT, LOOKUP]),
+    st.sampled_from([POST, EDIT, RECONCILE]),
 )
 def test_any_answer_means_something(status, body, retry_after, request_):
     """Whatever comes back is understood; only Slack's own ok is taken for success, and every error has a reason."""
@@ -186,4 +188,4 @@ def test_any_answer_means_something(status, body, retry_after, request_):
         assert status < 300
     else:
         assert error.reason
-        assert not (isinstance(error, DeliveryUncertain) and request_ is LOOKUP)
+        assert not (isinstance(error, DeliveryUncertain) and request_ is RECONCILE)

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from spanpost.model.checkpoints import Kind
+from spanpost.model.queries import TaskQuery
 from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.sinks import labels
 from spanpost.sinks.slack import render
@@ -17,7 +18,6 @@ from spanpost.sinks.slack.render import SlackMessage
 from spanpost.sinks.slack.replies import as_file, log_of, reply
 from spanpost.sinks.slack.style import SlackStyle
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.exercise_people import at_work
 from spanpost.testing.nouns import a_checkpoint, a_task
 from spanpost.testing.observed import an_event

@@ -117,10 +117,10 @@ async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -
         )
 
     first, second, rest = routes({"address": "acme/#a"}, {"address": "acme/#b", "tenant": ["a*", "b"]}, tenant="own")
-    assert (first.match.tenant, second.match.tenant, rest.match.tenant) == ("acme", "acme", "own")
-    assert not first.match.takes(a_task("theirs"))
+    assert (first.tenant, second.tenant, rest.tenant) == ("acme", "acme", "own")
+    assert not first.takes(a_task("theirs"))
     (unlisted, _) = routes({"address": "T0333CCCC/#x"})
-    assert unlisted.match.tenant == "T0333CCCC"
+    assert unlisted.tenant == "T0333CCCC"
     for wrong, word in (
         ({"address": "acme/#a", "tenant": "beta"}, "beta"),
         ({"address": f"{TEAM}/#a"}, "listed as 'acme'"),

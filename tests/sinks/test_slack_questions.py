@@ -114,8 +114,8 @@ def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, s
         ({"question": HIDDEN}, "looks like a secret"),
         ({"question": "Go?", "detail": "[redacted:aws_key:20:1f3a]"}, "looks like a secret"),
         ({"question": "Go?", "options": ("yes", "yes\u200b")}, "options that look the same"),
-        ({"question": "Go?\U000e0041"}, "cannot be seen"),
-        ({"question": "Go?", "is_cut": True}, "longer than is kept"),
+        ({"question": "Go?\U000e0041"}, "invisible characters"),
+        ({"question": "Go?", "is_cut": True}, "too long to keep"),
     ],
     ids=range(5),
 )
@@ -198,7 +198,7 @@ def test_a_question_that_is_told_again_says_so() -> None:
     """Nobody answered: the same words stand there, with that before them."""
     task = asking({"question": "Deploy?", "escalated_by": UUID(int=99)})
     _, again = messages(task, reported_by=UUID(int=99))
-    assert any(text == "Nobody has answered: Deploy?" for text in texts(again))
+    assert any(text == "Not answered yet: Deploy?" for text in texts(again))
     assert pressed(again) == ["approve", "deny"]
 
 

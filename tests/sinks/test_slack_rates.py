@@ -16,7 +16,7 @@ from spanpost.sinks.slack.rates import Rates, rate_limits
 from spanpost.testing.fake_slack import TIERS, Tiers
 from spanpost.testing.nouns import NOON
 
-METHOD = {SinkCall.POST: "chat.postMessage", SinkCall.EDIT: "chat.update", SinkCall.LOOKUP: "conversations.history"}
+METHOD = {SinkCall.POST: "chat.postMessage", SinkCall.EDIT: "chat.update", SinkCall.RECONCILE: "conversations.history"}
 LEASE = timedelta(seconds=60)
 
 
@@ -47,7 +47,7 @@ def test_at_our_rates_slack_never_asks_for_patience(wishes):
 
 def test_a_minute_at_full_speed():
     """Pressed without end for ten minutes, edits come to nine tenths of Slack's tier after their burst, posts to one a second."""
-    for call, most in ((SinkCall.EDIT, 45 * 10 + 8), (SinkCall.POST, 60 * 10 + 5), (SinkCall.LOOKUP, 25 * 10 + 5)):
+    for call, most in ((SinkCall.EDIT, 45 * 10 + 8), (SinkCall.POST, 60 * 10 + 5), (SinkCall.RECONCILE, 25 * 10 + 5)):
         now, buckets, granted = NOON, {}, 0
         for _ in range(6_000):
             now += timedelta(seconds=0.1)

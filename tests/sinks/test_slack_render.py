@@ -149,7 +149,7 @@ def test_the_root_says_it_all():
         "$0.04",
         "7 tool calls (1 failed)",
         "1m 14s",
-        "heard <!date^1772452874^{time_secs}|12:01:14 UTC>",
+        "last seen <!date^1772452874^{time_secs}|12:01:14 UTC>",
     ):
         assert part in text, part
     assert message.attachments[0]["color"] == render.COLOURS["green"]

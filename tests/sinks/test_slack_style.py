@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from spanpost.model.deliveries import Delivery, Receipt
 from spanpost.model.errors import ConfigError, DeliveryRefused
 from spanpost.model.readings import Approval, Failure
 from spanpost.model.tasks import Step
-from spanpost.routing.routes import Route, Severity, Verbosity
+from spanpost.routing.routes import Route, Verbosity
 from spanpost.runtime.assembly import open_sinks, routes_of, rules_of
 from spanpost.settings import load
 from spanpost.sinks.slack.impersonation import disarmed
@@ -136,7 +136,7 @@ async def test_a_dry_route_posts_nothing(slack):
     """Its deliveries are written down and taken for delivered; the others are posted. Set free, they are posted after all."""
     out = io.StringIO()
     sink = SlackSink(transport=api(slack), dry=Preview(out))
-    sink.routed([Route(sink="slack", address="#dry", is_dry=True)])
+    sink.routed([Route(sink="slack", address="#dry", dry_run=True)])
     state, _ = await posted(sink, a_task(), a_checkpoint(), address="#dry")
     assert [json.loads(x)["method"] for x in out.getvalue().splitlines()] == ["chat.postMessage"] * 2
     assert slack.asked == []
@@ -172,16 +172,16 @@ def test_settings_make_routes():
     ]  # fmt: skip
     slack = {"preview_file": "/dev/null", "mention": ["U012AB3CD"], "fallback": "#ops"}
     first, off, rest = routes_of(load(slack=slack, routes=routes)).routes
-    assert first.match.topic == ("pay*", "billing")
-    assert (first.match.least, first.match.attributes) == (Severity.ERROR, (("team.name", "payments"),))
-    assert (first.interval.total_seconds(), first.prefix, first.mention, first.shows_content) == (
+    assert first.topic == ("pay*", "billing")
+    assert (first.severity, first.attributes) == ("error", {"team.name": "payments"})
+    assert (first.interval.total_seconds(), first.prefix, first.mention, first.content) == (
         10,
         "[prod]",
         ("S0GROUP1",),
         True,
     )
     assert (off.verbosity, rest.verbosity) == (Verbosity.MUTE, Verbosity.MILESTONES)
-    assert (rest.interval.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (
+    assert (rest.interval.total_seconds(), rest.mention, rest.fallback, rest.content) == (
         30,
         ("U012AB3CD",),
         "#ops",
@@ -263,13 +263,13 @@ def test_patterns_hide_what_messages_carry():
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
     )
-    text, saying = wording.worded(given)
+    text, locale_message = wording.worded(given)
     for locale, started in (
         (ENGLISH, "Started: [redacted]: see [redacted]"),
         (KOREAN, "시작: [redacted]: see [redacted]"),
     ):
         slack_style = SlackStyle(patterns=patterns, locale=locale)
-        news = a_checkpoint(kind=Kind.START, text=text, message=saying)
+        news = a_checkpoint(kind=Kind.START, text=text, message=locale_message)
         task = a_task(
             action=text,
             messages={"action": given},
@@ -338,9 +338,9 @@ def test_a_decision_says_whose_it_is():
         ({"decision": "approve", "by": "Mina", "source": "slack"}, "Approved by Mina"),
         ({"decision": "deny", "by": "Mina", "source": "api"}, "Denied by Mina, through api"),
         ({"decision": "hold", "by": "Mina", "source": "slack"}, "Decided: “hold” by Mina"),
-        ({"decision": "approve", "by": "Mina"}, "Decided, as the agent says"),
-        ({"decision": "expired", "is_expired": True, "source": "spanpost"}, "Nobody decided in time"),
-        ({"decision": "deny", "is_expired": True, "source": "spanpost"}, "Nobody decided in time: it counts as denied"),
+        ({"decision": "approve", "by": "Mina"}, "Decided, as the agent reports"),
+        ({"decision": "expired", "is_expired": True, "source": "spanpost"}, "Not decided in time"),
+        ({"decision": "deny", "is_expired": True, "source": "spanpost"}, "Not decided in time: it counts as denied"),
         ({"is_void": True}, "Asked again in other words"),
     ):
         message = shown(**more)
@@ -502,20 +502,20 @@ def test_a_route_says_language_digest_and_board(clean_environment: object) -> No
         {"sink": "slack", "address": "#c", "topic": "c", "digest": "hourly", "board": True, "enabled": False},
     ]
     first, second, off, rest = routes_of(load(slack=slack, routes=routes)).routes
-    assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == (
+    assert (first.digest, first.digest_at, first.timezone, first.language, first.board) == (
         "daily",
-        570,
+        time(9, 30),
         "Asia/Seoul",
         "ko",
         False,
     )
-    assert (second.digest, second.has_board, second.board_interval, second.language) == (
-        "",
+    assert (second.digest, second.board, second.board_interval, second.language) == (
+        None,
         True,
         timedelta(seconds=30),
         "en",
     )
-    assert (off.digest, off.has_board, rest.language) == ("", False, "ko")
+    assert (off.digest, off.board, rest.language) == (None, False, "ko")
     assert SlackStyle().by(first).locale.code == "ko"
 
 

@@ -53,7 +53,7 @@ def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], livin
 
 
 def of(told: Digest | Board) -> Summary:
-    return Summary(id=UUID(int=1), key="summary|1", told=told)
+    return Summary(id=UUID(int=1), key="summary|1", content=told)
 
 
 @thorough(20)
@@ -129,17 +129,19 @@ class Channel:
     """A store, what makes summaries, and the channel in which they are shown."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None) -> None:
-        self.routes = (Route(sink="slack", has_board=True, digest="hourly", language="ko"),)
+        self.routes = (Route(sink="slack", board=True, digest="hourly", language="ko"),)
         table = Routes(sinks=("slack",), routes=self.routes)
         self.store = store or MemoryStore(FoldRules(routes=table))
-        rates = Rates(edits=6e4, posts=6e4, posts_per_channel=6e4)
+        rates = Rates(edits_per_minute=6e4, posts_per_minute=6e4, posts_per_channel_per_minute=6e4)
         self.sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=rates)
         self.sink.routed(self.routes)
-        self.summaries = Summaries(self.store, {"slack": self.sink}, lambda: table, "default", lambda: None)
+        self.summaries = Summaries(
+            self.store.reader, self.store.launch_orders, {"slack": self.sink}, lambda: table, "default", lambda: None
+        )
 
     async def carry(self) -> list[Any]:
         carrier, outcomes = self.summaries.carriers[CARRIER], []
-        while claimed := await self.store.claim([CARRIER], 10):
+        while claimed := await self.store.outbox.claim([CARRIER], 10):
             for delivery in claimed:
                 outcome: Any
                 try:
@@ -147,7 +149,7 @@ class Channel:
                 except DeliveryUncertain:
                     outcome = Arrived(receipt=(await carrier.reconcile([delivery]))[delivery.id])  # type: ignore[arg-type]
                 outcomes.append(outcome)
-                await self.store.settle(delivery, outcome)
+                await self.store.outbox.settle(delivery, outcome)
         return outcomes
 
 
@@ -162,13 +164,13 @@ async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: F
     first, now = Channel(slack), datetime.now(UTC)
     await first.store.record([at_work("writer", 1)])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
-    assert await first.summaries.look(now) == 1
+    assert await first.summaries.scan(now) == 1
     [found] = await first.carry()
     assert isinstance(found, Arrived)
     await first.sink.close()
     second = Channel(slack, first.store)
     await second.store.record([done("writer", trace=1), at_work("editor", 2), at_work("painter", 3)])
-    assert await second.summaries.look(now + timedelta(minutes=1)) == 1
+    assert await second.summaries.scan(now + timedelta(minutes=1)) == 1
     await second.carry()
     [message] = slack.messages()
     assert message["text"] == "📋 진행 중인 작업 2건"
@@ -181,7 +183,7 @@ async def test_a_digest_whose_post_was_cut_off_is_posted_once(slack: FakeSlack) 
     channel, now = Channel(slack), datetime.now(UTC)
     await channel.store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
-    await channel.summaries.look(now.replace(minute=0, second=31) + timedelta(hours=1))
+    await channel.summaries.scan(now.replace(minute=0, second=31) + timedelta(hours=1))
     assert any(isinstance(outcome, Arrived) for outcome in await channel.carry())
     [message] = slack.messages()
     assert message["text"] == "📰 종료된 작업 2건"
@@ -192,12 +194,12 @@ async def test_a_board_that_somebody_deleted_stays_deleted(slack: FakeSlack) -> 
     """A person did it: no other is posted in its place."""
     channel, now = Channel(slack), datetime.now(UTC)
     await channel.store.record([at_work("writer", 1)])
-    await channel.summaries.look(now)
+    await channel.summaries.scan(now)
     await channel.carry()
     slack.delete(slack.messages()[0]["ts"])
     for n in (2, 3):
         await channel.store.record([at_work(f"editor {n}", n)])
-        await channel.summaries.look(now + n * timedelta(minutes=1))
+        await channel.summaries.scan(now + n * timedelta(minutes=1))
         await channel.carry()
     assert slack.messages() == []
     await channel.sink.close()

@@ -25,26 +25,26 @@ _LATE = (
 async def test_what_commits_late_is_not_passed_over(store: PostgresStore, database: Any) -> None:
     """A transaction that began first and commits last keeps what came after it from being read before it; then both are, in order."""
     await store.record([at_work_on(1)])
-    head = await store.browse.head()
+    head = await store.reader.head()
     late = database.transaction()
     await late.start()
     await database.execute(_LATE)
     await store.record([at_work_on(2)])
-    assert await store.browse.news(head, 10) == []
+    assert await store.reader.news(head, 10) == []
     await late.commit()
-    assert [one.checkpoint.text for one in await store.browse.news(head, 10)][:1] == ["late"]
-    assert len(await store.browse.news(head, 10)) == 2
+    assert [one.checkpoint.text for one in await store.reader.news(head, 10)][:1] == ["late"]
+    assert len(await store.reader.news(head, 10)) == 2
 
 
 async def test_a_restored_database_streams_from_now_on(store: PostgresStore, database: Any) -> None:
     """Rows with the transaction ids of another server, which lie ahead of this one's, are never told as new."""
     await store.record([at_work_on(1)])
     await database.execute("UPDATE agent_checkpoints SET xid = (pg_current_xact_id()::text::int8 + 1000)::text::xid8")
-    head = await store.browse.head()
+    head = await store.reader.head()
     for n in range(2, 5):
         await store.record([at_work_on(n)])
     await database.execute("SELECT pg_current_xact_id()")
-    assert [one.task.name for one in await store.browse.news(head, 10)] == ["job 2", "job 3", "job 4"]
+    assert [one.task.name for one in await store.reader.news(head, 10)] == ["job 2", "job 3", "job 4"]
     assert await database.fetchval("SELECT count(*) FROM agent_checkpoints WHERE xid IS NULL") == 1
 
 
@@ -52,14 +52,14 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
     """While eight writers tell, two readers with pages of other sizes read the same, each news once."""
     writer = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
     await writer.open()
-    head = await store.browse.head()
+    head = await store.reader.head()
     is_over = asyncio.Event()
 
     async def read(size: int) -> list[Any]:
         found, after = [], head
         while True:
             was_over = is_over.is_set()
-            page = await store.browse.news(after, size)
+            page = await store.reader.news(after, size)
             found += [one.position for one in page]
             after = page[-1].position if page else after
             if was_over and not page:
@@ -84,11 +84,11 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
 async def test_recorded_content_is_given_to_those_who_ask_for_it(store: PostgresStore) -> None:
     """Steps, model calls and tools stand in the timeline with their seconds; attributes only where content is asked for."""
     await store.record(a_run("a", trace=1))
-    task = await store.browse.task("default", f"{1:032x}")
+    task = await store.reader.task("default", f"{1:032x}")
     assert task is not None
 
     async def events(*, content: bool) -> list[TimelineEntry]:
-        page = await store.browse.timeline(task.uid, None, 50, content=content)
+        page = await store.reader.timeline(task.uid, None, 50, content=content)
         return [one for one in page.items if one.source == "event"]
 
     plain, whole = await events(content=False), await events(content=True)

@@ -14,13 +14,16 @@ import pytest
 
 from spanpost.model.checkpoints import Kind
 from spanpost.model.observations import Observation
-from spanpost.runtime.prices import Prices, Row
+from spanpost.runtime.prices import Prices
 from spanpost.store.postgres import PostgresStore
+from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span
 from spanpost.testing.exercise_store import TELLING
 
+pytestmark = pytest.mark.slow
+
 RULES = msgspec.structs.replace(
-    TELLING, windows={"m": 1000}, prices=Prices({"m": Row(Decimal(1), Decimal(10))}, is_published=False)
+    TELLING, windows={"m": 1000}, prices=Prices({"m": ModelPrice(Decimal(1), Decimal(10))}, is_published=False)
 )
 
 
@@ -57,7 +60,7 @@ async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, databa
     for n, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1):
         turn = a_turn(n, used)
         await asyncio.gather(*(one.record(turn) for one in stores))
-    told = [(c.kind, c.ref) for c in await stores[0].checkpoints() if c.kind not in (Kind.START, Kind.END)]
+    told = [(c.kind, c.ref) for c in await stores[0].reader.checkpoints() if c.kind not in (Kind.START, Kind.END)]
     assert sorted(told) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
     rows = await database.fetch(
         "SELECT context_used_tokens, context_window_source FROM agent_tasks ORDER BY started_at"

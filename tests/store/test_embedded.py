@@ -195,7 +195,7 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
         command, cwd=home / "db" / "pg", user=uid, stderr=subprocess.DEVNULL, start_new_session=True
     )
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
-        assert left.wait(timeout=20) is not None
+        assert left.wait(timeout=90) is not None
         assert ask(dsn, "SELECT x FROM kept") == 1
 
 
@@ -210,7 +210,7 @@ def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
     assert ask(second.dsn(), "SELECT 1") == 1
     assert owner.stdin is not None
     owner.stdin.close()
-    assert owner.wait(timeout=20) == 0
+    assert owner.wait(timeout=90) == 0
     assert gone(server)
 
 
@@ -261,7 +261,7 @@ os.kill(os.getpid(), 9)
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     server = int(parent.stdout.readline())
-    assert parent.wait(timeout=20) == -signal.SIGKILL
+    assert parent.wait(timeout=90) == -signal.SIGKILL
     assert gone(server)
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         assert ask(dsn, "SELECT 1") == 1

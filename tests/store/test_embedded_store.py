@@ -7,9 +7,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from spanpost.model.queries import TaskQuery
 from spanpost.store.embedded_store import EmbeddedStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.observed import a_run
+
+pytestmark = pytest.mark.slow
 
 
 async def test_the_owner_may_leave_first(open_dir: Callable[[], Path]) -> None:

@@ -24,6 +24,6 @@ async def test_a_thread_that_ends_after_the_close_is_nobodys() -> None:
     goes_on.set()
     assert await first
     await asyncio.sleep(0.05)  # the thread says that it is free, or not
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await threads.run(TimeMeter(10), lambda: 1) == 1
     threads.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.observed import a_run, started
@@ -16,11 +16,11 @@ async def test_finished_traces_are_let_go_oldest_first() -> None:
     store = MemoryStore(keep=50)
     for i in range(1, 1001):
         recorded = await store.record(a_run(f"run {i}", trace=i))
-        assert recorded.lost == {}
+        assert recorded.dropped == {}
     tasks = await store.tasks(TaskQuery(limit=1000))
     assert 20 <= len(tasks) <= 63  # a run with an id of its own counts as two: its trace and its task
     assert "run 1000" in {t.name for t in tasks}
-    assert len(store._records.by_key) < 50 * 30
+    assert len(store._tables.records.by_key) < 50 * 30
     counts = await store.counts()
     assert counts["agent_checkpoints"] < 50 * 12
 
@@ -43,7 +43,7 @@ async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
         recorded = await store.record(
             [started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})]
         )
-        lost += recorded.lost.get("memory", 0)
+        lost += recorded.dropped.get("memory", 0)
     tasks = await store.tasks(TaskQuery(limit=1000))
     assert len(tasks) <= 63
     assert lost == 119 - len(tasks)
@@ -68,7 +68,7 @@ def test_a_fold_that_fails_half_way_is_made_good() -> None:
     whole, broken = MemoryStore(FoldRules(windows={})), MemoryStore(FoldRules(windows=Broken()))
     whole.record_now(batch)
     recorded = broken.record_now(batch)
-    assert (recorded.events, recorded.lost) == (len(batch), {})
+    assert (recorded.events, recorded.dropped) == (len(batch), {})
     figures = [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in whole.tasks_now(TaskQuery())]
     assert figures == [
         (t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())
@@ -90,21 +90,21 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
     """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
     clock = Clock()
     store = MemoryStore(
-        FoldRules(stall_rules=StallRules(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock
+        FoldRules(stall_rules=StallRules(stall_after=timedelta(minutes=5)), outage=timedelta(seconds=30)), clock=clock
     )
     await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
     clock.now += timedelta(hours=1)
     assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"]
-    await store.due_in()  # the first look after the outage
+    await store.outbox.due_in()  # the first look after the outage
     await store.elapse()
     for seconds in range(0, 290, 10):
         clock.now += timedelta(seconds=10)
-        await store.due_in()
+        await store.outbox.due_in()
         await store.elapse()
         assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"], seconds
     for _ in range(2):
         clock.now += timedelta(seconds=10)
-        await store.due_in()
+        await store.outbox.due_in()
         await store.elapse()
     assert [t.status for t in await store.tasks(TaskQuery())] == ["stalled"]
-    assert {c.kind for c in await store.checkpoints()} == {"start", "stalled"}
+    assert {c.kind for c in await store.reader.checkpoints()} == {"start", "stalled"}

@@ -9,8 +9,8 @@ from random import Random
 import msgspec
 import pytest
 
+from spanpost.model.queries import TaskQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import Placed
 from tests.tasks.histories import history, placed, resumptions
@@ -39,7 +39,7 @@ class _Carried:
     async def _settle_held(self) -> None:
         held, self.far.held = self.far.held, []
         for delivery in held:
-            await self.store.settle(delivery, self.far.answer(delivery))
+            await self.store.outbox.settle(delivery, self.far.answer(delivery))
 
     async def take(self, batch: list[Placed]) -> None:
         for part in torn(batch, self.random):
@@ -48,17 +48,17 @@ class _Carried:
                 await self.store.elapse()
             await self._settle_held()
             for _ in range(self.random.randrange(4)):
-                for delivery in await self.store.claim(SINKS, 2):
+                for delivery in await self.store.outbox.claim(SINKS, 2):
                     if not self.far.holds(delivery):
-                        await self.store.settle(delivery, self.far.answer(delivery))
+                        await self.store.outbox.settle(delivery, self.far.answer(delivery))
 
     async def finish(self) -> None:
         for _ in range(3):
             await self.store.elapse()
             await self._settle_held()
-            while claimed := await self.store.claim(SINKS, 50):
+            while claimed := await self.store.outbox.claim(SINKS, 50):
                 for delivery in claimed:
-                    await self.store.settle(delivery, self.far.answer(delivery, is_sure=True))
+                    await self.store.outbox.settle(delivery, self.far.answer(delivery, is_sure=True))
 
 
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
@@ -72,8 +72,8 @@ async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
                 await carried.take(_of(f"{make.__name__}-{seed}", make(Random(seed))))
         await carried.finish()
         tasks = {t.uid: t for t in await store.tasks(TaskQuery(limit=10_000))}
-        told = await store.checkpoints(limit=100_000)
-        left = [row for row in await store.deliveries(limit=100_000) if row.state != "delivered"]
+        told = await store.reader.checkpoints(limit=100_000)
+        left = [row for row in await store.outbox.deliveries(limit=100_000) if row.state != "delivered"]
         assert faults(carried.far, tasks, told, left, _AT_ONCE.routes) == []
         assert sum(shown.has_moved for shown in carried.far.stands.values()) > 1
     finally:

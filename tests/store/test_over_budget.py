@@ -41,21 +41,21 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
 async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
     """Return the audit rows, and the rows of what is set aside: tenant, reason, how often it came."""
     counts = await store.counts()
-    rows = await store._run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
+    rows = await store.run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
     return counts["agent_events"], [tuple(row) for row in rows]
 
 
 async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
     """Of a batch the other traces are recorded, the one is kept with its bytes; sent again, it is known, and has not come back."""
     recorded = await store.record([*POISON, honest(1), honest(2)])
-    assert recorded.lost == {OVER_BUDGET: len(POISON)}
+    assert recorded.dropped == {OVER_BUDGET: len(POISON)}
     assert recorded.events == 2
     assert await kept(store) == (2, [("default", "over_budget", 1)] * len(POISON))
     again = await store.record(POISON)
-    assert again.lost == {OVER_BUDGET: len(POISON)}
+    assert again.dropped == {OVER_BUDGET: len(POISON)}
     assert await kept(store) == (2, [("default", "over_budget", 2)] * len(POISON))
     small = await store.record(POISON[:1])
-    assert (small.events, small.lost) == (1, {})
+    assert (small.events, small.dropped) == (1, {})
 
 
 async def test_who_takes_batches_apart_itself_is_told(store: PostgresStore) -> None:

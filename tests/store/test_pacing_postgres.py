@@ -45,10 +45,10 @@ async def test_patience_is_shared_by_processes(postgres_dsn: str) -> None:
         for trace in (1, 2, 3):
             await one.record(steps(0, trace=trace))
         rate_limits = limits(post=[RateLimit(key="post")])
-        [first] = await one.claim([SINK], 1, rate_limits)
-        await one.settle(first, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
-        assert await other.claim([SINK], 10, rate_limits) == []
-        due = await other.due_in([SINK], rate_limits)
+        [first] = await one.outbox.claim([SINK], 1, rate_limits)
+        await one.outbox.settle(first, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
+        assert await other.outbox.claim([SINK], 10, rate_limits) == []
+        due = await other.outbox.due_in([SINK], rate_limits)
         assert due is not None
         assert due > 590
 
@@ -60,7 +60,7 @@ async def test_one_pace_for_all_processes(postgres_dsn: str) -> None:
         rate_limits = limits(post=[paced("all", burst=17.0)])
         out = []
         for _ in range(6):
-            for claimed in await asyncio.gather(*(store.claim([SINK], 3, rate_limits) for store in stores * 2)):
+            for claimed in await asyncio.gather(*(store.outbox.claim([SINK], 3, rate_limits) for store in stores * 2)):
                 out += claimed
         assert len(out) == 17
         assert len({d.ordering_key for d in out}) == 17
@@ -70,15 +70,15 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
     """After a pause one process probes and the others wait for what it finds."""
     async with opened(postgres_dsn, 3) as stores:
         await stores[0].record([o for trace in range(1, 21) for o in steps(0, trace=trace)])
-        claimed = await stores[0].claim([SINK], 5, BROKEN)
+        claimed = await stores[0].outbox.claim([SINK], 5, BROKEN)
         for delivery in claimed:
-            await stores[0].settle(delivery, RetryAt(at=in_seconds(-1), reason="connect", is_failure=True))
+            await stores[0].outbox.settle(delivery, RetryAt(at=in_seconds(-1), reason="connect", is_failure=True))
         await database.execute("UPDATE rate_limits SET blocked_until = now()")
-        found = await asyncio.gather(*(store.claim([SINK], 3, BROKEN) for store in stores * 2))
+        found = await asyncio.gather(*(store.outbox.claim([SINK], 3, BROKEN) for store in stores * 2))
         assert sum(map(len, found)) == 1
         [(probe, prober)] = [(each[0], store) for each, store in zip(found, stores * 2, strict=True) if each]
-        await prober.settle(probe, POSTED)
-        assert len(await stores[2].claim([SINK], 10, BROKEN)) == 10
+        await prober.outbox.settle(probe, POSTED)
+        assert len(await stores[2].outbox.claim([SINK], 10, BROKEN)) == 10
 
 
 async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database: Any) -> None:
@@ -91,8 +91,8 @@ async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database
             await store.record(moved(12.0, index=1, trace=trace))
         await database.execute("UPDATE ordering_keys SET address = DEFAULT, call = DEFAULT")
         rate_limits = limits(edit=[paced("edit")])
-        assert [d.drawn for d in await store.claim([SINK], 10, rate_limits)] == [("edit",)]
-        assert await store.claim([SINK], 10, rate_limits) == []
+        assert [d.drawn for d in await store.outbox.claim([SINK], 10, rate_limits)] == [("edit",)]
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
         assert sorted(
             await database.fetchval("SELECT array_agg(call) FROM ordering_keys WHERE lease_until IS NULL")
         ) == ["edit"]
@@ -132,7 +132,7 @@ async def test_a_lane_that_somebody_else_has_is_passed_over(postgres_dsn: str, d
             held = await database.fetch(
                 "SELECT ordering_key FROM ordering_keys ORDER BY rank, due_at, sink, ordering_key LIMIT 3 FOR UPDATE"
             )
-            [delivery] = await asyncio.wait_for(store.claim([SINK], 8, limits(post=[paced("one")])), 10)
+            [delivery] = await asyncio.wait_for(store.outbox.claim([SINK], 8, limits(post=[paced("one")])), 60)
             assert delivery.ordering_key not in {row["ordering_key"] for row in held}
             assert delivery.claimed_at is not None
             assert abs(delivery.claimed_at - datetime.now(UTC)) < timedelta(minutes=5)
@@ -142,8 +142,8 @@ async def test_a_healthy_breaker_writes_no_row(postgres_dsn: str, database: Any)
     """Calls that succeed leave no trace in the buckets: no row that all must write."""
     async with opened(postgres_dsn) as (store,):
         await store.record([o for trace in range(1, 6) for o in steps(0, trace=trace)])
-        while claimed := await store.claim([SINK], 10, BROKEN):
+        while claimed := await store.outbox.claim([SINK], 10, BROKEN):
             for delivery in claimed:
-                assert await store.settle(delivery, POSTED) == []
+                assert await store.outbox.settle(delivery, POSTED) == []
         assert await database.fetchval("SELECT count(*) FROM rate_limits") == 0
         assert BROKEN(SINK, "", SinkCall.POST) != ()

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from spanpost.model.interventions import Result, Verb
+from spanpost.model.queries import TaskQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.approvals import APPROVAL, topic_of
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
@@ -34,7 +34,7 @@ async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> No
         an_act(Verb.CANCEL, uuid4()),
     ]
     for act in [*acts, *acts]:
-        await store.intervene(act)
+        await store.interventions.intervene(act)
     assert [tuple(r) for r in await database.fetch(_ACTS)] == [
         ("approve", "approve", "refused", "only the release group may", "slack:T1:U1", "approve", "slack"),
         ("resolved", "approve", "done", "", "slack:T1:U1", "approve", "slack"),
@@ -52,8 +52,8 @@ async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
     row = await the_question(store)
     act = an_act(Verb.APPROVE, row.key, text="a\0b\ud800" + "x" * 20_000, idempotency_key="o\0\ud800")
     act = msgspec.structs.replace(act, actor=msgspec.structs.replace(act.actor, name="al\0ice", email="\ud800"))
-    assert (await store.intervene(act)).result is Result.DONE
-    assert (await store.intervene(act)).is_repeat
+    assert (await store.interventions.intervene(act)).result is Result.DONE
+    assert (await store.interventions.intervene(act)).is_repeat
     [task] = await store.tasks(TaskQuery())
     assert [a.decision for a in task.approvals] == ["approve"]
 
@@ -70,7 +70,7 @@ async def test_a_decision_stands_though_the_fold_fails(
 
     with monkeypatch.context() as patched:
         patched.setattr(batches, "fold", broken)
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
     assert (await the_question(store)).decision == "approve"
     assert "its task does not show it" in caplog.text
 
@@ -82,8 +82,8 @@ async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, po
     try:
         await store.record([at_work(), asking()])
         heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await other.listen(heard.put_nowait)
-        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        await other.interventions.listen(heard.put_nowait)
+        await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         async with asyncio.timeout(20):
             while await heard.get() != topic_of("default", APPROVAL, "a1"):
                 pass
@@ -95,7 +95,7 @@ async def test_who_listens_goes_on_after_its_connection_was_cut(store: PostgresS
     """An ear whose connection is ended listens again, and says that something may have been missed."""
     await store.record([at_work(), asking()])
     heard: asyncio.Queue[bytes] = asyncio.Queue()
-    await store.listen(heard.put_nowait)
+    await store.interventions.listen(heard.put_nowait)
     assert await heard.get() == b""
     await database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'"
@@ -103,7 +103,7 @@ async def test_who_listens_goes_on_after_its_connection_was_cut(store: PostgresS
     async with asyncio.timeout(20):
         while await heard.get() != b"":
             pass
-        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         while await heard.get() != topic_of("default", APPROVAL, "a1"):
             pass
 

@@ -17,6 +17,7 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.errors import ConfigError, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
+from spanpost.model.queries import TaskQuery
 from spanpost.runtime.assembly import open_store
 from spanpost.settings import load
 from spanpost.store import task_state
@@ -24,7 +25,6 @@ from spanpost.store.embedded_roles import READER
 from spanpost.store.embedded_store import EmbeddedStore
 from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.sql import schema
 from spanpost.store.transactions import transact
 from spanpost.tasks.stall import StallRules
@@ -207,12 +207,12 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     batch = a_run("long ago", at=-years)
     await store.record(batch)
     assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == len(batch)
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     at = datetime.now(UTC) - timedelta(seconds=years)
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is True
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is False
     assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == 0
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
@@ -224,7 +224,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
     worst = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "a\ud800", "y": 2**70}
     batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\ud83d", attributes=worst)]
     assert (await store.record(batch)).events == len(batch)
-    assert (await store.record(batch)).repeats == len(batch)
+    assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT repairs <> 0 FROM agent_events WHERE span_id = $1", (77).to_bytes(8, "big"))
 
 
@@ -233,10 +233,10 @@ async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, databas
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)
-    assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
+    assert (recorded.events, recorded.dropped) == (len(batch) - 1, {"unfoldable": 1})
     assert len(await store.tasks(TaskQuery())) == 2
     again = await store.record([broken])
-    assert again.lost == {"unfoldable": 1}
+    assert again.dropped == {"unfoldable": 1}
     row = await database.fetchrow("SELECT attempts, source, tenant, bytes, txid_current() > 0 FROM quarantine")
     assert tuple(row)[:3] == (2, "record", "default")
     assert msgspec.msgpack.decode(row["bytes"])["name"] == broken.name
@@ -292,7 +292,7 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
     sent: list[int] = []
 
     async def dispatcher(who: PostgresStore) -> None:
-        while claimed := await who.claim([SINK], 3):
+        while claimed := await who.outbox.claim([SINK], 3):
             ordering_keys = [d.ordering_key for d in claimed]
             assert len(set(ordering_keys)) == len(ordering_keys)
             for delivery in claimed:
@@ -300,15 +300,15 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
                 held.add(delivery.ordering_key)
             for delivery in claimed:
                 held.discard(delivery.ordering_key)
-                await who.settle(delivery, POSTED)
+                await who.outbox.settle(delivery, POSTED)
                 sent.append(delivery.id)
 
     held: set[str] = set()
-    while await store.due_in() is not None:
+    while await store.outbox.due_in() is not None:
         await asyncio.gather(dispatcher(store), dispatcher(other), dispatcher(store), dispatcher(other))
     assert len(sent) == len(set(sent))
-    assert {r.state for r in await store.deliveries(limit=1000)} == {"delivered"}
-    assert len(sent) == len(await store.deliveries(limit=1000))
+    assert {r.state for r in await store.outbox.deliveries(limit=1000)} == {"delivered"}
+    assert len(sent) == len(await store.outbox.deliveries(limit=1000))
     await other.close()
 
 
@@ -317,9 +317,9 @@ async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresS
     other = PostgresStore(postgres_dsn, rules=TELLING)
     await other.open()
     await store.record(a_run("fenced"))
-    [delivery] = await store.claim([SINK], 1)
-    await other.settle(delivery, GiveUp(reason="stranger"))
-    assert [r.state for r in await store.deliveries() if r.id == delivery.id] == ["sending"]
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await other.outbox.settle(delivery, GiveUp(reason="stranger"))
+    assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["sending"]
     await other.close()
 
 
@@ -328,9 +328,9 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
     store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=1)
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
-    [delivery] = await store.claim([SINK], 1)
-    await store.settle(delivery, POSTED)
-    assert await store._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
+    [delivery] = await store.outbox.claim([SINK], 1)
+    await store.outbox.settle(delivery, POSTED)
+    assert await store.run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await store.close()
 
 
@@ -343,8 +343,8 @@ async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str
     assert embedded._statement_cache == 3
     await named.open()
     for i in range(9):
-        await named._run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
-    pool = await named._run(
+        await named.run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
+    pool = await named.run(
         lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'")
     )
     assert pool <= 3
@@ -424,7 +424,7 @@ JOB = {"agent.task.name": "job"}
 
 async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
     """While nobody listened nobody was silent: neither during the outage nor at once after it."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall=timedelta(minutes=5)))
+    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
@@ -433,25 +433,25 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
         "UPDATE heartbeats SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'"
     )
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]  # the outage goes on
-    await made.due_in()  # it is over
+    await made.outbox.due_in()  # it is over
     assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert [c.kind for c in await made.checkpoints()] == ["start"]
+    assert [c.kind for c in await made.reader.checkpoints()] == ["start"]
     await database.execute("UPDATE heartbeats SET resumed_at = now() - interval '6 min'")  # a full patience later
     assert [t.status for t in await made.tasks(TaskQuery())] == ["stalled"]
     assert await database.fetchval("SELECT status FROM agent_tasks") == "starting"  # nothing of it is stored
     assert await database.fetchval("SELECT status FROM agent_tasks_now") == "stalled"
     await database.execute("UPDATE timers SET at = now()")
     await made.elapse()
-    assert {c.kind for c in await made.checkpoints()} == {"start", "stalled"}
+    assert {c.kind for c in await made.reader.checkpoints()} == {"start", "stalled"}
     await made.close()
 
 
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
     rules = msgspec.structs.replace(
-        TELLING, stall_rules=StallRules(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1))
+        TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1))
     )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))
@@ -464,7 +464,7 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     for _ in range(3):
         await database.execute("UPDATE timers SET at = now()")
         await asyncio.gather(*(one.elapse() for one in stores))
-    told = [c.kind for c in await stores[0].checkpoints()]
+    told = [c.kind for c in await stores[0].reader.checkpoints()]
     assert (told.count(Kind.STALLED), told.count(Kind.END)) == (4, 4)
     found = await database.fetch("SELECT status, count(*) FROM agent_tasks_now GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in found] == [("error", 4), ("stalled", 4)]
@@ -487,7 +487,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
     await other.record([started(trace=3, span=1, name="agent", attributes=root_span)])
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
     assert (await under_way(store), await under_way(other)) == ({"starting": 1}, None)
-    await database.execute("UPDATE heartbeats SET told_until = now() - interval '1 s'")  # as after a kill
+    await database.execute("UPDATE heartbeats SET reported_until = now() - interval '1 s'")  # as after a kill
     assert (await under_way(other), await under_way(store)) == ({"starting": 1}, None)
     await other.close()
     assert await under_way(store) == {"starting": 1}
@@ -514,7 +514,7 @@ async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monk
 
     monkeypatch.setattr(task_state.FetchedRecords, "fetch_around", counted)
     recorded = await store.elapse()
-    assert 60 in (len(recorded.settled), len(recorded.tasks))
+    assert 60 in (len(recorded.finalized), len(recorded.tasks))
     assert len(missed) < 3
     await store.close()
 
@@ -525,7 +525,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
     for is_pooled in (False, True):
         store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0 if is_pooled else 100)
         await store.open()
-        assert await store._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
+        assert await store.run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await store.close()
 
 
@@ -541,7 +541,7 @@ async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: P
     ]
     memory = MemoryStore()
     for one in spans:
-        assert not (await store.record([one])).lost
+        assert not (await store.record([one])).dropped
         memory.record_now([one])
     query = TaskQuery(limit=100)
     told = [(t.uid, t.parent_uid, t.name, t.runs, t.input_tokens) for t in await store.tasks(query)]

@@ -10,8 +10,8 @@ import pytest
 
 from spanpost.model.deliveries import Receipt
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.retention import prune
 from spanpost.testing.exercise_store import SINK
 from spanpost.testing.observed import a_run, ended, started
@@ -48,9 +48,9 @@ async def age(database: Any) -> None:
 
 async def deliver(store: PostgresStore) -> None:
     """Deliver what waits."""
-    while claimed := await store.claim([SINK], 50):
+    while claimed := await store.outbox.claim([SINK], 50):
         for delivery in claimed:
-            await store.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
+            await store.outbox.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
 
 
 async def counts(database: Any) -> dict[str, int]:
@@ -112,7 +112,7 @@ async def test_of_open_and_of_young_tasks_nothing_goes(store: PostgresStore, dat
             ended(trace=1, span=5, parent=1, name="chat", attributes=CALL),
         ]
     )
-    assert (await store.record(again)).repeats == 1
+    assert (await store.record(again)).duplicates == 1
     [task] = await store.tasks(TaskQuery(task_id="endless"))
     assert (task.llm_calls, task.input_tokens) == (1, 7)
 
@@ -182,7 +182,7 @@ async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_thei
         await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
     )
     assert (await prune(database, AGE, is_done=True)).events == 0
-    assert (await store.record(back(a_run("off"), off))).repeats == len(a_run("off"))
+    assert (await store.record(back(a_run("off"), off))).duplicates == len(a_run("off"))
     await age(database)
     assert (await prune(database, AGE, is_done=False)).events == len(a_run("off"))
     assert (await prune(database, AGE, is_done=True)).events == len(a_run("off"))

@@ -14,12 +14,12 @@ from spanpost import cli
 from spanpost.cli.query import BadQuery, query, refuse_other
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Verb
+from spanpost.model.queries import TaskQuery
 from spanpost.settings import DatabaseSettings
 from spanpost.store import roles
 from spanpost.store.embedded import EmbeddedPostgres
 from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.store.sql import schema
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
 from spanpost.testing.exercise_store import TELLING
@@ -201,7 +201,7 @@ async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses
     tables."""
     await writer.record([at_work(), asking()])
     row = await the_question(writer)
-    assert (await writer.intervene(an_act(Verb.APPROVE, row.key))).result == "done"
+    assert (await writer.interventions.intervene(an_act(Verb.APPROVE, row.key))).result == "done"
     await writer.record(a_run("told", trace=9))
     assert len(await writer.tasks(TaskQuery())) == 2
     connection = await asyncpg.connect(addresses["writer"])
@@ -235,7 +235,7 @@ async def test_who_records_adds_months(dsn: str, writer: PostgresStore) -> None:
         if not name.endswith("rest"):
             await connection.execute(f"DROP TABLE {name}")
     await connection.close()
-    assert await writer._run(lambda c: c.fetchval("SELECT spanpost_keep_months()")) == 4
+    assert await writer.run(lambda c: c.fetchval("SELECT spanpost_keep_months()")) == 4
     assert (await writer.record(a_run("in a new month"))).events == 4
 
 

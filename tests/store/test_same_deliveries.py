@@ -33,9 +33,11 @@ pytestmark = pytest.mark.acceptance
 
 #: As seen by a test: what both stores say of one delivery, whatever their clocks.
 Seen = dict[str, Any]
-_ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0), max_age=timedelta(days=36500))
+_ROUTE = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=timedelta(0))
 RULES = FoldRules(
-    routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,)), stall_rules=NO_STALL, settle=timedelta(0)
+    routes=Routes(sinks=(SINK,), editing=frozenset({SINK}), routes=(_ROUTE,), max_age=timedelta(days=36_500)),
+    stall_rules=NO_STALL,
+    settle=timedelta(0),
 )
 
 _asked = {"agent.approval.id": "a", "agent.approval.question": "Deploy?"}
@@ -120,7 +122,7 @@ class _Store:
                 recorded = await self.store.record(given)
                 return recorded.coalesced
             case "claim":
-                found = sorted(await self.store.claim([SINK], 100), key=_name)
+                found = sorted(await self.store.outbox.claim([SINK], 100), key=_name)
                 self.claimed += found
                 return [_as_lent(d) for d in found]
             case "settle":
@@ -133,17 +135,17 @@ class _Store:
             case "pass":
                 await self.pass_time(given)
             case "retry":
-                return await self.store.retry_deliveries()
+                return await self.store.outbox.retry()
             case "bury":
                 entries = sorted(await self.entries(), key=_name)
-                return await self.store.discard_deliveries([entries[given % len(entries)].id] if entries else [])
+                return await self.store.outbox.discard([entries[given % len(entries)].id] if entries else [])
         return None
 
     async def _settle(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
         if isinstance(outcome, _Retry):
             flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
-        await self.store.settle(delivery, outcome)
+        await self.store.outbox.settle(delivery, outcome)
 
 
 class _Memory(_Store):
@@ -156,7 +158,7 @@ class _Memory(_Store):
         return datetime.now(UTC) + self.ahead
 
     async def entries(self) -> list[OutboxEntry]:
-        return list(self.memory._deliveries._deliveries.values())
+        return list(self.memory.outbox._deliveries.values())
 
     async def pass_time(self, seconds: int) -> None:
         self.ahead += timedelta(seconds=seconds)

@@ -44,7 +44,7 @@ async def test_ended_until_they_would_have_run_out(gateways: list[PostgresStore]
     for _ in range(2):
         await gateways[0].sessions.end("one", now + timedelta(hours=1))
     assert (await gateways[1].sessions.state()).ended == {"one"}
-    assert await gateways[2]._run(lambda c: c.fetchval("SELECT count(*) FROM ended_sessions")) == 1
+    assert await gateways[2].run(lambda c: c.fetchval("SELECT count(*) FROM ended_sessions")) == 1
 
 
 async def test_all_are_ended_by_a_command(

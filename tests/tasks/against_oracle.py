@@ -64,7 +64,7 @@ def differences(twin: Twin, outcome: oracle.Outcome) -> list[str]:
     expected = {task.uid: task for task in outcome.tasks}
     for uid in expected.keys() | folded.keys():
         found += _compared(f"task {uid}", folded.get(uid), expected.get(uid))
-    told = {c.id: c for c in twin.checkpoints.values() if c.is_told}
+    told = {c.id: c for c in twin.checkpoints.values() if c.is_reported}
     to_tell = {c.id: c for c in outcome.checkpoints}
     for id in to_tell.keys() | told.keys():
         found += _compared(f"checkpoint {id}", told.get(id), to_tell.get(id))

@@ -16,7 +16,7 @@ import msgspec
 from spanpost.model.budgets import Used
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.observations import Observation, Part, Status, content_hash, event_id
-from spanpost.model.readings import Approval, Artifact, Failure, Finish, Reading, Role, Tells
+from spanpost.model.readings import Approval, Artifact, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 from spanpost.readers import NOTHING
@@ -118,7 +118,7 @@ class Twin:
         for id in folded.retracted:
             self.checkpoints.pop(id, None)
         for c in folded.checkpoints:
-            if not c.is_told:
+            if not c.is_reported:
                 self.judged.append(c.id)
             self.checkpoints[c.id] = c
         for uid, _ in folded.gone:
@@ -139,7 +139,7 @@ class Twin:
                 self.tasks[c.task_uid].task_id if c.task_uid in self.tasks else "?",
             )
             for c in self.checkpoints.values()
-            if c.is_told
+            if c.is_reported
         )
         rows = (
             msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values()
@@ -284,7 +284,7 @@ def _spoken(random: Random, reading: Reading) -> Reading:
         reading = msgspec.structs.replace(reading, agent_label=random.choice(("ann", "bob")))
     if random.random() < 0.1:
         reading = msgspec.structs.replace(
-            reading, tells=Tells.COMPACTION, compaction=(None, None), occurrence="compacted"
+            reading, reports=EventReport.COMPACTION, compaction=(None, None), occurrence="compacted"
         )
     return reading
 
@@ -293,24 +293,26 @@ def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Pl
     o = Observation(part=Part.EVENT, trace_id=trace, span_id=span, name="agent.checkpoint", at_ns=at, index=index)
     what = random.randrange(6)
     if what <= 1:
-        r = Reading(tells=Tells.CHECKPOINT, message=f"news {at}", progress=float(random.randrange(100)))
+        r = Reading(reports=EventReport.CHECKPOINT, message=f"news {at}", progress=float(random.randrange(100)))
     elif what == 2:
         o = msgspec.structs.replace(o, name="agent.artifact")
-        r = Reading(tells=Tells.ARTIFACT, artifact=Artifact(name=random.choice("ab"), uri="file:///x"))
+        r = Reading(reports=EventReport.ARTIFACT, artifact=Artifact(name=random.choice("ab"), uri="file:///x"))
     elif what == 3:
         o = msgspec.structs.replace(o, name="exception")
         r = Reading(
-            tells=Tells.ERROR,
+            reports=EventReport.ERROR,
             failure=Failure(type="KeyError", message="k"),
             occurrence=f"KeyError {random.randrange(2)}",
         )
     elif what == 4:
         o = msgspec.structs.replace(o, name="agent.approval.requested")
-        r = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id=random.choice(("q1", "q2")), question="sure?"))
+        r = Reading(
+            reports=EventReport.APPROVAL_REQUESTED, approval=Approval(id=random.choice(("q1", "q2")), question="sure?")
+        )
     else:
         o = msgspec.structs.replace(o, name="agent.approval.resolved")
         r = Reading(
-            tells=Tells.APPROVAL_RESOLVED, approval=Approval(id=random.choice(("q1", "q2")), decision="approve")
+            reports=EventReport.APPROVAL_RESOLVED, approval=Approval(id=random.choice(("q1", "q2")), decision="approve")
         )
     return placed(o, r)
 

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.deliveries import Delivery, DeliveryRow, Mode, Receipt
 from spanpost.model.outcomes import Arrived, NotArrived, Outcome, RetryAt
 from spanpost.model.tasks import Task
-from spanpost.routing.matching import Match
 from spanpost.routing.planned import ON_THE_WAY
 from spanpost.routing.routes import Route, Routes, Verbosity, chosen
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import DeliveryRow, unlimited
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules, Placed
 from spanpost.tasks.stall import NO_STALL
 from tests.tasks.histories import NOW
 
+T = TypeVar("T")
+
 SINKS = ("window", "board")
-_EVER = timedelta(days=36_500)
 #: One sink with one place; and one where ann's tasks have a place of their own, and those that failed are told in a third, too.
 ROUTES = Routes(
     sinks=SINKS,
     routes=(
-        Route(sink="window", max_age=_EVER),
-        Route(sink="board", address="errors", match=Match(status="error"), max_age=_EVER),
-        Route(sink="board", address="ann", match=Match(agent="ann"), max_age=_EVER, interval=timedelta(seconds=30)),
-        Route(sink="board", address="all", max_age=_EVER),
+        Route(sink="window"),
+        Route(sink="board", address="errors", status="error"),
+        Route(sink="board", address="ann", agent="ann", interval=timedelta(seconds=30)),
+        Route(sink="board", address="all"),
     ),
+    max_age=timedelta(days=36_500),
 )
 RULES = FoldRules(windows={"gpt-x": 1000}, routes=ROUTES, stall_rules=NO_STALL)
 #: The same, where a message appears with the first news that is an end or a question, and news is edited.
@@ -41,7 +43,7 @@ LIMITED_LOG = msgspec.structs.replace(
     RULES,
     routes=msgspec.structs.replace(
         ROUTES,
-        routes=tuple(msgspec.structs.replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
+        routes=tuple(replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
         editing=frozenset(SINKS),
     ),
 )
@@ -157,6 +159,15 @@ def _places(task: Task, sink: str, routes: Routes, *, is_now: bool = False) -> s
     return {route.address for route in chosen(task, routes, sink=sink) if is_now or not route.match.is_passing}
 
 
+def at_once(asked: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that waits for nothing."""
+    try:
+        asked.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    raise AssertionError("it waits")
+
+
 class Post(MemoryStore):
     """Folds readings instead of attributes, and has its deliveries carried."""
 
@@ -175,9 +186,9 @@ class Post(MemoryStore):
             if (p.event_id, p.content_hash) not in self.seen
         ]
         self.seen.update((p.event_id, p.content_hash) for p in new)
-        self._write(batches.fold(self._records, new, self.rules, self.now))
+        self._write(batches.fold(self._tables.records, new, self.rules, self.now))
 
-    def settled(self) -> None:
+    def elapse_settling_times(self) -> None:
         """Let all settling times pass."""
         self.now += timedelta(hours=1)
         self.elapse_now(self.now)
@@ -186,30 +197,33 @@ class Post(MemoryStore):
         """Have some deliveries go."""
         held, self.far.held = self.far.held, []
         for delivery in held:
-            self._deliveries.settle(delivery, self.far.answer(delivery))
+            self._settle(delivery, self.far.answer(delivery))
         for _ in range(self.random.randrange(4)):
-            for delivery in self._deliveries.claim(SINKS, 2, unlimited):
+            for delivery in at_once(self.outbox.claim(SINKS, 2)):
                 if not self.far.holds(delivery):
-                    self._deliveries.settle(delivery, self.far.answer(delivery))
+                    self._settle(delivery, self.far.answer(delivery))
+
+    def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        at_once(self.outbox.settle(delivery, outcome))
 
     def finish(self) -> None:
         """Have all deliveries go."""
         for delivery in self.far.held:
-            self._deliveries.settle(delivery, self.far.answer(delivery))
+            self._settle(delivery, self.far.answer(delivery))
         self.far.held = []
         for _ in range(1000):
-            claimed = self._deliveries.claim(SINKS, 50, unlimited)
+            claimed = at_once(self.outbox.claim(SINKS, 50))
             if not claimed:
                 return
             for delivery in claimed:
-                self._deliveries.settle(delivery, self.far.answer(delivery, is_sure=True))
+                self._settle(delivery, self.far.answer(delivery, is_sure=True))
         self.far.wrongs.append("deliveries for ever")
 
     def faults(self) -> list[str]:
         """Return what is wrong with what stands at the end."""
-        rows = self._deliveries.listed(None, None, 10_000)
-        tasks = {uid: self.shown(task) for uid, task in self._tasks.items()}
-        return faults(self.far, tasks, self._checkpoints.values(), rows, self.rules.routes)
+        rows = at_once(self.outbox.deliveries(limit=10_000))
+        tasks = {uid: self._heartbeats.shown(task) for uid, task in self._tables.tasks.items()}
+        return faults(self.far, tasks, self._tables.checkpoints.values(), rows, self.rules.routes)
 
 
 def torn(batch: list[Placed], random: Random) -> list[list[Placed]]:
@@ -230,11 +244,11 @@ def posted(batch: list[Placed], random: Random, rules: FoldRules = RULES) -> Pos
     for part in torn(batch, random):
         store.take(part)
         if random.random() < 0.5:
-            store.settled()
+            store.elapse_settling_times()
         store.carry()
     for _ in range(3):
-        store.settled()
+        store.elapse_settling_times()
     store.finish()
-    store.settled()
+    store.elapse_settling_times()
     store.finish()
     return store

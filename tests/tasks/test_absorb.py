@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Observation, Origin, Part, Status
-from spanpost.model.readings import Act, Artifact, Failure, Finish, Reading, Role, Tells
+from spanpost.model.readings import Act, Artifact, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.absorb import keep
 from spanpost.tasks.fact_values import CallEnd, FirstCall, KeptArtifact, RequestedAct, StepBegin, StepNow
@@ -213,7 +213,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
         case(
             "step beside a plan",
             [
-                event(Reading(tells=Tells.CHECKPOINT, step_name="build", step_index=2), 1),
+                event(Reading(reports=EventReport.CHECKPOINT, step_name="build", step_index=2), 1),
                 event(Reading(is_plan=True, step_index=3), 2),
             ],
             "step",
@@ -337,14 +337,14 @@ def test_signs_of_work_are_calls_and_events(says: list[Say], active: int, senten
 def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
     """Of each name the newest stands; a step began when it was first mentioned."""
     first = Reading(
-        tells=Tells.ARTIFACT,
+        reports=EventReport.ARTIFACT,
         artifact=Artifact(name="a", uri="u"),
         links={"pr": "old"},
         results={"n": 1},
         step_name="build",
     )
     then = Reading(
-        tells=Tells.ARTIFACT,
+        reports=EventReport.ARTIFACT,
         artifact=Artifact(name="b", uri="u"),
         links={"pr": "new"},
         results={"n": 2},

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,14 +15,15 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import ApprovalQuery, TaskQuery
 from spanpost.tasks.approvals import deadline
 from spanpost.tasks.facts import MAP_CAP, Facts
 from spanpost.tasks.interventions import decided, escalated, overdue
 from spanpost.testing.exercise_answers import FORGED
 from spanpost.testing.exercise_people import an_act, asking, at_work, telling
 from spanpost.testing.observed import an_event
+from tests.tasks.posting import at_once
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -32,7 +34,7 @@ def told(name: str, index: int, at: float, **said: Any) -> Observation:
 
 
 def a_row(store: MemoryStore, question: str) -> ApprovalRow:
-    return next(row for row in store._interventions.rows.values() if row.question == question)
+    return next(row for row in store.interventions.rows.values() if row.question == question)
 
 
 def _history() -> list[Observation]:
@@ -81,7 +83,7 @@ CHECKPOINT = _told_of(HISTORY)
 
 def test_each_wording_is_told_once_and_once_more() -> None:
     """Both wordings are news, each also when nobody answered in time; what was decided first is told by who decided."""
-    asked = {("approval_requested", text) for v in ("v1?", "v2?") for text in (v, f"Nobody has answered: {v}")}
+    asked = {("approval_requested", text) for v in ("v1?", "v2?") for text in (v, f"Not answered yet: {v}")}
     assert asked < CHECKPOINT
     assert {text for _, text in CHECKPOINT - {*asked}} <= {"approve by alice", "deny by alice"}
 
@@ -111,6 +113,7 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_newest_questions_of_very_many_are_kept() -> None:
     """A task that asks for ever stays answerable: the newest hundred questions stand, with their answers."""
     store = MemoryStore(keep=None)
@@ -128,12 +131,12 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"z{n}\0m\0t", 0, -n, b"k", None)
     for n in range(1000):
-        for name in ("answers", "told"):
+        for name in ("answers", "reported"):
             facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
-    for name in ("answers", "told"):
+    for name in ("answers", "reported"):
         kept = getattr(facts, name)
         assert len(kept) == 4 * MAP_CAP
         assert facts.asks.keys() <= kept.keys()
@@ -159,16 +162,18 @@ def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st
     cut = data.draw(st.integers(0, len(order)))
     for observation in (*order[:cut], *again, *order[cut:]):
         store.record_now([observation])
-    [row] = [row for row in store._interventions.rows.values() if row.trace == f"{1:032x}"]
+    [row] = [row for row in store.interventions.rows.values() if row.trace == f"{1:032x}"]
     assert (row.state, row.decision, row.source, row.is_asked) == (InterventionState.OPEN, "", "", True)
     assert [c.text for c in store.checkpoints_now() if c.kind is Kind.APPROVAL_REQUESTED].count(
         "Deploy?"
     ) == 2  # of each trace
-    assert store._interventions.intervene(an_act(Verb.DENY, row.key)).result is Result.DONE
+    assert at_once(store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
     for observation in order:
         store.record_now([observation])
     [task] = [task for task in store.tasks_now(TaskQuery()) if task.name == "deploy"]
-    assert [(a.decision, a.by, a.source, a.told) for a in task.approvals] == [("deny", "alice", "slack", None)]
+    assert [(a.decision, a.by, a.source, a.reported_decision) for a in task.approvals] == [
+        ("deny", "alice", "slack", None)
+    ]
 
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))
@@ -208,12 +213,13 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
     assert (last.state, last.decision, record is not None) == (InterventionState.EXPIRED, c.EXPIRED, True)
 
 
+@pytest.mark.slow
 async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
     """A decision that the task has forgotten over hundreds of others is kept all the same, and told to it when it asks again."""
     store = MemoryStore()
     store.record_now([at_work(), asking("a0", "Which of them first?")])
-    [row] = await store.approvals(ApprovalQuery(approval_id="a0"))
-    assert (await store.intervene(an_act(Verb.DENY, row.key, text="not today"))).result is Result.DONE
+    [row] = await store.interventions.approvals(ApprovalQuery(approval_id="a0"))
+    assert (await store.interventions.intervene(an_act(Verb.DENY, row.key, text="not today"))).result is Result.DONE
     for n in range(5 * MAP_CAP):
         answer = told(c.EVENT_APPROVAL_RESOLVED, 2 * n + 2, n + 2.5, id=f"o{n}", decision="approve")
         store.record_now([asking(f"o{n}", index=2 * n + 1, at=n + 2.0), answer])

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.records import DEPTH
@@ -84,6 +84,7 @@ def ticks(parts: list[Trace]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> None:
@@ -104,6 +105,7 @@ def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
     assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
 
 
+@pytest.mark.slow
 def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
     """Of a thousand boxes of one agent, each within the one before, 64 are one task and deeper ones tasks of their own, in any order."""
     chain = [root_span(n, n - 1, "deep") for n in range(1, 1001)]
@@ -112,7 +114,7 @@ def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
     for told in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
         store = MemoryStore()
         for part in told:
-            assert not store.record_now(part).lost
+            assert not store.record_now(part).dropped
         tasks = sorted((t.task_id, str(t.parent_uid), str(t.root_uid)) for t in store.tasks_now(TaskQuery(limit=2000)))
         kept.append(tasks)
     assert len(kept[0]) == 1000 - DEPTH + 1

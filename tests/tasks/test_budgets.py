@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from spanpost.model.budgets import Growth
 from spanpost.model.tasks import Task
-from spanpost.tasks.budgets import Budget, Period, grown, in_words, opened, period_of, scope_of
+from spanpost.tasks.budgets import Budget, grown, in_words, opened, period_of, scope_of
 from spanpost.text.wording import worded
 
 NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
@@ -34,33 +35,33 @@ def growth(usd: Decimal, tokens: int = 0) -> Growth:
 @pytest.mark.parametrize(
     ("period", "zone", "began", "ends"),
     [
-        (Period.DAY, "UTC", datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)),
-        (Period.DAY, "Asia/Seoul", datetime(2026, 11, 21, 15, tzinfo=UTC), datetime(2026, 11, 22, 15, tzinfo=UTC)),
-        (Period.MONTH, "UTC", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
-        (Period.YEAR, "America/New_York", datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(2027, 1, 1, 5, tzinfo=UTC)),
+        ("day", "UTC", datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)),
+        ("day", "Asia/Seoul", datetime(2026, 11, 21, 15, tzinfo=UTC), datetime(2026, 11, 22, 15, tzinfo=UTC)),
+        ("month", "UTC", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+        ("year", "America/New_York", datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(2027, 1, 1, 5, tzinfo=UTC)),
     ],
 )
-def test_a_period_is_of_the_calendar(period: Period, zone: str, began: datetime, ends: datetime) -> None:
+def test_a_period_is_of_the_calendar(period: Any, zone: str, began: datetime, ends: datetime) -> None:
     """Days, months and years begin at midnight where the budget says it is."""
-    assert period_of(Budget(name="b", period=period, zone=zone), NOW) == (began, ends)
+    assert period_of(Budget(name="b", period=period, timezone=zone), NOW) == (began, ends)
 
 
 def test_a_day_may_be_shorter() -> None:
     """On the day when clocks go forward a day has 23 hours."""
-    began, ends = period_of(Budget(name="b", zone="Europe/Berlin"), datetime(2026, 3, 29, 12, tzinfo=UTC))
+    began, ends = period_of(Budget(name="b", timezone="Europe/Berlin"), datetime(2026, 3, 29, 12, tzinfo=UTC))
     assert ends - began == timedelta(hours=23)
 
 
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
-    st.sampled_from(list(Period)),
+    st.sampled_from(["day", "month", "year"]),
     st.sampled_from(
         ["UTC", "Asia/Seoul", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]
     ),
 )
-def test_periods_follow_one_another(now: datetime, period: Period, zone: str) -> None:
+def test_periods_follow_one_another(now: datetime, period: Any, zone: str) -> None:
     """Each moment is in one period; where it ends the next begins."""
-    budget = Budget(name="b", period=period, zone=zone)
+    budget = Budget(name="b", period=period, timezone=zone)
     began, ends = period_of(budget, now)
     assert began <= now < ends
     assert period_of(budget, ends)[0] == ends

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from spanpost import semconv as c
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Status
-from spanpost.model.readings import Act, Approval, Failure, Finish, Reading, Role, Tells
+from spanpost.model.readings import Act, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.routing.routes import Route, Routes
 from spanpost.tasks.amounts import ONE_CALL, plus
@@ -41,8 +41,8 @@ AGENT = Reading(role=Role.AGENT, agent_name="ann")
 CALL = Reading(role=Role.LLM, usage=Usage(input=1), finish=Finish.STOP)
 TOOL = Reading(role=Role.TOOL, tool_name="search")
 BAD = Failure(type="ValueError", message="bad")
-QUESTION = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
-ANSWER = Reading(tells=Tells.APPROVAL_RESOLVED, approval=Approval(id="q", decision="approve"))
+QUESTION = Reading(reports=EventReport.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
+ANSWER = Reading(reports=EventReport.APPROVAL_RESOLVED, approval=Approval(id="q", decision="approve"))
 WELL = root(AGENT, 9, status=Status.OK)
 
 
@@ -465,11 +465,11 @@ def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
 
 ROUTED = FoldRules(
     routes=Routes(
-        sinks=("x",), routes=(Route(sink="x", max_age=timedelta(days=36_500), interval=timedelta(minutes=1)),)
+        sinks=("x",), routes=(Route(sink="x", interval=timedelta(minutes=1)),), max_age=timedelta(days=36_500)
     ),
     stall_rules=NO_STALL,
 )
-U, OTHER = b"u" * 16, b"o" * 16
+U = b"u" * 16
 FIRST = Reported(message_uid=U)
 SHOWN = Reported(message_uid=U, is_announced=True, has_message=True, shown_below=U, has_started=True, places=("x|",))
 SAID = TaskCheckpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import chain, pairwise
 
 import pytest
@@ -10,16 +11,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spanpost.tasks.conclusions import Conclusion, Judged
-from spanpost.tasks.context import Window, canonical_model, model_names, window_of
+from spanpost.tasks.context import ContextRules, Window, canonical_model, model_names, window_of
 from spanpost.tasks.conversations import ModelCall as ModelCall
 from spanpost.tasks.conversations import judge
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import DROP
 from spanpost.tasks.records import Conversation
 
-WARN_AT = (700, 850)
+WARN_AT = (0.7, 0.85)
 #: No forecasts: tests of them are in test_forecast.py.
-RULES = FoldRules(warn_at=WARN_AT, ahead_calls=0, ahead_seconds=0)
+RULES = FoldRules(context=ContextRules(warn_at=WARN_AT, ahead_calls=0, ahead=timedelta(0)))
 
 SAME = [
     ("gpt-4o", "gpt-4o"),
@@ -263,7 +264,7 @@ def oracle(history: list[Call]) -> list[Judged]:
         for start, end in pairwise([*starts, len(talk)]):
             if start:
                 out.append(compaction(climb, talk[start - 2], talk[start - 1]))
-            for threshold in WARN_AT:
+            for threshold in (round(share * 1000) for share in WARN_AT):
                 reached = [
                     t
                     for i, t in enumerate(talk)

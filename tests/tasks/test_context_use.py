@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.sinks import labels
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
-from spanpost.tasks.context import Window, Windows, resolve
+from spanpost.tasks.context import ContextRules, Window, Windows, resolve
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.builders import SECOND, a_span, an_event
 
@@ -134,7 +135,7 @@ def test_agents_and_models_of_one_conversation_are_lanes_of_their_own() -> None:
 
 def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
     """A cap is a limit of its own: with a window and without one, once per climb; and it may be forecast."""
-    rules = FoldRules(windows=TABLE, warn_tokens=(1_500, 3_000))
+    rules = FoldRules(windows=TABLE, context=ContextRules(warn_tokens=(1_500, 3_000)))
     for model in ("gpt-y", "unheard-of"):
         calls = [a_call(at, 500 * at, model=model) for at in range(1, 8)]
         assert told_of([[a_root_span(end=None)], *([c] for c in calls)], rules) == [
@@ -155,7 +156,7 @@ def test_a_forecast_is_told_once_per_climb_and_again_after_a_compaction() -> Non
 
 def test_settings_turn_the_forecast_off() -> None:
     """With neither calls nor seconds nothing is warned of ahead, and the row tells the forecast all the same."""
-    rules = FoldRules(windows=TABLE, ahead_calls=0, ahead_seconds=0)
+    rules = FoldRules(windows=TABLE, context=ContextRules(ahead_calls=0, ahead=timedelta(0)))
     calls = [a_call(at, 100 * at) for at in range(1, 7)]
     tasks, news = told([[a_root_span(end=None), *calls]], rules)
     assert news == []

@@ -88,7 +88,7 @@ def test_a_known_task_is_told_in_full() -> None:
 def test_a_report_joins_checkpoints_to_public_ids() -> None:
     """A checkpoint names its task by the public id; losses are sorted; `explain` adds the rule."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    text, saying = worded(message("checkpoint.started", name="go"))
+    text, locale_message = worded(message("checkpoint.started", name="go"))
     news = Checkpoint(
         id=UUID(int=9),
         tenant="default",
@@ -96,7 +96,7 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
         kind=Kind.START,
         status="working",
         text=text,
-        message=saying,
+        message=locale_message,
         at=at,
     )
     told = report(
@@ -105,7 +105,7 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
         {"b": 1, "a": 2},
         explained={UID: {"why": "w"}},
     )
-    assert list(told) == ["tasks", "checkpoints", "lost"]
+    assert list(told) == ["tasks", "checkpoints", "dropped"]
     assert told["checkpoints"] == [
         {
             "id": str(UUID(int=9)),
@@ -118,7 +118,7 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
             "at": "2026-01-02T00:00:00Z",
         }
     ]
-    assert list(told["lost"]) == ["a", "b"]
+    assert list(told["dropped"]) == ["a", "b"]
     assert told["tasks"][0]["rule"] == "r"
 
 

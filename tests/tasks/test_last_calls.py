@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Observation, Status
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.builders import SECOND, a_span
 
 ASKING = {"gen_ai.response.finish_reasons": ["tool_calls"]}

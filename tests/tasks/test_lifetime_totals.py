@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import permutations
 
 from spanpost.model.observations import Observation, Origin
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.builders import SECOND, a_span
 
 LINKED_TRACES_OF = Origin(

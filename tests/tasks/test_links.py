@@ -6,9 +6,9 @@ from itertools import permutations
 from typing import Any
 
 from spanpost.model.observations import Observation, Part
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 
 SECOND = 10**9
 
@@ -38,7 +38,7 @@ def trees(*spans: Observation) -> set[tuple[tuple[str, str, int], ...]]:
     for order in permutations(spans):
         store = MemoryStore()
         for one in order:
-            assert not store.record_now([one]).lost
+            assert not store.record_now([one]).dropped
         tasks: list[Task] = store.tasks_now(TaskQuery(limit=100))
         names = {task.uid: task.name for task in tasks}
         out.add(tuple(sorted((t.name, names.get(t.parent_uid, "") if t.parent_uid else "", t.runs) for t in tasks)))

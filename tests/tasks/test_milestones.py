@@ -49,7 +49,7 @@ class App:
         """Let time pass, and what falls due be told when it does."""
         until = NOON + timedelta(seconds=seconds)
         while True:
-            wait = await self.store.due_in(["s"])
+            wait = await self.store.outbox.due_in(["s"])
             if wait is None or self.now + timedelta(seconds=wait) > until:
                 break
             self.now += timedelta(seconds=wait)
@@ -58,11 +58,11 @@ class App:
         self.now = until
 
     async def _drain(self) -> None:
-        while claimed := await self.store.claim(["s"], 10):
+        while claimed := await self.store.outbox.claim(["s"], 10):
             for delivery in claimed:
                 if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint is not None:
                     self.told.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
-                await self.store.settle(delivery, self._answer(delivery))
+                await self.store.outbox.settle(delivery, self._answer(delivery))
 
     def _answer(self, delivery: Delivery) -> Outcome:
         return Receipt(ref={"ts": "1"})

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from spanpost.model.queries import TaskQuery
 from spanpost.sinks import labels
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.builders import SECOND, a_span
 

@@ -47,7 +47,13 @@ def test_without_a_mark_one_wording_is_told_of_and_two_are_not() -> None:
     row, why = heard([other, one], mark="", trace="", is_all=True)
     assert row is not None
     told = answer_of(row, why)
-    assert (told["state"], told["decision"], told["by"], told["source"], told["told"]) == ("open", "", "", "", None)
+    assert (told["state"], told["decision"], told["by"], told["source"], told["reported_decision"]) == (
+        "open",
+        "",
+        "",
+        "",
+        None,
+    )
     assert "several wordings" in told["reason"]
     assert heard([one], mark="", trace="", is_all=False)[1] != ""
     void = msgspec.structs.replace(other, state=InterventionState.VOID)
@@ -77,7 +83,7 @@ def test_what_was_told_is_told_as_that() -> None:
     """A decision without a source is none: the question is open, and what was told stands beside it."""
     told = answer_of(a_row(**TOLD))
     assert (told["state"], told["decision"], told["by"], told["source"]) == ("open", "", "", "")
-    assert told["told"] == {"decision": "approve", "by": "the CEO", "comment": ""}
+    assert told["reported_decision"] == {"decision": "approve", "by": "the CEO", "comment": ""}
 
 
 def test_a_question_with_a_hidden_part_can_be_denied_alone() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from spanpost.model.observations import Observation
+from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
-from spanpost.store.protocols import TaskQuery
 from spanpost.testing.builders import SECOND, a_span
 
 TALK = {"gen_ai.conversation.id": "c-1"}

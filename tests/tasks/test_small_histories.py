@@ -9,7 +9,7 @@ import pytest
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Approval, Reading, Role, Tells
+from spanpost.model.readings import Approval, EventReport, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.folded import Placed
 from tests.tasks.against_oracle import differences, outcome_of
@@ -52,7 +52,7 @@ def total(tokens: int) -> Reading:
 
 
 def escalated(at: int) -> Placed:
-    r = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
+    r = Reading(reports=EventReport.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
     return a_note(Part.INTERVENTION, "a", "", 0, at, r, name=c.EVENT_APPROVAL_ESCALATED)
 
 

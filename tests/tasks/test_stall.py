@@ -22,7 +22,7 @@ from tests.tasks.histories import NOW, Twin
 
 AGENT = {"agent.task.name": "job", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
 BASE = 1_790_000_000 * 10**9
-STALL_RULES = StallRules(stall=timedelta(minutes=5), gone=timedelta(seconds=60))
+STALL_RULES = StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(seconds=60))
 
 
 def beat(seq: int, at_ns: int, roots: tuple[str, ...] = ()) -> Observation:

@@ -17,16 +17,16 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Origin, Part
-from spanpost.model.readings import METERED, Act, Approval, Failure, Reading, Role, Tells
+from spanpost.model.readings import METERED, Act, Approval, EventReport, Failure, Reading, Role
 from spanpost.model.usage import Usage
-from spanpost.routing.routes import Match, Route, Routes
+from spanpost.routing.routes import Route, Routes
 from spanpost.tasks.folded import FoldRules, Placed
 from tests.tasks.histories import SECOND, history, placed
 
 #: Rules that ask for attributes of `routed`.
 ROUTED = FoldRules(
     windows={"gpt-x": 1000},
-    routes=Routes(sinks=("x",), routes=(Route(sink="x", match=Match(attributes=(("team", "a"), ("region", "eu")))),)),
+    routes=Routes(sinks=("x",), routes=(Route(sink="x", attributes={"team": "a", "region": "eu"}),)),
 )
 
 Tear = Callable[[Random, list[Placed]], list[Placed]]
@@ -49,7 +49,7 @@ def started_installed_apps(random: Random, told: list[Placed]) -> list[Placed]:
     """Calls below which nothing hangs are told at their start too, and some of these starts hang below another span."""
     out = list(told)
     parents = {q.observation.parent_id for q in told}
-    tell = {q.observation.span_id for q in told if not q.is_span or q.reading.tells}
+    tell = {q.observation.span_id for q in told if not q.is_span or q.reading.reports}
     for p in told:
         o, r = p.observation, p.reading
         is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell and not r.task_id
@@ -108,7 +108,7 @@ def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
                 Reading(is_stalled=True),
                 Reading(rests=True, is_quiet=True, progress=9.0),
                 Reading(is_idle=True, is_quiet=True, action="idle"),
-                Reading(tells=Tells.ERROR, failure=Failure(type="E", log_tail="tail")),
+                Reading(reports=EventReport.ERROR, failure=Failure(type="E", log_tail="tail")),
                 Reading(status="cancelled"),
                 Reading(is_cancelled=True),
                 Reading(context_used=random.randrange(900), context_window=1000),
@@ -144,9 +144,9 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
                 )
             )
             is_answer = name == c.EVENT_APPROVAL_RESOLVED
-            tells = {
-                c.EVENT_APPROVAL_RESOLVED: Tells.APPROVAL_RESOLVED,
-                c.EVENT_APPROVAL_ESCALATED: Tells.APPROVAL_REQUESTED,
+            report = {
+                c.EVENT_APPROVAL_RESOLVED: EventReport.APPROVAL_RESOLVED,
+                c.EVENT_APPROVAL_ESCALATED: EventReport.APPROVAL_REQUESTED,
             }
             a = Approval(
                 id=random.choice(("q1", "q2")),
@@ -155,7 +155,7 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
                 source="slack" if is_answer else "",
                 question="" if is_answer else "sure?",
             )
-            r = Reading(tells=tells.get(name, Tells.NOTHING), approval=a)
+            r = Reading(reports=report.get(name, EventReport.NOTHING), approval=a)
         else:
             name = c.EVENT_INTERVENTION
             verb = random.choice((Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MUTE, Verb.UNMUTE))

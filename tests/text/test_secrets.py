@@ -195,6 +195,7 @@ def test_a_disguise_hides_nothing(hidden):
     assert is_redacted(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed",
     [

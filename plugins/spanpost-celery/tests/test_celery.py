@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from queue import Queue
@@ -19,6 +20,8 @@ from spanpost.testing.exercise_launcher import CHECKS, an_order  # noqa: E402
 from spanpost_celery.launcher import CeleryLauncher  # noqa: E402
 from spanpost_celery.settings import CelerySettings  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def _launcher(broker: str = "memory://", **fields: Any) -> CeleryLauncher:
     return CeleryLauncher("agents", CelerySettings(broker=broker, task="agents.run", **fields))
@@ -35,7 +38,9 @@ def worked() -> Iterator[Queue[tuple[str, dict[str, Any]]]]:
     def run(self: Any, order: dict[str, Any]) -> None:
         done.put((self.request.id, order))
 
+    level = logging.root.level
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        logging.root.setLevel(level)  # the worker sets it for itself, and tests of this process read their log
         yield done
 
 

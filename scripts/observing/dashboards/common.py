@@ -1,4 +1,4 @@
-"""What several dashboards say: where links lead, whose rows, from when a figure is bad."""
+"""Parts of several dashboards: targets of links, variables, thresholds."""
 
 from __future__ import annotations
 

@@ -23,16 +23,16 @@ from observing.panels import (
 
 
 def fleet() -> d.Dashboard:
-    """What runs, what fails, what waits for a person."""
+    """Running tasks, failing tasks, open questions."""
     rate = "$__rate_interval"
     ended = f"spanpost_tasks_ended_total{{{WHO}}}"
     failed = f'spanpost_tasks_ended_total{{status="error",{WHO}}}'
-    made = dashboard("fleet", "spanpost / Fleet", "What runs, what fails, what waits for a person.")
+    made = dashboard("fleet", "spanpost / Fleet", "Running tasks, failing tasks, open questions.")
     for panel in (
         number("Under way", "Tasks that have not ended.", f"sum(spanpost_tasks_open{{{WHO}}}) or vector(0)"),
         number(
             "Waiting for a person",
-            "Questions that nobody has answered.",
+            "Unanswered questions.",
             f"sum(spanpost_approvals_open{{{WHO}}}) or vector(0)",
             "short",
             (None, GREEN),
@@ -40,7 +40,7 @@ def fleet() -> d.Dashboard:
         ),
         number(
             "Longest wait",
-            "Since the oldest open question.",
+            "Time since the oldest open question.",
             f"max(spanpost_approval_oldest_seconds{{{WHO}}}) or vector(0)",
             "s",
             (None, GREEN),
@@ -49,7 +49,7 @@ def fleet() -> d.Dashboard:
         ),
         number(
             "Stalled",
-            "Nothing was heard of them for too long.",
+            "Tasks without telemetry for too long.",
             f'sum(spanpost_tasks_open{{status="stalled",{WHO}}}) or vector(0)',
             "short",
             (None, GREEN),
@@ -58,7 +58,7 @@ def fleet() -> d.Dashboard:
         found("Ended in this range", "Tasks, out of the audit: exact.", f"SELECT count(*)::float8 AS value {ENDED}"),
         found(
             "Failed",
-            "Share of the tasks that ended in this range which failed; out of the audit: exact.",
+            "Failed share of the tasks that ended in this range; from the audit rows: exact.",
             f"SELECT (count(*) FILTER (WHERE t.status = 'error'))::float8 / nullif(count(*), 0) AS value {ENDED}",
             "percentunit",
             steps=((None, GREEN), (0.1, YELLOW), (0.3, RED)),
@@ -66,7 +66,7 @@ def fleet() -> d.Dashboard:
         colored(
             lines(
                 "Under way, by status",
-                "Tasks that have not ended, by their status of now.",
+                "Tasks that have not ended, by their present status.",
                 (f"sum by (status) (spanpost_tasks_open{{{WHO}}})", "{{status}}"),
                 stacked=True,
             ),
@@ -84,7 +84,7 @@ def fleet() -> d.Dashboard:
         ),
         lines(
             "How long tasks take",
-            "Half, and 19 of 20, of the runs are done within. A point is a task's trace.",
+            "Time in which half, and 19 of 20, of the runs end. A point is a task's trace.",
             *(
                 (
                     f'histogram_quantile({q}, sum by (le) (rate(spanpost_task_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
@@ -129,7 +129,7 @@ def fleet() -> d.Dashboard:
         ),
         lines(
             "How long people take",
-            "From a question to its answer: half, and 19 of 20, of the answers come within.",
+            "Time from a question to its answer for half, and 19 of 20, of the answers.",
             *(
                 (
                     f'histogram_quantile({q}, sum by (le) (rate(spanpost_approval_wait_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
@@ -143,7 +143,7 @@ def fleet() -> d.Dashboard:
         ),
         lines(
             "Longest silence",
-            "Time since anything was heard of a task under way, the longest of each agent.",
+            "Time since the last telemetry of a running task, the longest of each agent.",
             (f"max by (agent) (spanpost_task_quiet_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
             width=8,
@@ -159,7 +159,7 @@ def fleet() -> d.Dashboard:
         linked(
             rows(
                 "Newest tasks",
-                "A click on the id leads to the task.",
+                "Click the id to open the task.",
                 'SELECT t.task_id AS "Task", t.name AS "Name", t.action AS "Doing", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
                 ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", t.cost_usd::float8 AS "Cost",'
                 f" {RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid"

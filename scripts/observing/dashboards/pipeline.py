@@ -32,7 +32,7 @@ def pipeline() -> d.Dashboard:
         ),
         number(
             "Oldest delivery",
-            "That waits to be delivered.",
+            "Age of the oldest delivery that waits.",
             "max(spanpost_delivery_oldest_seconds) or vector(0)",
             "s",
             (None, GREEN),
@@ -49,7 +49,7 @@ def pipeline() -> d.Dashboard:
         ),
         number(
             "Given up",
-            "Deliveries that are kept with their errors.",
+            "Dead letters, kept with their errors.",
             "sum(spanpost_deliveries_dead) or vector(0)",
             "short",
             (None, GREEN),
@@ -57,7 +57,7 @@ def pipeline() -> d.Dashboard:
         ),
         number(
             "Budgets closed",
-            "Of calls: throttled, refused, failing.",
+            "Rate limits that are closed: throttled, refused, failing.",
             "sum(spanpost_circuit_breakers_open) or vector(0)",
             "short",
             (None, GREEN),
@@ -65,14 +65,14 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Audit rows a second",
-            "New by part of a span, repeats, and spans that are no agent's.",
+            "New rows by part of a span, duplicates, and spans that are not an agent's.",
             (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
             (f"sum(rate(spanpost_duplicate_observations_total[{rate}]))", "duplicates"),
             (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
         ),
         lines(
             "Time to commit",
-            "Half and 99 of 100 batches are committed within.",
+            "Time in which half, and 99 of 100, of the batches are committed.",
             *(
                 (
                     f"histogram_quantile({q}, sum by (le) (rate(spanpost_commit_duration_seconds_bucket[{rate}])))",
@@ -84,12 +84,12 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Deliveries a minute",
-            "Attempts, by what came of them.",
+            "Attempts, by outcome.",
             (f"sum by (sink, outcome) (rate(spanpost_deliveries_total[{rate}])) * 60", "{{sink}} {{outcome}}"),
         ),
         lines(
             "Age at delivery",
-            "Half and 99 of 100 deliveries arrive within.",
+            "Time in which half, and 99 of 100, of the deliveries arrive.",
             *(
                 (
                     f"histogram_quantile({q}, sum by (le, sink) (rate(spanpost_deliveries_age_seconds_bucket[{rate}])))",
@@ -106,12 +106,12 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Edits saved a minute",
-            "States that gave way to newer ones before they were sent.",
+            "States that newer ones replaced before they were sent.",
             (f"sum by (sink) (rate(spanpost_deliveries_coalesced_total[{rate}])) * 60", "{{sink}}"),
         ),
         lines(
             "What waits",
-            "Deliveries, and what agents' processes have not recorded yet.",
+            "Waiting deliveries, and observations that agents' processes have not recorded yet.",
             ("sum by (sink) (spanpost_deliveries_waiting)", "deliveries to {{sink}}"),
             ("sum(spanpost_queue_length)", "observations"),
             width=8,
@@ -126,7 +126,7 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Requests a minute",
-            "At the OTLP receivers and of people's clients, by status.",
+            "Requests to the OTLP receivers and for interactions, by status.",
             (
                 f"sum by (endpoint, status) (rate(spanpost_requests_total[{rate}])) * 60"
                 f" or sum by (endpoint, status) (rate(spanpost_interactions_requests_total[{rate}])) * 60",
@@ -143,7 +143,7 @@ def pipeline() -> d.Dashboard:
         ),
         bars(
             "Checkpoints",
-            "Told in this range, by kind.",
+            "Checkpoints in this range, by kind.",
             "round(sum by (kind) (increase(spanpost_checkpoints_total[$__range]))) > 0",
             "{{kind}}",
         ),
@@ -163,7 +163,7 @@ def pipeline() -> d.Dashboard:
         ),
         rows(
             "Tables",
-            "Rows as the database estimates them when it has looked (ANALYZE); a month of the audit is a table.",
+            "The database's estimate of rows (ANALYZE); each month of the audit is a table.",
             'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)\' GROUP BY 1 ORDER BY 3 DESC',
             width=12,
             units={"Rows": "short", "Size": "bytes"},

@@ -28,14 +28,14 @@ def spend() -> d.Dashboard:
     for panel in (
         found(
             "Cost in this range",
-            "When it settled, out of the audit: exact. Calls without a known price are not in it.",
+            "By the time of finalization, from the audit rows: exact. Calls without a known price are not included.",
             f"SELECT coalesce(sum(u.cost_usd), 0)::float8 AS value {USED}",
             "currencyUSD",
         ),
         number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
         number(
             "Fullest budget",
-            "The budget of which most is spent in its period of now (`spend.budgets`); nothing where none is set.",
+            "The budget with the largest spent share in its current period (`budgets`); empty without budgets.",
             "max(spanpost_budget_used_ratio) or vector(0)",
             "percentunit",
             (None, GREEN),
@@ -44,24 +44,24 @@ def spend() -> d.Dashboard:
         ),
         found(
             "Tokens in this range",
-            "Input, with what came from caches, and output, when it settled; out of the audit: exact.",
+            "Input, caches included, and output, by the time of finalization; from the audit rows: exact.",
             f"SELECT coalesce(sum(u.input_tokens + u.output_tokens), 0)::float8 AS value {USED}",
         ),
         found(
             "From the cache",
-            "Share of the input that was read from caches.",
+            "Share of the input from caches.",
             f"SELECT coalesce(sum(u.cache_read_tokens)::float8 / nullif(sum(u.input_tokens), 0), 0) AS value {USED}",
             "percentunit",
         ),
         found(
             "Without a price",
-            "Model calls of which no cost is known.",
+            "Model calls without a known cost.",
             f"SELECT greatest(coalesce(sum(u.unpriced), 0), 0)::float8 AS value {USED}",
             steps=((None, GREEN), (1, YELLOW)),
         ),
         lines(
             "Cost an hour, by agent",
-            "As it settled; calls without a known price are not in it.",
+            "By the time of finalization; calls without a known price are not included.",
             (f"sum by (agent) (rate({cost}[{rate}])) * 3600", "{{agent}}"),
             unit="currencyUSD",
             stacked=True,
@@ -75,7 +75,7 @@ def spend() -> d.Dashboard:
         ),
         lines(
             "Tokens a minute, by kind",
-            "Input includes what came from caches.",
+            "Input includes caches.",
             (f"sum by (kind) (rate({tokens}[{rate}])) * 60", "{{kind}}"),
         ),
         bars(
@@ -87,7 +87,7 @@ def spend() -> d.Dashboard:
         ),
         rows(
             "Budgets",
-            "What is spent of each in its period of now, and by whom; those that are nearest to their limit first.",
+            "Spending in the current period by budget and scope; those nearest to their limit first.",
             'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
             ' share AS "Used", cost_usd::float8 AS "Spent", limit_usd::float8 AS "Limit", tokens::float8 AS "Tokens",'
             ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price" FROM ('
@@ -115,14 +115,14 @@ def spend() -> d.Dashboard:
         ),
         lines(
             "Context windows",
-            "The fullest of each agent's tasks under way, with the lines at which is warned.",
+            "The fullest window of each agent's running tasks, with the warning thresholds.",
             (f"max by (agent) (spanpost_context_used_ratio{{{WHO}}})", "{{agent}}"),
             unit="percentunit",
             steps=CONTEXT,
         ),
         lines(
             "Time until full",
-            "Forecast of the next window to be as full as is warned of.",
+            "Forecast time until the next window reaches a warning threshold.",
             (f"min by (agent) (spanpost_context_forecast_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
         ),
@@ -136,7 +136,7 @@ def spend() -> d.Dashboard:
         ),
         rows(
             "By model",
-            "Out of the audit: exact; by the model that each call names, when it settled.",
+            "From the audit rows: exact; by the model that each call names and the time of finalization.",
             'SELECT coalesce(nullif(u.model, \'\'), \'unknown\') AS "Model", sum(u.calls)::float8 AS "Calls", sum(u.input_tokens)::float8 AS "Tokens in",'
             ' sum(u.output_tokens)::float8 AS "Tokens out", sum(u.cost_usd)::float8 AS "Cost"'
             f" {USED} GROUP BY 1 ORDER BY 5 DESC",
@@ -162,7 +162,7 @@ def spend() -> d.Dashboard:
         ),
         rows(
             "Held back by providers",
-            "Rate limits and quotas that were met, by the account that the agent names.",
+            "Calls that met a rate limit or quota, by the account that the agent names.",
             'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
             ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
             width=24,
@@ -172,7 +172,7 @@ def spend() -> d.Dashboard:
         linked(
             rows(
                 "Dearest tasks",
-                "With all tasks below them.",
+                "Including all tasks below them.",
                 'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + s.output_tokens)::float8 AS "Tokens", '
                 + RANGE
                 + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE $__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND {AGENTS} ORDER BY 3 DESC LIMIT 20",

@@ -52,7 +52,7 @@ def task() -> d.Dashboard:
     for panel in (
         rows(
             "Task",
-            "What it is, how it stands, and why. A click on the trace leads to its spans.",
+            "The task, its status and the reason. Click the trace to open its spans.",
             'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why",'
             " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, 'hex') AS \"Trace\","
             ' t.started_at AS "Started", extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took"'
@@ -72,22 +72,22 @@ def task() -> d.Dashboard:
             for title, says, column, unit in (
                 (
                     "Cost",
-                    "With all tasks below it; calls of which no cost is known are not in it.",
+                    "Including all tasks below it, without calls of unknown cost.",
                     "s.cost_usd::float8",
                     "currencyUSD",
                 ),
                 (
                     "Tokens in",
-                    "With all tasks below it, what came from caches included.",
+                    "Including all tasks below it, and caches.",
                     "s.input_tokens::float8",
                     "short",
                 ),
                 ("Tokens out", "With all tasks below it.", "s.output_tokens::float8", "short"),
-                ("Model calls", "With all tasks below it, each once.", "s.llm_calls::float8", "short"),
-                ("Tool calls", "With all tasks below it, each once.", "s.tool_calls::float8", "short"),
+                ("Model calls", "Including all tasks below it, each call once.", "s.llm_calls::float8", "short"),
+                ("Tool calls", "Including all tasks below it, each call once.", "s.tool_calls::float8", "short"),
                 (
                     "Without a price",
-                    "Own model calls of which no cost is known.",
+                    "Own model calls without a known cost.",
                     "coalesce(t.unpriced_calls, 0)::float8",
                     "short",
                 ),
@@ -95,7 +95,7 @@ def task() -> d.Dashboard:
         ),
         curve(
             "Context",
-            "Share of the window in use after each model call, with the lines at which is warned: 70 and 85 %.",
+            "Share of the window in use after each model call, with the warning thresholds of 70 and 85 %.",
             f"SELECT e.occurred_at AS time, coalesce({model}, 'context') AS metric,"
             " (e.attributes->>'gen_ai.usage.input_tokens')::float8 / nullif(t.context_window_tokens, 0) AS value"
             f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part = 0 AND e.role = 2"
@@ -115,7 +115,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "News",
-            "What was told of it, in order.",
+            "Its checkpoints, in order.",
             f'SELECT at AS "At", kind AS "Kind", status AS "Status", text AS "Text", progress AS "Progress" FROM agent_checkpoints WHERE task_uid = {one} ORDER BY at, id LIMIT 500',
             width=14,
             height=10,
@@ -125,7 +125,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "Steps",
-            "As the agent or its spans told them.",
+            "As the agent or its spans report them.",
             f"SELECT s->>'index' AS \"No\", s->>'name' AS \"Step\", (s->>'at')::timestamptz AS \"At\" FROM agent_tasks t, jsonb_array_elements(t.steps) s WHERE t.uid = {one}",
             width=10,
             height=10,
@@ -146,7 +146,7 @@ def task() -> d.Dashboard:
         ),
         rows(
             "By model",
-            "What its own calls came to that have settled, by the model that each names.",
+            "Sums of its own finalized calls, by the model that each names.",
             'SELECT coalesce(nullif(model, \'\'), \'unknown\') AS "Model", sum(calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in",'
             ' sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost"'
             f" FROM model_usage WHERE task_uid = {one} GROUP BY 1 ORDER BY 5 DESC",
@@ -180,7 +180,7 @@ def task() -> d.Dashboard:
         linked(
             rows(
                 "Threads and links",
-                "Where it was told, and the links that it gave. Give your workspace's address above: https://acme.slack.com.",
+                "Its messages, and the links that it reported. Give your workspace's address above: https://acme.slack.com.",
                 "SELECT d.sink AS \"Where\", d.state AS \"State\", '${slack}/archives/' || (l.receipt->'ref'->>'channel') || '/p'"
                 " || replace(l.receipt->'ref'->>'ts', '.', '') AS \"Link\", d.reason AS \"Why\""
                 " FROM deliveries d LEFT JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key"

@@ -1,4 +1,6 @@
-"""What an agent imports. Emits plain OpenTelemetry, and needs opentelemetry-api and `spanpost.semconv` alone.
+"""Helpers that an agent imports.
+
+They emit plain OpenTelemetry and need opentelemetry-api and `spanpost.semconv` alone.
 
     from spanpost.agent import agent_task, artifact, checkpoint
 
@@ -6,7 +8,8 @@
         task.checkpoint("read the diff", progress=20)
         artifact("review.md", kind="file")
 
-`spanpost.agent.control` asks people and waits for their answers. Where nothing receives (no SDK, telemetry off) every call does nothing.
+`spanpost.agent.control` asks people and waits for their answers. Where nothing receives (no SDK, telemetry
+off) every call does nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A loop of our own in a daemon thread, for what waits: nothing of the agent's loops and threads is used while it does."""
+"""An event loop in a daemon thread for long waits, so that the agent's own loops and threads stay free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _pid = 0
 
 
 def _running() -> asyncio.AbstractEventLoop:
-    """Return the loop of this process, begun when it is first needed; a forked child has its own."""
+    """Return the loop of this process, started at the first call. A forked child has its own."""
     global _loop, _pid
     with _lock:
         if _loop is None or _pid != os.getpid():
@@ -36,5 +36,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def begin(work: Coroutine[Any, Any, T]) -> Future[T]:
-    """Have something awaited in the background; cancelling the future cancels it."""
+    """Await `work` in the background. Cancelling the future cancels it."""
     return asyncio.run_coroutine_threadsafe(work, _running())

@@ -1,4 +1,4 @@
-"""Running each call of a function as a task of its own, whatever kind of function it is."""
+"""Run each call of a function as a task of its own: sync, async, generator, async generator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class DecoratedRun(Protocol):
-    """**Protocol:** a task that was started: made current for a while, and finished once."""
+    """**Protocol:** a started task: it is made current for a while, and finished once."""
 
     def _as_current(self) -> AbstractContextManager[None]: ...
 
@@ -23,8 +23,8 @@ class DecoratedRun(Protocol):
 def decorate(start: Callable[[], DecoratedRun], function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with each call run as a task.
 
-    A generator's task begins when it is first advanced and ends with it. It is current while the generator's own code runs
-    and not while its consumer's does: else the consumer's spans would hang below it.
+    The task of a generator starts at its first `next` and ends with the generator. It is current only while
+    the generator's own code runs: otherwise spans of the consumer would become its children.
     """
     plain: Any = function
     wrapper: Any

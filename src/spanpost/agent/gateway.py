@@ -1,8 +1,11 @@
-"""The gateway as an agent reaches it to wait for people: OTLP/JSON to ask, a long poll to hear. Standard library alone.
+"""An agent's client of the gateway:
 
-Where it is: ``SPANPOST_CONTROL__ENDPOINT`` and ``SPANPOST_CONTROL__TOKEN``, else those of ``SPANPOST_FORWARD__``, else OpenTelemetry's
-own ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``, ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_EXPORTER_OTLP_HEADERS``; by way of the proxy that
-``HTTP_PROXY`` or ``HTTPS_PROXY`` names, but for hosts in ``NO_PROXY``.
+OTLP/JSON to ask, a long poll for the answer. Uses the standard library alone.
+
+The address is ``SPANPOST_CONTROL__ENDPOINT`` with ``SPANPOST_CONTROL__TOKEN``, else that of
+``SPANPOST_FORWARD__``, else OpenTelemetry's own ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``,
+``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_EXPORTER_OTLP_HEADERS``. Requests go through the proxy of
+``HTTP_PROXY`` or ``HTTPS_PROXY``, except for hosts in ``NO_PROXY``.
 """
 
 from __future__ import annotations
@@ -19,28 +22,31 @@ from spanpost import control_protocol
 from spanpost.agent.wire import NoProxy, WireOrigin, exchange
 from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 
-#: What an answer may take beyond what it was asked to wait, and what connecting may; seconds.
-_STALL_RULES: Final = 15.0
+#: Time limit of connecting, and of an answer beyond the requested wait, seconds.
+_MARGIN: Final = 15.0
 _WHAT_TO_SET: Final = (
-    "set SPANPOST_CONTROL__ENDPOINT to the HTTP address of a spanpost gateway (http://host:4318) and SPANPOST_CONTROL__TOKEN to the "
-    "tenant's token, or call spanpost.attach() in this process"
+    "set SPANPOST_CONTROL__ENDPOINT to the HTTP address of a spanpost gateway (http://host:4318) and "
+    "SPANPOST_CONTROL__TOKEN to the tenant's token, or call spanpost.attach() in this process"
 )
 
 
 class ControlUnavailable(RuntimeError):
-    """Nobody can be asked: spanpost is neither attached here nor reached, or refuses us. Says what to set."""
+    """No person can be asked: spanpost is not attached here, and no gateway accepts the agent.
+
+    Says what to set.
+    """
 
 
 class GatewayClosed(ControlUnavailable):
-    """Who brought the answers is gone for good: the spanpost of this process was shut down."""
+    """The spanpost of this process was shut down: no answer can come any more."""
 
 
 class Unreachable(Exception):
-    """It cannot be reached just now: try again."""
+    """The gateway cannot be reached at the moment: try again."""
 
 
 def find(environment: Mapping[str, str] | None = None) -> GatewayClient:
-    """Return the gateway that the environment names. Raises `ControlUnavailable`."""
+    """Return a client of the environment's gateway. Raises `ControlUnavailable`."""
     said = {k: v for k, v in (os.environ if environment is None else environment).items() if v}
     headers: dict[str, str] = {}
     endpoint = said.get("SPANPOST_CONTROL__ENDPOINT") or said.get("SPANPOST_FORWARD__ENDPOINT")
@@ -67,9 +73,9 @@ def find(environment: Mapping[str, str] | None = None) -> GatewayClient:
 
 
 class GatewayClient:
-    """A gateway by its HTTP address. Each question has a connection of its own."""
+    """A client of one gateway. Each question has a connection of its own."""
 
-    #: How long a question waits for news at most before it is asked anew, seconds: shorter than proxies cut.
+    #: Longest wait of one long poll, seconds: shorter than the idle timeouts of proxies.
     wait = 25.0
 
     def __init__(
@@ -96,7 +102,7 @@ class GatewayClient:
     async def ask(
         self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]
     ) -> None:
-        """Have a question recorded, as the log record of its event; it is kept when this returns."""
+        """Record a question, as the log record of its event. It is stored when this returns."""
         record: dict[str, Any] = {
             "timeUnixNano": str(at_ns),
             "severityNumber": 9,
@@ -114,29 +120,30 @@ class GatewayClient:
             raise ControlUnavailable(f"the gateway did not take the question{f': {said_why}' if said_why else ''}")
 
     async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
-        """Return what became of a question that a trace asked, as soon as it is decided; None for one that is not known."""
+        """Return the state of a question of a trace, as soon as it is decided; None for an unknown one."""
         target = control_protocol.approval_target(id, mark, f"{trace_id:032x}", wait)
         return cast("ApprovalAnswer | None", await self._request("GET", target, b"", wait))
 
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
-        """Return what people asked of a task since a number; None for a task that is not known yet."""
+        """Return people's requests to a task after a number; None for an unknown task."""
         return cast(
             "TaskAnswer | None", await self._request("GET", control_protocol.task_target(ref, after, wait), b"", wait)
         )
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend, by what it is known by, or else by its attributes."""
+        """Return what a task may still spend. It is found by `ref`, else by its attributes."""
         asked = control_protocol.BudgetQuestion(ref=ref, attributes=dict(attributes))
         answer = await self._request("POST", control_protocol.BUDGET, json.dumps(asked).encode(), 0.0)
         return cast("BudgetAnswer", answer or {"budgets": []})
 
     async def _request(self, method: str, path: str, body: bytes, wait: float) -> dict[str, Any] | None:
         try:
-            async with asyncio.timeout(wait + _STALL_RULES):
+            async with asyncio.timeout(wait + _MARGIN):
                 status, answer = await self._exchange(method, path, body)
         except ssl.SSLCertVerificationError as error:
             raise ControlUnavailable(
-                f"the gateway's certificate is not trusted ({error.verify_message}): set SPANPOST_CONTROL__CERTIFICATE to its authority"
+                f"the gateway's certificate is not trusted ({error.verify_message}): set SPANPOST_CONTROL__CERTIFICATE "
+                "to its authority"
             ) from None
         except NoProxy as error:
             raise ControlUnavailable(str(error)) from None
@@ -155,7 +162,7 @@ class GatewayClient:
             raise Unreachable(f"{status} {said}".strip())
         why = {
             401: "the gateway knows no such token",
-            403: "the gateway does not let us in",
+            403: "the gateway does not allow this token",
             404: "what answers there is no spanpost gateway (a Collector, perhaps)",
         }.get(status, f"the gateway refuses ({status})")
         raise ControlUnavailable(f"{why}{f': {said}' if said else ''}; {_WHAT_TO_SET}")

@@ -1,4 +1,4 @@
-"""Progress in the words of the conventions: what the helpers' arguments become as attributes."""
+"""Progress as attributes of the conventions, from the helpers' arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def progress_attributes(
     context_used: int | None = None,
     context_window: int | None = None,
 ) -> dict[str, Any]:
-    """Return the attributes of what is given. A number that is none is left out: a helper never fails its agent."""
+    """Return the attributes of the given arguments.
+
+    A malformed number is left out: a helper never fails its agent.
+    """
     attributes: dict[str, Any] = {}
     for name, words in ((c.STATUS, status), (c.ACTION, action), (c.STEP_NAME, step)):
         if words is not None:

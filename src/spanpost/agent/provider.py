@@ -1,4 +1,6 @@
-"""Who brings people's answers to this process: the pipeline that is attached here, else the gateway that the environment names."""
+"""The source of people's answers in this process: the attached pipeline, else the gateway of the
+environment.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 
 
 class Control(Protocol):
-    """**Protocol:** who brings people's answers: a gateway, or the pipeline of this process. Raises `Unreachable` to be asked again."""
+    """**Protocol:** a source of people's answers: a gateway, or the pipeline of this process.
+
+    Raises `Unreachable`: the caller tries again.
+    """
 
     wait: float
 
@@ -29,11 +34,11 @@ _installed: Control | None = None
 
 
 def install(control: Control | None) -> None:
-    """Have answers brought by this one from now on; `spanpost.attach` calls it. None: by the gateway that the environment names."""
+    """Use this source from now on; `spanpost.attach` calls it. None: use the gateway of the environment."""
     global _installed
     _installed = control
 
 
 def control() -> Control:
-    """Return who brings answers. Raises `ControlUnavailable` where nobody does."""
+    """Return the source of answers. Raises `ControlUnavailable` if there is none."""
     return _installed if _installed is not None else gateway.find()

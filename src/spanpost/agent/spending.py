@@ -1,4 +1,4 @@
-"""What an agent may still spend, asked before it does: `budget`."""
+"""The budgets that a task spends from, for an agent that asks before it spends: `budget`."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from spanpost.agent.gateway import ControlUnavailable, Unreachable
 from spanpost.agent.provider import control
 from spanpost.agent.task import Task, current_task
 
-#: How long an answer is waited for where nobody says, seconds.
+#: Default timeout of a query, seconds.
 STALL_RULES = 5.0
-#: Attributes that are sent along, and characters of each.
+#: Maximum number of attributes that are sent, and of characters of each.
 _MOST, _LONGEST = 100, 200
 
 
 @dataclass(frozen=True)
 class AgentBudget:
-    """One budget that the task spends from, as it stood when its last settled call was counted."""
+    """One budget that the task spends from, as of its last finalized call."""
 
     name: str
-    #: Whom it is kept for, by attribute; empty: all of the tenant.
+    #: Attributes of the tasks that it limits; empty: all tasks of the tenant.
     scope: Mapping[str, str]
     ends_at: datetime
     spent_usd: Decimal
     spent_tokens: int
-    #: What is left, 0 at least; None where it is not limited.
+    #: The rest, at least 0; None: not limited.
     left_usd: Decimal | None
     left_tokens: int | None
 
     def allows(self, usd: Decimal | float = 0, tokens: int = 0) -> bool:
-        """Tell whether there is anything left, and so much."""
+        """Return whether something is left, and at least this much."""
         return (self.left_usd is None or (self.left_usd > 0 and self.left_usd >= Decimal(str(usd)))) and (
             self.left_tokens is None or (self.left_tokens > 0 and self.left_tokens >= tokens)
         )
@@ -45,44 +45,50 @@ class AgentBudget:
 
 @dataclass(frozen=True)
 class Allowance:
-    """All budgets that the task spends from; none where nobody set one for it: then nothing is limited."""
+    """All budgets that the task spends from. Without any, nothing is limited."""
 
     budgets: tuple[AgentBudget, ...]
 
     @property
     def left_usd(self) -> Decimal | None:
-        """Dollars that the tightest leaves; None: not limited."""
+        """Dollars left in the tightest budget; None: not limited."""
         return min((b.left_usd for b in self.budgets if b.left_usd is not None), default=None)
 
     @property
     def left_tokens(self) -> int | None:
-        """Tokens that the tightest leaves; None: not limited."""
+        """Tokens left in the tightest budget; None: not limited."""
         return min((b.left_tokens for b in self.budgets if b.left_tokens is not None), default=None)
 
     def allows(self, usd: Decimal | float = 0, tokens: int = 0) -> bool:
-        """Tell whether every budget has anything left, and so much: ``if not (await budget()).allows(usd=0.5): ...``."""
+        """Return whether every budget has something left, and at least this much.
+
+        For example ``if not (await budget()).allows(usd=0.5): ...``.
+        """
         return all(b.allows(usd, tokens) for b in self.budgets)
 
     def __bool__(self) -> bool:
-        """Tell whether every budget has anything left."""
+        """Return whether every budget has something left."""
         return self.allows()
 
 
 async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:  # noqa: ASYNC109
-    """Ask what the task (else the current one) may still spend. Nothing is reserved, and calls count once they have settled.
+    """Return what the task (else the current one) may still spend.
 
-    Raises `ControlUnavailable` where nobody can be asked, or nobody answered within `timeout` seconds: the agent decides then.
+    Nothing is reserved; only finalized calls count.
+
+    Raises `ControlUnavailable` if no gateway can be asked, or none answers within `timeout` seconds. The
+    agent then decides.
     """
     return await asyncio.wrap_future(begin(_asked(*_of(task), timeout)))
 
 
 def budget_sync(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:
-    """Ask what the task may still spend, waiting in this thread. See `budget`."""
+    """Return what the task may still spend; blocks this thread. See `budget`."""
     return begin(_asked(*_of(task), timeout)).result()
 
 
 def _of(task: Task | None) -> tuple[str, dict[str, Any]]:
-    """Return by what the task is known, and its attributes: spanpost may not have heard of it yet."""
+    """Return a name of the task, and its attributes: spanpost may not know the task yet."""
     task = task or current_task()
     span = task.span if task is not None else trace.get_current_span()
     context = span.get_span_context()
@@ -100,21 +106,21 @@ def _of(task: Task | None) -> tuple[str, dict[str, Any]]:
 async def _asked(ref: str, attributes: Mapping[str, Any], timeout: float) -> Allowance:  # noqa: ASYNC109
     try:
         async with asyncio.timeout(timeout):
-            told = await control().budget(ref, attributes)
+            answer = await control().budget(ref, attributes)
     except (TimeoutError, Unreachable) as error:
         why = str(error) or f"no answer within {timeout:g} s"
         raise ControlUnavailable(f"what may be spent cannot be asked just now: {why}") from None
-    return Allowance(tuple(map(_budget, told.get("budgets", ()))))
+    return Allowance(tuple(map(_budget, answer.get("budgets", ()))))
 
 
-def _budget(told: Mapping[str, Any]) -> AgentBudget:
-    left = told.get("left_usd")
+def _budget(answer: Mapping[str, Any]) -> AgentBudget:
+    left = answer.get("left_usd")
     return AgentBudget(
-        name=str(told.get("budget", "")),
-        scope=dict(told.get("scope") or {}),
-        ends_at=datetime.fromisoformat(told["ends_at"]),
-        spent_usd=Decimal(told.get("cost_usd") or 0),
-        spent_tokens=int(told.get("tokens") or 0),
+        name=str(answer.get("budget", "")),
+        scope=dict(answer.get("scope") or {}),
+        ends_at=datetime.fromisoformat(answer["ends_at"]),
+        spent_usd=Decimal(answer.get("cost_usd") or 0),
+        spent_tokens=int(answer.get("tokens") or 0),
         left_usd=None if left is None else Decimal(left),
-        left_tokens=told.get("left_tokens"),
+        left_tokens=answer.get("left_tokens"),
     )

@@ -1,4 +1,4 @@
-"""A task as a span: `agent_task` and what can be said of it while it runs."""
+"""A task as a span: `agent_task`, and the helpers that report its progress."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SCOPE = "spanpost.agent"
-#: Where a process that a launcher started finds its order.
+#: Variable with the launch order of a process that a launcher started.
 ORDER_VARIABLE = "SPANPOST_ORDER"
 _TASK_KEY = otel_context.create_key("spanpost-agent-task")
 
 
 class Task:
-    """A running task: say what it does, makes and needs. Every method is safe after its end and where nothing receives."""
+    """A running task, to report what it does.
+
+    Every method is safe after its end, and without any receiver.
+    """
 
     def __init__(self, span: Span, task_id: str | None = None) -> None:
         self.span = span
@@ -50,9 +53,10 @@ class Task:
         context_window: int | None = None,
         **attributes: Any,
     ) -> None:
-        """Tell something worth telling now; `progress` is percent done, `step_index` counts from 1.
+        """Report a checkpoint: an event that people are notified of, not saved state.
 
-        What it says of progress stays on the task too. Further attributes go on the event as they are.
+        `progress` is in percent, `step_index` counts from 1. Progress also becomes an attribute of the task.
+        Other attributes are put on the event unchanged.
 
             task.checkpoint("tests pass", progress=80, step="verify", step_index=3, step_count=4)
         """
@@ -69,23 +73,25 @@ class Task:
         _tell_checkpoint(self.span, self, message, said, attributes)
 
     def artifact(self, name: str, uri: str | None = None, kind: str | None = None, **attributes: Any) -> None:
-        """Tell that something was made: ``task.artifact("PR 12", "https://…/pull/12", "pr")``."""
+        """Report an artifact: ``task.artifact("PR 12", "https://…/pull/12", "pr")``."""
         _tell_artifact(self.span, name, uri, kind, attributes)
 
     def step(self, name: str, index: int | None = None, count: int | None = None) -> None:
-        """Say which step of its plan the task is at; `index` counts from 1."""
+        """Report the current step of the plan; `index` counts from 1."""
         self._keep(progress_attributes(step=name, step_index=index, step_count=count))
 
     def result(self, name: str, value: str | bool | int | float) -> None:
-        """Keep a figure or word worth showing at the end: ``task.result("tests", "42 passed")``."""
+        """Set a result that is shown at the end: ``task.result("tests", "42 passed")``."""
         self._keep({c.RESULT_PREFIX + name: value})
 
     def link(self, name: str, url: str) -> None:
-        """Keep an http(s) link worth showing: ``task.link("logs", "https://…")``."""
+        """Set an http(s) link that is shown with the task: ``task.link("logs", "https://…")``."""
         self._keep({c.LINK_PREFIX + name: url})
 
     def context(self, used: int, window: int | None = None) -> None:
-        """Say how many tokens of its context window the agent uses, when it knows better than the model's figures."""
+        """Report the used tokens of the context window, if the agent knows them better than the model's
+        usage says.
+        """
         self._keep(progress_attributes(context_used=used, context_window=window))
 
     def set(
@@ -96,7 +102,7 @@ class Task:
         action: str | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Set what is so now, without telling a checkpoint. A final `status` said here is kept at the end."""
+        """Set attributes without a checkpoint. A final `status` that is set here stays at the end."""
         self._keep({**progress_attributes(progress=progress, status=status, action=action), **without_none(attributes)})
 
     def _keep(self, attributes: Mapping[str, Any]) -> None:
@@ -116,7 +122,7 @@ class Task:
         return otel_context.set_value(_TASK_KEY, self, trace.set_span_in_context(self.span))
 
     def _finish(self, error: BaseException | None) -> None:
-        """End the span with the status that `error` means; once."""
+        """End the span, with the status that follows from `error`. Idempotent."""
         if self._is_finished:
             return
         self._is_finished = True
@@ -132,7 +138,7 @@ class Task:
 
 
 def _final_status(said: str | None, error: BaseException | None) -> str:
-    """Return how a task ended: what raised beats a good end that was said, and a bad end that was said stays."""
+    """Return the final status: an exception overrides a reported success, and a reported failure stays."""
     if said in (c.ERROR, c.CANCELLED):
         return str(said)
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
@@ -142,7 +148,10 @@ def _final_status(said: str | None, error: BaseException | None) -> str:
 
 
 class AgentTask:
-    """A task to be run: a context manager (sync and async) or a decorator. Made by `agent_task`."""
+    """A task that is about to run: a context manager (sync and async) and a decorator.
+
+    Made by `agent_task`.
+    """
 
     def __init__(
         self,
@@ -210,10 +219,11 @@ def agent_task(
 ) -> AgentTask:
     """Run an agent's piece of work as a task: one span, current while it runs.
 
-    It ends ``complete``; ``error`` when an exception leaves it (recorded once, and raised on); ``cancelled`` when it was
-    cancelled or interrupted. `name` is the title that a person reads. Give `task_id` to continue a task in another process.
-    `order` is what a launcher of spanpost's was told (`started_by`): the task says by which order it runs, and of which task it is a
-    retry. Not given, the first topmost task of a process that a launcher started takes it from the environment.
+    It ends ``complete``; ``error`` when an exception leaves it (recorded once, and raised on); ``cancelled``
+    when it was cancelled or interrupted. `name` is the title that people read. Give `task_id` to continue a
+    task in another process. `order` is the launch order that started it (`started_by`): it sets the order's
+    id and the task that this one retries. Without it, the first topmost task of a process that a launcher
+    started reads the order from the environment.
 
         with agent_task("Fix the build", agent="builder", repo="acme/shop", topic="ci") as task:
             task.checkpoint("found the failing test", progress=30)
@@ -239,22 +249,25 @@ def agent_task(
 
 
 def started_by(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a task says of the order by which it was started: a launcher's JSON, whole or its ``data``."""
-    told = order["data"] if isinstance(order.get("data"), Mapping) else order
+    """Return the attributes of a task that a launch order started.
+
+    `order` is a launcher's JSON, whole or its ``data``.
+    """
+    fields = order["data"] if isinstance(order.get("data"), Mapping) else order
     names = {c.ORDER_ID: "id", c.RETRY_OF: "retry_of", c.CAUSED_BY: "caused_by", c.REQUESTED_BY: "requested_by"}
-    return {name: value for name, key in names.items() if isinstance(value := told.get(key), str) and value}
+    return {name: value for name, key in names.items() if isinstance(value := fields.get(key), str) and value}
 
 
 def _order_of_process() -> dict[str, Any]:
-    """Take the order by which this process was started; once, and neither a second task nor a child process has it again."""
+    """Return this process's launch order, once: a second task or a child process does not get it again."""
     text = os.environ.pop(ORDER_VARIABLE, "")
     if not text:
         return {}
     try:
-        told = json.loads(text)
+        order = json.loads(text)
     except ValueError:
         return {}
-    return started_by(told) if isinstance(told, dict) else {}
+    return started_by(order) if isinstance(order, dict) else {}
 
 
 def current_task() -> Task | None:
@@ -276,7 +289,7 @@ def checkpoint(
     context_window: int | None = None,
     **attributes: Any,
 ) -> None:
-    """Tell something worth telling now, on the current span; what it says of progress stays on the task's span.
+    """Report a checkpoint on the current span. Progress also becomes an attribute of the task's span.
 
     For example ``checkpoint("indexed 3 of 9 repositories", progress=33)``.
     """
@@ -294,12 +307,12 @@ def checkpoint(
 
 
 def artifact(name: str, uri: str | None = None, kind: str | None = None, **attributes: Any) -> None:
-    """Tell on the current span that something was made: ``artifact("report.md", kind="file")``."""
+    """Report an artifact on the current span: ``artifact("report.md", kind="file")``."""
     _tell_artifact(trace.get_current_span(), name, uri, kind, attributes)
 
 
 def step(name: str, index: int | None = None, count: int | None = None) -> None:
-    """Say which step of its plan the current task (else the current span) is at; `index` counts from 1."""
+    """Report the current step of the current task (else the current span); `index` counts from 1."""
     said = progress_attributes(step=name, step_index=index, step_count=count)
     (current_task() or Task(trace.get_current_span()))._keep(said)
 
@@ -307,7 +320,7 @@ def step(name: str, index: int | None = None, count: int | None = None) -> None:
 def _tell_checkpoint(
     span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]
 ) -> None:
-    # The event first: whoever looks at the span in between tells what is new by it.
+    # The event first: a reader of the live span recognises news by its events.
     if span.is_recording():
         span.add_event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: str(message), **said, **without_none(more)})
     if said:

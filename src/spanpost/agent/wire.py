@@ -1,4 +1,4 @@
-"""One HTTP exchange over asyncio's streams, directly or by way of a proxy. Standard library alone."""
+"""One HTTP exchange over asyncio's streams, directly or through a proxy. Uses the standard library alone."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-#: Bytes of an answer, and of one line of it.
+#: Maximum bytes of an answer, and of one line of it.
 _MOST: Final = 4 * 1024 * 1024
 _LINE: Final = 64 * 1024
-#: Interim answers (1xx) that are read past.
+#: Maximum number of interim answers (1xx), which are ignored.
 _INTERIM: Final = 20
 
 
 class NoProxy(Exception):
-    """The proxy that the environment names is none, or lets nothing through. The text is fit to be shown."""
+    """The proxy of the environment is malformed, or refuses. The text may be shown."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy, and how it is told who we are."""
+    """A proxy and its credentials."""
 
     host: str
     port: int
@@ -34,7 +34,10 @@ class Proxy:
 
 
 def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
-    """Return the proxy that the environment names for an address, heeding ``NO_PROXY``; none for this machine. Raises `NoProxy`."""
+    """Return the environment's proxy for an address, or None:
+
+    ``NO_PROXY`` or this machine. Raises `NoProxy`.
+    """
     if _is_here(host):
         return None
     # Not urllib's `getproxies`, which asks the whole operating system.
@@ -67,7 +70,7 @@ def _is_here(host: str) -> bool:
 
 @dataclass(frozen=True)
 class WireOrigin:
-    """Where requests go."""
+    """The server that requests go to."""
 
     host: str
     port: int
@@ -75,14 +78,17 @@ class WireOrigin:
 
     @property
     def authority(self) -> str:
-        """Host and port, as they stand in a request."""
+        """Host and port, as written in a request."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 async def exchange(
     origin: WireOrigin, tls: ssl.SSLContext | None, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> tuple[int, bytes]:
-    """Return status and body of an answer. Raises `NoProxy`, and what asyncio's streams and ssl raise; `ValueError` for what is no answer."""
+    """Return the status and body of the answer.
+
+    Raises `NoProxy`, the errors of asyncio's streams and of ssl, and `ValueError` for a malformed answer.
+    """
     proxy = proxy_for("https" if origin.is_tls else "http", origin.host, origin.port)
     if proxy is None:
         reader, writer = await asyncio.open_connection(
@@ -112,7 +118,7 @@ async def exchange(
 
 def _refused(status: int) -> Exception:
     if status >= 500:
-        return ConnectionError(f"the proxy answers {status}")  # what lies behind it is away
+        return ConnectionError(f"the proxy answers {status}")  # the server behind it cannot be reached
     return NoProxy(f"the proxy refuses ({status}): look at HTTP_PROXY and HTTPS_PROXY, or put the host in NO_PROXY")
 
 

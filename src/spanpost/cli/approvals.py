@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
-from spanpost.cli.remote import Url
+from spanpost.cli.remote import Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import InterventionState, Result
 
@@ -74,7 +74,7 @@ def listed(
         asked = ApprovalFilter(
             tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent
         )
-        page = ask(settings, lambda store: store.browse.approvals(asked, None, limit))
+        page = ask(settings, lambda store: store.reader.approvals(asked, None, limit))
         found = [question_json(one.row, one.task) for one in page.items]
     if as_json:
         print_json({"approvals": found})
@@ -98,12 +98,10 @@ def show(
 ) -> None:
     """Show a whole question, and why a part of it cannot be read."""
     if url is not None:
-        from urllib.parse import quote
-
         from spanpost.cli.remote import Remote
 
         with Remote(url) as remote:
-            found = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+            found = remote.get(f"/api/approvals/{path_of(approval)}", {})
     else:
         settings = settings_of(database_url, data_dir)
         whose = tenant if tenant is not None else settings.intake.tenant
@@ -120,8 +118,8 @@ async def _whole(store: Store, tenant: str, ref: str) -> dict[str, Any]:
     from spanpost.runtime.decisions import question_named
     from spanpost.tasks.json_form import question_json
 
-    row = await question_named(store, tenant, ref)
-    return question_json(row, await store.find_task(row.task_uid))
+    row = await question_named(store.interventions, tenant, ref)
+    return question_json(row, await store.reader.find(row.task_uid))
 
 
 @approvals.command()
@@ -190,11 +188,11 @@ def answer(
 
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
-    row = ask(settings, lambda store: decisions.question_named(store, whose, approval))
+    row = ask(settings, lambda store: decisions.question_named(store.interventions, whose, approval))
     _confirm(question_json(row, None), decision, is_sure=is_sure)
     # Answer by key: the answer then belongs to the question that was read, even if a newer one was asked.
     said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
-    verdict = ask(settings, lambda store: decisions.decide(store, str(row.key), decision, **said))
+    verdict = ask(settings, lambda store: decisions.decide(store.interventions, str(row.key), decision, **said))
     is_done = verdict.result is Result.DONE
     if as_json:
         print_json(
@@ -223,12 +221,11 @@ def answer(
 def _answer_at(
     url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool
 ) -> None:
-    from urllib.parse import quote
 
     from spanpost.cli.remote import Remote
 
     with Remote(url, data_dir) as remote:
-        question = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+        question = remote.get(f"/api/approvals/{path_of(approval)}", {})
         _confirm(question, decision, is_sure=is_sure)
         answered = remote.post(
             f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4())

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote
 from uuid import uuid4
 
 import typer
 from pydantic import Field
 
-from spanpost.cli.remote import HERE, Remote, RemoteAnswered
+from spanpost.cli.remote import HERE, Remote, RemoteAnswered, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.settings import URL_VARIABLE
 
@@ -100,7 +99,7 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
     @made.tool(annotations=lookups)
     def question(id: str) -> dict[str, Any]:
         """Show one whole question, by its key or id; if it is not `is_whole`, only a part of it can be read."""
-        return dict(say(lambda: remote.get(f"/api/approvals/{quote(id, safe='')}", {})))
+        return dict(say(lambda: remote.get(f"/api/approvals/{path_of(id)}", {})))
 
     @made.tool(annotations=lookups)
     def failed(since: str = "", agent: str = "", limit: Limit = _FEW) -> dict[str, Any]:
@@ -110,12 +109,12 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
     @made.tool(annotations=lookups)
     def task(id: str) -> dict[str, Any]:
         """Show all of one task: its figures, steps, questions, artifacts, links, error and child tasks."""
-        return dict(say(lambda: remote.get(f"/api/tasks/{quote(id, safe='')}", {})))
+        return dict(say(lambda: remote.get(f"/api/tasks/{path_of(id)}", {})))
 
     @made.tool(annotations=lookups)
     def timeline(id: str, limit: Limit = _MOST) -> dict[str, Any]:
         """List what happened in a task, oldest first: checkpoints, steps and calls, actions of people."""
-        path = f"/api/tasks/{quote(id, safe='')}/timeline"
+        path = f"/api/tasks/{path_of(id)}/timeline"
         return dict(say(lambda: remote.get(path, {"limit": limit})))
 
     @made.tool(annotations=lookups)
@@ -139,12 +138,12 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
         """Answer an open question (its key or id): `approve`, `deny` or one of its options. Only when the
         user has read all of it and said so.
         """
-        return act(f"/api/approvals/{quote(approval, safe='')}/decision", {"decision": decision, "comment": comment})
+        return act(f"/api/approvals/{path_of(approval)}/decision", {"decision": decision, "comment": comment})
 
     @made.tool(annotations=acts)
     def ask_of_task(id: str, verb: Literal["cancel", "pause", "resume", "retry"], comment: str = "") -> dict[str, Any]:
         """Cancel, pause, resume or retry a task. Only when the user said so."""
-        return act(f"/api/tasks/{quote(id, safe='')}/{verb}", {"comment": comment})
+        return act(f"/api/tasks/{path_of(id)}/{verb}", {"comment": comment})
 
     @made.tool(annotations=lookups)
     def launchers() -> dict[str, Any]:
@@ -154,12 +153,12 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
     @made.tool(annotations=acts)
     def start_work(launcher: str, text: str, parameters: dict[str, str] | None = None) -> dict[str, Any]:
         """Start new work by a launcher; its task has the answer's `order_id`. Only when the user said so."""
-        return act(f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": parameters or {}})
+        return act(f"/api/launchers/{path_of(launcher)}/start", {"text": text, "parameters": parameters or {}})
 
     @made.tool(annotations=acts)
     def send_message(id: str, text: str) -> dict[str, Any]:
         """Send a message to the agent of a task. Only when the user said so."""
-        return act(f"/api/tasks/{quote(id, safe='')}/messages", {"text": text})
+        return act(f"/api/tasks/{path_of(id)}/messages", {"text": text})
 
     return made
 

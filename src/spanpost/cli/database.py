@@ -14,9 +14,9 @@ db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
 @db.command("upgrade", short_help="Upgrade the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Upgrade the database's tables to this version, without downtime. Safe to repeat."""
-    from spanpost.runtime import assembly
+    from spanpost.runtime import maintenance
 
-    revision = assembly.upgrade_database(settings_of(database_url, data_dir))
+    revision = maintenance.upgrade_database(settings_of(database_url, data_dir))
     if as_json:
         print_json({"revision": revision})
     else:
@@ -44,10 +44,10 @@ def prune(
     checkpoints stay.
     """
     from spanpost.cli import tables
-    from spanpost.runtime import assembly
+    from spanpost.runtime import maintenance
 
     age = tables.age(older_than)
-    pruned = assembly.prune_database(settings_of(database_url, data_dir), age, is_done=is_done)
+    pruned = maintenance.prune_database(settings_of(database_url, data_dir), age, is_done=is_done)
     if as_json:
         from msgspec import to_builtins
 
@@ -73,9 +73,9 @@ def grant(
 
     Run it with the role that owns the tables. `spanpost db upgrade` grants the same on new tables.
     """
-    from spanpost.runtime import assembly
+    from spanpost.runtime import maintenance
 
-    made = assembly.grant_roles(settings_of(database_url, data_dir), writer=writer, reader=reader)
+    made = maintenance.grant_roles(settings_of(database_url, data_dir), writer=writer, reader=reader)
     if as_json:
         print_json({"granted": made})
     else:
@@ -87,9 +87,9 @@ def end_sessions(as_json: Json = False, database_url: DatabaseUrl = None, data_d
     """End the sessions of all people who logged in, by replacing the secret that signs them. Gateways
     notice within five seconds.
     """
-    from spanpost.runtime import assembly
+    from spanpost.runtime import maintenance
 
-    assembly.end_sessions(settings_of(database_url, data_dir))
+    maintenance.end_sessions(settings_of(database_url, data_dir))
     if as_json:
         print_json({"ended": True})
     else:

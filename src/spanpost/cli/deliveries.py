@@ -12,15 +12,16 @@ from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, noted, print_j
 from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.store.protocols import DeliveryRow, RateLimitRow, Store
+    from spanpost.model.deliveries import DeliveryRow, RateLimitRow
+    from spanpost.store.protocols import Store
 
 deliveries = typer.Typer(help="List, retry and discard deliveries; list and reopen rate limits.", no_args_is_help=True)
 
 Sink = Annotated[str | None, typer.Option("--sink", metavar="SINK", help="Only deliveries to this sink.")]
 
 
-class DeliveryState(StrEnum):
-    """The state of a delivery."""
+class StateFilter(StrEnum):
+    """Choices of `--state`. As `DeliveryState`, without its imports: the command line starts quickly."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -32,7 +33,7 @@ class DeliveryState(StrEnum):
 def list_deliveries(
     as_json: Json = False,
     state: Annotated[
-        DeliveryState | None,
+        StateFilter | None,
         typer.Option(
             "--state", metavar="STATE", help="Only deliveries in this state: waiting, sending, delivered or dead."
         ),
@@ -52,7 +53,9 @@ def list_deliveries(
     wanted = str(state) if state else None
 
     async def fetch(store: Store) -> tuple[list[DeliveryRow], list[RateLimitRow]]:
-        return await store.deliveries(state=wanted, sink=sink, limit=limit), await store.rate_limits(is_closed=True)
+        return await store.outbox.deliveries(state=wanted, sink=sink, limit=limit), await store.outbox.rate_limits(
+            is_closed=True
+        )
 
     rows, closed = ask(settings_of(database_url, data_dir), fetch)
     if as_json:
@@ -79,7 +82,7 @@ def list_rate_limits(
     """List closed rate limits: until when each is closed, and why. Deliveries that need one of them wait."""
     import msgspec
 
-    rows = ask(settings_of(database_url, data_dir), lambda store: store.rate_limits(is_closed=not show_all))
+    rows = ask(settings_of(database_url, data_dir), lambda store: store.outbox.rate_limits(is_closed=not show_all))
     if as_json:
         print_json({"limits": msgspec.to_builtins(rows)})
     elif not rows:
@@ -104,7 +107,7 @@ def reopen_rate_limits(
     """
     detail = " ".join(keys)
     done = noted(
-        settings_of(database_url, data_dir), "reopen_rate_limits", detail, lambda store: store.reopen_rate_limits(keys)
+        settings_of(database_url, data_dir), "reopen_rate_limits", detail, lambda store: store.outbox.reopen(keys)
     )
     say_count("reopened", done, as_json=as_json)
 
@@ -124,7 +127,7 @@ def retry_deliveries(
         raise ConfigError("deliveries retry: give delivery ids, or --sink for all dead deliveries of a sink")
     detail = " ".join(map(str, ids or ())) or f"all of {sink}"
     settings = settings_of(database_url, data_dir)
-    done = noted(settings, "retry_deliveries", detail, lambda store: store.retry_deliveries(ids or None, sink=sink))
+    done = noted(settings, "retry_deliveries", detail, lambda store: store.outbox.retry(ids or None, sink=sink))
     say_count("retried", done, as_json=as_json)
 
 
@@ -138,6 +141,6 @@ def discard_deliveries(
     """Discard deliveries: they are kept as dead and not tried again."""
     detail = " ".join(map(str, ids))
     done = noted(
-        settings_of(database_url, data_dir), "discard_deliveries", detail, lambda store: store.discard_deliveries(ids)
+        settings_of(database_url, data_dir), "discard_deliveries", detail, lambda store: store.outbox.discard(ids)
     )
     say_count("discarded", done, as_json=as_json)

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.model.findings import Finding
 from spanpost.model.launch_orders import LAUNCH
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
 from spanpost.sinks.base import CheckingSink, Installs
-from spanpost.sinks.base import Finding as Found
 from spanpost.text.sanitise import line
 
 if TYPE_CHECKING:
-    from spanpost.interactions.slack.check import Seen
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.settings import GatewaySettings, Settings
 
@@ -32,8 +31,8 @@ SINK_TIMEOUT = 30.0
 FORWARD_TIMEOUT = 5.0
 
 
-class Finding(NamedTuple):
-    """One finding of the check."""
+class NamedFinding(NamedTuple):
+    """A finding of the check, with the name of the component."""
 
     name: str
     ok: bool
@@ -41,7 +40,7 @@ class Finding(NamedTuple):
     next_step: str = ""
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> list[NamedFinding]:
     """Check everything that can be wrong before the start; the settings themselves were accepted already."""
     found = [*_settings()]
     if settings.forward is None:
@@ -59,14 +58,16 @@ def examine(settings: Settings) -> list[Finding]:
     ]
 
 
-def _settings() -> Iterator[Finding]:
+def _settings() -> Iterator[NamedFinding]:
     path = config_path()
-    yield Finding("settings", True, f"read from {path} and the environment" if path else "read from the environment")
+    yield NamedFinding(
+        "settings", True, f"read from {path} and the environment" if path else "read from the environment"
+    )
     if is_sdk_disabled():
-        yield Finding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to follow agents")
+        yield NamedFinding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to follow agents")
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> NamedFinding:
     if settings.dsn:
         where = f"PostgreSQL at {describe_database(settings.dsn)}"
     else:
@@ -76,9 +77,9 @@ def _database(settings: Settings) -> Finding:
     try:
         counts = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        return Finding("database", False, str(error))  # the message says what to do
+        return NamedFinding("database", False, str(error))  # the message says what to do
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
-    return Finding("database", True, f"{where}: reachable, schema current; {rows}")
+    return NamedFinding("database", True, f"{where}: reachable, schema current; {rows}")
 
 
 async def _counts(settings: Settings) -> dict[str, object]:
@@ -92,12 +93,12 @@ async def _counts(settings: Settings) -> dict[str, object]:
         await store.close()
 
 
-def _redaction(settings: Settings) -> Finding:
+def _redaction(settings: Settings) -> NamedFinding:
     """Report which secrets are removed."""
     section = settings.redaction
     if not section.enabled:
         cure = "remove redaction.enabled = false, or turn off single kinds by redaction.off"
-        return Finding("redaction", True, "off: secrets in telemetry are kept and shown", cure)
+        return NamedFinding("redaction", True, "off: secrets in telemetry are kept and shown", cure)
     left = f"; {', '.join(section.off)} are kept" if section.off else ""
     own = f", {len(section.patterns)} of your own" if section.patterns else ""
     tenants = "".join(
@@ -105,10 +106,10 @@ def _redaction(settings: Settings) -> Finding:
         for name, one in section.tenants.items()
         if one.off
     )
-    return Finding("redaction", True, f"{len(section.kinds)} kinds of secrets are removed{own}{left}{tenants}")
+    return NamedFinding("redaction", True, f"{len(section.kinds)} kinds of secrets are removed{own}{left}{tenants}")
 
 
-def _forward(settings: Settings) -> Iterator[Finding]:
+def _forward(settings: Settings) -> Iterator[NamedFinding]:
     """Send an empty request of each signal to the forward endpoint: a receiver that accepts it accepts more."""
     section = settings.forward
     if section is None:
@@ -121,22 +122,22 @@ def _forward(settings: Settings) -> Iterator[Finding]:
         target.timeout = min(target.timeout, FORWARD_TIMEOUT)
         target.check()
     except ConfigError as error:
-        yield Finding("forward", False, str(error))  # the message says what to do
+        yield NamedFinding("forward", False, str(error))  # the message says what to do
         return
     for signal in ("traces", "logs"):
         trouble = try_out(target, signal)
         where = f"{target.endpoint} ({target.protocol})"
         if not trouble:
-            yield Finding("forward", True, f"{where} takes {signal}")
+            yield NamedFinding("forward", True, f"{where} takes {signal}")
             continue
         cure = (
             "start `spanpost run` or the Collector there, or mend SPANPOST_FORWARD__ENDPOINT; "
             "SPANPOST_FORWARD__PROTOCOL says http or grpc where the port does not tell"
         )
-        yield Finding("forward", False, f"{where} does not take {signal}: {line(trouble, 300)}", cure)
+        yield NamedFinding("forward", False, f"{where} does not take {signal}: {line(trouble, 300)}", cure)
 
 
-def _metrics(settings: Settings) -> Iterator[Finding]:
+def _metrics(settings: Settings) -> Iterator[NamedFinding]:
     section = settings.metrics
     if section is None or not section.enabled:
         return
@@ -144,11 +145,11 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
     if trouble:
         cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
         # If another process of this host has the default port, spanpost runs without it.
-        yield Finding("metrics", "port" not in section.model_fields_set, trouble, cure)
+        yield NamedFinding("metrics", "port" not in section.model_fields_set, trouble, cure)
     else:
-        yield Finding("metrics", True, f"{section.host}:{section.port} is free")
+        yield NamedFinding("metrics", True, f"{section.host}:{section.port} is free")
     if section.exposure:
-        yield Finding("metrics", True, section.exposure)
+        yield NamedFinding("metrics", True, section.exposure)
 
 
 def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
@@ -165,7 +166,7 @@ def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
     return ""
 
 
-def _gateway(settings: Settings) -> Iterator[Finding]:
+def _gateway(settings: Settings) -> Iterator[NamedFinding]:
     """Check the receivers of `spanpost run`, if the section is set."""
     section = settings.gateway
     if section is None or not section.enabled:
@@ -178,7 +179,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
         try:
             verify(section)
         except ConfigError as error:
-            yield Finding("gateway", False, str(error))  # the message says what to do
+            yield NamedFinding("gateway", False, str(error))  # the message says what to do
     yield from _certificates(section)
     for field, port in (("http_port", section.http_port), ("grpc_port", section.grpc_port)):
         if port < 0:
@@ -188,23 +189,23 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             cure = (
                 f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
             )
-            yield Finding("gateway", False, trouble, cure)
+            yield NamedFinding("gateway", False, trouble, cure)
         else:
-            yield Finding("gateway", True, f"{section.host}:{port} is free for {field}")
+            yield NamedFinding("gateway", True, f"{section.host}:{port} is free for {field}")
     if section.grpc_socket is not None:
         yield _socket(section.grpc_socket)
     if section.is_exposed:
-        yield Finding("gateway", True, "everybody who reaches the port may write: allow_insecure is set")
+        yield NamedFinding("gateway", True, "everybody who reaches the port may write: allow_insecure is set")
     for token in section.tokens:
         if len(token.sha256) > 1:
-            yield Finding(
+            yield NamedFinding(
                 "gateway",
                 True,
                 f"two tokens of tenant {token.tenant} are valid; remove the old one when it is replaced",
             )
 
 
-def _certificates(section: GatewaySettings) -> Iterator[Finding]:
+def _certificates(section: GatewaySettings) -> Iterator[NamedFinding]:
     """Check how long the certificates are valid; unusable files were reported before."""
     from spanpost.runtime.certificates import judge
 
@@ -213,26 +214,26 @@ def _certificates(section: GatewaySettings) -> Iterator[Finding]:
             continue
         try:
             for found in judge(path, field, datetime.now(UTC)):
-                yield Finding("gateway", found.holds, found.said, found.cure)
+                yield NamedFinding("gateway", found.holds, found.said, found.cure)
         except (OSError, ValueError):
             continue
 
 
-def _socket(path: Path) -> Finding:
+def _socket(path: Path) -> NamedFinding:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         cure = f"make it: install -d -m 0750 {path.parent}, for the user that runs spanpost"
-        return Finding("gateway", False, f"grpc_socket: {path.parent} is no directory that can be written", cure)
+        return NamedFinding("gateway", False, f"grpc_socket: {path.parent} is no directory that can be written", cure)
     if path.exists() and not path.is_socket():
-        return Finding(
+        return NamedFinding(
             "gateway",
             False,
             f"grpc_socket: {path} is there and is no socket",
             "name another path, or move the file away",
         )
-    return Finding("gateway", True, f"{path} can be made for grpc_socket")
+    return NamedFinding("gateway", True, f"{path} can be made for grpc_socket")
 
 
-def _interactions(settings: Settings) -> Iterator[Finding]:
+def _interactions(settings: Settings) -> Iterator[NamedFinding]:
     """Check the Slack apps, their tokens and the authorization rules."""
     section = settings.interactions
     if section is None or not section.enabled:
@@ -242,12 +243,12 @@ def _interactions(settings: Settings) -> Iterator[Finding]:
             "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or "
             "SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
         )
-        yield Finding(
+        yield NamedFinding(
             "interactions", False, "no answers are received: neither an app token nor a signing secret is set", cure
         )
         return
     if settings.forward is not None:
-        yield Finding(
+        yield NamedFinding(
             "interactions",
             True,
             "no answers are received in this process: the gateway receives those of forwarded tasks",
@@ -258,18 +259,18 @@ def _interactions(settings: Settings) -> Iterator[Finding]:
     try:
         seen = asyncio.run(_bounded(examine(settings)))
     except ConfigError as error:
-        yield Finding("interactions", False, str(error))  # the message says what to do
+        yield NamedFinding("interactions", False, str(error))  # the message says what to do
         return
     for each in seen:
-        yield Finding("interactions", each.ok, each.found, each.cure)
+        yield NamedFinding("interactions", each.ok, each.found, each.cure)
 
 
-async def _bounded(check: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
+async def _bounded(check: Awaitable[Sequence[Finding]]) -> Sequence[Finding]:
     async with asyncio.timeout(SINK_TIMEOUT):
         return await check
 
 
-def _slack_oauth(settings: Settings) -> Iterator[Finding]:
+def _slack_oauth(settings: Settings) -> Iterator[NamedFinding]:
     """Check the workspaces in which the Slack app is installed."""
     from spanpost.runtime.workspaces import examined, refuse_unfit
 
@@ -279,10 +280,10 @@ def _slack_oauth(settings: Settings) -> Iterator[Finding]:
             return
         found = asyncio.run(_with_workspaces(settings, examined))
     except SpanpostError as error:
-        yield Finding("slack_oauth", False, str(error))  # the message says what to do
+        yield NamedFinding("slack_oauth", False, str(error))  # the message says what to do
         return
     for each in found:
-        yield Finding("slack_oauth", each.ok, each.found, each.cure)
+        yield NamedFinding("slack_oauth", each.ok, each.found, each.cure)
 
 
 async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], Awaitable[T]]) -> T:
@@ -295,35 +296,35 @@ async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], 
         return await question(workspaces)
 
 
-def _sinks(settings: Settings) -> Iterator[Finding]:
+def _sinks(settings: Settings) -> Iterator[NamedFinding]:
     for name in registry.names():
         whose = registry.distribution(name)
         try:
             registry.find(name)
         except ConfigError as error:
-            yield Finding(name, False, str(error), f"upgrade or uninstall {whose}")
+            yield NamedFinding(name, False, str(error), f"upgrade or uninstall {whose}")
             continue
         section = settings.sinks.get(name)
         if section is not None and section.enabled:
-            yield Finding(name, True, f"on; of {whose}")
+            yield NamedFinding(name, True, f"on; of {whose}")
             try:
                 sink = registry.open_sink(name, section)
             except ConfigError as error:
-                yield Finding(name, False, str(error))  # the message says what to do
+                yield NamedFinding(name, False, str(error))  # the message says what to do
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
             look = partial(_check_sink, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
             for each in asyncio.run(_run_check(look, sink.close)):
-                yield Finding(name, each.ok, each.found, each.cure)
+                yield NamedFinding(name, each.ok, each.found, each.cure)
 
 
-async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
+async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Finding]:
     """Run the check of a sink, with the tokens of installed workspaces if they are available."""
     section = settings.slack_oauth
     if not isinstance(sink, Installs) or section is None or not section.enabled or settings.forward is not None:
         return await sink.check(addresses)
 
-    async def ask(workspaces: Workspaces) -> Sequence[Found]:
+    async def ask(workspaces: Workspaces) -> Sequence[Finding]:
         assert isinstance(sink, Installs)
         sink.installed(workspaces)
         return await sink.check(addresses)
@@ -334,27 +335,27 @@ async def _check_sink(sink: CheckingSink, addresses: Sequence[str], settings: Se
         return await sink.check(addresses)
 
 
-def _launchers(settings: Settings) -> Iterator[Finding]:
+def _launchers(settings: Settings) -> Iterator[NamedFinding]:
     """Check that each launcher could launch. Nothing is started."""
     from spanpost.launchers import base, registry
 
-    for name, (kind, section) in settings.launchers.launchers().items():
+    for name, (kind, section) in settings.launchers.opened().items():
         try:
             launcher = registry.open_launcher(name, kind, section)
         except ConfigError as error:
-            yield Finding(f"{LAUNCH}{name}", False, str(error))  # the message says what to do
+            yield NamedFinding(f"{LAUNCH}{name}", False, str(error))  # the message says what to do
             continue
         look = launcher.check if isinstance(launcher, base.CheckingLauncher) else None
-        yield Finding(
+        yield NamedFinding(
             f"{LAUNCH}{name}", True, f"on; {kind}{'' if look is not None else ', which has no check of its own'}"
         )
         for each in asyncio.run(_run_check(look, launcher.close)):
-            yield Finding(f"{LAUNCH}{name}", each.ok, each.found, each.cure)
+            yield NamedFinding(f"{LAUNCH}{name}", each.ok, each.found, each.cure)
 
 
 async def _run_check(
-    look: Callable[[], Awaitable[Sequence[Found]]] | None, close: Callable[[], Awaitable[object]]
-) -> Sequence[Found]:
+    look: Callable[[], Awaitable[Sequence[Finding]]] | None, close: Callable[[], Awaitable[object]]
+) -> Sequence[Finding]:
     """Run the check of a sink or launcher, if it has one. A timeout is a finding, too."""
     try:
         if look is None:
@@ -363,13 +364,13 @@ async def _run_check(
             return await look()
     except TimeoutError:
         return (
-            Found(
+            Finding(
                 ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="check whether its server can be reached"
             ),
         )
     except Exception as error:  # a plugin must not end the check of the others
         return (
-            Found(
+            Finding(
                 ok=False,
                 found=line(f"its check raised {type(error).__name__}: {error}", 300),
                 cure="report it to its author",

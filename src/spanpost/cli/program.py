@@ -204,7 +204,7 @@ def replay(
         from spanpost.tasks.json_form import report
 
         print_json(
-            report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None)
+            report(result.tasks, result.checkpoints, result.dropped, explained=result.explained if explain else None)
         )
         return
     from spanpost.cli import tables
@@ -218,7 +218,7 @@ def replay(
     if result.checkpoints:
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
-    tables.print_dropped(result.lost)
+    tables.print_dropped(result.dropped)
 
 
 def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver: bool, as_json: bool) -> None:
@@ -233,7 +233,7 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
     from spanpost.cli import tables
 
     print(
-        f"recorded {counts.events} rows of {counts.tasks} tasks; {counts.repeats} were known, {counts.ignored} "
+        f"recorded {counts.events} rows of {counts.tasks} tasks; {counts.duplicates} were known, {counts.ignored} "
         "are not an agent's"
     )
     if not deliver:
@@ -241,7 +241,7 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
     else:
         left = "" if counts.is_delivered else "; not all of them arrived yet, `spanpost run` continues with them"
         print(f"{counts.deliveries} deliveries{left}")
-    tables.print_dropped(counts.lost)
+    tables.print_dropped(counts.dropped)
 
 
 @token.command("new")

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import typer
@@ -168,18 +168,26 @@ def _said(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value not in (None, "", False, (), [])}
 
 
+def path_of(ref: str) -> str:
+    """Return an id as one segment of a path. Dots are escaped too: `..` would be another resource."""
+    return quote(ref, safe="").replace(".", "%2E")
+
+
 def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Yield the whole events of a stream; one that broke off is dropped."""
     event: dict[str, Any] = {}
     for line in lines:
-        if not line:
-            if event:
-                yield event
-            event = {}
-            continue
         name, _, value = line.partition(":")
         if name:
-            value = value.removeprefix(" ")
-            event[name] = json.loads(value) if name == "data" else value
+            event[name] = value.removeprefix(" ")
+        elif not line and event:
+            if "data" in event:
+                try:
+                    event["data"] = json.loads(event["data"])
+                except ValueError:
+                    raise RemoteAnswered("the server there is not spanpost; check --url") from None
+            yield event
+            event = {}
 
 
 def task_of(fields: Mapping[str, Any]) -> Task:

@@ -24,7 +24,7 @@ def spending(
     import msgspec
 
     async def fetch(store: Store) -> tuple[list[Spent], list[Limits]]:
-        return await store.spending(tenant), await store.limits(tenant, 100)
+        return await store.budgets.spending(tenant), await store.budgets.limits(tenant, 100)
 
     spent, limits = ask(settings_of(database_url, data_dir), fetch)
     spent.sort(key=lambda one: -one.share)

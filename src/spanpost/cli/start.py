@@ -11,7 +11,7 @@ import typer
 
 from spanpost.cli.approvals import By
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
-from spanpost.cli.remote import Remote, Url
+from spanpost.cli.remote import Remote, Url, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Result
 
@@ -60,11 +60,10 @@ def _pair(said: str) -> tuple[str, str]:
 
 
 def _at_gateway(url: str, data_dir: Path | None, launcher: str, text: str, given: dict[str, str]) -> str:
-    from urllib.parse import quote
 
     with Remote(url, data_dir) as remote:
         placed = remote.post(
-            f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": given}, str(uuid4())
+            f"/api/launchers/{path_of(launcher)}/start", {"text": text, "parameters": given}, str(uuid4())
         )
     return str(placed["order_id"])
 
@@ -73,7 +72,6 @@ def _in_database(
     launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings
 ) -> str:
     from spanpost.runtime import decisions
-    from spanpost.runtime.assembly import launches_of
     from spanpost.runtime.system_user import system_user
 
     name = (by or "").strip()
@@ -82,11 +80,19 @@ def _in_database(
             "--as is missing: give the name of the person who starts it; it is kept, and the work runs for them"
         )
     whose = tenant if tenant is not None else settings.intake.tenant
-    launches = launches_of(settings)
+    launches = settings.launchers
     verdict = ask(
         settings,
         lambda store: decisions.start(
-            store, launches, launcher, text, given, by=name, tenant=whose, source="cli", user=system_user()
+            store.interventions,
+            launches,
+            launcher,
+            text,
+            given,
+            by=name,
+            tenant=whose,
+            source="cli",
+            user=system_user(),
         ),
     )
     if verdict.result is not Result.DONE:

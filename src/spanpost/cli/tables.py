@@ -14,10 +14,10 @@ from rich.text import Text
 
 from spanpost.model.budgets import Limits, Spent
 from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.deliveries import DeliveryRow, RateLimitRow
 from spanpost.model.errors import ConfigError
 from spanpost.model.tasks import Task
-from spanpost.sinks.labels import count, forecast, look, window
-from spanpost.store.protocols import DeliveryRow, RateLimitRow
+from spanpost.sinks.labels import count, forecast, status_label, window
 from spanpost.store.retention import Pruned
 from spanpost.text.legible import Hidden, legible
 from spanpost.text.locales.questions import why_hidden
@@ -40,7 +40,7 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
     if explain:
         table.add_column("decided by")
     for depth, task in _as_tree(tasks):
-        shown = look(task.status)
+        shown = status_label(task.status)
         status = f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "")
         tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
         row = [
@@ -79,7 +79,7 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
     """Print checkpoints in order of time."""
     table = _table("at", "kind", "status", "task", "text")
     for one in checkpoints:
-        shown = look(one.status)
+        shown = status_label(one.status)
         table.add_row(
             Text(_time(one.at)),
             Text(str(one.kind)),
@@ -129,7 +129,7 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     rows = quoted("question", one["question"] or "") + quoted("detail", one["detail"] or "")
     rows += quoted("answers", options) + quoted("risk", one["risk"] or "")
     rows += [] if one["is_whole"] else [why_hidden([Hidden(why) for why in one["hidden"]])]
-    reported = one["told"]
+    reported = one["reported_decision"]
     about = {
         "state": line(state, 200),
         "reported": line(
@@ -177,7 +177,7 @@ def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
 
 def print_event(event: Mapping[str, Any]) -> None:
     """Print a checkpoint of a stream on one line."""
-    shown = look(event["status"])
+    shown = status_label(event["status"])
     at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
     status = Text(f"{event['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
     name = line(event["task_name"] or event["agent_name"] or event["task_id"], 40)

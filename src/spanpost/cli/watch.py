@@ -107,27 +107,27 @@ async def _checkpoints(
     settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None
 ) -> AsyncIterator[dict[str, Any]]:
     from spanpost.model.errors import StoreUnavailable
-    from spanpost.tasks.json_form import news_json
+    from spanpost.tasks.json_form import streamed_json
 
     async with opened(settings) as store:
         uid = None
         if ref is not None:
-            task = await store.browse.task(asked.tenant or "", ref)
+            task = await store.reader.task(asked.tenant or "", ref)
             if task is None:
                 raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
             uid = task.uid
-        place = await store.browse.head()
+        place = await store.reader.head()
         print(_BEGUN, file=sys.stderr, flush=True)
         while True:
             try:
-                page = await store.browse.news(place, _PAGE, asked.tenant)
+                page = await store.reader.news(place, _PAGE, asked.tenant)
             except StoreUnavailable:
                 page = []  # an outage; checkpoints of that time are read afterwards
             for one in page:
                 place = one.position
                 is_of = uid is None or uid in (one.task.uid, one.task.parent_uid, one.task.root_uid)
                 if is_of and asked.takes(one.task) and (not statuses or one.checkpoint.status in statuses):
-                    yield news_json(one)
+                    yield streamed_json(one)
             if len(page) < _PAGE:
                 await asyncio.sleep(_POLL)
 

@@ -1,1 +1,1 @@
-"""``spanpost demo``: a small agent, and the house that follows it."""
+"""``spanpost demo``: a small agent, and the pipeline that follows it."""

@@ -177,7 +177,7 @@ def summaries() -> list[tuple[str, Summary]]:
         needy=tuple(needy),
     )
     board = Board(route="", tasks=(*needy, *working), more=37, living={"waiting": 1, "stalled": 1, "working": 39})
-    return [(name, Summary(id=_IDS, key="", told=told)) for name, told in (("a digest", digest), ("a board", board))]
+    return [(name, Summary(id=_IDS, key="", content=told)) for name, told in (("a digest", digest), ("a board", board))]
 
 
 def _waiting() -> GalleryPiece:
@@ -272,8 +272,8 @@ def _complete() -> GalleryPiece:
 
 
 def _doing(said: LocaleMessage | str) -> dict[str, object]:
-    action, saying = worded(said)
-    return {"action": action, "messages": {"action": saying} if saying is not None else {}}
+    action, locale_message = worded(said)
+    return {"action": action, "messages": {"action": locale_message} if locale_message is not None else {}}
 
 
 def _task(status: str, step: int | None, **more: object) -> Task:
@@ -340,7 +340,7 @@ def _news(
     ref: str = "",
     progress: float | None = None,
 ) -> Checkpoint:
-    text, saying = worded(said)
+    text, locale_message = worded(said)
     return Checkpoint(
         id=uuid5(_IDS, text),
         tenant="default",
@@ -348,7 +348,7 @@ def _news(
         kind=kind,
         status=status,
         text=text,
-        message=saying,
+        message=locale_message,
         at=_NOON + timedelta(minutes=6),
         detail=detail,
         ref=ref,

@@ -34,7 +34,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.routing import rate_limiting
 from spanpost.routing.rate_limiting import OpenCircuit
 from spanpost.routing.retries import Policy, decide
-from spanpost.store.protocols import Store
+from spanpost.store.protocols import Outbox, Recorder
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.dispatcher")
@@ -99,7 +99,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        store: Store,
+        outbox: Outbox,
+        recorder: Recorder,
         sinks: Mapping[str, DeliveryCarrier],
         policy: Policy | None = None,
         clock: Callable[[], datetime] = _now,
@@ -110,7 +111,8 @@ class Dispatcher:
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = _uptime,
     ) -> None:
-        self._store = store
+        self._outbox = outbox
+        self._recorder = recorder
         self._sinks = dict(sinks)
         self._policy = policy or Policy()
         self._clock = clock
@@ -127,9 +129,9 @@ class Dispatcher:
         self._empty_rounds = 0
         self._outages = 0
         self._elapsed_at = float("-inf")
-        if self._pace.timeout + self._pace.margin >= store.lease.total_seconds():
+        if self._pace.timeout + self._pace.margin >= outbox.lease.total_seconds():
             raise ConfigError(
-                f"the store's lease ({store.lease.total_seconds():g} s) must be longer than a call may take"
+                f"the store's lease ({outbox.lease.total_seconds():g} s) must be longer than a call may take"
                 f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
             )
         #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate limit succeeds.
@@ -206,7 +208,7 @@ class Dispatcher:
     async def _is_empty(self) -> bool:
         for name in self._sinks:
             for state in ("waiting", "sending"):
-                if await self._store.deliveries(state=state, sink=name, limit=1):
+                if await self._outbox.deliveries(state=state, sink=name, limit=1):
                     return False
         return True
 
@@ -243,14 +245,14 @@ class Dispatcher:
             claimed: list[Delivery] = []
             if free:
                 asked_at = self._monotonic()
-                claimed = await self._store.claim(list(free), min(free.values()), self._rate_limits)
-                self._begin(claimed, asked_at + self._store.lease.total_seconds())
-            due = await self._store.due_in(list(free), self._rate_limits)
+                claimed = await self._outbox.claim(list(free), min(free.values()), self._rate_limits)
+                self._begin(claimed, asked_at + self._outbox.lease.total_seconds())
+            due = await self._outbox.due_in(list(free), self._rate_limits)
             loop_time = asyncio.get_running_loop().time()
             # Rarely while deliveries flow: the timers (finalizing, expiry) count in seconds.
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
                 self._elapsed_at = loop_time
-                recorded = await self._store.elapse()
+                recorded = await self._recorder.elapse()
                 if recorded != Recorded():
                     await self._publish(recorded)
                 if recorded.deliveries or recorded.tasks or recorded.checkpoints:
@@ -392,7 +394,7 @@ class Dispatcher:
         tries = 0
         while True:
             try:
-                for closed in await self._store.settle(delivery, outcome):
+                for closed in await self._outbox.settle(delivery, outcome):
                     self._opened(delivery.sink, closed)
                 return
             except StoreUnavailable as error:

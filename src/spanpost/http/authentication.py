@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
-from spanpost.http.guard import passed_of
+from spanpost.http.guard import allowed_request
 
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
@@ -93,7 +93,7 @@ async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
     authorization = authorization_of(request.scope)
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
-        is_here = passed_of(request.scope).is_this_machine
+        is_here = allowed_request(request.scope).is_this_machine
         found = known.of_token(token.strip(), is_this_machine=is_here) if scheme.lower() == "bearer" else None
         if found is None:
             raise unauthenticated(f"the token is not known here{known.way_in}")

@@ -65,7 +65,7 @@ class Credential(StrEnum):
     SIGNATURE = "signature"
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointRules(msgspec.Struct, frozen=True, kw_only=True):
     """The guard's rules for one endpoint."""
 
     #: Accepted content types.
@@ -77,24 +77,24 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool = False
 
 
-_PAGE: Final = Endpoint(takes=READ, asks=Credential.TOKEN, is_page=True)
+_PAGE: Final = EndpointRules(takes=READ, asks=Credential.TOKEN, is_page=True)
 #: A login sets a cookie: never under a host that is not ours.
-_LOGIN: Final = Endpoint(takes=READ, is_page=True)
-_HEALTH: Final = Endpoint(takes=READ, asks=Credential.TOKEN)
-_OPERATORS: Final = Endpoint(takes=READ, asks=Credential.OPERATOR)
-_SIGNED: Final = Endpoint(takes=frozenset({ANYTHING}), asks=Credential.SIGNATURE)
+_LOGIN: Final = EndpointRules(takes=READ, is_page=True)
+_HEALTH: Final = EndpointRules(takes=READ, asks=Credential.TOKEN)
+_OPERATORS: Final = EndpointRules(takes=READ, asks=Credential.OPERATOR)
+_SIGNED: Final = EndpointRules(takes=frozenset({ANYTHING}), asks=Credential.SIGNATURE)
 #: By path. A path that ends with a slash covers all below it, ``/`` only itself. The longest match wins.
-ENDPOINTS: Final[Mapping[str, Endpoint]] = MappingProxyType(
+ENDPOINTS: Final[Mapping[str, EndpointRules]] = MappingProxyType(
     {
-        "/v1/": Endpoint(takes=frozenset({JSON, *PROTOBUF}), asks=Credential.TOKEN, is_shared=True),
-        "/control/": Endpoint(takes=READ, asks=Credential.TOKEN),
-        "/control/v1/budget": Endpoint(asks=Credential.TOKEN),
-        "/alerts/": Endpoint(asks=Credential.TOKEN),
+        "/v1/": EndpointRules(takes=frozenset({JSON, *PROTOBUF}), asks=Credential.TOKEN, is_shared=True),
+        "/control/": EndpointRules(takes=READ, asks=Credential.TOKEN),
+        "/control/v1/budget": EndpointRules(asks=Credential.TOKEN),
+        "/alerts/": EndpointRules(asks=Credential.TOKEN),
         "/hooks/": _SIGNED,
         "/slack/events": _SIGNED,
         "/slack/install": _LOGIN,
         "/slack/oauth_redirect": _LOGIN,
-        "/api/": Endpoint(takes=frozenset({JSON, NOTHING}), asks=Credential.BEARER),
+        "/api/": EndpointRules(takes=frozenset({JSON, NOTHING}), asks=Credential.BEARER),
         "/api/login": _LOGIN,
         "/api/login/callback": _LOGIN,
         "/": _PAGE,
@@ -106,7 +106,7 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = MappingProxyType(
     }
 )
 #: Any other path.
-UNKNOWN: Final = Endpoint()
+UNKNOWN: Final = EndpointRules()
 _UNDER: Final = sorted((path for path in ENDPOINTS if path.endswith("/") and path != "/"), key=len, reverse=True)
 
 #: A header is a proxy's if a word of its name is one of these, begins with "forward" or "prox", or ends with
@@ -204,7 +204,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         is_here = is_loopback(client) and is_named_here and request.http_version == "1.1" and not is_forwarded(headers)
         return AllowedRequest(client=client, is_this_machine=is_here, shared_with=str(shared))
 
-    def _is_proven(self, endpoint: Endpoint, headers: Headers) -> bool:
+    def _is_proven(self, endpoint: EndpointRules, headers: Headers) -> bool:
         """Whether the endpoint refuses every request without a credential, which no web page has."""
         if endpoint.asks is Credential.BEARER:
             return "authorization" in headers
@@ -233,7 +233,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.tokens_setting} asks for one",
         )
 
-    def _page(self, endpoint: Endpoint, request: GuardedRequest, ours: HttpOrigin | None) -> str | Refusal:
+    def _page(self, endpoint: EndpointRules, request: GuardedRequest, ours: HttpOrigin | None) -> str | Refusal:
         """Return the allowed foreign origin (empty: our own page, or a program), or a refusal."""
         origins = request.headers.get("origin", ())
         origin = origin_of(origins[0]) if len(origins) == 1 else None
@@ -248,7 +248,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         return _foreign("a page of another site sent this: open it in a tab of its own")
 
 
-def endpoint_of(path: str) -> Endpoint:
+def endpoint_of(path: str) -> EndpointRules:
     """Return the rules of the endpoint at a path."""
     found = ENDPOINTS.get(path)
     if found is None:
@@ -286,23 +286,23 @@ def by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     return found
 
 
-_PASSED: Final = "spanpost.passed"
+_ALLOWED: Final = "spanpost.allowed"
 
 
-def mark(scope: Any, passed: AllowedRequest) -> None:
+def mark(scope: Any, allowed: AllowedRequest) -> None:
     """Store the guard's result in the request's scope."""
-    scope[_PASSED] = passed
+    scope[_ALLOWED] = allowed
 
 
-def passed_of(scope: Mapping[str, Any]) -> AllowedRequest:
+def allowed_request(scope: Mapping[str, Any]) -> AllowedRequest:
     """Return the guard's result; for a request without a guard, no header is trusted."""
     peer = scope.get("client") or ("",)
-    return scope.get(_PASSED) or AllowedRequest(client=peer[0], is_this_machine=False)
+    return scope.get(_ALLOWED) or AllowedRequest(client=peer[0], is_this_machine=False)
 
 
 def client_address(scope: Mapping[str, Any]) -> str:
     """Return the address of a request's client, also behind trusted proxies; empty: unknown."""
-    return passed_of(scope).client
+    return allowed_request(scope).client
 
 
 _NO_HOST: Final = Refusal(
@@ -325,7 +325,7 @@ def _host(request: GuardedRequest) -> Host | Refusal | None:
     return host if host is not None else _NO_HOST
 
 
-def _body(endpoint: Endpoint, request: GuardedRequest) -> Refusal | None:
+def _body(endpoint: EndpointRules, request: GuardedRequest) -> Refusal | None:
     """Return the refusal of a body's type or method; None: accepted."""
     if request.method in _READS:
         return None

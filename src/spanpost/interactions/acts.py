@@ -11,12 +11,12 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.interactions import texts
+from spanpost.interactions import subjects, texts
 from spanpost.interactions.authorization import (
     VIEW,
     AuthorizationRules,
     Found,
-    Look,
+    Lookup,
     Person,
     Ruling,
     foreign,
@@ -24,12 +24,14 @@ from spanpost.interactions.authorization import (
     judge_listing,
     refused,
 )
-from spanpost.interactions.protocols import Asked, InteractionMetrics, InteractionStore, PersonMessage
+from spanpost.interactions.protocols import Asked, InteractionMetrics, PersonMessage
 from spanpost.model.ids import named
 from spanpost.model.interventions import Actor, Intervention, Result, Verb, Verdict
 from spanpost.model.readings import Approval
+from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing.launch_orders import Launches
+from spanpost.store.protocols import Interventions, Reader
 from spanpost.text.legible import ShownText, shown
 from spanpost.text.locales import ENGLISH, Locale, LocaleMessage
 from spanpost.text.sanitise import line
@@ -49,7 +51,7 @@ class People(Protocol):
     Raises nothing: a lookup that fails returns `Failed`.
     """
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         """Return what was found; at most five minutes old."""
         ...
 
@@ -103,14 +105,19 @@ class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interactions:
-    """Receives acts. One for each provider; if `is_bound`, tasks of other tenants do not exist."""
+    """Receives acts. One for each provider; if `is_bound`, tasks of other tenants do not exist.
+
+    `take` gets what an intervention recorded.
+    """
 
     def __init__(
         self,
-        interaction_store: InteractionStore,
+        reader: Reader,
+        interventions: Interventions,
         people: People,
         rules: AuthorizationRules,
         *,
+        take: Callable[[Recorded], None],
         source: str,
         tenant: str,
         is_bound: bool = False,
@@ -119,7 +126,9 @@ class Interactions:
         speaks: Callable[[Task | None, Sequence[str]], Locale] = lambda task, channels: ENGLISH,
         reads: Reads = lambda task, approval, channel: shown(approval),
     ) -> None:
-        self.interaction_store = interaction_store
+        self.reader = reader
+        self.interventions = interventions
+        self._take = take
         self.rules = rules
         self._people = people
         self._source = source
@@ -152,11 +161,11 @@ class Interactions:
 
     async def find(self, key: UUID, message: PersonMessage) -> Asked | None:
         """Return the subject of a key, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await self.interaction_store.asked(key, message))
+        return self._own(await subjects.subject_of(self.reader, self.interventions, key, message))
 
-    async def told_in(self, message: PersonMessage) -> Asked | None:
+    async def task_of_message(self, message: PersonMessage) -> Asked | None:
         """Return the task of a message, unless it belongs to another tenant. Raises `StoreUnavailable`."""
-        return self._own(await self.interaction_store.told_in(message))
+        return self._own(await subjects.task_of_message(self.reader, message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
         return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
@@ -172,12 +181,12 @@ class Interactions:
         return await self._talk(judge(self.rules, action, asked, user, message), action, asked, message)
 
     async def _talk(
-        self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: PersonMessage
+        self, talk: Generator[Lookup, Found, Ruling], action: str, asked: Asked, message: PersonMessage
     ) -> Ruling:
         try:
-            look = next(talk)
+            lookup = next(talk)
             while True:
-                look = talk.send(await self._people.look(look, message, (action, asked)))
+                lookup = talk.send(await self._people.lookup(lookup, message, (action, asked)))
         except StopIteration as done:
             ruling: Ruling = done.value
             return ruling
@@ -263,8 +272,7 @@ class Interactions:
             refusal=ruling.refusal,
             at=act.at,
         )
-        verdict = await self.interaction_store.intervene(intervention)
-        self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
+        verdict = await self._intervene(intervention)
         locale = self.locale(asked, act.message)
         answer = self._answer_to(act, verdict, ruling, locale)
         return ActOutcome(
@@ -310,14 +318,21 @@ class Interactions:
             refusal=ruling.refusal,
             at=order.at,
         )
-        verdict = await self.interaction_store.intervene(intervention)
-        self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
+        verdict = await self._intervene(intervention)
         answer = (
             ""
             if verdict.is_repeat or not ruling.refusal
             else texts.refused(ruling, locale or self.locale(None, order.message))
         )
         return ActOutcome(result=verdict.result, answer=answer, asked=asked, verdict=verdict, refusal=ruling.refusal)
+
+    async def _intervene(self, intervention: Intervention) -> Verdict:
+        """Record an intervention, count it, and pass on what it recorded."""
+        verdict = await self.interventions.intervene(intervention)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
+        self._count(intervention.verb, verdict.result, is_repeat=verdict.is_repeat)
+        return verdict
 
     @staticmethod
     def _answer_to(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
@@ -346,9 +361,9 @@ class Keeper:
     """Holds asyncio tasks that outlive their request: they are not collected, and are awaited at the end."""
 
     def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[object]] = set()
 
-    def keep(self, task: asyncio.Task[None]) -> None:
+    def keep(self, task: asyncio.Task[object]) -> None:
         """Hold an asyncio task until it is done."""
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from spanpost.control_protocol import Act, ApprovalAnswer, BudgetAnswer, TaskAnswer
-from spanpost.model.budgets import Spent
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, PersonAct, TaskAnswer
 from spanpost.model.interventions import ApprovalRow, InterventionState, StandingAct, Verb
 from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery
 from spanpost.model.readings import ReportedDecision
 from spanpost.model.tasks import Task
 from spanpost.routing.matching import described
+from spanpost.store.protocols import Budgets, Interventions, Reader
 from spanpost.tasks.approvals import APPROVAL, TASK, topic_of
 from spanpost.tasks.interventions import is_whole, why_not_whole
 from spanpost.tasks.json_form import spent_json
+from spanpost.tasks.questions import heard
 
 T = TypeVar("T")
 
@@ -28,33 +30,9 @@ T = TypeVar("T")
 VERBS: Final = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE)
 #: Acts in one answer, at most.
 _MOST: Final = 100
+#: Questions read for one id. If there are more, a caller that gives neither mark nor trace gets none.
+_QUESTIONS: Final = 50
 _NO_TASK: Final = UUID(int=0)
-
-
-class AnswerStore(Protocol):
-    """**Protocol:** what agents that wait need of the store. Raises `StoreUnavailable`."""
-
-    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        """Return the question with an id, and why it gets no answer, if so. `mark` and `trace` narrow it.
-
-        `mark` is the digest of the question's words. From now on spanpost answers the question: telemetry
-        does not.
-        """
-        ...
-
-    async def refer(self, tenant: str, ref: str) -> Task | None: ...
-
-    async def allowance(self, task: Task) -> Sequence[Spent]:
-        """Return each budget that a task spends from."""
-        ...
-
-    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
-        """Return what people asked of a task after a number, without acts on a run that has ended."""
-        ...
-
-    async def listen(self, hears: Callable[[bytes], None]) -> None: ...
-
-    async def record(self, batch: Sequence[Observation]) -> object: ...
 
 
 class UnknownQuestion(Exception):
@@ -62,10 +40,25 @@ class UnknownQuestion(Exception):
 
 
 class Answers:
-    """Answers the agents of one process. All of it runs in one loop."""
+    """Answers the agents of one process. All of it runs in one loop.
 
-    def __init__(self, interaction_store: AnswerStore) -> None:
-        self._interaction_store = interaction_store
+    `record` records a question; `wake` is called when another process may have recorded deliveries.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        interventions: Interventions,
+        budgets: Budgets,
+        *,
+        record: Callable[[Sequence[Observation]], Awaitable[object]],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reader = reader
+        self._interventions = interventions
+        self._budgets = budgets
+        self._record = record
+        self._wake = wake
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
         self._listens: asyncio.Task[None] | None = None
         self.is_ended = False
@@ -82,9 +75,13 @@ class Answers:
         for event in list(waiting):
             event.set()
 
+    def _hear(self, topic: bytes) -> None:
+        self._on_topic(topic)
+        self._wake()
+
     async def ask(self, tenant: str, record: Observation) -> None:
         """Record a question. It is stored when this returns."""
-        await self._interaction_store.record([record])
+        await self._record([record])
 
     async def approval(
         self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0
@@ -96,11 +93,11 @@ class Answers:
         reports is returned as reported.
         """
 
-        async def look() -> tuple[tuple[ApprovalRow, str] | None, bool]:
-            row, why = await self._interaction_store.question(tenant, id, mark, trace)
+        async def read() -> tuple[tuple[ApprovalRow, str] | None, bool]:
+            row, why = await self._question(tenant, id, mark, trace)
             return (row, why) if row is not None else None, row is not None and not why and is_closed(row)
 
-        found = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
+        found = await self._until(topic_of(tenant, APPROVAL, id), read, wait)
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
@@ -111,18 +108,18 @@ class Answers:
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
         """Return the acts on a task after a number, once there are any or after `wait` seconds."""
 
-        async def look() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
-            task = await self._interaction_store.refer(tenant, ref)
+        async def read() -> tuple[tuple[Task, list[StandingAct]] | None, bool]:
+            task = await self._reader.refer(tenant, ref)
             if task is None:
                 return None, False
-            deeds = await self._interaction_store.deeds(task, VERBS, after, _MOST)
+            deeds = await self._deeds(task, after)
             return (task, deeds), bool(deeds)
 
-        found = await self._until(topic_of(tenant, TASK, ref), look, wait)
+        found = await self._until(topic_of(tenant, TASK, ref), read, wait)
         if found is None:
             raise UnknownQuestion(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        acts: list[Act] = [
+        acts: list[PersonAct] = [
             {"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds
         ]
         return {
@@ -134,19 +131,37 @@ class Answers:
 
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend; for an unknown task, what one with these attributes may."""
-        task = (await self._interaction_store.refer(tenant, ref) if ref else None) or Task(
+        task = (await self._reader.refer(tenant, ref) if ref else None) or Task(
             uid=_NO_TASK, tenant=tenant, task_id=ref
         )
-        return {
-            "budgets": [
-                spent_json(spent) for spent in await self._interaction_store.allowance(described(task, attributes))
-            ]
-        }
+        return {"budgets": [spent_json(spent) for spent in await self._budgets.allowance(described(task, attributes))]}
 
-    async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
+    async def _question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
+        """Return the question with an id, and why it gets no answer, if so. `mark` and `trace` narrow it.
+
+        `mark` is the digest of the question's words. From now on spanpost answers the question: telemetry
+        does not.
+        """
+        query = ApprovalQuery(
+            tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_QUESTIONS
+        )
+        rows = await self._interventions.approvals(query)
+        row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _QUESTIONS)
+        if row is not None and not why and not row.is_asked:
+            await self._interventions.await_answer(row.key)
+            row = await self._interventions.approval(row.key)
+        return row, why
+
+    async def _deeds(self, task: Task, after: int) -> list[StandingAct]:
+        """Return what people asked of a task after a number, without acts on a run that has ended."""
+        # A task in its first run has no end yet.
+        since = await self._interventions.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
+        return await self._interventions.deeds(task.uid, VERBS, after, _MOST, since=since)
+
+    async def _until(self, topic: bytes, read: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Repeat a lookup until it finds something or the time is over; then return the last result."""
         if wait <= 0 or self.is_ended:
-            return (await look())[0]
+            return (await read())[0]
         event = asyncio.Event()
         self._waiting.setdefault(topic, set()).add(event)
         try:
@@ -154,7 +169,7 @@ class Answers:
             deadline = asyncio.get_running_loop().time() + wait
             while True:
                 event.clear()
-                found, is_enough = await look()
+                found, is_enough = await read()
                 if is_enough or self.is_ended:
                     return found
                 try:
@@ -171,7 +186,7 @@ class Answers:
     def begin(self) -> asyncio.Task[None]:
         """Start the one listener of the process."""
         if self._listens is None:
-            self._listens = asyncio.create_task(self._interaction_store.listen(self._on_topic))
+            self._listens = asyncio.create_task(self._interventions.listen(self._hear))
         return self._listens
 
     async def _listen(self) -> None:
@@ -185,14 +200,14 @@ def is_closed(row: ApprovalRow) -> bool:
 
 def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as its agent receives it; `why` says why the agent gets no answer."""
-    is_told = not why and is_closed(row)
-    decided = row if is_told else None
-    reported = row.told
+    is_answered = not why and is_closed(row)
+    decided = row if is_answered else None
+    reported = row.reported_decision
     if not row.is_decided and row.decision:
         reported = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
-        "state": str(row.state if is_told else InterventionState.OPEN),
+        "state": str(row.state if is_answered else InterventionState.OPEN),
         "decision": decided.decision if decided is not None else "",
         "by": decided.by if decided is not None else "",
         "comment": decided.comment if decided is not None else "",
@@ -203,8 +218,8 @@ def answer_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
         else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
         "can_be_approved": is_whole(row),
-        "reason": why or ("" if is_told else why_not_whole(row)),
-        "told": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
+        "reason": why or ("" if is_answered else why_not_whole(row)),
+        "reported_decision": {"decision": reported.decision, "by": reported.by, "comment": reported.comment}
         if reported is not None and not why
         else None,
     }

@@ -15,7 +15,8 @@ without a network, and only necessary lookups are made.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import msgspec
@@ -81,17 +82,18 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Look: TypeAlias = PersonOf | MembersOf | Ask
+Lookup: TypeAlias = PersonOf | MembersOf | Ask
 Found: TypeAlias = Person | frozenset[str] | Answer | Failed
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Rule:
     """A rule: these people may do these actions on tasks that meet the conditions.
 
     A missing condition always holds.
     """
 
-    actions: frozenset[str]
+    actions: Collection[str]
     tenant: str | None = None
     agent: str | None = None
     topic: str | None = None
@@ -104,7 +106,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     emails: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     requester: bool = False
-    resolver: str = ""
+    resolver: str | None = None
     not_requester: bool = False
 
     def takes(self, action: str, asked: Asked) -> bool:
@@ -121,14 +123,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class AuthorizationRules(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class AuthorizationRules:
     """All rules, in order, and how people are identified."""
 
     rules: tuple[Rule, ...] = ()
     #: Names in `agent.requested_by`, and the e-mail address or user id of each. Keys in lower case.
-    people: Mapping[str, str] = {}
+    people: Mapping[str, str] = field(default_factory=dict)
     #: Domains whose addresses count; empty: every address that the provider confirmed. Lower case.
-    domains: tuple[str, ...] = ()
+    email_domains: tuple[str, ...] = ()
+
+    def with_rules(self, rules: Sequence[Rule]) -> AuthorizationRules:
+        """Return other rules for people who are identified in the same way."""
+        return AuthorizationRules(rules=tuple(rules), people=self.people, email_domains=self.email_domains)
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +167,7 @@ def foreign(user: str = "") -> Ruling:
 
 def judge(
     rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage
-) -> Generator[Look, Found, Ruling]:
+) -> Generator[Lookup, Found, Ruling]:
     """Rule on a user's action, requested in that message."""
     rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
     if rule is None:
@@ -172,7 +179,7 @@ def judge(
         return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
     if why := unfit(person, message.team):
         return refused(why, person=person)
-    person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
+    person = msgspec.structs.replace(person, email=_counted(person.email, rules.email_domains))
     who = may(rule, message)
     for requester in asked.requesters if rule.not_requester else ():
         is_requester = _is_requester(person, requester, rules.people)
@@ -193,7 +200,7 @@ def judge(
 
 def judge_listing(
     rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage
-) -> Generator[Look, Found, Ruling]:
+) -> Generator[Lookup, Found, Ruling]:
     """Rule on listing a task; without a task, on listing any.
 
     If a rule about `VIEW` matches the task, that rule decides; otherwise every member of the workspace may.
@@ -214,7 +221,7 @@ def _holds(
     person: Person,
     message: PersonMessage,
     failures: list[LocaleMessage | str],
-) -> Generator[Look, Found, bool]:
+) -> Generator[Lookup, Found, bool]:
     is_of_slack = person.provider == "slack"
     if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):
         return True
@@ -228,13 +235,13 @@ def _holds(
     # Outside a message "here" names no channel: else anyone could create a channel and meet the rule.
     if is_of_slack and "" in channels:
         failures.append(LocaleMessage("why.no_message"))
-    for look in lookups if is_of_slack else ():
-        found = yield look
+    for lookup in lookups if is_of_slack else ():
+        found = yield lookup
         if isinstance(found, frozenset):
             if person.id in found:
                 return True
         else:
-            failures.append(_failed(LocaleMessage("why.who_is_in", {"id": look.id}), found))
+            failures.append(_failed(LocaleMessage("why.who_is_in", {"id": lookup.id}), found))
     if rule.resolver:
         answer = yield Ask(rule.resolver, person)
         if isinstance(answer, Answer):
@@ -274,7 +281,7 @@ def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
     found += [("email", email) for email in rule.emails]
     found += [("role", role) for role in rule.roles]
     found += [("requester", "")] * rule.requester
-    found += [("resolver", rule.resolver)] * bool(rule.resolver)
+    found += [("resolver", rule.resolver)] if rule.resolver else []
     return tuple(found)
 
 

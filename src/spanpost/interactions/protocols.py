@@ -1,16 +1,14 @@
-"""Protocols of interactions: the store that records acts, resolvers, metrics."""
+"""Values and protocols of interactions: messages, subjects, resolvers, metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from spanpost.model.interventions import Actor, Intervention, Verdict
-from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey
-from spanpost.model.queries import TaskQuestion as Asking
+from spanpost.model.interventions import Actor
 from spanpost.model.readings import Approval
 from spanpost.model.tasks import Task
 
@@ -68,45 +66,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def options(self) -> tuple[str, ...]:
         """The options to choose from; empty: approve or deny."""
         return self.approval.options if self.approval is not None else ()
-
-
-class InteractionStore(Protocol):
-    """**Protocol:** what interactions need of the store. All methods raise `StoreUnavailable`."""
-
-    async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an act and its effects in one transaction.
-
-        A repeat (same `idempotency_key`) returns the first verdict.
-        """
-        ...
-
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return the subject of a key, and whether that message shows it; None for an unknown key."""
-        ...
-
-    async def told_in(self, message: PersonMessage) -> Asked | None:
-        """Return the task whose root message this is; None for any other message."""
-        ...
-
-    async def is_first(self, key: str) -> bool:
-        """Remember a request for an hour, for all processes; False if it was seen before."""
-        ...
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """Return a page of tasks, newest first."""
-        ...
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
-        ...
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Asking]:
-        """Return a page of questions, newest first."""
-        ...
-
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        """Return the root messages of these tasks, where they are known."""
-        ...
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

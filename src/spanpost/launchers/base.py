@@ -28,7 +28,7 @@ class Launcher(Protocol):
     """
 
     #: True: launch the same order again after `DeliveryUncertain` or a killed process. False: a person decides.
-    repeats: bool
+    retry_uncertain: bool
 
     async def launch(self, order: Order) -> Receipt: ...
 

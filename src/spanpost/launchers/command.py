@@ -72,7 +72,7 @@ class CommandSettings(LauncherSettings):
         le=timedelta(days=7),
         description="How long it may run, then it is ended with all that it started. Not in the background: 25 s at most.",
     )
-    repeats: bool = Field(
+    retry_uncertain: bool = Field(
         default=True,
         description=f"Run it again where it is not known whether it began; it can tell a repeat by the `id` in `{ORDER_VARIABLE}`. `false`: a "
         "person decides.",
@@ -130,7 +130,7 @@ class CommandLauncher:
     def __init__(self, name: str, settings: CommandSettings) -> None:
         self._name = name
         self._settings = settings
-        self.repeats = settings.repeats
+        self.retry_uncertain = settings.retry_uncertain
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def launch(self, order: Order) -> Receipt:

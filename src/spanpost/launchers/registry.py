@@ -7,7 +7,7 @@ from typing import Final
 
 from spanpost.launchers.base import GROUP, AnyPlugin, Launcher, LauncherPlugin, LauncherSettings
 from spanpost.model.errors import ConfigError
-from spanpost.plugins import PluginGroup, told
+from spanpost.plugins import PluginGroup, error_line
 
 #: Valid in a variable's name, in an ordering key and in a metric's label.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
@@ -41,8 +41,8 @@ def open_launcher(name: str, kind: str, settings: LauncherSettings) -> Launcher:
     except ConfigError:
         raise
     except Exception as error:
-        raise _group.refusal(kind, f"{name} could not be opened: {told(error)}") from error
+        raise _group.refusal(kind, f"{name} could not be opened: {error_line(error)}") from error
     missing = [method for method in _METHODS if not callable(getattr(launcher, method, None))]
-    if missing or not isinstance(getattr(launcher, "repeats", None), bool):
-        raise _group.refusal(kind, f"what it opens is no launcher: {', '.join(missing or ['repeats'])} missing")
+    if missing or not isinstance(getattr(launcher, "retry_uncertain", None), bool):
+        raise _group.refusal(kind, f"what it opens is no launcher: {', '.join(missing or ['retry_uncertain'])} missing")
     return launcher

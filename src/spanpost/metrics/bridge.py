@@ -1,8 +1,8 @@
 """The same figures over an OpenTelemetry meter, for metrics that are collected by OTLP.
 
-Names are those of the ``gen_ai.*`` conventions where they have one (semantic-conventions-genai, 2026-09), with their
-advised buckets; the rest is ``spanpost.*``. Label values are limited by the meter provider (its views and cardinality
-limit).
+Names are those of the ``gen_ai.*`` conventions where they have one (semantic-conventions-genai, 2026-09),
+with their advised buckets; the rest is ``spanpost.*``. Label values are limited by the meter provider (its
+views and cardinality limit).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bridge:
             )
 
         self._model = seconds("gen_ai.client.inference.duration", "Time that model calls took.", _CALLS)
-        self._tool = seconds("gen_ai.execute_tool.duration", "Time that tool calls took.", _CALLS)
+        self._tool = seconds("gen_ai.execute_tool.duration", "Duration of tool calls.", _CALLS)
         self._task = seconds("gen_ai.invoke_agent.duration", "Time from a task's start to its end.", _TASKS)
         self._tokens = {
             field: meter.create_counter(f"gen_ai.client.inference.usage.{name}_tokens", unit="{token}")
@@ -69,7 +69,7 @@ class Bridge:
                 self._model.record(span.seconds, {"gen_ai.operation.name": "chat", **labels, **_model(span.model)})
             elif span.role is Role.TOOL:
                 self._tool.record(span.seconds, {"gen_ai.operation.name": "execute_tool", **labels})
-        for call in recorded.settled:
+        for call in recorded.finalized:
             labels = {**_named(call.agent_name), **_model(call.model)}
             self._calls.add(call.calls, labels)
             for field, counter in self._tokens.items():

@@ -22,30 +22,28 @@ class FleetGauges:
 
         self.tasks = gauge(
             "tasks_open",
-            "Tasks under way, of all processes on one database; one of them publishes it.",
+            "Running tasks of all processes on one database; one of them publishes it.",
             "status",
             *_WHO,
         )
         self.stall = gauge(
-            "task_quiet_seconds", "Longest time since the last telemetry of a task under way.", "status", *_WHO
+            "task_quiet_seconds", "Longest time since the last telemetry of a running task.", "status", *_WHO
         )
         self.context_share = gauge(
             "context_used_ratio",
-            "Fullest context window of a task under way, 0 to 1.",
+            "Fullest context window of a running task, 0 to 1.",
             "agent",
             "environment",
             "tenant",
         )
         self.context_ahead = gauge(
             "context_forecast_seconds",
-            "Least time until a context window of a task under way is as full as is warned of, as forecast at its last call.",
+            "Shortest time until a context window of a running task reaches its last warning threshold, as forecast at its last call.",
             "agent",
             "environment",
             "tenant",
         )
-        self.approvals = gauge(
-            "approvals_open", "Questions that nobody has answered yet.", "agent", "environment", "tenant"
-        )
+        self.approvals = gauge("approvals_open", "Unanswered questions.", "agent", "environment", "tenant")
         self.approval_oldest = gauge(
             "approval_oldest_seconds",
             "Time since the oldest open question was recorded.",
@@ -55,19 +53,19 @@ class FleetGauges:
         )
         self.health = gauge(
             "agent_health_score",
-            "How an agent does, 0 to 100: 100 less what failures, stalls, waiting and budgets take away (view agent_health).",
+            "Health of an agent, 0 to 100: 100 minus points for failures, stalls, waiting and budgets (view agent_health).",
             "agent",
             "tenant",
         )
         self.budget_used = gauge(
             "budget_used_ratio",
-            "Used share of a budget of money or tokens in its period of now; of one that is kept apart, by whom most is used.",
+            "Used share of a budget of money or tokens in its current period; of a budget with `per`, the highest.",
             "budget",
             "tenant",
         )
-        self.deliveries = gauge("deliveries_waiting", "Deliveries that wait to be delivered.", "sink")
+        self.deliveries = gauge("deliveries_waiting", "Deliveries that wait.", "sink")
         self.delivery_oldest = gauge("delivery_oldest_seconds", "Age of the oldest delivery that waits.", "sink")
-        self.deliveries_dead = gauge("deliveries_dead", "Deliveries that were given up and are kept.", "sink")
+        self.deliveries_dead = gauge("deliveries_dead", "Dead letters that are kept.", "sink")
         self.breakers = gauge("circuit_breakers_open", "Rate limits whose calls are stopped now, by reason.", "reason")
         self.quarantined = gauge(
             "quarantined_observations",
@@ -75,7 +73,7 @@ class FleetGauges:
             "reason",
         )
         self.journal_bytes = gauge(
-            "journal_bytes", "Bytes that wait in the journal: answered, durable, and not recorded yet.", "tenant"
+            "journal_bytes", "Bytes in the journal: acknowledged, durable, and not recorded yet.", "tenant"
         )
         self.journal_lag = gauge("journal_lag_seconds", "Age of a tenant's oldest row of the journal.", "tenant")
         self.schema = gauge("schema_info", "Always 1; the database's schema is a label.", "version")

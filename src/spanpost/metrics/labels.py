@@ -54,7 +54,8 @@ CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unkno
 #: Kinds of checkpoints that count as warnings.
 WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED, Kind.BUDGET_WARNING)
 
-#: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds to minutes.
+#: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds
+#: to minutes.
 RUNS: Final = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 CALLS: Final = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300)
 DELIVERIES: Final = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)

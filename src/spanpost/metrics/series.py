@@ -1,10 +1,10 @@
 """Registry that limits the number of series.
 
-A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word: agent,
-task_type, model, environment, tenant, error_type). Each open label has a maximum number of values, which all metrics
-share, and each metric a maximum number of combinations. Whatever exceeds them is counted as ``other``: sums stay right,
-only the label value is lost. A combination that was not used for `expire` seconds is removed and makes room. When it
-comes again it starts at 0, as after a restart.
+A metric's labels are *closed* (a list of spanpost's: status, kind, outcome) or *open* (the agent's word:
+agent, task_type, model, environment, tenant, error_type). Each open label has a maximum number of values,
+which all metrics share, and each metric a maximum number of combinations. Whatever exceeds them is counted
+as ``other``: sums stay right, only the label value is lost. A combination that was not used for `expire`
+seconds is removed and makes room. When it comes again it starts at 0, as after a restart.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class MetricFamily(Generic[M]):
 
 
 class ShownSeries(Gauge):
-    """A gauge whose series are replaced at once: a scrape sees the old ones or the new ones, never half of each.
+    """A gauge whose series are replaced at once: a scrape sees the old ones or the new ones, never half of
+    each.
 
     An alert rule that sees no series for a moment would resolve its alert and fire again.
     """
@@ -177,12 +178,12 @@ class Gauges(MetricFamily[ShownSeries]):
 class Registry(CollectorRegistry):
     """A registry that limits open labels. Old series are removed when it is next collected."""
 
-    def __init__(self, *, most_values: int, most_series: int, expire: float, clock: Callable[[], float]) -> None:
+    def __init__(self, *, max_values: int, max_series: int, expire: float, clock: Callable[[], float]) -> None:
         super().__init__(auto_describe=True)
         self._clock = clock
         self._expire = expire
-        self._most_series = most_series
-        self._open = {label: Values(most_values) for label in OPEN}
+        self._max_series = max_series
+        self._open = {label: Values(max_values) for label in OPEN}
         self._families: list[MetricFamily[Any]] = []
         #: Held while something is counted, and while old series are removed.
         self.counting = Lock()
@@ -190,7 +191,7 @@ class Registry(CollectorRegistry):
     def family(self, kind: type[M], name: str, help_text: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
         """Create a metric with open labels."""
         metric = kind(name, help_text, labels, registry=self, **more)
-        made = MetricFamily(metric, labels, self._open, self._most_series, self._clock)
+        made = MetricFamily(metric, labels, self._open, self._max_series, self._clock)
         self._families.append(made)
         return made
 
@@ -198,7 +199,7 @@ class Registry(CollectorRegistry):
         """Create a gauge whose series are replaced as a whole."""
         # One of a server's processes shows the figures at a time: the most recent value is right.
         metric = ShownSeries(name, help_text, labels, registry=self, multiprocess_mode="mostrecent")
-        made = Gauges(metric, labels, self._open, self._most_series, self._clock)
+        made = Gauges(metric, labels, self._open, self._max_series, self._clock)
         self._families.append(made)
         return made
 

@@ -74,7 +74,10 @@ class GuardedMetrics:
 
 
 def _request_of(environ: dict[str, Any]) -> GuardedRequest:
-    """Return the head of a request. WSGI joins repeated headers by a comma: such a host or origin is refused."""
+    """Return the head of a request.
+
+    WSGI joins repeated headers by a comma: such a host or origin is refused.
+    """
     headers = {
         name[5:].replace("_", "-").lower(): (value.strip(" \t"),)
         for name, value in environ.items()

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.model.recorded import Recorded
+
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert from when it fires until it is resolved. All its texts are untrusted."""
@@ -43,3 +45,12 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     def is_own(self) -> bool:
         """True when it names no known task: it has a message of its own."""
         return self.trace_id == self.id.bytes
+
+
+class Alerted(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of recording an alert."""
+
+    alert: Alert
+    #: True when the alert brought nothing new.
+    is_repeat: bool = False
+    recorded: Recorded = msgspec.field(default_factory=Recorded)

@@ -40,7 +40,7 @@ class Kind(StrEnum):
 #: How a compaction is known: reported or inferred.
 SAID, INFERRED = "said", "inferred"
 #: Kinds that are reported; spanpost concludes the others.
-TOLD = frozenset(
+REPORTED_KINDS = frozenset(
     {
         Kind.START,
         Kind.CHECKPOINT,
@@ -86,6 +86,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ref: str = ""
 
     @property
-    def is_told(self) -> bool:
+    def is_reported(self) -> bool:
         """True when it was reported, False when spanpost concluded it."""
-        return self.kind in TOLD or (self.kind is Kind.COMPACTION and self.ref == SAID)
+        return self.kind in REPORTED_KINDS or (self.kind is Kind.COMPACTION and self.ref == SAID)

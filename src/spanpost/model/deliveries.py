@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -42,7 +43,7 @@ class SinkCall(StrEnum):
     #: (`Again`).
     EDIT = "edit"
     #: Ask whether an earlier attempt arrived (`Sink.reconcile`).
-    LOOKUP = "look"
+    RECONCILE = "reconcile"
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,15 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     #: Failures in a row (`Unavailable`, `DeliveryUncertain`) close it; it then opens again by one probe at a
     #: time.
     is_breaker: bool = False
+
+
+#: Returns the rate limits that a call draws on: (sink, address, call).
+RateLimits: TypeAlias = Callable[[str, str, SinkCall], tuple[RateLimit, ...]]
+
+
+def unlimited(sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+    """Return no rate limits."""
+    return ()
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,3 +137,39 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     has_moved: bool = False
     #: The receipt of the successor's message, once it exists.
     moved_to: Receipt | None = None
+
+
+class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery as an operator lists it."""
+
+    id: int
+    sink: str
+    address: str
+    ordering_key: str
+    mode: str
+    #: waiting, sending, delivered, dead
+    state: str
+    task_id: str
+    kind: str
+    attempt: int
+    born_at: datetime
+    not_before: datetime | None = None
+    reason: str = ""
+    error: str = ""
+
+
+class RateLimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A rate limit and its circuit breaker, as an operator lists them."""
+
+    key: str
+    #: open (calls pass), closed (no calls), or probing (one call at a time until one succeeds).
+    state: str
+    #: throttled, refused or failing; empty while calls pass.
+    why: str = ""
+    #: Closed: when calls pass again. Probing: when the wait for the probe's result ends.
+    until: datetime | None = None
+    reason: str = ""
+    error: str = ""
+    rate: float | None = None
+    burst: float = 1.0
+    reserve: float = 0.0

@@ -7,6 +7,9 @@ import msgspec
 from spanpost.model.budgets import Spent
 from spanpost.model.journal import Backlog
 
+#: Budgets that gauges show at most: those that changed last.
+SHOWN = 1000
+
 
 class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tasks that have not ended, by current status, agent, type, environment and tenant."""

@@ -157,8 +157,8 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
     #: As `Approval.source`: empty for a decision reported by telemetry.
     source: str = ""
     decided_at: datetime | None = None
-    #: As `Approval.told`.
-    told: ReportedDecision | None = None
+    #: As `Approval.reported_decision`.
+    reported_decision: ReportedDecision | None = None
 
     @property
     def is_decided(self) -> bool:

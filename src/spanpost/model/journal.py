@@ -1,4 +1,4 @@
-"""Values of the journal: its entries, the outcome of an append, and the backlog."""
+"""Values of the journal: its rows, the contents of a row, and the backlog."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from collections.abc import Sequence
 import msgspec
 
 from spanpost.model.observations import Observation
-from spanpost.model.recorded import Recorded
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """Observations of one request, of one tenant."""
+class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Request bodies of one tenant as they came, encrypted."""
 
     tenant: str
-    observations: Sequence[Observation]
+    #: Id of the key that decrypts it.
+    key: bytes
+    #: About how many observations it holds.
+    observations: int
+    body: bytes
 
 
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of an append: all entries are durable, except the refused ones."""
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of a row."""
 
-    #: Positions of entries that cannot be journaled: record them directly.
-    refused: frozenset[int] = frozenset()
-    #: Bytes of each tenant's entries in the journal.
-    sizes: dict[str, int] = {}
-    #: What counts at once: redacted secrets, and tasks whose process was seen again.
-    recorded: Recorded
+    observations: Sequence[Observation] = ()
+    #: Entries that cannot be read: where from, the error, and the beginning of each.
+    unreadable: Sequence[tuple[str, str, bytes]] = ()
+    #: Number of spans, records, events and points that are left out, by reason.
+    dropped: dict[str, int] = {}
+    #: Number of metric data points that no dialect reads.
+    metric_points: int = 0
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """One tenant's waiting journal entries: rows, bytes, observations, age of the oldest in seconds."""
+    """One tenant's waiting rows of the journal: rows, bytes, observations, age of the oldest in seconds."""
 
     tenant: str
     rows: int

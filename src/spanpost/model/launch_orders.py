@@ -80,3 +80,27 @@ def order_json(order: Order) -> dict[str, Any]:
         "at": order.at.isoformat(),
     }
     return told
+
+
+class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A filter of launch orders for `LaunchOrders.listed`."""
+
+    tenant: str | None = None
+    #: ``launch:<launcher>`` or ``hook:<provider>``.
+    carrier: str | None = None
+    #: The task that the orders are about.
+    task_uid: UUID | None = None
+    id: UUID | None = None
+    limit: int = 50
+
+
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A launch order and the state of its delivery."""
+
+    order: Order
+    #: waiting, sending, delivered or dead; empty when the delivery was pruned.
+    state: str = ""
+    reason: str = ""
+    error: str = ""
+    #: What the launcher returned (`Receipt.ref`).
+    ref: dict[str, Any] = {}

@@ -185,3 +185,28 @@ class StreamedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     position: Position
     checkpoint: Checkpoint
     task: Task
+
+
+class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A filter of tasks for `Store.tasks`."""
+
+    tenant: str | None = None
+    task_id: str | None = None
+    status: str | None = None
+    agent_name: str | None = None
+    is_announced: bool | None = None
+    limit: int = 50
+
+
+class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A filter of questions for `Interventions.approvals`."""
+
+    tenant: str | None = None
+    approval_id: str | None = None
+    #: A hash of the question's wording, and the trace id (hex) that asked it.
+    mark: str | None = None
+    trace: str | None = None
+    #: One of `State`.
+    state: str | None = None
+    task_uid: UUID | None = None
+    limit: int = 50

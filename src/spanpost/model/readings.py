@@ -122,7 +122,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     # --- of a task's approvals, not of a reading ------------------------------------------------------------------
     #: The decision reported by the trace that asked, when it is not the one that stands.
-    told: ReportedDecision | None = None
+    reported_decision: ReportedDecision | None = None
     #: The key that a button carries; None: it cannot be answered.
     key: UUID | None = None
     #: The checkpoints of the question, and of its escalation.
@@ -161,7 +161,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 METERED = b"\0metered"
 
 
-class Tells(IntEnum):
+class EventReport(IntEnum):
     """What an event reports that becomes a checkpoint at once."""
 
     NOTHING = 0
@@ -246,7 +246,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     action: str | None = None
     step_name: str | None = None
     #: The message that `step_name` renders in English; None for an agent's own words.
-    step_saying: LocaleMessage | None = None
+    step_message: LocaleMessage | None = None
     step_index: int | None = None
     step_count: int | None = None
     #: The step is one of a plan that the agent wrote: its words are content.
@@ -269,10 +269,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     is_interrupt: bool = False
     #: The run was cancelled on purpose.
     is_cancelled: bool = False
-    tells: Tells = Tells.NOTHING
+    reports: EventReport = EventReport.NOTHING
     message: str | None = None
     #: The message in spanpost's words; `message` is then None.
-    saying: LocaleMessage | None = None
+    locale_message: LocaleMessage | None = None
     artifact: Artifact | None = None
     approval: Approval | None = None
     #: Only in spanpost's own records (`Part.INTERVENTION`).
@@ -282,9 +282,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     occurrence: str = ""
     #: Of live records: the span ended with its process (``agent.span.interrupted``).
     is_gone: bool = False
-    #: Its process stalled at this moment (``agent.span.silent``), or was seen again (``agent.span.heard``).
+    #: Its process stalled at this moment (``agent.span.stalled``), or was seen again (``agent.span.recovered``).
     is_stalled: bool = False
-    is_heard: bool = False
+    is_recovered: bool = False
     #: Of a heartbeat: its process's open roots (trace id, span id).
     open_roots: tuple[tuple[bytes, bytes], ...] = ()
     #: The span that a log record stands for (a coding CLI's): (trace id, span id, parent id, start ns).
@@ -325,7 +325,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     def says_something(self) -> bool:
         """True when an ``agent.*`` name, a wait for a person or a stop was read, whatever the role."""
         return bool(
-            self.tells
+            self.reports
             or self.task_id
             or self.status
             or self.action
@@ -339,7 +339,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
             or self.results
             or self.is_gone
             or self.is_stalled
-            or self.is_heard
+            or self.is_recovered
             or self.is_interrupt
             or self.is_cancelled
             or self.open_roots

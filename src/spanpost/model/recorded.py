@@ -13,7 +13,7 @@ from spanpost.model.readings import Role
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
 
-#: Reasons of `Recorded.lost`: an observation without a span or task, and one that no store can take
+#: Reasons of `Recorded.dropped`: an observation without a span or task, and one that no store can take
 #: (PostgreSQL keeps it in ``quarantine``).
 NO_TASK = "no_task"
 UNFOLDABLE = "unfoldable"
@@ -81,7 +81,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     #: New audit rows, and the same by part (``ended``, ``started``, ``event``, ``link``, ``log``).
     events: int = 0
     parts: dict[str, int] = {}
-    repeats: int = 0
+    duplicates: int = 0
     #: Spans that are not an agent's, and were ignored.
     ignored: int = 0
     #: Tasks whose row changed, in their newest state; uids of tasks that started and that ended.
@@ -90,7 +90,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     ended: list[UUID] = []
     checkpoints: list[Checkpoint] = []
     #: Figures of model calls finalized in this batch, each once; how often counted figures proved too high.
-    settled: list[FinalizedUsage] = []
+    finalized: list[FinalizedUsage] = []
     corrections: int = 0
     #: Spans that ended and questions that were answered, each once.
     timed: list[Timed] = []
@@ -101,7 +101,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     #: States replaced by newer ones before they were sent, by sink.
     coalesced: dict[str, int] = {}
     #: Observations that could not be folded, by reason.
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     #: Redacted secrets by kind, including those of duplicates.
     redacted: dict[str, int] = {}
     #: Observations that the store must record next by itself. Not summed.
@@ -113,19 +113,19 @@ class Recorded(msgspec.Struct, kw_only=True):
         return Recorded(
             events=self.events + other.events,
             parts=dict(Counter(self.parts) + Counter(other.parts)),
-            repeats=self.repeats + other.repeats,
+            duplicates=self.duplicates + other.duplicates,
             ignored=self.ignored + other.ignored,
             tasks=list(newest.values()),
             started=self.started + other.started,
             ended=self.ended + other.ended,
             checkpoints=self.checkpoints + other.checkpoints,
-            settled=self.settled + other.settled,
+            finalized=self.finalized + other.finalized,
             corrections=self.corrections + other.corrections,
             timed=self.timed + other.timed,
             waited=self.waited + other.waited,
             limited=self.limited + other.limited,
             deliveries=self.deliveries + other.deliveries,
             coalesced=dict(Counter(self.coalesced) + Counter(other.coalesced)),
-            lost=dict(Counter(self.lost) + Counter(other.lost)),
+            dropped=dict(Counter(self.dropped) + Counter(other.dropped)),
             redacted=dict(Counter(self.redacted) + Counter(other.redacted)),
         )

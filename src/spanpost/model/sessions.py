@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Protocol
-
 import msgspec
 
 
@@ -15,15 +12,3 @@ class SessionState(msgspec.Struct, frozen=True):
     secret: bytes
     #: Ids of sessions ended before they expired.
     ended: frozenset[str]
-
-
-class KeepsSessions(Protocol):
-    """**Protocol:** the store of sessions. Every method may raise `StoreUnavailable`."""
-
-    async def state(self) -> SessionState:
-        """Return the state; the first call creates the secret."""
-        ...
-
-    async def end(self, id: str, until: datetime) -> None:
-        """End a session that would expire at `until`."""
-        ...

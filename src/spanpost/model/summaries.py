@@ -51,4 +51,4 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     key: str
-    told: Digest | Board
+    content: Digest | Board

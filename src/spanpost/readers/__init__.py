@@ -21,7 +21,7 @@ from typing import Any
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Origin, Part, Status
-from spanpost.model.readings import Finish, Reading, Role, Tells
+from spanpost.model.readings import EventReport, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
 from spanpost.readers.ag2 import AG2
@@ -75,7 +75,7 @@ _PLUMBING = Role.PLUMBING
 _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_ENDED = Part.ENDED
-_TELLS_COMPACTION = Tells.COMPACTION
+_COMPACTION = EventReport.COMPACTION
 _PART_LINK = Part.LINK
 
 __all__ = ["DIALECTS", "NOTHING", "is_silent", "overlooked", "read", "try_out"]
@@ -409,7 +409,7 @@ def _as_call(span: ReadSpan) -> None:
     if finish is not None:
         said["finish"] = finish
     if inner.get("compacted") and span.observation.part is _PART_ENDED and span.observation.status is not _STATUS_ERROR:
-        said.update(tells=_TELLS_COMPACTION, compaction=(None, None), occurrence="compacted")
+        said.update(reports=_COMPACTION, compaction=(None, None), occurrence="compacted")
 
 
 def _as_tool(span: ReadSpan) -> None:

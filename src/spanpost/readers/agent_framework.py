@@ -25,7 +25,7 @@ AGENT_FRAMEWORK = Dialect(
     source="agent-framework 1.23.0",
     cannot_tell=(
         "a conversation, with chat completions",
-        "that a run waits for a person: concluded from an open tool call",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     scopes=("agent_framework",),
     fields={"workflow": ("workflow.name",)},

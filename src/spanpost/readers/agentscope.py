@@ -17,7 +17,7 @@ def _refine(span: ReadSpan) -> None:
 AGENTSCOPE = Dialect(
     name="agentscope",
     source="agentscope 2.0.10, its TracingMiddleware",
-    cannot_tell=("that a tool failed: what it gave says so in words alone", "what kind of error it was"),
+    cannot_tell=("the failure of a tool: only the text of its result says it", "the type of an error"),
     scopes=("agentscope",),
     marks=frozenset({_PENDING}),
     refine=_refine,

@@ -144,7 +144,7 @@ def _links(given: Mapping[str, str], base: str) -> Iterator[tuple[str, str]]:
                 break
 
 
-# --- where it belongs -------------------------------------------------------------------------------------------------
+# --- where it belongs -----------------------------------------------------------------------------------------------
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,7 +263,7 @@ def _ns(at: datetime) -> int:
     return int(at.timestamp() * 1e6) * 1000
 
 
-# --- in words ---------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------------------------
 
 _GRAVE: Final = frozenset({"critical", "error", "page", "fatal", "emergency", "high", "p0", "p1", "sev0", "sev1"})
 _MILD: Final = frozenset({"info", "information", "none", "notice", "low", "debug", "p3", "p4", "p5", "sev3", "sev4"})

@@ -11,7 +11,7 @@ from typing import Any
 
 from spanpost import semconv as c
 from spanpost.model.observations import Observation, Part, Repair
-from spanpost.model.readings import Approval, Tells
+from spanpost.model.readings import Approval, EventReport
 from spanpost.readers import values as v
 
 #: Options and risk may be numbers, too.
@@ -54,7 +54,7 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
         is_altered=is_altered,
         is_cut=is_altered or is_long or bool(o.repairs & Repair.TRUNCATED) or _is_unread(o, question),
     )
-    said.update(tells=Tells.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
+    said.update(reports=EventReport.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
 
 
 def _told(o: Observation, said: dict[str, Any]) -> None:
@@ -71,7 +71,9 @@ def _told(o: Observation, said: dict[str, Any]) -> None:
         is_expired=decision == c.EXPIRED,
     )
     said.update(
-        tells=Tells.NOTHING if mark else Tells.APPROVAL_RESOLVED, approval=approval, occurrence=f"{o.name}:{id}"
+        reports=EventReport.NOTHING if mark else EventReport.APPROVAL_RESOLVED,
+        approval=approval,
+        occurrence=f"{o.name}:{id}",
     )
 
 
@@ -91,10 +93,10 @@ def _recorded(o: Observation, said: dict[str, Any]) -> None:
         # The decision may be an option that is called so.
         is_expired=a.get(c.INTERVENTION_EXPIRED) is True,
     )
-    tells = Tells.APPROVAL_REQUESTED if o.name == c.EVENT_APPROVAL_ESCALATED else Tells.APPROVAL_RESOLVED
+    report = EventReport.APPROVAL_REQUESTED if o.name == c.EVENT_APPROVAL_ESCALATED else EventReport.APPROVAL_RESOLVED
     if o.name == c.EVENT_APPROVAL_AWAITED or c.INTERVENTION_AGAIN in a:
-        tells = Tells.NOTHING  # it was told where it was asked, or decided
-    said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{id}")
+        report = EventReport.NOTHING  # it was told where it was asked, or decided
+    said.update(reports=report, approval=approval, occurrence=f"{o.name}:{id}")
 
 
 def _id(o: Observation, question: str) -> tuple[str, bool]:

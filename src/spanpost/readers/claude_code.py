@@ -49,7 +49,7 @@ def _refine(span: ReadSpan) -> None:
         inner.setdefault("agent", AGENT_NAME)
         said["is_session"] = attributes.get("terminal.type") != "non-interactive"
         length = v.count(attributes.get("user_prompt_length"))
-        said["step_name"], said["step_saying"] = worded(prompt(length))
+        said["step_name"], said["step_message"] = worded(prompt(length))
         said["step_key"] = span.observation.span_id.hex()
         repo = v.text(attributes.get("vcs.repository.name"))
         if repo is not None:
@@ -107,7 +107,7 @@ def _failure(attributes: dict[str, Any] | Any) -> Failure:
 CLAUDE_CODE = Dialect(
     name="claude-code",
     source="Claude Code CLI 2.1.329",
-    cannot_tell=("whether a run failed, by its root: its status is never set",),
+    cannot_tell=("the failure of a run on its root: the status is never set",),
     scopes=("com.anthropic.claude_code",),
     kind="span.type",
     roles={

@@ -26,7 +26,7 @@ def _refine(span: ReadSpan) -> None:
 CREWAI = Dialect(
     name="crewai by traceloop",
     source="opentelemetry-instrumentation-crewai 0.62.4",
-    cannot_tell=("model calls and tools", "tokens of each agent: those of the crew stand on its root"),
+    cannot_tell=("model calls and tools", "tokens of each agent: the crew's root has those of the crew"),
     scopes=("opentelemetry.instrumentation.crewai",),
     has_lifetime_totals=True,
     refine=_refine,

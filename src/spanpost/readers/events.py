@@ -10,7 +10,7 @@ from typing import Any
 from spanpost import semconv as c
 from spanpost.model.interventions import Verb
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Act, Artifact, Failure, Reading, Tells
+from spanpost.model.readings import Act, Artifact, EventReport, Failure, Reading
 from spanpost.readers import alerts, sentences
 from spanpost.readers import values as v
 from spanpost.readers.agent import AGENT
@@ -141,7 +141,7 @@ def _body(o: Observation) -> str | None:
 
 
 def _checkpoint(o: Observation, said: dict[str, Any]) -> None:
-    said["tells"] = Tells.CHECKPOINT
+    said["reports"] = EventReport.CHECKPOINT
     message = (
         v.long_text(o.attributes.get(c.CHECKPOINT_MESSAGE)) or _body(o) or v.long_text(o.attributes.get("message"))
     )
@@ -156,7 +156,7 @@ def _artifact(o: Observation, said: dict[str, Any]) -> None:
         _checkpoint(o, said)  # an artifact without a name: a checkpoint, but nothing to list
         return
     artifact = Artifact(name=name, uri=uri, kind=v.text(o.attributes.get(c.ARTIFACT_KIND)) or "")
-    said.update(tells=Tells.ARTIFACT, artifact=artifact, occurrence=f"artifact:{unhashed(artifact.key)}")
+    said.update(reports=EventReport.ARTIFACT, artifact=artifact, occurrence=f"artifact:{unhashed(artifact.key)}")
 
 
 def _act(o: Observation, said: dict[str, Any]) -> None:
@@ -170,15 +170,15 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     act = Act(verb=verb, by=by, text=text, source=source, seen_ns=seen if type(seen) is int else 0)
     said["act"] = act
     if asked := sentences.asked(act):
-        said.update(tells=Tells.CHECKPOINT, saying=asked, occurrence=f"act:{verb}:{o.index:x}")
+        said.update(reports=EventReport.CHECKPOINT, locale_message=asked, occurrence=f"act:{verb}:{o.index:x}")
 
 
 def _budget(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     if o.part is Part.INTERVENTION:  # an agent's report of a budget is no budget of ours
         said.update(
-            tells=Tells.BUDGET,
-            saying=sentences.message_of(o),
+            reports=EventReport.BUDGET,
+            locale_message=sentences.message_of(o),
             occurrence=f"budget:{v.text(a.get(c.BUDGET_KEY)) or ''}",
         )
 
@@ -188,7 +188,7 @@ def _alert(o: Observation, said: dict[str, Any]) -> None:
     if o.part is not Part.INTERVENTION:
         return  # not an alert that spanpost received
     text = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
-    said.update(tells=Tells.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
+    said.update(reports=EventReport.ALERT, message=text, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:
@@ -204,12 +204,12 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     failure = failure_of(kind, message, (v.long_text(a.get(c.ERROR_LOG_TAIL)) or "")[-65536:])
     # The same exception has the same digest, whether and by which key a secret was taken out.
     digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
-    said.update(tells=Tells.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
+    said.update(reports=EventReport.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
 
 
 def _compacted(o: Observation, said: dict[str, Any]) -> None:
     said.update(
-        tells=Tells.COMPACTION,
+        reports=EventReport.COMPACTION,
         compaction=(v.count(o.attributes.get(c.CONTEXT_BEFORE)), said.pop("context_used", None)),
     )
 
@@ -223,7 +223,7 @@ def _silent(o: Observation, said: dict[str, Any]) -> None:
 
 
 def _seen_again(o: Observation, said: dict[str, Any]) -> None:
-    said["is_heard"] = True
+    said["is_recovered"] = True
 
 
 def _heartbeat(o: Observation, said: dict[str, Any]) -> None:
@@ -263,8 +263,8 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     "gen_ai.client.operation.exception": _error,
     "gen_ai.execute_tool.exception": _error,
     c.EVENT_SPAN_INTERRUPTED: _gone,
-    c.EVENT_SPAN_SILENT: _silent,
-    c.EVENT_SPAN_HEARD: _seen_again,
+    c.EVENT_SPAN_STALLED: _silent,
+    c.EVENT_SPAN_RECOVERED: _seen_again,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
 }

@@ -32,7 +32,7 @@ GENAI = Dialect(
     name="gen_ai",
     source="OpenTelemetry GenAI conventions of 2026-08, and semantic-conventions 1.36 to 1.41",
     cannot_tell=(
-        "that a run waits for a person: concluded from an open tool call",
+        "a wait for a person: it is concluded from an open tool call",
         "context windows",
         "tokens of streams without usage",
     ),

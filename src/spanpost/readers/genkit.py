@@ -61,7 +61,7 @@ GENKIT = Dialect(
     cannot_tell=(
         "an agent's name",
         "ids of tool calls",
-        "tokens and why a model stopped, where the output is redacted",
+        "tokens and the finish reason, if the output is redacted",
     ),
     kind="genkit:type",
     otherwise=Role.STEP,

@@ -43,7 +43,7 @@ def _refine(span: ReadSpan) -> None:
 LANGFUSE = Dialect(
     name="langfuse",
     source="langfuse 4 (Python), its callback for LangChain and its OpenAI client",
-    cannot_tell=("why a model stopped", "what kind of error it was"),
+    cannot_tell=("the finish reason", "the type of an error"),
     kind="langfuse.observation.type",
     roles={
         "agent": Role.AGENT,

@@ -18,6 +18,9 @@ LANGGRAPH_TRACELOOP = Dialect(
     name="langgraph by traceloop",
     scopes=("opentelemetry.instrumentation.langchain",),
     source="opentelemetry-instrumentation-langchain 0.62.4",
-    cannot_tell=("ids of tool calls", "an agent within a graph, by its own span: the task beside it holds what it did"),
+    cannot_tell=(
+        "ids of tool calls",
+        "the activity of an agent within a graph on its own span: the task span beside it has it",
+    ),
     refine=_refine,
 )

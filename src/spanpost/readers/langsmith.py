@@ -18,8 +18,8 @@ LANGSMITH = Dialect(
     name="langsmith",
     source="langsmith[otel] 0.14.17",
     cannot_tell=(
-        "a failed run by its status: its exception says it",
-        "roots that were in its queue when the process ended",
+        "a failed run by its status: its exception shows it",
+        "roots that were queued when the process ended",
     ),
     kind="langsmith.span.kind",
     roles={"llm": Role.LLM, "tool": Role.TOOL, "chain": Role.STEP},

@@ -14,7 +14,7 @@ def _refine(span: ReadSpan) -> None:
 LOGFIRE = Dialect(
     name="logfire",
     source="logfire 5.4: instrument_openai, instrument_anthropic",
-    cannot_tell=("an agent", "which call a streamed answer belongs to"),
+    cannot_tell=("an agent", "the call that a streamed answer belongs to"),
     scopes=("logfire",),
     refine=_refine,
 )

@@ -8,7 +8,7 @@ from spanpost.readers.dialect import Dialect
 MCP = Dialect(
     name="mcp",
     source="mcp 2.3.0, fastmcp 3",
-    cannot_tell=("models and tokens", "whose task a call is of, unless the agent passes its trace on"),
+    cannot_tell=("models and tokens", "the task of a call, unless the agent propagates its trace"),
     kind="mcp.method.name",
     roles={"tools/call": Role.TOOL},
     otherwise=Role.PLUMBING,

@@ -85,11 +85,11 @@ OPENAI_AGENTS = Dialect(
     source="openai-agents 0.24.0 by opentelemetry-instrumentation-genai-openai-agents 1.3b0, -openai-agents-v2 0.1.0, "
     "openinference-instrumentation-openai-agents 2.6.0, logfire 5.2.0",
     cannot_tell=(
-        "that a run waits for a person: concluded from a tool call without a result, the last of its run",
-        "ids of tool calls: what stands for one is tool, arguments and service",
+        "a wait for a person: it is concluded from a tool call without a result, the last of its run",
+        "ids of tool calls: tool, arguments and service identify one",
         "a guardrail that stopped the run, by genai-openai-agents",
         "a resumed run, by openinference 2.6.0",
-        "tokens, by genai-openai-agents without genai-openai beside it",
+        "tokens, by genai-openai-agents without genai-openai",
     ),
     scopes=(
         "opentelemetry.instrumentation.genai.openai_agents",

@@ -144,7 +144,7 @@ OPENINFERENCE = Dialect(
     cannot_tell=(
         "ids of tool calls",
         "tokens of streams without usage",
-        "that the model asked for a tool, by `llm.finish_reason`: the answer is asked",
+        "a request for a tool in `llm.finish_reason`: it is read from the answer",
         "an agent's name within llama-index",
     ),
     kind="openinference.span.kind",

@@ -22,8 +22,8 @@ PYDANTIC_AI = Dialect(
     source="pydantic-ai 1.0.0 and 2.x in format 2",
     cannot_tell=(
         "a conversation",
-        "what came from the cache",
-        "that a run waits for a person: concluded from an open tool call",
+        "tokens from the cache",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     scopes=("pydantic-ai",),
     fields={"agent": ("agent_name",), "model_asked": ("model_name",)},

@@ -9,9 +9,10 @@ identities (`IDENTITY`): ids are looked up, compared and joined. What people wri
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from operator import is_not
 from typing import Any, TypeVar
 
@@ -37,12 +38,10 @@ _MEMO, _TEXTS, _TEXT, _ORIGINS = 4096, 16_384, 160, 1024
 #: Fields of a reading that are texts; its other fields are ids or numbers.
 _SAID = (
     "task_name", "task_type", "agent_name", "agent_label", "agent_version", "repo", "topic", "requested_by", "service", "environment", "model",
-    "provider", "tool_name", "action", "step_name", "step_saying", "message", "saying", "links", "results", "failure", "artifact", "approval",
+    "provider", "tool_name", "action", "step_name", "step_message", "message", "locale_message", "links", "results", "failure", "artifact", "approval",
 )  # fmt: skip
 #: Fields of the structures within those that are ids.
-_IDS = frozenset(
-    {"id", "mark", "key", "decision", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"}
-)
+_IDS = frozenset({"id", "mark", "key", "source", "expires_at", "at_expiry", "reported_by", "escalated_by", "span"})
 #: Keys of maps that hold a name and its value in two fields.
 _NAMES = ("name", "key", "Name", "Key", "field", "header", "variable", "env")
 _VALUES = ("value", "val", "Value", "content", "data", "secret", "default")
@@ -222,8 +221,32 @@ def _flagged(before: str) -> NameVerdict:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeptKinds:
+    """Kinds of secrets that stay in the telemetry of one tenant, besides those that stay in all."""
+
+    off: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SecretPattern:
+    """A kind of secret of the settings, and its regular expression."""
+
+    kind: str
+    pattern: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RedactionRules:
+    """Which secrets are taken out: all known kinds but those that are `off`, and the `patterns`."""
+
+    off: tuple[str, ...] = ()
+    tenants: Mapping[str, KeptKinds] = dataclasses.field(default_factory=dict)
+    patterns: tuple[SecretPattern, ...] = ()
+
+
 class Redaction:
-    """Takes secrets out. `off`: kinds that stay; `tenants`: more such kinds of a tenant; `patterns`: your own kinds.
+    """Takes secrets out.
 
     The `key` makes equal secrets have equal hashes. Where it is not set, a program that opens a database
     sets the database's. With `spares_questions` the words of questions stay, for the process that receives
@@ -231,17 +254,10 @@ class Redaction:
     """
 
     def __init__(
-        self,
-        *,
-        off: Collection[str] = (),
-        tenants: Mapping[str, Collection[str]] | None = None,
-        patterns: Iterable[tuple[str, re.Pattern[str]]] = (),
-        key: bytes = b"",
-        spares_questions: bool = False,
+        self, rules: RedactionRules = RedactionRules(), *, key: bytes = b"", spares_questions: bool = False
     ) -> None:
-        self._off = frozenset(off)
-        self._tenants = {tenant: frozenset(kinds) for tenant, kinds in (tenants or {}).items()}
-        self._patterns = tuple(patterns)
+        self._rules = rules
+        self._patterns = tuple((one.kind, re.compile(one.pattern)) for one in rules.patterns)
         self.key = key
         self._spared = IDENTITY | QUESTIONS if spares_questions else IDENTITY
         self._cleaners: dict[str, _Cleaner] = {}
@@ -266,13 +282,13 @@ class Redaction:
 
     def of(self, tenant: str) -> _Cleaner:
         """Return the cleaner of a tenant."""
-        own = self._tenants.get(tenant)
+        own = self._rules.tenants.get(tenant)
         if own is None:
             if self._default is None:
-                self._default = self._make(self._off)
+                self._default = self._make(frozenset(self._rules.off))
             return self._default
         if tenant not in self._cleaners:
-            self._cleaners[tenant] = self._make(self._off | own)
+            self._cleaners[tenant] = self._make(frozenset((*self._rules.off, *own.off)))
         return self._cleaners[tenant]
 
     def _make(self, off: frozenset[str]) -> _Cleaner:

@@ -23,7 +23,7 @@ import msgspec
 from spanpost import semconv as c
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation
-from spanpost.model.readings import METERED, Approval, Failure, Finish, Reading, Role, Tells
+from spanpost.model.readings import METERED, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.readers import values as v
 from spanpost.readers.agent import ON_RESOURCE
@@ -203,7 +203,7 @@ def prompt(length: int | None) -> LocaleMessage:
 def _prompt(r: _SessionRecord) -> Reading:
     command, length = r.text("command"), r.count("length")
     step: LocaleMessage | str = f"/{command.lstrip('/')}" if command else prompt(length)
-    name, saying = worded(step)
+    name, locale_message = worded(step)
     common = r.common()
     common.pop("agent_label")
     return Reading(
@@ -212,7 +212,7 @@ def _prompt(r: _SessionRecord) -> Reading:
         **{"repo": v.text(r.get("repo")), **r.of_process()},
         is_session=r.is_session(),
         step_name=name,
-        step_saying=saying,
+        step_message=locale_message,
         step_key=r.root_span.hex(),
         stands_for=(r.trace, r.root_span, b"", r.at_ns),
         is_open=True,
@@ -298,7 +298,7 @@ def approval_of(key: str, is_accepted: bool, source: str, what: str) -> dict[str
         return {}
     who = "a person" if is_person else source or "a rule"
     approval = Approval(id=key, decision="accept" if is_accepted else "reject", by=who, comment=what)
-    return {"approval": approval} if is_accepted else {"approval": approval, "tells": Tells.APPROVAL_RESOLVED}
+    return {"approval": approval} if is_accepted else {"approval": approval, "reports": EventReport.APPROVAL_RESOLVED}
 
 
 def _answer(r: _SessionRecord) -> Reading:
@@ -309,12 +309,12 @@ def _compaction(r: _SessionRecord) -> Reading:
     if v.truth(r.get("success")) is False:
         why = r.text("error_message")
         failed = message("checkpoint.not_compacted_because", reason=why) if why else message("checkpoint.not_compacted")
-        return r.event(tells=Tells.CHECKPOINT, saying=failed, is_quiet=True)
+        return r.event(reports=EventReport.CHECKPOINT, locale_message=failed, is_quiet=True)
     before, after = r.count("before"), r.count("after")
     shown = message("checkpoint.compacted")
     if before and after is not None:
         shown = message("checkpoint.compacted_from_to", before=before, after=after)
-    return r.event(tells=Tells.COMPACTION, saying=shown, occurrence=f"compaction\0{r.at_ns}")
+    return r.event(reports=EventReport.COMPACTION, locale_message=shown, occurrence=f"compaction\0{r.at_ns}")
 
 
 def _subagent(r: _SessionRecord) -> Reading:
@@ -326,7 +326,7 @@ def _subagent(r: _SessionRecord) -> Reading:
     done = message("checkpoint.done", name=name)
     if figures:
         done = message("checkpoint.with_words", text=done, words=figures)
-    return r.event(tells=Tells.CHECKPOINT, saying=done)
+    return r.event(reports=EventReport.CHECKPOINT, locale_message=done)
 
 
 def _hook(r: _SessionRecord) -> Reading | None:
@@ -388,7 +388,7 @@ def usage_of(cli: Cli, get: Callable[[str], Any]) -> Usage | None:
     return usage if usage.is_known or usage.cost_usd is not None else None
 
 
-# --- data points ------------------------------------------------------------------------------------------------------
+# --- data points ----------------------------------------------------------------------------------------------------
 
 #: `Observation.kind` of a data point: its temporality as OTLP numbers it.
 DELTA, CUMULATIVE = 1, 2

@@ -8,9 +8,9 @@ SMOLAGENTS = Dialect(
     name="smolagents",
     source="smolagents 1.26.0 by openinference-instrumentation-smolagents 0.1.43",
     cannot_tell=(
-        "what came from the cache",
-        "the root of a run whose model failed: its step tells it",
-        "that a run stopped at its last step",
+        "tokens from the cache",
+        "the failure of a model on the root of its run: its step reports it",
+        "that a run stopped at its maximum of steps",
     ),
     scopes=("openinference.instrumentation.smolagents",),
     has_lifetime_totals=True,

@@ -8,7 +8,7 @@ from spanpost.readers.dialect import Dialect
 SPRING_AI = Dialect(
     name="spring-ai",
     source="Spring AI 1.1, its reference on observability (2026-10)",
-    cannot_tell=("an agent's name", "ids of tool calls", "what came from the cache"),
+    cannot_tell=("an agent's name", "ids of tool calls", "tokens from the cache"),
     kind="spring.ai.kind",
     roles={"chat_client": Role.WORKFLOW, "tool_call": Role.TOOL, "advisor": Role.STEP, "vector_store": Role.STEP},
     otherwise=Role.STEP,

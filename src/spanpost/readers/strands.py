@@ -29,7 +29,7 @@ STRANDS = Dialect(
     source="strands-agents 1.62",
     cannot_tell=(
         "a conversation, unless `session.id` is set",
-        "what one run used, by its agent's span: it holds the agent's lifetime; calls are counted",
+        "the usage of one run on its agent's span: that has the agent's lifetime; calls are counted",
     ),
     scopes=("strands.",),
     has_lifetime_totals=True,

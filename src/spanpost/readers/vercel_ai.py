@@ -30,7 +30,7 @@ VERCEL_AI = Dialect(
     source="ai 5.0.277, 7.0.173 with @ai-sdk/otel",
     cannot_tell=(
         "an agent's name, unless `functionId` is set",
-        "that a run waits for a person: concluded from an open tool call",
+        "a wait for a person: it is concluded from an open tool call",
     ),
     kind="ai.operationId",
     roles={

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from spanpost.model.errors import ConfigError
 from spanpost.receivers.queue import CAPACITY
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
-from spanpost.receivers.worker import LOOK_EVERY, MAX_CLOSE, MAX_FLUSH, Feed, Receive
+from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed, Receive
 
 _log = logging.getLogger("spanpost.receivers")
 
@@ -35,7 +35,7 @@ class Attachment:
         return self.feed is not None and not self.feed.is_closed
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Dropped items so far, by reason (`spanpost.receivers.queue.Loss`)."""
         return {} if self.feed is None else self.feed.losses.totals()
 
@@ -64,7 +64,7 @@ def join(
     *,
     tenant: str = "default",
     capacity: int = CAPACITY,
-    look_every: float = LOOK_EVERY,
+    scan_interval: float = SCAN_INTERVAL,
     tracer_provider: Any = None,
     logger_provider: Any = None,
 ) -> Attachment:
@@ -95,7 +95,9 @@ def join(
         return existing
 
     feed = (
-        receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
+        receive
+        if isinstance(receive, Feed)
+        else Feed(receive, tenant=tenant, capacity=capacity, scan_interval=scan_interval)
     )
     attachment = Attachment(feed)
     processor = SdkSpanProcessor(feed)

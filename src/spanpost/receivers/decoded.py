@@ -49,14 +49,14 @@ class Decoded(msgspec.Struct, kw_only=True):
     """The observations of a payload or of a part of it, and counts of unreadable input by reason."""
 
     observations: list[Observation] = []
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     #: Number of metric data points that no dialect reads.
     metric_points: int = 0
     spoiled: list[Spoiled] = []
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Count unreadable input."""
-        self.lost[reason] = self.lost.get(reason, 0) + count
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def spoil(self, entry: bytes, error: Undecodable, entries: int = 1) -> None:
         """Keep an unreadable entry."""
@@ -67,7 +67,7 @@ class Decoded(msgspec.Struct, kw_only=True):
         self.observations += more.observations
         self.metric_points += more.metric_points
         self.spoiled += more.spoiled
-        for reason, count in more.lost.items():
+        for reason, count in more.dropped.items():
             self.lose(reason, count)
 
 

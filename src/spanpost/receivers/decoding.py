@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
-from spanpost.receivers.pieces import Piece, pieces
+T = TypeVar("T")
 
 #: Bodies up to this are decoded at once, in a few milliseconds at most.
 _AT_ONCE: Final = 16 * 1024
@@ -23,15 +23,12 @@ class Decoding:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
-    async def pieces(
-        self, signal: str, body: bytes, tenant: str, *, is_json: bool, has_others: Callable[[], bool]
-    ) -> AsyncIterator[Piece]:
-        """Yield a body in pieces; raises as `pieces.pieces` does.
+    async def pieces(self, coming: Iterator[T | None], size: int, has_others: Callable[[], bool]) -> AsyncIterator[T]:
+        """Yield the pieces of a body of `size` bytes; raises as `coming` does, which yields None for a pause.
 
         `has_others` says whether other requests are under way.
         """
-        coming = pieces(signal, body, tenant, is_json=is_json)
-        if len(body) <= _AT_ONCE:
+        if size <= _AT_ONCE:
             await asyncio.sleep(0)
             for piece in coming:
                 if piece is not None:
@@ -47,8 +44,8 @@ class Decoding:
 
     @staticmethod
     async def _next(
-        coming: Iterator[Piece | None], worked: float, has_others: Callable[[], bool]
-    ) -> tuple[Piece | None, float]:
+        coming: Iterator[T | None], worked: float, has_others: Callable[[], bool]
+    ) -> tuple[T | None, float]:
         """Return the next piece, None after the last, and the seconds of work since the last pause."""
         while True:
             began = time.monotonic() - worked

@@ -1,12 +1,12 @@
 """The journal: requests that cannot be recorded at once are written to it, answered, and recorded later.
 
 Rules.
-1. Requests are written in groups, one transaction each; senders are answered after the commit. A request
-   that the journal refuses is recorded directly.
+1. Request bodies are written as they came, encrypted (`journal_bodies`), in groups of one transaction each.
+   Senders are answered after the commit.
 2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share
    their places (`RecordingGroups.places`), first come, first served: live requests continue while a backlog
    is recorded. Requests that wait to be written come first: readers wait, and record one transaction at a
-   time once rows are `_OLD`.
+   time once rows are `_OLD`. During a burst (`Pressure`) they wait until rows are `_BURST`.
 3. A tenant whose rows exceed the time limit is served by the slow reader, row by row.
 4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
@@ -15,18 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender, SharedBytes
 from spanpost.model.errors import OverBudget, StoreUnavailable
-from spanpost.model.journal import Appended, Backlog, Entry
-from spanpost.model.observations import Observation
+from spanpost.model.journal import Backlog
 from spanpost.model.recorded import Recorded
-from spanpost.receivers.recording_groups import SLOW, RecordingGroups, RequestPart, WaitingParts
+from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.pieces import WHOLE
+from spanpost.receivers.pressure import Pressure
+from spanpost.receivers.recording_groups import SLOW, RecordingGroups
+from spanpost.receivers.request_parts import Body, RequestPart, WaitingParts
 
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
@@ -39,6 +43,8 @@ _CHECK, _CHECK_IDLE = 0.5, 2.0
 _PAUSE: Final = 1.0
 #: Rows that are older are recorded beside requests that wait to be written; seconds.
 _OLD: Final = 5.0
+#: The same during a burst: recording meanwhile would shorten the backlog little, and delay answers. Seconds.
+_BURST: Final = 70.0
 #: Rows older than this may hold recent telemetry of tasks, so no task counts as stalled meanwhile. Seconds;
 #: and the interval at which stall timeouts are restarted.
 _LATE, _LATE_EVERY = 20.0, 10.0
@@ -52,8 +58,8 @@ class Journal(Protocol):
     All methods raise `StoreUnavailable`.
     """
 
-    async def append(self, entries: Sequence[Entry], /) -> Appended:
-        """Make entries durable, all of them but the refused ones, or none."""
+    async def append(self, parts: Sequence[RequestPart[Body]], /) -> Mapping[str, int]:
+        """Make bodies durable, all or none; return the bytes that were written, by tenant."""
         ...
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
@@ -64,7 +70,7 @@ class Journal(Protocol):
         ...
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
-        """Like `record`, for the smallest possible part; what cannot be recorded is quarantined."""
+        """Like `record`, for one row; observations that cannot be recorded are quarantined."""
         ...
 
     async def depth(self) -> Sequence[Backlog]:
@@ -76,33 +82,18 @@ class Journal(Protocol):
         ...
 
 
-class Bounds(Protocol):
-    """**Protocol:** limits on what is written and recorded at once, and on the journal's bytes."""
-
-    @property
-    def group(self) -> int: ...
-
-    @property
-    def group_bytes(self) -> int: ...
-
-    @property
-    def writers(self) -> int: ...
-
-    @property
-    def journal(self) -> int: ...
-
-
 class JournalQueue:
     """Writes to the journal and records from it, in one event loop.
 
     Call `start`, then `put` for each request, then `close`.
     """
 
-    def __init__(self, journal: Journal, groups: RecordingGroups, limits: Bounds) -> None:
+    def __init__(self, journal: Journal, groups: RecordingGroups, limits: AdmissionLimits) -> None:
         self._journal = journal
         self._groups = groups
         self._limits = limits
-        self._waiting = WaitingParts(SharedBytes())
+        self._waiting = WaitingParts[Body](SharedBytes())
+        self._pressure = Pressure()
         self._arrived, self._backlog_changed, self._slow_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,14 +108,20 @@ class JournalQueue:
         self._writing = self._reading = 0
         #: Number of groups written.
         self.done = 0
-        #: Age of the oldest row at the last check, seconds.
+        #: Age of the oldest row at the last check that succeeded, seconds.
         self.age = 0.0
+        self._is_age_known = True
         self._postponed_at = 0.0
 
     @property
     def size(self) -> int:
         """Bytes in the journal."""
         return self._held.total
+
+    @property
+    def lag(self) -> float | None:
+        """Age of the oldest row, seconds; None: the last check failed."""
+        return self.age if self._is_age_known else None
 
     @property
     def parts(self) -> int:
@@ -135,10 +132,6 @@ class JournalQueue:
         """Whether the tenant has space left in the journal. One tenant alone may fill half of it."""
         most = self._limits.journal
         return most > 0 and not self._is_closed and self._held.fits(Sender(tenant, ""), 0, most // 2)
-
-    def has_waiting(self, tenant: str) -> bool:
-        """Whether requests of the tenant wait to be written."""
-        return tenant in self._waiting.tenants
 
     def start(self) -> None:
         """Start writing and recording, in the running loop."""
@@ -172,9 +165,24 @@ class JournalQueue:
                 part.fail(StoreUnavailable("the gateway stops"))
         return is_done
 
-    def put(self, sender: Sender, observations: Sequence[Observation], size: int) -> RequestPart:
-        """Queue a request's observations to be written; the part's `done` is set when they are durable."""
-        part = RequestPart(sender, observations, size, asyncio.get_running_loop().create_future())
+    def takes(self, sender: Sender, size: int) -> bool:
+        """Whether a request is written to the journal: it would wait too long, and there is space.
+
+        A request of several pieces is also written if recording it would take too long.
+        """
+        tenant, pace, now = sender.tenant, self._groups.pace or 0.0, time.monotonic()
+        if not self.has_space(tenant):
+            return False
+        if self._pressure.is_on(tenant, size, pace, now):
+            return True
+        is_long = self._groups.is_long(sender) or size > max(WHOLE, pace * self._limits.direct)
+        if is_long:
+            self._pressure.begin(tenant, size, now)
+        return is_long
+
+    def put(self, sender: Sender, body: Body, count: int) -> RequestPart[Body]:
+        """Queue a body of about `count` entries to be written; the part's `done` is set when it is durable."""
+        part = RequestPart(sender, body, count, len(body.body), asyncio.get_running_loop().create_future())
         if self._is_closed:
             part.fail(StoreUnavailable("the gateway stops"))
             return part
@@ -182,7 +190,7 @@ class JournalQueue:
         self._arrived.set()
         return part
 
-    # --- writing ------------------------------------------------------------------------------------------------------
+    # --- writing -----------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
         while True:
@@ -191,7 +199,7 @@ class JournalQueue:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            parts = self._waiting.take(self._limits.group, self._limits.group_bytes)
+            parts = self._waiting.take(math.inf, self._limits.group_bytes)
             self._writing += 1
             try:
                 await self._append(parts)
@@ -203,10 +211,9 @@ class JournalQueue:
                 self._writing -= 1
                 self._wake()
 
-    async def _append(self, parts: Sequence[RequestPart]) -> None:
-        entries = [Entry(tenant=part.tenant, observations=part.observations) for part in parts]
+    async def _append(self, parts: Sequence[RequestPart[Body]]) -> None:
         try:
-            appended = await self._journal.append(entries)
+            sizes = await self._journal.append(parts)
         except Exception as error:
             if isinstance(error, StoreUnavailable):
                 self._groups.note_down(error)
@@ -219,16 +226,13 @@ class JournalQueue:
             return
         self._groups.note_up()
         self.done += 1
-        for tenant, size in appended.sizes.items():
+        for tenant, size in sizes.items():
             self._held.add(Sender(tenant, ""), size)
             self._turns.setdefault(tenant)
-        for i, part in enumerate(parts):
-            if i in appended.refused:
-                self._groups.put_part(part)
-            else:
-                part.succeed()
+        for part in parts:
+            part.succeed()
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         self._backlog_changed.set()
@@ -241,6 +245,8 @@ class JournalQueue:
 
     def _must_wait(self) -> bool:
         """Whether waiting writes come before reading."""
+        if self._pressure.is_burst(self._groups.pace or 0.0, time.monotonic()) and self.age < _BURST:
+            return True
         is_pressed = bool(self._waiting) or self._writing == _AT_ONCE
         return is_pressed and (self.age < _OLD or self._reading > 0 or self._groups.under_way > 0)
 
@@ -298,7 +304,7 @@ class JournalQueue:
             async with asyncio.timeout(_PAUSE):
                 await self._stopping.wait()
 
-    # --- watching -----------------------------------------------------------------------------------------------------
+    # --- watching ----------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         while True:
@@ -308,13 +314,15 @@ class JournalQueue:
                     self._postponed_at = time.monotonic()
                     await self._journal.postpone_stalls()
             except StoreUnavailable:
-                pass
+                self._is_age_known = False
             except Exception as error:
+                self._is_age_known = False
                 _limited_log.error("depth", "the journal's depth cannot be read: %s", str(error)[:300], fault=error)
             await asyncio.sleep(_CHECK if self._turns else _CHECK_IDLE)
 
     def _update(self, backlog: Sequence[Backlog]) -> None:
         self._held = SharedBytes()
+        self._is_age_known = True
         self.age = max((each.age for each in backlog), default=0.0)
         for each in backlog:
             self._held.add(Sender(each.tenant, ""), each.size)

@@ -22,7 +22,7 @@ from spanpost.text.repair import (
     SHORT,
     is_clean_list,
     is_good_key,
-    most_telling,
+    most_informative,
 )
 
 #: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and
@@ -76,7 +76,7 @@ class Pairs(dict[bytes, Pair]):
     def _some(self, pairs: Sequence[bytes]) -> dict[str, Any]:
         """Return many pairs; values that `mend` will drop are not read and become None."""
         by_name = {self._name(raw): raw for raw in pairs[:_NAMED]}
-        read = set(most_telling(by_name, _READ))
+        read = set(most_informative(by_name, _READ))
         found = {name: self[raw][1] if name in read else None for name, raw in by_name.items()}
         if len(pairs) > _NAMED:
             found[DROPPED] = len(pairs) - _NAMED

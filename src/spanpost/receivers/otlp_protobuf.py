@@ -9,7 +9,7 @@ first: if they are the same, no value is read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Repair
 from spanpost.receivers.decoded import (
@@ -41,6 +41,12 @@ from spanpost.receivers.points import DataPoint, add_point, is_meter
 from spanpost.receivers.protobuf_pieces import wrap
 from spanpost.text.repair import mend
 
+#: Fields of the repeated messages: resources, scopes, and entries.
+LEVELS: Final = {
+    "traces": ("resource_spans", "scope_spans", "spans"),
+    "logs": ("resource_logs", "scope_logs", "log_records"),
+    "metrics": ("resource_metrics", "scope_metrics", "metrics"),
+}
 _ENDED = Part.ENDED
 
 
@@ -59,6 +65,27 @@ def why_not(signal: str, body: bytes) -> str:
     except Exception as error:  # protobuf's DecodeError
         return f"not an OTLP {signal} request in protobuf: {error}"
     return ""
+
+
+def elements_of(signal: str, body: bytes, most: int) -> int:
+    """Return the number of resources, scopes and entries of a request; 0 if it cannot be parsed or has more
+    than `most`. Builds all of them: for small bodies only.
+    """
+    try:
+        parsed = lazy_request(signal).FromString(body)
+    except Exception:  # protobuf's DecodeError
+        return 0
+    outer, middle, inner = LEVELS[signal]
+    found = len(resources := getattr(parsed, outer))
+    if found > most:
+        return 0
+    for resource in resources:
+        scopes = getattr(resource, middle)
+        found += len(scopes)
+        if found > most:
+            return 0
+        found += sum(len(getattr(scope, inner)) for scope in scopes)
+    return found if found <= most else 0
 
 
 def read_traces(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:

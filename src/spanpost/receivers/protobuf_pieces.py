@@ -28,6 +28,8 @@ _ENTRY: Final = 2
 _LENGTH_DELIMITED: Final = 2
 #: Fields skipped between two pauses: about a millisecond.
 _STRIDE: Final = 4096
+#: Bodies up to this many bytes may be copied.
+_COPIED: Final = 1024 * 1024
 #: How deep messages are followed. The parser itself gives up at 100.
 _DEPTH: Final = 100
 
@@ -64,13 +66,25 @@ def count(body: bytes, elements: Elements, inner: int = 0) -> Iterator[None]:
     elements.take(steps)
     if not inner:
         return
-    # The first byte of each has the field's number and type, whatever the rest of its tag: nearly no body
-    # has so many of these.
-    first = inner << 3 | _LENGTH_DELIMITED
-    most = body.count(bytes((first,)))
     yield
-    if most + body.count(bytes((first | 128,))) > elements.left:
+    if most_inner(body, inner) > elements.left:
         yield from _count_inner(body, Elements(len(body), elements.left), inner)
+
+
+def most_inner(body: bytes, inner: int) -> int:
+    """Return how many messages of an entry's field `inner` a request may hold at most.
+
+    The first byte of each has the field's number and type, whatever the rest of its tag: nearly no body has
+    so many of these.
+    """
+    first = inner << 3 | _LENGTH_DELIMITED
+    return _occurrences(body, first) + _occurrences(body, first | 128)
+
+
+def _occurrences(body: bytes, byte: int) -> int:
+    # To replace a rare byte is eight times as fast as to count it, and copies the body.
+    one = bytes((byte,))
+    return len(body) - len(body.replace(one, b"")) if len(body) <= _COPIED else body.count(one)
 
 
 def _count_inner(body: bytes, elements: Elements, inner: int) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""The common part of the gateway's receivers: decodes bodies, and answers a sender once its observations are
-committed.
+"""The common part of the gateway's receivers: takes bodies, and answers a sender once its own is committed.
 
-Observations are recorded in groups (`recording_groups`), or written to the journal if they would have to
-wait too long (`journal`). A large request may use both, and is answered when all of it is durable.
+A body is decoded and recorded in groups (`recording_groups`). If it would have to wait too long, it is
+checked and written to the journal as it came (`journal`).
 `spanpost.receivers.admission` decides which requests are admitted. While the store is down, one request at a
 time tries it; the others are refused at once.
 """
@@ -11,21 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
-from spanpost.model.observations import Observation
 from spanpost.receivers.admission import Admission, AdmissionLimits, Busy, MemoryReservation, jitter
-from spanpost.receivers.decoded import Decoded, Undecodable
+from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
 from spanpost.receivers.elements import KEPT_BYTES
 from spanpost.receivers.journal import Journal, JournalQueue
-from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups, RequestPart
+from spanpost.receivers.json_pieces import NotStrict
+from spanpost.receivers.pieces import checked_pieces, pieces
+from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups
+from spanpost.receivers.request_parts import Body, RequestPart
 
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
@@ -44,6 +46,14 @@ class TakenRequest(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class _Step(NamedTuple):
+    """A piece of a body: its unreadable entries, a number of others that were left out, and its parts."""
+
+    spoiled: Sequence[Spoiled]
+    rejected: int
+    parts: Sequence[RequestPart[Any]]
+
+
 class Keep(Protocol):
     """**Protocol:** stores a body that cannot be decoded; raises `StoreUnavailable`."""
 
@@ -53,9 +63,9 @@ class Keep(Protocol):
 class ReceiverMetrics(Protocol):
     """**Protocol:** counts dropped and ignored input; implemented by `spanpost.metrics.Metrics`."""
 
-    def lost(self, section: str, reason: str, n: int = 1) -> None: ...
+    def count_dropped(self, component: str, reason: str, n: int = 1) -> None: ...
 
-    def passed_points(self, n: int) -> None: ...
+    def count_ignored_points(self, n: int) -> None: ...
 
 
 class Receiver:
@@ -80,7 +90,8 @@ class Receiver:
         self._keep = keep
         self._watch = watch
         self._closing = False
-        self._decoding = Decoding()
+        #: Bodies are checked beside those that are decoded, which takes ten times as long.
+        self._decoding, self._checking = Decoding(), Decoding()
 
     def start(self) -> None:
         """Start recording, in the running loop."""
@@ -139,17 +150,6 @@ class Receiver:
         if self.journal is None or not self.journal.has_space(sender.tenant):
             self.admission.check_queue(sender, size, self.pace or 0.0)
 
-    def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[RequestPart]:
-        """Record observations directly if that starts soon, else write them to the journal if it has space."""
-        journal, tenant = self.journal, sender.tenant
-        if (
-            journal is not None
-            and (journal.has_waiting(tenant) or self.groups.is_long(sender))
-            and journal.has_space(tenant)
-        ):
-            return [journal.put(sender, observations, size)]
-        return self.groups.put(sender, observations, size)
-
     # --- taking -----------------------------------------------------------------------------------------------------
 
     async def take(self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool) -> TakenRequest:
@@ -159,28 +159,19 @@ class Receiver:
         Raises `Busy`, `BodyTooLarge` for a body with too many elements, and `Undecodable` after the
         beginning of the body was stored for inspection.
         """
-        under_way: list[RequestPart] = []
+        under_way: list[RequestPart[Any]] = []
         rejected = quarantined = 0
         reason = ""
         tenant = reservation.sender.tenant
         try:
             self._check_queue(reservation.sender, len(body))
-            decoded_pieces = self._decoding.pieces(
-                signal, body, tenant, is_json=is_json, has_others=lambda: self.in_flight > reservation.size
-            )
-            async for piece in decoded_pieces:
-                for spoiled in piece.decoded.spoiled:
+            async for step in self._steps(reservation, signal, body, is_json, under_way):
+                for spoiled in step.spoiled:
                     reason = reason or str(spoiled.error)
                     await self.keep(signal, tenant, str(spoiled.error), spoiled.body)
-                self._count(piece.decoded)
-                rejected += sum(spoiled.entries for spoiled in piece.decoded.spoiled)
-                rejected += sum(piece.decoded.lost.get(name, 0) for name in _REJECTED)
-                if piece.decoded.observations:
-                    # The observations of a small body may need more memory than the body.
-                    weight = sum(part.size for part in under_way if not part.done.done()) + piece.size
-                    reservation.grow(max(weight - reservation.size, 0))
-                    under_way += self._put(reservation.sender, piece.decoded.observations, piece.size)
-                # Decode a large body only as fast as the writers can record it.
+                rejected += step.rejected + sum(spoiled.entries for spoiled in step.spoiled)
+                under_way += step.parts
+                # Read a large body only as fast as the writers can record it.
                 while len(under_way) > 2 * self.limits.writers:
                     quarantined += await self._committed(under_way[0])
                     del under_way[0]
@@ -201,17 +192,54 @@ class Receiver:
             )
         return TakenRequest(rejected=rejected + quarantined, message="; ".join(notes))
 
+    async def _steps(
+        self,
+        reservation: MemoryReservation,
+        signal: str,
+        body: bytes,
+        is_json: bool,
+        under_way: Sequence[RequestPart[Any]],
+    ) -> AsyncIterator[_Step]:
+        """Yield the parts of a body, piece by piece: bodies for the journal, or observations."""
+        sender, size = reservation.sender, len(body)
+
+        def has_others() -> bool:
+            return self.in_flight > reservation.size
+
+        if self.journal is not None and self.journal.takes(sender, size):
+            with suppress(NotStrict):  # it is raised before anything is yielded
+                async for checked in self._checking.pieces(
+                    checked_pieces(signal, body, is_json=is_json), size, has_others
+                ):
+                    content = Body(signal, is_json, checked.body)
+                    parts = [self.journal.put(sender, content, checked.entries)] if checked.body else []
+                    yield _Step(checked.spoiled, 0, parts)
+                return
+        with self.groups.coming(sender, size):
+            async for piece in self._decoding.pieces(
+                pieces(signal, body, sender.tenant, is_json=is_json), size, has_others
+            ):
+                self._count(piece.decoded)
+                rejected = sum(piece.decoded.dropped.get(name, 0) for name in _REJECTED)
+                put: Sequence[RequestPart[Any]] = ()
+                if piece.decoded.observations:
+                    # The observations of a small body may need more memory than the body.
+                    weight = sum(part.size for part in under_way if not part.done.done()) + piece.size
+                    reservation.grow(max(weight - reservation.size, 0))
+                    put = self.groups.put(sender, piece.decoded.observations, piece.size)
+                yield _Step(piece.decoded.spoiled, rejected, put)
+
     def _count(self, decoded: Decoded) -> None:
         if self._watch is not None:
             if decoded.metric_points:
-                self._watch.passed_points(decoded.metric_points)
-            for reason, count in decoded.lost.items():
-                self._watch.lost("intake", reason, count)
+                self._watch.count_ignored_points(decoded.metric_points)
+            for reason, count in decoded.dropped.items():
+                self._watch.count_dropped("intake", reason, count)
 
     async def keep(self, signal: str, tenant: str, error: str, body: bytes) -> None:
         """Store the beginning of a body that is refused for good; raises `Busy` if the store is down."""
         if self._watch is not None:
-            self._watch.lost("intake", "undecodable")
+            self._watch.count_dropped("intake", "undecodable")
         _limited_log.warning(
             "undecodable", "a %s request of tenant %s cannot be decoded: %s", signal, tenant, error[:300]
         )
@@ -228,7 +256,7 @@ class Receiver:
         """Number of commits so far, to the store and to the journal."""
         return self.groups.done + (self.journal.done if self.journal is not None else 0)
 
-    async def _committed(self, part: RequestPart) -> int:
+    async def _committed(self, part: RequestPart[Any]) -> int:
         """Wait for a part's commit while there are any commits; return the number of its quarantined
         observations.
         """
@@ -245,7 +273,7 @@ class Receiver:
             raise Busy("the store is away", jitter(2, 5)) from error
 
 
-def _release_after(under_way: Sequence[RequestPart], reservation: MemoryReservation) -> None:
+def _release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryReservation) -> None:
     """Release the memory when every part is finished: until then it is in use, even if the request was
     cancelled.
     """

@@ -18,9 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Sequence, Set
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 from spanpost.http.rate_limited_log import RateLimitedLog
@@ -28,15 +28,15 @@ from spanpost.http.shares import Sender, SharedBytes
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, Recorded
+from spanpost.receivers.admission import AdmissionLimits
 from spanpost.receivers.lingering import Lingering
+from spanpost.receivers.request_parts import RequestPart, WaitingParts
 
 log = logging.getLogger("spanpost.runtime.gateway")
 _limited_log = RateLimitedLog(log)
 
 #: Seconds that a cancelled writer gets to end.
 _CANCELLED: Final = 0.2
-#: A request of at most this many observations may share a transaction with other tenants.
-SHARED: Final = 256
 #: Seconds for which a tenant counts as slow after one of its transactions took too long.
 SLOW: Final = 600.0
 
@@ -47,135 +47,8 @@ class RecordBatch(Protocol):
     async def __call__(self, batch: Sequence[Observation], /, *, is_whole: bool = False) -> Recorded: ...
 
 
-class Bounds(Protocol):
-    """**Protocol:** limits on what is recorded at once."""
-
-    @property
-    def group(self) -> int: ...
-
-    @property
-    def group_bytes(self) -> int: ...
-
-    @property
-    def writers(self) -> int: ...
-
-    @property
-    def lingering(self) -> float: ...
-
-    @property
-    def direct(self) -> float: ...
-
-    @property
-    def direct_bytes(self) -> int: ...
-
-
-class RequestPart:
-    """Observations of one request that are recorded together.
-
-    The result of `done` is the number of quarantined ones.
-    """
-
-    __slots__ = ("done", "is_slow", "observations", "sender", "size")
-
-    def __init__(
-        self, sender: Sender, observations: Sequence[Observation], size: int, done: asyncio.Future[int]
-    ) -> None:
-        self.sender = sender
-        self.observations = observations
-        self.size = size
-        self.done = done
-        self.is_slow = False
-
-    @property
-    def tenant(self) -> str:
-        """The sender's tenant."""
-        return self.sender.tenant
-
-    def fail(self, error: Exception) -> None:
-        """Answer the sender with an error: not recorded."""
-        if not self.done.done():
-            with suppress(asyncio.InvalidStateError):
-                self.done.set_exception(error)
-
-    def succeed(self, quarantined: int = 0) -> None:
-        """Answer the sender: recorded, except `quarantined` observations."""
-        if not self.done.done():
-            self.done.set_result(quarantined)
-
-
-class WaitingParts:
-    """Parts waiting to be recorded: in order of arrival within a tenant; tenants take turns."""
-
-    def __init__(self, queue: SharedBytes) -> None:
-        self._by_tenant: dict[str, deque[RequestPart]] = {}
-        self._queue = queue
-        self.parts = self.count = self.size = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._by_tenant)
-
-    @property
-    def tenants(self) -> Set[str]:
-        """Tenants with waiting parts."""
-        return self._by_tenant.keys()
-
-    def put(self, part: RequestPart) -> None:
-        """Add a part."""
-        self._by_tenant.setdefault(part.tenant, deque()).append(part)
-        self._note(part, 1)
-
-    def pop_all(self, tenant: str) -> Sequence[RequestPart]:
-        """Take all parts of a tenant."""
-        waiting = self._by_tenant.pop(tenant, ())
-        for part in waiting:
-            self._note(part, -1)
-        return waiting
-
-    def take(
-        self, most: int, most_bytes: int, *, but: Collection[str] = (), is_one_tenant: bool = False
-    ) -> list[RequestPart]:
-        """Remove and return as many parts as fit into one transaction, at least one. Skips the tenants in
-        `but`.
-
-        With `is_one_tenant`, and after a large part, all parts are of one tenant.
-        """
-        group: list[RequestPart] = []
-        tenants: set[str] = set()
-        count = size = 0
-        turns = deque(tenant for tenant in self._by_tenant if tenant not in but)
-        while turns:
-            tenant = turns[0]
-            part = self._by_tenant[tenant][0]
-            count, size = count + len(part.observations), size + part.size
-            if group and (count > most or size > most_bytes):
-                break
-            is_alone = is_one_tenant or len(part.observations) > SHARED
-            if is_alone and tenants - {tenant}:
-                count, size = count - len(part.observations), size - part.size
-                turns.popleft()  # it starts a later group
-                continue
-            self._pop(tenant)
-            group.append(part)
-            tenants.add(tenant)
-            if is_alone:
-                turns = deque((tenant,))
-            turns.rotate(-1)
-            if tenant not in self._by_tenant:
-                turns.remove(tenant)
-        return group
-
-    def _pop(self, tenant: str) -> None:
-        """Remove a tenant's first part and move the tenant to the end."""
-        waiting = self._by_tenant.pop(tenant)
-        self._note(waiting.popleft(), -1)
-        if waiting:
-            self._by_tenant[tenant] = waiting
-
-    def _note(self, part: RequestPart, by: int) -> None:
-        self.parts += by
-        self.count += by * len(part.observations)
-        self.size += by * part.size
-        self._queue.add(part.sender, by * part.size)
+#: A part of a request that is recorded directly.
+DirectPart = RequestPart[Sequence[Observation]]
 
 
 class RecordingGroups:
@@ -184,11 +57,16 @@ class RecordingGroups:
     Call `start`, then `put` for each request, then `close`. `queue` counts waiting bytes.
     """
 
-    def __init__(self, record: RecordBatch, limits: Bounds, queue: SharedBytes) -> None:
+    def __init__(self, record: RecordBatch, limits: AdmissionLimits, queue: SharedBytes) -> None:
         self._record_batch = record
         self._limits = limits
         self._queue = queue
-        self._waiting, self._slow = WaitingParts(queue), WaitingParts(queue)
+        #: Bytes of the requests that are decoded at the moment.
+        self._coming = SharedBytes()
+        self._waiting, self._slow = (
+            WaitingParts[Sequence[Observation]](queue),
+            WaitingParts[Sequence[Observation]](queue),
+        )
         self._arrived, self._arrived_for_others, self._slow_arrived = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._writers: list[asyncio.Task[None]] = []
         self._closing = self._is_closed = False
@@ -252,14 +130,15 @@ class RecordingGroups:
                     part.fail(StoreUnavailable("the gateway stops"))
         return is_done
 
-    def put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[RequestPart]:
+    def put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[DirectPart]:
         """Queue a request's observations; return its parts, whose `done` is set when they are recorded."""
         loop = asyncio.get_running_loop()
         most, count = self._limits.group, len(observations)
         parts = []
         for start in range(0, count, most):
             share = size * min(most, count - start) // count
-            part = RequestPart(sender, observations[start : start + most], share, loop.create_future())
+            some = observations[start : start + most]
+            part = RequestPart(sender, some, len(some), share, loop.create_future())
             parts.append(part)
         if self._is_closed:  # no writer is left
             for part in parts:
@@ -268,21 +147,24 @@ class RecordingGroups:
         self._wait(parts, is_slow=self._is_slow_now(sender.tenant))
         return parts
 
-    def put_part(self, part: RequestPart) -> None:
-        """Queue a part that the journal refused."""
-        if self._is_closed:
-            part.fail(StoreUnavailable("the gateway stops"))
-            return
-        self._wait([part], is_slow=self._is_slow_now(part.tenant))
+    @contextmanager
+    def coming(self, sender: Sender, size: int) -> Iterator[None]:
+        """Count the bytes of a request that is decoded at the moment."""
+        self._coming.add(sender, size)
+        try:
+            yield
+        finally:
+            self._coming.add(sender, -size)
 
     def is_long(self, sender: Sender) -> bool:
         """Whether a request would wait: parts of its tenant do, more than are recorded within the limit
         `direct`.
         """
-        if not self._queue.held((sender.tenant,)):
+        tenant = (sender.tenant,)
+        if not self._queue.held(tenant) and not self._coming.held(tenant):
             return False
-        waiting = self._slow if self._is_slow_now(sender.tenant) else self._waiting
-        return waiting.size > max(self._limits.direct_bytes, (self.pace or 0.0) * self._limits.direct)
+        waiting = (self._slow if self._is_slow_now(sender.tenant) else self._waiting).size + self._coming.total
+        return waiting > max(self._limits.direct_bytes, (self.pace or 0.0) * self._limits.direct)
 
     def note_down(self, error: StoreUnavailable) -> None:
         """Note that the store is down."""
@@ -299,14 +181,14 @@ class RecordingGroups:
     def _is_slow_now(self, tenant: str) -> bool:
         return self._slow_until.get(tenant, 0.0) > time.monotonic()
 
-    def _wait(self, parts: Sequence[RequestPart], *, is_slow: bool) -> None:
+    def _wait(self, parts: Sequence[DirectPart], *, is_slow: bool) -> None:
         for part in parts:
             part.is_slow = is_slow
             (self._slow if is_slow else self._waiting).put(part)
         for event in (self._slow_arrived,) if is_slow else (self._arrived, self._arrived_for_others):
             event.set()
 
-    # --- writers ------------------------------------------------------------------------------------------------------
+    # --- writers -----------------------------------------------------------------------------------------------------
 
     async def _write(self) -> None:
         while True:
@@ -360,7 +242,7 @@ class RecordingGroups:
                 await event.wait()
 
     @staticmethod
-    async def _run(group: list[RequestPart], record: Callable[[list[RequestPart]], Awaitable[None]]) -> None:
+    async def _run(group: list[DirectPart], record: Callable[[list[DirectPart]], Awaitable[None]]) -> None:
         try:
             await record(group)
         except BaseException:  # this writer was cancelled
@@ -380,9 +262,9 @@ class RecordingGroups:
             return None  # too little for a second transaction: the busy writer takes it next
         return self._lingering.left(waiting.parts, time.monotonic())
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
-    async def _record(self, group: list[RequestPart]) -> None:
+    async def _record(self, group: list[DirectPart]) -> None:
         """Record a group, by tenant if it takes too long; one tenant's parts that still do go to the slow
         queue.
         """
@@ -391,7 +273,7 @@ class RecordingGroups:
         except OverBudget as error:
             self.done += 1
             reason = str(error)
-        by_tenant: dict[str, list[RequestPart]] = {}
+        by_tenant: dict[str, list[DirectPart]] = {}
         for part in group:
             if not part.done.done():
                 by_tenant.setdefault(part.tenant, []).append(part)
@@ -403,10 +285,10 @@ class RecordingGroups:
             self._mark_slow(tenant)
             self._wait([*parts, *self._waiting.pop_all(tenant)], is_slow=True)
             return
-        for parts in sorted(by_tenant.values(), key=lambda parts: sum(len(part.observations) for part in parts)):
+        for parts in sorted(by_tenant.values(), key=lambda parts: sum(part.count for part in parts)):
             await self._record(parts)
 
-    async def _record_slow(self, group: list[RequestPart]) -> None:
+    async def _record_slow(self, group: list[DirectPart]) -> None:
         """Record a slow tenant's group: in one transaction, or part by part if that takes too long."""
         try:
             return await self._commit(group, is_whole=True)
@@ -421,13 +303,13 @@ class RecordingGroups:
         self._slow_until = {each: until for each, until in self._slow_until.items() if until > now}
         self._slow_until[tenant] = now + SLOW
 
-    async def _commit(self, group: list[RequestPart], *, is_whole: bool) -> None:
+    async def _commit(self, group: list[DirectPart], *, is_whole: bool) -> None:
         """Record parts in one transaction and answer their senders.
 
         With `is_whole` raises `OverBudget` if it takes too long.
         """
         began = time.monotonic()
-        batch = [o for part in group for o in part.observations] if len(group) > 1 else group[0].observations
+        batch = [o for part in group for o in part.content] if len(group) > 1 else group[0].content
         try:
             recorded = await self._record_batch(batch, is_whole=is_whole)
         except OverBudget:
@@ -443,16 +325,16 @@ class RecordingGroups:
         self.done += 1
         if not group[0].is_slow:
             self._note(batch, group, max(time.monotonic() - began, 1e-6) / max(self._busy, 1))
-        quarantined = recorded.lost.get(OVER_BUDGET, 0)
+        quarantined = recorded.dropped.get(OVER_BUDGET, 0)
         for part in group:
             part.succeed(quarantined)
 
-    def _note(self, batch: Sequence[Observation], group: list[RequestPart], took: float) -> None:
+    def _note(self, batch: Sequence[Observation], group: list[DirectPart], took: float) -> None:
         pace = sum(part.size for part in group) / took
         self.pace = pace if self.pace is None else self.pace + 0.1 * (pace - self.pace)
         self._lingering.note(batch, len(group) + self._waiting.parts, took, time.monotonic())
 
-    async def _record_singly(self, group: list[RequestPart], error: Exception, *, is_whole: bool) -> None:
+    async def _record_singly(self, group: list[DirectPart], error: Exception, *, is_whole: bool) -> None:
         """Record the parts one by one: an internal error of one must not block the others."""
         kind = type(error).__name__
         if len(group) == 1:

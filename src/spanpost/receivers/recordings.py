@@ -95,7 +95,7 @@ def _read_json(body: bytes, tenant: str) -> Iterator[Decoded]:
         if not good:
             raise whole
         if bad:
-            yield Decoded(lost={"bad_line": bad})
+            yield Decoded(dropped={"bad_line": bad})
         return
     yield from _read_document(document, repairs, tenant)
 

@@ -26,7 +26,7 @@ from spanpost.receivers.spool_writer import SpoolFile
 
 log = logging.getLogger("spanpost.receivers")
 
-LOOK_EVERY = 10.0
+SCAN_INTERVAL = 10.0
 _BATCH = 512
 _TRIES = 5
 
@@ -52,13 +52,17 @@ class Recovery:
     """
 
     def __init__(
-        self, settings: SpoolSettings, record: Callable[[list[Observation]], object], *, look_every: float = LOOK_EVERY
+        self,
+        settings: SpoolSettings,
+        record: Callable[[list[Observation]], object],
+        *,
+        scan_interval: float = SCAN_INTERVAL,
     ) -> None:
         self._settings = settings
         self._record = record
-        self._look_every = look_every
+        self._scan_interval = scan_interval
         self._destination = spool_files.fingerprint(settings.destination)
-        self.lost = Counts()
+        self.dropped = Counts()
         #: Number of imported files.
         self.imported = 0
         self._has_scanned = threading.Event()
@@ -68,7 +72,7 @@ class Recovery:
         self._logged: set[str] = set()
 
     def start(self) -> None:
-        """Start the thread that scans now and then every `look_every` seconds."""
+        """Start the thread that scans now and then every `scan_interval` seconds."""
         self._thread = threading.Thread(target=self._run, name="spanpost-recovery", daemon=True)
         self._thread.start()
 
@@ -85,17 +89,17 @@ class Recovery:
     def _run(self) -> None:
         while True:
             try:
-                self.look()
+                self.scan()
                 self._has_scanned.set()
             except StoreUnavailable as error:
                 self._log_once("away", "the store is away, what is in the spool waits: %s", error)
             except Exception as error:
                 self._log_once("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
                 self._has_scanned.set()
-            if self._stop.wait(self._look_every):
+            if self._stop.wait(self._scan_interval):
                 return
 
-    def look(self) -> int:
+    def scan(self) -> int:
         """Import abandoned files; return how many. Raises `StoreUnavailable`: the remaining files stay."""
         before = self.imported
         directory = self._settings.directory
@@ -159,10 +163,10 @@ class Recovery:
         log.info("recorded what a process left in the spool: %d observations of %s", number, path.name)
         bad = read.damaged + unpacked.bad
         if bad:
-            self.lost.count(DAMAGED, bad)
+            self.dropped.count(DAMAGED, bad)
             log.warning("%d records of %s were damaged and are lost", bad, path.name)
         for begun, ended, count, reason in unpacked.gaps:
-            self.lost.count(GAP, count)
+            self.dropped.count(GAP, count)
             log.warning(
                 "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory when the process "
                 "ended is lost",
@@ -173,7 +177,7 @@ class Recovery:
         tries = self._tries[path] = self._tries.get(path, 0) + 1
         log.warning("%s could not be recorded, try %d of %d: %s", path.name, tries, _TRIES, error)
         if tries >= _TRIES:
-            self.lost.count(REFUSED, number)
+            self.dropped.count(REFUSED, number)
             self._set_aside(path, "it was refused again and again")
 
     def _set_aside(self, path: Path, why: str) -> None:

@@ -35,7 +35,7 @@ MAX_CLOSE = 3.0
 
 _BATCH = 512
 _NAP = 0.01
-LOOK_EVERY = 1.0
+SCAN_INTERVAL = 1.0
 _IDLE = 60.0
 #: Conversions after which the worker releases the interpreter lock: the agent must not wait long for it.
 _SLICE = 64
@@ -101,7 +101,7 @@ class Feed:
         tenant: str = "default",
         capacity: int = CAPACITY,
         chatter_capacity: int = CHATTER_CAPACITY,
-        look_every: float = LOOK_EVERY,
+        scan_interval: float = SCAN_INTERVAL,
         spool: Spool | None = None,
         beat_every: float | None = None,
         tell_end: TellEnd | None = None,
@@ -114,7 +114,7 @@ class Feed:
         self.spool = spool
         #: True if a processor follows spans: an exporter then need not spool them.
         self.follows = False
-        self._look_every = look_every
+        self._scan_interval = scan_interval
         self._capacities = (capacity, chatter_capacity)
         #: Ids of the spans that were open in the parent process at fork: the parent ends them.
         self.inherited: frozenset[int] = frozenset()
@@ -338,7 +338,7 @@ class Feed:
             self.return_thread()
 
     def _loop(self, wake: threading.Lock, follower: Follower) -> None:
-        scan_at = time.monotonic() + self._look_every
+        scan_at = time.monotonic() + self._scan_interval
         clean_at = 0.0
         spool = self.spool
         beat_at = 0.0  # the first heartbeat comes with the first scan that finds an open span
@@ -349,7 +349,7 @@ class Feed:
                 return
             now = time.monotonic()
             if is_scan:
-                scan_at = now + self._look_every
+                scan_at = now + self._scan_interval
                 self._pass_on(follower.scan(is_drained=not len(self.queue)))
                 if self._beat_every is not None and now >= beat_at and len(follower):
                     beat_at = now + self._beat_every

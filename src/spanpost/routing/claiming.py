@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -120,3 +122,12 @@ def as_delivery(
         lookups=entry.lookups,
         drawn=drawn,
     )
+
+
+def alert_of(task: Task | None, checkpoint: Checkpoint | None) -> UUID | None:
+    """Return the id of the alert that a delivery is about, if it may be about one."""
+    if checkpoint is not None:
+        with suppress(ValueError):
+            return UUID(checkpoint.ref) if checkpoint.kind is Kind.ALERT else None
+    # A task that merely claims to be an alert has a trace id that no alert has.
+    return UUID(bytes=task.trace_id) if task is not None and task.is_alert and len(task.trace_id) == 16 else None

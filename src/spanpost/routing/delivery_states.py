@@ -214,7 +214,7 @@ def _short(text: str) -> str:
     return mend_text(text, LONGEST)[0]
 
 
-# --- putting ----------------------------------------------------------------------------------------------------------
+# --- putting --------------------------------------------------------------------------------------------------------
 
 
 def begin(planned: PlannedDelivery, now: datetime, *, tenant: str = "") -> OutboxEntry:
@@ -303,7 +303,7 @@ def _put_again(entry: OutboxEntry, now: datetime, *, by: int = 1, **fields: Any)
     return _changed(entry, DeliveryEvent.PUT_AGAIN, state, revision=entry.revision + by, **fields)
 
 
-# --- claiming ---------------------------------------------------------------------------------------------------------
+# --- claiming -------------------------------------------------------------------------------------------------------
 
 
 def claim(
@@ -311,7 +311,7 @@ def claim(
 ) -> OutboxEntry:
     """Lease a delivery, to send it or to look it up."""
     sent: dict[str, Any] = (
-        {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
+        {} if call is SinkCall.RECONCILE else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
     )
     return _changed(
         entry,
@@ -342,7 +342,7 @@ def set_aside(entry: OutboxEntry, error: str) -> OutboxEntry:
     return _changed(entry, DeliveryEvent.SET_ASIDE, _DEAD, reason=GONE, error=_short(error))
 
 
-# --- settling ---------------------------------------------------------------------------------------------------------
+# --- settling -------------------------------------------------------------------------------------------------------
 
 
 def is_same_claim(entry: OutboxEntry, delivery: Delivery) -> bool:
@@ -451,7 +451,7 @@ def _reason_and_error(outcome: RetryAt | GiveUp) -> dict[str, str]:
     return {"reason": _short(outcome.reason), "error": _short(outcome.error or outcome.reason)}
 
 
-# --- people -----------------------------------------------------------------------------------------------------------
+# --- people ---------------------------------------------------------------------------------------------------------
 
 
 def revive(entry: OutboxEntry, now: datetime) -> OutboxEntry:

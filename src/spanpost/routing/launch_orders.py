@@ -6,20 +6,19 @@ Rules.
    the run that ended, and a run is retried once: a second request is answered with who made the first. That
    holds for a while (`STANDS`), or until the order was given up: then it may be requested again.
 2. A rule's order has a depth: one more than that of the order by which the ended task was started. Beyond
-   `Launches.depth` nothing is started.
+   `Launches.max_depth` nothing is started.
 3. An agent that does not say by which order it runs has no depth. So a rule also starts at most
-   `Launches.hourly` an hour.
+   `Launches.max_hourly` an hour.
 4. A task that ended long ago starts nothing: a drained backlog must not start tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
-
-import msgspec
 
 from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.ids import named
@@ -38,58 +37,65 @@ STANDS: Final = timedelta(minutes=15)
 RULE: Final = "rule"
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Retry(Match):
     """A launcher that retries tasks."""
 
     launcher: str
-    match: Match = Match()
     type: Wanted = None
 
     def takes(self, task: Task) -> bool:
         """Return whether it retries that task."""
-        return self.match.takes(task) and is_wanted(self.type, task.type)
+        return super().takes(task) and is_wanted(self.type, task.type)
 
 
-class OnEnd(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class OnEnd(Match):
     """A rule: the end of a task starts other tasks."""
 
     #: Its name, in rows and in the ids of its orders.
     name: str
     start: tuple[str, ...]
-    match: Match = Match()
     type: Wanted = None
     status: tuple[str, ...] = ("complete",)
     #: A template with the task's own fields in braces.
     text: str = "{name}"
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
     #: Whether tasks below another task count too.
-    is_of_parts: bool = False
+    parts: bool = False
 
     def takes(self, task: Task) -> bool:
         """Return whether the end of that task starts it."""
         return (
             task.status in self.status
-            and (self.is_of_parts or task.parent_uid is None)
-            and self.match.takes(task)
+            and (self.parts or task.parent_uid is None)
+            and super().takes(task)
             and is_wanted(self.type, task.type)
         )
 
 
-class Launches(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Launches:
     """The launchers, and the rules by which they start tasks."""
 
-    #: Names of the launchers that are on.
-    launchers: frozenset[str] = frozenset()
+    #: Settings of the launchers by name.
+    named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     retries: tuple[Retry, ...] = ()
     rules: tuple[OnEnd, ...] = ()
-    depth: int = 5
-    hourly: int = 100
+    max_depth: int = 5
+    max_hourly: int = 100
     #: Tasks that ended longer ago than this start nothing.
     max_age: timedelta = timedelta(minutes=15)
 
+    @property
+    def launchers(self) -> frozenset[str]:
+        """Names of the enabled launchers. Rules and retries that name others start nothing."""
+        return frozenset(name for name, settings in self.named.items() if settings.get("enabled", True))
+
     def retrier(self, task: Task) -> str:
         """Return the launcher that retries a task; empty where none does."""
-        return next((retry.launcher for retry in self.retries if retry.takes(task)), "")
+        on = self.launchers
+        return next((retry.launcher for retry in self.retries if retry.launcher in on and retry.takes(task)), "")
 
 
 #: Orders kept per ordering key of summaries.
@@ -174,17 +180,18 @@ def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> I
     if task.ended_at is None or now - task.ended_at > launches.max_age:
         return
     depth = by.depth + 1 if by is not None else 1
+    on = launches.launchers
     for rule in launches.rules:
         if not rule.takes(task):
             continue
         fields = fields_of(task)
-        for launcher in rule.start:
+        for launcher in (name for name in dict.fromkeys(rule.start) if name in on):
             yield Order(
                 id=UUID(bytes=named(f"{task.uid}\0{task.runs}\0rule\0{rule.name}\0{launcher}")),
                 tenant=task.tenant,
                 carrier=LAUNCH + launcher,
                 text=render(rule.text, fields)[:4_000],
-                parameters={name: render(text, fields)[:1_000] for name, text in rule.parameters},
+                parameters={name: render(text, fields)[:1_000] for name, text in rule.parameters.items()},
                 caused_by=task.task_id,
                 task_uid=task.uid,
                 run=task.runs,
@@ -213,5 +220,5 @@ def fields_of(task: Task) -> Mapping[str, Any]:
 
 def too_deep(orders: Sequence[Order], launches: Launches) -> tuple[list[Order], list[Order]]:
     """Split orders into those within the allowed depth and those that a loop may have made."""
-    may = [order for order in orders if order.depth <= launches.depth]
-    return may, [order for order in orders if order.depth > launches.depth]
+    may = [order for order in orders if order.depth <= launches.max_depth]
+    return may, [order for order in orders if order.depth > launches.max_depth]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -78,7 +78,14 @@ def severity_of(checkpoint: Checkpoint) -> Severity:
     return _GRAVE.get(checkpoint.kind, Severity.INFO)
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
+def severity_of_state(task: Task) -> Severity:
+    """Return the severity of a task's state."""
+    has_failed = Severity.WARNING if task.error_count or task.child_failed else Severity.INFO
+    return max(_STATES.get(task.status, Severity.INFO), has_failed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
     """Conditions on a task: each field that is given must match. An empty match takes every task."""
 
     tenant: Wanted = None
@@ -87,23 +94,13 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     environment: Wanted = None
     service: Wanted = None
     repo: Wanted = None
-    status: Wanted = None
-    #: Least severity.
-    least: Severity = Severity.INFO
-    #: Least cost, in US dollars.
-    cost_usd: Decimal | None = None
     #: Other attributes by name.
-    attributes: tuple[tuple[str, Wanted], ...] = ()
-
-    @property
-    def is_passing(self) -> bool:
-        """True when it matches on something that changes while a task runs."""
-        return self.status is not None or self.least > Severity.INFO or self.cost_usd is not None
+    attributes: Mapping[str, Wanted] = field(default_factory=dict)
 
     @property
     def kept(self) -> frozenset[str]:
         """Names of the attributes that a task must keep for it."""
-        return frozenset(name for name, _ in self.attributes if name not in FIELDS)
+        return frozenset(name for name in self.attributes if name not in FIELDS)
 
     def takes(self, task: Task) -> bool:
         """Return whether the task matches."""
@@ -114,30 +111,21 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
             and is_wanted(self.environment, task.environment)
             and is_wanted(self.service, task.service)
             and is_wanted(self.repo, task.repo)
-            and is_wanted(self.status, task.status)
-            and (self.least <= Severity.INFO or self._is_grave(task))
-            and (self.cost_usd is None or (task.cost_usd is not None and task.cost_usd >= self.cost_usd))
-            and all(is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes)
+            and all(is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes.items())
         )
-
-    def _is_grave(self, task: Task) -> bool:
-        has_failed = Severity.WARNING if task.error_count or task.child_failed else Severity.INFO
-        return max(_STATES.get(task.status, Severity.INFO), has_failed) >= self.least
 
 
 def attribute(task: Task, name: str) -> str | None:
     """Return an attribute of a task by its name; None where it is unknown, or not kept because no route names it."""
-    field = FIELDS.get(name)
-    value = getattr(task, field) if field is not None else task.attributes.get(name)
+    own = FIELDS.get(name)
+    value = getattr(task, own) if own is not None else task.attributes.get(name)
     return None if value is None else str(value)
 
 
 def described(task: Task, attributes: Mapping[str, object]) -> Task:
     """Return the task, filled up with these attributes where its own fields are empty."""
     texts = {name: str(value) for name, value in attributes.items()}
-    fields = {
-        field: texts[name] for name, field in FIELDS.items() if name in texts and getattr(task, field) in (None, "")
-    }
+    fields = {own: texts[name] for name, own in FIELDS.items() if name in texts and getattr(task, own) in (None, "")}
     return msgspec.structs.replace(task, **fields, attributes={**texts, **task.attributes})
 
 

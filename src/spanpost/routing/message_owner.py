@@ -38,7 +38,7 @@ def carries(ordering_key: str, sink: str, address: str, root: Task, routes: Rout
     if any(route.address == address for route in chosen(root, routes, sink=sink)):
         return True
     # A route that matches a passing state: its message stays when the state has passed.
-    return any(r.match.is_passing for r in routes.routes if (r.sink, r.address) == (sink, address))
+    return any(r.is_passing for r in routes.routes if (r.sink, r.address) == (sink, address))
 
 
 def ordering_key_of(sink: str, address: str, root: Task) -> str:
@@ -48,7 +48,7 @@ def ordering_key_of(sink: str, address: str, root: Task) -> str:
 
 def ordering_keys_of(sink: str, root: Task, routes: Routes) -> Iterator[str]:
     """Yield the ordering keys of a root task's messages at present, permanent ones first."""
-    found = sorted(chosen(root, routes, sink=sink), key=lambda route: route.match.is_passing)
+    found = sorted(chosen(root, routes, sink=sink), key=lambda route: route.is_passing)
     yield from (ordering_key_of(sink, route.address, root) for route in found)
 
 

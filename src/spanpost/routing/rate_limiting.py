@@ -77,7 +77,7 @@ def call_of(mode: str, is_unknown: bool, has_message_receipt: bool, has_receipt:
     `has_receipt`: it was delivered before, and is sent again.
     """
     if is_unknown:
-        return SinkCall.LOOKUP
+        return SinkCall.RECONCILE
     return SinkCall.EDIT if (has_message_receipt if mode == Mode.STATE else has_receipt) else SinkCall.POST
 
 
@@ -114,7 +114,7 @@ def check(rate_limit: RateLimit) -> None:
         raise ValueError(f"rate limit {rate_limit.key}: the burst must be at least 1, the reserve at least 0")
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------
+# --- drawing --------------------------------------------------------------------------------------------------------
 
 
 def grant(bucket: Bucket, rate_limit: RateLimit, now: datetime, *, is_urgent: bool, lease: timedelta) -> Bucket | None:
@@ -220,7 +220,7 @@ def _kept(rate_limit: RateLimit, is_urgent: bool) -> float:
     return 0.0 if is_urgent else min(rate_limit.reserve, max(rate_limit.burst, 1.0) - 1.0)
 
 
-# --- outcomes ---------------------------------------------------------------------------------------------------------
+# --- outcomes -------------------------------------------------------------------------------------------------------
 
 
 def is_uncalled(outcome: Outcome) -> bool:
@@ -293,7 +293,7 @@ def refund(bucket: Bucket, rate_limit: RateLimit, now: datetime, claimed_at: dat
     )
 
 
-def settled(
+def after_outcome(
     buckets: Mapping[str, Bucket],
     rate_limits: Mapping[str, RateLimit],
     outcome: Outcome,

@@ -23,8 +23,11 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -32,7 +35,7 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode, Urgency
 from spanpost.model.tasks import Task
-from spanpost.routing.matching import Match, Severity, severity_of
+from spanpost.routing.matching import Match, Severity, Wanted, is_wanted, severity_of, severity_of_state
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 from spanpost.routing.similarity import likeness
 from spanpost.semconv import ERROR, FINAL_STATUSES
@@ -59,6 +62,7 @@ _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOL
 _ALWAYS = _FINAL_KINDS - {Kind.END}
 #: The message of an alert that is a task of its own says when it began and ended.
 _BOUNDS = frozenset({Kind.START, Kind.END})
+_SEVERITIES: dict[str | None, Severity] = {None: Severity.INFO, "warning": Severity.WARNING, "error": Severity.ERROR}
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
     Verbosity.LIVE: frozenset(Kind),
     # A checkpoint passes where it is a milestone.
@@ -68,16 +72,17 @@ _PASSES: dict[Verbosity, frozenset[Kind]] = {
 }
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Route(Match):
     """One line of the routing table. Sinks may use any of the lower fields; Slack uses all."""
 
     sink: str
     address: str = ""
-    match: Match = Match()
+    #: Statuses, least severity and least cost of the tasks: conditions on what changes while a task runs.
+    status: Wanted = None
+    severity: Literal["warning", "error"] | None = None
+    cost_usd: Decimal | None = None
     verbosity: Verbosity = Verbosity.LIVE
-    #: Older checkpoints are recorded and not sent: a drained backlog must not page people. Open approvals
-    #: still go out.
-    max_age: timedelta = timedelta(minutes=15)
     #: Least time between two milestones of one message.
     interval: timedelta = timedelta(0)
     #: People to mention when a task fails or asks: ids as the sink knows them.
@@ -87,22 +92,48 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     #: Address for deliveries that this address refuses.
     fallback: str = ""
     #: Whether texts of people and models (questions' details, tool arguments, prompts) may be shown.
-    shows_content: bool = True
-    #: Dry run: nothing is sent; what would be sent is logged.
-    is_dry: bool = False
+    content: bool = True
+    #: Nothing is sent; what would be sent is logged.
+    dry_run: bool = False
     #: Locale of our own texts: a code of `spanpost.text.locales`; empty: the sink's.
     language: str = ""
-    #: One message for many tasks in place of theirs: ``hourly``, ``daily``; empty: each has its own
-    #: (`routing.summaries`).
-    digest: str = ""
-    #: Begin of a daily digest's day: minutes after midnight in this zone (an IANA name).
-    digest_at: int = 0
-    zone: str = "UTC"
+    #: One message for many tasks in place of theirs; None: each has its own (`routing.summaries`).
+    digest: Literal["hourly", "daily"] | None = None
+    #: Begin of a daily digest's day in this time zone (an IANA name).
+    digest_at: time = time(9)
+    timezone: str = "UTC"
     #: Whether tasks in a digest that fail get messages of their own, once they have failed.
-    tells_failures: bool = False
+    digest_failures: bool = False
     #: Whether one message lists the running tasks, and how often it is edited at most.
-    has_board: bool = False
+    board: bool = False
     board_interval: timedelta = timedelta(minutes=1)
+
+    @property
+    def is_passing(self) -> bool:
+        """True when it matches on something that changes while a task runs."""
+        return self.status is not None or self.severity is not None or self.cost_usd is not None
+
+    @property
+    def least(self) -> Severity:
+        """Least severity of its tasks and their checkpoints."""
+        return _SEVERITIES[self.severity]
+
+    @property
+    def conditions(self) -> tuple[object, ...]:
+        """All conditions on a task."""
+        return (
+            *(self.tenant, self.agent, self.topic, self.environment, self.service, self.repo),
+            *(tuple(sorted(self.attributes.items())), self.status, self.severity, self.cost_usd),
+        )
+
+    def takes(self, task: Task) -> bool:
+        """Return whether the task matches."""
+        return (
+            super().takes(task)
+            and is_wanted(self.status, task.status)
+            and (self.severity is None or severity_of_state(task) >= self.least)
+            and (self.cost_usd is None or (task.cost_usd is not None and task.cost_usd >= self.cost_usd))
+        )
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,11 +143,14 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     #: The sinks that can edit checkpoints after they were shown.
     editing: frozenset[str] = frozenset()
+    #: Older checkpoints are recorded and not sent: a drained backlog must not page people. Open approvals
+    #: still go out.
+    max_age: timedelta = timedelta(minutes=15)
 
     @property
     def attributes(self) -> frozenset[str]:
         """Names of the attributes that routes match on and that no field of a task holds."""
-        return frozenset(name for route in self.routes for name in route.match.kept)
+        return frozenset(name for route in self.routes for name in route.kept)
 
 
 def deliveries(
@@ -144,7 +178,11 @@ def deliveries(
         ordering_key = f"{route.sink}|{route.address}|{message_uid}"
         passed = None
         is_muted = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
-        if checkpoint is not None and not is_muted and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
+        if (
+            checkpoint is not None
+            and not is_muted
+            and _passes(task, checkpoint, route, now, routes.max_age, is_milestone=is_milestone)
+        ):
             passed = checkpoint
         urgency = _urgency(passed)
         is_quiet = bool(route.digest) and not (passed or carrier.open_approvals or carrier.is_alert)
@@ -221,9 +259,9 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
             continue
         found = False
         for route in routes.routes:
-            if route.sink != name or not route.match.takes(task):
+            if route.sink != name or not route.takes(task):
                 continue
-            if route.match.is_passing:
+            if route.is_passing:
                 yield route
             elif not found:
                 found = True
@@ -235,12 +273,12 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
 def came_by(routes: Sequence[Route], address: str, task: Task) -> Route | None:
     """Return the route of a delivery: the first to its address that matches its task, else the first to its address."""
     same = [route for route in routes if route.address == address]
-    return next((route for route in same if route.match.takes(task)), same[0] if same else None)
+    return next((route for route in same if route.takes(task)), same[0] if same else None)
 
 
 def places(task: Task, routes: Routes) -> list[str]:
     """Return the permanent places of a root task's message: sink and address."""
-    return [f"{route.sink}|{route.address}" for route in chosen(task, routes) if not route.match.is_passing]
+    return [f"{route.sink}|{route.address}" for route in chosen(task, routes) if not route.is_passing]
 
 
 def is_paced(checkpoint: Checkpoint) -> bool:
@@ -248,18 +286,20 @@ def is_paced(checkpoint: Checkpoint) -> bool:
     return checkpoint.kind in _ON_THE_WAY
 
 
-def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None, *, is_milestone: bool) -> bool:
+def _passes(
+    task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None, max_age: timedelta, *, is_milestone: bool
+) -> bool:
     is_allowed = checkpoint.kind in _PASSES[route.verbosity] and not (task.is_alert and checkpoint.kind in _BOUNDS)
     if route.verbosity is Verbosity.MILESTONES:
         is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
-            checkpoint.kind is Kind.COMPACTION and not checkpoint.is_told
+            checkpoint.kind is Kind.COMPACTION and not checkpoint.is_reported
         )
     if route.digest:
         has_failed = checkpoint.kind is Kind.END and checkpoint.status == ERROR
-        is_allowed = is_allowed and (checkpoint.kind in _ALWAYS or (route.tells_failures and has_failed))
-    if not is_allowed or severity_of(checkpoint) < route.match.least:
+        is_allowed = is_allowed and (checkpoint.kind in _ALWAYS or (route.digest_failures and has_failed))
+    if not is_allowed or severity_of(checkpoint) < route.least:
         return False
-    if now is None or now - checkpoint.at <= route.max_age:
+    if now is None or now - checkpoint.at <= max_age:
         return True
     return checkpoint.kind is Kind.APPROVAL_REQUESTED and any(a.id == checkpoint.ref for a in task.open_approvals)
 

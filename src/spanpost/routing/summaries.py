@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -43,7 +43,7 @@ _FAILING, _AT_WORK = 2, 4
 
 def route_key(route: Route) -> str:
     """Return the key of a route, the same as long as it takes the same tasks to the same place."""
-    return named(f"{route.sink}\0{route.address}\0{route.match!r}").hex()
+    return named(f"{route.sink}\0{route.address}\0{route.conditions!r}").hex()
 
 
 def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
@@ -52,16 +52,16 @@ def period(route: Route, now: datetime) -> tuple[datetime, datetime]:
     if route.digest == "hourly":
         ends = until.replace(minute=0, second=0, microsecond=0)
         return ends - timedelta(hours=1), ends
-    zone = ZoneInfo(route.zone)
+    zone = ZoneInfo(route.timezone)
     ends = _at(until.astimezone(zone), route.digest_at, zone)
     if ends > until:
         ends = _at(ends.astimezone(zone) - timedelta(days=1), route.digest_at, zone)
     return _at(ends.astimezone(zone) - timedelta(days=1), route.digest_at, zone), ends
 
 
-def _at(day: datetime, minutes: int, zone: ZoneInfo) -> datetime:
+def _at(day: datetime, at: time, zone: ZoneInfo) -> datetime:
     """Return a time of day in a zone, in UTC. A time that the clocks skip is taken as if they had not."""
-    return datetime(day.year, day.month, day.day, minutes // 60, minutes % 60, tzinfo=zone).astimezone(UTC)
+    return datetime.combine(day, at, zone).astimezone(UTC)
 
 
 def digest(
@@ -155,7 +155,7 @@ def _short(task: Task) -> Task:
     )
 
 
-# --- as orders --------------------------------------------------------------------------------------------------------
+# --- as orders ------------------------------------------------------------------------------------------------------
 
 
 def board_id(route: Route) -> UUID:
@@ -170,7 +170,7 @@ def digest_id(route: Route, began: datetime) -> UUID:
 
 def tenant_of(route: Route, otherwise: str) -> str:
     """Return the tenant of a summary: the route's where it names one, so that its workspace takes it; else `otherwise`."""
-    own = route.match.tenant
+    own = route.tenant
     return own if isinstance(own, str) and "*" not in own else otherwise
 
 
@@ -207,7 +207,7 @@ def summary_of(order: Order) -> Summary | None:
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
     return Summary(
-        id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", told=summary
+        id=order.id, key=f"summary|{order.task_uid if isinstance(summary, Board) else order.id}", content=summary
     )
 
 

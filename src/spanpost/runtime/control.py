@@ -5,7 +5,7 @@ without a network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -13,65 +13,13 @@ import msgspec
 from spanpost.agent.gateway import GatewayClosed, Unreachable
 from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 from spanpost.interactions.answers import Answers, UnknownQuestion, as_said
-from spanpost.model.budgets import Spent
 from spanpost.model.errors import ConfigError, StoreUnavailable
-from spanpost.model.interventions import ApprovalRow, StandingAct
 from spanpost.model.observations import Observation, Origin, Part, log_index
-from spanpost.model.tasks import Task
-from spanpost.store.protocols import ApprovalQuery, Store
-from spanpost.tasks.questions import heard
 
 if TYPE_CHECKING:
     from spanpost.runtime.pipeline import Pipeline
 
 T = TypeVar("T")
-
-
-#: Questions read for one id. If there are more, a caller that gives neither mark nor trace gets none.
-_MOST = 50
-
-
-class ControlStore:
-    """The store of a pipeline, as far as answers to agents need it."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-
-    @property
-    def _store(self) -> Store:
-        return self._pipeline.store
-
-    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
-        asked = ApprovalQuery(
-            tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST
-        )
-        rows = await self._store.approvals(asked)
-        row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _MOST)
-        if row is not None and not why and not row.is_asked:
-            await self._store.await_answer(row.key)
-            row = await self._store.approval(row.key)
-        return row, why
-
-    async def refer(self, tenant: str, ref: str) -> Task | None:
-        return await self._store.refer(tenant, ref)
-
-    async def allowance(self, task: Task) -> Sequence[Spent]:
-        return await self._store.allowance(task)
-
-    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
-        # Requests end with the run that they were made for. A task in its first run has no end yet.
-        since = await self._store.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
-        return await self._store.deeds(task.uid, verbs, after, limit, since=since)
-
-    async def listen(self, on_topic: Callable[[bytes], None]) -> None:
-        def received(topic: bytes) -> None:
-            on_topic(topic)
-            self._pipeline.wake()  # another process may have recorded deliveries
-
-        await self._store.listen(received)
-
-    async def record(self, batch: Sequence[Observation]) -> object:
-        return await self._pipeline.record(batch)
 
 
 class InProcess:

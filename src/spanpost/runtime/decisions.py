@@ -5,21 +5,17 @@ finds its question.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from spanpost.interactions.acts import start_key
+from spanpost.interactions.subjects import questions_named
 from spanpost.model.errors import ConfigError
 from spanpost.model.interventions import Actor, ApprovalRow, Intervention, Verb, Verdict
 from spanpost.routing.launch_orders import Launches
-from spanpost.store.protocols import ApprovalQuery, Store
+from spanpost.store.protocols import Interventions
 from spanpost.tasks.interventions import option_of, verb_of, words_of
-from spanpost.tasks.questions import answerable
 from spanpost.text.sanitise import line
-
-#: Questions read for one id.
-_MOST = 50
 
 
 class NoSuchQuestion(ConfigError):
@@ -31,7 +27,7 @@ class SeveralQuestions(ConfigError):
 
 
 async def decide(
-    store: Store,
+    interventions: Interventions,
     approval: str,
     decision: str,
     *,
@@ -48,7 +44,7 @@ async def decide(
     a claim. Raises `NoSuchQuestion`, `SeveralQuestions`, and `ConfigError` for a word that is not an
     answer.
     """
-    row = await question_named(store, tenant, approval)
+    row = await question_named(interventions, tenant, approval)
     word = option_of(row, decision.strip())
     verb = verb_of(row, word)
     if verb is None:
@@ -64,11 +60,11 @@ async def decide(
         idempotency_key=f"{source} {uuid4()}",
         at=datetime.now(UTC),
     )
-    return await store.intervene(act)
+    return await interventions.intervene(act)
 
 
 async def start(
-    store: Store,
+    interventions: Interventions,
     launches: Launches,
     launcher: str,
     text: str = "",
@@ -104,23 +100,12 @@ async def start(
         idempotency_key=idempotency_key,
         at=datetime.now(UTC),
     )
-    return await store.intervene(act)
+    return await interventions.intervene(act)
 
 
-async def questions_named(store: Store, tenant: str, ref: str) -> list[ApprovalRow]:
-    """Return a tenant's question by its key; or by the agent's id all that an answer may mean, one for each
-    wording.
-    """
-    with suppress(ValueError):
-        row = await store.approval(UUID(ref))
-        if row is not None and row.tenant == tenant:
-            return [row]
-    return answerable(await store.approvals(ApprovalQuery(tenant=tenant, approval_id=ref, limit=_MOST)))
-
-
-async def question_named(store: Store, tenant: str, ref: str) -> ApprovalRow:
+async def question_named(interventions: Interventions, tenant: str, ref: str) -> ApprovalRow:
     """Return the one question of that key or id. Raises `NoSuchQuestion`, `SeveralQuestions`."""
-    found = await questions_named(store, tenant, ref)
+    found = await questions_named(interventions, tenant, ref)
     if not found:
         raise NoSuchQuestion(
             f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists "

@@ -150,7 +150,8 @@ class Gateway:
             journal=section.journal_bytes,
         )
         keep = getattr(self.pipeline.store, "keep_body", None)
-        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal_of(self.pipeline))
+        journal = await journal_of(self.pipeline, self.settings, section)
+        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal)
         if metrics is not None:
             if workers.current is None:
                 metrics.in_flight.set_function(lambda: receiver.in_flight)
@@ -387,7 +388,7 @@ class Gateway:
 
     async def _checked(self) -> str:
         try:
-            await self.pipeline.store.due_in()
+            await self.pipeline.store.outbox.due_in()
         except StoreUnavailable:
             return "the database cannot be reached"
         return ""
@@ -421,7 +422,7 @@ class Gateway:
             "waiting_bytes": receiver.waiting,
             "recorded_bytes_per_second": round(receiver.pace or 0),
             "journal_bytes": receiver.journal.size if receiver.journal is not None else 0,
-            "journal_lag_seconds": round(receiver.journal.age, 1) if receiver.journal is not None else 0,
+            "journal_lag_seconds": receiver.journal.lag if receiver.journal is not None else 0,
             "connections": self._http.connections if self._http is not None else 0,
             "sinks": list(enabled_sinks(self.settings)),
             "tenants": sorted({token.tenant for token in self.section.tokens}),

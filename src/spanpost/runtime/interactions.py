@@ -4,81 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
-from uuid import UUID
 
-import msgspec
-
-from spanpost.interactions.authorization import AuthorizationRules, Rule
+from spanpost.interactions.authorization import AuthorizationRules
 from spanpost.interactions.protocols import (
     RESOLVERS,
-    Asked,
     InteractionMetrics,
-    InteractionStore,
-    PersonMessage,
     Resolver,
 )
-from spanpost.model.errors import ConfigError, StoreUnavailable
-from spanpost.model.interventions import Intervention, Verdict
-from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey, TaskQuestion
+from spanpost.model.errors import ConfigError
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.plugins import PluginGroup
 from spanpost.routing.routes import Routes, chosen
 from spanpost.runtime import workers
-from spanpost.runtime.assembly import launches_of, routes_of
+from spanpost.runtime.assembly import routes_of
 from spanpost.settings import Settings
 from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
-from spanpost.tasks.approvals import approval_of
 from spanpost.text.locales import Locale, locale
 
 if TYPE_CHECKING:
     from spanpost.interactions.acts import Reads
     from spanpost.interactions.slack.app import SlackApp
-    from spanpost.interactions.slack.check import Seen
     from spanpost.interactions.slack.http import SlackHttp
     from spanpost.interactions.slack.installations import App, Everywhere, Installation, Self
     from spanpost.interactions.slack.socket import Socket
+    from spanpost.model.findings import Finding
     from spanpost.runtime.installed_apps import InstalledApps
     from spanpost.runtime.workspaces import Workspaces
     from spanpost.sinks.slack.settings import SlackSettings
-    from spanpost.store.protocols import Browses, Store
+    from spanpost.store.protocols import Store
 
 log = logging.getLogger("spanpost.interactions")
 
-#: Maximum number of ancestors of a task.
-_ABOVE: Final = 16
 #: Time limit for work in progress, then for connections, when interactions end. Seconds.
 _FINISH: Final = 1.0
-
-
-def rules_of(section: InteractionsSettings) -> AuthorizationRules:
-    """Return the authorization rules."""
-    return AuthorizationRules(
-        rules=tuple(
-            Rule(
-                actions=frozenset(rule.actions),
-                tenant=rule.tenant,
-                agent=rule.agent,
-                topic=rule.topic,
-                environment=rule.environment,
-                risk=rule.risk,
-                launcher=rule.launcher,
-                users=rule.users,
-                groups=rule.groups,
-                channels=rule.channels,
-                emails=rule.emails,
-                roles=rule.roles,
-                requester=rule.requester,
-                resolver=rule.resolver or "",
-                not_requester=rule.not_requester,
-            )
-            for rule in section.rules
-        ),
-        people={name.strip().casefold(): person for name, person in section.people.items()},
-        domains=tuple(domain.casefold().lstrip("@") for domain in section.email_domains),
-    )
 
 
 def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
@@ -188,14 +149,16 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 
 
 class InteractionsRuntime:
-    """The interactions of one process. Made and started in the loop that it lives in. `ping`: seconds
-    between two checks of a connection.
+    """The interactions of one process. Made and started in the loop that it lives in.
+
+    `take` gets what an intervention recorded. `ping`: seconds between two checks of a connection.
     """
 
     def __init__(
         self,
         settings: Settings,
-        interaction_store: InteractionStore,
+        store: Store,
+        take: Callable[[Recorded], None],
         *,
         workspaces: Workspaces | None = None,
         watch: InteractionMetrics | None = None,
@@ -215,7 +178,8 @@ class InteractionsRuntime:
         slack = slack_of(settings)
         self._base_url = slack.base_url if slack is not None else "https://slack.com/api/"
         self._proxy = proxy = proxy_for(self._base_url)
-        self._interaction_store = interaction_store
+        self._store = store
+        self._take = take
         self._watch = watch
         self._settings = settings
         self._resolvers = resolvers_of(section)
@@ -258,13 +222,15 @@ class InteractionsRuntime:
         assert section is not None
         web = Web(token, base_url=self._base_url, proxy=self._proxy)
         interactions = Interactions(
-            self._interaction_store,
+            self._store.reader,
+            self._store.interventions,
             SlackPeople(web, remember=section.remember.total_seconds(), resolvers=self._resolvers),
-            rules if rules is not None else rules_of(section),
+            rules if rules is not None else section,
+            take=self._take,
             source="slack",
             tenant=tenant or settings.intake.tenant,
             is_bound=tenant is not None,
-            launches=launches_of(settings),
+            launches=settings.launchers,
             watch=self._watch,
             speaks=speaking(settings),
             reads=reading(settings),
@@ -285,9 +251,8 @@ class InteractionsRuntime:
             # Another organisation administers this workspace and its members: only rules for its own tenant apply.
             settings = self._settings.interactions
             assert settings is not None
-            rules = rules_of(settings)
-            own = tuple(rule for rule in rules.rules if rule.tenant == tenant)
-            return self._make(settings, token, tenant, msgspec.structs.replace(rules, rules=own), me)
+            own = [rule for rule in settings.rules if rule.tenant == tenant]
+            return self._make(settings, token, tenant, settings.with_rules(own), me)
 
         self._installed_apps = InstalledApps(workspaces, make)
         app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
@@ -305,7 +270,7 @@ class InteractionsRuntime:
         """Return the application of ``POST /slack/events``."""
         from spanpost.interactions.slack.http import SlackHttp
 
-        return SlackHttp(self.app, self._interaction_store, watch=self._watch)
+        return SlackHttp(self.app, self._store.interventions, watch=self._watch)
 
     def start(self) -> None:
         """Connect, in the background, and stay connected."""
@@ -338,7 +303,7 @@ class InteractionsRuntime:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("interactions: tokens are read at the start: restart spanpost, or undo the change")
-        rules, launches, speaks, reads = rules_of(section), launches_of(settings), speaking(settings), reading(settings)
+        rules, launches, speaks, reads = section, settings.launchers, speaking(settings), reading(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.interactions.rules = rules
@@ -369,128 +334,27 @@ def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
     return is_gateway or any(app.app_token for app in (section, *section.apps))
 
 
-class StoreInteractions:
-    """The store, as interactions need it. `take` gets what an intervention recorded."""
-
-    def __init__(self, store: Store, take: Callable[[Recorded], None]) -> None:
-        self._store = store
-        self._take = take
-
-    async def intervene(self, intervention: Intervention) -> Verdict:
-        """Record an intervention, and send its deliveries."""
-        verdict = await self._store.intervene(intervention)
-        if verdict.recorded is not None:
-            self._take(verdict.recorded)
-        return verdict
-
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        """Return what a key is about, and whether the message shows it."""
-        row, shown = await asyncio.gather(self._store.approval(key), self._shown(message))
-        task = await self._store.find_task(row.task_uid if row is not None else key)
-        if task is None:
-            return None
-        approval = approval_of(row) if row is not None else None
-        # A delivery may have no receipt yet: it was just shown, or the process that posted it was killed.
-        # But a button in a message of this app was put there by spanpost.
-        is_there = message.is_ours
-        if shown is not None:
-            is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
-        return Asked(key=key, task=task, approval=approval, is_shown_there=is_there, above=await self._above(task))
-
-    async def told_in(self, message: PersonMessage) -> Asked | None:
-        """Return the task of a message."""
-        shown = await self._shown(message)
-        if shown is None:
-            return None
-        return Asked(key=shown.uid, task=shown, is_shown_there=True, above=await self._above(shown))
-
-    async def _above(self, task: Task) -> tuple[Task, ...]:
-        """Return the ancestors of a task, the nearest first."""
-        found: list[Task] = []
-        while task.parent_uid is not None and len(found) < _ABOVE:
-            parent = await self._store.find_task(task.parent_uid)
-            if parent is None or parent.uid == task.uid or parent in found:
-                break
-            found.append(parent)
-            task = parent
-        return tuple(found)
-
-    async def _shown(self, message: PersonMessage) -> Task | None:
-        return await self._store.shown_in("slack", {"channel": message.channel, "ts": message.ts})
-
-    async def is_first(self, key: str) -> bool:
-        """Remember a request; False if it was received before."""
-        return await self._store.is_first(key)
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """Return a page of tasks, newest first."""
-        return await self._browse.tasks(asked, after, limit)
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids."""
-        return await self._browse.task(tenant, ref)
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        """Return a page of questions, newest first."""
-        return await self._browse.approvals(asked, after, limit)
-
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        """Return the Slack messages of these tasks."""
-        refs = await self._browse.shown_at("slack", uids)
-        found = {uid: (str(ref.get("channel") or ""), str(ref.get("ts") or "")) for uid, ref in refs.items()}
-        return {uid: PersonMessage(channel=channel, ts=ts) for uid, (channel, ts) in found.items() if channel and ts}
-
-    @property
-    def _browse(self) -> Browses:
-        return self._store.browse
-
-
-class _NoStore:
-    """A store for a process that only checks Slack."""
-
-    async def intervene(self, intervention: Intervention) -> Verdict:
-        raise StoreUnavailable("it is not open")
-
-    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
-        raise StoreUnavailable("it is not open")
-
-    async def told_in(self, message: PersonMessage) -> Asked | None:
-        raise StoreUnavailable("it is not open")
-
-    async def is_first(self, key: str) -> bool:
-        raise StoreUnavailable("it is not open")
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        raise StoreUnavailable("it is not open")
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        raise StoreUnavailable("it is not open")
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
-        raise StoreUnavailable("it is not open")
-
-    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
-        raise StoreUnavailable("it is not open")
-
-
-async def examine(settings: Settings) -> list[Seen]:
+async def examine(settings: Settings) -> list[Finding]:
     """Check the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
     section = settings.interactions
     assert section is not None
-    interactions_runtime = InteractionsRuntime(settings, _NoStore())
-    from spanpost.interactions.slack.check import Seen, look, of_rules
+    from spanpost.store.memory import MemoryStore
 
-    seen = list(of_rules(rules_of(section)))
+    interactions_runtime = InteractionsRuntime(settings, MemoryStore(), lambda recorded: None)
+    from spanpost.interactions.slack.check import check_app, of_rules
+    from spanpost.model.findings import Finding
+
+    seen = list(of_rules(section))
     try:
         for one in interactions_runtime.app.installations:
-            seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
+            seen += await check_app(one, hears_replies=section.replies != "off", joins=section.join_channels)
         if interactions_runtime.has_http and (
             settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0
         ):
             cure = (
                 "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
             )
-            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+            seen.append(Finding(ok=True, found="a signing secret is used by the gateway alone", cure=cure))
         return seen
     finally:
         await interactions_runtime.close()

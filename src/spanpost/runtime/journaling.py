@@ -1,23 +1,33 @@
-"""The gateway's journal: the store's journal, with its recordings counted and their deliveries sent."""
+"""The gateway's journal: rows are encrypted here, and their recordings are counted and their deliveries sent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
-from spanpost.model.journal import Appended, Backlog, Entry
+from spanpost.model.journal import Backlog, JournalRow, Opened
 from spanpost.model.recorded import Recorded
+from spanpost.receivers.journal_bodies import JournalCipher
+from spanpost.receivers.request_parts import Body, RequestPart
 from spanpost.runtime.pipeline import Pipeline
+from spanpost.runtime.secret_files import kept_secret
+from spanpost.settings import Settings
+from spanpost.settings.gateway import GatewaySettings
+from spanpost.store.journal import Opener
+
+log = logging.getLogger("spanpost.runtime.gateway")
 
 
-class Journals(Protocol):
+class JournalStore(Protocol):
     """**Protocol:** the part of a store that keeps a journal (`spanpost.store.journal.Journaling`)."""
 
-    async def append(self, entries: Sequence[Entry]) -> Appended: ...
+    async def append(self, rows: Sequence[JournalRow]) -> None: ...
 
-    async def record_journal(self, tenant: str, most: int) -> Recorded | None: ...
+    async def record_journal(self, tenant: str, most: int, opener: Opener) -> Recorded | None: ...
 
-    async def record_journal_alone(self, tenant: str) -> Recorded | None: ...
+    async def record_journal_alone(self, tenant: str, opener: Opener) -> Recorded | None: ...
 
     async def journal_depth(self) -> list[Backlog]: ...
 
@@ -25,27 +35,30 @@ class Journals(Protocol):
 
 
 class PipelineJournal:
-    """A `spanpost.receivers.journal.Journal` in the pipeline's loop."""
+    """A `spanpost.receivers.journal.Journal` in the pipeline's loop, and the `Opener` of its rows."""
 
-    def __init__(self, pipeline: Pipeline, store: Journals) -> None:
+    def __init__(self, pipeline: Pipeline, store: JournalStore, cipher: JournalCipher) -> None:
         self._pipeline = pipeline
         self._store = store
+        self._cipher = cipher
 
-    async def append(self, entries: Sequence[Entry], /) -> Appended:
-        """Make entries durable, with their costs computed now."""
-        for entry in entries:
-            await self._pipeline.price(entry.observations)
-        appended = await self._store.append(entries)
-        self._pipeline.take(appended.recorded)
-        return appended
+    async def append(self, parts: Sequence[RequestPart[Body]], /) -> Mapping[str, int]:
+        """Encrypt bodies and make them durable; return the bytes that were written, by tenant."""
+        rows = await asyncio.to_thread(self._cipher.rows, parts)
+        await self._store.append(rows)
+        sizes: dict[str, int] = {}
+        for row in rows:
+            sizes[row.tenant] = sizes.get(row.tenant, 0) + len(row.body)
+        return sizes
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
-        """Record waiting entries of a tenant."""
-        return await self._pipeline.counted(self._store.record_journal(tenant, most))
+        """Record waiting rows of a tenant."""
+        await self._pipeline.load_prices()
+        return await self._pipeline.counted(self._store.record_journal(tenant, most, self))
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
-        """Record the first entry of a tenant."""
-        return await self._pipeline.counted(self._store.record_journal_alone(tenant))
+        """Record the first row of a tenant."""
+        return await self._pipeline.counted(self._store.record_journal_alone(tenant, self))
 
     async def depth(self) -> Sequence[Backlog]:
         """Return what waits, by tenant."""
@@ -55,8 +68,56 @@ class PipelineJournal:
         """Restart the stall timeout of every task."""
         await self._store.listen_anew()
 
+    @property
+    def keys(self) -> Sequence[bytes]:
+        """Ids of the keys that decrypt rows."""
+        return self._cipher.keys
 
-def journal_of(pipeline: Pipeline) -> PipelineJournal | None:
-    """Return the pipeline's journal; None if its store has none."""
+    def open(self, tenant: str, key: bytes, body: bytes, /) -> Opened:
+        """Return the contents of a row; raises ValueError if it is damaged."""
+        return self._cipher.open(tenant, key, body)
+
+    def count(self, opened: Opened, /) -> None:
+        """Count what was left out of a row."""
+        if (metrics := self._pipeline.metrics) is not None:
+            if opened.metric_points:
+                metrics.count_ignored_points(opened.metric_points)
+            for reason, count in opened.dropped.items():
+                metrics.count_dropped("intake", reason, count)
+
+
+async def journal_of(pipeline: Pipeline, settings: Settings, section: GatewaySettings) -> PipelineJournal | None:
+    """Return the pipeline's journal; None, with a line in the log, if it can have none."""
     store = pipeline.store
-    return PipelineJournal(pipeline, cast("Journals", store)) if hasattr(store, "record_journal") else None
+    if not section.journal_bytes or not hasattr(store, "record_journal"):
+        return None
+    secrets = _secrets(settings, section, getattr(store, "password", ""))
+    try:
+        if not secrets:
+            raise ValueError("set gateway.journal_keys")
+        cipher = await asyncio.to_thread(JournalCipher, secrets)
+    except ImportError as error:
+        why = f"{error.name} is missing; install it with: pip install 'spanpost[gateway]'"
+    except ValueError as error:
+        why = f"there is no key to encrypt it with: {error}"
+    else:
+        log.info("the journal is encrypted with key %s", cipher.keys[0].hex())
+        return PipelineJournal(pipeline, cast("JournalStore", store), cipher)
+    log.warning("there is no journal, so senders wait until their telemetry is recorded: %s", why)
+    return None
+
+
+def _secrets(settings: Settings, section: GatewaySettings, password: str) -> list[str]:
+    """Return the secrets of the journal's keys, the one that encrypts first: those of the settings, then the
+    database's password, which all gateways of a database have; without either, a file of this machine.
+    """
+    secrets = [key.get_secret_value() for key in section.journal_keys]
+    if password:
+        secrets.append(password)
+    if not secrets:
+        data_dir = settings.database.data_dir.absolute()
+        try:
+            secrets.append(kept_secret(data_dir.with_name(f"{data_dir.name}-journal-key")))
+        except OSError as error:
+            log.warning("the journal's key cannot be kept: %s", error)
+    return secrets

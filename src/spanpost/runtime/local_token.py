@@ -9,20 +9,17 @@ file and restart the gateway.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import stat
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from spanpost.http.tokens import new_token
+from spanpost.runtime.secret_files import kept_secret, read_secret
 
 log = logging.getLogger("spanpost.runtime.gateway")
 
 _TOKEN: Final = re.compile(r"spt_[A-Za-z0-9_-]{43}")
-_LONGEST: Final = 200
 
 
 def path_of(data_dir: Path) -> Path:
@@ -35,15 +32,9 @@ def kept(data_dir: Path) -> str:
     """Return the token; make it if there is none. If its file cannot be used, the token lives as long as
     this process.
     """
-    path = path_of(data_dir)
-    made = new_token()
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    path, made = path_of(data_dir), new_token()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            if not path.is_symlink() and not path.exists():
-                _write(fresh, made)
-                os.link(fresh, path)  # unlike a rename it never replaces what another process made just now
+        kept_secret(path, lambda: made)
         return _read(path)
     except OSError as error:
         log.warning(
@@ -52,9 +43,6 @@ def kept(data_dir: Path) -> str:
             error.strerror or error,
         )
         return made
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
 
 
 def found(data_dir: Path) -> str:
@@ -72,27 +60,9 @@ def link(url: str, token: str) -> str:
     return f"{url.rstrip('/')}/#token={token}"
 
 
-def _write(path: Path, token: str) -> None:
-    with suppress(FileNotFoundError):
-        path.unlink()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(file, f"{token}\n".encode())
-    finally:
-        os.close(file)
-
-
 def _read(path: Path) -> str:
-    """Return the token in a file of this user with mode 0600. Raises OSError for any other file."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        about = os.fstat(file)
-        is_ours = os.geteuid() in (0, about.st_uid)
-        if not stat.S_ISREG(about.st_mode) or not is_ours or about.st_mode & 0o077:
-            raise OSError("it must be a file of this user with mode 0600; remove it and restart")
-        text = os.read(file, _LONGEST).decode("ascii", "replace").strip()
-    finally:
-        os.close(file)
+    """Return the token in a file. Raises OSError for a file that is not safe, or holds none."""
+    text = read_secret(path)
     if not _TOKEN.fullmatch(text):
         raise OSError("it holds no token; remove it and restart")
     return text

@@ -27,7 +27,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks, open_launchers, open_sinks, open_store, rules_of
 from spanpost.runtime.fanout import Fanout
-from spanpost.runtime.interactions import InteractionsRuntime, StoreInteractions, needs_interactions
+from spanpost.runtime.interactions import InteractionsRuntime, needs_interactions
 from spanpost.runtime.prices import Prices
 from spanpost.runtime.process import Sigterm, after_fork
 from spanpost.runtime.spool_location import open_spool, spool_settings
@@ -156,7 +156,7 @@ class Pipeline:
         #: The loading of prices; None until a call needs one.
         self._pricing: asyncio.Future[None] | None = None
         self._is_shut = False
-        self._lost_before = 0
+        self._dropped_before = 0
         self._starting = threading.Lock()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -216,22 +216,30 @@ class Pipeline:
         from spanpost.runtime.summaries import Summaries
 
         summaries = Summaries(
-            self._store, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake
+            self._store.reader,
+            self._store.launch_orders,
+            self._sinks,
+            lambda: self._rules.routes,
+            self.settings.intake.tenant,
+            self.wake,
         )
         carriers: dict[str, DeliveryCarrier] = {**self._sinks, **self._launchers, **summaries.carriers}
         if self.settings.webhooks.providers and self._is_gateway:
-            from spanpost.runtime.webhooks import Hooks, WebhookStore
+            from spanpost.runtime.webhooks import Hooks
 
-            self.hooks = Hooks(self.settings, WebhookStore(self._store, self.take))
+            self.hooks = Hooks(self.settings, self._store, self.take)
             carriers |= self.hooks.carriers
-        self._dispatcher = Dispatcher(self._store, carriers, watch=self._metrics, publish=self.recorded.publish)
+        self._dispatcher = Dispatcher(
+            self._store.outbox, self._store, carriers, watch=self._metrics, publish=self.recorded.publish
+        )
         self._dispatcher.start()
         self._summaries = summaries
         summaries.start()
         if needs_interactions(self.settings, is_gateway=self._is_gateway):
             self.interactions_runtime = InteractionsRuntime(
                 self.settings,
-                StoreInteractions(self._store, self.take),
+                self._store,
+                self.take,
                 workspaces=self.workspaces,
                 watch=self._metrics,
             )
@@ -249,7 +257,10 @@ class Pipeline:
 
             bridge = Bridge()
         metrics = Metrics(
-            most_values=section.max_values, most_series=section.max_series, expire=section.expire_after, bridge=bridge
+            max_values=section.max_values,
+            max_series=section.max_series,
+            expire_after=section.expire_after,
+            bridge=bridge,
         )
         for name, sink in self._sinks.items():
             # Start at 0, so that the first deliveries are an increase for `rate`.
@@ -348,6 +359,12 @@ class Pipeline:
         """Load prices, if the batch needs them and they are not loaded."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await self.load_prices()
+
+    async def load_prices(self) -> None:
+        """Load prices if they are not loaded; wait a while for them."""
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready:
             # Receivers go on meanwhile. A process that is about to end must not lose a batch because prices still load.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
@@ -376,11 +393,11 @@ class Pipeline:
 
     def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
         if self.attachment is not None:
-            metrics.lost_so_far("intake", self.attachment.lost)
+            metrics.count_dropped_so_far("intake", self.attachment.dropped)
         if self._spool is not None:
             metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
         if self._recovery is not None:
-            metrics.lost_so_far("spool", self._recovery.lost.totals())
+            metrics.count_dropped_so_far("spool", self._recovery.dropped.totals())
 
     def wake(self) -> None:
         """Report that deliveries may be due. Call it in the pipeline's thread."""
@@ -392,9 +409,11 @@ class Pipeline:
         """Answers of people for agents; it lives in the pipeline's loop."""
         if self._answers is None:
             from spanpost.interactions.answers import Answers
-            from spanpost.runtime.control import ControlStore
 
-            self._answers = Answers(ControlStore(self))
+            store = self.store
+            self._answers = Answers(
+                store.reader, store.interventions, store.budgets, record=self.record, wake=self.wake
+            )
         return self._answers
 
     @property
@@ -409,7 +428,7 @@ class Pipeline:
                 self.receive,
                 tenant=intake.tenant,
                 capacity=intake.queue_size,
-                look_every=intake.poll_interval.total_seconds(),
+                scan_interval=intake.poll_interval.total_seconds(),
                 spool=self._spool,
                 beat_every=intake.heartbeat_interval.total_seconds(),
                 tell_end=self._tell_end,
@@ -432,18 +451,18 @@ class Pipeline:
         if self._is_shut:
             return False
         while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
-            if self._has_lost() or time.monotonic() >= until:
+            if self._has_dropped() or time.monotonic() >= until:
                 return False
             time.sleep(0.01)  # an earlier flush is still in progress; ask again
         if self._recovery is not None and not self._recovery.wait(until - time.monotonic()):
             return False
-        return self._drain(until - time.monotonic()) and not self._has_lost()
+        return self._drain(until - time.monotonic()) and not self._has_dropped()
 
-    def _has_lost(self) -> bool:
+    def _has_dropped(self) -> bool:
         """Return whether observations were dropped since the last call."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _EXPECTED)
-        before, self._lost_before = self._lost_before, lost
-        return lost != before
+        dropped = sum(count for reason, count in self.dropped.items() if reason not in _EXPECTED)
+        before, self._dropped_before = self._dropped_before, dropped
+        return dropped != before
 
     def _drain(self, timeout: float) -> bool:
         if self._dispatcher is None or self._loop is None:
@@ -478,7 +497,7 @@ class Pipeline:
         if not is_done and not self.is_off:
             log.warning(
                 "not everything was recorded and delivered before the end (%d observations dropped)",
-                sum(self.lost.values()),
+                sum(self.dropped.values()),
             )
         return is_done
 
@@ -589,10 +608,10 @@ class Pipeline:
 
     def questions(self) -> list[ApprovalRow]:
         """Return the open questions, oldest first."""
-        from spanpost.store.protocols import ApprovalQuery
+        from spanpost.model.queries import ApprovalQuery
 
         query = ApprovalQuery(tenant=self.settings.intake.tenant, state="open", limit=1000)
-        return self._ask(self.store.approvals(query))[::-1]
+        return self._ask(self.store.interventions.approvals(query))[::-1]
 
     def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
         """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its
@@ -605,7 +624,7 @@ class Pipeline:
 
         async def work() -> Verdict:
             verdict = await decide(
-                self.store, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
+                self.store.interventions, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant
             )
             if verdict.recorded is not None:
                 self.take(verdict.recorded)
@@ -626,6 +645,6 @@ class Pipeline:
         return self._is_shut
 
     @property
-    def lost(self) -> dict[str, int]:
+    def dropped(self) -> dict[str, int]:
         """Observations that were dropped, by reason."""
-        return self.attachment.lost if self.attachment is not None else {}
+        return self.attachment.dropped if self.attachment is not None else {}

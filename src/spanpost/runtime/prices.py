@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from spanpost.model.observations import Observation
 from spanpost.model.usage import Usage
 from spanpost.semconv import COST_USD
 from spanpost.tasks.context import model_names
+from spanpost.tasks.prices import ModelPrice
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost")
@@ -45,44 +46,11 @@ _LOCAL = (
 )
 
 
-class Row(NamedTuple):
-    """Prices in US dollars per million tokens; None if a kind has no own price. `request` is the price of
-    the call itself.
-    """
-
-    input: Decimal | None = None
-    output: Decimal | None = None
-    cache_read: Decimal | None = None
-    cache_write: Decimal | None = None
-    reasoning: Decimal | None = None
-    request: Decimal = _ZERO
-
-    def cost(self, usage: Usage) -> Decimal | None:
-        """Return the cost of a call; None if a needed figure or price is missing."""
-        if usage.input is None or usage.output is None:
-            return None
-        fresh, spoken, total = usage.input, usage.output, self.request
-        for price, tokens in ((self.cache_read, usage.cache_read), (self.cache_write, usage.cache_write)):
-            if price is not None and tokens:
-                fresh -= tokens
-                total += price * tokens / _MILLION
-        if self.reasoning is not None and usage.reasoning:
-            spoken -= usage.reasoning
-            total += self.reasoning * usage.reasoning / _MILLION
-        if fresh < 0 or spoken < 0:
-            return None  # more cached than total input: a figure is wrong
-        for price, tokens in ((self.input, fresh), (self.output, spoken)):
-            if tokens and price is None:
-                return None
-            total += (price or _ZERO) * tokens / _MILLION
-        return total
-
-
 #: Returns the row for a call with this many input tokens at this time.
-Priced = Callable[[int, datetime], Row | None]
+Priced = Callable[[int, datetime], ModelPrice | None]
 
 
-def _not_looked_up(tokens: int, at: datetime) -> Row | None:
+def _not_looked_up(tokens: int, at: datetime) -> ModelPrice | None:
     """Mark a model that was not looked up yet; None means that it was, without result."""
     return None
 
@@ -90,7 +58,7 @@ def _not_looked_up(tokens: int, at: datetime) -> Row | None:
 class Prices:
     """The prices of one process. It belongs to the worker's thread; only `load` may be called from another."""
 
-    def __init__(self, own: Mapping[str, Row] | None = None, *, is_published: bool = True) -> None:
+    def __init__(self, own: Mapping[str, ModelPrice] | None = None, *, is_published: bool = True) -> None:
         self._own = _by_name(own or {})
         self._is_published = is_published
         self._snapshot: Any = None
@@ -146,7 +114,7 @@ class Prices:
             cost_usd=cost,
         )
 
-    def _own_row(self, model: str) -> Row | None:
+    def _own_row(self, model: str) -> ModelPrice | None:
         return (
             next((row for name in model_names(model) if (row := self._own.get(name)) is not None), None)
             if self._own
@@ -226,9 +194,9 @@ def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, s
 
 def _priced(info: Any) -> Priced | None:
     """Return the price function of a model of genai-prices."""
-    rows: dict[tuple[int, int], Row | None] = {}
+    rows: dict[tuple[int, int], ModelPrice | None] = {}
 
-    def priced(tokens: int, at: datetime) -> Row | None:
+    def priced(tokens: int, at: datetime) -> ModelPrice | None:
         prices = info.get_prices(at)
         tier = max(
             (t.start for p in vars(prices).values() for t in getattr(p, "tiers", ()) if tokens > t.start), default=-1
@@ -241,7 +209,7 @@ def _priced(info: Any) -> Priced | None:
     return priced
 
 
-def _row(prices: Any, tokens: int) -> Row | None:
+def _row(prices: Any, tokens: int) -> ModelPrice | None:
     """Return the text prices of a call with this many input tokens."""
 
     def of(name: str) -> Decimal | None:
@@ -252,7 +220,7 @@ def _row(prices: Any, tokens: int) -> Row | None:
         price = getattr(price, "base", price)
         return Decimal(price) if price is not None else None
 
-    row = Row(
+    row = ModelPrice(
         of("input_mtok"),
         of("output_mtok"),
         of("cache_read_mtok"),
@@ -263,7 +231,7 @@ def _row(prices: Any, tokens: int) -> Row | None:
     return None if row.input is None and row.output is None else row
 
 
-def _by_name(own: Mapping[str, Row]) -> dict[str, Row]:
+def _by_name(own: Mapping[str, ModelPrice]) -> dict[str, ModelPrice]:
     """Return the prices of the settings by exact name; one without a date applies to all dates, one with a
     date to no other.
     """

@@ -41,7 +41,7 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: list[Task]
     checkpoints: list[Checkpoint]
-    lost: dict[str, int]
+    dropped: dict[str, int]
     #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules decided.
     explained: dict[UUID, dict[str, Any]] = {}
 
@@ -51,14 +51,14 @@ class ReplayCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     #: New audit rows, known observations, and spans that are not an agent's.
     events: int
-    repeats: int
+    duplicates: int
     ignored: int
     #: Tasks that changed.
     tasks: int
     #: Deliveries made, and whether all deliveries that were due arrived.
     deliveries: int
     is_delivered: bool
-    lost: dict[str, int]
+    dropped: dict[str, int]
 
 
 def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: bool = False) -> ReplayResult:
@@ -67,18 +67,18 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
     All files are read first and sorted by time: the result is then exact, and neither the order of the
     files nor duplicates change it. Raises `ConfigError` for a file that is not telemetry.
     """
+    from spanpost.model.queries import TaskQuery
     from spanpost.store.memory import MemoryStore
-    from spanpost.store.protocols import TaskQuery
 
     settings = settings if settings is not None else load()
-    observations, lost = _read(paths)
+    observations, dropped = _read(paths)
     # The recording is old: no task in it counts as stalled.
     rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), stall_rules=NO_STALL, launches=Launches())
     store = MemoryStore(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _BATCH):
         recorded = store.record_now(observations[start : start + _BATCH])
-        for reason, count in recorded.lost.items():
-            lost[reason] = lost.get(reason, 0) + count
+        for reason, count in recorded.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
     for days in (1, 2, 3):  # a due item may schedule another check
         store.elapse_now(datetime.now(UTC) + timedelta(days=days))
     tasks = store.tasks_now(TaskQuery(limit=10**9))
@@ -89,7 +89,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
 
         explaining = Explaining(store.work, store.state_keys(), observations)
         explained = {task.uid: explaining.explain(task) for task in tasks}
-    return ReplayResult(tasks=tasks, checkpoints=store.checkpoints_now(limit=10**9), lost=lost, explained=explained)
+    return ReplayResult(
+        tasks=tasks, checkpoints=store.checkpoints_now(limit=10**9), dropped=dropped, explained=explained
+    )
 
 
 def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> ReplayCounts:
@@ -100,10 +102,10 @@ def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> 
     `notifications.max_age` are not posted in any case. Raises `ConfigError` for a file that is not
     telemetry, before anything is recorded.
     """
-    observations, lost = _read(paths, tenant=settings.intake.tenant)
+    observations, dropped = _read(paths, tenant=settings.intake.tenant)
     # Heartbeats belong to processes that ended long ago: recorded, they would be missed.
     observations, _ = map(list, without_beats(observations))
-    return asyncio.run(_record(observations, lost, settings, deliver=deliver))
+    return asyncio.run(_record(observations, dropped, settings, deliver=deliver))
 
 
 def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Observation], dict[str, int]]:
@@ -111,18 +113,18 @@ def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Obser
     from spanpost.receivers.recordings import read_recording
 
     observations: list[Observation] = []
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}
     for path in paths:
         for decoded in read_recording(path, tenant=tenant):
             observations += decoded.observations
-            for reason, count in decoded.lost.items():
-                lost[reason] = lost.get(reason, 0) + count
+            for reason, count in decoded.dropped.items():
+                dropped[reason] = dropped.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    return observations, lost
+    return observations, dropped
 
 
 async def _record(
-    observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool
+    observations: list[Observation], dropped: dict[str, int], settings: Settings, *, deliver: bool
 ) -> ReplayCounts:
     from spanpost.store.postgres import PostgresStore
     from spanpost.store.timers import NEVER
@@ -146,16 +148,16 @@ async def _record(
         is_delivered = await _deliver(store, settings) if deliver else False
     finally:
         await store.close()
-    for reason, count in total.lost.items():
-        lost[reason] = lost.get(reason, 0) + count
+    for reason, count in total.dropped.items():
+        dropped[reason] = dropped.get(reason, 0) + count
     return ReplayCounts(
         events=total.events,
-        repeats=total.repeats,
+        duplicates=total.duplicates,
         ignored=total.ignored,
         tasks=len(total.tasks),
         deliveries=total.deliveries,
         is_delivered=is_delivered,
-        lost=lost,
+        dropped=dropped,
     )
 
 
@@ -164,7 +166,7 @@ async def _deliver(store: PostgresStore, settings: Settings) -> bool:
 
     sinks = open_sinks(settings)
     lend(sinks.values(), workspaces_of(settings, store))
-    dispatcher = Dispatcher(store, sinks)
+    dispatcher = Dispatcher(store.outbox, store, sinks)
     try:
         return await dispatcher.drain(_DELIVER)
     finally:

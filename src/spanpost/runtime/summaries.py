@@ -12,7 +12,7 @@ import msgspec
 
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError, Rejected, StoreUnavailable
-from spanpost.model.launch_orders import Order, Taken
+from spanpost.model.launch_orders import Order, OrderQuery, Taken
 from spanpost.model.queries import TaskFilter
 from spanpost.model.summaries import SUMMARY, Board, Summary
 from spanpost.model.tasks import Task
@@ -21,7 +21,7 @@ from spanpost.routing.launch_orders import KEPT
 from spanpost.routing.routes import Route, Routes
 from spanpost.semconv import FINAL_STATUSES, STATUSES
 from spanpost.sinks.base import Sink
-from spanpost.store.protocols import OrderQuery, Store
+from spanpost.store.protocols import LaunchOrders, Reader
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.runtime.summaries")
@@ -30,7 +30,7 @@ _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_S
 #: Tasks per query.
 _PAGE: Final = 500
 #: Interval of checks for due summaries, seconds.
-LOOKUP: Final = 5.0
+RECONCILE: Final = 5.0
 
 
 class Summaries:
@@ -40,20 +40,22 @@ class Summaries:
 
     def __init__(
         self,
-        store: Store,
+        reader: Reader,
+        launch_orders: LaunchOrders,
         sinks: Mapping[str, Sink],
         routes: Callable[[], Routes],
         tenant: str,
         wake: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._reader = reader
+        self._launch_orders = launch_orders
         self._routes = routes
         self._tenant = tenant
         self._wake = wake
         self._task: asyncio.Task[None] | None = None
         self._done: dict[str, datetime] = {}
         self._turns: dict[str, int] = {}
-        self.carriers = {SUMMARY + name: SummaryCarrier(store, sink) for name, sink in sinks.items()}
+        self.carriers = {SUMMARY + name: SummaryCarrier(launch_orders, sink) for name, sink in sinks.items()}
 
     def start(self) -> None:
         """Start checking, in the running loop."""
@@ -68,30 +70,30 @@ class Summaries:
     async def _run(self) -> None:
         while True:
             try:
-                if any(route.digest or route.has_board for route in self._routes().routes):
-                    await self.look()
+                if any(route.digest or route.board for route in self._routes().routes):
+                    await self.scan()
             except StoreUnavailable:
                 pass  # the dispatcher logs it; due summaries stay due
             except Exception as error:
                 log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
-            await asyncio.sleep(LOOKUP)
+            await asyncio.sleep(RECONCILE)
 
-    async def look(self, now: datetime | None = None) -> int:
+    async def scan(self, now: datetime | None = None) -> int:
         """Order what is due; return the number of messages. `now` is the store's clock. Raises
         `StoreUnavailable`.
         """
-        now, routes = now or await self._store.browse.now(), self._routes()
+        now, routes = now or await self._reader.now(), self._routes()
         living: list[Task] | None = None
         placed = 0
         for route in routes.routes:
             key = summaries.route_key(route)
             if route.digest and self._done.get(key) != (period := summaries.period(route, now))[0]:
-                if not await self._store.orders(OrderQuery(id=summaries.digest_id(route, period[0]), limit=1)):
+                if not await self._launch_orders.listed(OrderQuery(id=summaries.digest_id(route, period[0]), limit=1)):
                     living = await self._living() if living is None else living
                     placed += await self._digest(route, *period, living, routes)
                 self._done[key] = period[0]
             turn = int(now.timestamp() // route.board_interval.total_seconds())
-            if route.has_board and self._turns.get(key) != turn:
+            if route.board and self._turns.get(key) != turn:
                 living = await self._living() if living is None else living
                 placed += await self._board(route, living, routes, now)
                 self._turns[key] = turn
@@ -102,7 +104,7 @@ class Summaries:
     async def _digest(
         self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes
     ) -> int:
-        ended = await self._store.browse.ended(began, ends, summaries.LATEST)
+        ended = await self._reader.ended(began, ends, summaries.LATEST)
         digest = summaries.digest(route, began, ends, ended, living, routes)
         return (
             0
@@ -112,9 +114,9 @@ class Summaries:
 
     async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:
         board = summaries.board(route, living, routes)
-        last = await self._store.orders(OrderQuery(task_uid=summaries.board_id(route), limit=1))
+        last = await self._launch_orders.listed(OrderQuery(task_uid=summaries.board_id(route), limit=1))
         shown = summaries.summary_of(last[0].order) if last else None
-        before = shown.told if shown is not None and isinstance(shown.told, Board) else None
+        before = shown.content if shown is not None and isinstance(shown.content, Board) else None
         if before is None and not board.tasks:
             return 0  # a board begins with the first task
         if before is not None and before == board:
@@ -122,13 +124,13 @@ class Summaries:
         return await self._place(summaries.board_order(route, board, summaries.tenant_of(route, self._tenant), now))
 
     async def _place(self, order: Order) -> int:
-        return int(await self._store.order(order) is Taken.NEW)
+        return int(await self._launch_orders.place(order) is Taken.NEW)
 
     async def _living(self) -> list[Task]:
         found: list[Task] = []
         after: Any = None
         while True:
-            page = await self._store.browse.tasks(TaskFilter(statuses=_UNDER_WAY, is_root=True), after, _PAGE)
+            page = await self._reader.tasks(TaskFilter(statuses=_UNDER_WAY, is_root=True), after, _PAGE)
             found += page.items
             if page.next is None:
                 return found
@@ -138,9 +140,9 @@ class Summaries:
 class SummaryCarrier:
     """Sends summaries to one sink, as the state of a message: a board is edited, a digest is posted once."""
 
-    def __init__(self, store: Store, sink: Sink) -> None:
+    def __init__(self, launch_orders: LaunchOrders, sink: Sink) -> None:
         self.name = SUMMARY + sink.name
-        self._store = store
+        self._launch_orders = launch_orders
         self._sink = sink
 
     async def deliver(self, delivery: Delivery) -> Receipt:
@@ -172,9 +174,9 @@ class SummaryCarrier:
 
     async def _stands(self, order: Order, summary: Summary) -> tuple[Receipt | None, Order | None]:
         """Return the receipt of a board's message and its newest order; for a digest neither."""
-        if not isinstance(summary.told, Board):
+        if not isinstance(summary.content, Board):
             return None, None
-        rows = await self._store.orders(OrderQuery(task_uid=order.task_uid, limit=KEPT))
+        rows = await self._launch_orders.listed(OrderQuery(task_uid=order.task_uid, limit=KEPT))
         ref = next((row.ref for row in rows if row.ref), None)
         return Receipt(ref=ref) if ref else None, rows[0].order if rows else None
 

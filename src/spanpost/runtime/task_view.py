@@ -1,12 +1,10 @@
-"""Data of a task's page on the board: its message as Slack would show it, and the fill level of its context."""
+"""The message of a task as Slack would show it, for its page on the board."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -14,14 +12,12 @@ from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes, Verbosity, chosen, deliveries
 
 if TYPE_CHECKING:
-    from spanpost.runtime.pipeline import Pipeline
     from spanpost.settings import Settings
     from spanpost.sinks.slack.style import SlackStyle
-    from spanpost.tasks.context_curve import Point
+    from spanpost.store.protocols import Reader
 
 #: Maximum numbers of sub-agents and thread replies of a message, and of checkpoints that are read per task.
 _CHILDREN: Final = 50
@@ -30,38 +26,29 @@ _CHECKPOINTS: Final = 10_000
 _SLACK: Final = "slack"
 
 
-class TaskViews:
-    """Draws tasks of a pipeline's store. Every method raises `StoreUnavailable`."""
+class TaskMessages:
+    """Draws the messages of tasks."""
 
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
-        self._pipeline = pipeline
+    def __init__(self, reader: Reader, settings: Settings) -> None:
+        self._reader = reader
         self.settings = settings
 
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, its uid, or its trace id."""
-        return await self._pipeline.store.browse.task(tenant, ref)
-
-    async def curve(self, task_uid: UUID) -> list[Point]:
-        """Return the fill level of the context over time, oldest first."""
-        return await self._pipeline.store.curves.of(task_uid)
-
-    async def message(self, task: Task) -> dict[str, Any]:
+    async def draw(self, task: Task) -> dict[str, Any]:
         """Return the message of a task, and its thread, as the arguments of Slack's API by the task's
         route.
 
         A sub-agent's is the message of its root task. Without Slack it is drawn as Slack would show it by
-        default.
+        default. Raises `StoreUnavailable`.
         """
         from spanpost.sinks.slack.render import root
 
-        store = self._pipeline.store
         carrier = (
-            next(iter(await store.browse.those([task.root_uid])), task)
+            next(iter(await self._reader.those([task.root_uid])), task)
             if task.root_uid not in (None, task.uid)
             else task
         )
         route, slack_style, channel = self._route(carrier)
-        below = await store.browse.tasks(TaskFilter(tenant=carrier.tenant, parent=carrier.uid), None, _CHILDREN)
+        below = await self._reader.tasks(TaskFilter(tenant=carrier.tenant, parent=carrier.uid), None, _CHILDREN)
         children = list(reversed(below.items))
         thread = (await self._thread([carrier, *children], carrier, route))[-_REPLIES:]
         message = root(carrier, children, key="", slack_style=slack_style)
@@ -79,7 +66,7 @@ class TaskViews:
         """Return the permanent route of a task's message, its style there, and its channel; None if none is
         sent.
         """
-        from spanpost.runtime.assembly import launches_of, routes_of, with_buttons
+        from spanpost.runtime.assembly import routes_of, with_buttons
         from spanpost.sinks.slack import slack_style_of
         from spanpost.sinks.slack.settings import SlackSettings
 
@@ -88,10 +75,10 @@ class TaskViews:
         is_on = isinstance(section, SlackSettings) and section.enabled
         said = with_buttons(section, settings) if isinstance(section, SlackSettings) else SlackSettings()
         assert isinstance(said, SlackSettings)
-        launches = launches_of(settings)
+        launches = settings.launchers
         slack_style = msgspec.structs.replace(slack_style_of(said), retries=lambda task: bool(launches.retrier(task)))
         taken = (
-            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing]
+            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.is_passing]
             if is_on
             else []
         )
@@ -105,16 +92,15 @@ class TaskViews:
         """Return the checkpoints of a message's thread in order of time, each with its count of reports. A
         muted route is drawn in full.
         """
-        store = self._pipeline.store
-        found = await asyncio.gather(*(store.checkpoints(task_uid=one.uid, limit=_CHECKPOINTS) for one in family))
+        found = await asyncio.gather(
+            *(self._reader.checkpoints(task_uid=one.uid, limit=_CHECKPOINTS) for one in family)
+        )
         by_uid = {one.uid: one for one in family}
         checkpoints = sorted((one for each in found for one in each), key=lambda one: (one.at, one.id))
         known = {one.id: one for one in checkpoints}
         verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
         # The interval of milestones and the age of notifications cannot be reconstructed afterwards.
-        open_route = msgspec.structs.replace(
-            route, verbosity=verbosity, interval=timedelta(0), match=Match(least=route.match.least)
-        )
+        open_route = Route(sink=_SLACK, address=route.address, severity=route.severity, verbosity=verbosity)
         table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
         lines: dict[str, tuple[Task, Checkpoint, int]] = {}
         for one in checkpoints:

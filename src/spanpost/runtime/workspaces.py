@@ -46,7 +46,7 @@ _MOST: Final = 10_000
 _KEY: Final = "set slack_oauth.key to the key that the gateways have, or install the app there again: {}"
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpenedInstallation(msgspec.Struct, frozen=True):
     """An installation and its decrypted token."""
 
     installed: Installed
@@ -73,7 +73,7 @@ class Workspaces:
         self._wake = wake
         self._clock = clock
         self.encryption: Encryption | None = Encryption(section.keys) if section.keys else None
-        self._known: dict[str, tuple[float, Opened]] = {}
+        self._known: dict[str, tuple[float, OpenedInstallation]] = {}
         self._logged: set[tuple[str, int]] = set()
         self._fetching = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -126,7 +126,7 @@ class Workspaces:
         return kept
 
     async def _release(self, name: str) -> None:
-        await self._store.reopen_rate_limits([f"slack:{name}"])
+        await self._store.outbox.reopen([f"slack:{name}"])
         self._wake()
 
     async def _release_again(self, name: str) -> None:
@@ -178,7 +178,7 @@ class Workspaces:
             raise NoToken("the app is not installed there", f"install it: {self.section.install_url}")
         return opened.token
 
-    async def find(self, team: str) -> Opened | None:
+    async def find(self, team: str) -> OpenedInstallation | None:
         """Return a usable installation with its token; None without. Raises `NoToken` and `StoreUnavailable`."""
         known = self._known.get(team)
         if known is None or time.monotonic() - known[0] > CACHED:
@@ -198,11 +198,11 @@ class Workspaces:
         found = await self._store.installations.find(self.section.client_id, team)
         return found if found is not None and found.is_there else None
 
-    async def _read(self, team: str) -> Opened | None:
+    async def _read(self, team: str) -> OpenedInstallation | None:
         found = await self.row(team)
         if found is None or not self.takes(team, found.enterprise):
             return None
-        return Opened(found, self.open(found)["token"])
+        return OpenedInstallation(found, self.open(found)["token"])
 
     def open(self, installed: Installed) -> dict[str, str]:
         """Return the decrypted tokens. Raises `NoToken`."""
@@ -217,7 +217,7 @@ class Workspaces:
     def _ends_soon(self, installed: Installed) -> bool:
         return installed.expires_at is not None and installed.expires_at - self._now() < AHEAD
 
-    async def _renewed(self, opened: Opened) -> Opened | None:
+    async def _renewed(self, opened: OpenedInstallation) -> OpenedInstallation | None:
         """Fetch the next token, unless another process does; until then the present one is valid."""
         async with self._fetching:
             one = opened.installed

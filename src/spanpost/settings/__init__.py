@@ -11,7 +11,6 @@ from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
 from spanpost.settings.approvals import ControlSettings as ControlSettings
 from spanpost.settings.attach import AttachSettings as AttachSettings
 from spanpost.settings.budgets import BudgetSettings as BudgetSettings
-from spanpost.settings.budgets import SpendSettings as SpendSettings
 from spanpost.settings.context import ContextSettings as ContextSettings
 from spanpost.settings.cost import CostSettings as CostSettings
 from spanpost.settings.cost import PriceSettings as PriceSettings
@@ -31,6 +30,7 @@ from spanpost.settings.log import LogSettings as LogSettings
 from spanpost.settings.metrics import MetricsSettings as MetricsSettings
 from spanpost.settings.mistakes import REFERENCE as REFERENCE
 from spanpost.settings.redaction import RedactionSettings as RedactionSettings
+from spanpost.settings.root import LISTS as LISTS
 from spanpost.settings.root import PREFIX as PREFIX
 from spanpost.settings.root import TASK_VARIABLE as TASK_VARIABLE
 from spanpost.settings.root import TOKEN_VARIABLE as TOKEN_VARIABLE

@@ -11,9 +11,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.section import Duration, Section
+from spanpost.tasks.approvals import Expiry
 
 
-class ApprovalsSettings(Section):
+class ApprovalsSettings(Section, Expiry):
     """Defaults for questions to people."""
 
     expire_after: Duration | None = Field(
@@ -26,7 +27,7 @@ class ApprovalsSettings(Section):
         default="expire",
         description="What happens when a question is not answered in time. `expire`: it ends without a "
         "decision, and the "
-        "agent is told. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
+        "agent gets `expired`. `deny`: it counts as denied and is marked as expired. `escalate`: it is posted once "
         "more as urgent, and expires after the same time again. `wait`: it stays open.",
     )
 

@@ -1,4 +1,4 @@
-"""Settings of the section `budgets`: budgets of money and tokens."""
+"""Settings of `budgets`: budgets of money and tokens."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from spanpost.settings.routes import Words
-from spanpost.settings.section import Section, Zone
+from spanpost.settings.conditions import ConditionSettings
+from spanpost.settings.section import Zone
+from spanpost.tasks.budgets import WORDS, Budget
 
 Level = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
-class BudgetSettings(Section):
+class BudgetSettings(ConditionSettings, Budget):
     """A budget for the tasks that meet all conditions, counted for each tenant separately. A condition that
     is not given matches every task.
     """
@@ -37,17 +38,12 @@ class BudgetSettings(Section):
         "(`agent.team`), `type`, `environment`, `service`, or any attribute by name. A task without the "
         "attribute does not use the budget.",
     )
-    tenant: Words | None = Field(default=None, description="Applies to tasks of this tenant; `*` matches any text.")
-    agent: Words | None = Field(default=None, description="Applies to tasks of the agent with this name.")
-    environment: Words | None = Field(
-        default=None, description="Applies to tasks of this `deployment.environment.name`."
-    )
-    attributes: dict[str, Words] = Field(
-        default={}, description="Applies to tasks with these attributes, written as in a route."
-    )
     warn_at: tuple[Level, ...] = Field(
-        default=(0.8, 1.0),
+        default=Budget.warn_at,
         description="Shares of the limit at which to warn, ascending, each once a period; `[]` for none.",
+    )
+    timezone: Zone = Field(
+        default="UTC", description="IANA name of the time zone in which days, months and years begin: `Asia/Seoul`."
     )
 
     @field_validator("warn_at")
@@ -64,7 +60,7 @@ class BudgetSettings(Section):
             raise ValueError("names each attribute once, and five at most")
         if "tenant" in value:
             raise ValueError("a budget is always each tenant's own: leave `tenant` out")
-        return value
+        return tuple(WORDS.get(name, name) for name in value)
 
     @model_validator(mode="after")
     def _has_limit(self) -> BudgetSettings:
@@ -73,20 +69,9 @@ class BudgetSettings(Section):
         return self
 
 
-class SpendSettings(Section):
-    """Budgets of money and tokens: updated when the usage of a model call is final, warned about, and
-    reported to agents on request.
-    """
-
-    budgets: tuple[BudgetSettings, ...] = Field(default=(), max_length=100, description="The budgets.")
-    timezone: Zone = Field(
-        default="UTC", description="IANA name of the time zone in which days, months and years begin: `Asia/Seoul`."
-    )
-
-    @field_validator("budgets")
-    @classmethod
-    def _names_differ(cls, value: tuple[BudgetSettings, ...]) -> tuple[BudgetSettings, ...]:
-        names = [budget.name for budget in value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two budgets are called {twice[0]!r}: give each a name of its own")
-        return value
+def are_different(budgets: tuple[BudgetSettings, ...]) -> tuple[BudgetSettings, ...]:
+    """Return budgets with different names. Raises ValueError."""
+    names = [budget.name for budget in budgets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two budgets are called {twice[0]!r}: give each a name of its own")
+    return budgets

@@ -5,25 +5,25 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from spanpost.settings.section import Section
+from spanpost.tasks.prices import ModelPrice
 
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
-class PriceSettings(BaseModel):
-    """Prices of a model in US dollars per million tokens. A kind without a price has the price of the kind
-    that includes it.
+class PriceSettings(Section, ModelPrice):
+    """Prices of a model in US dollars per million tokens; `request` in US dollars per call. A kind without a
+    price has the price of the kind that includes it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: Dollars
     output: Dollars
     cache_read: Dollars | None = None
     cache_write: Dollars | None = None
     reasoning: Dollars | None = None
+    request: Dollars = Decimal(0)
 
 
 class CostSettings(Section):
@@ -37,7 +37,7 @@ class CostSettings(Section):
         default={},
         description="Prices by model name, in US dollars per million tokens; they override published prices: "
         '`{"my-model": {"input": 2.5, "output": 10, "cache_read": 0.25, "cache_write": 3.1, "reasoning": '
-        "10}}`. The last three are optional.",
+        "10}}`. The last three are optional, and so is `request`, the price of each call in US dollars.",
     )
 
     @field_validator("prices")

@@ -43,7 +43,7 @@ class DatabaseSettings(Section):
         default=timedelta(seconds=10),
         gt=timedelta(0),
         description="Processor time allowed for one transaction that records one trace. Beyond it, the batch's "
-        "observations of that trace go to quarantine, and the sender is told not to send them again.",
+        "observations of that trace go to quarantine, and the answer asks the sender not to send them again.",
     )
     statement_cache: int = Field(
         default=100,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.http.hosts import is_loopback
 from spanpost.model.errors import ConfigError
@@ -16,6 +16,8 @@ from spanpost.settings.guards import are_hosts, are_networks, are_origins
 from spanpost.settings.section import Section
 
 _MIB = 1024 * 1024
+#: Fewest characters of a secret that a key is derived from.
+_KEY = 32
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -157,14 +159,27 @@ class GatewaySettings(Section):
         default=1024 * _MIB,
         ge=0,
         description="Maximum bytes in the journal, the table `journal`. Telemetry that cannot be recorded at once is "
-        "written there, answered with 200 and recorded later. One tenant may fill half of it; beyond its "
-        "share a sender gets 503. 0: no journal; a sender waits until its telemetry is recorded.",
+        "written there, encrypted, answered with 200 and recorded later. One tenant may fill half of it; beyond "
+        "its share a sender gets 503. 0: no journal; a sender waits until its telemetry is recorded.",
+    )
+    journal_keys: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="Secrets that the keys of the journal are derived from; the same for all gateways of a database. "
+        "The first, of 32 characters or more, encrypts; all decrypt. Default: the password of the database, which "
+        "decrypts in any case; without one, the file `<database.data_dir>-journal-key`. Never printed.",
     )
 
     _digests = field_validator("operator_tokens")(digests)
     _hosts = field_validator("hosts")(are_hosts)
     _origins = field_validator("allowed_origins")(are_origins)
     _networks = field_validator("trusted_proxies")(are_networks)
+
+    @field_validator("journal_keys")
+    @classmethod
+    def _are_long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if value and len(value[0].get_secret_value()) < _KEY:
+            raise ValueError(f"the first must have {_KEY} characters or more, as `spanpost token new` makes them")
+        return value
 
     @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
     @classmethod

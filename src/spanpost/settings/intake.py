@@ -14,7 +14,10 @@ class IntakeSettings(Section):
     """What is recorded of an agent's process, and how."""
 
     tenant: str = Field(
-        default="default", min_length=1, max_length=200, description="Tenant of these tasks in a shared database."
+        default="default",
+        min_length=1,
+        max_length=200,
+        description="Tenant of the process's tasks in a shared database.",
     )
     queue_size: int = Field(
         default=65_536,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE
+from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules, Rule
 from spanpost.settings.gateway import digests
 from spanpost.settings.section import Duration, Section
 
@@ -22,7 +22,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 ApiRole = Literal["viewer", "operator", "approver", "auditor"]
 
 
-class RuleSettings(Section):
+class RuleSettings(Section, Rule):
     """An authorization rule. The first rule that names the action and whose conditions are all met decides;
     without one the action is denied.
     """
@@ -203,7 +203,7 @@ class ApiTokenSettings(Section):
     _digests = field_validator("sha256")(digests)
 
 
-class InteractionsSettings(AppSettings):
+class InteractionsSettings(AppSettings, AuthorizationRules):
     """People's answers from Slack: buttons, and replies in threads. The bot token is set in the section
     `slack`.
     """
@@ -263,7 +263,12 @@ class InteractionsSettings(AppSettings):
         for name, person in value.items():
             if not (_USER.match(person) or _EMAIL.match(person)):
                 raise ValueError(f"{name[:100]!r} must lead to an address or a Slack user id (U...)")
-        return value
+        return {name.strip().casefold(): person for name, person in value.items()}
+
+    @field_validator("email_domains")
+    @classmethod
+    def _are_domains(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(domain.casefold().lstrip("@") for domain in value)
 
     @field_validator("tokens")
     @classmethod

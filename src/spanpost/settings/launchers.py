@@ -12,8 +12,8 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator,
 from spanpost.launchers import registry
 from spanpost.launchers.base import LauncherSettings
 from spanpost.model.errors import ConfigError
-from spanpost.routing.launch_orders import FIELDS
-from spanpost.settings.routes import Words
+from spanpost.routing.launch_orders import FIELDS, Launches, OnEnd, Retry
+from spanpost.settings.conditions import ConditionSettings, Words
 from spanpost.settings.section import Duration, Section
 from spanpost.text.templates import mistake, places
 
@@ -22,29 +22,16 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_white
 _TABLES: Final = ("result.", "link.")
 
 
-class _OfTasks(Section):
-    """Conditions on a task, the same as of a route."""
-
-    tenant: Words | None = Field(default=None, description="Applies to tasks of this tenant.")
-    agent: Words | None = Field(default=None, description="Applies to tasks of the agent with this name.")
-    type: Words | None = Field(default=None, description="Applies to tasks with this `agent.task.type`.")
-    topic: Words | None = Field(default=None, description="Applies to tasks with this `agent.topic`.")
-    environment: Words | None = Field(
-        default=None, description="Applies to tasks of this `deployment.environment.name`."
-    )
-    service: Words | None = Field(default=None, description="Applies to tasks of this `service.name`.")
-    repo: Words | None = Field(default=None, description="Applies to tasks with this `agent.repo`.")
-
-
-class RetrySettings(_OfTasks):
+class RetrySettings(ConditionSettings, Retry):
     """The launcher that retries a task: the first whose conditions the task meets. Without one there is no
     *Retry*.
     """
 
     launcher: Name = Field(description="Its name in `launchers.named`.")
+    type: Words | None = Field(default=None, description="Matches tasks with this `agent.task.type`.")
 
 
-class OnEndSettings(_OfTasks):
+class OnEndSettings(ConditionSettings, OnEnd):
     """Work that the end of a task starts, once for each of its runs. A condition is a word, or a list of
     words of which one must match.
     """
@@ -52,6 +39,7 @@ class OnEndSettings(_OfTasks):
     name: Name = Field(
         description="Name of the rule in rows. A renamed rule is a new rule, which has started nothing yet."
     )
+    type: Words | None = Field(default=None, description="Matches tasks with this `agent.task.type`.")
     status: tuple[Literal["complete", "error", "cancelled"], ...] = Field(
         default=("complete",), min_length=1, description="How the task must have ended."
     )
@@ -81,7 +69,7 @@ class OnEndSettings(_OfTasks):
         return value
 
 
-class LaunchersSettings(Section):
+class LaunchersSettings(Section, Launches):
     """Launchers start work: by *Retry*, by `/agents start`, by webhooks, and when a task ends."""
 
     named: dict[str, dict[str, Any]] = Field(
@@ -96,29 +84,28 @@ class LaunchersSettings(Section):
         default=(), description="Work that the end of a task starts; each a `[[launchers.rules]]` (below)."
     )
     max_depth: int = Field(
-        default=5,
+        default=Launches.max_depth,
         ge=1,
         le=100,
         description="Maximum length of a chain of tasks that rules start one after another; nothing is started "
         "beyond it.",
     )
-    max_hourly: int = Field(default=100, ge=1, description="Starts allowed per rule and hour.")
+    max_hourly: int = Field(default=Launches.max_hourly, ge=1, description="Starts allowed per rule and hour.")
     max_age: Duration = Field(
-        default=timedelta(minutes=15),
+        default=Launches.max_age,
         gt=timedelta(0),
-        description="A task end older than this when it is received starts nothing.",
+        description="A task that ended longer ago than this when its end is received starts nothing.",
     )
 
     @field_validator("named")
     @classmethod
     def _are_launchers(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for name, said in value.items():
+        for name in value:
             if not registry.NAME.fullmatch(name) or len(name) > 60:
                 raise ValueError(
                     f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _"
                 )
-            _settings_of(name, said)
-        return value
+        return {name: {**said, "enabled": _settings_of(name, said).enabled} for name, said in value.items()}
 
     @model_validator(mode="after")
     def _fit(self) -> LaunchersSettings:
@@ -137,10 +124,10 @@ class LaunchersSettings(Section):
             )
         return self
 
-    def launchers(self) -> dict[str, tuple[str, LauncherSettings]]:
+    def opened(self) -> dict[str, tuple[str, LauncherSettings]]:
         """Return kind and settings of the enabled launchers, by name."""
-        found = {name: (str(said["kind"]), _settings_of(name, said)) for name, said in sorted(self.named.items())}
-        return {name: (kind, section) for name, (kind, section) in found.items() if section.enabled}
+        said = {name: self.named[name] for name in sorted(self.launchers)}
+        return {name: (str(one["kind"]), _settings_of(name, one)) for name, one in said.items()}
 
 
 def _settings_of(name: str, said: dict[str, Any]) -> LauncherSettings:

@@ -8,7 +8,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from spanpost.settings.root import PREFIX, Models, Settings, models_installed, section_model, variable, variable_names
+from spanpost.settings.root import (
+    LISTS,
+    PREFIX,
+    Models,
+    Settings,
+    models_installed,
+    section_model,
+    variable,
+    variable_names,
+)
 from spanpost.settings.sources import CONFIG_FILE
 from spanpost.sinks import registry
 
@@ -62,7 +71,7 @@ def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
 
 def not_json(environment: Mapping[str, str], sinks: Models) -> str:
     """Return the variable that is not JSON: pydantic-settings names only the section."""
-    compound = {PREFIX + "ROUTES"}
+    compound = {f"{PREFIX}{section}".upper() for section in LISTS}
     for section in (*Settings.model_fields, *sinks):
         for field, info in (sinks.get(section) or section_model(section)).model_fields.items():
             if re.search(r"\b(tuple|list|dict|set|frozenset|Sequence|Mapping)\[", str(info.annotation)):
@@ -92,7 +101,7 @@ def explain(item: Any, sinks: Models) -> str:
     if error["type"] == "extra_forbidden":
         known = _fields_of(where[0], sinks) if len(where) > 1 else (*Settings.model_fields, *models_installed())
         reason = f"there is no such {'setting' if len(where) > 1 else 'section'}{_nearest(where[-1], known)}"
-    if len(where) >= 2 and where[0] != "routes":
+    if len(where) >= 2 and where[0] not in LISTS:
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"
 

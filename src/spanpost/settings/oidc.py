@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.http.urls import http_url
+from spanpost.interactions.api.oidc_terms import OidcTerms
 from spanpost.settings.interactions import ApiRole, Word
 from spanpost.settings.section import Duration, Section
 
@@ -15,7 +16,7 @@ from spanpost.settings.section import Duration, Section
 _LEAST: Final = 32
 
 
-class OidcSettings(Section):
+class OidcSettings(Section, OidcTerms):
     """People log in at an OpenID Connect provider (`/api/login`). Register
     `<public_url>/api/login/callback` there.
     """
@@ -46,9 +47,7 @@ class OidcSettings(Section):
     default_roles: tuple[ApiRole, ...] = Field(
         default=(), description="Roles of everybody who can log in. A person without any role may do nothing."
     )
-    scopes: tuple[Word, ...] = Field(
-        default=("openid", "email", "profile"), description="Scopes requested from the provider."
-    )
+    scopes: tuple[Word, ...] = Field(default=OidcTerms.scopes, description="Scopes requested from the provider.")
     session: Duration = Field(
         default=timedelta(hours=1),
         gt=timedelta(0),

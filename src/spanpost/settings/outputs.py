@@ -10,9 +10,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from spanpost.http.urls import http_url
 from spanpost.settings.section import Duration, Section
 from spanpost.sinks.fields import FIELDS
+from spanpost.sinks.outputs import OutputQuery
 
 
-class QuerySettings(Section):
+class QuerySettings(Section, OutputQuery):
     """The query of one figure."""
 
     query: str = Field(
@@ -41,7 +42,7 @@ class ResultsSettings(Section):
         default=timedelta(seconds=3),
         gt=timedelta(0),
         le=timedelta(seconds=10),
-        description="Time limit of all queries of one end; late answers are left out.",
+        description="Time limit of all queries for one task's end. Late answers are left out.",
     )
     queries: dict[str, QuerySettings] = Field(
         default={},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from hashlib import sha512
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from spanpost.readers.redaction import KeptKinds, RedactionRules, SecretPattern
 from spanpost.settings.section import Section
 from spanpost.text.secrets import ALL_KINDS
 
@@ -21,7 +23,7 @@ _BEGINNING = re.compile(r"(?:[A-Za-z0-9_:@#%&=/~-]|\\[.+*?^$(){}|\[\]/-]){3}")
 _MOST_WAYS, _MOST_COUNT = 200, 200
 
 
-class PatternSettings(Section):
+class PatternSettings(Section, SecretPattern):
     """Your own kind of secret."""
 
     kind: str = Field(
@@ -69,31 +71,30 @@ class PatternSettings(Section):
             raise ValueError(f"{value!r} can match in too many ways at one place: make its bounds narrower")
         return value
 
-    @property
-    def compiled(self) -> re.Pattern[str]:
-        """The compiled expression."""
-        return re.compile(self.pattern)
 
-
-class TenantRedactionSettings(Section):
+class TenantRedactionSettings(Section, KeptKinds):
     """Differences for one tenant."""
 
     off: tuple[str, ...] = Field(
-        default=(), description="Kinds that are kept in the telemetry of this tenant, besides those kept for all."
+        default=(), description="Kinds of secrets that are not removed from the telemetry of this tenant either."
     )
 
 
-class RedactionSettings(Section):
+class RedactionSettings(Section, RedactionRules):
     """Secrets are removed from all telemetry before it is stored, posted or counted."""
 
     enabled: bool = Field(default=True, description="Remove secrets.")
     off: tuple[str, ...] = Field(
         default=(),
-        description="Kinds that are kept. `spanpost check` shows how many are on; a misspelt kind is refused with the "
-        "list.",
+        description="Kinds of secrets that are not removed. `spanpost check` shows how many kinds are on; a misspelt "
+        "kind is refused with the list.",
     )
-    tenants: dict[str, TenantRedactionSettings] = Field(default={}, description="Differences by tenant.")
-    patterns: tuple[PatternSettings, ...] = Field(default=(), max_length=50, description="Your own kinds.")
+    tenants: dict[str, TenantRedactionSettings] = Field(
+        default={}, description='Settings of single tenants: `{"acme" = {off = ["jwt"]}}`.'
+    )
+    patterns: tuple[PatternSettings, ...] = Field(
+        default=(), max_length=50, description="Kinds of secrets of your own."
+    )
     hash_key: SecretStr | None = Field(
         default=None,
         description="Key of the hashes that replace secrets, at least 32 characters. Not given: a random key in the "
@@ -128,6 +129,12 @@ class RedactionSettings(Section):
                         f"{where}: there is no kind {kind!r}{meant}; there are: {', '.join(sorted(known))}"
                     )
         return self
+
+    @property
+    def key(self) -> bytes:
+        """Key of the hashes, at most 64 bytes; empty where none is set."""
+        key = self.hash_key.get_secret_value().encode() if self.hash_key is not None else b""
+        return key if len(key) <= 64 else sha512(key).digest()
 
     @property
     def kinds(self) -> tuple[str, ...]:

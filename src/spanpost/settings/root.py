@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.model.errors import ConfigError
 from spanpost.settings.api import ApiSettings
 from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
-from spanpost.settings.budgets import SpendSettings
+from spanpost.settings.budgets import BudgetSettings, are_different
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
 from spanpost.settings.database import DatabaseSettings
@@ -49,6 +49,10 @@ URL_VARIABLE: Final = "SPANPOST_URL"
 TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
 
 
+#: Sections that are lists of tables: ``[[routes]]``, ``SPANPOST_ROUTES``.
+LISTS: Final = ("routes", "budgets")
+
+
 class Settings(BaseSettings):
     """All settings. Make it with `load`, which adds a section for each sink that is set and refuses
     misspelt names.
@@ -70,12 +74,14 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
+    budgets: Annotated[tuple[BudgetSettings, ...], AfterValidator(are_different)] = Field(
+        default=(), max_length=100, description="The budgets of money and tokens."
+    )
     log: LogSettings = Field(default_factory=lambda: LogSettings())
     context: ContextSettings = Field(default_factory=lambda: ContextSettings())
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     notifications: NotificationSettings = Field(default_factory=lambda: NotificationSettings())
     outputs: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
-    spend: SpendSettings = Field(default_factory=lambda: SpendSettings())
     stall: StallSettings = Field(default_factory=lambda: StallSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())
@@ -137,9 +143,10 @@ def section_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; for these sinks, or for all that are installed."""
-    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE}
+    names.update(f"{PREFIX}{section}".upper() for section in LISTS)
     sections: dict[str, type[BaseModel]] = {
-        section: section_model(section) for section in Settings.model_fields if section != "routes"
+        section: section_model(section) for section in Settings.model_fields if section not in LISTS
     }
     for section, model in (sections | dict(models_installed() if sinks is None else sinks)).items():
         names.update(variable(section, field) for field in model.model_fields)

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from spanpost.routing.routes import Route, Verbosity
+from spanpost.settings.conditions import ConditionSettings, Words
 from spanpost.settings.section import Duration, Section, Zone
+from spanpost.sinks.plugin import SinkSettings
 from spanpost.text.locales import Language
 
-
-def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if not value or (not isinstance(value, str) and any(not one for one in value)):
-        raise ValueError("matches nothing: name what is taken, or leave it out")
-    return value
-
-
-#: A word or a list of words; ``*`` stands for anything.
-Words: TypeAlias = Annotated[str | tuple[str, ...], AfterValidator(_is_something)]
+#: Settings of a route that a sink may have too, for its routes that leave them out.
+OF_SINKS: Final = ("verbosity", "interval", "mention", "fallback", "content", "language")
+#: Default interval between two milestones of one task.
+MILESTONE_INTERVAL: Final = timedelta(seconds=30)
 
 
-class RouteSettings(Section):
-    """Where checkpoints of some tasks go: the first route of a sink whose conditions are all met. A
-    condition that is not given matches every task.
+class RouteSettings(ConditionSettings, Route):
+    """A route says where the checkpoints of some tasks are posted. For each sink, the first route whose
+    conditions are all met is used. A condition that is not given matches every task.
 
     A condition is a word, or a list of words of which one must match; `*` matches any text.
     """
@@ -40,57 +38,44 @@ class RouteSettings(Section):
         "the sink's "
         "default.",
     )
-    tenant: Words | None = Field(default=None, description="Receives tasks of this tenant.")
-    agent: Words | None = Field(default=None, description="Receives tasks of the agent with this name.")
-    topic: Words | None = Field(default=None, description="Receives tasks with this `agent.topic`.")
-    environment: Words | None = Field(default=None, description="Receives tasks of this `deployment.environment.name`.")
-    service: Words | None = Field(default=None, description="Receives tasks of this `service.name`.")
-    repo: Words | None = Field(default=None, description="Receives tasks with this `agent.repo`.")
-    attributes: dict[str, Words] = Field(
-        default={},
-        description='Receives tasks with these attributes of their spans or their resource: `{"team.name" = '
-        '"payments"}`. '
-        "Attributes named here are kept with the task, 200 characters of each; no others are.",
-    )
     status: Words | None = Field(
         default=None, description="Also receives tasks while they are in this status; other routes still apply."
     )
     severity: Literal["warning", "error"] | None = Field(
         default=None,
-        description="Also receives tasks from the moment they reach this severity, and their checkpoints of at "
-        "least it; "
-        "other routes still apply. `warning`: it waits, stalls, its context fills, or a child task failed; "
-        "`error`: it failed.",
+        description="Also receives tasks from the moment they reach this severity, and those of their checkpoints "
+        "that have at least this severity; other routes still apply. `warning`: the task waits, is stalled or fills "
+        "its context window, or a child task failed; `error`: the task failed.",
     )
     cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
         default=None,
         description="Also receives tasks that cost at least this many US dollars; other routes still apply.",
     )
-    verbosity: Literal["live", "milestones", "final", "mute"] | None = Field(
-        default=None, description="How much is posted; not given: the sink's setting."
+    verbosity: Verbosity = Field(
+        default=Verbosity.LIVE, description="How much is posted; not given: the sink's setting."
     )
-    interval: Duration | None = Field(
-        default=None,
+    interval: Duration = Field(
+        default=timedelta(0),
         ge=timedelta(0),
         description="Minimum time between two milestones of one task; of several that come earlier, the newest "
         "is posted "
         "at the end of the interval. Not given: the sink's setting.",
     )
-    mention: tuple[str, ...] | None = Field(
-        default=None,
+    mention: tuple[str, ...] = Field(
+        default=(),
         description="Who is mentioned when a task fails or asks: ids of the sink, in Slack people (`U...`) and groups "
         "(`S...`). Not given: the sink's setting.",
     )
     prefix: str = Field(default="", max_length=40, description="Text before each task's name, e.g. `[prod]`.")
-    fallback: str | None = Field(
-        default=None, description="Address for deliveries that the address refuses; not given: the sink's setting."
+    fallback: str = Field(
+        default="", description="Address for deliveries that the address refuses; not given: the sink's setting."
     )
-    content: bool | None = Field(
-        default=None,
+    content: bool = Field(
+        default=True,
         description="Show prompts, and the tool arguments in the details of questions. Not given: the sink's setting.",
     )
-    language: Language | None = Field(
-        default=None,
+    language: Language | Literal[""] = Field(
+        default="",
         description="Language of spanpost's own text: `en` (English) or `ko` (Korean). Text of agents is not "
         "translated. "
         "Not given: the sink's setting.",
@@ -101,8 +86,8 @@ class RouteSettings(Section):
         "failures, cost, "
         "and what waits. Questions and alerts are still posted at once.",
     )
-    digest_at: str = Field(
-        default="09:00",
+    digest_at: time = Field(
+        default=Route.digest_at,
         description="Time at which the day of a daily digest begins, and its message is posted: `HH:MM`.",
     )
     timezone: Zone = Field(default="UTC", description="IANA name of the time zone of `digest_at`: `Asia/Seoul`.")
@@ -121,13 +106,15 @@ class RouteSettings(Section):
         description="Interval at which the board is checked; it is edited if it has changed.",
     )
     dry_run: bool = Field(
-        default=False, description="Send nothing; write what would be sent to a file, as without a token."
+        default=False,
+        description="Send nothing; write what would be sent to a file, as without a token. The sink's setting "
+        "turns it on for all its routes.",
     )
 
-    @field_validator("digest_at")
+    @field_validator("digest_at", mode="before")
     @classmethod
-    def _is_time(cls, value: str) -> str:
-        if not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", value):
+    def _is_time(cls, value: object) -> object:
+        if not isinstance(value, time) and not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", str(value)):
             raise ValueError(f"{value!r} is no time of a day: write HH:MM, such as `09:00`")
         return value
 
@@ -141,6 +128,21 @@ class RouteSettings(Section):
                 "another field"
             )
         return self
+
+    def completed(self, sink: SinkSettings, tenant: str | None) -> RouteSettings:
+        """Return the route with the settings of its sink for those that it leaves out.
+
+        `tenant` is the tenant to which its address belongs, if there is one.
+        """
+        known: dict[str, Any] = {name: getattr(sink, name) for name in OF_SINKS if name in type(sink).model_fields}
+        found = {name: value for name, value in known.items() if name not in self.model_fields_set}
+        verbosity = Verbosity(found.get("verbosity", self.verbosity))
+        if found.get("interval", self.interval) is None:
+            found["interval"] = MILESTONE_INTERVAL if verbosity is Verbosity.MILESTONES else timedelta(0)
+        off = {} if self.enabled else {"verbosity": Verbosity.MUTE, "digest": None, "board": False}
+        is_dry = self.dry_run or getattr(sink, "dry_run", False)
+        own = {"tenant": self.tenant if tenant is None else tenant, "verbosity": verbosity, "dry_run": is_dry}
+        return self.model_copy(update={**found, **own, **off})
 
 
 class NotificationSettings(Section):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
 from spanpost.plugins import Duration as Duration
+from spanpost.plugins import PluginSettings
 
 
 def _is_zone(value: str) -> str:
@@ -24,7 +25,9 @@ def _is_zone(value: str) -> str:
 Zone = Annotated[str, AfterValidator(_is_zone)]
 
 
-class Section(BaseModel):
-    """Settings of a section. Unknown names are refused."""
+class Section(PluginSettings):
+    """Settings of a section. Unknown names are refused.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    A section that is a rule of pure code (`StallRules`, `Route`, `Budget`) derives from it and adds help and
+    bounds: the section itself is handed over, and no field is copied.
+    """

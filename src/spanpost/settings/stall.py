@@ -7,24 +7,25 @@ from datetime import timedelta
 from pydantic import Field
 
 from spanpost.settings.section import Duration, Section
+from spanpost.tasks.stall import StallRules
 
 
-class StallSettings(Section):
+class StallSettings(Section, StallRules):
     """When a task counts as stalled or interrupted."""
 
     stall_after: Duration = Field(
-        default=timedelta(minutes=5),
+        default=StallRules.stall_after,
         gt=timedelta(0),
         description="A task without telemetry for this long is shown as stalled.",
     )
     interrupt_after: Duration = Field(
-        default=timedelta(minutes=1),
+        default=StallRules.interrupt_after,
         gt=timedelta(0),
         description="A process without heartbeats for this long (and three of its intervals) counts as gone: its open "
         "tasks are interrupted until telemetry of them arrives again.",
     )
     open_call_after: Duration = Field(
-        default=timedelta(hours=1),
+        default=StallRules.open_call_after,
         gt=timedelta(0),
         description="How long an open tool or model call keeps its task from being stalled.",
     )

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from spanpost.interactions.webhooks.base import Does
 from spanpost.interactions.webhooks.schemes import SCHEMES, Algorithm, Scheme, key_of
 from spanpost.launchers.registry import NAME
-from spanpost.settings.routes import Words
+from spanpost.settings.conditions import Words
 from spanpost.settings.section import Section
 from spanpost.text.templates import mistake
 
@@ -51,7 +52,7 @@ class SignatureSettings(Section):
         return self
 
 
-class DoesSettings(Section):
+class DoesSettings(Section, Does):
     """What a request does: the first whose conditions it meets. Placeholders in texts are fields of its
     JSON body: `{issue.title}`.
 
@@ -63,7 +64,7 @@ class DoesSettings(Section):
         description='Conditions on fields: `{"action" = "labeled", "header.x-github-event" = "issues"}`. A word, or a '
         "list of words of which one must match; `*` matches any text.",
     )
-    start: str | None = Field(default=None, description="Start work by this launcher of `launchers.named`.")
+    start: str = Field(default="", description="Start work by this launcher of `launchers.named`.")
     text: str = Field(
         default="", max_length=4_000, description="The work to do, for the launcher; or the text of a `message`."
     )

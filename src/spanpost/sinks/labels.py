@@ -40,7 +40,7 @@ _STATUSES: dict[str, tuple[str, str]] = {
     "complete": ("✅", "green"),
     "cancelled": ("🛑", "grey"),
 }
-_NEWS = {
+_EMOJI = {
     Kind.START: "🚀",
     Kind.CHECKPOINT: "📍",
     Kind.ARTIFACT: "📎",
@@ -58,7 +58,7 @@ _NEWS = {
 WARM, HOT = 0.70, 0.85
 
 
-def look(status: str, locale: Locale = ENGLISH) -> StatusLabel:
+def status_label(status: str, locale: Locale = ENGLISH) -> StatusLabel:
     """Return the label of a status; an unknown status keeps its own word."""
     if status in _STATUSES:
         emoji, colour = _STATUSES[status]
@@ -66,7 +66,7 @@ def look(status: str, locale: Locale = ENGLISH) -> StatusLabel:
     return StatusLabel("❔", line(status, 30) or locale.say("status.unknown"), "grey")
 
 
-def _alert_look(is_over: bool, locale: Locale) -> StatusLabel:
+def _alert_label(is_over: bool, locale: Locale) -> StatusLabel:
     return (
         StatusLabel("✅", locale.say("alert.resolved"), "green")
         if is_over
@@ -74,25 +74,25 @@ def _alert_look(is_over: bool, locale: Locale) -> StatusLabel:
     )
 
 
-def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
+def task_label(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
     """Return the label of a task: also a success with failed parts, and a message that goes on in another."""
     if task.end_reason == MERGED:
         return StatusLabel("↪", locale.say("status.moved"), "grey")
     if task.is_alert:
-        return _alert_look(is_final(task), locale)
+        return _alert_label(is_final(task), locale)
     if task.status == "complete" and task.child_failed:
         return StatusLabel(
             "⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow"
         )
-    return look(task.status, locale)
+    return status_label(task.status, locale)
 
 
-def news_look(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
+def checkpoint_label(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
     """Return the label of a checkpoint: an end by its status, any other by its kind."""
     if checkpoint.kind is Kind.END:
-        return look(checkpoint.status, locale)
+        return status_label(checkpoint.status, locale)
     if checkpoint.kind is Kind.ALERT:
-        return _alert_look(checkpoint.status in FINAL_STATUSES, locale)
+        return _alert_label(checkpoint.status in FINAL_STATUSES, locale)
     colour = {
         Kind.ERROR: "red",
         Kind.APPROVAL_REQUESTED: "yellow",
@@ -102,13 +102,13 @@ def news_look(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
         Kind.BUDGET_WARNING: "yellow",
     }
     kind = checkpoint.kind
-    return StatusLabel(_NEWS.get(kind, "📍"), locale.word(f"news.{kind}", str(kind)), colour.get(kind, "blue"))
+    return StatusLabel(_EMOJI.get(kind, "📍"), locale.word(f"kind.{kind}", str(kind)), colour.get(kind, "blue"))
 
 
-def news_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = ENGLISH) -> str:
+def checkpoint_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = ENGLISH) -> str:
     """Return a checkpoint's text in one line, else the word for its kind."""
     said = line(locale.translate(checkpoint.message, checkpoint.text), limit)
-    return said or news_look(checkpoint, locale).word
+    return said or checkpoint_label(checkpoint, locale).word
 
 
 def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
@@ -368,7 +368,7 @@ def failure(task: Task, locale: Locale = ENGLISH) -> str:
 
 def sentence(task: Task, locale: Locale = ENGLISH) -> str:
     """Write the task's state in one line, for a notification or a list."""
-    shown = task_look(task, locale)
+    shown = task_label(task, locale)
     parts = [f"{shown.emoji} {title(task, locale=locale)}: {shown.word}"]
     done = percent(task)
     if done is not None and not is_final(task):

@@ -11,7 +11,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,12 +32,12 @@ PAUSE, AT_ONCE, REMEMBERED = 60.0, 3, 256
 _MOST: Final = 1_000_000
 
 
-class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure: its name, its query, and whether it is also queried at the task's start."""
+@dataclass(frozen=True, kw_only=True)
+class OutputQuery:
+    """The query of one figure, and whether it is also queried at the task's start."""
 
-    name: str
     query: str
-    is_compared: bool = False
+    compare: bool = False
     unit: str = ""
 
     def of(self, task: Task) -> str | None:
@@ -53,14 +54,14 @@ class Figures:
     def __init__(
         self,
         url: str,
-        queries: Sequence[OutputQuery],
+        queries: Mapping[str, OutputQuery],
         *,
         token: str = "",
         timeout: float = 3.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
-        self._queries = tuple(queries)
+        self._queries = dict(queries)
         self._token = token
         self._timeout = timeout
         self._clock = clock
@@ -100,19 +101,19 @@ class Figures:
 
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         async with aiohttp.ClientSession(headers=headers) as session:
-            answers = await asyncio.gather(*(self._one(session, query, task) for query in self._queries))
+            answers = await asyncio.gather(*(self._one(session, *item, task) for item in self._queries.items()))
         return tuple(answer for answer in answers if answer)
 
-    async def _one(self, session: Any, query: OutputQuery, task: Task) -> str:
+    async def _one(self, session: Any, name: str, query: OutputQuery, task: Task) -> str:
         said = query.of(task)
         if said is None:
             return ""
-        moments = [task.started_at, task.ended_at] if query.is_compared else [task.ended_at]
+        moments = [task.started_at, task.ended_at] if query.compare else [task.ended_at]
         found = [await self._value(session, said, at) for at in moments]
         if all(value is None for value in found):
             return ""
         shown = " → ".join("?" if value is None else labels.figure(value) for value in found)
-        return f"{query.name} {shown}{f' {query.unit}' if query.unit else ''}"
+        return f"{name} {shown}{f' {query.unit}' if query.unit else ''}"
 
     async def _value(self, session: Any, query: str, at: datetime | None) -> float | None:
         if at is None:

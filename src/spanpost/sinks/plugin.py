@@ -16,20 +16,11 @@ from spanpost.sinks.base import Sink
 GROUP: Final = "spanpost.sinks"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RouteDefaults:
-    """Defaults of a sink's routes, from the sink's own settings."""
-
-    mention: tuple[str, ...] = ()
-    fallback: str = ""
-    shows_content: bool = True
-    is_dry: bool = False
-    #: A code of `spanpost.locales`, where the sink speaks several languages.
-    language: str = ""
-
-
 class SinkSettings(PluginSettings):
     """Settings of every sink; a sink's own settings derive from it. Unknown names are refused.
+
+    Settings that a route has too (`mention`, `fallback`, `content`, `language`, `dry_run`) count for routes
+    that leave them out.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
@@ -44,10 +35,6 @@ class SinkSettings(PluginSettings):
         description="Minimum time between two milestones of one task, if the route does not say. Not given: 30 s if the "
         "verbosity is `milestones`, else none.",
     )
-
-    def route_defaults(self) -> RouteDefaults:
-        """Return the values of a route that does not set them itself."""
-        return RouteDefaults()
 
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for an invalid address."""
@@ -67,6 +54,6 @@ class SinkPlugin(Generic[S]):
     #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with a cure.
     open: Callable[[S], Sink]
     #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's counter.
-    edits_news: bool = False
+    edits_checkpoints: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

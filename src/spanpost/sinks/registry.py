@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from spanpost.model.errors import ConfigError
-from spanpost.plugins import PluginGroup, told
+from spanpost.plugins import PluginGroup, error_line
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
@@ -53,7 +53,7 @@ def open_sink(name: str, settings: SinkSettings) -> Sink:
     except ConfigError:
         raise
     except Exception as error:
-        raise _group.refusal(name, f"it could not be opened: {told(error)}") from error
+        raise _group.refusal(name, f"it could not be opened: {error_line(error)}") from error
     missing = [method for method in _METHODS if not callable(getattr(sink, method, None))]
     if missing:
         raise _group.refusal(name, f"what it opens is no sink: {', '.join(missing)} missing")

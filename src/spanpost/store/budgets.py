@@ -7,18 +7,20 @@ deadlock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from spanpost.model.budgets import Growth, Limits, Spent
+from spanpost.model.budgets import Growth, Limits, Spent, Used
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Limited
 from spanpost.model.tasks import Task
 from spanpost.store import usage
 from spanpost.store.rows import json_text, tidy
+from spanpost.store.transactions import Transact
 from spanpost.tasks import budgets as spend
 from spanpost.tasks.budgets import Budget, SpentKey, key_of
 from spanpost.tasks.provider_limits import of_account
@@ -141,3 +143,29 @@ def _columns(keys: Iterable[SpentKey]) -> tuple[list[Any], ...]:
 
 def _scope(key: SpentKey) -> str:
     return json_text(dict(key[2]))
+
+
+class PostgresBudgets:
+    """The budgets of a `PostgresStore`. `budgets` returns the current ones; `begun` belongs to the store."""
+
+    def __init__(self, run: Transact, budgets: Callable[[], Sequence[Budget]], begun: usage.Begun) -> None:
+        self._run = run
+        self._budgets = budgets
+        self._begun = begun
+
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return the finalized usage of a task, by model."""
+        return await self._run(lambda c: usage.of(c, task_uid))
+
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from."""
+        budgets = self._budgets()
+        return await self._run(lambda c: allowance(c, budgets, task, self._begun)) if budgets else []
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent in the current periods."""
+        return await self._run(lambda c: listed(c, tenant, limit))
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers refused calls."""
+        return await self._run(lambda c: limits(c, tenant, limit))

@@ -24,11 +24,11 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
-from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, Receipt, SinkCall
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
-from spanpost.routing.claiming import Claimed
+from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import carries, last, ordering_keys_of
@@ -38,7 +38,6 @@ from spanpost.routing.routes import Routes
 from spanpost.store import alert_rows, delivery_rows, launch_order_rows, takeovers
 from spanpost.store import rate_limit_rows as bucket_rows
 from spanpost.store.delivery_rows import COLUMNS
-from spanpost.store.protocols import RateLimits, alert_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 from spanpost.tasks.stall import now_shown
 
@@ -123,7 +122,7 @@ def _refresh(lease: str, receipt: str, more: str = "") -> str:
 UPDATE ordering_keys AS target SET {more}
   due_at = coalesce({lease}, head.not_before, head.born_at),
   rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
-  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'look'
+  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'reconcile'
     WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END THEN 'edit'
     ELSE 'post' END
 FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -142,7 +141,7 @@ _RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
 _END_LEASE = _refresh("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
 #: A leased ordering key is due again when its lease ends; the next call then reconciles.
 _LEASE = """
-UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'reconcile' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
 WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
 _RECEIPTS = """
 SELECT l.sink, l.ordering_key, l.receipt::text FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -456,7 +455,7 @@ async def _answer(
     }
     concerned = {key: b for key, b in concerned.items() if key in known or key in made}
     locked, now = await bucket_rows.lock(connection, concerned, known)
-    changed, closed = rate_limiting.settled(
+    changed, closed = rate_limiting.after_outcome(
         locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter
     )
     await bucket_rows.write(connection, changed, concerned)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,15 +26,9 @@ WHERE e.task_uid = $1 AND e.part <> {int(Part.STARTED)}
 ORDER BY e.occurred_at DESC, e.event_id LIMIT {MOST}"""
 
 
-class PostgresCurves:
-    """`Curves` in PostgreSQL; `run` runs a function in a transaction. Raises `StoreUnavailable`."""
-
-    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
-        self._run = run
-
-    async def of(self, task_uid: UUID) -> list[Point]:
-        """Return how full a task's context window was, oldest first; only its newest calls."""
-        return curve([_observation(row) for row in await self._run(lambda c: c.fetch(_CALLS, task_uid))])
+async def read(connection: Any, task_uid: UUID) -> list[Point]:
+    """Return how full a task's context window was, oldest first; only its newest calls."""
+    return curve([_observation(row) for row in await connection.fetch(_CALLS, task_uid)])
 
 
 def _observation(row: Any) -> Observation:

@@ -73,14 +73,14 @@ class EmbeddedStore(PostgresStore):
         except RuntimeError:  # the interpreter is shutting down and starts no threads any more
             self._server.stop()
 
-    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         pool = self._pool
         try:
-            return await super()._run(work)
+            return await super().run(work)
         except StoreUnavailable:
             if not await self._restart(pool):
                 raise
-        return await super()._run(work)
+        return await super().run(work)
 
     async def _restart(self, broken: Any) -> bool:
         """Restart or rejoin the server after `broken`, a pool, failed; False: not possible now."""

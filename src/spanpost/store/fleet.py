@@ -6,17 +6,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from spanpost.model.fleet import Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
+from spanpost.model.fleet import SHOWN, Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
 from spanpost.semconv import ALERT
 from spanpost.store import budgets, journal
-from spanpost.store.protocols import SHOWN
 
 #: How long a turn lasts unless it is renewed. The publishing process renews it three times as often.
 TURN = timedelta(seconds=30)
 _TAKE = """
-UPDATE heartbeats SET reported_by = $1, told_until = clock_timestamp() + $2
-WHERE reported_by = $1 OR told_until IS NULL OR told_until < clock_timestamp() RETURNING true"""
-_LEAVE = "UPDATE heartbeats SET reported_by = NULL, told_until = NULL WHERE reported_by = $1"
+UPDATE heartbeats SET reported_by = $1, reported_until = clock_timestamp() + $2
+WHERE reported_by = $1 OR reported_until IS NULL OR reported_until < clock_timestamp() RETURNING true"""
+_LEAVE = "UPDATE heartbeats SET reported_by = NULL, reported_until = NULL WHERE reported_by = $1"
 _LIVING = "status NOT IN ('complete', 'error', 'cancelled')"
 _TASKS = f"""
 SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,

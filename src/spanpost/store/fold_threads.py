@@ -25,7 +25,7 @@ QUESTION = 0.001
 #: Seconds that cancelled work is given to end.
 _CANCELLED = 1.0
 #: Calls of `tick` between two readings of the clock.
-_LOOKS = 32
+_TICKS_PER_CHECK = 32
 
 
 class TimeMeter:
@@ -56,7 +56,7 @@ class TimeMeter:
         Cheap: reads the clock now and then.
         """
         self._ticks += 1
-        if self._ticks % _LOOKS == 0:
+        if self._ticks % _TICKS_PER_CHECK == 0:
             self.check()
 
     def asked(self) -> None:

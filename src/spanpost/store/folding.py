@@ -70,7 +70,7 @@ class Folding(ABC):
     _key: bytes
 
     @property
-    def _redaction(self) -> Redaction | None:
+    def redaction(self) -> Redaction | None:
         """The redaction by the current rules; None: nothing is redacted."""
         redaction = self.rules.redaction
         if redaction is not None:
@@ -78,28 +78,30 @@ class Folding(ABC):
         return redaction
 
     @abstractmethod
-    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """Run `work` in its own transaction."""
 
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+    async def widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+        """Run `work(connection, locked)` in a transaction; again with more domains when it needs them."""
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
-                return await self._run(partial(_with, work, locked))
+                return await self.run(partial(_with, work, locked))
             except Wider as wider:
                 locked = locked | wider.domains
         raise StoreUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
-    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+    async def lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+        """Lock domains in order; return the time by the database's clock."""
         return await lock(connection, domains)
 
-    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+    async def lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
         """Lock further domains. Raises `Wider` when another transaction has one of them."""
         if not await try_lock(connection, locked, domains):
             raise Wider(domains)
         locked |= domains
 
-    async def _take_locked(
+    async def take_locked(
         self,
         connection: Any,
         placed: Sequence[Placed],
@@ -123,16 +125,16 @@ class Folding(ABC):
         await records.fetch_domains(connection, batches.domains(distinct) if touched is None else touched)
         doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
-        repeats = len(placed) - len(new)
+        duplicates = len(placed) - len(new)
         if not new:
-            return Recorded(repeats=repeats)
+            return Recorded(duplicates=duplicates)
         await self._follow(connection, records, locked, new, meter)
         folded, ready = await self._fold(
             meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick)
         )
         is_first = touched is not None and not asks_all
         recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
-        recorded.repeats = repeats
+        recorded.duplicates = duplicates
         recorded.ignored = len(new) - len(folded.recorded)
         return await self._spend(connection, recorded, folded, locked, now, meter)
 
@@ -151,7 +153,7 @@ class Folding(ABC):
         if not passed:
             return recorded
         placed = batches.prepare(passed)
-        return recorded.plus(await self._take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
+        return recorded.plus(await self.take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         found = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -172,7 +174,7 @@ class Folding(ABC):
         loop = asyncio.get_running_loop()
 
         async def bring(keys: Sequence[Key]) -> None:
-            await self._lock_more(connection, locked, {key[:16] for key in keys})
+            await self.lock_more(connection, locked, {key[:16] for key in keys})
             if len(keys) == 1:
                 await records.fetch_around(connection, keys[0])
             else:
@@ -201,7 +203,7 @@ class Folding(ABC):
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1
-            await self._lock_more(connection, locked, {key[:16] for key in wanted})
+            await self.lock_more(connection, locked, {key[:16] for key in wanted})
             await records.fetch(connection, wanted)
             if level > _LEVELS:
                 for domain in {domain for domain, _ in trail.open}:
@@ -251,7 +253,7 @@ class Folding(ABC):
         if folded.tasks:
             has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed)
+                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []
@@ -280,14 +282,14 @@ class Folding(ABC):
             started=folded.started,
             ended=folded.ended,
             checkpoints=[c for c in folded.checkpoints if c.id in new],
-            settled=folded.settled,
+            finalized=folded.finalized,
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
             limited=limited,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,
-            lost=folded.lost,
+            dropped=folded.dropped,
             owed=owed,
         )
 
@@ -297,7 +299,7 @@ def _is_new(records: FetchedRecords, p: Placed) -> bool:
     return p.domain in records.new or (records.is_known(key) and batches.is_new(records.get(key), p))
 
 
-def _is_heard(placed: Sequence[Placed]) -> bool:
+def _has_telemetry(placed: Sequence[Placed]) -> bool:
     """Return whether telemetry changed the tasks: time and people's acts do not show that a task is alive."""
     return any(p.observation.part is not Part.INTERVENTION for p in placed)
 

@@ -152,7 +152,7 @@ async def watch_tasks(connection: Any, tasks: Sequence[Task], started: Sequence[
             "INSERT INTO timers (key, at) SELECT key, clock_timestamp() + $2 FROM unnest($1::bytea[]) AS key"
             " ON CONFLICT (key) DO NOTHING",
             [stall.stall_key(uid) for uid in uids],
-            stall_rules.stall,
+            stall_rules.stall_after,
         )
 
 
@@ -179,7 +179,7 @@ async def check_tasks(connection: Any, keys: Sequence[bytes], stall_rules: Stall
             stall.now_shown(task_of(row["doc"]), row["phase"]),
             stall.now_shown(task_of(row["root"]), row["root_phase"]),
         )
-        timed.append((stall.stall_key(task.uid.bytes), stall.look_again(row["last_seen_at"], now, stall_rules)))
+        timed.append((stall.stall_key(task.uid.bytes), stall.next_check_at(row["last_seen_at"], now, stall_rules)))
         if task.rule != "stall":
             continue
         checkpoint = stall.stalled(task, row["last_seen_at"], stall_rules)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from spanpost.model.installations import Installed
 from spanpost.store.rows import json_text
+from spanpost.store.transactions import Transact
 from spanpost.text.repair import mend_text
 
 _GIVEN: Final = (
@@ -58,7 +58,7 @@ class PostgresInstallations:
     All methods raise `StoreUnavailable`.
     """
 
-    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+    def __init__(self, run: Transact) -> None:
         self._run = run
 
     async def save(self, installed: Installed) -> Installed:

@@ -18,10 +18,10 @@ import msgspec
 
 from spanpost.model.ids import named
 from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, StandingAct, Verdict
+from spanpost.model.queries import ApprovalQuery
 from spanpost.model.readings import ReportedDecision
 from spanpost.model.tasks import Task
 from spanpost.store.heartbeats import shown
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.store.rows import json_text, tidy
 from spanpost.tasks import interventions as rules
 from spanpost.tasks import questions
@@ -34,9 +34,9 @@ REMEMBERED = timedelta(hours=1)
 _COLUMNS = (
     "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options", "risk",
     "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
-    "told",
+    "reported_decision",
 )  # fmt: skip
-_JSON = ("options", "told")
+_JSON = ("options", "reported_decision")
 #: The columns of `approvals a` that `row_of` reads.
 COLUMNS = ", ".join(f"a.{c}" if c not in _JSON else f"a.{c}::text" for c in _COLUMNS)
 _SELECT = f"SELECT {COLUMNS} FROM approvals a"
@@ -57,7 +57,7 @@ _LOCK_WORDS = """
 SELECT a.key FROM approvals a JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
 WHERE k.key = $1 ORDER BY a.key FOR UPDATE OF a"""
 _ANSWER_OTHERS = """
-UPDATE approvals a SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9, told = NULL
+UPDATE approvals a SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9, reported_decision = NULL
 WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3 AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
 RETURNING a.span"""
 _TASK = """
@@ -109,7 +109,11 @@ def row_of(row: Any) -> ApprovalRow:
     """Return the question of a row."""
     values = dict(row)
     values["options"] = tuple(msgspec.json.decode(values["options"]))
-    values["told"] = msgspec.json.decode(values["told"], type=ReportedDecision) if values["told"] is not None else None
+    values["reported_decision"] = (
+        msgspec.json.decode(values["reported_decision"], type=ReportedDecision)
+        if values["reported_decision"] is not None
+        else None
+    )
     values["state"] = InterventionState(values["state"])
     return ApprovalRow(**values)
 
@@ -212,7 +216,9 @@ async def write(connection: Any, row: ApprovalRow) -> None:
     row = tidy(row)
     values = [getattr(row, column) for column in _COLUMNS]
     values[_COLUMNS.index("options")] = json_text(row.options)
-    values[_COLUMNS.index("told")] = json_text(row.told) if row.told is not None else None
+    values[_COLUMNS.index("reported_decision")] = (
+        json_text(row.reported_decision) if row.reported_decision is not None else None
+    )
     await connection.execute(_WRITE, *values)
 
 

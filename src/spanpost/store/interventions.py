@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from spanpost.model.errors import OverBudget, StoreUnavailable
+from spanpost.model.errors import StoreUnavailable
 from spanpost.model.interventions import (
     ApprovalRow,
     Intervention,
@@ -22,35 +21,32 @@ from spanpost.model.interventions import (
     Verb,
     Verdict,
 )
-from spanpost.model.launch_orders import Order, Taken
-from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing import launch_orders as ordering
 from spanpost.store import intervention_rows, launch_orders
 from spanpost.store.folding import Folding
 from spanpost.store.listener import Listener
-from spanpost.store.protocols import ApprovalQuery, Hears, OrderQuery, OrderRow
-from spanpost.store.quarantine import mended
+from spanpost.store.own_records import domains_of, fold_in
+from spanpost.store.protocols import Hears
 from spanpost.store.rows import tidy
-from spanpost.store.transactions import is_of_data, unfoldable
-from spanpost.tasks import batches, questions
 from spanpost.tasks import interventions as judging
+from spanpost.tasks import questions
 from spanpost.tasks.approvals import APPROVAL, topic_of
 
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
+class PostgresInterventions:
+    """The questions and interventions of a `PostgresStore`."""
 
-class PostgresInterventions(Folding):
-    """The methods of `PostgresStore` for questions, interventions and launch orders."""
+    def __init__(self, store: Folding, listener: Listener) -> None:
+        self._store = store
+        self._listener = listener
 
-    _listener: Listener
-
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
     async def intervene(self, act: Intervention) -> Verdict:
-        """Record a person's act and its effect. See `Store.intervene`."""
+        """Record a person's act and its effect. See `Interventions.intervene`."""
         act = tidy(msgspec.structs.replace(act, text=act.text[:_LONGEST_TEXT], refusal=act.refusal[:_LONGEST_TEXT]))
         topic = topic_of(act.tenant, "act", act.idempotency_key)
 
@@ -58,17 +54,14 @@ class PostgresInterventions(Folding):
             row, task = await self._subject(connection, act)
             return {topic} if row is None and task is None else {topic, *self._touched(act, row, task)}
 
-        return await self._widening(partial(self._intervene, act), await self._run(foreseen))
+        return await self._store.widening(partial(self._intervene, act), await self._store.run(foreseen))
 
     def _touched(self, act: Intervention, row: ApprovalRow | None, task: Task | None) -> set[bytes]:
         """Return the domains that an act touches if it is granted."""
         if row is not None:
             record = judging.decided(msgspec.structs.replace(row, decision="?"), row.requested_at)
-            return self._domains(record) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
-        return self._domains(judging.done(act, task, act.at)) if task is not None else set()
-
-    def _domains(self, record: Observation) -> set[bytes]:
-        return batches.domains(batches.prepare([record], keeps_content=True))
+            return domains_of(record) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
+        return domains_of(judging.done(act, task, act.at)) if task is not None else set()
 
     async def _subject(
         self, connection: Any, act: Intervention, *, is_locked: bool = False
@@ -81,7 +74,7 @@ class PostgresInterventions(Folding):
         return row, await intervention_rows.task(connection, row.task_uid) if row is not None else None
 
     async def _intervene(self, act: Intervention, connection: Any, locked: set[bytes]) -> Verdict:
-        now = await self._lock(connection, locked)
+        now = await self._store.lock(connection, locked)
         before = await intervention_rows.verdict_of(connection, act)
         if before is not None:
             return msgspec.structs.replace(before, is_repeat=True)
@@ -89,23 +82,23 @@ class PostgresInterventions(Folding):
         standing = None
         if act.verb is Verb.RETRY and act.launcher and task is not None:
             # Retries of the same run wait for each other: they lock the same trace.
-            await self._lock_more(connection, locked, self._touched(act, None, task) - locked)
+            await self._store.lock_more(connection, locked, self._touched(act, None, task) - locked)
             standing = await launch_orders.standing(connection, task)
         verdict = judging.judge(act, row, task, now, standing)
         if verdict.result is Result.UNKNOWN:
             row = None  # the person may not learn that the question exists
         recorded = Recorded()
         if verdict.result is Result.DONE:
-            await self._lock_more(connection, locked, self._touched(act, row, task) - locked)
+            await self._store.lock_more(connection, locked, self._touched(act, row, task) - locked)
             if row is not None:
                 verdict = msgspec.structs.replace(verdict, decided_at=now)
                 row = judging.taken(row, act, now)
                 await intervention_rows.write(connection, row)
-                recorded = await self._fold_in(connection, judging.decided(row, now), locked, now)
+                recorded = await fold_in(self._store, connection, judging.decided(row, now), locked, now)
                 recorded = recorded.plus(await self._answer_others(connection, row, locked, now))
                 await intervention_rows.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
             elif task is not None:
-                recorded = await self._fold_in(connection, judging.done(act, task, now), locked, now)
+                recorded = await fold_in(self._store, connection, judging.done(act, task, now), locked, now)
                 await intervention_rows.notify(connection, judging.topics_of(task))
             first = await launch_orders.first(connection, task) if task is not None else None
             who = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
@@ -122,82 +115,46 @@ class PostgresInterventions(Folding):
         recorded = Recorded()
         for other in (await intervention_rows.answer_others(connection, row))[:_AT_ONCE]:
             record = judging.decided(other, now)
-            await self._lock_more(connection, locked, self._domains(record) - locked)
-            recorded = recorded.plus(await self._fold_in(connection, record, locked, now))
+            await self._store.lock_more(connection, locked, domains_of(record) - locked)
+            recorded = recorded.plus(await fold_in(self._store, connection, record, locked, now))
         return recorded
 
     async def await_answer(self, key: UUID) -> None:
-        """Note that an agent waits for the answer to a question. See `Store.await_answer`."""
-        row = await self._run(partial(intervention_rows.approval, key=key))
+        """Note that an agent waits for the answer to a question. See `Interventions.await_answer`."""
+        row = await self._store.run(partial(intervention_rows.approval, key=key))
         if row is None or row.is_asked:
             return
-        domains = self._domains(judging.awaiting(row, row.requested_at)) | {
+        domains = domains_of(judging.awaiting(row, row.requested_at)) | {
             topic_of(row.tenant, APPROVAL, row.approval_id)
         }
-        await self._widening(partial(self._await_answer, key), domains)
+        await self._store.widening(partial(self._await_answer, key), domains)
 
     async def _await_answer(self, key: UUID, connection: Any, locked: set[bytes]) -> None:
-        now = await self._lock(connection, locked)
+        now = await self._store.lock(connection, locked)
         row = await intervention_rows.approval(connection, key, is_locked=True)
         if row is not None and not row.is_asked:
             row = questions.awaited(row)
             await intervention_rows.write(connection, row)
-            await self._fold_in(connection, judging.awaiting(row, now), locked, now)
+            await fold_in(self._store, connection, judging.awaiting(row, now), locked, now)
 
-    async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded:
-        """Fold the record of an act.
+    # --- deadlines ---------------------------------------------------------------------------------------------------
 
-        If that fails by a bug, the act is recorded all the same: an agent may wait for it.
-        """
-        try:
-            with unfoldable():
-                placed = batches.prepare([mended(record)], keeps_content=True)
-            async with connection.transaction():
-                # A copy: locks taken within are released when it is rolled back.
-                return await self._take_locked(connection, placed, set(locked), now, asks_all=True)
-        except Exception as error:
-            if not (is_of_data(error) or isinstance(error, OverBudget)):
-                raise
-            log.warning("a person's act is recorded, but its task does not show it: %s", error, exc_info=True)
-            return Recorded()
-
-    async def note_operation(self, what: str, user: str, detail: str) -> None:
-        """Record an operation from the command line. See `Store.note_operation`."""
-        await self._run(lambda c: intervention_rows.note_operation(c, what, user, detail))
-
-    async def order(self, order: Order, *, signature: str = "") -> Taken:
-        """Place a launch order with the delivery that carries it. See `Store.order`."""
-        placed = order if (redaction := self._redaction) is None else redaction.order(order)
-
-        async def work(connection: Any) -> Taken:
-            if signature and not await intervention_rows.is_first(connection, signature):
-                return Taken.REPLAYED
-            return Taken.NEW if await launch_orders.place(connection, [placed]) else Taken.KNOWN
-
-        return await self._run(work)
-
-    async def orders(self, query: OrderQuery) -> list[OrderRow]:
-        """List launch orders, newest first."""
-        return await self._run(lambda c: launch_orders.listed(c, query))
-
-    # --- deadlines ------------------------------------------------------------------------------------------------------
-
-    async def _expire(self, timers: Sequence[bytes]) -> Recorded:
+    async def expire(self, timers: Sequence[bytes]) -> Recorded:
         """Expire or escalate questions whose timers are due."""
         total = Recorded()
         for timer in timers:
             key = UUID(bytes=timer[:16])
-            row = await self._run(partial(intervention_rows.approval, key=key))
+            row = await self._store.run(partial(intervention_rows.approval, key=key))
             domains = {timer[:16]}
             if row is not None:
                 record = judging.decided(msgspec.structs.replace(row, decision="?"), row.requested_at)
                 escalation = judging.escalated(row, row.requested_at)
-                domains |= self._domains(record) | self._domains(escalation)
-            total = total.plus(await self._widening(partial(self._overdue, timer), domains))
+                domains |= domains_of(record) | domains_of(escalation)
+            total = total.plus(await self._store.widening(partial(self._overdue, timer), domains))
         return total
 
     async def _overdue(self, timer: bytes, connection: Any, locked: set[bytes]) -> Recorded:
-        now = await self._lock(connection, locked)
+        now = await self._store.lock(connection, locked)
         if not await connection.fetchval("DELETE FROM timers WHERE key = $1 AND at <= $2 RETURNING true", timer, now):
             return Recorded()
         row = await intervention_rows.approval(connection, UUID(bytes=timer[:16]), is_locked=True)
@@ -209,51 +166,39 @@ class PostgresInterventions(Folding):
         row, record = judging.overdue(row, now)
         if record is None:
             return Recorded()
-        await self._lock_more(connection, locked, self._domains(record) - locked)
+        await self._store.lock_more(connection, locked, domains_of(record) - locked)
         await intervention_rows.write(connection, row)
         if row.state is InterventionState.OPEN and row.expires_at is not None:
             await intervention_rows.set_timers(connection, [(row.key, row.expires_at)])
         if row.state is not InterventionState.OPEN:
             await intervention_rows.write_deadline(connection, row)
-        recorded = await self._fold_in(connection, record, locked, now)
+        recorded = await fold_in(self._store, connection, record, locked, now)
         await intervention_rows.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
         return recorded
 
-    # --- reads ----------------------------------------------------------------------------------------------------------
+    # --- reads -------------------------------------------------------------------------------------------------------
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""
-        return await self._run(lambda c: intervention_rows.approval(c, key))
+        return await self._store.run(lambda c: intervention_rows.approval(c, key))
 
     async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
         """List questions, newest first."""
-        return await self._run(lambda c: intervention_rows.approvals(c, query))
-
-    async def find_task(self, key: UUID) -> Task | None:
-        """Return a task by its opaque key, or the task that it was merged into."""
-        return await self._run(lambda c: intervention_rows.task(c, key))
-
-    async def refer(self, tenant: str, ref: str) -> Task | None:
-        """Return a task by any of its ids, or by a trace id the topmost task of the trace."""
-        return await self._run(lambda c: intervention_rows.referred(c, tenant, ref))
-
-    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
-        """Return the root task that a sink shows in a message."""
-        return await self._run(lambda c: intervention_rows.shown_in(c, sink, ref))
+        return await self._store.run(lambda c: intervention_rows.approvals(c, query))
 
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
-        """Return acts on a task that were granted. See `Store.deeds`."""
-        return await self._run(lambda c: intervention_rows.deeds(c, task_uid, verbs, after, limit, since))
+        """Return acts on a task that were granted. See `Interventions.deeds`."""
+        return await self._store.run(lambda c: intervention_rows.deeds(c, task_uid, verbs, after, limit, since))
 
     async def last_end(self, task_uid: UUID) -> datetime | None:
         """Return when the newest end of a run of the task was recorded."""
-        return await self._run(lambda c: intervention_rows.last_end(c, task_uid))
+        return await self._store.run(lambda c: intervention_rows.last_end(c, task_uid))
 
     async def is_first(self, key: str) -> bool:
         """Remember a request for an hour; False when it was received before."""
-        return await self._run(lambda c: intervention_rows.is_first(c, key))
+        return await self._store.run(lambda c: intervention_rows.is_first(c, key))
 
     async def listen(self, hears: Hears) -> None:
         """Call `hears` for every decision and act from now on."""

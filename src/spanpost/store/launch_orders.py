@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from spanpost.model.launch_orders import Order
+from spanpost.model.launch_orders import Order, OrderQuery, OrderRow, Taken
 from spanpost.model.summaries import SUMMARY
 from spanpost.model.tasks import Task
+from spanpost.readers.redaction import Redaction
 from spanpost.routing import launch_orders as rules
 from spanpost.routing.launch_orders import Launches
-from spanpost.store import outbox
+from spanpost.store import intervention_rows, outbox
 from spanpost.store.launch_order_rows import PLACE, SELECT, known, of_row, values_of
-from spanpost.store.protocols import OrderQuery, OrderRow
+from spanpost.store.transactions import Transact
 from spanpost.tasks.folded import Folded
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ async def on_end(connection: Any, folded: Folded, launches: Launches, now: datet
         )
     placed = 0
     for order in may:
-        if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.hourly:
+        if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.max_hourly:
             log.warning(
                 "launcher %s is not started after %s: its rule has started enough in this hour",
                 order.name,
@@ -132,3 +133,27 @@ async def listed(connection: Any, query: OrderQuery) -> list[OrderRow]:
         )
         for row in found
     ]
+
+
+class PostgresLaunchOrders:
+    """The launch orders of a `PostgresStore`. `redaction` returns the current one."""
+
+    def __init__(self, run: Transact, redaction: Callable[[], Redaction | None]) -> None:
+        self._run = run
+        self._redaction = redaction
+
+    async def place(self, order: Order, *, signature: str = "") -> Taken:
+        """Place a launch order with the delivery that carries it. See `LaunchOrders.place`."""
+        redaction = self._redaction()
+        clean = order if redaction is None else redaction.order(order)
+
+        async def work(connection: Any) -> Taken:
+            if signature and not await intervention_rows.is_first(connection, signature):
+                return Taken.REPLAYED
+            return Taken.NEW if await place(connection, [clean]) else Taken.KNOWN
+
+        return await self._run(work)
+
+    async def listed(self, query: OrderQuery) -> list[OrderRow]:
+        """List launch orders, newest first."""
+        return await self._run(lambda c: listed(c, query))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
@@ -14,6 +14,7 @@ from spanpost.model.observations import Observation
 from spanpost.model.recorded import Limited
 from spanpost.model.tasks import Task
 from spanpost.model.usage import Usage
+from spanpost.store.memory_tables import MemoryTables
 from spanpost.tasks import budgets as spend
 from spanpost.tasks.budgets import Budget, SpentKey
 from spanpost.tasks.provider_limits import of_account
@@ -22,28 +23,27 @@ from spanpost.tasks.provider_limits import of_account
 _KEPT: Final = 10_000
 
 
-class MemorySpend:
+class MemoryBudgets:
     """The same as `usage` and `budgets`, over dictionaries."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
+        self._clock = tables.clock
         self._spent: dict[SpentKey, Spent] = {}
         #: Finalized usage by task and model, in quarters of an hour; and the budget periods that have begun.
         self._used: dict[tuple[UUID, str], list[tuple[datetime, Used]]] = {}
         self._begun: set[tuple[str, datetime]] = set()
         self._limits: Counter[tuple[tuple[str, str, str, str, str], date]] = Counter()
 
-    def keep(
-        self, growths: Sequence[Growth], budgets: Sequence[Budget], tasks: Mapping[UUID, Task]
-    ) -> list[Observation]:
+    def keep(self, growths: Sequence[Growth]) -> list[Observation]:
         """Charge usage to budgets; return the records of thresholds that it crossed.
 
         Call it before `keep_use` of the same batch.
         """
         now, passed = self._clock(), []
         self._spent = {key: spent for key, spent in self._spent.items() if spent.ends_at > now}
-        drawn = spend.drawn(budgets, growths, now)
-        self._begin([budget for budget, _ in drawn.values()], tasks, now)
+        drawn = spend.drawn(self._tables.rules.budgets, growths, now)
+        self._begin([budget for budget, _ in drawn.values()], now)
         for key, (budget, growth) in drawn.items():
             known = self._spent.pop(key, None) or spend.opened(budget, key[1], key[2], now)
             self._spent[key], record = spend.grown(known, budget, growth, now)
@@ -60,7 +60,7 @@ class MemorySpend:
             before = [kept.pop()[1]] if kept and kept[-1][0] == at else []
             kept.append((at, _sum([*before, one])))
 
-    def usage(self, task_uid: UUID) -> list[Used]:
+    async def usage(self, task_uid: UUID) -> list[Used]:
         """Return a task's finalized usage, by model."""
         return [_sum([u for _, u in kept]) for (uid, _), kept in sorted(self._used.items()) if uid == task_uid]
 
@@ -68,8 +68,9 @@ class MemorySpend:
         """Drop the usage of these tasks."""
         self._used = {key: kept for key, kept in self._used.items() if key[0] not in tasks}
 
-    def _begin(self, budgets: Sequence[Budget], tasks: Mapping[UUID, Task], now: datetime) -> None:
+    def _begin(self, budgets: Sequence[Budget], now: datetime) -> None:
         """Charge earlier usage to budgets that are new."""
+        tasks = self._tables.tasks
         for budget in budgets:
             key = budget.name, spend.period_of(budget, now)[0]
             if key in self._begun:
@@ -96,7 +97,7 @@ class MemorySpend:
             for key in list(self._limits)[:-_KEPT]:
                 del self._limits[key]
 
-    def limits(self, tenant: str | None, limit: int) -> list[Limits]:
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
         """List how often providers throttled calls."""
         found = [
             Limits(tenant=key[0], account=key[1], provider=key[2], model=key[3], kind=key[4], day=day, count=count)
@@ -105,12 +106,13 @@ class MemorySpend:
         ]
         return found[:limit]
 
-    def allowance(self, budgets: Sequence[Budget], task: Task, tasks: Mapping[UUID, Task]) -> list[Spent]:
+    async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from, with its current amount."""
-        self._begin([budget for budget in budgets if spend.scope_of(budget, task) is not None], tasks, self._clock())
+        budgets = self._tables.rules.budgets
+        self._begin([budget for budget in budgets if spend.scope_of(budget, task) is not None], self._clock())
         return spend.standing(budgets, self._spent, task, self._clock())
 
-    def listed(self, tenant: str | None, limit: int) -> list[Spent]:
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what was spent in current periods, the latest change first."""
         now = self._clock()
         found = [

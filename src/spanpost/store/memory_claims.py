@@ -6,11 +6,11 @@ import heapq
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from spanpost.model.deliveries import Delivery, RateLimit, SinkCall
+from spanpost.model.deliveries import Delivery, RateLimit, RateLimits, SinkCall, unlimited
 from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states, rate_limiting
-from spanpost.routing.claiming import Claimed
+from spanpost.routing.claiming import Claimed, alert_of
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.routing.launch_orders import blank_task
 from spanpost.routing.message_owner import last, ordering_keys_of
@@ -18,13 +18,12 @@ from spanpost.routing.rate_limiting import Bucket, OpenCircuit
 from spanpost.store.memory_delivery_rows import ordering_key_of
 from spanpost.store.memory_outbox import Posting
 from spanpost.store.memory_queue import CallKind, Head, is_urgent
-from spanpost.store.protocols import RateLimits, alert_of
 
 
 class Claims(Posting):
     """What the dispatcher does with deliveries."""
 
-    def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, rate_limits: RateLimits = unlimited) -> list[Delivery]:
         """Lease the first due delivery of each ordering key whose rate limits allow its call, most urgent first."""
         out = self._claimed(sinks, limit, rate_limits)
         parked, self._parked = self._parked, []
@@ -55,7 +54,7 @@ class Claims(Posting):
         while best and len(out) < limit:
             rank, _, number, i = heapq.heappop(best)
             kind, _, limits = able[i]
-            drawn = rate_limiting.draw(self._buckets, limits, now, is_urgent=is_urgent(kind), lease=self._lease)
+            drawn = rate_limiting.draw(self._buckets, limits, now, is_urgent=is_urgent(kind), lease=self.lease)
             if drawn is None:
                 continue  # the other ordering keys of this kind have no call left either
             delivery = self._hand_out(self._deliveries[number], kind[2], tuple(b.key for b in limits), now)
@@ -74,11 +73,11 @@ class Claims(Posting):
 
     def _hand_out(self, entry: OutboxEntry, call: SinkCall, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
         carrier, root = self._carrier(entry)
-        task = carrier if entry.is_state else self._host.task(entry.task_uid)
+        task = carrier if entry.is_state else self._tables.task(entry.task_uid)
         has_moved = entry.is_state and carrier is None
         if has_moved:
             task = root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
-        checkpoint = self._host.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        checkpoint = self._tables.checkpoints.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         order = self._order(entry.checkpoint_id) if checkpoint is None else None
         if order is not None:
             task = task or blank_task(order)
@@ -101,38 +100,41 @@ class Claims(Posting):
                 self._parked.append(self._deliveries[entry.id])
                 return None
         assert task is not None
-        sent_before, entry = entry.sent_at, delivery_states.claim(entry, call, now, self._lease)
+        sent_before, entry = entry.sent_at, delivery_states.claim(entry, call, now, self.lease)
         self._store(entry)
         delivery = claiming.as_delivery(
             entry,
             sent_before=sent_before,
-            task=self._host.shown(task),
-            children=self._host.below(task),
+            task=self._heartbeats.shown(task),
+            children=tuple(map(self._heartbeats.shown, self._tables.tasks.below(task.uid))),
             checkpoint=checkpoint,
             order=order,
-            alert=self._host.alert(alert_id) if (alert_id := alert_of(task, checkpoint)) is not None else None,
+            alert=self._tables.alerts.get(alert_id) if (alert_id := alert_of(task, checkpoint)) is not None else None,
             message_receipt=message_receipt,
             drawn=drawn,
         )
         if not has_moved:
             return delivery
-        ordering_keys = ordering_keys_of(entry.sink, root, self._host.rules.routes) if root is not None else ()
+        ordering_keys = ordering_keys_of(entry.sink, root, self._tables.rules.routes) if root is not None else ()
         successor_receipt = next(
             (self._receipts[entry.sink, x] for x in ordering_keys if (entry.sink, x) in self._receipts), None
         )
-        return last(delivery, self._host.shown(root) if root is not None else None, successor_receipt)
+        return last(delivery, self._heartbeats.shown(root) if root is not None else None, successor_receipt)
 
-    def due_in(self, sinks: Sequence[str] | None, rate_limits: RateLimits) -> float | None:
-        """Return the seconds until a delivery may be claimed; None when nothing waits."""
+    async def due_in(self, sinks: Sequence[str] | None = None, rate_limits: RateLimits = unlimited) -> float | None:
+        """Return the seconds until a delivery or a timer is due; None when nothing waits."""
+        self._heartbeats.pulse()
         now = self._clock()
         waits = [x.lease_until for x in self._sending.values() if x.lease_until and (sinks is None or x.sink in sinks)]
         for kind, first in self._waiting.firsts():
             if sinks is None or kind[0] in sinks:
                 opens = rate_limiting.all_open_at(self._buckets, rate_limits(*kind[:3]), now, is_urgent=is_urgent(kind))
                 waits.append(max(first[0], opens))
+        if timers := self._tables.timers:
+            waits.append(min(timers.values()))
         return max(0.0, (min(waits) - now).total_seconds()) if waits else None
 
-    def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[OpenCircuit]:
         """Store the outcome of a claimed delivery. Without effect on it if another process took the lease over."""
         now = self._clock()
         entry = self._deliveries.get(delivery.id)
@@ -178,7 +180,7 @@ class Claims(Posting):
                 bucket = rate_limiting.full(rate_limit, now)
             if bucket is not None:
                 concerned[key] = bucket
-        changed, closed = rate_limiting.settled(
+        changed, closed = rate_limiting.after_outcome(
             concerned, self._rate_limits, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=self._jitter()
         )
         self._buckets.update(changed)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
-from uuid import UUID
 
 from spanpost.model.observations import Part
 from spanpost.model.readings import Role
 from spanpost.model.tasks import Task
+from spanpost.store.memory_tables import MemoryTables
 from spanpost.tasks.context_curve import CurveUse, Point, drawn, use_of
 from spanpost.tasks.folded import Placed
 
@@ -16,21 +15,11 @@ from spanpost.tasks.folded import Placed
 _OF_TRACE, MOST = 2_000, 600
 
 
-class CurvesHost(Protocol):
-    """**Protocol:** what context curves need of the store that keeps the tasks."""
-
-    def task(self, uid: UUID) -> Task | None: ...
-
-    def domains_of(self, task: Task) -> set[bytes]: ...
-
-    def owner(self, domain: bytes, span_id: bytes) -> bytes: ...
-
-
 class MemoryCurves:
     """Context figures of model calls, by trace."""
 
-    def __init__(self, host: CurvesHost) -> None:
-        self._host = host
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
         #: By domain: figures by span and event.
         self._uses: dict[bytes, dict[tuple[bytes, bytes], CurveUse]] = {}
 
@@ -55,15 +44,12 @@ class MemoryCurves:
         for domain in domains:
             self._uses.pop(domain, None)
 
-    async def of(self, task_uid: UUID) -> list[Point]:
+    def of(self, task: Task) -> list[Point]:
         """Return how full a task's context was, oldest first; only the newest `MOST` calls."""
-        task = self._host.task(task_uid)
-        if task is None:
-            return []
         found = [
             use
-            for domain in self._host.domains_of(task)
+            for domain in self._tables.domains_of(task)
             for (span_id, _), use in self._uses.get(domain, {}).items()
-            if self._host.owner(domain, span_id) == task.uid.bytes
+            if self._tables.owner(domain, span_id) == task.uid.bytes
         ]
         return drawn(sorted(found, key=lambda use: use.at_ns)[-MOST:])

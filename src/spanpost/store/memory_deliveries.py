@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from spanpost.model import fleet
-from spanpost.model.deliveries import RateLimit, Receipt
-from spanpost.model.launch_orders import Order
+from spanpost.model.deliveries import DeliveryRow, RateLimit, RateLimitRow, Receipt
+from spanpost.model.launch_orders import Order, OrderRow
 from spanpost.routing import delivery_states, rate_limiting
 from spanpost.routing.delivery_states import OutboxEntry
 from spanpost.store.memory_claims import Claims
-from spanpost.store.protocols import DeliveryRow, OrderRow, RateLimitRow, row_of
+from spanpost.store.rate_limit_rows import row_of
 
 
-class MemoryDeliveries(Claims):
+class MemoryOutbox(Claims):
     """Deliveries, ordering keys and rate limits of one process."""
 
     def fleet(self) -> list[fleet.SinkQueue]:
@@ -36,14 +36,16 @@ class MemoryDeliveries(Claims):
             )
         return out
 
-    def listed(self, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:
+    async def deliveries(
+        self, *, state: str | None = None, sink: str | None = None, limit: int = 100
+    ) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
         rows = []
         for row in self._deliveries.values():
             if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
                 continue
-            task = self._host.task(row.task_uid)
-            checkpoint = self._host.checkpoint(row.checkpoint_id) if row.checkpoint_id is not None else None
+            task = self._tables.task(row.task_uid)
+            checkpoint = self._tables.checkpoints.get(row.checkpoint_id) if row.checkpoint_id is not None else None
             rows.append(
                 DeliveryRow(
                     id=row.id,
@@ -87,7 +89,7 @@ class MemoryDeliveries(Claims):
         ref = row.receipt.ref if row.receipt is not None else {}
         return OrderRow(order=order, state=row.state, reason=row.reason, error=row.error, ref=ref)
 
-    def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
+    async def retry(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
         """Set dead deliveries waiting again."""
         chosen = [
             row
@@ -98,7 +100,7 @@ class MemoryDeliveries(Claims):
             self._store(delivery_states.revive(row, self._clock()))
         return len(chosen)
 
-    def discard(self, ids: Sequence[int]) -> int:
+    async def discard(self, ids: Sequence[int]) -> int:
         """Discard waiting deliveries by hand."""
         chosen = [row for number in ids if (row := self._deliveries.get(number)) is not None and row.state == "waiting"]
         for row in chosen:
@@ -109,17 +111,24 @@ class MemoryDeliveries(Claims):
         """Count deliveries by state."""
         return dict(Counter(row.state for row in self._deliveries.values()))
 
-    def rate_limits(self, *, is_closed: bool) -> list[RateLimitRow]:
+    async def rate_limits(self, *, is_closed: bool = False) -> list[RateLimitRow]:
         """List rate limits, those with the longest open circuit first."""
+        return self._listed_rate_limits(is_closed)
+
+    def closed_rate_limits(self) -> dict[str, int]:
+        """Count closed rate limits by the reason."""
+        return dict(Counter(row.why for row in self._listed_rate_limits(is_closed=True)))
+
+    def _listed_rate_limits(self, is_closed: bool) -> list[RateLimitRow]:
         now = self._clock()
         found = [(b, self._rate_limits.get(b.key) or RateLimit(key=b.key)) for b in self._buckets.values()]
         rows = [row_of(bucket, rate_limit, now) for bucket, rate_limit in found]
         rows.sort(key=lambda row: (row.state == "open", -(row.until or now).timestamp(), row.key))
         return [row for row in rows if not is_closed or row.state != "open"]
 
-    def reopen(self, keys: Iterable[str]) -> int:
+    async def reopen(self, keys: Sequence[str]) -> int:
         """Close open circuits by hand."""
-        closed = {row.key for row in self.rate_limits(is_closed=True)} & set(keys)
+        closed = {row.key for row in self._listed_rate_limits(is_closed=True)} & set(keys)
         self._buckets.update({key: rate_limiting.reopened(self._buckets[key]) for key in closed})
         return len(closed)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
-from spanpost.model.alerts import Alert
-from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.deliveries import RateLimit, Receipt
 from spanpost.model.launch_orders import Order
 from spanpost.model.tasks import Task
@@ -17,40 +15,24 @@ from spanpost.routing import claiming
 from spanpost.routing.delivery_states import GONE, RANK, DeliveryState, OutboxEntry
 from spanpost.routing.message_owner import carries
 from spanpost.routing.rate_limiting import Bucket
+from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_queue import OrderingKey, Waiting
-from spanpost.tasks.folded import FoldRules
+from spanpost.store.memory_tables import MemoryTables
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class DeliveryRowsHost(Protocol):
-    """**Protocol:** what deliveries need of the store that keeps their tasks."""
-
-    rules: FoldRules
-
-    def task(self, uid: UUID) -> Task | None: ...
-
-    def checkpoint(self, id: UUID) -> Checkpoint | None: ...
-
-    def order_of(self, id: UUID) -> Order | None: ...
-
-    def alert(self, id: UUID) -> Alert | None: ...
-
-    def below(self, root: Task) -> tuple[Task, ...]: ...
-
-    def shown(self, task: Task) -> Task: ...
 
 
 class DeliveryRows:
     """Deliveries, ordering keys and rate limits of one process, with the functions that all layers share."""
 
     def __init__(
-        self, host: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]
+        self, tables: MemoryTables, heartbeats: MemoryHeartbeats, lease: timedelta, jitter: Callable[[], float]
     ) -> None:
-        self._host = host
-        self._clock = clock
-        self._lease = lease
+        self._tables = tables
+        self._heartbeats = heartbeats
+        self._clock = tables.clock
+        self.lease = lease
         self._jitter = jitter
         self._deliveries: dict[int, OutboxEntry] = {}
         self._ids: dict[tuple[str, str], int] = {}
@@ -115,15 +97,15 @@ class DeliveryRows:
             self._waiting.put(ordering_key, (head.sink, head.address, call, rank), head.due_at, head.id)
 
     def _order(self, checkpoint_id: UUID | None) -> Order | None:
-        return self._host.order_of(checkpoint_id) if checkpoint_id is not None else None
+        return self._tables.orders.get(checkpoint_id) if checkpoint_id is not None else None
 
     def _root(self, task: Task | None) -> Task | None:
-        return (self._host.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
+        return (self._tables.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
 
     def _carrier(self, entry: OutboxEntry) -> tuple[Task | None, Task | None]:
         """Return the task whose message the ordering key carries (None if it ended), and the root where it goes on."""
-        root = self._root(self._host.task(entry.task_uid))
-        if root is None or not carries(entry.ordering_key, entry.sink, entry.address, root, self._host.rules.routes):
+        root = self._root(self._tables.task(entry.task_uid))
+        if root is None or not carries(entry.ordering_key, entry.sink, entry.address, root, self._tables.rules.routes):
             return None, root
         return root, root
 

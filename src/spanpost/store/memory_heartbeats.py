@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -12,47 +11,33 @@ import msgspec
 from spanpost.model.observations import Observation
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes, deliveries
+from spanpost.store.memory_tables import MemoryTables
 from spanpost.tasks import stall
 from spanpost.tasks.folded import Folded
-from spanpost.tasks.stall import Producer, StallRules
+from spanpost.tasks.stall import Producer
 
 #: Levels below a task that are searched for activity.
 _DEPTH = 16
 
 
-class HeartbeatsHost(Protocol):
-    """**Protocol:** what heartbeats need of the store that keeps the tasks."""
-
-    def stored(self) -> Collection[Task]: ...
-
-    def task(self, uid: UUID) -> Task | None: ...
-
-    def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool: ...
-
-
 class MemoryHeartbeats:
-    """Last activity of tasks and producers of one process. `timers` belong to the store."""
+    """Last activity of tasks and producers of one process."""
 
-    def __init__(
-        self,
-        host: HeartbeatsHost,
-        clock: Callable[[], datetime],
-        stall_rules: StallRules,
-        timers: dict[bytes, datetime],
-    ) -> None:
-        self._host = host
-        self._clock = clock
-        self._stall_rules = stall_rules
-        self._timers = timers
+    def __init__(self, tables: MemoryTables) -> None:
+        self._tables = tables
+        self._clock = tables.clock
+        self._stall_rules = tables.rules.stall_rules
+        self._outage = tables.rules.outage
+        self._timers = tables.timers
         self._producers: dict[bytes, Producer] = {}
         self._active_at: dict[UUID, datetime] = {}
         self._reported: set[tuple[UUID, datetime]] = set()
-        self._seen_at = self._resumed_at = clock()
+        self._seen_at = self._resumed_at = self._clock()
 
     def pulse(self) -> None:
         """Note that the receiver runs. After an outage every stall timeout restarts."""
         now = self._clock()
-        if now - self._seen_at > self._stall_rules.outage:
+        if now - self._seen_at > self._outage:
             self._resumed_at = now
         self._seen_at = max(self._seen_at, now)
 
@@ -60,7 +45,7 @@ class MemoryHeartbeats:
         """Restart every stall timeout: nothing could be received until now."""
         self._seen_at = self._resumed_at = self._clock()
 
-    # --- tasks --------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
         """Note that these tasks were active now."""
@@ -70,7 +55,7 @@ class MemoryHeartbeats:
             if self._stall_rules.is_endless:
                 continue
             if task.ended_at is None and (task.uid in started or task.runs > 1):
-                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall)
+                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall_after)
 
     def forget(self, uids: Iterable[UUID]) -> None:
         """Drop tasks."""
@@ -84,7 +69,7 @@ class MemoryHeartbeats:
         While the receiver is down: now.
         """
         now = self._clock()
-        times = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
+        times = [now if now - self._seen_at > self._outage else self._resumed_at]
         times += [self._active_at[t.uid] for t in self._living(task) if t.uid in self._active_at]
         for p in self._producers.values():
             if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
@@ -96,7 +81,7 @@ class MemoryHeartbeats:
         found, below, depth = [task], [task], 0
         while below and depth < _DEPTH:
             uids = {t.uid for t in below}
-            below = [t for t in self._host.stored() if t.parent_uid in uids and t.ended_at is None]
+            below = [t for t in self._tables.tasks.values() if t.parent_uid in uids and t.ended_at is None]
             found += below
             depth += 1
         return found
@@ -106,34 +91,34 @@ class MemoryHeartbeats:
         now = self._clock()
         stall_rules = self._stall_rules
         active_at = self._active_at.get(task.uid, now)
-        if task.ended_at is not None or now - active_at < stall_rules.stall:
+        if task.ended_at is not None or now - active_at < stall_rules.stall_after:
             return task
-        has_open_call = self._host.has_open_call(self._living(task), now - stall_rules.call)
+        has_open_call = self._tables.has_open_call(self._living(task), now - stall_rules.open_call_after)
         return stall.now_shown(
             task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call)
         )
 
-    def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
+    def scan(self, keys: Iterable[bytes], routes: Routes) -> Folded:
         """Check tasks whose timer has expired; return the checkpoints of those that stalled."""
         out = Folded()
         now = self._clock()
         for key in keys:
-            task = self._host.task(UUID(bytes=key[:16]))
+            task = self._tables.task(UUID(bytes=key[:16]))
             if task is None or task.ended_at is not None:
                 continue
             last_seen_at, shown = self.last_seen_at(task), self.shown(task)
-            self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
+            self._timers[key] = stall.next_check_at(last_seen_at, now, self._stall_rules)
             if shown.rule != "stall" or (task.uid, last_seen_at) in self._reported:
                 continue
             self._reported.add((task.uid, last_seen_at))
             checkpoint = stall.stalled(shown, last_seen_at, self._stall_rules)
-            root = self._host.task(task.root_uid or task.uid) or task
+            root = self._tables.task(task.root_uid or task.uid) or task
             out.tasks.append(shown)
             out.checkpoints.append(checkpoint)
             out.deliveries.extend(deliveries(shown, checkpoint, routes, root=self.shown(root), now=now))
         return out
 
-    # --- processes ----------------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def hear(self, beats: Sequence[Observation]) -> list[Observation]:
         """Record heartbeats; return the observations that revive tasks of processes that were considered gone."""
@@ -154,7 +139,7 @@ class MemoryHeartbeats:
 
     def _of(self, producer: Producer) -> list[Task]:
         others = {t for p in self._producers.values() if p.key != producer.key and p.gone_at is None for t in p.traces}
-        tasks = [t for t in self._host.stored() if t.tenant == producer.tenant]
+        tasks = [t for t in self._tables.tasks.values() if t.tenant == producer.tenant]
         return sorted((t for t in tasks if stall.is_of(t, producer, others)), key=lambda t: t.uid)
 
     def overdue(self, keys: Iterable[bytes]) -> list[Observation]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -21,32 +20,22 @@ from spanpost.model.interventions import (
     Verdict,
 )
 from spanpost.model.observations import Observation
-from spanpost.model.queries import TimelineEntry, TimelineKey
+from spanpost.model.queries import ApprovalQuery, TimelineEntry, TimelineKey
 from spanpost.model.recorded import Recorded
 from spanpost.model.tasks import Task
 from spanpost.routing import launch_orders as ordering
-from spanpost.store.memory_launch_orders import Orders
-from spanpost.store.protocols import ApprovalQuery, Hears
+from spanpost.store.memory_heartbeats import MemoryHeartbeats
+from spanpost.store.memory_launch_orders import MemoryLaunchOrders
+from spanpost.store.memory_tables import MemoryTables
+from spanpost.store.protocols import Hears
 from spanpost.tasks import interventions as judging
 from spanpost.tasks import questions
 from spanpost.tasks.approvals import APPROVAL, topic_of
 
 log = logging.getLogger("spanpost.store.memory")
 
-#: Interventions kept, and requests remembered; the oldest are dropped.
+#: Interventions kept; the oldest are dropped.
 _ACTS = 20_000
-#: How long a request is remembered.
-_REMEMBERED = timedelta(hours=1)
-
-
-class InterventionsHost(Protocol):
-    """**Protocol:** what interventions need of the store that keeps the tasks."""
-
-    def task(self, uid: UUID) -> Task | None: ...
-
-    def shown(self, task: Task) -> Task: ...
-
-    def record_own(self, records: Sequence[Observation]) -> Recorded: ...
 
 
 class _KeptAct(msgspec.Struct, frozen=True):
@@ -57,22 +46,27 @@ class _KeptAct(msgspec.Struct, frozen=True):
 
 
 class MemoryInterventions:
-    """Questions and interventions of one process. `timers` belong to the store."""
+    """Questions and interventions of one process. `record` records the observations that are made of them."""
 
     def __init__(
-        self, host: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders
+        self,
+        tables: MemoryTables,
+        heartbeats: MemoryHeartbeats,
+        orders: MemoryLaunchOrders,
+        record: Callable[[Sequence[Observation]], Recorded],
     ) -> None:
-        self._host = host
+        self._tables = tables
+        self._heartbeats = heartbeats
         self._orders = orders
-        self._clock = clock
-        self._timers = timers
+        self._record = record
+        self._clock = tables.clock
+        self._timers = tables.timers
         self.rows: dict[UUID, ApprovalRow] = {}
         self._acts: dict[tuple[str, str], _KeptAct] = {}
         self._numbers = 0
         self._listeners: list[Hears] = []
-        self._requests: dict[str, datetime] = {}
 
-    # --- questions ------------------------------------------------------------------------------------------------------
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     def keep(self, tasks: Iterable[Task]) -> list[Observation]:
         """Update the questions of these tasks; return the observations to record next."""
@@ -106,7 +100,7 @@ class MemoryInterventions:
             self.rows[row.key] = row
             if row.state is InterventionState.OPEN and row.expires_at is not None:
                 self._timers[timer] = row.expires_at
-            total = total.plus(self._host.record_own([record]))
+            total = total.plus(self._record([record]))
             self._notify({topic_of(row.tenant, APPROVAL, row.approval_id)})
         return total
 
@@ -115,9 +109,9 @@ class MemoryInterventions:
         gone = set(tasks)
         self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
 
-    # --- acts -----------------------------------------------------------------------------------------------------------
+    # --- acts --------------------------------------------------------------------------------------------------------
 
-    def intervene(self, act: Intervention) -> Verdict:
+    async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and its effects."""
         before = self._acts.get((act.tenant, act.idempotency_key))
         if before is not None:
@@ -139,16 +133,16 @@ class MemoryInterventions:
                 row = self.rows[row.key] = judging.taken(row, act, now)
                 others = [judging.taken(other, act, now) for other in self._undecided(row)]
                 self.rows.update({other.key: other for other in others})
-                recorded = self._host.record_own([judging.decided(each, now) for each in (row, *others)])
+                recorded = self._record([judging.decided(each, now) for each in (row, *others)])
                 topics = {topic_of(row.tenant, APPROVAL, row.approval_id)}
             elif task is not None:
-                recorded = self._host.record_own([judging.done(act, task, now)])
+                recorded = self._record([judging.done(act, task, now)])
                 topics = judging.topics_of(task)
             first = self._orders.first(task) if task is not None else None
             actor = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
             order = ordering.of_act(act, task, first, now, **actor)
             if order is not None:
-                recorded = recorded.plus(Recorded(deliveries=self._orders.place([order])))
+                recorded = recorded.plus(Recorded(deliveries=self._orders.put([order])))
                 verdict = msgspec.structs.replace(verdict, order_id=order.id)
         self._numbers += 1
         self._acts[act.tenant, act.idempotency_key] = _KeptAct(self._numbers, act, verdict, now)
@@ -157,12 +151,12 @@ class MemoryInterventions:
         self._notify(topics)
         return msgspec.structs.replace(verdict, recorded=recorded)
 
-    def await_answer(self, key: UUID) -> None:
+    async def await_answer(self, key: UUID) -> None:
         """Note that an agent waits for the answer to a question."""
         row = self.rows.get(key)
         if row is not None and not row.is_asked:
             row = self.rows[key] = questions.awaited(row)
-            self._host.record_own([judging.awaiting(row, self._clock())])
+            self._record([judging.awaiting(row, self._clock())])
 
     def _undecided(self, row: ApprovalRow) -> list[ApprovalRow]:
         others = [other for other in self.rows.values() if _words(other) == _words(row) and other.key != row.key]
@@ -172,13 +166,17 @@ class MemoryInterventions:
             if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)
         ]
 
-    # --- looking --------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     def _task(self, uid: UUID) -> Task | None:
-        task = self._host.task(uid)
-        return self._host.shown(task) if task is not None else None
+        task = self._tables.task(uid)
+        return self._heartbeats.shown(task) if task is not None else None
 
-    def listed(self, query: ApprovalQuery) -> list[ApprovalRow]:
+    async def approval(self, key: UUID) -> ApprovalRow | None:
+        """Return a question by its opaque key."""
+        return self.rows.get(key)
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
         """List questions, newest first."""
         found = [
             row
@@ -193,8 +191,15 @@ class MemoryInterventions:
         found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
         return found[: query.limit]
 
-    def deeds(
-        self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded."""
+        ends, checkpoints = self._tables.ends, self._tables.checkpoints
+        known = [c for id in ends if (c := checkpoints.get(id)) is not None and c.task_uid == task_uid]
+        newest = max(known, key=lambda c: (c.at, c.id), default=None)
+        return ends[newest.id] if newest is not None else None
+
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[StandingAct]:
         """Return a task's granted interventions, after a number and a moment."""
         found = [
@@ -233,25 +238,16 @@ class MemoryInterventions:
     def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
         if verdict.task_uid is None:
             return False
-        task = self._host.task(verdict.task_uid)
+        task = self._tables.task(verdict.task_uid)
         return task is not None and task.uid == task_uid
 
-    def is_first(self, key: str) -> bool:
+    async def is_first(self, key: str) -> bool:
         """Remember a request for an hour; False when it is a duplicate."""
-        now = self._clock()
-        while self._requests:
-            oldest = next(iter(self._requests))
-            if now - self._requests[oldest] < _REMEMBERED and len(self._requests) < _ACTS:
-                break
-            del self._requests[oldest]
-        if key in self._requests:
-            return False
-        self._requests[key] = now
-        return True
+        return self._tables.is_first(key)
 
-    # --- notifying ------------------------------------------------------------------------------------------------------
+    # --- notifying ---------------------------------------------------------------------------------------------------
 
-    def listen(self, hears: Hears) -> None:
+    async def listen(self, hears: Hears) -> None:
         """Call `hears` for every decision and intervention from now on."""
         self._listeners.append(hears)
 

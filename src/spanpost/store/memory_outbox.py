@@ -30,7 +30,7 @@ class Posting(DeliveryRows):
         known = self._deliveries.get(self._ids.get((delivery.sink, delivery.key), 0))
         if known is None:
             if not delivery.is_quiet:
-                subject = self._host.task(delivery.task_uid) or self._order(delivery.checkpoint_id)
+                subject = self._tables.task(delivery.task_uid) or self._order(delivery.checkpoint_id)
                 entry = delivery_states.begin(
                     delivery, now, tenant=subject.tenant if subject is not None else "default"
                 )
@@ -51,7 +51,7 @@ class Posting(DeliveryRows):
         self._store(entry)
 
     def _position_of(self, checkpoint_id: UUID | None) -> tuple[datetime, UUID] | None:
-        checkpoint = self._host.checkpoint(checkpoint_id) if checkpoint_id is not None else None
+        checkpoint = self._tables.checkpoints.get(checkpoint_id) if checkpoint_id is not None else None
         return (checkpoint.at, checkpoint.id) if checkpoint is not None else None
 
     def inherit(self, uid: UUID, successor: UUID) -> None:
@@ -72,18 +72,18 @@ class Posting(DeliveryRows):
             self._redirect(self._deliveries[number])
 
     def _is_of(self, entry: OutboxEntry, uids: Collection[UUID]) -> bool:
-        task = self._host.task(entry.task_uid)
+        task = self._tables.task(entry.task_uid)
         return task is not None and task.uid in uids
 
     def _redirect(self, entry: OutboxEntry) -> None:
         """Send a checkpoint where its task's checkpoints go now; without such an address it stays."""
-        task = self._host.task(entry.task_uid)
-        checkpoint = self._host.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        task = self._tables.task(entry.task_uid)
+        checkpoint = self._tables.checkpoints.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         root = self._root(task)
         if task is None or root is None or checkpoint is None or not root.is_announced:
             return
         self._forget(entry)
-        for found in anew(checkpoint, entry.sink, task, root, self._host.rules.routes):
+        for found in anew(checkpoint, entry.sink, task, root, self._tables.rules.routes):
             if found.mode is Mode.CHECKPOINT:
                 self.post(found, is_new=False)
                 number = self._ids[found.sink, found.key]

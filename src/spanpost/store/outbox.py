@@ -17,27 +17,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from spanpost.model.deliveries import Mode
+from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
 from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
 from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.store import delivery_rows, takeovers
 from spanpost.store.claims import REFRESH, ordering_key_columns
-from spanpost.store.protocols import DeliveryRow
 from spanpost.store.takeovers import Takeover
 
 #: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
 #: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)
-SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_news OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
-FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[]) WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_news, i)
+SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_checkpoint OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
+FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[]) WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_checkpoint, i)
 LEFT JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key ORDER BY g.i
 ON CONFLICT (sink, ordering_key) DO UPDATE
 SET due_at = CASE WHEN known.lease_until IS NULL THEN least(known.due_at, excluded.due_at) ELSE known.lease_until END,
     rank = CASE WHEN known.due_at IS NULL THEN excluded.rank ELSE least(known.rank, excluded.rank) END,
     address = excluded.address,
-    call = CASE WHEN known.lease_until IS NOT NULL THEN 'look' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
+    call = CASE WHEN known.lease_until IS NOT NULL THEN 'reconcile' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
       ELSE known.call END
 RETURNING clock_timestamp() AS now"""
 #: Ordering keys under which a checkpoint was sent before its task's message changed: it is edited there.

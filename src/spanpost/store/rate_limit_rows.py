@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from spanpost.model.deliveries import RateLimit
+from spanpost.model.deliveries import RateLimit, RateLimitRow
 from spanpost.routing import rate_limiting
 from spanpost.routing.rate_limiting import Bucket
-from spanpost.store.protocols import RateLimitRow, row_of
 from spanpost.text.repair import mend_text
 
 _FIELDS = {
@@ -105,3 +104,20 @@ def _rate_limit(row: Any) -> RateLimit:
 def _value(bucket: Bucket, name: str) -> Any:
     value = getattr(bucket, _OF.get(name, name))
     return mend_text(value, 2000)[0] if name in ("reason", "error") else value
+
+
+def row_of(bucket: Bucket, rate_limit: RateLimit, now: datetime) -> RateLimitRow:
+    """Return a bucket as an operator lists it."""
+    is_blocked = bucket.blocked_until is not None and bucket.blocked_until > now
+    state = "closed" if is_blocked else "probing" if bucket.opened else "open"
+    return RateLimitRow(
+        key=bucket.key,
+        state=state,
+        why=rate_limiting.why_closed(bucket) if state != "open" else "",
+        until=bucket.blocked_until if is_blocked else bucket.probe_until if bucket.opened else None,
+        reason=bucket.reason if state != "open" else "",
+        error=bucket.error if state != "open" else "",
+        rate=rate_limit.rate,
+        burst=rate_limit.burst,
+        reserve=rate_limit.reserve,
+    )

@@ -71,12 +71,12 @@ class Recording(Folding):
 
     def _with_losses(self, recorded: Recorded) -> Recorded:
         """Add the faults met and the secrets redacted since the last call."""
-        lost = faults.losses()
-        redacted = redaction.found() if (redaction := self._redaction) is not None else {}
-        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
+        dropped = faults.losses()
+        redacted = redaction.found() if (redaction := self.redaction) is not None else {}
+        return recorded.plus(Recorded(dropped=dropped, redacted=redacted)) if dropped or redacted else recorded
 
     def _clean(self, o: Observation) -> Observation:
-        return o if (redaction := self._redaction) is None else redaction.clean(o)
+        return o if (redaction := self.redaction) is None else redaction.clean(o)
 
     async def _record_all(self, batch: Sequence[Observation]) -> Recorded:
         """Record a batch; in parts if it takes too long.
@@ -109,8 +109,8 @@ class Recording(Folding):
         )  # fmt: skip
         kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
         rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error)))
-        await self._run(lambda c: set_aside(c, rows))
-        return Recorded(lost={OVER_BUDGET: len(part)})
+        await self.run(lambda c: set_aside(c, rows))
+        return Recorded(dropped={OVER_BUDGET: len(part)})
 
     async def _record(self, batch: Sequence[Observation], most: float | None = None) -> Recorded:
         """Record a batch, each transaction within `most` seconds of processor time. Raises `OverBudget`."""
@@ -126,7 +126,7 @@ class Recording(Folding):
                 batch,
                 keeps_content=rules.keeps_content,
                 prices=rules.prices,
-                redaction=self._redaction,
+                redaction=self.redaction,
                 tick=meter.check,
             )
             return placed, batches.domains(placed)
@@ -162,7 +162,7 @@ class Recording(Folding):
         if not is_few(domains):
             return await self._record_in_turn(batch, placed, domains, most)
         try:
-            recorded, held, touched = await self._run(partial(self._take_free, placed, domains, most))
+            recorded, held, touched = await self.run(partial(self._take_free, placed, domains, most))
         except Wider as wider:
             parts = batches.parts(placed, 0) if not is_few(domains | wider.domains) else []
             if len(parts) > 1:  # one trace touches very many domains: only that trace takes its tenant's lock
@@ -182,9 +182,9 @@ class Recording(Folding):
     ) -> Recorded:
         try:
             try:
-                return await self._widening(lambda c, locked: self._take(c, placed, locked, most), domains)
+                return await self.widening(lambda c, locked: self._take(c, placed, locked, most), domains)
             except asyncpg.UniqueViolationError:
-                return await self._widening(
+                return await self.widening(
                     lambda c, locked: self._take(c, placed, locked, most, asks_all=True), domains
                 )
         except Exception as error:
@@ -205,7 +205,7 @@ class Recording(Folding):
         if not placed:
             return Recorded(), held, touched
         meter = TimeMeter(most)
-        recorded = await self._take_locked(
+        recorded = await self.take_locked(
             connection, placed, set(domains), now, asks_all=False, touched=domains, meter=meter
         )
         return recorded, held, touched
@@ -213,9 +213,9 @@ class Recording(Folding):
     async def _take(
         self, connection: Any, placed: Sequence[Placed], locked: set[bytes], most: float, *, asks_all: bool = False
     ) -> Recorded:
-        now = await self._lock(connection, locked)
+        now = await self.lock(connection, locked)
         meter = TimeMeter(most)
-        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all, touched=locked, meter=meter)
+        return await self.take_locked(connection, placed, locked, now, asks_all=asks_all, touched=locked, meter=meter)
 
     async def _mend(self, batch: Sequence[Observation], error: Exception, most: float) -> Recorded:
         if not is_of_data(error):
@@ -229,7 +229,7 @@ class Recording(Folding):
         def prepared(first: int, end: int, meter: TimeMeter) -> list[Placed]:
             return self._prepared(kept[first:end], meter)[0]
 
-        return await self._widening(lambda c, locked: self._bisect(c, batch, prepared, locked, most), known)
+        return await self.widening(lambda c, locked: self._bisect(c, batch, prepared, locked, most), known)
 
     def _mended(self, batch: Sequence[Observation], meter: TimeMeter) -> tuple[list[Observation], set[bytes]]:
         kept = [mended(o) for o in batch]
@@ -251,7 +251,7 @@ class Recording(Folding):
 
         `prepared(first, end, meter)` reads a range of it.
         """
-        now = await self._lock(connection, locked)
+        now = await self.lock(connection, locked)
         meter = TimeMeter(most)
         total = Recorded()
         waiting = [(0, len(batch))]
@@ -261,7 +261,7 @@ class Recording(Folding):
                 placed = await self._threads.run(meter, partial(prepared, first, end, meter))
                 async with connection.transaction():
                     # A copy: locks taken within are released when the part is rolled back.
-                    part = await self._take_locked(connection, placed, set(locked), now, asks_all=True, meter=meter)
+                    part = await self.take_locked(connection, placed, set(locked), now, asks_all=True, meter=meter)
             except Exception as error:
                 if not is_of_data(error):
                     raise
@@ -270,7 +270,7 @@ class Recording(Folding):
                     waiting += [(middle, end), (first, middle)]
                 else:
                     await discard(connection, self._clean(batch[first]), error)
-                    total.lost = dict(Counter(total.lost) + Counter({UNFOLDABLE: 1}))
+                    total.dropped = dict(Counter(total.dropped) + Counter({UNFOLDABLE: 1}))
                 continue
             total = total.plus(part)
         return total
@@ -278,14 +278,14 @@ class Recording(Folding):
     async def _record_beats(self, beats: Sequence[Observation]) -> Recorded:
         """Record heartbeats; tasks that were interrupted are resumed when their process sends again."""
         try:
-            back = await self._run(
+            back = await self.run(
                 lambda c: heartbeats.record(c, [mended(beat) for beat in beats], self.rules.stall_rules)
             )
         except Exception as error:
             if not is_of_data(error):
                 raise
             log.warning("%d heartbeats cannot be recorded: %s", len(beats), error)
-            return Recorded(lost={UNFOLDABLE: len(beats)})
+            return Recorded(dropped={UNFOLDABLE: len(beats)})
         return await self._record_all(back) if back else Recorded()
 
     async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
@@ -293,6 +293,6 @@ class Recording(Folding):
 
         The same bytes again count as one more attempt.
         """
-        if (redaction := self._redaction) is not None:
+        if (redaction := self.redaction) is not None:
             body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
-        await self._run(lambda c: discard_body(c, tenant, source, error, body))
+        await self.run(lambda c: discard_body(c, tenant, source, error, body))

@@ -85,7 +85,7 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Map
     return f"SELECT {', '.join(values)} FROM json_to_recordset($1::text::json) AS given({', '.join(given)})"
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------------------------
 
 #: Columns whose Task field has another name: column names carry no is_.
 _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
@@ -161,7 +161,7 @@ def task_of(doc: bytes) -> Task:
     return _unpack_task(doc)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------------------------
 
 _CHECKPOINT_COLUMNS = {
     "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text", "detail": "text",
@@ -169,7 +169,7 @@ _CHECKPOINT_COLUMNS = {
     "message": "jsonb",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
-#: `first_at` is written once: it orders the stream (`store.browse`).
+#: `first_at` is written once: it orders the stream (`store.reader`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
 UPSERT_CHECKPOINTS = (
     f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
@@ -242,16 +242,16 @@ def checkpoint_of(row: Any) -> Checkpoint:
     return Checkpoint(**values)
 
 
-# --- artifacts, moves and merged tasks --------------------------------------------------------------------------------
+# --- artifacts, moves and merged tasks ------------------------------------------------------------------------------
 
 _UPSERT_ARTIFACTS = """
 INSERT INTO task_artifacts AS known (task_uid, key, tenant, name, uri, kind, at, checkpoint_id)
-SELECT given.*, told.at, told.id
+SELECT given.*, newest.at, newest.id
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS given(task_uid, key, tenant, name, uri, kind)
 LEFT JOIN LATERAL (
   SELECT c.id, c.at FROM agent_checkpoints c
   WHERE c.task_uid = given.task_uid AND c.kind = 'artifact' AND c.ref = given.key ORDER BY c.at, c.id LIMIT 1
-) AS told ON true
+) AS newest ON true
 ON CONFLICT (task_uid, key) DO UPDATE SET name = excluded.name, uri = excluded.uri, kind = excluded.kind, at = excluded.at,
   checkpoint_id = excluded.checkpoint_id
 WHERE (known.name, known.uri, known.kind, known.at, known.checkpoint_id)
@@ -328,13 +328,13 @@ def ready_tasks(tasks: Sequence[Task]) -> tuple[list[Task], str]:
 
 
 async def write_tasks(
-    connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True
+    connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, has_telemetry: bool = True
 ) -> None:
     """Write changed tasks (`ready_tasks`) with their artifacts.
 
-    `is_heard`: telemetry changed them, not time alone.
+    `has_telemetry`: telemetry changed them, not time alone.
     """
-    await connection.execute(UPSERT_TASKS if is_heard else UPSERT_STALLED_TASKS, given)
+    await connection.execute(UPSERT_TASKS if has_telemetry else UPSERT_STALLED_TASKS, given)
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
     columns = [[row[i] for row in made] for i in range(6)]

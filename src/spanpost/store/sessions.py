@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
 from spanpost.model.sessions import SessionState
+from spanpost.store.transactions import Transact
 
 _BYTES: Final = 32
 _SECRET: Final = "SELECT secret FROM session_secret"
@@ -21,9 +21,9 @@ _FORGET: Final = "DELETE FROM ended_sessions WHERE until < clock_timestamp() - i
 
 
 class PostgresSessions:
-    """`model.sessions.KeepsSessions` in PostgreSQL; `run` runs a function in a transaction."""
+    """`store.directory.LoginSessions` in PostgreSQL; `run` runs a function in a transaction."""
 
-    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+    def __init__(self, run: Transact) -> None:
         self._run = run
 
     async def state(self) -> SessionState:

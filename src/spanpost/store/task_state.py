@@ -103,7 +103,7 @@ class FetchedRecords:
         #: For domains that are fetched in pages: the next key and the size of the next page.
         self._pages: dict[bytes, tuple[Key, int]] = {}
 
-    # --- for the fold -------------------------------------------------------------------------------------------------
+    # --- for the fold ------------------------------------------------------------------------------------------------
 
     def get(self, key: Key, kind: Any = None) -> Any:
         record = self.loaded.get(key, _UNKNOWN)
@@ -136,7 +136,7 @@ class FetchedRecords:
         self._put.pop(key, None)
         self._dropped.add(key)
 
-    # --- for the database ---------------------------------------------------------------------------------------------
+    # --- for the database --------------------------------------------------------------------------------------------
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch small domains whole, and the first records of larger ones."""

@@ -16,6 +16,7 @@ from spanpost.model.recorded import Recorded
 from spanpost.store import heartbeats, outbox, rows
 from spanpost.store.fold_threads import TimeMeter
 from spanpost.store.folding import Folding
+from spanpost.store.interventions import PostgresInterventions
 from spanpost.store.task_state import tenants_of
 from spanpost.tasks import batches
 from spanpost.tasks.interventions import TIMER
@@ -43,16 +44,14 @@ class Elapsing(Folding):
     _months_due = 0.0
 
     batch_budget: float
+    interventions: PostgresInterventions
 
     @abstractmethod
     async def _record_all(self, batch: Sequence[Observation]) -> Recorded: ...
 
-    @abstractmethod
-    async def _expire(self, keys: Sequence[bytes]) -> Recorded: ...
-
     async def elapse(self) -> Recorded:
         """Fold the timers that are due by the database's clock, and record stalled tasks and processes."""
-        keys = await self._run(
+        keys = await self.run(
             lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE)
         )
         await self._keep_months()
@@ -61,23 +60,23 @@ class Elapsing(Folding):
             due.setdefault(row[0][16:17], []).append(row[0])
         recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
-            gone, stalled = await self._run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
+            gone, stalled = await self.run(lambda c: heartbeats.check_processes(c, processes, self.rules.stall_rules))
             # First the interrupted tasks, then the mark on the process: after a crash in between, both are
             # done again.
             if stalled:
                 recorded = recorded.plus(await self._record_all(stalled))
-            back = await self._run(lambda c: heartbeats.give_up(c, gone))
+            back = await self.run(lambda c: heartbeats.give_up(c, gone))
             if back:
                 recorded = recorded.plus(await self._record_all(back))
         if tasks := due.get(b"t"):
-            recorded = recorded.plus(await self._run(partial(self._check_tasks, tasks)))
+            recorded = recorded.plus(await self.run(partial(self._check_tasks, tasks)))
         if questions := due.get(TIMER):
-            recorded = recorded.plus(await self._expire(questions))
+            recorded = recorded.plus(await self.interventions.expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
         """Restart every producer's stall timeout."""
-        await self._run(lambda c: c.execute(heartbeats.RESTART))
+        await self.run(lambda c: c.execute(heartbeats.RESTART))
 
     async def _check_tasks(self, keys: Sequence[bytes], connection: Any) -> Recorded:
         folded = await heartbeats.check_tasks(connection, keys, self.rules.stall_rules, self.rules.routes)
@@ -92,7 +91,7 @@ class Elapsing(Folding):
 
     async def elapse_never(self) -> Recorded:
         """Fold now the timers that were set to `NEVER`, so that no other process finds them later."""
-        keys = await self._run(
+        keys = await self.run(
             lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER)
         )
         recorded = Recorded()
@@ -114,7 +113,7 @@ class Elapsing(Folding):
         except OverBudget as error:
             if len(asked) == 1:
                 log.error("the timer of a task is put off for %s: %s", PUT_OFF, error)
-                await self._run(lambda c: c.execute(_PUT_OFF, asked[0], PUT_OFF))
+                await self.run(lambda c: c.execute(_PUT_OFF, asked[0], PUT_OFF))
                 return Recorded()
         recorded = Recorded()
         for key in asked:
@@ -122,10 +121,10 @@ class Elapsing(Folding):
         return recorded
 
     async def _elapse_at_once(self, asked: Sequence[bytes], ahead: timedelta) -> Recorded:
-        tenants = await self._run(partial(tenants_of, keys=[state_of(key) for key in asked]))
+        tenants = await self.run(partial(tenants_of, keys=[state_of(key) for key in asked]))
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
-            now = await self._lock(connection, locked)
+            now = await self.lock(connection, locked)
             statement = "DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key"
             due = await connection.fetch(statement, asked, now + ahead)
             names = sorted(row[0] for row in due)
@@ -141,14 +140,14 @@ class Elapsing(Folding):
                 beside = await self._threads.run(meter, lambda: batches.beside(records, names)) - records.whole
                 if not beside:
                     break
-                await self._lock_more(connection, locked, beside)
+                await self.lock_more(connection, locked, beside)
                 await records.fetch_domains(connection, beside)
             fold = partial(batches.elapse, records, names, self.rules, now, meter.tick)
             folded, ready = await self._fold(meter, records, [], now, fold)
             recorded = await self._write(connection, [], folded, ready, now)
             return await self._spend(connection, recorded, folded, locked, now, meter)
 
-        return await self._widening(work, {key[:16] for key in asked} | {tenant_key(tenant) for tenant in tenants})
+        return await self.widening(work, {key[:16] for key in asked} | {tenant_key(tenant) for tenant in tenants})
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
@@ -156,6 +155,6 @@ class Elapsing(Folding):
             return
         self._months_due = time.monotonic() + 12 * 3600.0
         try:
-            await self._run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
+            await self.run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
         except StoreUnavailable as error:
             log.info("partitions of agent_events could not be made ahead, new rows go to agent_events_rest: %s", error)

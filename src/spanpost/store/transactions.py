@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -32,6 +32,12 @@ WAIT = 30.0
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006", "25P03", "25P04")
 #: Data exceptions, constraint violations, program limits: the database will never accept some value.
 _DATA = ("22", "23", "54")
+
+
+class Transact(Protocol):
+    """**Protocol:** runs a function in a transaction of its own. Raises `StoreUnavailable`."""
+
+    async def __call__(self, work: Callable[[Any], Awaitable[T]]) -> T: ...
 
 
 class Unfoldable(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from zlib import crc32
 
 from spanpost.model.observations import MAX_NS, Observation, Part, Status
-from spanpost.model.readings import Failure, Reading, Role, Tells
+from spanpost.model.readings import EventReport, Failure, Reading, Role
 from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
@@ -35,7 +35,7 @@ from spanpost.text.wording import TEXT_CAP, message, packed, worded
 #: Bound once: the members of an enum are slow to look up.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
 _OK, _ERROR = Status.OK, Status.ERROR
-_COMPACTION = Tells.COMPACTION
+_COMPACTION = EventReport.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
 #: A named tuple's constructor is a Python function, and too slow for each call.
@@ -123,7 +123,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
     _progress(facts, o, r, key, role, at)
-    if r.tells is _COMPACTION:
+    if r.reports is _COMPACTION:
         facts.compacted = newest(facts.compacted, 0, o.start_ns or at, key, True)
     if r.is_interrupt:
         facts.interrupt = newest(facts.interrupt, 0, at, key, True)
@@ -297,10 +297,10 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
     if r.action:
         facts.action = newest(facts.action, 1, at, key, r.action[:TEXT_CAP])
     if r.step_name or (r.step_index is not None and r.says_something):
-        name, saying = r.step_name or "", r.step_saying
+        name, locale_message = r.step_name or "", r.step_message
         if not name:
-            name, saying = worded(message("task.step", index=r.step_index or 0))
-        name, ours = name[:TEXT_CAP], packed(saying) if saying is not None else None
+            name, locale_message = worded(message("task.step", index=r.step_index or 0))
+        name, ours = name[:TEXT_CAP], packed(locale_message) if locale_message is not None else None
         # The agent's own steps stand above a plan that it wrote down.
         is_named = bool(r.step_name) or not r.is_plan
         step = StepNow(name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
@@ -329,7 +329,7 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
     if r.artifact is not None:
         a = r.artifact
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, KeptArtifact(a.name, a.uri, a.kind))
-    if r.tells is Tells.ERROR and r.failure is not None:
+    if r.reports is EventReport.ERROR and r.failure is not None:
         facts.failure = newest(facts.failure, 0, at, key, _failure(r.failure, o))
 
 

@@ -14,12 +14,11 @@ gives the same result and no sender can push out a person's answer. The newest q
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from spanpost import semconv as c
 from spanpost.model.ids import named, uuid_of
@@ -31,9 +30,9 @@ from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
 
-#: Maps of facts, by question (`_entry`). `TOLD` holds telemetry's answers, under an empty mark where they
+#: Maps of facts, by question (`_entry`). `REPORTED` holds telemetry's answers, under an empty mark where they
 #: have none.
-ASKS, ANSWERS, ESCALATIONS, AWAITED, TOLD = "asks", "answers", "escalations", "awaited", "told"
+ASKS, ANSWERS, ESCALATIONS, AWAITED, REPORTED = "asks", "answers", "escalations", "awaited", "reported"
 #: Kinds of topics.
 APPROVAL, TASK = "approval", "task"
 #: No plausible deadline lies outside.
@@ -43,13 +42,14 @@ _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzin
 _NO_ANSWER = KeptAnswer("", "", "", False)
 
 
-class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Expiry:
     """The expiry of questions that state none themselves."""
 
     #: How long a question is open; None: without a limit.
-    after: timedelta | None = None
+    expire_after: timedelta | None = None
     #: One of `semconv.AT_EXPIRY`.
-    then: str = "expire"
+    at_expiry: str = "expire"
 
 
 def approval_of(row: ApprovalRow) -> Approval:
@@ -67,7 +67,7 @@ def approval_of(row: ApprovalRow) -> Approval:
         by=row.by,
         comment=row.comment,
         source=row.source,
-        told=row.told,
+        reported_decision=row.reported_decision,
         key=row.key,
     )
 
@@ -123,7 +123,7 @@ def deadline(text: str) -> datetime | None:
     return at if _EARLIEST < at < _LATEST else None
 
 
-# --- facts ------------------------------------------------------------------------------------------------------------
+# --- facts ----------------------------------------------------------------------------------------------------------
 
 
 def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None:
@@ -139,7 +139,7 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
         else:
             facts.enter(AWAITED, entry, 0, -at, key, True)
     elif a.decision:
-        facts.enter(TOLD, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired))
+        facts.enter(REPORTED, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired))
     else:
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
@@ -177,21 +177,21 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
         is_asked = fact.priority >= 2 or entry in facts.awaited
         answer, reported, escalated = (
             facts.answers.get(entry),
-            _told(facts, id, mark, trace),
+            _reported(facts, id, mark, trace),
             facts.escalations.get(entry),
         )
-        told = None
+        reported_decision = None
         if reported is not None:
             said = reported.value
-            told = ReportedDecision(
+            reported_decision = ReportedDecision(
                 decision=said.decision, by=said.by, comment=said.comment, at=moment(-reported.at_ns)
             )
             if answer is None and not is_asked:
-                answer, told = reported, None
+                answer, reported_decision = reported, None
         given = answer.value if answer is not None else _NO_ANSWER
         asked_at, until = moment(at), deadline(ask.expires_at)
-        if until is None and expiry.after is not None and asked_at is not None:
-            until = asked_at + expiry.after
+        if until is None and expiry.expire_after is not None and asked_at is not None:
+            until = asked_at + expiry.expire_after
         out.append(
             Approval(
                 id=id,
@@ -203,7 +203,7 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 decision=given.decision,
                 by=given.by,
                 comment=given.comment,
-                at_expiry=ask.at_expiry or expiry.then,
+                at_expiry=ask.at_expiry or expiry.at_expiry,
                 mark=mark,
                 is_asked=is_asked,
                 is_cut=ask.is_cut,
@@ -212,7 +212,7 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
                 source=given.source,
                 is_expired=given.is_expired,
                 # A person's decision replaces a reported one.
-                told=told if answer is None else None,
+                reported_decision=reported_decision if answer is None else None,
                 key=approval_key(tenant, id, mark, trace) if ask.has_id else None,
                 reported_by=requested_id(tenant, id, mark, trace),
                 escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
@@ -235,7 +235,7 @@ def seconds_to_answer(facts: Facts, id: str, trace: str) -> float | None:
         asked, mark, within = entry.split("\0")
         if (asked, within) != (id, trace):
             continue
-        answer = facts.answers.get(entry) or _told(facts, id, mark, trace)
+        answer = facts.answers.get(entry) or _reported(facts, id, mark, trace)
         if answer is not None:  # the first stands: it is entered by its negative time
             newest = max(newest or (0, 0.0), (ask.at_ns, max(-answer.at_ns - ask.at_ns, 0) / 1e9))
     return newest[1] if newest is not None else None
@@ -259,19 +259,19 @@ def _standing(asks: Mapping[str, Fact[AskedQuestion]]) -> set[str]:
     return {entry for _, _, entry in newest.values()}
 
 
-def _told(facts: Facts, id: str, mark: str, trace: str) -> Fact[KeptAnswer] | None:
+def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact[KeptAnswer] | None:
     """Return the decision that the asking trace reports; the first stands.
 
     Outside any trace it is unknown who reports.
     """
-    told = facts.told if trace else {}
-    reported = [fact for which in (mark, "") if (fact := told.get(_entry(id, which, trace))) is not None]
+    known = facts.reported if trace else {}
+    reported = [fact for which in (mark, "") if (fact := known.get(_entry(id, which, trace))) is not None]
     return max(reported, key=lambda fact: fact.rank, default=None)
 
 
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
     found: dict[str, Approval] = {}
-    for entries in (facts.told, facts.answers):
+    for entries in (facts.reported, facts.answers):
         for entry, fact in sorted(entries.items()):
             id, given = entry.split("\0")[0], fact.value
             if id not in asked:

@@ -9,7 +9,7 @@ import msgspec
 
 from spanpost.model.ids import explicit_uid
 from spanpost.model.observations import Observation, Part, content_hash, event_id
-from spanpost.model.readings import Reading, Role, Tells
+from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.readers import NOTHING, read
 from spanpost.readers.redaction import Redaction
 from spanpost.tasks import milestones
@@ -61,7 +61,7 @@ __all__ = [
 #: Bound once: looking up an enum's member is slow.
 _STARTED = Part.STARTED
 _LLM = Role.LLM
-_NOTHING = Tells.NOTHING
+_NOTHING = EventReport.NOTHING
 
 
 def prepare(
@@ -105,7 +105,7 @@ def prepare(
             if priced is not usage:
                 reading = msgspec.structs.replace(reading, usage=priced)
         occurrence = None
-        if reading.tells is not _NOTHING or reading.failure is not None:
+        if reading.reports is not _NOTHING or reading.failure is not None:
             kind = possible_kind(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
@@ -349,7 +349,7 @@ def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick
         if state is not key:
             fold.mark_due(state)
         else:
-            fold.settled(key)
+            fold.finalize(key)
     return fold.close()
 
 

@@ -11,11 +11,11 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -42,55 +42,42 @@ _DAY: Final = timedelta(days=1)
 _VALUE: Final = 200
 
 
-class Period(StrEnum):
-    """The period of a budget."""
-
-    DAY = "day"
-    MONTH = "month"
-    YEAR = "year"
-
-
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget as the settings state it."""
+@dataclass(frozen=True, kw_only=True)
+class Budget(Match):
+    """A budget for the tasks that match, as the settings state it."""
 
     name: str
-    period: Period = Period.DAY
+    period: Literal["day", "month", "year"] = "day"
     #: Attributes that separate it: each combination of values has its own spending.
     per: tuple[str, ...] = ()
-    match: Match = msgspec.field(default_factory=Match)
     limit_usd: Decimal | None = None
     limit_tokens: int | None = None
     #: Shares of the limit to warn at, ascending.
     warn_at: tuple[float, ...] = (0.8, 1.0)
     #: IANA name of the time zone in which days begin.
-    zone: str = "UTC"
+    timezone: str = "UTC"
 
     @property
     def kept(self) -> frozenset[str]:
         """Names of the attributes that a task must keep for it."""
-        return self.match.kept | {name for name in self.per if name not in FIELDS}
+        return super().kept | {name for name in self.per if name not in FIELDS}
 
 
 def asked_of(budget: Budget) -> frozenset[str]:
     """Return the attributes of a task that decide whether it spends from a budget, and in which scope."""
-    match = budget.match
     fields = {
-        "agent.name": match.agent,
-        "agent.topic": match.topic,
-        "deployment.environment.name": match.environment,
-        "service.name": match.service,
-        "agent.repo": match.repo,
+        "agent.name": budget.agent,
+        "agent.topic": budget.topic,
+        "deployment.environment.name": budget.environment,
+        "service.name": budget.service,
+        "agent.repo": budget.repo,
     }
-    return (
-        frozenset(budget.per)
-        | {name for name, _ in match.attributes}
-        | {name for name, wanted in fields.items() if wanted}
-    )
+    return frozenset(budget.per) | frozenset(budget.attributes) | {name for name, wanted in fields.items() if wanted}
 
 
 def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
     """Return the scope in which a task spends from a budget; None where it spends nothing of it."""
-    if not budget.match.takes(task):
+    if not budget.takes(task):
         return None
     found = {name: attribute(task, name) for name in sorted(budget.per)}
     scope = tuple((name, value[:_VALUE]) for name, value in found.items() if value)
@@ -99,11 +86,11 @@ def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
 
 def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
     """Return the begin and the end of the current period."""
-    zone = ZoneInfo(budget.zone)
+    zone = ZoneInfo(budget.timezone)
     began = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    if budget.period is Period.DAY:
+    if budget.period == "day":
         ends = began + _DAY  # local time: a day may have 23 hours
-    elif budget.period is Period.MONTH:
+    elif budget.period == "month":
         began = began.replace(day=1)
         ends = (began + 31 * _DAY).replace(day=1)
     else:

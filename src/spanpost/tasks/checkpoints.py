@@ -14,7 +14,7 @@ from spanpost.model.checkpoints import SAID, Checkpoint, Kind
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Observation, Part
-from spanpost.model.readings import Approval, Reading, Role, Tells
+from spanpost.model.readings import Approval, EventReport, Reading, Role
 from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
@@ -23,19 +23,19 @@ from spanpost.text.secrets import unhashed
 from spanpost.text.wording import TEXT_CAP, message, worded
 
 #: Bound once: the members of an enum are slow to look up.
-_NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
+_NOTHING, _ERROR = EventReport.NOTHING, EventReport.ERROR
 _OTHER, _LLM, _TOOL = Role.OTHER, Role.LLM, Role.TOOL
 _ENDED = Part.ENDED
 
 _KINDS = {
-    Tells.CHECKPOINT: Kind.CHECKPOINT,
-    Tells.ARTIFACT: Kind.ARTIFACT,
-    Tells.ERROR: Kind.ERROR,
-    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
-    Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
-    Tells.COMPACTION: Kind.COMPACTION,
-    Tells.BUDGET: Kind.BUDGET_WARNING,
-    Tells.ALERT: Kind.ALERT,
+    EventReport.CHECKPOINT: Kind.CHECKPOINT,
+    EventReport.ARTIFACT: Kind.ARTIFACT,
+    EventReport.ERROR: Kind.ERROR,
+    EventReport.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
+    EventReport.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+    EventReport.COMPACTION: Kind.COMPACTION,
+    EventReport.BUDGET: Kind.BUDGET_WARNING,
+    EventReport.ALERT: Kind.ALERT,
 }
 
 
@@ -76,11 +76,11 @@ def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
     only on spans that are no call, no step and no root span, because there it would be the same failure on
     its way up.
     """
-    tells = r.tells
-    if tells is not _NOTHING:
-        if tells is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
+    report = r.reports
+    if report is not _NOTHING:
+        if report is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
             return None
-        return _KINDS[tells]
+        return _KINDS[report]
     if r.failure is not None and (role is _TOOL or role is _LLM) and o.part is _ENDED and not r.is_interrupt:
         return Kind.ERROR
     return None
@@ -88,7 +88,7 @@ def kind_of(o: Observation, r: Reading, role: Role) -> Kind | None:
 
 def possible_kind(o: Observation, r: Reading) -> Kind | None:
     """Return the kind of checkpoint that the observation may be, whatever role its span turns out to have."""
-    return _KINDS[r.tells] if r.tells is not _NOTHING else kind_of(o, r, r.role)
+    return _KINDS[r.reports] if r.reports is not _NOTHING else kind_of(o, r, r.role)
 
 
 def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
@@ -97,7 +97,7 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
     said: LocaleMessage | str = ""
     if kind is Kind.CHECKPOINT:
         status = r.status or c.WORKING
-        said = r.saying or r.message or r.action or r.step_saying or r.step_name or o.name
+        said = r.locale_message or r.message or r.action or r.step_message or r.step_name or o.name
         ref = r.act.verb if r.act is not None else ""
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         said, ref = r.artifact.name, r.artifact.uri
@@ -108,14 +108,14 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
         said = ": ".join([what, *words] if what and words else words) or failed
         detail, ref = r.failure.log_tail, r.failure.type
     elif kind is Kind.BUDGET_WARNING:
-        said = r.saying or message("checkpoint.budget_unnamed")
+        said = r.locale_message or message("checkpoint.budget_unnamed")
         ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
     elif kind is Kind.ALERT:
         status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
         said, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")
         ref = str(o.attributes.get(c.ALERT_ID) or "")
     elif kind is Kind.COMPACTION:
-        said, ref = r.saying or r.message or compaction(*(r.compaction or (None, None))), SAID
+        said, ref = r.locale_message or r.message or compaction(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:
         a = r.approval
         ref = a.id
@@ -125,7 +125,7 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
             status, said, detail = c.WAITING, _question(a), a.detail
         else:
             said = _decision(a)
-    text, saying = worded(said)
+    text, locale_message = worded(said)
     return Checkpoint(
         id=id,
         tenant=o.tenant,
@@ -133,7 +133,7 @@ def checkpoint_of(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UU
         kind=kind,
         status=status,
         text=text,
-        message=saying,
+        message=locale_message,
         at=moment(o.at_ns) or EPOCH,
         trace_id=o.trace_id,
         span_id=o.span_id,

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -68,6 +70,21 @@ _OWN_NAME = {
     "o1-preview": "o1-preview",
     "computer-use-preview": "computer-use-preview",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextRules:
+    """When to warn about a context window that fills."""
+
+    #: Warn at these shares of the window, ascending; and at these numbers of tokens.
+    warn_at: tuple[float, ...] = (0.70, 0.85)
+    warn_tokens: tuple[int, ...] = ()
+    #: Warn ahead when the largest share or a cap is forecast within this many calls, or this time.
+    ahead_calls: int = 3
+    ahead: timedelta = timedelta(minutes=1)
+    #: Windows of models by their names, in tokens; and the window of a model without one.
+    windows: Mapping[str, int] = field(default_factory=dict)
+    default_window: int | None = None
 
 
 def canonical_model(model: str) -> str:

@@ -69,7 +69,7 @@ def context_checkpoint(
     else:
         kind, status, ref = Kind.COMPACTION, c.WORKING, INFERRED
         shown = message("checkpoint.inferred", text=compaction(judged.before, judged.used))
-    text, saying = worded(shown)
+    text, locale_message = worded(shown)
     window_id = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
     return Checkpoint(
         id=uuid_of(named(f"{window_id}\0{kind}\0{judged.limit}\0{judged.climb}")),
@@ -78,7 +78,7 @@ def context_checkpoint(
         kind=kind,
         status=status,
         text=text,
-        message=saying,
+        message=locale_message,
         at=moment(o.at_ns) or EPOCH,
         trace_id=o.trace_id,
         span_id=o.span_id,

@@ -27,12 +27,14 @@ FIRST_CAP = 1_000
 
 def limits(window: Window | None, rules: FoldRules) -> tuple[Limit, ...]:
     """Return the limits of a window, ascending."""
-    return _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[0]
+    return _limits(window.tokens if window is not None else 0, rules.context.warn_at, rules.context.warn_tokens)[0]
 
 
 def alarm(used: int, window: Window | None, rules: FoldRules) -> Limit | None:
     """Return the limit to forecast: the largest share, or a cap before it; None once all are passed."""
-    for limit in _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[1]:
+    for limit in _limits(window.tokens if window is not None else 0, rules.context.warn_at, rules.context.warn_tokens)[
+        1
+    ]:
         if limit.tokens > used:
             return limit
     return None
@@ -40,12 +42,13 @@ def alarm(used: int, window: Window | None, rules: FoldRules) -> Limit | None:
 
 @lru_cache(maxsize=256)
 def _limits(
-    window: int, warn_at: tuple[int, ...], warn_tokens: tuple[int, ...]
+    window: int, warn_at: tuple[float, ...], warn_tokens: tuple[int, ...]
 ) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
     """Return all limits, and those that get a forecast, ascending."""
     caps = [Limit(cap, cap) for cap in warn_tokens]
     # The least use that reaches the share: rounded up.
-    shares = [Limit(-(-window * share // FIRST_CAP), share) for share in warn_at] if window else []
+    mille = [round(share * FIRST_CAP) for share in warn_at] if window else []
+    shares = [Limit(-(-window * share // FIRST_CAP), share) for share in mille]
     return tuple(sorted(caps + shares)), tuple(sorted(caps + shares[-1:]))
 
 
@@ -64,6 +67,5 @@ def named(prediction: Forecast, limit: Limit) -> Forecast:
 
 def is_near(prediction: Forecast, rules: FoldRules) -> bool:
     """Return whether a forecast is near enough for a warning."""
-    return prediction.calls <= rules.ahead_calls or (
-        rules.ahead_seconds > 0 and prediction.seconds <= rules.ahead_seconds
-    )
+    ahead = rules.context.ahead.total_seconds()
+    return prediction.calls <= rules.context.ahead_calls or (ahead > 0 and prediction.seconds <= ahead)

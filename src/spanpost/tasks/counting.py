@@ -45,7 +45,7 @@ def count(state: TaskState, rules: FoldRules, *, is_announced: bool) -> NewCount
     found = Difference(
         used=used(state.uid, state.tenant, by),
         corrections=1 if min(grown) < 0 else 0,
-        settled=[
+        finalized=[
             FinalizedUsage(
                 agent_name=agent,
                 tenant=state.tenant,

@@ -42,7 +42,7 @@ MAP_CAP = 100
 ACTS_CAP = 20
 #: Maps about questions keep more entries than there are questions: a question whose answer is forgotten
 #: would be open again.
-_QUESTION_MAPS = frozenset({"answers", "told", "awaited", "escalations"})
+_QUESTION_MAPS = frozenset({"answers", "reported", "awaited", "escalations"})
 _CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
 #: Newest model calls of which the use is kept: a forecast needs seven steps, and instrumentations report a
 #: call twice.
@@ -188,12 +188,12 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     links: dict[str, Fact[str]] = {}
     results: dict[str, Fact[Any]] = {}
     attributes: dict[str, Fact[str]] = {}
-    # Of questions, by question (`approvals`). `told` holds telemetry's answers.
+    # Of questions, by question (`approvals`). `reported` holds telemetry's answers.
     asks: dict[str, Fact[AskedQuestion]] = {}
     answers: dict[str, Fact[KeptAnswer]] = {}
     escalations: dict[str, Fact[int]] = {}
     awaited: dict[str, Fact[bool]] = {}
-    told: dict[str, Fact[KeptAnswer]] = {}
+    reported: dict[str, Fact[KeptAnswer]] = {}
 
     def point(self, point: Point) -> None:
         """Keep a model call's input if it is among the newest."""

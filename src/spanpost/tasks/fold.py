@@ -15,7 +15,7 @@ from datetime import datetime
 
 from spanpost.model.ids import uuid_of
 from spanpost.model.observations import Part
-from spanpost.model.readings import Reading, Role, Tells
+from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.model.recorded import NO_TASK
 from spanpost.readers import NOTHING as STALL
 from spanpost.tasks.absorb import absorb, keep
@@ -39,7 +39,7 @@ from spanpost.tasks.work import Key, Work
 _OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
 _STEP, _TOOL = Role.STEP, Role.TOOL
 _PART_ENDED = Part.ENDED
-_NOTHING = Tells.NOTHING
+_NOTHING = EventReport.NOTHING
 
 #: Rounds of joining runs: a run that changed its task may change the matches of others.
 ROUNDS = 16
@@ -144,10 +144,10 @@ class Fold:
         node = tree.nodes.get(span_id) if span_id else None
         if node is None or node.role is _OTHER or node.role is _PLUMBING:
             is_known = node is not None and node.state == PLACEHOLDER
-            if not r.is_of_agent and r.tells is _NOTHING and not is_known and not r.is_interrupt:
+            if not r.is_of_agent and r.reports is _NOTHING and not is_known and not r.is_interrupt:
                 return
         if not span_id and not r.task_id:
-            self.out.lost[NO_TASK] = self.out.lost.get(NO_TASK, 0) + 1
+            self.out.dropped[NO_TASK] = self.out.dropped.get(NO_TASK, 0) + 1
             return
         if node is None:
             node = Node()
@@ -172,7 +172,7 @@ class Fold:
         if self.kept:
             keep(facts, o, self.kept, p.content_hash, is_root_span=r.role.is_root_span)
         tree.recorded.setdefault(owner, []).append(position)
-        if r.tells is not _NOTHING or r.failure is not None:
+        if r.reports is not _NOTHING or r.failure is not None:
             kind = kind_of(o, r, role)
             if kind is not None:
                 self.reported.report(tree, p, owner, node, kind)
@@ -185,7 +185,7 @@ class Fold:
             self._due.add(key)
             self.states.touch(key, state)
 
-    def settled(self, key: Key) -> None:
+    def finalize(self, key: Key) -> None:
         """Announce a task whose settling time is over, if it is worth it, and count its usage."""
         state = self.states.state(key)
         if state is None:

@@ -22,8 +22,8 @@ from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
 from spanpost.tasks.approvals import Expiry
 from spanpost.tasks.budgets import Budget
-from spanpost.tasks.context import Windows
-from spanpost.tasks.stall import StallRules
+from spanpost.tasks.context import ContextRules, Windows
+from spanpost.tasks.stall import OUTAGE, StallRules
 from spanpost.tasks.work import Key
 
 _STARTED = Part.STARTED  # bound once: looking up an enum's member is slow
@@ -43,17 +43,12 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
     windows: Mapping[str, int] = {}
-    #: Models whose window the settings give, and the window of a model without one.
+    #: Models whose window the settings give.
     given_windows: frozenset[str] = frozenset()
-    default_window: int | None = None
     #: Maximum output tokens by canonical model name.
     outputs: Mapping[str, int] = {}
-    #: Warn at these shares of the window, per mille, ascending; and at these numbers of tokens.
-    warn_at: tuple[int, ...] = (700, 850)
-    warn_tokens: tuple[int, ...] = ()
-    #: Warn ahead when the largest share or a cap is forecast within this many calls, or seconds.
-    ahead_calls: int = 3
-    ahead_seconds: float = 60.0
+    #: When to warn of a window that fills.
+    context: ContextRules = ContextRules()
     #: How long a trace without a known root settles before it is announced.
     settle: timedelta = timedelta(seconds=10)
     #: How long a model call's usage may change before it is added to counters.
@@ -66,6 +61,8 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     expiry: Expiry = Expiry()
     #: When a task counts as stalled.
     stall_rules: StallRules = StallRules()
+    #: A longer time without a receiver is an outage of ours.
+    outage: timedelta = OUTAGE
     #: Allowed launches, and those that the end of a task starts.
     launches: Launches = Launches()
     #: Redaction of secrets in everything received; None: off.
@@ -81,7 +78,7 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def known_windows(self) -> Windows:
         """Context windows known from settings and tables."""
-        return Windows(self.windows, self.given_windows, self.default_window)
+        return Windows(self.windows, self.given_windows, self.context.default_window)
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -143,7 +140,7 @@ class Difference(msgspec.Struct):
     timers: list[Timer] = []
     started: list[UUID] = []
     ended: list[UUID] = []
-    settled: list[FinalizedUsage] = []
+    finalized: list[FinalizedUsage] = []
     #: Growth (or decrease) of the figures by task, for budgets; empty without budgets.
     growths: list[Growth] = []
     #: The same by task and model, for the store's usage rows.
@@ -163,7 +160,7 @@ class Difference(msgspec.Struct):
         self.timers += more.timers
         self.started += more.started
         self.ended += more.ended
-        self.settled += more.settled
+        self.finalized += more.finalized
         self.growths += more.growths
         self.used += more.used
         self.corrections += more.corrections
@@ -178,4 +175,4 @@ class Folded(Difference):
     moves: list[Move] = []
     #: By position in the batch: steps and calls that ended for the first time.
     ended_spans: list[int] = []
-    lost: dict[str, int] = {}
+    dropped: dict[str, int] = {}

@@ -129,7 +129,7 @@ class Hierarchy:
         for records in (self.states, self._members, self._child_tasks, self.given):
             records.flush()
 
-    # --- parents and children -----------------------------------------------------------------------------------------
+    # --- parents and children ----------------------------------------------------------------------------------------
 
     def relate(self, tree: SpanTree, subtree: Subtree) -> None:
         """Make a run's task a child of the task whose root span lies above."""

@@ -192,7 +192,7 @@ def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
         comment=act.text,
         source=act.source or act.actor.provider,
         decided_at=now,
-        told=None,
+        reported_decision=None,
     )
 
 
@@ -206,7 +206,7 @@ def id_of(actor: Actor) -> str:
     return ":".join(part for part in (actor.provider, actor.team, actor.id) if part)
 
 
-# --- as observations --------------------------------------------------------------------------------------------------
+# --- as observations ------------------------------------------------------------------------------------------------
 
 
 def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) -> Observation:
@@ -289,7 +289,7 @@ def _ns(at: datetime) -> int:
     return int(at.timestamp() * 1e6) * 1000
 
 
-# --- deadlines --------------------------------------------------------------------------------------------------------
+# --- deadlines ------------------------------------------------------------------------------------------------------
 
 
 def is_over(row: ApprovalRow, now: datetime) -> bool:

@@ -28,7 +28,7 @@ from spanpost.text.legible import shown
 def report(
     tasks: Iterable[Task],
     checkpoints: Iterable[Checkpoint],
-    lost: Mapping[str, int],
+    dropped: Mapping[str, int],
     *,
     explained: Mapping[UUID, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def report(
             for task in tasks
         ],
         "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
-        "lost": dict(sorted(lost.items())),
+        "dropped": dict(sorted(dropped.items())),
     }
 
 
@@ -139,7 +139,7 @@ def spent_json(spent: Spent) -> dict[str, Any]:
     }
 
 
-def news_json(one: StreamedCheckpoint) -> dict[str, Any]:
+def streamed_json(one: StreamedCheckpoint) -> dict[str, Any]:
     """Return a checkpoint of the stream."""
     checkpoint, task = one.checkpoint, one.task
     return checkpoint_json(checkpoint, task.task_id) | {
@@ -179,7 +179,7 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "source": row.source or None,
         "decided_at": rfc3339(row.decided_at),
         "is_asked": row.is_asked,
-        "told": _reported(row.told),
+        "reported_decision": _reported(row.reported_decision),
     }
 
 
@@ -229,7 +229,7 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "by": approval.by or None,
         "comment": approval.comment or None,
         "source": approval.source or None,
-        "told": _reported(approval.told),
+        "reported_decision": _reported(approval.reported_decision),
     }
 
 

@@ -116,7 +116,7 @@ class RunMatching:
             self._decide(candidates, before)
         return self._has_moved
 
-    # --- candidate sets -----------------------------------------------------------------------------------------------
+    # --- candidate sets ----------------------------------------------------------------------------------------------
 
     def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
         """Return a run's candidate by set, and the set it only links to; None while its task is unknown."""
@@ -296,7 +296,7 @@ class RunMatching:
             span_id = node.parent
         return b""
 
-    # --- linked traces ------------------------------------------------------------------------------------------------
+    # --- linked traces -----------------------------------------------------------------------------------------------
 
     def _linked_traces(self, domain: bytes) -> tuple[Key, LinkedTraces]:
         """Return the linked traces of a domain: of joined ones the record that holds the runs."""
@@ -329,7 +329,7 @@ class RunMatching:
         self.linked_traces_of.put(a, mine)
         self.linked_traces_of.put(b, its)
 
-    # --- matches ------------------------------------------------------------------------------------------------------
+    # --- matches -----------------------------------------------------------------------------------------------------
 
     def _decide(self, candidates: Key, former: _Former) -> None:
         if candidates[16:17] == b"l":

@@ -69,11 +69,11 @@ def reached(state: TaskState, task: Task, newest: KeyedRun, *, is_reported: bool
         return Milestone(now)
     count = f"{task.step_index}/{task.step_count} " if task.step_index and task.step_count else ""
     if step is not None and task.step_name:
-        text, saying = worded(f"{count}{task.step_name}")
+        text, locale_message = worded(f"{count}{task.step_name}")
     elif task.action:
-        text, saying = task.action, task.messages.get("action")
+        text, locale_message = task.action, task.messages.get("action")
     else:
-        text, saying = worded(message("checkpoint.percent_done", percent=band * EVERY))
+        text, locale_message = worded(message("checkpoint.percent_done", percent=band * EVERY))
     checkpoint = Checkpoint(
         id=uuid_of(named(f"milestone\0{root.hex()}\0{'' if is_new_step else band}\0{place}")),
         tenant=state.tenant,
@@ -81,7 +81,7 @@ def reached(state: TaskState, task: Task, newest: KeyedRun, *, is_reported: bool
         kind=Kind.MILESTONE,
         status=task.status,
         text=text,
-        message=saying,
+        message=locale_message,
         at=moment(max(time_of(state.facts.step), time_of(state.facts.progress))) or EPOCH,
         trace_id=run.trace_id,
         span_id=run.span_id,

@@ -130,7 +130,7 @@ def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
         comment=a.comment,
         source=a.source,
         decided_at=a.decided_at,
-        told=a.told,
+        reported_decision=a.reported_decision,
     )
 
 
@@ -163,12 +163,14 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
             comment=a.comment,
             source=a.source,
             decided_at=a.decided_at,
-            told=a.told,
+            reported_decision=a.reported_decision,
         )
         # A task that does not know that spanpost is asked takes a reported decision for an answer.
         return row if a.source or not row.is_asked else _open(row)
     return msgspec.structs.replace(
-        _open(row), state=InterventionState.VOID if a.is_void else InterventionState.OPEN, told=a.told
+        _open(row),
+        state=InterventionState.VOID if a.is_void else InterventionState.OPEN,
+        reported_decision=a.reported_decision,
     )
 
 
@@ -184,7 +186,7 @@ def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
         comment=comment,
         source=source,
         decided_at=decided_at,
-        told=None,
+        reported_decision=None,
     )
 
 
@@ -205,11 +207,18 @@ def awaited(row: ApprovalRow) -> ApprovalRow:
 
 
 def _open(row: ApprovalRow) -> ApprovalRow:
-    told = row.told
+    reported_decision = row.reported_decision
     if row.decision:
-        told = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
+        reported_decision = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return msgspec.structs.replace(
-        row, state=InterventionState.OPEN, decision="", by="", by_id="", comment="", decided_at=None, told=told
+        row,
+        state=InterventionState.OPEN,
+        decision="",
+        by="",
+        by_id="",
+        comment="",
+        decided_at=None,
+        reported_decision=reported_decision,
     )
 
 

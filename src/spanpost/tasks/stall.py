@@ -2,10 +2,10 @@
 
 Rules
 - A task is *seen* when anything of it, or of a running task below it, is recorded, and by the heartbeats of
-  a process that names its trace. It is *stalled* when it was not seen for `StallRules.stall`, unless a tool
+  a process that names its trace. It is *stalled* when it was not seen for `StallRules.stall_after`, unless a tool
   or model call of it is known to be open. That is not stored: it is computed when the task is read, from the
   store's clock.
-- A process is *gone* when it sent no heartbeat for `StallRules.gone` (or three of its intervals) and has
+- A process is *gone* when it sent no heartbeat for `StallRules.interrupt_after` (or three of its intervals) and has
   root spans open. Its tasks are then interrupted, by a record that is folded like any other: weaker than
   every other end, and taken back by anything that the task reports with a time after that record.
 - A heartbeat is placed in time by its own clock and the least delay seen of its process: one that waited in a
@@ -19,6 +19,7 @@ arrival gives the same task. What depends on the clock alone (stalled) is in no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
@@ -45,24 +46,27 @@ _LONGEST_RECHECK = timedelta(hours=1)
 _ENDLESS = timedelta(days=36_500)
 
 
-class StallRules(msgspec.Struct, frozen=True, kw_only=True):
+#: A longer time without a receiver is an outage of ours.
+OUTAGE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StallRules:
     """How long a task, a process or a call may be quiet."""
 
-    stall: timedelta = timedelta(minutes=5)
-    gone: timedelta = timedelta(minutes=1)
+    stall_after: timedelta = timedelta(minutes=5)
+    interrupt_after: timedelta = timedelta(minutes=1)
     #: How long an open tool or model call explains that nothing else is received.
-    call: timedelta = timedelta(hours=1)
-    #: A longer time without a receiver is an outage of ours.
-    outage: timedelta = timedelta(seconds=30)
+    open_call_after: timedelta = timedelta(hours=1)
 
     @property
     def is_endless(self) -> bool:
         """True where nothing ever counts as stalled."""
-        return self.stall >= _ENDLESS
+        return self.stall_after >= _ENDLESS
 
 
 #: For telemetry that is read from a file, not received: nothing stalls.
-NO_STALL = StallRules(stall=_ENDLESS, gone=_ENDLESS)
+NO_STALL = StallRules(stall_after=_ENDLESS, interrupt_after=_ENDLESS)
 
 
 class Producer(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +139,7 @@ def hear(known: Producer | None, beat: Observation, now: datetime) -> Producer |
 
 def gone_after(producer: Producer, stall_rules: StallRules) -> timedelta:
     """Return how long a process may send no heartbeat."""
-    return max(stall_rules.gone, producer.interval * _MISSED)
+    return max(stall_rules.interrupt_after, producer.interval * _MISSED)
 
 
 def is_of(task: Task, producer: Producer, others: Iterable[bytes]) -> bool:
@@ -156,14 +160,14 @@ def silenced(task: Task, producer: Producer, stall_rules: StallRules) -> Observa
     last = task.last_event_at
     if last is not None and last > (moment(at_ns) or last):
         return None
-    return _record(c.EVENT_SPAN_SILENT, task, producer, at_ns)
+    return _record(c.EVENT_SPAN_STALLED, task, producer, at_ns)
 
 
 def revived(task: Task, producer: Producer) -> Observation | None:
     """Return the record that takes an interruption back, of a process that sends again; None when there is none."""
     if task.end_reason != "interrupted" or not task.span_id:
         return None
-    return _record(c.EVENT_SPAN_HEARD, task, producer, producer.at_ns)
+    return _record(c.EVENT_SPAN_RECOVERED, task, producer, producer.at_ns)
 
 
 def _record(name: str, task: Task, producer: Producer, at_ns: int) -> Observation:
@@ -189,21 +193,21 @@ def phase(
         task.ended_at is not None
         or task.status not in _QUIET
         or has_open_call
-        or now - last_seen_at < stall_rules.stall
+        or now - last_seen_at < stall_rules.stall_after
     ):
         return task.status
     return c.STALLED
 
 
-def look_again(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
+def next_check_at(last_seen_at: datetime, now: datetime, stall_rules: StallRules) -> datetime:
     """Return when to check next whether a task is stalled."""
-    pause = min(max(now - last_seen_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall)
-    return max(last_seen_at + stall_rules.stall, now + pause)
+    pause = min(max(now - last_seen_at, timedelta(seconds=1)), _LONGEST_RECHECK, stall_rules.stall_after)
+    return max(last_seen_at + stall_rules.stall_after, now + pause)
 
 
 def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Checkpoint:
     """Return the checkpoint that a task is stalled: one for each time that it stalls."""
-    text, saying = worded(message("checkpoint.stalled", time=stall_rules.stall.total_seconds()))
+    text, locale_message = worded(message("checkpoint.stalled", time=stall_rules.stall_after.total_seconds()))
     return Checkpoint(
         id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{last_seen_at.timestamp():.6f}")),
         tenant=task.tenant,
@@ -211,8 +215,8 @@ def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Chec
         kind=Kind.STALLED,
         status=c.STALLED,
         text=text,
-        message=saying,
-        at=last_seen_at + stall_rules.stall,
+        message=locale_message,
+        at=last_seen_at + stall_rules.stall_after,
         trace_id=task.trace_id,
         span_id=task.span_id,
         subtree=task.span_id,

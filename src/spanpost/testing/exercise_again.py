@@ -38,8 +38,8 @@ async def _first_error(store: Store) -> Delivery:
 async def _settle_until_news(store: Store, outcome: RetryAt) -> None:
     """Deliver what goes before the next news, and settle that with an outcome."""
     while True:
-        for delivery in await store.claim([SINK], 10):
-            await store.settle(delivery, outcome if _news([delivery]) else POSTED)
+        for delivery in await store.outbox.claim([SINK], 10):
+            await store.outbox.settle(delivery, outcome if _news([delivery]) else POSTED)
             if _news([delivery]):
                 return
 
@@ -83,16 +83,16 @@ class ExerciseAgain:
         """A repeat that comes while the first is under way goes after it, as an edit."""
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, POSTED)
-        claimed = await store.claim([SINK], 10)
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, POSTED)
+        claimed = await store.outbox.claim([SINK], 10)
         while not _news(claimed):
             for delivery in claimed:
-                await store.settle(delivery, POSTED)
-            claimed = await store.claim([SINK], 10)
+                await store.outbox.settle(delivery, POSTED)
+            claimed = await store.outbox.claim([SINK], 10)
         [sending] = claimed
         await store.record([failed(2)])
-        await store.settle(sending, POSTED)
+        await store.outbox.settle(sending, POSTED)
         [again] = _news(await drain(store))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
 
@@ -101,9 +101,9 @@ class ExerciseAgain:
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
         await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await store.claim([SINK], 10))
+        [look] = _news(await store.outbox.claim([SINK], 10))
         await store.record([failed(2)])
-        await store.settle(look, Arrived(receipt=POSTED))
+        await store.outbox.settle(look, Arrived(receipt=POSTED))
         [again] = _news(await drain(store))
         assert (look.is_unknown, again.id, again.count, again.receipt, again.attempt) == (True, look.id, 2, POSTED, 1)
         assert again.born_at > look.born_at
@@ -114,9 +114,9 @@ class ExerciseAgain:
         await _first_error(store)
         await store.record([failed(2)])
         await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await store.claim([SINK], 10))
+        [look] = _news(await store.outbox.claim([SINK], 10))
         await store.record([failed(3)])
-        await store.settle(look, NotArrived())
+        await store.outbox.settle(look, NotArrived())
         [again] = _news(await drain(store))
         assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
 
@@ -124,10 +124,10 @@ class ExerciseAgain:
         """A newer state that came while an older one was sent is sent, though that one was given up: it is as new as one put after."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
-        [state] = await store.claim([SINK], 10)
+        [state] = await store.outbox.claim([SINK], 10)
         await store.record(moved(20.0, index=1))
-        await store.settle(state, GiveUp(reason="expired", error="too old"))
-        [newer] = await store.claim([SINK], 10)
+        await store.outbox.settle(state, GiveUp(reason="expired", error="too old"))
+        [newer] = await store.outbox.claim([SINK], 10)
         assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
         assert newer.born_at > state.born_at
 
@@ -135,12 +135,12 @@ class ExerciseAgain:
         """A state that was given up and is put anew waits without the reason and the error of the older one, which are cut."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
-        [row] = [row for row in await store.deliveries() if row.id == state.id]
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
+        [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, len(row.reason) <= 4000, len(row.error) <= 4000) == ("dead", True, True)
         await store.record(moved(20.0, index=1))
-        [row] = [row for row in await store.deliveries() if row.id == state.id]
+        [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, row.reason, row.error) == ("waiting", "", "")
 
     async def test_an_edit_of_news_draws_on_edits(self, make_store: MakeStore) -> None:
@@ -152,17 +152,17 @@ class ExerciseAgain:
             edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)]
         )
         seen: list[Delivery] = []
-        while claimed := await store.claim([SINK], 10, rate_limits):
+        while claimed := await store.outbox.claim([SINK], 10, rate_limits):
             for delivery in claimed:
                 if delivery.id == first.id and not delivery.is_unknown and not seen:
                     seen.append(delivery)
-                    await store.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+                    await store.outbox.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
                 elif delivery.is_unknown:
                     seen.append(delivery)
-                    await store.settle(delivery, Arrived(receipt=POSTED))
+                    await store.outbox.settle(delivery, Arrived(receipt=POSTED))
                 else:
                     seen += [delivery] if delivery.id == first.id else []
-                    await store.settle(delivery, Receipt(ref=POSTED.ref))
+                    await store.outbox.settle(delivery, Receipt(ref=POSTED.ref))
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
 
@@ -182,7 +182,7 @@ class ExerciseAgain:
         late: list[Delivery] = []
         async with asyncio.timeout(20):
             while not (late := _news(await drain(store), Kind.MILESTONE)):
-                due = await store.due_in()
+                due = await store.outbox.due_in()
                 assert due is not None
                 await asyncio.sleep(min(due, 0.05))
                 await store.elapse()

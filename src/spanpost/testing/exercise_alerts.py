@@ -12,9 +12,9 @@ import pytest
 from spanpost.model.alerts import Alert
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.queries import TaskQuery
 from spanpost.readers.alerts import read
 from spanpost.routing.routes import Routes
-from spanpost.store.protocols import TaskQuery
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL
 from spanpost.testing import observed
@@ -62,13 +62,13 @@ class ExerciseAlerts:
     async def test_an_alert_that_names_no_task_is_one_message(self, make_store: MakeStore) -> None:
         """It is a message of its own, edited when it is over, with nothing told beside; no agent's task is counted for it."""
         store = await make_store(EDITING)
-        taken = await store.take_alert(an_alert())
+        taken = await store.alerts.take(an_alert())
         assert taken.alert.is_own
         assert _told(await drain(store)) == [("[waiting]", "DiskFull", False)]
         fleet = await store.fleet()
         assert fleet is not None
         assert fleet.tasks == []
-        await store.take_alert(an_alert("resolved"))
+        await store.alerts.take(an_alert("resolved"))
         [edited] = await drain(store)
         assert _told([edited]) == [("[complete]", "DiskFull", True)]
         assert edited.message_receipt == Receipt(ref={"ts": "1.0"})
@@ -82,48 +82,48 @@ class ExerciseAlerts:
         await drain(store)
         by_id, by_trace = (await store.tasks(TaskQuery()))[0], f"{2:032x}"
         for labels, name in (({"task_id": by_id.task_id}, by_id.name), ({"trace_id": by_trace}, "other")):
-            taken = await store.take_alert(an_alert(**labels))
+            taken = await store.alerts.take(an_alert(**labels))
             assert not taken.alert.is_own
             [told] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
             assert _told([told]) == [("Critical · DiskFull: The disk is full", name, False)]
             assert (told.checkpoint and told.checkpoint.detail, told.urgency) == ("Delete something", "error")
-            await store.take_alert(an_alert("resolved", **labels))
+            await store.alerts.take(an_alert("resolved", **labels))
             [again] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
             assert _told([again]) == [("Resolved · DiskFull: The disk is full", name, True)]
             assert (again.id, again.receipt) == (told.id, Receipt(ref={"ts": "1.0"}))
-        assert sum(c.kind is Kind.ALERT for c in await store.checkpoints()) == 4
+        assert sum(c.kind is Kind.ALERT for c in await store.reader.checkpoints()) == 4
 
     async def test_a_sink_that_cannot_edit_is_told_twice(self, make_store: MakeStore) -> None:
         """Where news cannot be shown anew, that an alert is over is news of its own."""
         store = await make_store(TELLING)
         await store.record([at_work()])
         for status in ("firing", "resolved"):
-            await store.take_alert(an_alert(status, trace_id=f"{1:032x}"))
+            await store.alerts.take(an_alert(status, trace_id=f"{1:032x}"))
         told = [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text]
         assert told == ["Critical · DiskFull: The disk is full", "Resolved · DiskFull: The disk is full"]
 
     async def test_what_is_sent_again_says_nothing_new(self, make_store: MakeStore) -> None:
         """Repeats, at once and later, and a firing that comes after the end tell nothing; the same alert that starts again does."""
         store = await make_store(EDITING)
-        first = await asyncio.gather(*(store.take_alert(an_alert()) for _ in range(5)))
+        first = await asyncio.gather(*(store.alerts.take(an_alert()) for _ in range(5)))
         assert sorted(taken.is_repeat for taken in first) == [False, True, True, True, True]
-        over = [await store.take_alert(an_alert(status)) for status in ("resolved", "resolved", "firing")]
+        over = [await store.alerts.take(an_alert(status)) for status in ("resolved", "resolved", "firing")]
         assert [taken.is_repeat for taken in over] == [False, True, True]
         await drain(store)
         assert (await store.tasks(TaskQuery()))[0].status == "complete"
-        assert await store.claim([SINK], 10) == []
-        later = await store.take_alert(an_alert(starts="2026-11-21T12:00:00Z"))
+        assert await store.outbox.claim([SINK], 10) == []
+        later = await store.alerts.take(an_alert(starts="2026-11-21T12:00:00Z"))
         assert not later.is_repeat
         assert len(await store.tasks(TaskQuery())) == 2
-        assert (await store.alerts([later.alert.id]))[later.alert.id] == later.alert
+        assert (await store.alerts.known([later.alert.id]))[later.alert.id] == later.alert
 
     async def test_where_it_is_told_is_decided_once(self, make_store: MakeStore) -> None:
         """An alert that names a task nobody knows is a message of its own, and stays it when the task comes."""
         store = await make_store(EDITING)
-        assert (await store.take_alert(an_alert(task_id="late"))).alert.is_own
+        assert (await store.alerts.take(an_alert(task_id="late"))).alert.is_own
         await store.record([at_work("late", attributes={"agent.task.id": "late"})])
         await drain(store)
-        over = await store.take_alert(an_alert("resolved", task_id="late"))
+        over = await store.alerts.take(an_alert("resolved", task_id="late"))
         assert over.alert.is_own
         assert _told(await drain(store)) == [("[complete]", "DiskFull", True)]
 
@@ -138,7 +138,7 @@ class ExerciseAlerts:
         )
         given = an_alert(agent="coder")
         meant = msgspec.structs.replace(given, annotations={"task_status": "working"})
-        assert (await store.take_alert(meant)).alert.is_own == bool(others)
+        assert (await store.alerts.take(meant)).alert.is_own == bool(others)
 
     @pytest.mark.parametrize(
         ("late", "more", "is_own"),
@@ -157,7 +157,7 @@ class ExerciseAlerts:
         starts = datetime.fromtimestamp(observed.BEGAN / 1e9 + late, UTC).isoformat()
         for is_first in (True, False):
             alert = an_alert("firing" if is_first else "resolved", starts=starts, agent="coder")
-            taken = await store.take_alert(
+            taken = await store.alerts.take(
                 msgspec.structs.replace(alert, annotations={"task_status": "context_warning"})
             )
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
@@ -167,7 +167,7 @@ class ExerciseAlerts:
         store = await make_store(EDITING)
         await store.record([at_work()])
         for tenant, is_own in (("other", True), ("default", False)):
-            taken = await store.take_alert(an_alert(tenant=tenant, trace_id=f"{1:032x}"))
+            taken = await store.alerts.take(an_alert(tenant=tenant, trace_id=f"{1:032x}"))
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
     async def test_a_task_that_ended_or_is_muted_hears_of_alerts(self, make_store: MakeStore) -> None:
@@ -176,7 +176,7 @@ class ExerciseAlerts:
         await store.record([at_work(), ended(trace=1, span=1, name="agent", attributes={"agent.task.name": "deploy"})])
         await drain(store)
         [before] = await store.tasks(TaskQuery())
-        await store.take_alert(an_alert(trace_id=f"{1:032x}"))
+        await store.alerts.take(an_alert(trace_id=f"{1:032x}"))
         assert [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text] == [
             "Critical · DiskFull: The disk is full"
         ]

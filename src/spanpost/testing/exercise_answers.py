@@ -10,8 +10,9 @@ import pytest
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
 from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.model.readings import ReportedDecision
-from spanpost.store.protocols import ApprovalQuery, Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_people import BOB, an_act, asking, at_work, settled, telling, the_question
 from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
@@ -44,14 +45,14 @@ FORGED: dict[str, list[Observation]] = {
 
 async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
     """Return what a trace asked last under an id."""
-    found = await store.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
+    found = await store.interventions.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
     return found[0]
 
 
 class ExerciseAnswers(Exercised):
     """What every store does with answers."""
 
-    # --- what telemetry tells -------------------------------------------------------------------------------------------
+    # --- what telemetry tells ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
@@ -69,11 +70,11 @@ class ExerciseAnswers(Exercised):
         assert (row.state, row.decision, row.by, row.source, row.is_asked) == (InterventionState.OPEN, "", "", "", True)
         [task] = [task for task in await store.tasks(TaskQuery()) if task.name == "deploy"]
         assert (task.status, [a.is_open for a in task.approvals if a.question]) == ("waiting", [True])
-        verdict = await store.intervene(an_act(Verb.DENY, row.key, actor=BOB))
+        verdict = await store.interventions.intervene(an_act(Verb.DENY, row.key, actor=BOB))
         assert (verdict.result, verdict.decision) == (Result.DONE, "deny")
         await store.record([*FORGED[what], *(telling(index=n, at=3.0 + n) for n in range(20, 23))])
         after = await of_trace(store, 1)
-        assert (after.state, after.decision, after.by, after.source, after.told) == (
+        assert (after.state, after.decision, after.by, after.source, after.reported_decision) == (
             InterventionState.DECIDED,
             "deny",
             "bob",
@@ -86,12 +87,12 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(is_marked=True), telling("deny", trace=2), telling()])
         row = await of_trace(store, 1)
-        assert row.told is not None
-        assert (row.told.decision, row.told.by) == ("approve", "the CEO")
+        assert row.reported_decision is not None
+        assert (row.reported_decision.decision, row.reported_decision.by) == ("approve", "the CEO")
         [task] = [task for task in await store.tasks(TaskQuery()) if task.open_approvals]
-        assert [a.told for a in task.approvals] == [row.told]
-        await store.intervene(an_act(Verb.DENY, row.key))
-        assert (await of_trace(store, 1)).told is None
+        assert [a.reported_decision for a in task.approvals] == [row.reported_decision]
+        await store.interventions.intervene(an_act(Verb.DENY, row.key))
+        assert (await of_trace(store, 1)).reported_decision is None
 
     async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(
         self, make_store: MakeStore
@@ -120,12 +121,14 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(), *([telling()] if is_told_first else [])])
         row = await of_trace(store, 1)
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
         await store.record([telling()])
         row = await of_trace(store, 1)
         assert (row.state, row.decision, row.by, row.source) == (InterventionState.DECIDED, "deny", "alice", "slack")
-        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["deny by alice"]
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
+        assert [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
+            "deny by alice"
+        ]
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
 
     async def test_what_was_told_is_no_answer_to_who_waits_then(self, make_store: MakeStore) -> None:
         """An agent begins to wait after an answer was told: the question is open again, and telemetry closes it no more."""
@@ -134,20 +137,22 @@ class ExerciseAnswers(Exercised):
         row = await of_trace(store, 1)
         assert row.state is InterventionState.DECIDED
         for _ in range(2):
-            await store.await_answer(row.key)
+            await store.interventions.await_answer(row.key)
             await store.record([telling("deny", at=5.0, index=11)])
             row = await of_trace(store, 1)
             assert (row.state, row.is_asked, row.decision) == (InterventionState.OPEN, True, "")
-            assert row.told == ReportedDecision(
-                decision="approve", by="the CEO", at=row.told.at if row.told is not None else None
+            assert row.reported_decision == ReportedDecision(
+                decision="approve",
+                by="the CEO",
+                at=row.reported_decision.at if row.reported_decision is not None else None,
             )
             [task] = await store.tasks(TaskQuery())
             assert task.status == "waiting"
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
-        await store.await_answer(row.key)
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        await store.interventions.await_answer(row.key)
         assert (await of_trace(store, 1)).is_decided
 
-    # --- who asks -------------------------------------------------------------------------------------------------------
+    # --- who asks ----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("task", [{}, {"agent.task.id": "the victim's"}], ids=["another task", "the same task"])
     async def test_another_trace_voids_nothing(self, make_store: MakeStore, task: dict[str, Any]) -> None:
@@ -160,9 +165,9 @@ class ExerciseAnswers(Exercised):
         mine, other = await of_trace(store, 1), await of_trace(store, 2)
         assert (mine.state, other.state) == (InterventionState.OPEN, InterventionState.OPEN)
         assert mine.key != other.key
-        told = [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert told == ["May I delete all?", "May I print hello?"]
-        assert (await store.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
         assert (await of_trace(store, 1)).state is InterventionState.OPEN
 
     async def test_who_asks_the_same_words_takes_nothing_from_others(self, make_store: MakeStore) -> None:
@@ -178,7 +183,7 @@ class ExerciseAnswers(Exercised):
         await store.record([ended(trace=2, span=1, name="agent", attributes=over)])
         await settled(store)
         assert (await of_trace(store, 1)) == before
-        assert (await store.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
 
     async def test_the_same_words_are_answered_wherever_they_are_asked(self, make_store: MakeStore) -> None:
         """An agent that was started again asks in another trace: who answers either question has answered both, once."""
@@ -187,11 +192,13 @@ class ExerciseAnswers(Exercised):
         await store.record(
             [asking(trace=2, at=5.0, is_marked=True), asking("b", trace=2, index=1, at=5.0, is_marked=True)]
         )
-        assert (await store.intervene(an_act(Verb.APPROVE, (await of_trace(store, 1)).key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.APPROVE, (await of_trace(store, 1)).key))
+        ).result is Result.DONE
         for trace in (1, 2):
             row = await of_trace(store, trace)
             assert (row.state, row.decision, row.by_id) == (InterventionState.DECIDED, "approve", "slack:T1:U1")
-            assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
+            assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
         tasks = {task.name: task for task in await store.tasks(TaskQuery())}
         assert [tasks[name].status for name in ("first", "again")] == [
             "working",
@@ -215,7 +222,9 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
         await store.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
-        assert (await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        ).result is Result.DONE
 
     async def test_a_copy_with_other_words_than_its_mark_takes_nothing_over(self, make_store: MakeStore) -> None:
         """A question cut on its way bears the mark of the whole one: it stands beside it, can be denied alone, and voids nothing."""
@@ -224,14 +233,14 @@ class ExerciseAnswers(Exercised):
             whole = asking(question="Deploy all of it?", is_marked=True)
             cut = asking(question="Deploy", index=1, digest=whole.attributes["agent.approval.digest"])
             await store.record([at_work(), *([whole, cut] if order else [cut, whole])])
-            rows = {row.question: row for row in await store.approvals(ApprovalQuery(approval_id="a1"))}
+            rows = {row.question: row for row in await store.interventions.approvals(ApprovalQuery(approval_id="a1"))}
             assert {words: row.state for words, row in rows.items()} == {
                 "Deploy": InterventionState.VOID,
                 "Deploy all of it?": InterventionState.OPEN,
             }
             assert (rows["Deploy"].is_cut, rows["Deploy all of it?"].is_cut) == (True, False)
 
-    # --- what is approved is what is read -------------------------------------------------------------------------------
+    # --- what is approved is what is read ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         "said",
@@ -252,17 +261,19 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(**said, is_marked=True)])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
         assert (await the_question(store)) == row
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
 
     async def test_a_hidden_choice_can_only_be_denied(self, make_store: MakeStore) -> None:
         """Where an option is hidden none can be taken, and deny is an answer though it is no option."""
         store = await make_store()
         await store.record([at_work(), asking(options=["staging", "api_key=abcdefgh1234"], is_marked=True)])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))).result is Result.HIDDEN
-        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        assert (
+            await store.interventions.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))
+        ).result is Result.HIDDEN
+        assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
 
 
 __all__ = ["FORGED", "ExerciseAnswers", "of_trace"]

@@ -40,7 +40,7 @@ async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
 
 async def names(store: Store, asked: TaskFilter, limit: int = 50) -> list[str]:
     """Return the names of the tasks that are asked for, newest first."""
-    return [task.name for task in await all_pages(lambda after: store.browse.tasks(asked, after, limit))]
+    return [task.name for task in await all_pages(lambda after: store.reader.tasks(asked, after, limit))]
 
 
 def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0) -> Observation:
@@ -58,12 +58,12 @@ class ExerciseBrowse:
         await store.record([at_work_on(n, at=float(n // 2)) for n in range(1, 12)])  # pairs begin at one moment
         whole = await names(store, WHOLE)
         assert sorted(whole) == sorted(f"job {n}" for n in range(1, 12))
-        starts = [task.started_at for task in (await store.browse.tasks(WHOLE, None, 50)).items]
+        starts = [task.started_at for task in (await store.reader.tasks(WHOLE, None, 50)).items]
         assert starts == sorted(starts, key=str, reverse=True)
         assert [await names(store, WHOLE, size) for size in (1, 2, 5, 11)] == [whole] * 4
-        first = await store.browse.tasks(WHOLE, None, 4)
+        first = await store.reader.tasks(WHOLE, None, 4)
         await store.record([at_work_on(99, at=99.0)])
-        rest = await all_pages(lambda after: store.browse.tasks(WHOLE, after or first.next, 4))
+        rest = await all_pages(lambda after: store.reader.tasks(WHOLE, after or first.next, 4))
         assert [task.name for task in [*first.items, *rest]] == whole
 
     async def test_filters_take_what_they_say(self, make_store: MakeStore) -> None:
@@ -89,7 +89,7 @@ class ExerciseBrowse:
                 at_work_on(9, agent__caused_by="t-1", agent__retry_of="t-2", agent__order__id="o-1", at=9),
             ]
         )
-        everything = await all_pages(lambda after: store.browse.tasks(TaskFilter(shows_all=True), after, 3))
+        everything = await all_pages(lambda after: store.reader.tasks(TaskFilter(shows_all=True), after, 3))
         assert {task.tenant for task in everything} == {"default", "other"}
         middle = sorted(task.started_at for task in everything if task.started_at)[3]
         [parent] = [task.uid for task in everything if task.name == "job 3"]
@@ -115,7 +115,7 @@ class ExerciseBrowse:
             *(TaskFilter(q=words) for words in ("RED", "100%_", "%", "_", "\\", "job 2", "ENDED", "nowhere", "a'b")),
         ]
         for one in asked:
-            found = await all_pages(lambda after, one=one: store.browse.tasks(one, after, 2))  # type: ignore[misc]
+            found = await all_pages(lambda after, one=one: store.reader.tasks(one, after, 2))  # type: ignore[misc]
             assert {t.uid for t in found} == {t.uid for t in everything if one.takes(t)}, one
         assert {t.name for t in everything if asked[-8].takes(t)} == {
             "job 1"
@@ -129,29 +129,29 @@ class ExerciseBrowse:
         await store.record(
             [at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")]
         )
-        by_name = {task.name: task for task in (await store.browse.tasks(TaskFilter(), None, 9)).items}
+        by_name = {task.name: task for task in (await store.reader.tasks(TaskFilter(), None, 9)).items}
         for task in by_name.values():
             for ref in (task.task_id, str(task.uid), task.trace_id.hex()):
-                found = await store.browse.task(task.tenant, ref)
+                found = await store.reader.task(task.tenant, ref)
                 assert found is not None
                 assert found.uid == task.uid
                 stranger = "default" if task.tenant == "other" else "other"
-                assert await store.browse.task(stranger, ref) is None
+                assert await store.reader.task(stranger, ref) is None
         assert by_name["job 1"].task_id == "job/1"
         for ref in ("", "nothing", "0" * 32, "00000000-0000-0000-0000-000000000000", "x" * 5000, "é" * 36):
-            assert await store.browse.task("default", ref) is None
+            assert await store.reader.task("default", ref) is None
 
     async def test_a_timeline_has_news_and_acts_in_order(self, make_store: MakeStore) -> None:
         """What was told and what people did stand in one order, whatever the size of the pages, and only that task's."""
         store = await make_store()
         await store.record([at_work(), asking(), *a_run("another", trace=9)])
         row = await the_question(store)
-        await store.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
-        await store.intervene(an_act(Verb.APPROVE, row.key, text="go"))
-        await store.intervene(an_act(Verb.PAUSE, row.task_uid))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key, text="go"))
+        await store.interventions.intervene(an_act(Verb.PAUSE, row.task_uid))
 
         async def timeline(size: int) -> list[tuple[str, str]]:
-            found = await all_pages(lambda after: store.browse.timeline(row.task_uid, after, size, content=False))
+            found = await all_pages(lambda after: store.reader.timeline(row.task_uid, after, size, content=False))
             assert [one.key for one in found] == sorted(one.key for one in found)
             assert len({(one.key.source, one.key.id) for one in found}) == len(found)
             return [(one.source, one.kind) for one in found if one.source != "event"]
@@ -161,8 +161,8 @@ class ExerciseBrowse:
         assert {("checkpoint", "approval_requested"), ("checkpoint", "approval_resolved")} <= set(whole)
         acts = [one for one in whole if one[0] == "intervention"]
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
-        page = await store.browse.timeline(row.task_uid, None, 100, content=False)
-        told = {c.id: c.message for c in await store.checkpoints(task_uid=row.task_uid)}
+        page = await store.reader.timeline(row.task_uid, None, 100, content=False)
+        told = {c.id: c.message for c in await store.reader.checkpoints(task_uid=row.task_uid)}
         assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == told
         assert any(told.values())
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
@@ -187,9 +187,9 @@ class ExerciseBrowse:
         await store.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
 
         async def curve(id: str) -> list[int]:
-            task = await store.browse.task("default", id)
+            task = await store.reader.task("default", id)
             assert task is not None
-            return [point.used_tokens for point in await store.curves.of(task.uid)]
+            return [point.used_tokens for point in await store.reader.curve(task.uid)]
 
         assert await curve("t-1") == [100, 200, 300, 400]
         assert await curve(f"{2:032x}") == [900]
@@ -203,10 +203,10 @@ class ExerciseBrowse:
         runs = [run for n in range(1, 5) for run in a_run(f"run {n}", trace=n, at=float(n), is_failed=n == 4)]
         await store.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
         tasks = [
-            task for task in (await store.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at
+            task for task in (await store.reader.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at
         ]
         first = min(task.started_at for task in tasks if task.started_at)
-        stats = await store.browse.stats("default", first, first + timedelta(days=1))
+        stats = await store.reader.stats("default", first, first + timedelta(days=1))
         assert (stats.total.tasks, stats.total.input_tokens, stats.total.output_tokens) == (5, 400, 80)
         assert stats.total.tool_calls == 4
         assert stats.total.cost_usd == sum_of(tasks)
@@ -214,7 +214,7 @@ class ExerciseBrowse:
         assert [(one.word, one.tasks) for one in stats.agents] == [("coder", 4), ("writer", 1)]
         assert {one.word: one.tasks for one in stats.statuses} == {"complete": 3, "error": 1, "starting": 1}
         assert sum(one.tasks for one in stats.days) == 5
-        none = await store.browse.stats("default", first - timedelta(days=9), first)
+        none = await store.reader.stats("default", first - timedelta(days=9), first)
         assert (none.total.tasks, none.total.input_tokens, none.total.seconds_p95, none.agents) == (0, None, None, [])
 
     async def test_questions_come_by_page(self, make_store: MakeStore) -> None:
@@ -223,11 +223,11 @@ class ExerciseBrowse:
         for n in range(1, 6):
             await store.record([at_work(f"deploy {n}", trace=n), asking(f"a{n}", f"Deploy {n}?", trace=n, at=float(n))])
         row = await the_question(store, "a3")
-        await store.intervene(an_act(Verb.APPROVE, row.key))
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key))
 
         async def asked(**more: Any) -> list[str]:
             filter = ApprovalFilter(**({"tenant": "default"} | more))
-            found = await all_pages(lambda after: store.browse.approvals(filter, after, 2))
+            found = await all_pages(lambda after: store.reader.approvals(filter, after, 2))
             assert all(one.task is not None and one.task.uid == one.row.task_uid for one in found)
             return [one.row.approval_id for one in found]
 
@@ -241,15 +241,15 @@ class ExerciseBrowse:
         """From any position the stream goes on with what was told after it, in one order; news told again is not told again."""
         store = await make_store()
         await store.record([at_work_on(50)])
-        head = await store.browse.head()
-        assert await store.browse.news(head, 100) == []
+        head = await store.reader.head()
+        assert await store.reader.news(head, 100) == []
         for n in range(1, 6):
             await store.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
         await store.record(a_run("run 1", trace=1))
 
         async def told(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
-            while page := await store.browse.news(found[-1][0] if found else after, size, tenant):
+            while page := await store.reader.news(found[-1][0] if found else after, size, tenant):
                 found += [
                     (one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page
                 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,9 +13,9 @@ import msgspec
 from spanpost.model.budgets import Spent
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Observation, Origin, Part, Status, log_index
-from spanpost.routing.matching import Match
-from spanpost.store.protocols import Store, TaskQuery
-from spanpost.tasks.budgets import Budget, Period
+from spanpost.model.queries import TaskQuery
+from spanpost.store.protocols import Store
+from spanpost.tasks.budgets import Budget
 from spanpost.testing import observed
 from spanpost.testing.exercise_store import TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -24,9 +25,9 @@ A_DAY = Budget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
 TOKENS = Budget(
     name="tokens",
     limit_tokens=1000,
-    period=Period.MONTH,
+    period="month",
     warn_at=(0.5,),
-    match=Match(attributes=(("agent.team", "red"),)),
+    attributes={"agent.team": "red"},
 )
 
 RED = {"agent.team": "red"}
@@ -92,7 +93,7 @@ def a_request(n: int, usd: float, tokens: int) -> Observation:
 
 async def warned(store: Store) -> list[Checkpoint]:
     """Return what was told of budgets, in order."""
-    return [c for c in await store.checkpoints() if c.kind is Kind.BUDGET_WARNING]
+    return [c for c in await store.reader.checkpoints() if c.kind is Kind.BUDGET_WARNING]
 
 
 def sums(spent: Sequence[Spent]) -> dict[tuple[str, str], Decimal]:
@@ -122,19 +123,19 @@ class ExerciseSpend(Exercised):
 
     async def test_it_is_kept_apart(self, make_store: MakeStore) -> None:
         """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
-        people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
+        people = replace(A_DAY, name="people", per=("agent.requested_by",))
         store = await make_store(spending(A_DAY, people))
         await store.record(
             a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other")
         )
         await store.record(a_costly_run(4, "5", agent="smith", attributes={"agent.requested_by": "ann"}))
-        spent = await store.spending()
+        spent = await store.budgets.spending()
         assert sums([s for s in spent if s.budget == "a day"]) == {
             ("default", "miner"): 2,
             ("default", "smith"): 8,
             ("other", "miner"): 4,
         }
-        assert [s.tenant for s in await store.spending("other")] == ["other"]
+        assert [s.tenant for s in await store.budgets.spending("other")] == ["other"]
 
     async def test_what_comes_again_is_spent_once(self, make_store: MakeStore) -> None:
         """A batch that is sent again, and a run that is told in two halves, are spent once."""
@@ -142,7 +143,7 @@ class ExerciseSpend(Exercised):
         call, root_span = a_costly_run(1, "9.5")
         for batch in ([call], [root_span], [root_span, call], [call]):
             await store.record(batch)
-        [spent] = await store.spending()
+        [spent] = await store.budgets.spending()
         assert (spent.cost_usd, spent.calls, spent.tokens, spent.unpriced) == (Decimal("9.5"), 1, 100, 0)
         assert len(await warned(store)) == 1
 
@@ -150,7 +151,7 @@ class ExerciseSpend(Exercised):
         """Tokens have a limit of their own, for those whom the budget takes; calls of unknown cost are counted beside it."""
         store = await make_store(spending(TOKENS))
         await store.record(a_costly_run(1, None, tokens=600, attributes=RED) + a_costly_run(2, "1", tokens=900))
-        [spent] = await store.spending()
+        [spent] = await store.budgets.spending()
         assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, Decimal(0), 1, 0.6)
         assert [c.text for c in await warned(store)] == ["Budget tokens is 60 % spent: 600 of 1,000 tokens"]
 
@@ -159,9 +160,9 @@ class ExerciseSpend(Exercised):
         store = await make_store(spending(A_DAY, TOKENS))
         await store.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", attributes=RED))
         by_name = {t.name: t for t in await store.tasks(TaskQuery())}
-        [first] = await store.allowance(by_name["run 1"])
+        [first] = await store.budgets.allowance(by_name["run 1"])
         assert (first.left_usd, first.share, first.left_tokens) == (Decimal(0), 1.2, None)
-        assert [(s.budget, s.left_usd, s.left_tokens) for s in await store.allowance(by_name["run 2"])] == [
+        assert [(s.budget, s.left_usd, s.left_tokens) for s in await store.budgets.allowance(by_name["run 2"])] == [
             ("a day", Decimal(10), None),
             ("tokens", None, 900),
         ]
@@ -184,14 +185,18 @@ class ExerciseSpend(Exercised):
         first = await store.record([calls[0], root_span])
         second = await store.record([*calls, root_span])
         again = await store.record([*calls, root_span])
-        told = [(s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.settled]
+        told = [
+            (s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.finalized
+        ]
         assert sorted(told) == [
             ("large", 1, 100, Decimal("0.2")),
             ("large", 1, 10_000, Decimal("0.4")),
             ("small", 1, 1000, Decimal("0.3")),
         ]
         [task] = await store.tasks(TaskQuery())
-        used = {u.model: (u.calls, u.usage.input, u.usage.cost_usd, u.unpriced) for u in await store.usage(task.uid)}
+        used = {
+            u.model: (u.calls, u.usage.input, u.usage.cost_usd, u.unpriced) for u in await store.budgets.usage(task.uid)
+        }
         assert used == {"large": (2, 10_100, Decimal("0.6"), 0), "small": (1, 1000, Decimal("0.3"), 0)}
 
     async def test_what_was_too_high_is_taken_back_and_told_to_counters_once(self, make_store: MakeStore) -> None:
@@ -204,33 +209,33 @@ class ExerciseSpend(Exercised):
         ]
         settled, spent = 0, []
         for batch in ([call, root_span], [copies[0]], [copies[1]]):
-            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).settled)
-            spent += [(s.cost_usd, s.tokens, s.calls) for s in await store.spending()]
+            settled += sum(s.usage.input or 0 for s in (await store.record(batch)).finalized)
+            spent += [(s.cost_usd, s.tokens, s.calls) for s in await store.budgets.spending()]
         assert spent == [(Decimal(4), 100, 1), (Decimal(1), 60, 1), (Decimal(4), 100, 1)]
         assert settled == 100
         [task] = await store.tasks(TaskQuery())
-        assert [(u.calls, u.usage.input) for u in await store.usage(task.uid)] == [(1, 100)]
+        assert [(u.calls, u.usage.input) for u in await store.budgets.usage(task.uid)] == [(1, 100)]
 
     async def test_what_data_points_tell_is_spent_where_no_call_tells_it(self, make_store: MakeStore) -> None:
         """A session that tells by data points alone spends what they come to; once its calls tell, those and no more."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, per=())))
+        store = await make_store(spending(replace(A_DAY, per=())))
         for n in (1, 2):
             await store.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
         await self.pass_time(store, 60)
         first = await store.elapse()
-        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.budgets.spending()] == [
             (Decimal(3), 1000, 0, 0)
         ]
-        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [
+        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.finalized] == [
             ("claude-sonnet-4-5", 1000, Decimal(3))
         ]
         await store.record([a_request(1, 0.25, 100), a_request(2, 0.5, 200)])
         await self.pass_time(store, 60)
         second = await store.elapse()
-        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.spending()] == [
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await store.budgets.spending()] == [
             (Decimal("0.75"), 320, 2, 0)
         ]
-        assert sum(s.usage.input or 0 for s in second.settled) == 0
+        assert sum(s.usage.input or 0 for s in second.finalized) == 0
         assert second.corrections == 1
 
     async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_store: MakeStore) -> None:
@@ -241,7 +246,7 @@ class ExerciseSpend(Exercised):
         )
         store.rules = spending(A_DAY)  # type: ignore[attr-defined]
         by_name = {t.name: t for t in await store.tasks(TaskQuery())}
-        [asked] = await store.allowance(by_name["run 2"])
+        [asked] = await store.budgets.allowance(by_name["run 2"])
         assert (asked.cost_usd, asked.calls) == (Decimal(2), 1)
         await store.record(a_costly_run(4, "3.5"))
         await store.record(a_costly_run(5, "0.5", agent="smith"))
@@ -250,7 +255,7 @@ class ExerciseSpend(Exercised):
             ("default", "smith"): Decimal("2.5"),
             ("other", "miner"): Decimal(7),
         }
-        assert sums(await store.spending()) == expected
+        assert sums(await store.budgets.spending()) == expected
         assert [c.text for c in await warned(store)] == ["Budget a day of miner is 85 % spent: $8.50 of $10.00"]
 
     async def test_many_at_once(self, make_store: MakeStore) -> None:
@@ -264,7 +269,7 @@ class ExerciseSpend(Exercised):
                 await (store, other)[part % 2].record(runs[number * 7 % len(runs)])
 
         await asyncio.gather(*map(tell, range(4)))
-        assert sums(await store.spending()) == {("default", "miner"): 15}
+        assert sums(await store.budgets.spending()) == {("default", "miner"): 15}
         assert sorted(c.ref for c in await warned(store)) == ["a day 0.8", "a day 1.0"]
 
     async def test_what_providers_held_back_is_counted_by_account(self, make_store: MakeStore) -> None:
@@ -293,12 +298,14 @@ class ExerciseSpend(Exercised):
         first = await store.record(calls + [span for n in range(1, 5) for span in a_costly_run(n)[1:]])
         again = await store.record(calls)
         assert (sorted(one.kind for one in first.limited), again.limited) == (["quota", "rate_limit", "rate_limit"], [])
-        found = sorted((one.account, one.provider, one.model, one.kind, one.count) for one in await store.limits())
+        found = sorted(
+            (one.account, one.provider, one.model, one.kind, one.count) for one in await store.budgets.limits()
+        )
         assert found == [("team-key", "openai", "m", "quota", 1), ("team-key", "openai", "m", "rate_limit", 2)]
 
     async def test_health_is_explained(self, make_store: MakeStore) -> None:
         """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every store alike."""
-        store = await make_store(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
+        store = await make_store(spending(replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
         root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
         failed = [
             ended(trace=n, span=1, name="invoke_agent smith", attributes=root_span, status=Status.ERROR)

@@ -73,10 +73,10 @@ async def _launch(launcher: Launcher, order: Order) -> Receipt | None:
 
 
 async def it_is_a_launcher(make: MakeLauncher) -> None:
-    """A launcher has the methods of the protocol, and says whether repeats do harm."""
+    """A launcher has the methods of the protocol, and says whether an uncertain launch is repeated."""
     async with _open(make) as launcher:
         assert isinstance(launcher, Launcher), "a method of the Launcher protocol is missing"
-        assert isinstance(launcher.repeats, bool), "repeats must be True or False"
+        assert isinstance(launcher.retry_uncertain, bool), "retry_uncertain must be True or False"
 
 
 async def it_returns_a_receipt(make: MakeLauncher) -> None:

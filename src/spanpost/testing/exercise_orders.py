@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,12 +12,12 @@ import msgspec
 
 from spanpost.model.deliveries import Delivery, Receipt
 from spanpost.model.interventions import Result, Verb
-from spanpost.model.launch_orders import Order, Taken
+from spanpost.model.launch_orders import Order, OrderQuery, Taken
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp
+from spanpost.model.queries import TaskQuery
 from spanpost.routing.launch_orders import Launches, OnEnd, Retry
-from spanpost.routing.matching import Match
-from spanpost.store.protocols import OrderQuery, Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_people import ALICE, BOB, an_act
 from spanpost.testing.exercise_store import MakeStore
@@ -45,15 +46,15 @@ def done(
 
 def on_end(name: str = "next", **fields: Any) -> FoldRules:
     """Return rules by which the end of an analysis starts two."""
-    given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "match": Match(agent="analysis")}
+    given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "agent": "analysis"}
     given |= {"text": "After {name}: {result.found}", "parameters": (("repo", "{repo}"),)}
     launchers = frozenset({"fix", "review"})
-    return FoldRules(launches=Launches(launchers=launchers, rules=(OnEnd(**(given | fields)),)))
+    return FoldRules(launches=Launches(named={name: {} for name in launchers}, rules=(OnEnd(**(given | fields)),)))
 
 
 async def carried(store: Store) -> list[Delivery]:
     """Claim what there is to be carried."""
-    return await store.claim(CARRIERS, 50)
+    return await store.outbox.claim(CARRIERS, 50)
 
 
 class ExerciseOrders(Exercised):
@@ -63,16 +64,16 @@ class ExerciseOrders(Exercised):
         """An order is placed once however often it is handed in, is carried whole, and its receipt stands beside it."""
         store = await make_store()
         order = an_order(text="Fix it", parameters={"repo": "acme/shop"}, by="alice", source="slack", body=b"\x00\xff")
-        assert [await store.order(order) for _ in range(3)] == [Taken.NEW, Taken.KNOWN, Taken.KNOWN]
+        assert [await store.launch_orders.place(order) for _ in range(3)] == [Taken.NEW, Taken.KNOWN, Taken.KNOWN]
         [delivery] = await carried(store)
         assert delivery.order == order
         assert (delivery.tenant, delivery.sink, delivery.checkpoint) == ("acme", "launch:fix", None)
-        await store.settle(delivery, Receipt(ref={"pid": 7}))
+        await store.outbox.settle(delivery, Receipt(ref={"pid": 7}))
         assert await carried(store) == []
-        [row] = await store.orders(OrderQuery(tenant="acme"))
+        [row] = await store.launch_orders.listed(OrderQuery(tenant="acme"))
         assert (row.order, row.state, row.ref) == (order, "delivered", {"pid": 7})
-        assert await store.orders(OrderQuery(tenant="other")) == []
-        [listed] = await store.deliveries(sink="launch:fix")
+        assert await store.launch_orders.listed(OrderQuery(tenant="other")) == []
+        [listed] = await store.outbox.deliveries(sink="launch:fix")
         assert (listed.kind, listed.state) == ("order", "delivered")
 
     async def test_a_request_is_not_heard_twice(self, make_store: MakeStore) -> None:
@@ -80,16 +81,19 @@ class ExerciseOrders(Exercised):
         store = await make_store()
         order = an_order(carrier="launch:fix")
         other = an_order(carrier="launch:fix")
-        assert await store.order(order, signature="s1") is Taken.NEW
-        assert await store.order(order, signature="s1") is Taken.REPLAYED
-        assert await store.order(other, signature="s1") is Taken.REPLAYED
-        assert await store.order(order, signature="s2") is Taken.KNOWN
+        assert await store.launch_orders.place(order, signature="s1") is Taken.NEW
+        assert await store.launch_orders.place(order, signature="s1") is Taken.REPLAYED
+        assert await store.launch_orders.place(other, signature="s1") is Taken.REPLAYED
+        assert await store.launch_orders.place(order, signature="s2") is Taken.KNOWN
         assert [delivery.order for delivery in await carried(store)] == [order]
 
     async def test_hostile_texts_of_an_order(self, make_store: MakeStore) -> None:
         """What PostgreSQL does not take in texts is mended, and the order is carried."""
         store = await make_store()
-        assert await store.order(an_order(text="a\0b\ud800", parameters={"k\0": "\ud800"}, by="\0")) is Taken.NEW
+        assert (
+            await store.launch_orders.place(an_order(text="a\0b\ud800", parameters={"k\0": "\ud800"}, by="\0"))
+            is Taken.NEW
+        )
         assert len(await carried(store)) == 1
 
     async def test_a_failed_task_is_retried_once(self, make_store: MakeStore) -> None:
@@ -99,12 +103,14 @@ class ExerciseOrders(Exercised):
         [task] = await store.tasks(TaskQuery())
         other = await self.another(store) or store
         acts = [an_act(Verb.RETRY, task.uid, actor=BOB if i else ALICE, launcher="fix") for i in range(8)]
-        verdicts = await asyncio.gather(*((store, other)[i % 2].intervene(act) for i, act in enumerate(acts)))
+        verdicts = await asyncio.gather(
+            *((store, other)[i % 2].interventions.intervene(act) for i, act in enumerate(acts))
+        )
         assert sorted(v.result for v in verdicts) == sorted([Result.DONE, *[Result.DECIDED] * 7])
         [granted] = [v for v in verdicts if v.result is Result.DONE]
         assert {v.order_id for v in verdicts} == {granted.order_id}
         assert {v.by for v in verdicts if v.result is Result.DECIDED} <= {"alice", "bob"}
-        again = await store.intervene(acts[verdicts.index(granted)])
+        again = await store.interventions.intervene(acts[verdicts.index(granted)])
         assert (again.result, again.is_repeat, again.order_id) == (Result.DONE, True, granted.order_id)
         [delivery] = await carried(store)
         order = delivery.order
@@ -120,27 +126,27 @@ class ExerciseOrders(Exercised):
         [task] = await store.tasks(TaskQuery())
 
         async def ask() -> Result:
-            return (await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))).result
+            return (await store.interventions.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))).result
 
         assert await ask() is Result.DONE
         assert await ask() is Result.DECIDED
         [delivery] = await carried(store)
-        await store.settle(delivery, GiveUp(reason="exit", error="no"))
+        await store.outbox.settle(delivery, GiveUp(reason="exit", error="no"))
         assert await ask() is Result.DONE
         [delivery] = await carried(store)
-        await store.settle(delivery, Receipt())
+        await store.outbox.settle(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
     async def test_what_was_started_is_started_again(self, make_store: MakeStore) -> None:
         """The retry of a task that an order started is given what that order gave, not what the clicker says."""
         store = await make_store()
         first = an_order(tenant="default", text="Fix the till", parameters={"branch": "main"})
-        await store.order(first)
+        await store.launch_orders.place(first)
         await store.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
         [task] = await store.tasks(TaskQuery())
         assert task.order_id == str(first.id)
-        await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix", text="please"))
-        orders = [row.order for row in await store.orders(OrderQuery(task_uid=task.uid))]
+        await store.interventions.intervene(an_act(Verb.RETRY, task.uid, launcher="fix", text="please"))
+        orders = [row.order for row in await store.launch_orders.listed(OrderQuery(task_uid=task.uid))]
         assert [(order.text, order.parameters) for order in orders] == [("Fix the till", {"branch": "main"})]
 
     async def test_what_people_start(self, make_store: MakeStore) -> None:
@@ -149,11 +155,11 @@ class ExerciseOrders(Exercised):
         act = an_act(
             Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, idempotency_key="idempotency_key"
         )
-        verdict = await store.intervene(act)
+        verdict = await store.interventions.intervene(act)
         assert (verdict.result, verdict.is_repeat) == (Result.DONE, False)
-        assert (await store.intervene(act)).is_repeat
+        assert (await store.interventions.intervene(act)).is_repeat
         refused = an_act(Verb.START, uuid4(), launcher="fix", refusal="no rule says so")
-        assert (await store.intervene(refused)).result is Result.REFUSED
+        assert (await store.interventions.intervene(refused)).result is Result.REFUSED
         [delivery] = await carried(store)
         assert delivery.order is not None
         assert (delivery.order.id, delivery.order.text, delivery.order.by_id) == (
@@ -190,7 +196,7 @@ class ExerciseOrders(Exercised):
     async def test_a_loop_ends(self, make_store: MakeStore) -> None:
         """Agents that start themselves by a rule end at its depth; those that do not say by what they run, by the hour."""
         rules = on_end(start=("fix",))
-        launches = msgspec.structs.replace(rules.launches, depth=3, hourly=7)
+        launches = replace(rules.launches, max_depth=3, max_hourly=7)
         store = await make_store(msgspec.structs.replace(rules, launches=launches))
 
         async def run(trace: int, by: UUID | None) -> UUID | None:
@@ -198,7 +204,7 @@ class ExerciseOrders(Exercised):
             await store.record([done("analysis", said, trace=trace)])
             deliveries = await carried(store)
             for delivery in deliveries:
-                await store.settle(delivery, Receipt())
+                await store.outbox.settle(delivery, Receipt())
             return deliveries[0].order.id if deliveries and deliveries[0].order is not None else None
 
         by: UUID | None = None
@@ -216,19 +222,19 @@ class ExerciseOrders(Exercised):
         """A task that names another tenant's order is given nothing of it."""
         store = await make_store()
         first = an_order(tenant="acme", text="secret")
-        await store.order(first)
+        await store.launch_orders.place(first)
         await store.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
         [task] = await store.tasks(TaskQuery())
-        await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
-        assert [row.order.text for row in await store.orders(OrderQuery(task_uid=task.uid))] == ["fix"]
+        await store.interventions.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
+        assert [row.order.text for row in await store.launch_orders.listed(OrderQuery(task_uid=task.uid))] == ["fix"]
 
     async def test_a_retry_rule_is_the_first_that_fits(self, make_store: MakeStore) -> None:
         """Which launcher starts a task again goes by agent, topic and type, in order; without one none does."""
         retries = (
-            Retry(launcher="special", match=Match(agent="analysis"), type="nightly"),
-            Retry(launcher="fix", match=Match(agent="anal*")),
+            Retry(launcher="special", agent="analysis", type="nightly"),
+            Retry(launcher="fix", agent="anal*"),
         )
-        launches = Launches(launchers=frozenset({"fix", "special"}), retries=retries)
+        launches = Launches(named={"fix": {}, "special": {}}, retries=retries)
         store = await make_store()
         await store.record(
             [

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, RateLimits, Receipt, SinkCall, unlimited
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, RetryAt
-from spanpost.store.protocols import RateLimits, Store, unlimited
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_store import POSTED, SINK, MakeStore, drain, in_seconds, moved, steps
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
@@ -29,7 +29,7 @@ def limits(
     post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()
 ) -> RateLimits:
     """Return what names these budgets."""
-    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.LOOKUP: tuple(look)}
+    named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.RECONCILE: tuple(look)}
     return lambda sink, address, call: named[call]
 
 
@@ -67,14 +67,14 @@ def _unsure() -> RetryAt:
 
 
 async def _first(store: Store, rate_limits: RateLimits = unlimited) -> Delivery:
-    [delivery] = await store.claim([SINK], 1, rate_limits)
+    [delivery] = await store.outbox.claim([SINK], 1, rate_limits)
     return delivery
 
 
 class ExercisePacing(Exercised):
     """How every store paces, breaks off, and looks before it sends again."""
 
-    # --- pace ---------------------------------------------------------------------------------------------------------
+    # --- pace --------------------------------------------------------------------------------------------------------
 
     async def test_no_more_is_claimed_than_there_are_calls(self, make_store: MakeStore) -> None:
         """Of many lanes as many are claimed as calls are left; the others wait untouched, and are due when a call is gained."""
@@ -82,14 +82,14 @@ class ExercisePacing(Exercised):
         for trace in range(1, 6):
             await store.record(steps(0, trace=trace))
         rate_limits = limits(post=[paced("p", burst=2.0)])
-        claimed = await store.claim([SINK], 10, rate_limits)
+        claimed = await store.outbox.claim([SINK], 10, rate_limits)
         assert [d.drawn for d in claimed] == [("p",)] * 2
         assert all(d.claimed_at is not None and d.sent_at is None for d in claimed)
-        assert await store.claim([SINK], 10, rate_limits) == []
-        due = await store.due_in([SINK], rate_limits)
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
+        due = await store.outbox.due_in([SINK], rate_limits)
         assert due is not None
         assert 3500 < due <= 3600
-        rows = await store.deliveries(state="waiting", limit=100)
+        rows = await store.outbox.deliveries(state="waiting", limit=100)
         assert {row.attempt for row in rows} == {0}
 
     async def test_a_call_is_gained_in_time(self, make_store: MakeStore) -> None:
@@ -100,13 +100,13 @@ class ExercisePacing(Exercised):
         rate_limits = limits(post=[paced("p")])
         await _first(store, rate_limits)
         await self.pass_time(store, 1800)
-        assert await store.claim([SINK], 10, rate_limits) == []
-        due = await store.due_in([SINK], rate_limits)
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
+        due = await store.outbox.due_in([SINK], rate_limits)
         assert due is not None
         assert 1700 < due <= 1800
         await self.pass_time(store, 1801)
-        assert await store.due_in([SINK], rate_limits) == 0
-        assert len(await store.claim([SINK], 10, rate_limits)) == 1
+        assert await store.outbox.due_in([SINK], rate_limits) == 0
+        assert len(await store.outbox.claim([SINK], 10, rate_limits)) == 1
 
     async def test_closed_edits_let_posts_pass(self, make_store: MakeStore) -> None:
         """While edits have no calls left, new messages and news of the same lanes go out, and the newest edit waits."""
@@ -117,20 +117,20 @@ class ExercisePacing(Exercised):
         rate_limits = limits(edit=[paced("edit")])
         for trace in (1, 2, 3):
             await store.record(moved(12.0, index=1, trace=trace))
-        [edit] = await store.claim([SINK], 10, rate_limits)
+        [edit] = await store.outbox.claim([SINK], 10, rate_limits)
         assert (edit.mode, edit.drawn, edit.message_receipt) == (Mode.STATE, ("edit",), POSTED)
-        await store.settle(edit, POSTED)
+        await store.outbox.settle(edit, POSTED)
         for percent in (13.0, 14.0, 15.0):
             await store.record(moved(percent, index=int(percent), trace=2))
-        assert await store.claim([SINK], 10, rate_limits) == []
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
         await store.record(steps(0, trace=9))
         await store.record(
             [an_event(trace=2, span=1, name="agent.checkpoint", attributes={"agent.checkpoint.message": "!"}, index=9)]
         )
-        passed = await store.claim([SINK], 10, rate_limits)
+        passed = await store.outbox.claim([SINK], 10, rate_limits)
         assert sorted((d.mode, d.task.name) for d in passed) == [(Mode.CHECKPOINT, "moving"), (Mode.STATE, "steps 9")]
         for delivery in passed:
-            await store.settle(delivery, POSTED)
+            await store.outbox.settle(delivery, POSTED)
         rest = await drain(store)
         assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
@@ -146,7 +146,7 @@ class ExercisePacing(Exercised):
         rate_limits = limits(post=[paced("p", burst=2.0)], edit=[paced("e", burst=1.0)])
         out = []
         for _ in range(3):
-            out += await store.claim([SINK], 1, rate_limits)
+            out += await store.outbox.claim([SINK], 1, rate_limits)
         assert _names(out)[:2] == ["steps 3", "steps 2"]
         assert out[0].urgency == "approval"
 
@@ -156,12 +156,12 @@ class ExercisePacing(Exercised):
         for trace in range(1, 5):
             await store.record(steps(0, trace=trace))
         rate_limits = limits(post=[paced("p", burst=3.0, reserve=1.0)])
-        assert len(await store.claim([SINK], 10, rate_limits)) == 2
-        assert await store.claim([SINK], 10, rate_limits) == []
+        assert len(await store.outbox.claim([SINK], 10, rate_limits)) == 2
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
         await store.record(_asks(8))
-        assert await store.due_in([SINK], rate_limits) == 0
-        assert _names(await store.claim([SINK], 10, rate_limits)) == ["steps 8"]
-        assert await store.claim([SINK], 10, rate_limits) == []
+        assert await store.outbox.due_in([SINK], rate_limits) == 0
+        assert _names(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 8"]
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
 
     async def test_what_was_skipped_is_given_back(self, make_store: MakeStore) -> None:
         """A delivery that a sink did not send, or a dispatcher gave back unsent, costs no call; given back, it is no attempt."""
@@ -170,12 +170,12 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         rate_limits = limits(post=[paced("p")])
         first = await _first(store, rate_limits)
-        await store.settle(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
+        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
         again = await _first(store, rate_limits)
         assert (again.attempt, again.is_unknown, again.sent_at) == (1, False, None)
-        await store.settle(again, Receipt(skipped="muted"))
-        assert len(await store.claim([SINK], 1, rate_limits)) == 1
-        assert await store.claim([SINK], 1, rate_limits) == []
+        await store.outbox.settle(again, Receipt(skipped="muted"))
+        assert len(await store.outbox.claim([SINK], 1, rate_limits)) == 1
+        assert await store.outbox.claim([SINK], 1, rate_limits) == []
 
     async def test_all_budgets_or_none(self, make_store: MakeStore) -> None:
         """A call that one of its budgets does not allow draws on none of the others."""
@@ -183,10 +183,10 @@ class ExercisePacing(Exercised):
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
         narrow = limits(post=[paced("wide", burst=2.0), paced("narrow")])
-        assert len(await store.claim([SINK], 10, narrow)) == 1
-        assert len(await store.claim([SINK], 10, limits(post=[paced("wide", burst=2.0)]))) == 1
+        assert len(await store.outbox.claim([SINK], 10, narrow)) == 1
+        assert len(await store.outbox.claim([SINK], 10, limits(post=[paced("wide", burst=2.0)]))) == 1
 
-    # --- closed -------------------------------------------------------------------------------------------------------
+    # --- closed ------------------------------------------------------------------------------------------------------
 
     async def test_patience_holds_for_all_that_draw_on_it(self, make_store: MakeStore) -> None:
         """A time that the far side names closes the budget for every delivery, urgent ones too, and no other budget."""
@@ -197,47 +197,47 @@ class ExercisePacing(Exercised):
         rate_limits = limits(post=[RateLimit(key="post")], edit=[RateLimit(key="edit")])
         first = await _first(store, rate_limits)
         wait = RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",))
-        [closed] = await store.settle(first, wait)
+        [closed] = await store.outbox.settle(first, wait)
         assert (closed.key, closed.why, closed.reason) == ("post", "throttled", "ratelimited")
         await store.record(_asks(3))
-        assert await store.claim([SINK], 10, rate_limits) == []
-        due = await store.due_in([SINK], rate_limits)
+        assert await store.outbox.claim([SINK], 10, rate_limits) == []
+        due = await store.outbox.due_in([SINK], rate_limits)
         assert due is not None
         assert 590 < due <= 600
-        [row] = await store.rate_limits(is_closed=True)
+        [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.key, row.state, row.why, row.reason) == ("post", "closed", "throttled", "ratelimited")
         await store.record(moved(12.0, index=1, trace=2))
-        assert [d.drawn for d in await store.claim([SINK], 10, rate_limits)] == [("edit",)]
+        assert [d.drawn for d in await store.outbox.claim([SINK], 10, rate_limits)] == [("edit",)]
         await self.pass_time(store, 601)
-        assert _names(await store.claim([SINK], 1, rate_limits)) == ["steps 3"]
-        assert [row for row in await store.rate_limits(is_closed=True) if row.key == "post"] == []
+        assert _names(await store.outbox.claim([SINK], 1, rate_limits)) == ["steps 3"]
+        assert [row for row in await store.outbox.rate_limits(is_closed=True) if row.key == "post"] == []
 
     async def test_failures_open_the_circuit_and_a_probe_closes_it(self, make_store: MakeStore) -> None:
         """Five failures in a row stop a sink; then one call at a time goes out, until one succeeds."""
         store = await make_store(lease=timedelta(hours=1))
         for trace in range(1, 9):
             await store.record(steps(0, trace=trace))
-        claimed = await store.claim([SINK], 6, BROKEN)
+        claimed = await store.outbox.claim([SINK], 6, BROKEN)
         down = RetryAt(at=in_seconds(-1), reason="connect", is_failure=True)
-        closed = [await store.settle(delivery, down) for delivery in claimed]
+        closed = [await store.outbox.settle(delivery, down) for delivery in claimed]
         assert [[c.why for c in each] for each in closed] == [[], [], [], [], ["failing"], []]
-        assert await store.claim([SINK], 10, BROKEN) == []
-        due = await store.due_in([SINK], BROKEN)
+        assert await store.outbox.claim([SINK], 10, BROKEN) == []
+        due = await store.outbox.due_in([SINK], BROKEN)
         assert due is not None
         assert 6 < due <= 12
         await self.pass_time(store, 13)
-        assert await store.due_in([SINK], BROKEN) == 0
+        assert await store.outbox.due_in([SINK], BROKEN) == 0
         probe = await _first(store, BROKEN)
-        assert await store.claim([SINK], 10, BROKEN) == []
-        [row] = await store.rate_limits(is_closed=True)
+        assert await store.outbox.claim([SINK], 10, BROKEN) == []
+        [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.state, row.why) == ("probing", "failing")
-        [again] = await store.settle(probe, down)
+        [again] = await store.outbox.settle(probe, down)
         assert again.why == "failing"
         await self.pass_time(store, 25)
         probe = await _first(store, BROKEN)
-        assert await store.settle(probe, POSTED) == []
-        assert len(await store.claim([SINK], 10, BROKEN)) == 8
-        assert await store.rate_limits(is_closed=True) == []
+        assert await store.outbox.settle(probe, POSTED) == []
+        assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 8
+        assert await store.outbox.rate_limits(is_closed=True) == []
 
     async def test_what_failed_while_it_was_open_is_due_when_it_closes(self, make_store: MakeStore) -> None:
         """Who was tried in vain by an open circuit waits for nothing else: after one success all go, the urgent first."""
@@ -245,22 +245,22 @@ class ExercisePacing(Exercised):
         for trace in range(1, 9):
             await store.record(_asks(trace) if trace == 4 else steps(0, trace=trace))
         down = RetryAt(at=in_seconds(600), reason="connect", is_failure=True)
-        claimed = await store.claim([SINK], 8, BROKEN)
+        claimed = await store.outbox.claim([SINK], 8, BROKEN)
         for delivery in claimed:
-            await store.settle(delivery, down)
+            await store.outbox.settle(delivery, down)
         # The first four failed before it opened: those wait by themselves.
         held = {d.id for d in claimed[4:]}
         for _ in range(3):
             await self.pass_time(store, 80)
             probe = await _first(store, BROKEN)
             assert probe.id in held
-            await store.settle(probe, down)
+            await store.outbox.settle(probe, down)
         await self.pass_time(store, 80)
         back = await _first(store, BROKEN)
-        await store.settle(back, POSTED)
-        assert held - {back.id} <= {d.id for d in await store.claim([SINK], 10, BROKEN)}
+        await store.outbox.settle(back, POSTED)
+        assert held - {back.id} <= {d.id for d in await store.outbox.claim([SINK], 10, BROKEN)}
         await self.pass_time(store, 600)
-        assert "steps 4" in _names(await store.claim([SINK], 10, BROKEN))
+        assert "steps 4" in _names(await store.outbox.claim([SINK], 10, BROKEN))
 
     async def test_an_urgent_letter_that_always_fails_holds_nobody_up(self, make_store: MakeStore) -> None:
         """Deliveries take turns as probes: however urgent the one that brings its own failure, the next probe is another's."""
@@ -271,11 +271,11 @@ class ExercisePacing(Exercised):
         for _ in range(5):
             guilty = await _first(store, BROKEN)
             assert guilty.task.name == "steps 2"
-            await store.settle(guilty, down)
+            await store.outbox.settle(guilty, down)
         await self.pass_time(store, 13)
         other = await _first(store, BROKEN)
         assert other.task.name == "steps 1"
-        await store.settle(other, down)
+        await store.outbox.settle(other, down)
         await self.pass_time(store, 25)
         assert (await _first(store, BROKEN)).task.name == "steps 2"
 
@@ -289,19 +289,19 @@ class ExercisePacing(Exercised):
         )
         for longest in (360, 720, 1440):
             probe = await _first(store, BROKEN)
-            assert longest == 360 or await store.claim([SINK], 10, BROKEN) == []
-            [closed] = await store.settle(probe, no)
+            assert longest == 360 or await store.outbox.claim([SINK], 10, BROKEN) == []
+            [closed] = await store.outbox.settle(probe, no)
             assert (closed.why, closed.reason) == ("refused", "token_revoked")
-            due = await store.due_in([SINK], BROKEN)
+            due = await store.outbox.due_in([SINK], BROKEN)
             assert due is not None
             assert longest * 0.6 < due <= longest
             if longest < 1440:
                 await self.pass_time(store, longest + 1)
-        [row] = await store.rate_limits(is_closed=True)
+        [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.state, row.why, row.error) == ("closed", "refused", "make a new token")
-        assert await store.reopen_rate_limits(["another"]) == 0
-        assert await store.reopen_rate_limits(["breaker"]) == 1
-        assert len(await store.claim([SINK], 10, BROKEN)) == 3
+        assert await store.outbox.reopen(["another"]) == 0
+        assert await store.outbox.reopen(["breaker"]) == 1
+        assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 3
 
     async def test_the_first_refusal_leaves_what_is_under_way(self, make_store: MakeStore) -> None:
         """Calls that were under way when it closed do not make the pause longer, whatever they bring back."""
@@ -309,21 +309,21 @@ class ExercisePacing(Exercised):
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
         no = RetryAt(at=in_seconds(-1), reason="token_revoked", closes=("breaker",), is_refusal=True)
-        first, second, third = await store.claim([SINK], 10, BROKEN)
-        [closed] = await store.settle(first, no)
-        assert await store.settle(second, no) == []
-        assert await store.settle(third, POSTED) == []
-        [row] = await store.rate_limits(is_closed=True)
+        first, second, third = await store.outbox.claim([SINK], 10, BROKEN)
+        [closed] = await store.outbox.settle(first, no)
+        assert await store.outbox.settle(second, no) == []
+        assert await store.outbox.settle(third, POSTED) == []
+        [row] = await store.outbox.rate_limits(is_closed=True)
         assert row.until == closed.until
 
     async def test_only_what_is_asked_for_is_due(self, make_store: MakeStore) -> None:
         """What waits for another sink keeps nobody awake."""
         store = await make_store()
         await store.record(steps(0))
-        assert await store.due_in(["another"], limits()) is None
-        assert await store.due_in(["another", SINK], limits()) == 0
+        assert await store.outbox.due_in(["another"], limits()) is None
+        assert await store.outbox.due_in(["another", SINK], limits()) == 0
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- looking -----------------------------------------------------------------------------------------------------
 
     async def test_a_look_draws_on_its_own_budget(self, make_store: MakeStore) -> None:
         """A doubtful delivery waits for the budget of looks, whatever the others hold, and hinders nobody."""
@@ -331,15 +331,15 @@ class ExercisePacing(Exercised):
         await store.record(steps(0, trace=1))
         rate_limits = limits(post=[RateLimit(key="post")], look=[RateLimit(key="look")])
         first = await _first(store, rate_limits)
-        await store.settle(first, _unsure())
+        await store.outbox.settle(first, _unsure())
         look = await _first(store, rate_limits)
         assert (look.drawn, look.is_unknown, look.lookups) == (("look",), True, 0)
         assert look.sent_at == first.claimed_at
-        await store.settle(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
+        await store.outbox.settle(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
         await store.record(steps(0, trace=2))
-        assert _names(await store.claim([SINK], 10, rate_limits)) == ["steps 2"]
+        assert _names(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 2"]
         await self.pass_time(store, 601)
-        again = [d for d in await store.claim([SINK], 10, rate_limits) if d.id == look.id]
+        again = [d for d in await store.outbox.claim([SINK], 10, rate_limits) if d.id == look.id]
         assert [(d.is_unknown, d.lookups) for d in again] == [(True, 0)]
 
     async def test_what_was_not_called_is_as_before(self, make_store: MakeStore) -> None:
@@ -348,7 +348,7 @@ class ExercisePacing(Exercised):
         await store.record(steps(0))
         first = await _first(store)
         late = RetryAt(at=in_seconds(-1), reason="late", is_unsent=True, reconcile=True, has_looked=True)
-        await store.settle(first, late)
+        await store.outbox.settle(first, late)
         again = await _first(store)
         assert (again.id, again.attempt, again.is_unknown, again.lookups, again.sent_at) == (
             first.id,
@@ -363,29 +363,29 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
-        await store.settle(first, _unsure())
+        await store.outbox.settle(first, _unsure())
         for lookups, has_looked in ((0, True), (1, False), (1, True)):
             look = await _first(store)
             assert (look.is_unknown, look.lookups, look.sent_at) == (True, lookups, first.claimed_at)
             more = RetryAt(at=in_seconds(-1), reason="unreconciled", reconcile=has_looked, has_looked=has_looked)
-            await store.settle(look, more)
+            await store.outbox.settle(look, more)
         look = await _first(store)
         assert look.lookups == 2
-        await store.settle(look, NotArrived())
+        await store.outbox.settle(look, NotArrived())
         sent = await _first(store)
         assert (sent.id, sent.is_unknown, sent.lookups, sent.sent_at) == (first.id, False, 0, first.claimed_at)
-        await store.settle(sent, _unsure())
+        await store.outbox.settle(sent, _unsure())
         assert (await _first(store)).sent_at == sent.claimed_at
 
     async def test_news_that_is_found_was_delivered(self, make_store: MakeStore) -> None:
         """News that a look finds is done, with the receipt that was found."""
         store = await make_store()
         await store.record(steps(1))
-        await store.settle(await _first(store), POSTED)
+        await store.outbox.settle(await _first(store), POSTED)
         news = await _first(store)
-        await store.settle(news, _unsure())
-        await store.settle(await _first(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
-        assert [r.state for r in await store.deliveries() if r.id == news.id] == ["delivered"]
+        await store.outbox.settle(news, _unsure())
+        await store.outbox.settle(await _first(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
+        assert [r.state for r in await store.outbox.deliveries() if r.id == news.id] == ["delivered"]
         assert news.id not in {d.id for d in await drain(store)}
 
     async def test_a_state_that_is_found_is_edited_next(self, make_store: MakeStore) -> None:
@@ -393,10 +393,10 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         state = await _first(store)
-        await store.settle(state, _unsure())
+        await store.outbox.settle(state, _unsure())
         look = await _first(store)
         found = Receipt(ref={"ts": "7.0"})
-        await store.settle(look, Arrived(receipt=found))
+        await store.outbox.settle(look, Arrived(receipt=found))
         rate_limits = limits(edit=[RateLimit(key="edit")])
         edits = [d for d in await drain_with(store, rate_limits) if d.id == state.id]
         assert [(d.is_unknown, d.message_receipt, d.drawn) for d in edits] == [(False, found, ("edit",))]
@@ -406,11 +406,11 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
-        await store.settle(first, GiveUp(reason="expired", reconcile=True))
-        assert await store.retry_deliveries([first.id]) == 1
+        await store.outbox.settle(first, GiveUp(reason="expired", reconcile=True))
+        assert await store.outbox.retry([first.id]) == 1
         assert (await _first(store)).is_unknown is True
 
-    # --- leases -------------------------------------------------------------------------------------------------------
+    # --- leases ------------------------------------------------------------------------------------------------------
 
     async def test_the_last_letter_of_a_lane_is_taken_over(self, make_store: MakeStore) -> None:
         """A lane whose only delivery was under way when its holder died is due when the lease is over, and looked up."""
@@ -419,11 +419,11 @@ class ExercisePacing(Exercised):
         await drain(store)
         await store.record(moved(50.0, index=1, trace=1))
         lost = await _first(store)
-        due = await store.due_in()
+        due = await store.outbox.due_in()
         assert due is not None
         assert 50 < due <= 60
         await self.pass_time(store, 61)
-        assert await store.due_in() == 0
+        assert await store.outbox.due_in() == 0
         found = await _first(store)
         assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt)
 
@@ -434,37 +434,37 @@ class ExercisePacing(Exercised):
             await store.record(steps(0))
             late = await _first(store)
             await self.pass_time(store, 61)
-            await store.settle(await _first(store), NotArrived())
+            await store.outbox.settle(await _first(store), NotArrived())
             second = await _first(store)
             assert (second.id, second.is_unknown) == (late.id, False)
             if is_settled_before:
-                await store.settle(second, POSTED)
-            await store.settle(late, Receipt(ref={"ts": "late"}))
+                await store.outbox.settle(second, POSTED)
+            await store.outbox.settle(late, Receipt(ref={"ts": "late"}))
             if not is_settled_before:
-                assert await store.claim([SINK], 10) == []
-                await store.settle(second, POSTED)
+                assert await store.outbox.claim([SINK], 10) == []
+                await store.outbox.settle(second, POSTED)
             out = await drain(store, lambda d: Arrived(receipt=POSTED) if d.is_unknown else POSTED)
             again = [(d.is_unknown, d.message_receipt) for d in out if d.id == late.id]
             assert again == [(True, POSTED), (False, POSTED)]
-            assert {r.state for r in await store.deliveries()} == {"delivered"}
+            assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
     async def test_news_that_was_delivered_stays_so_when_a_look_is_blind(self, make_store: MakeStore) -> None:
         """Looked up once more on suspicion, news that has its receipt is not sent again by a sink that sees nothing."""
         store = await make_store()
         await store.record(steps(1))
-        await store.settle(await _first(store), POSTED)
+        await store.outbox.settle(await _first(store), POSTED)
         late = await _first(store)
         await self.pass_time(store, 61)
-        await store.settle(await _first(store), NotArrived())
+        await store.outbox.settle(await _first(store), NotArrived())
         second = await _first(store)
         assert second.id == late.id
-        await store.settle(second, POSTED)
-        await store.settle(late, POSTED)
+        await store.outbox.settle(second, POSTED)
+        await store.outbox.settle(late, POSTED)
         look = await _first(store)
         assert (look.id, look.is_unknown) == (late.id, True)
-        await store.settle(look, NotArrived())
+        await store.outbox.settle(look, NotArrived())
         assert late.id not in {d.id for d in await drain(store)}
-        assert [r.state for r in await store.deliveries() if r.id == late.id] == ["delivered"]
+        assert [r.state for r in await store.outbox.deliveries() if r.id == late.id] == ["delivered"]
 
     async def test_what_was_not_sent_too_late_changes_nothing(self, make_store: MakeStore) -> None:
         """Who lost its lease and sent nothing has no say; nor is a settle that is told twice a reason to look."""
@@ -472,13 +472,13 @@ class ExercisePacing(Exercised):
         await store.record(steps(0))
         late = await _first(store)
         await self.pass_time(store, 61)
-        await store.settle(await _first(store), Arrived(receipt=POSTED))
+        await store.outbox.settle(await _first(store), Arrived(receipt=POSTED))
         for delivery in await drain(store):
-            await store.settle(delivery, POSTED)
+            await store.outbox.settle(delivery, POSTED)
         for outcome in (Receipt(skipped="muted"), RetryAt(at=in_seconds(-1), reason="down"), GiveUp(reason="no")):
-            await store.settle(late, outcome)
-        assert await store.claim([SINK], 10) == []
-        assert {r.state for r in await store.deliveries()} == {"delivered"}
+            await store.outbox.settle(late, outcome)
+        assert await store.outbox.claim([SINK], 10) == []
+        assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
     async def test_patience_is_heard_from_who_lost_its_lease(self, make_store: MakeStore) -> None:
         """What a far side answered holds for all, though the delivery is another's by now."""
@@ -488,15 +488,15 @@ class ExercisePacing(Exercised):
         late = await _first(store, rate_limits)
         await self.pass_time(store, 61)
         await _first(store, rate_limits)
-        [closed] = await store.settle(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
+        [closed] = await store.outbox.settle(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
         assert closed.key == "post"
 
 
 async def drain_with(store: Store, rate_limits: RateLimits) -> list[Delivery]:
     """Deliver until nothing is due and return what was delivered, in order."""
     out: list[Delivery] = []
-    while claimed := await store.claim([SINK], 100, rate_limits):
+    while claimed := await store.outbox.claim([SINK], 100, rate_limits):
         for delivery in claimed:
-            await store.settle(delivery, POSTED)
+            await store.outbox.settle(delivery, POSTED)
             out.append(delivery)
     return out

@@ -14,8 +14,9 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Mode, Receipt
 from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb
 from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.semconv import question_mark
-from spanpost.store.protocols import ApprovalQuery, Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.approvals import APPROVAL, TASK, Expiry, topic_of
 from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -79,7 +80,7 @@ def an_act(
 
 async def the_question(store: Store, id: str = "a1") -> ApprovalRow:
     """Return the newest question of an id."""
-    return (await store.approvals(ApprovalQuery(approval_id=id)))[0]
+    return (await store.interventions.approvals(ApprovalQuery(approval_id=id)))[0]
 
 
 async def settled(store: Store) -> None:
@@ -91,7 +92,7 @@ async def settled(store: Store) -> None:
 class ExercisePeople(Exercised):
     """What every store does with what people do."""
 
-    # --- questions ------------------------------------------------------------------------------------------------------
+    # --- questions ---------------------------------------------------------------------------------------------------
 
     async def test_a_question_is_kept(self, make_store: MakeStore) -> None:
         """A question is found by its key, with its words, its options and the task that asks; its task waits."""
@@ -100,7 +101,7 @@ class ExercisePeople(Exercised):
         [task] = await store.tasks(TaskQuery())
         [told] = task.approvals
         assert told.key is not None
-        row = await store.approval(told.key)
+        row = await store.interventions.approval(told.key)
         assert row is not None
         assert (row.question, row.detail, row.options, row.risk) == (
             "Deploy?",
@@ -115,8 +116,8 @@ class ExercisePeople(Exercised):
             "a1",
         )
         assert task.status == "waiting"
-        assert await store.approvals(ApprovalQuery(state="open")) == [row]
-        assert await store.approval(uuid4()) is None
+        assert await store.interventions.approvals(ApprovalQuery(state="open")) == [row]
+        assert await store.interventions.approval(uuid4()) is None
 
     async def test_a_question_without_an_id_cannot_be_answered(self, make_store: MakeStore) -> None:
         """A question that says no id is shown and has no key."""
@@ -127,14 +128,14 @@ class ExercisePeople(Exercised):
         )
         [task] = await store.tasks(TaskQuery())
         assert [(a.question, a.key) for a in task.open_approvals] == [("Sure?", None)]
-        assert await store.approvals(ApprovalQuery()) == []
+        assert await store.interventions.approvals(ApprovalQuery()) == []
 
     async def test_a_decision_stands_and_is_shown(self, make_store: MakeStore) -> None:
         """A granted decision closes the question, is told once as news with who decided, and the task goes on."""
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
-        verdict = await store.intervene(an_act(Verb.APPROVE, row.key, text="ship it"))
+        verdict = await store.interventions.intervene(an_act(Verb.APPROVE, row.key, text="ship it"))
         assert (verdict.result, verdict.decision, verdict.by, verdict.is_repeat) == (
             Result.DONE,
             "approve",
@@ -152,7 +153,7 @@ class ExercisePeople(Exercised):
             "slack:T1:U1",
             verdict.decided_at,
         )
-        [news] = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
+        [news] = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
         assert news.text == "approve by alice: ship it"
 
     async def test_what_the_agent_tells_of_it_is_the_same(self, make_store: MakeStore) -> None:
@@ -160,14 +161,14 @@ class ExercisePeople(Exercised):
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
-        await store.intervene(an_act(Verb.APPROVE, row.key))
-        before = await store.checkpoints()
+        await store.interventions.intervene(an_act(Verb.APPROVE, row.key))
+        before = await store.reader.checkpoints()
         said = {"agent.approval.id": "a1", "agent.approval.decision": "deny", "agent.approval.by": "somebody else"}
         recorded = await store.record(
             [an_event(trace=1, span=1, name="agent.approval.resolved", attributes=said, index=1, at=1.5)]
         )
         assert recorded.checkpoints == []
-        assert await store.checkpoints() == before
+        assert await store.reader.checkpoints() == before
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.by) for a in task.approvals] == [("approve", "alice")]
 
@@ -178,7 +179,9 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking()])
         row = await the_question(store)
         acts = [an_act(Verb.APPROVE if i % 2 else Verb.DENY, row.key, actor=ALICE if i % 2 else BOB) for i in range(10)]
-        verdicts = await asyncio.gather(*((store if i % 3 else other).intervene(act) for i, act in enumerate(acts)))
+        verdicts = await asyncio.gather(
+            *((store if i % 3 else other).interventions.intervene(act) for i, act in enumerate(acts))
+        )
         [won] = [v for v in verdicts if v.result is Result.DONE]
         lost = [v for v in verdicts if v is not won]
         assert {(v.result, v.decision, v.by, v.decided_at) for v in lost} == {
@@ -186,7 +189,7 @@ class ExercisePeople(Exercised):
         }
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.by) for a in task.approvals] == [(won.decision, won.by)]
-        assert len([c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]) == 1
+        assert len([c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]) == 1
 
     async def test_a_repeat_is_answered_as_the_first_was(self, make_store: MakeStore) -> None:
         """The same act again, at once and later, by whatever process, changes nothing and gets the first's verdict."""
@@ -195,12 +198,12 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking()])
         row = await the_question(store)
         act = an_act(Verb.APPROVE, row.key, idempotency_key="click")
-        verdicts = await asyncio.gather(*((store if i % 2 else other).intervene(act) for i in range(6)))
+        verdicts = await asyncio.gather(*((store if i % 2 else other).interventions.intervene(act) for i in range(6)))
         assert [v.is_repeat for v in verdicts].count(False) == 1
         assert {(v.result, v.decision, v.by, v.decided_at) for v in verdicts} == {
             (Result.DONE, "approve", "alice", verdicts[0].decided_at)
         }
-        again = await other.intervene(msgspec.structs.replace(act, verb=Verb.DENY))
+        again = await other.interventions.intervene(msgspec.structs.replace(act, verb=Verb.DENY))
         assert (again.result, again.decision, again.is_repeat) == (Result.DONE, "approve", True)
 
     async def test_a_question_asked_in_other_words_voids_the_old(self, make_store: MakeStore) -> None:
@@ -211,21 +214,21 @@ class ExercisePeople(Exercised):
         await store.record([asking(question="Deploy v2?", index=1, at=2.0)])
         new = await the_question(store)
         assert new.key != old.key
-        assert (await store.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
         [task] = await store.tasks(TaskQuery())
         assert [(a.question, a.is_void, a.is_open) for a in task.approvals] == [
             ("Deploy v1?", True, False),
             ("Deploy v2?", False, True),
         ]
-        told = [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert told == ["Deploy v1?", "Deploy v2?"]
-        assert (await store.intervene(an_act(Verb.DENY, new.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.DENY, new.key))).result is Result.DONE
 
     async def test_a_decision_is_of_the_words_that_were_read(self, make_store: MakeStore) -> None:
         """A question that was approved and is then asked in other words is open again."""
         store = await make_store()
         await store.record([at_work(), asking(question="Deploy v1?")])
-        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         await store.record([asking(question="Deploy v2?", index=1, at=2.0)])
         [task] = await store.tasks(TaskQuery())
         assert (task.status, [a.question for a in task.open_approvals]) == ("waiting", ["Deploy v2?"])
@@ -236,7 +239,7 @@ class ExercisePeople(Exercised):
         store = await make_store()
         await store.record([at_work(), asking()])
         first = await the_question(store)
-        verdict = await store.intervene(an_act(Verb.APPROVE, first.key))
+        verdict = await store.interventions.intervene(an_act(Verb.APPROVE, first.key))
         await store.record([at_work("again", trace=2), asking(trace=2, at=5.0)])
         [again] = [t for t in await store.tasks(TaskQuery()) if t.name == "again"]
         assert [(a.decision, a.by, a.source) for a in again.approvals] == [("approve", "alice", "slack")]
@@ -264,7 +267,7 @@ class ExercisePeople(Exercised):
             seen.append(([(a.question, a.decision) for a in task.approvals], row.state, row.decision, row.key))
         assert seen[0] == seen[1] == ([("Deploy?", "deny")], InterventionState.DECIDED, "deny", seen[0][3])
 
-    # --- what does not stand --------------------------------------------------------------------------------------------
+    # --- what does not stand -----------------------------------------------------------------------------------------
 
     async def test_another_tenant_learns_nothing(self, make_store: MakeStore) -> None:
         """An act in another tenant's name is about nothing, whatever the key, and the question stays open."""
@@ -277,7 +280,7 @@ class ExercisePeople(Exercised):
             (Verb.APPROVE, uuid4()),
             (Verb.CANCEL, uuid4()),
         ):
-            verdict = await store.intervene(an_act(verb, key, tenant="acme"))
+            verdict = await store.interventions.intervene(an_act(verb, key, tenant="acme"))
             assert (verdict.result, verdict.task_uid, verdict.decision) == (Result.UNKNOWN, None, "")
         assert (await the_question(store)).state is InterventionState.OPEN
 
@@ -287,8 +290,8 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking()])
         row, tasks = await the_question(store), await store.tasks(TaskQuery())
         act = an_act(Verb.APPROVE, row.key, refusal="only the release group may", idempotency_key="refused")
-        assert (await store.intervene(act)).result is Result.REFUSED
-        granted_later = await store.intervene(msgspec.structs.replace(act, refusal=""))
+        assert (await store.interventions.intervene(act)).result is Result.REFUSED
+        granted_later = await store.interventions.intervene(msgspec.structs.replace(act, refusal=""))
         assert (granted_later.result, granted_later.is_repeat) == (Result.REFUSED, True)
         assert (await the_question(store), await store.tasks(TaskQuery())) == (row, tasks)
 
@@ -299,23 +302,25 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking(), ended(trace=1, span=1, name="agent", attributes=over)])
         row = await the_question(store)
         for verb in (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE, Verb.RETRY):
-            assert (await store.intervene(an_act(verb, row.task_uid))).result is Result.TOO_LATE
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.TOO_LATE
-        assert (await store.intervene(an_act(Verb.MUTE, row.task_uid))).result is Result.DONE
+            assert (await store.interventions.intervene(an_act(verb, row.task_uid))).result is Result.TOO_LATE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.TOO_LATE
+        assert (await store.interventions.intervene(an_act(Verb.MUTE, row.task_uid))).result is Result.DONE
         failed = {"agent.task.name": "failed", "agent.status": "error"}
         await store.record([ended(trace=2, span=1, name="agent", attributes=failed)])
         [task] = await store.tasks(TaskQuery(status="error"))
-        assert (await store.intervene(an_act(Verb.RETRY, task.uid))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.RETRY, task.uid))).result is Result.DONE
 
     async def test_an_option_must_be_one_of_those_given(self, make_store: MakeStore) -> None:
         """Of the agent's options one is taken in its own words; what it did not offer is nothing."""
         store = await make_store()
         await store.record([at_work(), asking(options=["blue", "green"])])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="red"))).result is Result.UNKNOWN
-        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="green"))).decision == "green"
+        assert (
+            await store.interventions.intervene(an_act(Verb.CHOOSE, row.key, option="red"))
+        ).result is Result.UNKNOWN
+        assert (await store.interventions.intervene(an_act(Verb.CHOOSE, row.key, option="green"))).decision == "green"
 
-    # --- what is asked of tasks -----------------------------------------------------------------------------------------
+    # --- what is asked of tasks --------------------------------------------------------------------------------------
 
     async def test_what_people_ask_of_a_task_is_shown_and_told_to_the_agent(self, make_store: MakeStore) -> None:
         """Cancel, pause, resume and mute stand on the task; each is handed to the agent once, in order, with a person's words."""
@@ -323,20 +328,20 @@ class ExercisePeople(Exercised):
         await store.record([at_work()])
         [task] = await store.tasks(TaskQuery())
         for verb, text in ((Verb.MESSAGE, "look at the logs"), (Verb.PAUSE, ""), (Verb.MUTE, "")):
-            assert (await store.intervene(an_act(verb, task.uid, text=text))).result is Result.DONE
+            assert (await store.interventions.intervene(an_act(verb, task.uid, text=text))).result is Result.DONE
         [paused] = await store.tasks(TaskQuery())
         assert (paused.status, paused.paused_by, paused.is_muted) == ("paused", "alice", True)
         for verb in (Verb.RESUME, Verb.UNMUTE, Verb.CANCEL):
-            await store.intervene(an_act(verb, task.uid, actor=BOB))
+            await store.interventions.intervene(an_act(verb, task.uid, actor=BOB))
         [after] = await store.tasks(TaskQuery())
         assert (after.status, after.paused_by, after.is_muted, after.cancel_by) == ("starting", "", False, "bob")
         verbs = [Verb.MESSAGE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL]
-        deeds = await store.deeds(task.uid, verbs)
+        deeds = await store.interventions.deeds(task.uid, verbs)
         assert [(d.verb, d.by, d.text) for d in deeds] == [
             ("message", "alice", "look at the logs"), ("pause", "alice", ""), ("resume", "bob", ""), ("cancel", "bob", "")
         ]  # fmt: skip
-        assert await store.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
-        told = [c.text for c in await store.checkpoints() if c.kind is Kind.CHECKPOINT]
+        assert await store.interventions.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
+        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.CHECKPOINT]
         assert told == ["alice asked to pause it", "bob asked to go on", "bob asked to stop it"]
 
     async def test_an_act_is_no_sign_of_the_agents_life(self, make_store: MakeStore) -> None:
@@ -344,7 +349,7 @@ class ExercisePeople(Exercised):
         store = await make_store()
         await store.record([at_work()])
         [before] = await store.tasks(TaskQuery())
-        await store.intervene(an_act(Verb.MESSAGE, before.uid, text="hello?"))
+        await store.interventions.intervene(an_act(Verb.MESSAGE, before.uid, text="hello?"))
         [after] = await store.tasks(TaskQuery())
         assert (after.last_event_at, after.status) == (before.last_event_at, "starting")
 
@@ -356,15 +361,18 @@ class ExercisePeople(Exercised):
         [before] = await store.tasks(TaskQuery())
         row = await the_question(store)
         await store.record([at_work("known", attributes={"agent.task.id": "job-7"})])
-        found = await store.find_task(before.uid)
+        found = await store.reader.find(before.uid)
         assert found is not None
         assert (found.task_id, found.name) == ("job-7", "known")
-        by_id, by_trace = await store.refer("default", "job-7"), await store.refer("default", found.trace_id.hex())
+        by_id, by_trace = (
+            await store.reader.refer("default", "job-7"),
+            await store.reader.refer("default", found.trace_id.hex()),
+        )
         assert by_id == by_trace == found
-        assert await store.refer("acme", "job-7") is None
-        assert await store.refer("default", "f" * 32) is None
-        assert (await store.intervene(an_act(Verb.CANCEL, before.uid))).task_uid == found.uid
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).task_uid == found.uid
+        assert await store.reader.refer("acme", "job-7") is None
+        assert await store.reader.refer("default", "f" * 32) is None
+        assert (await store.interventions.intervene(an_act(Verb.CANCEL, before.uid))).task_uid == found.uid
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).task_uid == found.uid
         [task] = await store.tasks(TaskQuery())
         assert (task.cancel_by, [a.decision for a in task.approvals]) == ("alice", ["approve"])
 
@@ -376,9 +384,9 @@ class ExercisePeople(Exercised):
         [task] = await store.tasks(TaskQuery())
         assert {d.mode for d in deliveries} == {Mode.STATE, Mode.CHECKPOINT}
         for delivery in deliveries:
-            assert await store.shown_in(SINK, {"channel": "C1", "ts": f"{delivery.id}.0"}) == task
-        assert await store.shown_in("another", {"channel": "C1", "ts": f"{deliveries[0].id}.0"}) is None
-        assert await store.shown_in(SINK, {"channel": "C2", "ts": f"{deliveries[0].id}.0"}) is None
+            assert await store.reader.shown_in(SINK, {"channel": "C1", "ts": f"{delivery.id}.0"}) == task
+        assert await store.reader.shown_in("another", {"channel": "C1", "ts": f"{deliveries[0].id}.0"}) is None
+        assert await store.reader.shown_in(SINK, {"channel": "C2", "ts": f"{deliveries[0].id}.0"}) is None
 
     async def test_a_task_leads_to_its_message(self, make_store: MakeStore) -> None:
         """Where a sink shows the state of a task is found by its uid; of another sink, and of no task, nothing is."""
@@ -387,23 +395,27 @@ class ExercisePeople(Exercised):
         deliveries = await drain(store, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
         tasks = await store.tasks(TaskQuery())
         states = {d.task.uid: f"{d.id}.0" for d in deliveries if d.mode is Mode.STATE and d.task is not None}
-        found = await store.browse.shown_at(SINK, [task.uid for task in tasks])
+        found = await store.reader.shown_at(SINK, [task.uid for task in tasks])
         assert {uid: ref["ts"] for uid, ref in found.items()} == states
         assert len(states) == 2
-        assert await store.browse.shown_at("another", states) == {}
-        assert await store.browse.shown_at(SINK, [UUID(int=1)]) == {}
+        assert await store.reader.shown_at("another", states) == {}
+        assert await store.reader.shown_at(SINK, [UUID(int=1)]) == {}
 
     async def test_a_request_is_heard_once_an_hour(self, make_store: MakeStore) -> None:
         """A request to the desk that was heard is remembered, by every process."""
         store = await make_store()
         other = await self.another(store) or store
-        assert [await store.is_first("r1"), await other.is_first("r1"), await other.is_first("r2")] == [
+        assert [
+            await store.interventions.is_first("r1"),
+            await other.interventions.is_first("r1"),
+            await other.interventions.is_first("r2"),
+        ] == [
             True,
             False,
             True,
         ]
 
-    # --- waiting --------------------------------------------------------------------------------------------------------
+    # --- waiting -----------------------------------------------------------------------------------------------------
 
     async def test_who_listens_hears_of_a_decision_by_any_process(self, make_store: MakeStore) -> None:
         """A decision is told at once to who listens, wherever it was made; who listens no more hears nothing more."""
@@ -412,25 +424,25 @@ class ExercisePeople(Exercised):
         await store.record([at_work(), asking()])
         row = await the_question(store)
         heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await store.listen(heard.put_nowait)
-        await other.intervene(an_act(Verb.APPROVE, row.key))
+        await store.interventions.listen(heard.put_nowait)
+        await other.interventions.intervene(an_act(Verb.APPROVE, row.key))
         await self._hears(heard, topic_of("default", APPROVAL, "a1"))
         [task] = await store.tasks(TaskQuery())
-        await other.intervene(an_act(Verb.CANCEL, row.task_uid))
+        await other.interventions.intervene(an_act(Verb.CANCEL, row.task_uid))
         await self._hears(heard, topic_of("default", TASK, task.task_id))
-        store.listen_no_more(heard.put_nowait)
+        store.interventions.listen_no_more(heard.put_nowait)
 
     @staticmethod
     async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
         """Return once it is told of this; others may be told of as well."""
-        told = await asyncio.wait_for(heard.get(), 10)
+        told = await asyncio.wait_for(heard.get(), 60)
         while told != topic:
-            told = await asyncio.wait_for(heard.get(), 10)
+            told = await asyncio.wait_for(heard.get(), 60)
 
-    # --- deadlines ------------------------------------------------------------------------------------------------------
+    # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60)))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60)))
         store = await make_store(rules=rules)
         now = datetime.now(UTC)
         await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
@@ -445,12 +457,12 @@ class ExercisePeople(Exercised):
         store = await self._overdue(make_store)
         row = await the_question(store)
         assert (row.state, row.decision, row.source, row.by) == (InterventionState.EXPIRED, "expired", "spanpost", "")
-        verdict = await store.intervene(an_act(Verb.APPROVE, row.key))
+        verdict = await store.interventions.intervene(an_act(Verb.APPROVE, row.key))
         assert (verdict.result, verdict.decision) == (Result.EXPIRED, "expired")
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired, a.is_open) for a in task.approvals] == [("expired", True, False)]
-        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
-            "Nobody decided in time"
+        assert [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
+            "Not decided in time"
         ]
 
     async def test_what_is_to_be_denied_is_denied_as_expired(self, make_store: MakeStore) -> None:
@@ -466,7 +478,7 @@ class ExercisePeople(Exercised):
         store = await self._overdue(make_store, at_expiry="wait")
         row = await the_question(store)
         assert row.state is InterventionState.OPEN
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
 
     async def test_an_escalated_question_is_told_once_more(self, make_store: MakeStore) -> None:
         """An escalation is news of its own, most urgent; the question is open for as long again, and then expires."""
@@ -475,10 +487,10 @@ class ExercisePeople(Exercised):
         assert (row.state, row.escalated_at is not None) == (InterventionState.OPEN, True)
         [task] = await store.tasks(TaskQuery())
         [asked] = task.approvals
-        told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert [(c.id, c.text) for c in told] == [
             (asked.reported_by, "Deploy?"),
-            (asked.escalated_by, "Nobody has answered: Deploy?"),
+            (asked.escalated_by, "Not answered yet: Deploy?"),
         ]
         assert [task.approval_of(c.id) for c in told] == [asked, asked]
         assert [
@@ -492,7 +504,7 @@ class ExercisePeople(Exercised):
 
     async def test_a_question_that_says_no_time_has_the_settings(self, make_store: MakeStore) -> None:
         """A question without a time of its own is open for as long as the settings say."""
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60), then="deny"))
+        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny"))
         store = await make_store(rules=rules)
         await store.record([at_work(), asking()])
         row = await the_question(store)

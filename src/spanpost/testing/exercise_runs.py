@@ -10,8 +10,8 @@ import msgspec
 from spanpost.model.checkpoints import Kind
 from spanpost.model.interventions import InterventionState, Result, Verb
 from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.semconv import question_mark
-from spanpost.store.protocols import ApprovalQuery, TaskQuery
 from spanpost.testing.exercise_people import an_act, asking, at_work, settled, the_question
 from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
@@ -35,7 +35,7 @@ class ExerciseRuns(Exercised):
         question = asking()
         await store.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
         assert [t.is_announced for t in await store.tasks(TaskQuery())] == [False]
-        assert await store.claim([SINK], 10) == []
+        assert await store.outbox.claim([SINK], 10) == []
         await store.record([at_work("deploy", attributes=JOB)])
         deliveries = await drain(store)
         assert {(d.task.name, d.ordering_key) for d in deliveries} == {("deploy", deliveries[0].ordering_key)}
@@ -46,7 +46,7 @@ class ExerciseRuns(Exercised):
         store = await make_store(rules=msgspec.structs.replace(TELLING, settle=timedelta(0)))
         question = asking()
         await store.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
-        assert await store.claim([SINK], 10) == []
+        assert await store.outbox.claim([SINK], 10) == []
         await settled(store)
         assert {d.task.task_id for d in await drain(store)} == {"job"}
 
@@ -58,13 +58,13 @@ class ExerciseRuns(Exercised):
             run = [started(trace=trace + n, span=1, name="agent", attributes=name, at=off + 10 * n) for n in (1, 2)]
             await store.record([run[0]])
             [task] = await store.tasks(TaskQuery(task_id=f"job-{number}"))
-            assert (await store.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+            assert (await store.interventions.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
             [asked] = await store.tasks(TaskQuery(task_id=f"job-{number}"))
             over = {**name, "agent.status": "cancelled"}
             await store.record([ended(trace=trace + 1, span=1, name="agent", attributes=over, at=off + 10), run[1]])
             [again] = await store.tasks(TaskQuery(task_id=f"job-{number}"))
             assert (asked.cancel_by, again.runs, again.cancel_by) == ("alice", 2, "")
-            assert (await store.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+            assert (await store.interventions.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
             [asked] = await store.tasks(TaskQuery(task_id=f"job-{number}"))
             assert asked.cancel_by == "alice"
 
@@ -73,21 +73,24 @@ class ExerciseRuns(Exercised):
         store = await make_store()
         await store.record([at_work(attributes=JOB)])
         [task] = await store.tasks(TaskQuery())
-        assert await store.last_end(task.uid) is None
+        assert await store.interventions.last_end(task.uid) is None
         for n in range(3):
-            await store.intervene(an_act(Verb.MESSAGE, task.uid, text=f"first {n}"))
+            await store.interventions.intervene(an_act(Verb.MESSAGE, task.uid, text=f"first {n}"))
         await store.record([_over(1)])  # of an agent whose clock is far away
-        over = await store.last_end(task.uid)
+        over = await store.interventions.last_end(task.uid)
         assert over is not None
         assert abs(over - datetime.now(UTC)) < timedelta(minutes=5)
-        assert [d.text for d in await store.deeds(task.uid, _HEARD, limit=2)] == ["first 0", "first 1"]
-        assert await store.deeds(task.uid, _HEARD, limit=2, since=over) == []
+        assert [d.text for d in await store.interventions.deeds(task.uid, _HEARD, limit=2)] == ["first 0", "first 1"]
+        assert await store.interventions.deeds(task.uid, _HEARD, limit=2, since=over) == []
         again = {"agent.task.name": "deploy", **JOB}
         await store.record([started(trace=2, span=1, name="agent", attributes=again, at=60.0)])
-        assert (await store.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
-        assert [d.verb for d in await store.deeds(task.uid, _HEARD, limit=2, since=await store.last_end(task.uid))] == [
-            "cancel"
-        ]
+        assert (await store.interventions.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+        assert [
+            d.verb
+            for d in await store.interventions.deeds(
+                task.uid, _HEARD, limit=2, since=await store.interventions.last_end(task.uid)
+            )
+        ] == ["cancel"]
 
     async def test_a_wording_is_found_by_its_mark_among_many(self, make_store: MakeStore) -> None:
         """However often a question was asked in other words since, the wording that an agent waits for is found by its mark."""
@@ -95,7 +98,9 @@ class ExerciseRuns(Exercised):
         await store.record([at_work()])
         await store.record([asking(question=f"v{n}?", index=n, at=1.0 + n) for n in range(30)])
         query = ApprovalQuery(tenant="default", approval_id="a1", mark=question_mark("v0?", "", (), ""), limit=1)
-        assert [(row.question, row.state) for row in await store.approvals(query)] == [("v0?", InterventionState.VOID)]
+        assert [(row.question, row.state) for row in await store.interventions.approvals(query)] == [
+            ("v0?", InterventionState.VOID)
+        ]
 
     async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(
         self, make_store: MakeStore
@@ -112,7 +117,7 @@ class ExerciseRuns(Exercised):
             await store.record([at_work(), asking(expires_at=until, at_expiry=then)])
             await self.pass_time(store, 120)
             row = await the_question(store)
-            assert (then, (await store.intervene(an_act(Verb.APPROVE, row.key))).result) == (then, result)
+            assert (then, (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result) == (then, result)
             await settled(store)
             assert (await the_question(store)).state is (
                 InterventionState.EXPIRED if result is Result.EXPIRED else InterventionState.DECIDED
@@ -134,13 +139,13 @@ class ExerciseRuns(Exercised):
             await store.record([asking(**changed, index=1, at=2.0)])
             new = await the_question(store)
             assert old.key != new.key, field
-            assert (await store.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
+            assert (await store.interventions.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
 
     async def test_an_option_may_be_called_expired(self, make_store: MakeStore) -> None:
         """A person who chooses it has decided; nobody's time was over."""
         store = await make_store()
         await store.record([at_work(), asking(options=["expired", "valid"])])
-        await store.intervene(an_act(Verb.CHOOSE, (await the_question(store)).key, option="expired"))
+        await store.interventions.intervene(an_act(Verb.CHOOSE, (await the_question(store)).key, option="expired"))
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.by, a.is_expired) for a in task.approvals] == [("expired", "alice", False)]
         assert (await the_question(store)).state is InterventionState.DECIDED
@@ -150,7 +155,7 @@ class ExerciseRuns(Exercised):
         store = await make_store()
         await store.record([at_work(), asking(options=["staging", "production"])])
         row = await the_question(store)
-        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.UNKNOWN
+        assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.UNKNOWN
         assert (await the_question(store)).state is InterventionState.OPEN
 
 

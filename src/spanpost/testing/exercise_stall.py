@@ -14,9 +14,10 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.deliveries import Mode
 from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import Task
 from spanpost.routing.routes import Routes
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.exercise_store import POSTED, SINK, MakeStore
@@ -32,7 +33,8 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 def rules(**stall_rules: timedelta) -> FoldRules:
     """Return rules with this patience, endless in the rest."""
     return FoldRules(
-        routes=Routes(sinks=(SINK,)), stall_rules=StallRules(**{"stall": LONG, "gone": LONG, **stall_rules})
+        routes=Routes(sinks=(SINK,)),
+        stall_rules=StallRules(**{"stall_after": LONG, "interrupt_after": LONG, **stall_rules}),
     )
 
 
@@ -66,30 +68,30 @@ async def until(is_so: Callable[[], Awaitable[Any]], store: Store) -> None:
     """Wait until it is so, letting time pass for the store; asking it what is due is how somebody listens."""
     async with asyncio.timeout(60):
         while not await is_so():
-            if (await store.due_in()) == 0:
+            if (await store.outbox.due_in()) == 0:
                 await store.elapse()
             await asyncio.sleep(0.01)
 
 
 async def told(store: Store, kind: Kind) -> list[Checkpoint]:
     """Return the checkpoints of a kind."""
-    return [c for c in await store.checkpoints() if c.kind is kind]
+    return [c for c in await store.reader.checkpoints() if c.kind is kind]
 
 
 async def delivered(store: Store) -> list[str]:
     """Deliver what is due; return statuses of states and texts of news."""
     said = []
-    while claimed := await store.claim([SINK], 10):
+    while claimed := await store.outbox.claim([SINK], 10):
         for d in claimed:
             said.append(f"[{d.task.status}]" if d.mode is Mode.STATE or d.checkpoint is None else d.checkpoint.text)
-            await store.settle(d, POSTED)
+            await store.outbox.settle(d, POSTED)
     return said
 
 
 class ExerciseStall:
     """What every store does about silence."""
 
-    # --- stalled ------------------------------------------------------------------------------------------------------
+    # --- stalled -----------------------------------------------------------------------------------------------------
 
     async def test_a_task_that_falls_silent_is_stalled_until_it_is_heard(self, make_store: MakeStore) -> None:
         """Silence shows when the task is read and in its message, is told once each time, and ends with any activity."""
@@ -107,7 +109,7 @@ class ExerciseStall:
             assert await store.tasks(TaskQuery(status="working")) == []
             said = await delivered(store)
             assert said[-1] == "[stalled]" or "[stalled]" in said
-            assert any(text.startswith("Nothing heard") for text in said)
+            assert any(text.startswith("No telemetry") for text in said)
             await store.elapse()
             assert len(await told(store, Kind.STALLED)) == times
             name = "agent.checkpoint"
@@ -198,7 +200,7 @@ class ExerciseStall:
         assert await status(store) == "starting"
         await until(lambda: _is(store, "job", "stalled"), store)
 
-    # --- heartbeats ---------------------------------------------------------------------------------------------------
+    # --- heartbeats --------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
         """Heartbeats leave nothing in the audit; the tasks that they name are not stalled, others are."""
@@ -213,7 +215,7 @@ class ExerciseStall:
             nonlocal seq
             seq += 1
             recorded = await store.record([beat((2, 2), seq=seq)])
-            assert (recorded.events, recorded.repeats, recorded.lost) == (0, 0, {})
+            assert (recorded.events, recorded.duplicates, recorded.dropped) == (0, 0, {})
             return await status(store) == "stalled"
 
         await until(beats_on, store)

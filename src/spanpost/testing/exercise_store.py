@@ -19,8 +19,9 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import GiveUp, NotArrived, RetryAt
+from spanpost.model.queries import TaskQuery
 from spanpost.routing.routes import Routes
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL
 from spanpost.testing.observed import a_run, an_event, ended, started
@@ -41,9 +42,9 @@ class MakeStore(Protocol):
 async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POSTED) -> list[Delivery]:
     """Deliver until nothing is due and return what was delivered, in order."""
     out: list[Delivery] = []
-    while claimed := await store.claim([SINK], 100):
+    while claimed := await store.outbox.claim([SINK], 100):
         for delivery in claimed:
-            await store.settle(delivery, outcome(delivery))
+            await store.outbox.settle(delivery, outcome(delivery))
             out.append(delivery)
     return out
 
@@ -55,7 +56,7 @@ def _told(deliveries: list[Delivery]) -> list[str]:
 class ExerciseStore:
     """What every store does."""
 
-    # --- recording ----------------------------------------------------------------------------------------------------
+    # --- recording ---------------------------------------------------------------------------------------------------
 
     async def test_a_run_becomes_a_task_with_its_own_figures(self, make_store: MakeStore) -> None:
         """A run of an agent is one task: named, ended, with its calls counted once."""
@@ -99,21 +100,21 @@ class ExerciseStore:
         store = await make_store()
         batch = a_run("idempotency_key")
         await store.record(batch)
-        before = (await store.tasks(TaskQuery()), await store.checkpoints(), await store.counts())
+        before = (await store.tasks(TaskQuery()), await store.reader.checkpoints(), await store.counts())
         await drain(store)
         again = await store.record(batch)
-        assert (again.events, again.repeats, again.checkpoints, again.started) == (0, len(batch), [], [])
-        after = (await store.tasks(TaskQuery()), await store.checkpoints(), await store.counts())
+        assert (again.events, again.duplicates, again.checkpoints, again.started) == (0, len(batch), [], [])
+        after = (await store.tasks(TaskQuery()), await store.reader.checkpoints(), await store.counts())
         assert after[:2] == before[:2]
         assert after[2]["agent_events"] == before[2]["agent_events"]
-        assert await store.claim([SINK], 10) == []
+        assert await store.outbox.claim([SINK], 10) == []
 
     async def test_a_repeat_within_one_batch_is_one(self, make_store: MakeStore) -> None:
         """A batch that holds an observation twice records it once."""
         store = await make_store()
         batch = a_run("twice")
         recorded = await store.record([*batch, *batch])
-        assert (recorded.events, recorded.repeats) == (len(batch), len(batch))
+        assert (recorded.events, recorded.duplicates) == (len(batch), len(batch))
 
     async def test_one_at_a_time_is_as_good_as_all_at_once(self, make_store: MakeStore) -> None:
         """The same observations in one batch and one by one, children first, make the same task and the same told news."""
@@ -124,7 +125,7 @@ class ExerciseStore:
             await single.record([observation])
 
         async def seen(store: Store) -> Any:
-            return await store.tasks(TaskQuery()), {c.id for c in await store.checkpoints()}
+            return await store.tasks(TaskQuery()), {c.id for c in await store.reader.checkpoints()}
 
         [first], first_told = await seen(whole)
         [second], second_told = await seen(single)
@@ -158,7 +159,7 @@ class ExerciseStore:
         assert task.progress == 40.0
         last = await store.record([ended(trace=3, span=1, name="agent", attributes=root_span)])
         assert last.ended == [task.uid]
-        kinds = [c.kind for c in await store.checkpoints(task_uid=task.uid)]
+        kinds = [c.kind for c in await store.reader.checkpoints(task_uid=task.uid)]
         assert kinds.count(Kind.START) == kinds.count(Kind.END) == 1
 
     async def test_tasks_are_found_by_what_people_know(self, make_store: MakeStore) -> None:
@@ -180,14 +181,14 @@ class ExerciseStore:
         """News is listed by when it happened, of all tasks or of one, and reads back as it was told."""
         store = await make_store()
         recorded = await store.record([*a_run("b", trace=2), *a_run("a", trace=1, at=-60.0)])
-        told = await store.checkpoints()
+        told = await store.reader.checkpoints()
         assert [c.at for c in told] == sorted(c.at for c in told)
         assert {c.id: c for c in told} == {c.id: c for c in recorded.checkpoints}
         said = {(c.message.key, *c.message.values.values()) for c in told if c.message is not None}
         assert {("checkpoint.started", "a"), ("checkpoint.started", "b")} <= said
         uid = told[0].task_uid
-        assert {c.task_uid for c in await store.checkpoints(task_uid=uid)} == {uid}
-        assert len(await store.checkpoints(limit=1)) == 1
+        assert {c.task_uid for c in await store.reader.checkpoints(task_uid=uid)} == {uid}
+        assert len(await store.reader.checkpoints(limit=1)) == 1
 
     async def test_one_bad_observation_does_not_spoil_its_batch(self, make_store: MakeStore) -> None:
         """What no store can take is lost alone and counted; its siblings are recorded, the repeated batch is a repeat."""
@@ -195,10 +196,10 @@ class ExerciseStore:
         broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
         batch = [*a_run("a"), broken, *a_run("b", trace=2)]
         recorded = await store.record(batch)
-        assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
+        assert (recorded.events, recorded.dropped) == (len(batch) - 1, {"unfoldable": 1})
         assert len(await store.tasks(TaskQuery())) == 2
         again = await store.record(batch)
-        assert (again.events, again.repeats) == (0, len(batch) - 1)
+        assert (again.events, again.duplicates) == (0, len(batch) - 1)
 
     async def test_hostile_text_loses_nothing(self, make_store: MakeStore) -> None:
         """NUL, NaN and huge numbers in one observation neither raise nor take its siblings along."""
@@ -221,7 +222,7 @@ class ExerciseStore:
         )
         assert more.events == 1
 
-    # --- deliveries ------------------------------------------------------------------------------------------------------
+    # --- deliveries --------------------------------------------------------------------------------------------------
 
     async def test_the_message_goes_first_then_news_in_order(self, make_store: MakeStore) -> None:
         """Of a lane the state is delivered before any news, the news in the order it was told, each with the lane's receipt."""
@@ -245,13 +246,13 @@ class ExerciseStore:
         """While a delivery of a lane is claimed no other of that lane is handed out; of other lanes it is."""
         store = await make_store()
         await store.record(steps(2))
-        [first] = await store.claim([SINK], 10)
-        assert await store.claim([SINK], 10) == []
+        [first] = await store.outbox.claim([SINK], 10)
+        assert await store.outbox.claim([SINK], 10) == []
         await store.record(steps(1, trace=2))
-        [other] = await store.claim([SINK], 10)
+        [other] = await store.outbox.claim([SINK], 10)
         assert other.ordering_key != first.ordering_key
-        await store.settle(first, POSTED)
-        [second] = await store.claim([SINK], 10)
+        await store.outbox.settle(first, POSTED)
+        [second] = await store.outbox.claim([SINK], 10)
         assert (second.ordering_key, second.mode) == (first.ordering_key, Mode.CHECKPOINT)
 
     async def test_a_newer_state_replaces_a_waiting_one(self, make_store: MakeStore) -> None:
@@ -267,9 +268,9 @@ class ExerciseStore:
         """A state that changed while the former was under way is delivered once more, with the receipt to edit."""
         store = await make_store()
         await store.record(moved(10.0, index=0))
-        [first] = await store.claim([SINK], 10)
+        [first] = await store.outbox.claim([SINK], 10)
         await store.record(moved(50.0, index=1))
-        await store.settle(first, POSTED)
+        await store.outbox.settle(first, POSTED)
         states = [d for d in await drain(store) if d.mode is Mode.STATE]
         assert [(d.task.progress, d.receipt) for d in states] == [(50.0, POSTED)]
 
@@ -278,7 +279,7 @@ class ExerciseStore:
         store = await make_store()
         await store.record(moved(10.0, index=0))
         await drain(store)
-        assert await store.claim([SINK], 10) == []
+        assert await store.outbox.claim([SINK], 10) == []
         await store.record(moved(20.0, index=1))
         assert [d.task.progress for d in await drain(store) if d.mode is Mode.STATE] == [20.0]
 
@@ -289,21 +290,21 @@ class ExerciseStore:
         asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?"}
         question = an_event(trace=2, span=1, name="agent.approval.requested", attributes=asked, index=50)
         await store.record([*steps(1, trace=2), question])
-        [first] = await store.claim([SINK], 1)
+        [first] = await store.outbox.claim([SINK], 1)
         assert first.task.name == "steps 2"
 
     async def test_news_that_is_retried_keeps_its_place(self, make_store: MakeStore) -> None:
         """A delivery that failed for now is due again at its time, counts its attempts, and nothing of its lane overtakes it."""
         store = await make_store()
         await store.record(steps(2))
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, POSTED)
-        [news] = await store.claim([SINK], 10)
-        await store.settle(news, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
-        assert await store.claim([SINK], 10) == []
-        [row] = [r for r in await store.deliveries() if r.id == news.id]
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, POSTED)
+        [news] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(news, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
+        assert await store.outbox.claim([SINK], 10) == []
+        [row] = [r for r in await store.outbox.deliveries() if r.id == news.id]
         assert (row.state, row.error, row.attempt) == ("waiting", "down", 1)
-        due = await store.due_in()
+        due = await store.outbox.due_in()
         assert due is not None
         assert 3500 < due <= 3600
 
@@ -311,11 +312,11 @@ class ExerciseStore:
         """A delivery whose time has come is handed out again; a doubtful one says so, and to look it up is no attempt to send it."""
         store = await make_store()
         await store.record(steps(1))
-        [first] = await store.claim([SINK], 10)
-        await store.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [again] = await store.claim([SINK], 10)
+        [first] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [again] = await store.outbox.claim([SINK], 10)
         assert (again.id, again.key, again.attempt, again.is_unknown) == (first.id, first.key, first.attempt, True)
-        await store.settle(again, POSTED)
+        await store.outbox.settle(again, POSTED)
         later = await drain(store)
         assert not any(d.is_unknown for d in later)
 
@@ -323,83 +324,83 @@ class ExerciseStore:
         """However often a doubtful delivery was looked up, sending it anew is its second attempt: patience grows by failures alone."""
         store = await make_store()
         await store.record(steps(0))
-        [first] = await store.claim([SINK], 10)
-        await store.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [first] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         for _ in range(3):
-            [look] = await store.claim([SINK], 10)
+            [look] = await store.outbox.claim([SINK], 10)
             assert (look.id, look.is_unknown, look.attempt) == (first.id, True, 1)
-            await store.settle(look, RetryAt(at=in_seconds(-1), reason="unreconciled", has_looked=True))
-        [look] = await store.claim([SINK], 10)
+            await store.outbox.settle(look, RetryAt(at=in_seconds(-1), reason="unreconciled", has_looked=True))
+        [look] = await store.outbox.claim([SINK], 10)
         assert look.lookups == 3
-        await store.settle(look, NotArrived())
-        [again] = await store.claim([SINK], 10)
+        await store.outbox.settle(look, NotArrived())
+        [again] = await store.outbox.claim([SINK], 10)
         assert (again.id, again.is_unknown, again.attempt) == (first.id, False, 2)
-        await store.settle(again, POSTED)
+        await store.outbox.settle(again, POSTED)
 
     async def test_a_lease_that_ran_out_is_taken_over(self, make_store: MakeStore) -> None:
         """A delivery whose holder fell silent is handed out again, marked doubtful; the first holder's late answer changes nothing."""
         store = await make_store(lease=_AT_ONCE)
         await store.record(steps(1))
-        [lost] = await store.claim([SINK], 10)
-        [found] = await store.claim([SINK], 10)
+        [lost] = await store.outbox.claim([SINK], 10)
+        [found] = await store.outbox.claim([SINK], 10)
         assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt)
-        await store.settle(lost, GiveUp(reason="late"))
-        assert [r.state for r in await store.deliveries() if r.id == lost.id] == ["sending"]
-        await store.settle(found, POSTED)
-        assert [r.state for r in await store.deliveries() if r.id == lost.id] == ["delivered"]
+        await store.outbox.settle(lost, GiveUp(reason="late"))
+        assert [r.state for r in await store.outbox.deliveries() if r.id == lost.id] == ["sending"]
+        await store.outbox.settle(found, POSTED)
+        assert [r.state for r in await store.outbox.deliveries() if r.id == lost.id] == ["delivered"]
 
     async def test_dead_letters_are_kept_listed_and_revived(self, make_store: MakeStore) -> None:
         """A delivery that is given up is listed with its error, blocks nothing, and waits again when it is retried."""
         store = await make_store()
         await store.record(steps(2))
-        [state] = await store.claim([SINK], 10)
-        await store.settle(state, POSTED)
-        [news] = await store.claim([SINK], 10)
-        await store.settle(news, GiveUp(reason="rejected", error="archived channel"))
+        [state] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(state, POSTED)
+        [news] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(news, GiveUp(reason="rejected", error="archived channel"))
         rest = await drain(store)
         assert news.id not in {d.id for d in rest}
-        [dead] = await store.deliveries(state="dead")
+        [dead] = await store.outbox.deliveries(state="dead")
         assert (dead.id, dead.error, dead.sink, dead.mode) == (news.id, "archived channel", SINK, "checkpoint")
-        assert await store.retry_deliveries([dead.id + 1000]) == 0
-        assert await store.retry_deliveries([dead.id]) == 1
+        assert await store.outbox.retry([dead.id + 1000]) == 0
+        assert await store.outbox.retry([dead.id]) == 1
         assert [d.id for d in await drain(store)] == [dead.id]
-        assert await store.deliveries(state="dead") == []
+        assert await store.outbox.deliveries(state="dead") == []
 
     async def test_what_nobody_could_look_up_is_sent_when_a_person_says_so(self, make_store: MakeStore) -> None:
         """Revived by hand a doubtful delivery is looked up again, but one that could not be looked up is sent."""
         store = await make_store()
         await store.record(steps(1))
         for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
-            [delivery] = await store.claim([SINK], 10)
-            await store.settle(
+            [delivery] = await store.outbox.claim([SINK], 10)
+            await store.outbox.settle(
                 delivery, RetryAt(at=delivery.claimed_at or delivery.born_at, reason="reset", reconcile=True)
             )
-            [doubtful] = await store.claim([SINK], 10)
+            [doubtful] = await store.outbox.claim([SINK], 10)
             assert doubtful.is_unknown
-            await store.settle(doubtful, GiveUp(reason=reason))
-            assert await store.retry_deliveries([doubtful.id]) == 1
-            [again] = await store.claim([SINK], 10)
+            await store.outbox.settle(doubtful, GiveUp(reason=reason))
+            assert await store.outbox.retry([doubtful.id]) == 1
+            [again] = await store.outbox.claim([SINK], 10)
             assert again.is_unknown is is_looked_up
             if is_looked_up:
-                await store.settle(again, NotArrived())
+                await store.outbox.settle(again, NotArrived())
 
     async def test_waiting_letters_can_be_buried(self, make_store: MakeStore) -> None:
         """Burying takes waiting deliveries out of their lane; all of a sink's dead can be revived at once."""
         store = await make_store()
         await store.record(steps(2))
-        waiting = [r.id for r in await store.deliveries(state="waiting", sink=SINK)]
-        assert await store.discard_deliveries(waiting) == len(waiting)
-        assert await store.claim([SINK], 10) == []
-        assert await store.retry_deliveries(sink="another") == 0
-        assert await store.retry_deliveries(sink=SINK) == len(waiting)
+        waiting = [r.id for r in await store.outbox.deliveries(state="waiting", sink=SINK)]
+        assert await store.outbox.discard(waiting) == len(waiting)
+        assert await store.outbox.claim([SINK], 10) == []
+        assert await store.outbox.retry(sink="another") == 0
+        assert await store.outbox.retry(sink=SINK) == len(waiting)
         assert len(await drain(store)) == len(waiting)
 
     async def test_only_the_sinks_asked_for_are_served(self, make_store: MakeStore) -> None:
         """A claim for other sinks finds nothing."""
         store = await make_store()
         await store.record(steps(1))
-        assert await store.claim(["another"], 10) == []
-        assert len(await store.claim(["another", SINK], 10)) == 1
+        assert await store.outbox.claim(["another"], 10) == []
+        assert len(await store.outbox.claim(["another", SINK], 10)) == 1
 
     async def test_a_skipped_state_lets_news_go(self, make_store: MakeStore) -> None:
         """When a sink skips the state on purpose the lane's news is not held up for want of a message."""
@@ -422,11 +423,11 @@ class ExerciseStore:
     async def test_when_something_is_due(self, make_store: MakeStore) -> None:
         """Nothing waits: None. Something can be delivered: 0. Everything was delivered: None again."""
         store = await make_store()
-        assert await store.due_in() is None
+        assert await store.outbox.due_in() is None
         await store.record(steps(1))
-        assert await store.due_in() == 0
+        assert await store.outbox.due_in() == 0
         await drain(store)
-        assert await store.due_in() is None
+        assert await store.outbox.due_in() is None
 
     async def test_an_orphan_is_announced_after_it_settled(self, make_store: MakeStore) -> None:
         """What lies under no known box is not told at once; when its settling time is over it is."""
@@ -443,8 +444,8 @@ class ExerciseStore:
                 ended(trace=5, span=3, parent=1, name="tool", attributes=tool),
             ]
         )
-        assert await store.claim([SINK], 10) == []
-        assert await store.due_in() == 0
+        assert await store.outbox.claim([SINK], 10) == []
+        assert await store.outbox.due_in() == 0
         recorded = await store.elapse()
         assert [t.is_announced for t in recorded.tasks] == [True]
         [state] = [d for d in await drain(store) if d.mode is Mode.STATE]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import DeliveryError
+from spanpost.model.launch_orders import OrderQuery
 from spanpost.model.observations import Observation
 from spanpost.model.summaries import Board, Digest
 from spanpost.routing.launch_orders import KEPT
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes
 from spanpost.runtime.summaries import Summaries
-from spanpost.store.protocols import OrderQuery, Store
+from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_orders import done
 from spanpost.testing.exercise_store import MakeStore
@@ -25,8 +24,8 @@ from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
 #: What agents of these tests are told by.
-DIGEST = Route(sink="slack", address="#daily", match=Match(agent=("writer", "editor")), digest="hourly")
-BOARD = Route(sink="slack", address="#board", has_board=True)
+DIGEST = Route(sink="slack", address="#daily", agent=("writer", "editor"), digest="hourly")
+BOARD = Route(sink="slack", address="#board", board=True)
 CARRIER = "summary:slack"
 
 
@@ -42,7 +41,7 @@ class Wall:
     async def deliver(self, delivery: Delivery) -> Receipt:
         assert delivery.summary is not None
         assert delivery.mode is Mode.STATE
-        self.shown.append((delivery.key, delivery.summary.told))
+        self.shown.append((delivery.key, delivery.summary.content))
         if delivery.message_receipt is not None:
             self.edits += 1
             return Receipt(ref=delivery.message_receipt.ref)
@@ -64,15 +63,17 @@ def rules(*routes: Route) -> FoldRules:
 
 def made_by(store: Store, wall: Wall, *routes: Route) -> Summaries:
     """Return the digests and boards of one process."""
-    return Summaries(store, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None)
+    return Summaries(
+        store.reader, store.launch_orders, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None
+    )
 
 
 async def carry(store: Store, summaries: Summaries) -> int:
     """Carry what waits; return how many deliveries that was."""
     count = 0
-    while claimed := await store.claim([CARRIER], 50):
+    while claimed := await store.outbox.claim([CARRIER], 50):
         for delivery in claimed:
-            await store.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
+            await store.outbox.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
         count += len(claimed)
     return count
 
@@ -96,41 +97,43 @@ class ExerciseSummaries(Exercised):
     async def test_ends_are_found_by_when_they_were_recorded(self, make_store: MakeStore) -> None:
         """A root task whose end was recorded in a time is found then, whatever its sender's clock says; not before, nor when it is old."""
         store = await make_store()
-        now = await store.browse.now()
+        now = await store.reader.now()
         await store.record([done("writer", trace=1, ago=7200), done("old", trace=2, ago=200_000), at_work("editor", 3)])
         later = now + timedelta(hours=1)
         day = timedelta(days=1)
-        assert [task.name for task in await store.browse.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
-        assert await store.browse.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
+        assert [task.name for task in await store.reader.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
+        assert await store.reader.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
         await store.record([done("writer", trace=1, ago=7200)])  # told again it ends no second time
-        assert len(await store.browse.ended(now - timedelta(minutes=1), later, day)) == 1
+        assert len(await store.reader.ended(now - timedelta(minutes=1), later, day)) == 1
 
     async def test_beside_a_digest_a_task_has_no_message(self, make_store: MakeStore) -> None:
         """A task that runs and ends makes no delivery; one that asks has its message at once, and that goes on to its end."""
         store = await make_store(rules(DIGEST))
         await store.record([at_work("writer", 1), done("writer", trace=2), done("writer", trace=3, status="error")])
-        assert await store.claim(["slack"], 50) == []
+        assert await store.outbox.claim(["slack"], 50) == []
         await store.record([at_work("editor", 4), asks(4)])
         told: list[tuple[str, str]] = []
-        while claimed := await store.claim(["slack"], 50):
+        while claimed := await store.outbox.claim(["slack"], 50):
             told += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
-                await store.settle(delivery, Receipt(ref={"ts": "1"}))
+                await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
         assert told == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
-        assert [(str(one.mode), one.task.status) for one in await store.claim(["slack"], 50)] == [("state", "complete")]
+        assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
+            ("state", "complete")
+        ]
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures told, a task that failed has a message and its end; one that did well has none."""
-        store = await make_store(rules(msgspec.structs.replace(DIGEST, tells_failures=True)))
+        store = await make_store(rules(replace(DIGEST, digest_failures=True)))
         await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
-        claimed = await store.claim(["slack"], 50)
+        claimed = await store.outbox.claim(["slack"], 50)
         assert [delivery.task.name for delivery in claimed] == ["editor"]
 
     async def test_a_digest_is_posted_once(self, make_store: MakeStore) -> None:
         """Of an hour one message tells what ended and what waits, whoever looks how often; of an hour of nothing none is."""
         store = await make_store(rules(DIGEST))
-        wall, now = Wall(), await store.browse.now()
+        wall, now = Wall(), await store.reader.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         await store.record(
             [
@@ -145,12 +148,12 @@ class ExerciseSummaries(Exercised):
         if (other := await self.another(store)) is not None:
             houses.append(made_by(other, wall, DIGEST))
         due = ends + timedelta(seconds=31)
-        placed = await asyncio.gather(*(app.look(due) for app in houses))
+        placed = await asyncio.gather(*(app.scan(due) for app in houses))
         assert sum(placed) == 1
         assert await carry(store, houses[0]) == 1
-        assert [await app.look(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
+        assert [await app.scan(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
         restarted = made_by(store, wall, DIGEST)
-        assert await restarted.look(due + timedelta(minutes=2)) == 0
+        assert await restarted.scan(due + timedelta(minutes=2)) == 0
         [(_, told)] = wall.shown
         assert isinstance(told, Digest)
         assert (told.ended, told.living, told.ends_at) == ({"complete": 1, "error": 1}, {"waiting": 1}, ends)
@@ -160,28 +163,28 @@ class ExerciseSummaries(Exercised):
         """Just after the end of its period no digest is made yet."""
         store = await make_store(rules(DIGEST))
         await store.record([done("writer", trace=1)])
-        app, now = made_by(store, Wall(), DIGEST), await store.browse.now()
+        app, now = made_by(store, Wall(), DIGEST), await store.reader.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        assert await app.look(ends + timedelta(seconds=20)) == 0
-        assert await app.look(ends + timedelta(seconds=30)) == 1
+        assert await app.scan(ends + timedelta(seconds=20)) == 0
+        assert await app.scan(ends + timedelta(seconds=30)) == 1
 
     async def test_a_board_is_one_message(self, make_store: MakeStore) -> None:
         """It begins with the first task, is edited where it changed, not where nothing did; another process goes on with it."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
         houses = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
-        assert await houses[0].look(now) == 0
+        assert await houses[0].scan(now) == 0
         await store.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
         minute = timedelta(minutes=1)
-        assert sum(await asyncio.gather(*(app.look(now + minute) for app in houses))) == 1
+        assert sum(await asyncio.gather(*(app.scan(now + minute) for app in houses))) == 1
         await carry(store, houses[0])
-        assert [await app.look(now + 2 * minute) for app in houses] == [0, 0]
+        assert [await app.scan(now + 2 * minute) for app in houses] == [0, 0]
         await store.record([done("editor", trace=2)])
-        assert [await app.look(now + 3 * minute) for app in houses] == [1, 0]
+        assert [await app.scan(now + 3 * minute) for app in houses] == [1, 0]
         await carry(store, houses[1])
         restarted = made_by(store, wall, BOARD)
         await store.record([done("writer", trace=1)])
-        assert await restarted.look(now + 4 * minute) == 1
+        assert await restarted.scan(now + 4 * minute) == 1
         await carry(store, restarted)
         listed = [[task.name for task in told.tasks] for _, told in wall.shown if isinstance(told, Board)]
         assert listed == [["editor", "writer"], ["writer"], []]
@@ -194,10 +197,10 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(3):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
-        [first] = await store.claim([CARRIER], 50)
-        assert await store.claim([CARRIER], 50) == []
-        await store.settle(first, await app.carriers[CARRIER].deliver(first))
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
+        [first] = await store.outbox.claim([CARRIER], 50)
+        assert await store.outbox.claim([CARRIER], 50) == []
+        await store.outbox.settle(first, await app.carriers[CARRIER].deliver(first))
         assert await carry(store, app) == 2
         [(_, told)] = wall.shown
         assert isinstance(told, Board)
@@ -210,10 +213,10 @@ class ExerciseSummaries(Exercised):
         app = made_by(store, wall, BOARD)
         for n in range(KEPT + 8):
             await store.record([at_work(f"agent-{n}", n + 1)])
-            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            assert await app.scan(now + n * timedelta(minutes=1)) == 1
             await carry(store, app)
-        assert len(await store.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
-        assert len(await store.deliveries(sink=CARRIER)) == KEPT
+        assert len(await store.launch_orders.listed(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
+        assert len(await store.outbox.deliveries(sink=CARRIER)) == KEPT
         assert (len(wall.shown), wall.edits) == (KEPT + 8, KEPT + 7)
 
     async def test_a_board_that_may_stand_is_looked_for(self, make_store: MakeStore) -> None:
@@ -222,15 +225,15 @@ class ExerciseSummaries(Exercised):
         wall, now = _Doubtful(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
         await store.record([at_work("writer", 1)])
-        await app.look(now)
-        [delivery] = await store.claim([CARRIER], 50)
+        await app.scan(now)
+        [delivery] = await store.outbox.claim([CARRIER], 50)
         answers = await app.carriers[CARRIER].reconcile([delivery])
         assert answers == {delivery.id: None}
         assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
-        await store.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
+        await store.outbox.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
         await store.record([at_work("editor", 2)])
-        await app.look(now + timedelta(minutes=1))
-        [edit] = await store.claim([CARRIER], 50)
+        await app.scan(now + timedelta(minutes=1))
+        [edit] = await store.outbox.claim([CARRIER], 50)
         assert await app.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
         assert len(wall.asked) == 1
 

@@ -11,10 +11,10 @@ from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Delivery, Mode, Receipt
 from spanpost.model.observations import Observation
 from spanpost.model.outcomes import NotArrived, RetryAt
+from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import MERGED
-from spanpost.routing.matching import Match
 from spanpost.routing.routes import Route, Routes, Verbosity
-from spanpost.store.protocols import Store, TaskQuery
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_store import POSTED, SINK, TELLING, MakeStore, drain
 from spanpost.testing.observed import an_event, ended, started
 
@@ -137,10 +137,10 @@ class ExerciseLeft:
         """While the message is being posted its task becomes part of another: once it stands, it is edited."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
-        job, other = _by_id(await store.claim([SINK], 10))
+        job, other = _by_id(await store.outbox.claim([SINK], 10))
         await store.record([_root_span()])
         for delivery in (job, other):
-            await store.settle(delivery, POSTED)
+            await store.outbox.settle(delivery, POSTED)
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.message_receipt) == (other.ordering_key, POSTED)
 
@@ -161,7 +161,7 @@ class ExerciseLeft:
             "two",
         ]
         assert ordering_key.endswith(str(told[0].task.uid))
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
     async def test_news_of_what_is_torn_loose_before_it_was_told_waits_for_its_message(
         self, make_store: MakeStore
@@ -177,7 +177,7 @@ class ExerciseLeft:
         [ordering_key] = {d.ordering_key for d in told}
         assert ordering_key.endswith(str(told[0].task.uid))
         assert _of_worker(told) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
         await store.elapse()
         assert await drain(store) == []
 
@@ -194,7 +194,7 @@ class ExerciseLeft:
         assert {d.ordering_key for d in told if d.mode is Mode.CHECKPOINT} == {
             d.ordering_key for d in told if d.mode is Mode.STATE
         }
-        assert not [row for row in await store.deliveries(limit=100) if row.state != "delivered"]
+        assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
     async def test_news_that_was_told_stays_where_it_was_told(self, make_store: MakeStore) -> None:
         """Of what was told below the former root's message nothing is told again in the message that its own task gets."""
@@ -228,9 +228,9 @@ class ExerciseLeft:
         """A message that may stand there is looked for; where it is not, nothing is posted for its end."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
-        job, other = _by_id(await store.claim([SINK], 10))
-        await store.settle(job, POSTED)
-        await store.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
+        job, other = _by_id(await store.outbox.claim([SINK], 10))
+        await store.outbox.settle(job, POSTED)
+        await store.outbox.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
         await store.record([_root_span()])
         told = await drain(store, lambda d: NotArrived() if d.is_unknown else POSTED)
         assert [d.ordering_key for d in told if d.is_unknown] == [other.ordering_key]
@@ -271,7 +271,7 @@ class ExerciseLeft:
 
     async def test_a_message_that_is_sent_elsewhere_ends_where_it_stands(self, make_store: MakeStore) -> None:
         """When the name by which a route chooses is heard late, the message in the wrong place ends and leads to the right one."""
-        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", match=Match(agent="worker")),))
+        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", agent="worker"),))
         store = await make_store(msgspec.structs.replace(_AT_ONCE, routes=routes))
         await store.record(_orphans())
         await store.elapse()

@@ -102,7 +102,7 @@ class FakeGrafana:
         counted = Counter(tag for a in self.annotations.values() for tag in a["tags"] if tag.startswith("spanpost:"))
         return [tag for tag, n in counted.items() if n > 1]
 
-    # --- answers --------------------------------------------------------------------------------------------------------
+    # --- answers -----------------------------------------------------------------------------------------------------
 
     def _deal(self, method: str) -> GrafanaFault | None:
         script = self._script.get(method)
@@ -200,7 +200,7 @@ class FakeGrafana:
         known = self.annotations[id]
         return {"id": id, **{key: known[key] for key in ("text", "time", "timeEnd", "tags", "dashboardUID")}}
 
-    # --- resources ------------------------------------------------------------------------------------------------------
+    # --- resources ---------------------------------------------------------------------------------------------------
 
     def _create(self, said: dict[str, Any]) -> tuple[int, Any]:
         name, spec = said["metadata"].get("name", ""), said["spec"]

@@ -15,7 +15,7 @@ from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.testing.receivers import SeenRequest
 
 
-class TestGateway(SeenRequest):
+class RunningGateway(SeenRequest):
     """Listens on a free port of this machine: ``with Gateway() as gateway``. What arrived stands in `observations`.
 
     `answers` are statuses for the next requests; a refused request is not taken. Set `held` and it answers nobody until
@@ -45,7 +45,7 @@ class TestGateway(SeenRequest):
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> TestGateway:
+    def __enter__(self) -> RunningGateway:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 

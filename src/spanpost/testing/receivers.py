@@ -20,7 +20,7 @@ class SeenRequest:
             self.observations.extend(batch)
             self._news.notify_all()
 
-    def wait_for(self, is_there: Callable[[list[Observation]], object], timeout: float = 10.0) -> bool:
+    def wait_for(self, is_there: Callable[[list[Observation]], object], timeout: float = 60.0) -> bool:
         """Wait until `is_there` holds of what was seen; False when it does not within `timeout`."""
         with self._news:
             return self._news.wait_for(lambda: bool(is_there(self.observations)), timeout)

@@ -111,7 +111,7 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     dropped = 0
     if len(attributes) > MAX_ATTRIBUTES:
         before = attributes.get(DROPPED)  # dropped before by the reader
-        names = most_telling((name for name in attributes if name != DROPPED), MAX_ATTRIBUTES - 1)
+        names = most_informative((name for name in attributes if name != DROPPED), MAX_ATTRIBUTES - 1)
         items = [(name, attributes[name]) for name in names]
         dropped = len(attributes) - len(names)
         if type(before) is int and before > 0:
@@ -125,7 +125,7 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     return mended, repairer.repairs
 
 
-def most_telling(names: Iterable[Any], most: int) -> list[Any]:
+def most_informative(names: Iterable[Any], most: int) -> list[Any]:
     """Return at most `most` names.
 
     Flattened lists (llm.input_messages.17.…) go first: plain names say what a span is.

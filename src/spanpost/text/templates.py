@@ -19,7 +19,7 @@ def render(template: str, document: Mapping[str, Any]) -> str:
     def fill(place: re.Match[str]) -> str:
         if place[1] is None:
             return place[0][0]
-        return text_of(look(document, place[1]))
+        return text_of(value_at(document, place[1]))
 
     return _PLACE.sub(fill, template)
 
@@ -35,7 +35,7 @@ def mistake(template: str) -> str:
     return "a brace stands alone: write {{ or }} for a brace itself" if "{" in rest or "}" in rest else ""
 
 
-def look(document: Any, path: str) -> Any:
+def value_at(document: Any, path: str) -> Any:
     """Return the value at a path of names and numbers joined by dots; None if there is none."""
     at = document
     for name in path.split("."):

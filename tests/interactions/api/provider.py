@@ -29,6 +29,16 @@ class Provider:
         self.claims: dict[str, Any] = {"sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True}
         #: Put in place of what the token would say.
         self.lies: dict[str, Any] = {}
+        #: In place of the token: anything at all.
+        self.token: Any = None
+        #: In place of the published keys.
+        self.published: Any = None
+        #: What it says of itself besides; None takes a word away.
+        self.metadata: dict[str, Any] = {}
+        #: What userinfo answers; without it there is no such endpoint.
+        self.userinfo: Any = None
+        #: Bearer tokens that userinfo was asked with.
+        self.shown: list[str] = []
         self._codes: dict[str, dict[str, str]] = {}
         provider = self
 
@@ -58,12 +68,20 @@ class Provider:
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         if parts.path == "/.well-known/openid-configuration":
-            self._tell(request, 200, {
+            told: dict[str, Any] = {
                 "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/keys", "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-            })  # fmt: skip
+            }  # fmt: skip
+            if self.userinfo is not None:
+                told["userinfo_endpoint"] = f"{self.url}/userinfo"
+            told |= self.metadata
+            self._tell(request, 200, {name: value for name, value in told.items() if value is not None})
         elif parts.path == "/keys":
-            self._tell(request, 200, {"keys": [self.key.as_dict(private=False)]})
+            keys = {"keys": [self.key.as_dict(private=False)]} if self.published is None else self.published
+            self._tell(request, 200, keys)
+        elif parts.path == "/userinfo" and self.userinfo is not None:
+            self.shown.append(request.headers["authorization"])
+            self._tell(request, 200, self.userinfo)
         elif parts.path == "/authorize":
             asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
             assert asked["response_type"] == "code"
@@ -107,10 +125,12 @@ class Provider:
             **self.lies,
         }
         token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.forged or self.key)
-        self._tell(request, 200, {"access_token": "unused", "token_type": "Bearer", "id_token": token})
+        if self.token is not None:
+            token = self.token(claims) if callable(self.token) else self.token
+        self._tell(request, 200, {"access_token": "the-access-token", "token_type": "Bearer", "id_token": token})
 
     @staticmethod
-    def _tell(request: BaseHTTPRequestHandler, status: int, told: dict[str, Any]) -> None:
+    def _tell(request: BaseHTTPRequestHandler, status: int, told: Any) -> None:
         body = json.dumps(told).encode()
         request.send_response(status)
         request.send_header("content-type", "application/json")

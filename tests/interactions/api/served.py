@@ -45,7 +45,7 @@ class Served:
                 "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
                 "retries": [{"launcher": "fix", "agent": "again"}],
             },
-            "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
+            "budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}],
         }
         self._given = {name: value for name, value in (given | settings).items() if value is not None}
         self.gateway = Gateway(load(**self._given))

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, WRITER, Database
 from tests.errors import reason_of
 from tests.interactions.api.served import Served
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -12,14 +12,14 @@ import httpx
 import pytest
 
 from spanpost.http.tokens import hash_of
+from spanpost.model.queries import ApprovalQuery
 from spanpost.store import roles
-from spanpost.store.protocols import ApprovalQuery
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.exercise_store import a_run
 from tests.conftest import ROOT
 from tests.interactions.api.served import Served, tokens
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 #: The credentials of the table that can be tried, by the beginning of their row: what is sent as a bearer token.
 CREDENTIALS: dict[str, str | None] = {
@@ -80,7 +80,7 @@ def a_question(served: Served) -> tuple[str, str]:
     trace = served.trace()
     served.record(at_work(f"asks {trace}", trace=trace), asking(f"q-{trace}", trace=trace, is_marked=True))
     pipeline = served.gateway.pipeline
-    [row] = pipeline.ask(pipeline.store.approvals(ApprovalQuery(approval_id=f"q-{trace}")))
+    [row] = pipeline.ask(pipeline.store.interventions.approvals(ApprovalQuery(approval_id=f"q-{trace}")))
     return str(row.key), str(row.task_uid)
 
 
@@ -93,9 +93,9 @@ def _content(served: Served, client: httpx.Client) -> httpx.Response:
 #: What is tried for each column.
 TRIES: dict[str, Callable[[Served, httpx.Client], httpx.Response]] = {
     "sends": lambda served, client: client.post("/v1/logs", json={"resourceLogs": []}),
-    "hears": lambda served, client: client.get("/control/v1/approvals/nothing"),
+    "receives": lambda served, client: client.get("/control/v1/approvals/nothing"),
     "alerts": lambda served, client: client.post("/alerts/alertmanager", json={"alerts": []}),
-    "looks": lambda served, client: client.get("/api/approvals"),
+    "reads": lambda served, client: client.get("/api/approvals"),
     "content": _content,
     "decides": lambda served, client: client.post(
         f"/api/approvals/{a_question(served)[0]}/decision", json={"decision": "approve"}, headers={"origin": served.url}
@@ -119,8 +119,8 @@ def test_each_cell_is_so(asked: Served, unasked: Served, who: str, row: str, col
     served = unasked if who.startswith("this machine") else asked
     client = served.here() if CREDENTIALS[who] == "local" else served.client(CREDENTIALS[who])
     answer = TRIES[column](served, client)
-    # To hear, it is enough not to be refused: nothing was asked under that id.
-    outcome = {401: "no", 403: "no", 404: "yes" if column == "hears" else "404"}.get(answer.status_code, "yes")
+    # To receive an answer it is enough not to be refused: no question has that id.
+    outcome = {401: "no", 403: "no", 404: "yes" if column == "receives" else "404"}.get(answer.status_code, "yes")
     assert answer.status_code < 500
     assert outcome == TABLE[row][column], (answer.status_code, answer.text[:300])
 

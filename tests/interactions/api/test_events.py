@@ -12,7 +12,7 @@ import pytest
 
 from tests.interactions.api.served import Served, streamed, texts, tokens, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 
 def begun(events: Any) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def test_a_rebound_name_is_refused(app: Served) -> None:
         assert (answer.status_code, "gateway.hosts" in answer.json()["message"]) == (403, True)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_with_its_session(app: Served) -> None:
     """What somebody follows goes on as long as their session does, and no longer: then they are asked who they are. Four seconds."""
     pipeline = app.gateway.pipeline

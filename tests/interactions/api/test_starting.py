@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from spanpost.model.launch_orders import OrderQuery, OrderRow
 from spanpost.model.observations import Status
-from spanpost.store.protocols import OrderQuery, OrderRow
 from tests.errors import field_of, reason_of
 from tests.interactions.api.served import Served
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
 def orders(served: Served, **asked: Any) -> list[OrderRow]:
     pipeline = served.gateway.pipeline
-    return list(pipeline.ask(pipeline.store.orders(OrderQuery(**asked))))
+    return list(pipeline.ask(pipeline.store.launch_orders.listed(OrderQuery(**asked))))
 
 
 def failed(served: Served, name: str, **said: Any) -> dict[str, Any]:

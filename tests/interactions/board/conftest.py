@@ -51,11 +51,11 @@ def browser(board: Served) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def look(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
+def open_page(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
     """Open a page of the board; what a page throws, asks or is refused by its policy fails the test."""
     contexts, wrong = [], list[str]()
 
-    def look(path: str = "/", *, is_phone: bool = False, **about: Any) -> Page:
+    def open_page(path: str = "/", *, is_phone: bool = False, **about: Any) -> Page:
         size = {"width": 375, "height": 812} if is_phone else {"width": 1280, "height": 800}
         context = browser.new_context(viewport=size, has_touch=is_phone, base_url=board.url, timezone_id="UTC", **about)
         contexts.append(context)
@@ -67,7 +67,7 @@ def look(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
         page.goto(board.opens(path))
         return page
 
-    yield look
+    yield open_page
     for context in contexts:
         context.close()
     assert wrong == []

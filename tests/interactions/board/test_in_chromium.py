@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.demo.gallery import gallery
+from spanpost.model.launch_orders import OrderQuery
 from spanpost.sinks.slack.picture import ShownImage, page
 from spanpost.sinks.slack.render import SlackMessage, root
 from spanpost.sinks.slack.replies import reply
 from spanpost.sinks.slack.style import SlackStyle
-from spanpost.store.protocols import OrderQuery
 from spanpost.testing.live_tasks import LiveTasks
 from tests.conftest import find
 from tests.interactions.api.served import Served
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "chromium")]
 
-Look = Callable[..., "Page"]
+OpenPage = Callable[..., "Page"]
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script> javascript:alert(3)'
 
 
@@ -35,9 +35,9 @@ def _page_of(board: Served, name: str) -> str:
     return f"/board/tasks/{task['uid']}"
 
 
-def test_what_runs_is_live(look: Look, tasks: LiveTasks) -> None:
+def test_what_runs_is_live(open_page: OpenPage, tasks: LiveTasks) -> None:
     """A task stands on the page as soon as it begins, moves on, and goes to those that ended, without a reload."""
-    page = look()
+    page = open_page()
     page.locator("#link.live").wait_for()
     page.locator("h1", has_text="Now").wait_for()
     tasks.begin([10], name="Paint the fence")
@@ -50,7 +50,7 @@ def test_what_runs_is_live(look: Look, tasks: LiveTasks) -> None:
     page.locator(".ended a.row", has_text="Paint the fence").get_by_text("complete").wait_for()
 
 
-def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_a_question_is_answered(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """On a task's page a person approves with a comment; the row has it, and the page says so."""
     tasks.begin([20], name="Deploy the shop")
     asked = {
@@ -59,7 +59,7 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
         "agent__approval__risk": "high",
     }
     tasks.tell(20, name="agent.approval.requested", **asked)
-    page = look(_page_of(board, "Deploy the shop"))
+    page = open_page(_page_of(board, "Deploy the shop"))
     page.get_by_label("Comment").fill("after the freeze")
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("✅ approved by this machine").first.wait_for()
@@ -67,25 +67,25 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
     assert (row["state"], row["decision"], row["comment"]) == ("decided", "approve", "after the freeze")
 
 
-def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
+def test_a_row_says_why(open_page: OpenPage, tasks: LiveTasks) -> None:
     """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
     tasks.begin([21, 22], name="Say why {n}")
     tasks.tell(
         21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?"
     )
     tasks.end(22, error="the oven is cold")
-    page = look()
+    page = open_page()
     page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the letters?").wait_for()
     page.locator(".ended a.row", has_text="Say why 22").get_by_text("the oven is cold").wait_for()
 
 
-def test_what_failed_is_tried_again(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_what_failed_is_tried_again(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Try again stands where something would, and nowhere else; what came of it, and what its end started, stand on its page and lead back."""
     tasks.begin([23], name="Nobody tries this again")
     tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
     for number in (23, 24):
         tasks.end(number, error="no bulb")
-    page = look(_page_of(board, "Nobody tries this"))
+    page = open_page(_page_of(board, "Nobody tries this"))
     page.get_by_role("heading", name="Why it failed").wait_for()
     page.locator(".timeline li").first.wait_for()
     assert page.get_by_role("button").count() == 0
@@ -100,9 +100,9 @@ def test_what_failed_is_tried_again(look: Look, tasks: LiveTasks, board: Served)
     page.locator("h1", has_text="Fix the lamp").wait_for()
 
 
-def test_work_is_started(look: Look, board: Served) -> None:
+def test_work_is_started(open_page: OpenPage, board: Served) -> None:
     """Whoever may has a launcher start work from the page: parameters are checked, and the order says who it was."""
-    page = look()
+    page = open_page()
     page.get_by_role("button", name="Start work").click()
     page.get_by_label("What is to be done").fill("Mow the lawn")
     page.get_by_label("Parameters").fill("where")
@@ -112,16 +112,16 @@ def test_work_is_started(look: Look, board: Served) -> None:
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("fix is asked to start it").wait_for()
     pipeline = board.gateway.pipeline
-    found = [row.order for row in pipeline.ask(pipeline.store.orders(OrderQuery(carrier="launch:fix")))]
+    found = [row.order for row in pipeline.ask(pipeline.store.launch_orders.listed(OrderQuery(carrier="launch:fix")))]
     assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
         ({"where": "behind the house", "how": "short"}, "this machine")
     ]
 
 
-def test_a_task_is_stopped_and_told(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_a_task_is_stopped_and_told(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Stop asks once more and says why; words reach the agent; both stand in what happened."""
     tasks.begin([25], name="Sort the archive")
-    page = look(_page_of(board, "Sort the archive"))
+    page = open_page(_page_of(board, "Sort the archive"))
     page.get_by_label("Tell it").fill("leave the deliveries")
     page.get_by_role("button", name="Send").click()
     page.locator(".timeline").get_by_text("leave the deliveries").wait_for()
@@ -132,19 +132,19 @@ def test_a_task_is_stopped_and_told(look: Look, tasks: LiveTasks, board: Served)
     page.locator(".timeline").get_by_text("wrong shelf").first.wait_for()
 
 
-def test_the_context_is_drawn(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """The curve has a point for each call, and says the same in words."""
     tasks.begin([27], name="Read everything")
     for tokens in (10_000, 30_000, 50_000):
         tasks.call(27, tokens)
-    page = look(_page_of(board, "Read everything"))
+    page = open_page(_page_of(board, "Read everything"))
     drawing = page.get_by_role("img", name="Context use")
     drawing.wait_for()
     assert drawing.get_attribute("aria-label") == "Context use: 3 calls from 10k to 50k tokens, at most 50k"
     assert drawing.locator("circle").count() == 3
 
 
-def test_words_of_agents_stay_words(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_words_of_agents_stay_words(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Names, links, errors and questions that are HTML are shown as they are; only http and https lead anywhere."""
     tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)
     tasks.tell(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
@@ -155,7 +155,7 @@ def test_words_of_agents_stay_words(look: Look, tasks: LiveTasks, board: Served)
         artifact = {"agent__artifact__name": f"{EVIL} {number}", "agent__artifact__uri": address}
         tasks.tell(30, name="agent.artifact", **artifact)
     tasks.end(30, error=EVIL, agent__link__run="javascript:alert(6)", agent__result__x=EVIL)
-    page = look(_page_of(board, "in a name"))
+    page = open_page(_page_of(board, "in a name"))
     page.locator("h1", has_text=EVIL).wait_for()
     page.locator("summary", has_text="As Slack shows it").click()
     page.locator(".slack .message").first.wait_for()
@@ -165,9 +165,9 @@ def test_words_of_agents_stay_words(look: Look, tasks: LiveTasks, board: Served)
     assert {rel for _, target, rel in addresses if target == "_blank"} == {"noopener noreferrer"}
 
 
-def test_a_lost_connection_is_told(look: Look) -> None:
+def test_a_lost_connection_is_told(open_page: OpenPage) -> None:
     """While the gateway is away the page says that what is seen may be old; when it is back, it is live again."""
-    page = look("/board/history")
+    page = open_page("/board/history")
     page.route("**/api/events*", lambda route: route.abort())
     page.get_by_role("link", name="Now", exact=True).click()
     page.get_by_role("alert").get_by_text("Connection lost").wait_for()
@@ -180,7 +180,7 @@ def test_a_lost_connection_is_told(look: Look) -> None:
     page.locator("#link.live").wait_for()
 
 
-def test_a_token_is_asked_for(look: Look, board: Served) -> None:
+def test_a_token_is_asked_for(open_page: OpenPage, board: Served) -> None:
     """Who is not known is asked for a token, keeps it for the tab alone, and is let in by it; a wrong one is refused."""
 
     def guard(route: Any) -> None:
@@ -189,7 +189,7 @@ def test_a_token_is_asked_for(look: Look, board: Served) -> None:
         else:
             route.fulfill(status=401, json={"code": 16, "message": "the token is not known here"})
 
-    page = look("/board/static/none")
+    page = open_page("/board/static/none")
     page.route("**/api/**", guard)
     page.goto("/board/figures")
     page.get_by_label("Token").fill("spt_wrong")
@@ -201,10 +201,10 @@ def test_a_token_is_asked_for(look: Look, board: Served) -> None:
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
-def test_the_keyboard_suffices(look: Look, tasks: LiveTasks) -> None:
+def test_the_keyboard_suffices(open_page: OpenPage, tasks: LiveTasks) -> None:
     """Slash searches, j goes to a row, Enter opens it, u goes back: no pointer is needed."""
     tasks.begin([41, 42], name="Tune the piano {n}")
-    page = look()
+    page = open_page()
     page.locator("a.row", has_text="Tune the piano 41").wait_for()
     page.keyboard.press("/")
     page.keyboard.type("piano 42")
@@ -219,7 +219,7 @@ def test_the_keyboard_suffices(look: Look, tasks: LiveTasks) -> None:
 
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize(("scheme", "is_phone"), [("light", False), ("dark", True)])
-def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
+def test_nobody_is_kept_out(open_page: OpenPage, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
     """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
@@ -235,7 +235,7 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
     tasks.end(number + 2, error="Oh: no", agent__link__log="https://logs.example/1", agent__result__n=1)
     tasks.begin([number + 4], name="Try again", agent__retry_of=f"kept-{number}")
     axe = Path(find("axe")).read_text()
-    page = look("/", is_phone=is_phone, color_scheme=scheme, bypass_csp=True)
+    page = open_page("/", is_phone=is_phone, color_scheme=scheme, bypass_csp=True)
     paths = {
         "/": "a.row",
         "/board/approvals": ".question",
@@ -277,7 +277,7 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
     assert found == []
 
 
-def test_a_message_looks_as_in_the_preview(look: Look, board: Served, tasks: LiveTasks) -> None:
+def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, tasks: LiveTasks) -> None:
     """The board draws the blocks of a message in the words in which `spanpost preview` does, for each status of the gallery."""
     tasks.begin([60], name="A frame for messages")
     path = _page_of(board, "A frame for messages")
@@ -287,7 +287,7 @@ def test_a_message_looks_as_in_the_preview(look: Look, board: Served, tasks: Liv
         told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
         told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.news]
     answer = {"message": _told(told[0]), "replies": [_told(one) for one in told[1:]]}
-    shown = look("/board/static/none")
+    shown = open_page("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))
     shown.goto(board.opens(path))
     shown.locator("section.message summary").click()
@@ -314,11 +314,11 @@ def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
     )
 
 
-def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_a_long_question_stands_whole_above_its_buttons(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Every line of a question and its detail is drawn, none is folded or scrolled away, and Approve stands below the last."""
     plan = "\n".join(f"{n}. drain host-{n}" for n in range(120)) + "\nand DROP-ALL-DATABASES"
     _ask(tasks, 150, "Roll it out", id="long", question="Roll it out?\n\n✅ approved by Mina", detail=plan)
-    page = look(_page_of(board, "Roll it out"))
+    page = open_page(_page_of(board, "Roll it out"))
     approve = page.get_by_role("button", name="Approve")
     approve.wait_for()
     assert page.locator(".question .asked").inner_text() == "Roll it out?\n\n✅ approved by Mina"
@@ -333,26 +333,26 @@ def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveT
     page.get_by_text("✅ approved by this machine").first.wait_for()
 
 
-def test_what_is_hidden_has_no_approve(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_what_is_hidden_has_no_approve(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """A question of which a part cannot be read says so and can only be denied; options that look the same, too."""
     key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
     _ask(tasks, 151, "Replace the key", id="hidden", question="Replace it?", detail=key)
     _ask(tasks, 152, "Choose alike", id="alike", question="Which?", options=["yes", "y\u200bes"])
     for name, what in (("Replace the key", "looks like a secret"), ("Choose alike", "look the same")):
-        page = look(_page_of(board, name))
+        page = open_page(_page_of(board, name))
         page.locator(".hidden-part", has_text=what).wait_for()
         assert page.locator(".question .answers button").all_inner_texts() == ["Deny"]
         assert "DROP-ALL" not in page.locator(".question").inner_text()
 
 
-def test_names_have_no_invisible_letters(look: Look, tasks: LiveTasks, board: Served) -> None:
+def test_names_have_no_invisible_letters(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Zero-width characters and their kin stand in no name, title or id that the board draws; an emoji stays whole."""
     odd = "De\u200bploy\u2060 \u202eit\ufeff\U000e0041\u00ad 👩\u200d💻"
     tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
     tasks.tell(153, odd)
     _ask(tasks, 154, odd + " 2", id="odd", question=odd, options=[odd, "no"])
     for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/figures"):
-        page = look(path)
+        page = open_page(path)
         page.get_by_text("Deploy it 👩\u200d💻").first.wait_for()
         shown = page.inner_text("body")
         assert not set(shown) & set("\u200b\u2060\u202e\ufeff\u00ad\U000e0041")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from spanpost.testing.exercise_people import asking, at_work
 from tests.conftest import find
+from tests.eventually import free_port
 from tests.interactions.api.served import Served
 from tests.interactions.board.conftest import ARGUMENTS
 
@@ -42,8 +42,7 @@ def provider(gateway: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway, in memory, where people log in: those of the group sre may decide."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with provider(url) as issuer, pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("house"))
@@ -70,11 +69,11 @@ def browser(app: Served) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def look(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
+def open_page(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
     """Open a page as somebody who has never been here; nothing outside this machine is asked."""
     contexts: list[Any] = []
 
-    def look(path: str) -> Page:
+    def open_page(path: str) -> Page:
         context = browser.new_context(base_url=app.url)
         contexts.append(context)
         context.set_default_timeout(20_000)
@@ -83,7 +82,7 @@ def look(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
         page.goto(path)
         return page
 
-    yield look
+    yield open_page
     for context in contexts:
         context.close()
 
@@ -104,10 +103,10 @@ def ask(app: Served, id: str) -> str:
     return f"/board/tasks/{trace:032x}"
 
 
-def test_somebody_logs_in_decides_and_goes(app: Served, look: Callable[[str], Page]) -> None:
+def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str], Page]) -> None:
     """One comes back from the provider to the page one wanted, decides in one's own name, and is nobody after signing out."""
     path = ask(app, "Log-in")
-    page = look(path)
+    page = open_page(path)
     log_in(page, "ann")
     page.locator("#me", has_text="Ann").wait_for()
     assert page.url == f"{app.url}{path}"
@@ -121,10 +120,10 @@ def test_somebody_logs_in_decides_and_goes(app: Served, look: Callable[[str], Pa
     assert [cookie["name"] for cookie in page.context.cookies() if cookie["name"].startswith("spanpost")] == []
 
 
-def test_a_session_that_is_over(app: Served, look: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever acts after their session says that they are signed out, loses nothing, and is back where they were once they log in again."""
     path = ask(app, "Expired")
-    page = look(path)
+    page = open_page(path)
     log_in(page, "ann")
     page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is asked for anew
     page.locator("#me").get_by_text("Ann").wait_for()
@@ -143,9 +142,9 @@ def test_a_session_that_is_over(app: Served, look: Callable[[str], Page], monkey
     assert page.url == f"{app.url}{path}"
 
 
-def test_who_may_not_come_in_is_told_in_a_page(look: Callable[[str], Page]) -> None:
+def test_who_may_not_come_in_is_told_in_a_page(open_page: Callable[[str], Page]) -> None:
     """Somebody without a role here, and somebody who turns back at the provider, read why in a page that leads back."""
-    page = look("/")
+    page = open_page("/")
     log_in(page, "bob")
     page.get_by_role("heading", name="Not signed in").wait_for()
     page.get_by_text("Bob has no role here").wait_for()

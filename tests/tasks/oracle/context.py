@@ -71,7 +71,7 @@ def use_of(facts: Facts, rules: Rules) -> Use:
 def _points(facts: Facts, rules: Rules) -> list[_Measured]:
     """Return the newest measures, each once."""
     found = set()
-    for n, role, _ in facts.told:
+    for n, role, _ in facts.reported:
         r, talk = n.r, n.r.conversation_id or ""
         usage = r.usage
         if (

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from spanpost.model.observations import Status
-from spanpost.model.readings import Failure, Role, Tells
+from spanpost.model.readings import EventReport, Failure, Role
 from spanpost.readers.values import doing, name_of_span
 from spanpost.readers.values import name as clean_name
 from spanpost.semconv import FINAL_STATUSES
@@ -67,29 +67,29 @@ class Facts:
         self.all = [p.n for p in everything]
         #: What people did, and what telemetry tells. Of a silent process nothing is learned but when it was silent.
         self.acts = [p.n for p in everything if p.n.is_act]
-        self.told = [p for p in everything if not p.n.is_act and not p.n.r.is_stalled]
+        self.reported = [p for p in everything if not p.n.is_act and not p.n.r.is_stalled]
         self.stalled = max(((p.n.at, p.n.key) for p in everything if p.n.r.is_stalled and not p.n.is_act), default=None)
-        self.spans = [p for p in self.told if p.n.is_span]
-        self.ended = [p for p in self.told if p.n.is_end]
+        self.spans = [p for p in self.reported if p.n.is_span]
+        self.ended = [p for p in self.reported if p.n.is_end]
         #: A started tool or model call is known by what its span is; what is being done by what this very note says.
-        self.started = [p for p in self.told if p.n.is_span and not p.n.is_end]
+        self.started = [p for p in self.reported if p.n.is_span and not p.n.is_end]
 
     # --- times --------------------------------------------------------------------------------------------------------
 
     @cached_property
     def first_ns(self) -> int:
-        return min((n.begins for n, *_ in self.told if n.begins), default=0)
+        return min((n.begins for n, *_ in self.reported if n.begins), default=0)
 
     @cached_property
     def last_ns(self) -> int:
-        return max((n.at for n, *_ in self.told), default=0)
+        return max((n.at for n, *_ in self.reported), default=0)
 
     @cached_property
     def active_ns(self) -> int:
         """The newest sign of work: a call, something being done, an event that is not quiet."""
         found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
         found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
-        found += [n.at for n, *_ in self.told if not n.is_span and not n.r.is_quiet]
+        found += [n.at for n, *_ in self.reported if not n.is_span and not n.r.is_quiet]
         return max(found, default=0)
 
     # --- who is at work -----------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Facts:
         return max(self._failures(), key=lambda said: said[:3], default=None)
 
     def _failures(self) -> Iterator[Said]:
-        for n, role, is_ending in self.told:
+        for n, role, is_ending in self.reported:
             r = n.r
             is_metered = role is Role.LLM and r.is_metered
             if (
@@ -248,7 +248,7 @@ class Facts:
                 yield Said(int(is_ending) if any(words) else -1, n.at, n.key, words)
             if r.failure is not None and r.status in FINAL_STATUSES:
                 yield Said(1, n.at, n.key, _words(r.failure, n))
-            if r.failure is not None and r.tells is Tells.ERROR:
+            if r.failure is not None and r.reports is EventReport.ERROR:
                 yield Said(0, n.at, n.key, _words(r.failure, n))
 
     @cached_property
@@ -271,7 +271,7 @@ class Facts:
 
     @cached_property
     def interrupt_ns(self) -> int:
-        return max((n.at for n, *_ in self.told if n.r.is_interrupt), default=0)
+        return max((n.at for n, *_ in self.reported if n.r.is_interrupt), default=0)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -289,19 +289,21 @@ class Facts:
     @cached_property
     def final(self) -> tuple[int, bytes, str] | None:
         """The final status that was said first: its negative time, content hash, status."""
-        return max(((-n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status in FINAL_STATUSES), default=None)
+        return max(
+            ((-n.at, n.key, n.r.status) for n, *_ in self.reported if n.r.status in FINAL_STATUSES), default=None
+        )
 
     @cached_property
     def gone(self) -> tuple[int, bytes] | None:
-        return max(((n.at, n.key) for n, *_ in self.told if n.r.is_gone), default=None)
+        return max(((n.at, n.key) for n, *_ in self.reported if n.r.is_gone), default=None)
 
     @cached_property
     def rested(self) -> tuple[int, bytes] | None:
-        return max(((n.at, n.key) for n, *_ in self.told if n.r.rests), default=None)
+        return max(((n.at, n.key) for n, *_ in self.reported if n.r.rests), default=None)
 
     @cached_property
     def idle_ns(self) -> int:
-        return max((n.at for n, *_ in self.told if n.r.is_idle), default=0)
+        return max((n.at for n, *_ in self.reported if n.r.is_idle), default=0)
 
     # --- progress -----------------------------------------------------------------------------------------------------
 
@@ -309,18 +311,22 @@ class Facts:
     def status(self) -> Said | None:
         """The newest status that ends nothing."""
         said = [
-            Said(0, n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status and n.r.status not in FINAL_STATUSES
+            Said(0, n.at, n.key, n.r.status)
+            for n, *_ in self.reported
+            if n.r.status and n.r.status not in FINAL_STATUSES
         ]
         return max(said, key=lambda s: s[:3], default=None)
 
     def newest(self, field: str) -> Any:
         """Return what was said last under a field."""
-        return _value(Said(0, n.at, n.key, value) for n, *_ in self.told if (value := getattr(n.r, field)) is not None)
+        return _value(
+            Said(0, n.at, n.key, value) for n, *_ in self.reported if (value := getattr(n.r, field)) is not None
+        )
 
     @cached_property
     def action(self) -> Said | None:
         """What it is doing: as it said itself, else the tool that was called last."""
-        said = [Said(1, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.told if n.r.action]
+        said = [Said(1, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.reported if n.r.action]
         said += [
             Said(0, n.begins, n.key, f"tool: {clean_name(n.r.tool_name) or 'a tool'}")
             for n, role, _ in self.spans
@@ -344,7 +350,7 @@ class Facts:
                 n.key,
                 (None if n.r.is_plan and not n.r.step_name else _step_name(n), n.r.step_index, n.r.step_count),
             )
-            for n, *_ in self.told
+            for n, *_ in self.reported
             if n.r.step_name or (n.r.step_index is not None and n.r.says_something)
         )  # type: ignore[no-any-return]
 
@@ -352,7 +358,7 @@ class Facts:
     def steps(self) -> dict[str, Said]:
         """Steps by what they are known by: name, index and beginning, as the earliest mention says."""
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, *_ in self.told:
+        for n, *_ in self.reported:
             r = n.r
             if not (r.step_name or (r.step_index is not None and not r.is_plan and r.says_something)):
                 continue
@@ -377,7 +383,7 @@ class Facts:
     def by_name(self, field: str) -> dict[str, Any]:
         """Return what was said last under each name of a field."""
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, *_ in self.told:
+        for n, *_ in self.reported:
             for name, value in getattr(n.r, field).items():
                 found[name].append(Said(0, n.at, n.key, value))
         return {name: said.value for name, said in _entries(found).items()}
@@ -385,7 +391,7 @@ class Facts:
     @cached_property
     def artifacts(self) -> dict[str, Said]:
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, *_ in self.told:
+        for n, *_ in self.reported:
             if (a := n.r.artifact) is not None:
                 found[a.key[:TEXT]].append(Said(0, n.at, n.key, a))
         return _entries(found)
@@ -394,7 +400,7 @@ class Facts:
     def costs(self) -> dict[tuple[bytes, bytes], int]:
         """What boxes say that they cost, in nano-dollars, by trace and span."""
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, role, _ in self.told:
+        for n, role, _ in self.reported:
             if n.r.cost_usd is not None and role.is_root_span:
                 where = (n.o.trace_id, n.o.span_id)
                 cost = min(round(n.r.cost_usd * 10**9), 10**15)
@@ -415,11 +421,13 @@ class Facts:
 
     @cached_property
     def compacted_ns(self) -> int:
-        return max((n.o.start_ns or n.at for n, *_ in self.told if n.r.tells is Tells.COMPACTION), default=0)
+        return max(
+            (n.o.start_ns or n.at for n, *_ in self.reported if n.r.reports is EventReport.COMPACTION), default=0
+        )
 
     @cached_property
     def has_questions(self) -> bool:
-        return any(n.r.approval is not None for n in [*self.acts, *(p.n for p in self.told)])
+        return any(n.r.approval is not None for n in [*self.acts, *(p.n for p in self.reported)])
 
     @cached_property
     def says_more_than_calls(self) -> bool:
@@ -429,7 +437,7 @@ class Facts:
             or self.artifacts
             or self.costs
             or self.has_questions
-            or any(n.r.links or n.r.results for n, *_ in self.told)
+            or any(n.r.links or n.r.results for n, *_ in self.reported)
         )
 
 

@@ -9,7 +9,7 @@ from spanpost import semconv as c
 from spanpost.model.checkpoints import SAID, Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.observations import Part
-from spanpost.model.readings import Role, Tells
+from spanpost.model.readings import EventReport, Role
 from spanpost.text.locales import ENGLISH
 from spanpost.text.secrets import unhashed
 from tests.tasks.oracle.facts import TEXT
@@ -20,14 +20,14 @@ from tests.tasks.oracle.questions import EPOCH, moment
 from tests.tasks.oracle.tree import Span, Trace
 
 _KINDS = {
-    Tells.CHECKPOINT: Kind.CHECKPOINT,
-    Tells.ARTIFACT: Kind.ARTIFACT,
-    Tells.ERROR: Kind.ERROR,
-    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
-    Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
-    Tells.COMPACTION: Kind.COMPACTION,
-    Tells.BUDGET: Kind.BUDGET_WARNING,
-    Tells.ALERT: Kind.ALERT,
+    EventReport.CHECKPOINT: Kind.CHECKPOINT,
+    EventReport.ARTIFACT: Kind.ARTIFACT,
+    EventReport.ERROR: Kind.ERROR,
+    EventReport.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
+    EventReport.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+    EventReport.COMPACTION: Kind.COMPACTION,
+    EventReport.BUDGET: Kind.BUDGET_WARNING,
+    EventReport.ALERT: Kind.ALERT,
 }
 
 
@@ -76,9 +76,9 @@ def _rank(n: Note) -> tuple[int, bytes]:
 
 def _kind(n: Note, role: Role) -> Kind | None:
     """Return what kind of news a note is. An exception of a call, a step or a box is told by the end of that."""
-    if n.r.tells:
-        is_told_by_end = n.r.tells is Tells.ERROR and n.o.name == c.EVENT_EXCEPTION and role is not Role.OTHER
-        return None if is_told_by_end else _KINDS[n.r.tells]
+    if n.r.reports:
+        is_told_by_end = n.r.reports is EventReport.ERROR and n.o.name == c.EVENT_EXCEPTION and role is not Role.OTHER
+        return None if is_told_by_end else _KINDS[n.r.reports]
     has_failed = n.r.failure is not None and not n.r.is_interrupt and n.is_end
     return Kind.ERROR if has_failed and role in (Role.TOOL, Role.LLM) else None
 
@@ -117,7 +117,10 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     o, r, a = one.n.o, one.n.r, one.n.r.approval
     status, text, detail, ref = c.WORKING, "", "", ""
     if one.kind is Kind.CHECKPOINT:
-        status, text = r.status or c.WORKING, written(r.saying) or r.message or r.action or r.step_name or o.name
+        status, text = (
+            r.status or c.WORKING,
+            written(r.locale_message) or r.message or r.action or r.step_name or o.name,
+        )
         ref = r.act.verb if r.act is not None else ""
     elif one.kind is Kind.ARTIFACT and r.artifact is not None:
         text, ref = r.artifact.name, r.artifact.uri
@@ -127,9 +130,9 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         text = ": ".join([what, *words] if what else words) if words else f"{what} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif one.kind is Kind.COMPACTION:
-        text, ref = written(r.saying) or r.message or _compacted(*(r.compaction or (None, None))), SAID
+        text, ref = written(r.locale_message) or r.message or _compacted(*(r.compaction or (None, None))), SAID
     elif one.kind is Kind.BUDGET_WARNING:
-        text = written(r.saying) or "A budget is nearly spent"
+        text = written(r.locale_message) or "A budget is nearly spent"
         ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
     elif one.kind is Kind.ALERT:
         status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
@@ -138,11 +141,11 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     elif a is not None:
         ref = a.id
         if o.name == c.EVENT_APPROVAL_ESCALATED:
-            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'A decision is needed'}", a.detail
+            status, text, detail = c.WAITING, f"Not answered yet: {a.question or 'A decision is needed'}", a.detail
         elif one.kind is Kind.APPROVAL_REQUESTED:
             status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
         elif a.is_expired:
-            text = "Nobody decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
+            text = "Not decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
         else:
             text = (
                 (a.decision or "resolved") + (f" by {a.by}" if a.by else "") + (f": {a.comment}" if a.comment else "")

@@ -33,7 +33,7 @@ def moment(ns: int) -> datetime | None:
 
 def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
     """Return the questions of a task in the order of asking; before them the answers to unknown questions."""
-    telemetry = [p.n for p in facts.told if p.n.r.approval is not None]
+    telemetry = [p.n for p in facts.reported if p.n.r.approval is not None]
     asks = _greatest(((_rank(n), n.at, n.key), n) for n in telemetry if not _approval(n).decision)
     told = _greatest(((0, -n.at, n.key), n) for n in telemetry if _approval(n).decision)
     acts = [n for n in facts.acts if n.r.approval is not None]
@@ -73,7 +73,7 @@ def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
                 has_id=a.has_id,
                 source=d.source if decision is not None and decision.is_act else "",
                 is_expired=d.is_expired,
-                told=ReportedDecision(
+                reported_decision=ReportedDecision(
                     decision=_approval(shown).decision,
                     by=_approval(shown).by,
                     comment=_approval(shown).comment,

@@ -219,7 +219,7 @@ def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
         words = ("", "The process ended with the task open.", "")
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
     if stalled is not None and stalled[0] >= facts.last_ns:
-        words = ("", "Its process is not heard of any more.", "")
+        words = ("", "Its process stopped sending heartbeats.", "")
         return Verdict(c.ERROR, "process stalled", "interrupted", True, True, stalled[0], words)
     return None
 

@@ -24,8 +24,12 @@ class Notification(NamedTuple):
 
 def notification(task: Task, news: Checkpoint) -> Notification:
     """Return the news as people read it. Text from agents is cut, scrubbed, and mentions nobody."""
-    look = labels.task_look(task) if news.kind is Kind.END and news.status == task.status else labels.news_look(news)
-    lines = [labels.news_text(news)]
+    label = (
+        labels.task_label(task)
+        if news.kind is Kind.END and news.status == task.status
+        else labels.checkpoint_label(news)
+    )
+    lines = [labels.checkpoint_text(news)]
     if news.detail and (detail := line(news.detail, 500)):
         lines.append(detail)
     if news.kind is Kind.END:
@@ -36,7 +40,7 @@ def notification(task: Task, news: Checkpoint) -> Notification:
     if about := " · ".join([*labels.byline(task), *labels.figures(task, context=False)]):
         lines.append(about)
     return Notification(
-        _harmless(f"{look.emoji} {labels.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news)
+        _harmless(f"{label.emoji} {labels.title(task, 100)}: {label.word}"), _harmless("\n".join(lines)), _type(news)
     )
 
 

@@ -20,7 +20,7 @@ class CeleryLauncher:
     """Puts orders into a queue. The Celery task's id is the order's."""
 
     def __init__(self, name: str, settings: CelerySettings) -> None:
-        self.repeats = settings.repeats
+        self.retry_uncertain = settings.retry_uncertain
         self._settings = settings
         self._app = Celery(f"spanpost-{name}", broker=settings.broker.get_secret_value(), set_as_current=False)
         self._app.conf.update(

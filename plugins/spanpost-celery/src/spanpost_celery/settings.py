@@ -26,7 +26,7 @@ class CelerySettings(LauncherSettings):
         gt=0,
         description="Seconds after which a worker no longer begins it; not given: it waits for as long as it takes.",
     )
-    repeats: bool = Field(
+    retry_uncertain: bool = Field(
         default=True,
         description="Put it into the queue again where it is not known whether it was; the Celery task's id is the order's, by which a worker "
         "can tell. `false`: a person decides.",

@@ -33,7 +33,7 @@ def body_of(order: Order) -> bytes:
 class WebhookLauncher:
     """Posts orders to one URL. What may have arrived is posted again under the same ``webhook-id``."""
 
-    repeats = True
+    retry_uncertain = True
 
     def __init__(self, name: str, settings: WebhookLauncherSettings, *, clock: Callable[[], float] = time.time) -> None:
         section = f"launchers.named.{name}"

@@ -1,4 +1,4 @@
-"""One signed POST to one receiver, and what its answer means: for the sink and the launcher alike."""
+"""One signed POST to one receiver, and the meaning of its answer, for the sink and the launcher."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from spanpost import ConfigError, DeliveryError, DeliveryUncertain, Rejected, Th
 from spanpost_webhook.settings import Receiver
 from spanpost_webhook.signature import key_of, sign
 
-#: What is read of an answer, bytes, so that the connection can be used again. Nothing in it is looked at.
+#: Bytes read of an answer, so that the connection can be used again. Their content is ignored.
 ANSWER: Final = 65_536
-#: How long a receiver that asks for patience without a number is left alone.
-PATIENCE: Final = timedelta(seconds=30)
+#: Pause after an answer that asks for one without a valid time.
+DEFAULT_RETRY_AFTER: Final = timedelta(seconds=30)
 
 
 class Poster:
-    """Posts to one receiver. `cure` says where its URL is set, for who wants no more; `mistake` for one that is none."""
+    """Posts to one receiver. `cure` is the advice for an answer 410, `mistake` the error for an invalid URL."""
 
     def __init__(self, receiver: Receiver, *, mistake: str, cure: str, clock: Callable[[], float] = time.time) -> None:
         self._receiver = receiver
@@ -41,13 +41,13 @@ class Poster:
         self._timeouts = httpx.Timeout(seconds, connect=min(5.0, seconds)).as_dict()
 
     async def post(self, message_id: str, body: bytes) -> None:
-        """Post a message. Raises what an answer other than 2xx, or its absence, means."""
+        """Post a message. Raises `DeliveryError` for an answer other than 2xx, or none."""
         status, headers = await self._post(body, self._headers(message_id, body))
         if not 200 <= status < 300:
             raise meaning(status, headers, now=self._clock(), cure=self._cure)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._transport.aclose()
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
@@ -68,7 +68,7 @@ class Poster:
             "POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeouts}
         )
         seconds = self._receiver.timeout.total_seconds()
-        # Of an error only the type is told: its text may hold the address.
+        # An error is named by its type alone: its text may hold the address.
         try:
             async with asyncio.timeout(seconds):
                 response = await self._transport.handle_async_request(request)
@@ -99,23 +99,23 @@ async def _drain(response: httpx.Response) -> None:
 
 
 def meaning(status: int, headers: Mapping[str, str], *, now: float, cure: str = "") -> DeliveryError:
-    """Return what an answer other than 2xx means. The one table of statuses."""
-    told = f"the receiver answered {status}"
+    """Return the error for an answer other than 2xx. This is the only table of statuses."""
+    problem = f"the receiver answered {status}"
     if status == 410:
-        return Rejected(f"{told}: it wants no more; {cure}", reason="gone")
+        return Rejected(f"{problem}: it accepts no more posts; {cure}", reason="gone")
     if status == 429 or (status == 503 and "retry-after" in headers):
-        return Throttled(told, retry_after=retry_after(headers.get("retry-after"), now), reason="throttled")
+        return Throttled(problem, retry_after=retry_after(headers.get("retry-after"), now), reason="throttled")
     if status in (408, 409, 425, 503):
-        return Unavailable(told, reason="busy")
+        return Unavailable(problem, reason="busy")
     if status >= 500:
-        return DeliveryUncertain(told, reason="server")
+        return DeliveryUncertain(problem, reason="server")
     if 300 <= status < 400:
-        return Rejected(f"{told}: redirects are not followed; set the URL that it leads to", reason="redirect")
-    return Rejected(told, reason="refused")
+        return Rejected(f"{problem}: redirects are not followed; set the URL that it leads to", reason="redirect")
+    return Rejected(problem, reason="refused")
 
 
 def retry_after(value: str | None, now: float) -> timedelta:
-    """Return a ``Retry-After`` (seconds, or a date) as a time span; what is neither gives `PATIENCE`."""
+    """Return a ``Retry-After`` (seconds, or a date) as a time span; any other text gives `DEFAULT_RETRY_AFTER`."""
     text = (value or "").strip()
     try:
         if text.isascii() and text.isdigit():
@@ -124,4 +124,4 @@ def retry_after(value: str | None, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return PATIENCE
+        return DEFAULT_RETRY_AFTER

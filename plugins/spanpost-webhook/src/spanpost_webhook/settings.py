@@ -1,4 +1,4 @@
-"""What the webhook can be told."""
+"""Settings of the webhook."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Receiver(BaseModel):
 
 
 class WebhookSettings(Receiver, SinkSettings):
-    """News as signed HTTP POSTs."""
+    """Checkpoints as signed HTTP POSTs."""
 
     states: bool = Field(
         default=False,
-        description="Post each change of a task too (`task.state`), for receivers that mirror tasks; news alone otherwise.",
+        description="Post each change of a task too (`task.state`), for receivers that mirror tasks. Otherwise checkpoints alone.",
     )
 
 

@@ -37,7 +37,7 @@ class WebhookSink:
         return Receipt(ref={"id": message_id})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
-        """Have all of them posted again: the receiver drops those that it has."""
+        """Ask for another post of each: the receiver drops repeats."""
         return {delivery.id: None for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:

@@ -1,1 +1,4 @@
-"""Frameworks' own ways of asking a person, answered by people where they look. Each adapter needs its framework, and is imported by name."""
+"""Adapters of frameworks' own human-in-the-loop features.
+
+Each needs its framework and is imported by name.
+"""

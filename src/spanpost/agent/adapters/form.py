@@ -1,7 +1,7 @@
-"""A form that somebody else's program wants filled in, as a question that a person answers by a button or in a few words.
+"""A form of another program as a question, which a person answers with a button or a short comment.
 
-The form is a flat JSON Schema, of the part that MCP's elicitation allows: text, numbers, yes or no, and choices. It comes from a
-server that need not be well-meant or well-formed: what cannot be read is text, and nothing of it raises.
+The form is a flat JSON Schema, as MCP's elicitation allows: text, numbers, booleans and choices. It comes
+from a server that may be hostile or malformed: an unknown part is read as text, and reading never raises.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ __all__ = ["DECLINE", "Field", "Form", "Value", "read_form"]
 
 Value = str | int | float | bool | list[str]
 
-#: What a person takes of a list of options to give none of them.
+#: The option that refuses all others.
 DECLINE = "decline"
-#: Options that a question may have, and characters of one; more are written as the comment.
+#: Maximum number of options of a question, and of characters of one. A larger form is answered in the
+#: comment.
 _OPTIONS, _OPTION = 20, 500
-#: Fields that are read of a form, and choices of one.
+#: Maximum number of fields of a form, and of choices of a field.
 _FIELDS, _CHOICES = 100, 1000
-#: No bound is as great as this, nor infinite.
+#: Larger bounds, also infinite ones, are ignored.
 _MOST = 1e300
 _WORDS = {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}
 _KINDS = {"boolean": "yes or no", "integer": "a whole number", "number": "a number"}
@@ -29,7 +30,7 @@ _KINDS = {"boolean": "yes or no", "integer": "a whole number", "number": "a numb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One thing that a form asks for."""
+    """One field of a form."""
 
     name: str
     #: string, integer, number, boolean or array (of choices).
@@ -37,19 +38,19 @@ class Field:
     description: str
     is_required: bool
     default: Value | None
-    #: What may be taken, by what a person reads of it.
+    #: The allowed values, by the label that a person reads.
     choices: Mapping[str, Value]
-    #: The least and the greatest number; of text the fewest and the most characters, of choices how many are taken.
+    #: Minimum and maximum: of a number, of the characters of a text, of the number of choices.
     least: float | None
     most: float | None
 
     @property
     def is_needed(self) -> bool:
-        """True where a form without it is not filled in."""
+        """True when the form is incomplete without it."""
         return self.is_required and self.default is None
 
     def read(self, text: str) -> Value:
-        """Return the value that a person wrote. Raises `ValueError`, which says what is wrong with it."""
+        """Return the value of a person's text. Raises `ValueError`, which says what is wrong."""
         if self.kind == "array":
             taken = [str(self._choice(part)) for part in text.split(",") if part.strip()]
             self._within(len(taken), "choices")
@@ -103,7 +104,7 @@ class Field:
 
     @property
     def shown(self) -> str:
-        """The field as a person reads it: its name, what it takes, and what it is."""
+        """The field as a person reads it: its name, its allowed values and its description."""
         takes = ", ".join(filter(None, (", ".join(self.choices) or _KINDS.get(self.kind, ""), self._bounds)))
         if self.default is not None:
             takes = f"{takes}; {written(self.default)} unless you say otherwise".removeprefix("; ")
@@ -114,13 +115,13 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is asked for, and how a person can give it."""
+    """A form, and how a person can fill it in."""
 
     fields: tuple[Field, ...]
 
     @property
     def by_button(self) -> Field | None:
-        """The one field that the answer itself gives: an option that is taken, or a yes."""
+        """The field that a button fills in, if one alone is needed: an option, or a yes."""
         needed = [field for field in self.fields if field.is_needed]
         if len(needed) > 1:
             return None
@@ -130,18 +131,18 @@ class Form:
 
     @property
     def options(self) -> list[str]:
-        """What a person chooses of; none: approve or deny."""
+        """The options of the question; empty: approve or deny."""
         field = self.by_button
         return [*field.choices, DECLINE] if field is not None and _are_options(field) else []
 
     @property
     def needs_words(self) -> bool:
-        """True where a button alone does not fill it in."""
+        """True when a button alone does not fill in the form."""
         return self.by_button is None and any(field.is_needed for field in self.fields)
 
     @property
     def hint(self) -> str:
-        """How to answer, where a button does not say it."""
+        """How to answer, if the buttons do not show it."""
         if self.needs_words:
             needed = [field.name for field in self.fields if field.is_needed]
             if len(needed) == 1:
@@ -153,9 +154,10 @@ class Form:
         return f"To approve answers {field.name}: yes." if field is not None and not self.options else ""
 
     def filled(self, decision: str, comment: str) -> dict[str, Value]:
-        """Return the form as a person filled it in. Raises `ValueError`, which says what is missing or wrong.
+        """Return the values of a person's answer. Raises `ValueError`, which says what is missing or wrong.
 
-        Of the comment a line ``name: value`` is a field's; what else it says is the answer where one thing alone is needed.
+        A line ``name: value`` of the comment fills in a field. If one field alone is missing, the other
+        lines are its value.
         """
         content = {field.name: field.default for field in self.fields if field.default is not None}
         names = {field.name.lower(): field for field in self.fields}
@@ -175,12 +177,12 @@ class Form:
         if len(missing) == 1 and (words := "\n".join(rest).strip()):
             content[missing[0].name] = missing[0].read(words)
         elif missing:
-            raise ValueError(f"{', '.join(field.name for field in missing)}: nothing was said of it in the comment")
+            raise ValueError(f"{', '.join(field.name for field in missing)}: missing in the comment")
         return content
 
 
 def _are_options(field: Field) -> bool:
-    """Tell whether a field's choices can be a question's options, beside the one to take none."""
+    """Return whether a field's choices can be a question's options, beside `DECLINE`."""
     taken = {label.strip().lower() for label in field.choices}
     return (
         field.kind != "array"
@@ -235,7 +237,7 @@ def _choices(said: Mapping[str, Any]) -> dict[str, Value]:
         )
     read = [(label, value) for label, one in pairs[:_CHOICES] if (value := _value(one)) is not None]
     choices = {str(label if label is not None else value): value for label, value in read}
-    # Two that read the same could not be told apart.
+    # Two equal labels could not be distinguished.
     return choices if len(choices) == len(read) else {str(value): value for _, value in read}
 
 

@@ -1,13 +1,15 @@
-"""LangGraph's interrupts: what a node asks by `interrupt(...)` is asked of a person, and the graph is resumed with the answer.
+"""LangGraph's interrupts: a person answers a node's `interrupt(...)`, and the graph is resumed with the
+answer.
 
     from spanpost.agent.adapters.langgraph import ainvoke
 
     async with agent_task("Travel", task_id="trip-7"):
         state = await ainvoke(graph, {"messages": [...]}, {"configurable": {"thread_id": "trip-7"}})
 
-A node asks with words, ``interrupt("Book a room?")``, or with a dict of ``question``, ``detail``, ``options`` and ``risk``; what it gets back is
-True, False, or the option that was taken. LangChain's `HumanInTheLoopMiddleware` is answered in its own form. Made for langgraph 1 (1.2).
-A graph whose process was killed goes on with ``ainvoke(graph, None, config)``, and finds what was decided meanwhile.
+A node asks with a text, ``interrupt("Book a hotel?")``, or with a dict of ``question``, ``detail``,
+``options`` and ``risk``. It receives True, False, or the chosen option. LangChain's
+`HumanInTheLoopMiddleware` receives its own form. Made for langgraph 1 (1.2). A graph whose process was
+killed continues with ``ainvoke(graph, None, config)``, and finds the decisions that were made meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from spanpost.agent.control import ApprovalTimeout, AtExpiry, Decision
 
 __all__ = ["ainvoke", "invoke"]
 
-#: Makes what a node gets back of what a person decided.
+#: Makes a node's answer from a person's decision and the interrupt's value.
 Answer = Callable[[Decision, Any], Any]
 
 
@@ -38,7 +40,7 @@ def invoke(
     at_expiry: AtExpiry | None = None,
     **options: Any,
 ) -> Any:
-    """Run a graph to its end as `ainvoke` does, from code that is not async. Not within a running loop."""
+    """Run a graph to its end as `ainvoke` does, from synchronous code. Not within a running loop."""
     return asyncio.run(
         ainvoke(
             graph, input, config, answer=answer, expires_in=expires_in, at_expiry=at_expiry, is_sync=True, **options
@@ -57,11 +59,11 @@ async def ainvoke(
     is_sync: bool = False,
     **options: Any,
 ) -> Any:
-    """Run a graph to its end; each interrupt on the way is asked of a person, those of one moment all at once.
+    """Run a graph to its end; a person answers each interrupt. Simultaneous interrupts are asked at once.
 
-    `config` names the thread, and the graph has a checkpointer: without one it cannot be resumed. `answer` makes what the node gets of
-    the decision. `is_sync`: the graph's nodes are not async; it is run in a thread. Raises `ApprovalTimeout` where nobody decided in
-    time: the graph stays interrupted, and can be asked again.
+    `config` names the thread. The graph needs a checkpointer, else it cannot be resumed. `answer` makes a
+    node's answer from the decision. `is_sync`: the graph's nodes are not async; it runs in a thread. Raises
+    `ApprovalTimeout` when a deadline passes: the graph stays interrupted, and can be run again.
     """
     thread = str((config.get("configurable") or {}).get("thread_id", ""))
     if not thread:
@@ -86,7 +88,7 @@ async def ainvoke(
             raise ApprovalTimeout(f"nobody decided in time: {question[:100]}")
         return decision
 
-    async def settle(interrupt: Any) -> Any:
+    async def decide(interrupt: Any) -> Any:
         value = interrupt.value
         if isinstance(value, Mapping) and "action_requests" in value:  # LangChain's HumanInTheLoopMiddleware
             actions = list(value["action_requests"])
@@ -118,11 +120,11 @@ async def ainvoke(
         state = await (asyncio.to_thread(graph.get_state, config) if is_sync else graph.aget_state(config))
         return list(state.interrupts)
 
-    # Who comes back without anything new finds the graph where it stopped.
+    # Without new input the graph continues where it stopped.
     result = await run(input) if input is not None or not await open_interrupts() else None
     while interrupts := await open_interrupts():
-        answers = await asyncio.gather(*(settle(one) for one in interrupts))
-        result = await run(Command(resume={one.id: told for one, told in zip(interrupts, answers, strict=True)}))
+        answers = await asyncio.gather(*(decide(one) for one in interrupts))
+        result = await run(Command(resume={one.id: given for one, given in zip(interrupts, answers, strict=True)}))
     return result
 
 

@@ -1,4 +1,5 @@
-"""MCP's elicitation: what a server's tool asks of the person behind the client is asked of a person, who answers where people look.
+"""MCP's elicitation: a question of a server's tool goes to a person, who answers in Slack, on the board or
+by the API.
 
     from mcp import Client
     from spanpost.agent.adapters.mcp import Elicitation
@@ -7,8 +8,9 @@
         async with Client("https://hotel.example/mcp", elicitation_callback=Elicitation("hotel")) as client:
             await client.call_tool("book_hotel", {"city": "Oslo"})
 
-Approve accepts and deny declines; a choice is made by its button; what has to be written is the comment of who approves. A time that is
-over is MCP's ``cancel``, which is no refusal. Made for mcp 2 (2.3), its `Client` as well as its `ClientSession`.
+Approve accepts, deny declines, and a choice has a button. Text is written as the comment of the approval. A
+passed deadline is MCP's ``cancel``, which is no refusal. Made for mcp 2 (2.3): its `Client` and its
+`ClientSession`.
 """
 
 from __future__ import annotations
@@ -32,20 +34,20 @@ __all__ = ["Elicitation"]
 
 _log = logging.getLogger("spanpost.control")
 
-#: Under which name a server finds what a person said beside the answer: the protocol has no place of its own for it.
+#: Key of a person's comment in the result's metadata: the protocol has no field for it.
 COMMENT = "spanpost/comment"
-#: Refusals that are kept for who asks; older ones are let go.
+#: Maximum number of stored refusals; older ones are dropped.
 _KEPT = 100
-#: Characters of what a server says that are shown; it may say anything.
+#: Maximum characters of a server's untrusted texts.
 _QUESTION, _DETAIL = 2_000, 10_000
 
 
 class Elicitation:
-    """Answers a server's elicitations by people's decisions: the `elicitation_callback` of one client.
+    """Answers a server's elicitations with people's decisions: the `elicitation_callback` of one client.
 
-    `server` is what people read of who asks. `name` gives a question the id of its decision. Without it a question of a task with a
-    `task_id` is known by its words, and by how often these words were asked here: so a task that began anew finds the answers that
-    were given meanwhile. In any other case it is asked anew.
+    `server` is the name that people read. `name` returns a question's id. Without `name`, a question in a
+    task with a `task_id` is identified by its words and their number of repetitions, so a restarted task
+    finds earlier answers. In any other case each question is new.
     """
 
     def __init__(
@@ -66,16 +68,17 @@ class Elicitation:
         self._refusals: deque[str] = deque(maxlen=_KEPT)
 
     def refusals(self) -> list[str]:
-        """Return what a model is to be told, since this was asked last: who denied and why, and that nobody decided.
+        """Return sentences for the model about the refusals since the last call: who denied and why, or no
+        decision.
 
-        A server hears no more than ``decline`` or ``cancel``, and cannot tell the model.
+        The server receives only ``decline`` or ``cancel``, so it cannot explain it to the model.
         """
-        told = list(self._refusals)
+        refusals = list(self._refusals)
         self._refusals.clear()
-        return told
+        return refusals
 
     async def __call__(self, context: Any, params: types.ElicitRequestParams) -> types.ElicitResult | types.ErrorData:
-        """Ask a person what the server asks, and answer the server."""
+        """Ask a person the server's question, and return the answer."""
         form = None if isinstance(params, types.ElicitRequestURLParams) else read_form(params.requested_schema)
         lines = [f"asked by the MCP server {self._server}"]
         if isinstance(params, types.ElicitRequestURLParams):
@@ -84,11 +87,11 @@ class Elicitation:
             lines += [field.shown for field in form.fields] + ([form.hint] if form.hint else [])
         try:
             question = _clipped(params.message.strip(), _QUESTION) or "The server asks"
-            return await self._settle(question, lines, form, self._id(params))
+            return await self._ask(question, lines, form, self._id(params))
         except ControlUnavailable as error:
-            # The reason may name what the server need not know.
-            _log.warning("the MCP server %s asked, and nobody can be asked: %s", self._server, error)
-            return types.ErrorData(code=types.INTERNAL_ERROR, message="nobody can be asked just now")
+            # The reason may name an address that the server must not learn.
+            _log.warning("a question of the MCP server %s cannot be asked: %s", self._server, error)
+            return types.ErrorData(code=types.INTERNAL_ERROR, message="no person can be asked at the moment")
 
     def _id(self, params: Any) -> str | None:
         if self._name is not None:
@@ -101,8 +104,11 @@ class Elicitation:
         self._asked[words] += 1
         return scoped(f"mcp/{words}/{self._asked[words]}")
 
-    async def _settle(self, question: str, lines: list[str], form: Form | None, id: str | None) -> types.ElicitResult:
-        """Ask until the answer fills in the form; who answers beside it is told why and asked again, under an id that follows."""
+    async def _ask(self, question: str, lines: list[str], form: Form | None, id: str | None) -> types.ElicitResult:
+        """Ask until the answer fills in the form.
+
+        After an unfit answer the question is asked again, with the reason.
+        """
         options = form.options if form is not None else []
         why, times = "", 1
         while True:
@@ -129,8 +135,8 @@ class Elicitation:
 
     def _refuse(self, decision: Decision) -> types.ElicitResult:
         self._refusals.append(refused(decision))
-        is_nobodys = decision.expired and not decision.denied
-        return types.ElicitResult(action="cancel" if is_nobodys else "decline", _meta=_meta(decision))
+        is_undecided = decision.expired and not decision.denied
+        return types.ElicitResult(action="cancel" if is_undecided else "decline", _meta=_meta(decision))
 
 
 def _meta(decision: Decision) -> dict[str, Any] | None:

@@ -1,4 +1,5 @@
-"""The OpenAI Agents SDK's `needs_approval`: a tool that needs approval is approved or rejected by a person, and the run goes on.
+"""The OpenAI Agents SDK's `needs_approval`: a tool that needs approval is approved or rejected by a person,
+and the run goes on.
 
     from spanpost.agent.adapters.openai_agents import run
 
@@ -8,8 +9,8 @@
     async with agent_task("Travel", task_id="trip-7"):
         result = await run(agent, "Book a room in Oslo")
 
-Made for openai-agents 0.24. Within an `agent_task` with a `task_id` a run that goes on from its kept state (``keep``, then
-`RunState.from_string`) finds the answers that were given meanwhile.
+Made for openai-agents 0.24. Within an `agent_task` with a `task_id`, a run that continues from its saved
+state (``keep``, then `RunState.from_string`) finds the decisions that were made meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from spanpost.agent.control import AtExpiry, Decision
 
 __all__ = ["decide", "run"]
 
-#: Of a call that has no arguments (a shell's command, a patch), what says nothing of what is to be done.
+#: Fields of a call without arguments (a shell command, a patch) that do not describe the call.
 _NOT_SHOWN = ("arguments", "call_id", "caller", "created_by", "id", "name", "namespace", "status", "type")
 
 
@@ -42,10 +43,11 @@ async def run(
     at_expiry: AtExpiry | None = None,
     **options: Any,
 ) -> Any:
-    """Run an agent to its end: each tool call that needs approval is asked of a person. `options` are those of `Runner.run`.
+    """Run an agent to its end; a person decides about each tool call that needs approval.
 
-    `input` may be a `RunState` that was kept. `keep`, async or not, is given the state before people are asked: keep its
-    `to_string()` where a process that is killed meanwhile shall go on.
+    `options` are those of `Runner.run`. `input` may be a saved `RunState`. `keep`, async or not, receives
+    the state before people are asked: store its `to_string()` so that a new process can continue after a
+    crash.
     """
     result = await Runner.run(agent, input, **options)
     while result.interruptions:
@@ -64,9 +66,9 @@ async def decide(
     expires_in: timedelta | float | None = None,
     at_expiry: AtExpiry | None = None,
 ) -> None:
-    """Ask a person about every tool call that a run stopped at, about all at once, and write the answers into its state.
+    """Ask about all tool calls at which a run stopped, at once, and write the decisions into its state.
 
-    For runs that are not `run`'s: of `Runner.run_streamed`, take ``result.to_state()`` once its events are read.
+    For runs without `run`: with `Runner.run_streamed`, use ``result.to_state()`` after its events were read.
     """
 
     async def one(call: Any) -> Decision:
@@ -88,7 +90,9 @@ async def decide(
 
 
 def _shown(call: Any) -> str:
-    """Return what a person has to know of a call: its arguments; of a shell's command or a patch, what is to be done."""
+    """Return a call as a person reads it: its arguments; of a shell command or a patch, the fields that
+    describe it.
+    """
     if call.arguments is not None:
         try:
             return readable(loads(call.arguments))

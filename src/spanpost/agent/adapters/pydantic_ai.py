@@ -1,4 +1,5 @@
-"""Pydantic AI's deferred tools: a tool that needs approval is approved or denied by a person, and the run goes on.
+"""Pydantic AI's deferred tools: a tool that needs approval is approved or denied by a person, and the run
+goes on.
 
     from spanpost.agent.adapters.pydantic_ai import run
 
@@ -8,8 +9,8 @@
     async with agent_task("Travel", task_id="trip-7"):
         result = await run(agent, "Book a room in Oslo")
 
-Made for pydantic-ai 2 (2.68). Within an `agent_task` with a `task_id` a run that was started again with its message history finds
-the answers that were given meanwhile.
+Made for pydantic-ai 2 (2.68). Within an `agent_task` with a `task_id`, a run that was restarted with its
+message history finds the decisions that were made meanwhile.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ async def run(
     at_expiry: AtExpiry | None = None,
     **options: Any,
 ) -> Any:
-    """Run an agent to its end: each tool call that needs approval is asked of a person. `options` are those of `Agent.run`.
+    """Run an agent to its end; a person decides about each tool call that needs approval.
 
-    Returns the run's result; with calls that are to be made elsewhere (`DeferredToolRequests.calls`) it comes back as it is.
+    `options` are those of `Agent.run`. Returns the run's result; one with calls for another executor
+    (`DeferredToolRequests.calls`) is returned unchanged.
     """
     result = await agent.run(prompt, **options)
     while isinstance(result.output, DeferredToolRequests) and result.output.approvals and not result.output.calls:
@@ -54,7 +56,7 @@ async def decide(
     expires_in: timedelta | float | None = None,
     at_expiry: AtExpiry | None = None,
 ) -> DeferredToolResults:
-    """Ask a person about every tool call that needs approval, about all at once; return the answers for `Agent.run`."""
+    """Ask about all tool calls that need approval, at once; return the decisions for `Agent.run`."""
 
     async def one(call: Any) -> Decision:
         return await ask(

@@ -1,4 +1,6 @@
-"""What the adapters share: ids of questions that frameworks number themselves, arguments as people read them, and what a model is told."""
+"""Shared by the adapters: ids of questions, arguments as people read them, and the model's answer to a
+refused call.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from spanpost.agent.task import current_task
 
 
 def scoped(id: str) -> str:
-    """Return an id within its task: by the task's own id, so that a restarted run finds it; else by its trace.
+    """Return an id within its task: with the task's id, so that a restarted run finds it; else with its
+    trace.
 
-    A framework's numbers ("call_0") are unique in one run at most: an answer must not be taken for another run's.
+    A framework's ids ("call_0") are unique only within one run. A decision must not apply to another run.
     """
     task = current_task()
     if task is not None and task.task_id:
@@ -25,7 +28,10 @@ def scoped(id: str) -> str:
 
 
 async def ask(question: str, **more: Any) -> Decision:
-    """Ask a person as `approval` does. What is too long to be read is denied: the model is told so, and may ask for less at a time."""
+    """Ask a person as `approval` does.
+
+    A question that is too long is denied with that reason, which the model reads.
+    """
     try:
         return await approval(question, **more)
     except QuestionTooLong as error:
@@ -33,7 +39,7 @@ async def ask(question: str, **more: Any) -> Decision:
 
 
 def readable(arguments: Any) -> str:
-    """Return a call's arguments as a person reads them: one to a line."""
+    """Return a call's arguments as a person reads them, one per line."""
     if isinstance(arguments, Mapping):
         return "\n".join(
             f"{name}: {value if isinstance(value, str) else _json(value)}" for name, value in arguments.items()
@@ -42,9 +48,9 @@ def readable(arguments: Any) -> str:
 
 
 def refused(decision: Decision) -> str:
-    """Return what a model is told of a call that was not approved: who denied it and why; or that nobody decided."""
+    """Return the model's answer to a refused call: who denied it and why, or that no person decided."""
     if decision.expired and not decision.denied:
-        return "Nobody decided in time. This is no refusal: the call was not made because nobody answered."
+        return "No person decided in time. This is no refusal: the call was not made because no answer came."
     why = f": {decision.comment}" if decision.comment else ""
     return f"Denied{f' by {decision.by}' if decision.by else ''}{why}"
 

@@ -16,7 +16,7 @@ from spanpost.interactions.api import schemas
 from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.cursors import read
 from spanpost.interactions.api.errors import INVALID, NOT_FOUND, REFUSED
-from spanpost.interactions.api.parts import TheInteractionStore, TheParts, Who
+from spanpost.interactions.api.parts import ApiParts, TheParts, TheReader, Who
 from spanpost.interactions.api.possible import answers_to, interactions_of, launchers_of, place_of
 from spanpost.interactions.api.requests import (
     ApprovalListQuery,
@@ -28,8 +28,8 @@ from spanpost.interactions.api.requests import (
     uid_of,
 )
 from spanpost.interactions.api.responses import ApiJson, asked_json, page_json
-from spanpost.interactions.api.store import BrowsingStore
 from spanpost.interactions.api.tasks import task_of
+from spanpost.interactions.subjects import questions_named, subject_of
 from spanpost.model.interventions import ApprovalRow, Result, Verb
 from spanpost.model.queries import ApprovalFilter, ApprovalKey, TaskQuestion
 from spanpost.tasks.interventions import option_of, verb_of, words_of
@@ -49,13 +49,13 @@ _NO_EFFECT = {
 
 @router.get("/api/approvals", response_model=schemas.Items[schemas.QuestionBody], responses=INVALID | NOT_FOUND)
 async def approvals(
-    caller: Who, interaction_store: TheInteractionStore, parts: TheParts, asked: Annotated[ApprovalListQuery, Query()]
+    caller: Who, reader: TheReader, parts: TheParts, asked: Annotated[ApprovalListQuery, Query()]
 ) -> ApiJson:
     """List questions to people, newest first."""
     after = read(asked.cursor, ApprovalKey)
-    uid = await uid_of(interaction_store, caller, asked.task, "task")
+    uid = await uid_of(reader, caller, asked.task, "task")
     found = ApprovalFilter(tenant=caller.tenant, state=asked.state, agent=asked.agent, risk=asked.risk, task_uid=uid)
-    page = await interaction_store.questions(found, after, asked.limit)
+    page = await reader.approvals(found, after, asked.limit)
     may = await answers_to(parts, caller, page.items)
     return page_json(page, map(asked_json, page.items, may))
 
@@ -63,14 +63,13 @@ async def approvals(
 @router.post("/api/approvals/{key:path}/decision", response_model=schemas.ActResult, responses=_ANSWERS)
 async def decide(
     caller: Who,
-    interaction_store: TheInteractionStore,
     parts: TheParts,
     key: str,
     body: DecisionBody,
     idempotency_key: IdempotencyKey = None,
 ) -> ApiJson:
     """Decide a question by its key (or by the agent's id of it). The first decision stands."""
-    row = await _named(interaction_store, caller, key)
+    row = await _named(parts, caller, key)
     word = option_of(row, body.decision)
     verb = verb_of(row, word)
     if verb is None:
@@ -83,18 +82,18 @@ async def decide(
 
 # After the other route, whose path this one would take for a key.
 @router.get("/api/approvals/{key:path}", response_model=schemas.QuestionBody, responses=NOT_FOUND)
-async def approval(caller: Who, interaction_store: TheInteractionStore, parts: TheParts, key: str) -> ApiJson:
+async def approval(caller: Who, parts: TheParts, key: str) -> ApiJson:
     """Return a whole question by its key (or by the agent's id of it)."""
-    row = await _named(interaction_store, caller, key)
-    asked = await parts.interaction_store.asked(row.key, place_of(caller))
+    row = await _named(parts, caller, key)
+    asked = await subject_of(parts.reader, parts.interventions, row.key, place_of(caller))
     question = TaskQuestion(row=row, task=asked.task if asked is not None else None)
     [may] = await answers_to(parts, caller, [question])
     return ApiJson(asked_json(question, may))
 
 
-async def _named(interaction_store: BrowsingStore, caller: Caller, key: str) -> ApprovalRow:
+async def _named(parts: ApiParts, caller: Caller, key: str) -> ApprovalRow:
     """Return the one question with a key or an id. Raises `HttpError`."""
-    found = await interaction_store.questions_named(caller.tenant, key) if "\0" not in key else ()
+    found = await questions_named(parts.interventions, caller.tenant, key) if "\0" not in key else ()
     if not found:
         raise HttpError(404, "not_found", "no question is known by that key")
     if len(found) > 1:
@@ -106,13 +105,13 @@ async def _named(interaction_store: BrowsingStore, caller: Caller, key: str) -> 
 def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
     async def act(
         caller: Who,
-        interaction_store: TheInteractionStore,
+        reader: TheReader,
         parts: TheParts,
         id: str,
         body: Comment | None = None,
         idempotency_key: IdempotencyKey = None,
     ) -> ApiJson:
-        task = await task_of(interaction_store, caller, id)
+        task = await task_of(reader, caller, id)
         return result_of(
             await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", idempotency_key)
         )
@@ -138,14 +137,14 @@ for _verb, _does in (
 @router.post("/api/tasks/{id:path}/messages", response_model=schemas.ActResult, responses=_ANSWERS)
 async def message(
     caller: Who,
-    interaction_store: TheInteractionStore,
+    reader: TheReader,
     parts: TheParts,
     id: str,
     body: MessageBody,
     idempotency_key: IdempotencyKey = None,
 ) -> ApiJson:
     """Send a message to a task's agent."""
-    task = await task_of(interaction_store, caller, id)
+    task = await task_of(reader, caller, id)
     return result_of(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, idempotency_key))
 
 

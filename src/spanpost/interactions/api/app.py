@@ -18,8 +18,8 @@ from spanpost.interactions.api.parts import ApiParts
 PREFIX = "/api/"
 
 
-def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedApi:
-    """Return the application. Without a `drawing` it only serves its document, without drawn views."""
+def application(parts: ApiParts, draw: views.DrawMessage | None = None) -> GuardedApi:
+    """Return the application. Without `draw` it only serves its document, without drawn messages."""
     app = FastAPI(
         title="spanpost",
         version=version("spanpost"),
@@ -32,7 +32,7 @@ def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedA
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
-    app.state.views = drawing
+    app.state.draw = draw
 
     @app.get("/api/openapi.json", include_in_schema=False)
     async def document() -> Response:

@@ -35,9 +35,8 @@ def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
             raise ValueError("too long")
         found = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
         # The driver converts to UTC as well, where a time at the calendar's edge overflows.
-        times = {
-            name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)
-        }  # type: ignore[arg-type]
+        fields = msgspec.structs.asdict(found)  # type: ignore[arg-type]
+        times = {name: _utc(value) for name, value in fields.items() if isinstance(value, datetime)}
         return msgspec.structs.replace(found, **times)  # type: ignore[type-var]
     except (ValueError, OverflowError, UnicodeError, msgspec.MsgspecError):
         raise HttpError(

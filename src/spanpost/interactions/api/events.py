@@ -25,12 +25,12 @@ from spanpost.interactions.api.errors import INVALID, NOT_FOUND
 from spanpost.interactions.api.parts import TheParts, Who
 from spanpost.interactions.api.requests import TaskWords, Word, uid_of
 from spanpost.interactions.api.responses import dumped, task_summary
-from spanpost.interactions.api.store import BrowsingStore
 from spanpost.interactions.api.stream import Hub, Joined
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.queries import Position, StreamedCheckpoint, TaskFilter
 from spanpost.model.tasks import Task
-from spanpost.tasks.json_form import news_json
+from spanpost.store.protocols import CheckpointStream
+from spanpost.tasks.json_form import streamed_json
 
 router = APIRouter(tags=["events"])
 
@@ -80,7 +80,7 @@ async def events(
     hub = parts.hub
     said = last or asked.after
     after = position_of(said) if said else None
-    uid = await uid_of(parts.interaction_store, caller, asked.task, "task")
+    uid = await uid_of(parts.reader, caller, asked.task, "task")
     if hub.is_ended:
         raise _too_many()
     try:
@@ -91,7 +91,7 @@ async def events(
     following = Following(
         hub,
         joined,
-        parts.interaction_store,
+        parts.reader,
         asked.filter(caller.tenant),
         uid,
         kinds,
@@ -151,7 +151,7 @@ class Following:
         self,
         hub: Hub,
         joined: Joined,
-        interaction_store: BrowsingStore,
+        stream: CheckpointStream,
         asked: TaskFilter,
         uid: UUID | None,
         kinds: frozenset[str],
@@ -161,7 +161,7 @@ class Following:
     ) -> None:
         self._hub = hub
         self._joined = joined
-        self._interaction_store = interaction_store
+        self._stream = stream
         self._tenant = asked.tenant
         #: Tells whether the caller's session is still valid.
         self._is_known = is_known
@@ -187,13 +187,13 @@ class Following:
         """Yield the stream's text, without end."""
         hub = self._hub
         assert hub.read_to is not None
-        place, is_lost = hub.read_to, False
+        place, is_unknown = hub.read_to, False
         if after is not None:
             # Another process may have read further than this one, but not further than the store.
-            is_lost = after > place and after.number > (await self._interaction_store.head()).number
-            place = place if is_lost else after
+            is_unknown = after > place and after.number > (await self._stream.head()).number
+            place = place if is_unknown else after
         yield _event("hello", {"heartbeat": self._heartbeat}, place, retry=_RETRY)
-        if is_lost:  # an id of another database, or of a restored one
+        if is_unknown:  # an id of another database, or of a restored one
             yield _event("reset", {"reason": "the id is of another stream"})
         quiet_since = asyncio.get_running_loop().time()
         while not await self._is_over():
@@ -220,7 +220,7 @@ class Following:
             if found is None:
                 read_to = hub.read_to
                 try:
-                    found = await self._interaction_store.news(place, _PAGE, self._tenant)
+                    found = await self._stream.news(place, _PAGE, self._tenant)
                 except StoreUnavailable:
                     return "", place, False
                 is_behind = len(found) == _PAGE
@@ -229,7 +229,7 @@ class Following:
             else:
                 is_behind = len(found) > _PAGE
                 found = found[:_PAGE]
-            out += [_event("checkpoint", news_json(one), one.position) for one in found if self._takes(one)]
+            out += [_event("checkpoint", streamed_json(one), one.position) for one in found if self._takes(one)]
             place = max(place, found[-1].position) if found else place
         if "task" in self._kinds:
             if self._version < hub.dropped:

@@ -27,6 +27,7 @@ from starlette.responses import RedirectResponse, Response
 from spanpost.http.authentication import require_own_page
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller, CallerRole
+from spanpost.interactions.api.oidc_terms import OidcTerms
 from spanpost.interactions.api.parts import TheParts
 from spanpost.interactions.api.sessions import COOKIE, Sessions
 
@@ -62,27 +63,14 @@ class LoginRequest(msgspec.Struct, frozen=True, kw_only=True):
     next: str
 
 
-class OidcTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a provider, and the meaning of its claims."""
-
-    issuer: str
-    client_id: str
-    client_secret: str
-    public_url: str
-    scopes: tuple[str, ...]
-    tenant: str
-    tenant_claim: str
-    roles_claim: str
-    roles: Mapping[str, tuple[str, ...]]
-    default_roles: tuple[str, ...]
-
-
 class Oidc:
     """A provider, and the sessions of people who log in there."""
 
-    def __init__(self, terms: OidcTerms, sessions: Sessions) -> None:
+    def __init__(self, terms: OidcTerms, sessions: Sessions, *, tenant: str, client_secret: str = "") -> None:
         self.terms = terms
         self.sessions = sessions
+        self._tenant = terms.tenant if terms.tenant is not None else tenant
+        self._client_secret = client_secret
         self._metadata: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: KeySet | None = None
 
@@ -145,17 +133,17 @@ class Oidc:
         terms = self.terms
         url = str(provider["token_endpoint"])
         own = {"client_id": terms.client_id}
-        if not terms.client_secret:
+        if not self._client_secret:
             return await _ask("POST", url, form | own)
         known = provider.get("token_endpoint_auth_methods_supported")
         methods = known if isinstance(known, list) else [_BASIC]
         if _BASIC in methods:
             try:
-                return await _ask("POST", url, form, authorization=basic_of(terms.client_id, terms.client_secret))
+                return await _ask("POST", url, form, authorization=basic_of(terms.client_id, self._client_secret))
             except NotKnown:
                 if _POST not in methods:
                     raise
-        return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
+        return await _ask("POST", url, form | own | {"client_secret": self._client_secret})
 
     async def _more(
         self, tokens: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]
@@ -184,7 +172,7 @@ class Oidc:
         for is_last in (False, True):
             if self._keys is None or is_last:
                 # The keys may have been replaced since.
-                self._keys = KeySet.import_key_set(await _ask("GET", str(provider["jwks_uri"])))  # type: ignore[arg-type]
+                self._keys = keys_of(await _ask("GET", str(provider["jwks_uri"])))
             try:
                 found = jwt.decode(token, self._keys, algorithms=_ALGORITHMS)
                 break
@@ -225,7 +213,7 @@ class Oidc:
         )
         known = {str(role) for role in CallerRole}
         roles = {role for word in words for role in terms.roles.get(word, ())} | set(terms.default_roles)
-        tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else terms.tenant
+        tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else self._tenant
         email = claims.get("email") if claims.get("email_verified") is True else None
         name = next(
             (one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)),
@@ -265,6 +253,16 @@ class Oidc:
 
 class NotKnown(HttpError):
     """The provider does not accept our client id and secret."""
+
+
+def keys_of(body: Mapping[str, Any]) -> KeySet:
+    """Return the keys of a provider's answer. Raises `HttpError` if there is none, or one is broken."""
+    try:
+        return KeySet.import_key_set(body)  # type: ignore[arg-type]
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HttpError(
+            503, "login_failed", f"the provider's keys cannot be read ({type(error).__name__}); check oidc.issuer"
+        ) from None
 
 
 def basic_of(client_id: str, secret: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
@@ -13,12 +13,13 @@ from spanpost.http.authentication import caller_of
 from spanpost.http.bearer import holder_of
 from spanpost.interactions.api.callers import Caller, CallerRole, CallerTokens
 from spanpost.interactions.api.sessions import COOKIE, Sessions
-from spanpost.interactions.api.store import BrowsingStore
 from spanpost.interactions.api.stream import Hub
 from spanpost.interactions.authorization import DECIDE, AuthorizationRules, Rule
 from spanpost.interactions.protocols import InteractionMetrics, Resolver
 from spanpost.model.interventions import Verb
+from spanpost.model.recorded import Recorded
 from spanpost.routing.launch_orders import Launches
+from spanpost.store.protocols import Budgets, Interventions, Reader
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[interactions.tokens]]`.")
 
@@ -30,17 +31,26 @@ BY_ROLE: Final = (
 
 
 class ApiParts:
-    """Shared state of the routes. New values hold from the next request on."""
+    """Shared state of the routes. New values hold from the next request on.
+
+    `take` gets what an intervention recorded.
+    """
 
     def __init__(
         self,
-        interaction_store: BrowsingStore,
+        reader: Reader,
+        interventions: Interventions,
+        budgets: Budgets,
         hub: Hub,
         *,
+        take: Callable[[Recorded], None],
         resolvers: Mapping[str, Resolver],
         watch: InteractionMetrics | None = None,
     ) -> None:
-        self.interaction_store = interaction_store
+        self.reader = reader
+        self.interventions = interventions
+        self.budgets = budgets
+        self.take = take
         self.hub = hub
         self.resolvers = resolvers
         self.watch = watch
@@ -103,15 +113,15 @@ async def _caller(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Call
     return await caller_of(request, parts_of(request))
 
 
-async def _interaction_store(request: Request) -> BrowsingStore:
-    return parts_of(request).interaction_store
+async def _reader(request: Request) -> Reader:
+    return parts_of(request).reader
 
 
 async def _parts(request: Request) -> ApiParts:
     return parts_of(request)
 
 
-#: Parameters of routes: the caller, the store, the shared state.
+#: Parameters of routes: the caller, the store's reader, the shared state.
 Who = Annotated[Caller, Depends(_caller)]
-TheInteractionStore = Annotated[BrowsingStore, Depends(_interaction_store)]
+TheReader = Annotated[Reader, Depends(_reader)]
 TheParts = Annotated[ApiParts, Depends(_parts)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spanpost.interactions.api.callers import Caller
-from spanpost.interactions.authorization import Ask, Failed, Found, Look, Person, PersonOf, Ruling
+from spanpost.interactions.authorization import Ask, Failed, Found, Lookup, Person, PersonOf, Ruling
 from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
 from spanpost.model.interventions import Actor
 
@@ -25,23 +25,23 @@ class OnePerson:
         self._caller = caller
         self._resolvers = resolvers
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         """Return the result of a lookup."""
-        match look:
+        match lookup:
             case PersonOf():
                 return person_of(self._caller)
             case Ask():
-                return await self._ask(look, question)
+                return await self._ask(lookup, question)
         return Failed("groups and channels are Slack's")
 
-    async def _ask(self, look: Ask, question: tuple[str, Asked]) -> Found:
-        resolver = self._resolvers.get(look.resolver)
+    async def _ask(self, lookup: Ask, question: tuple[str, Asked]) -> Found:
+        resolver = self._resolvers.get(lookup.resolver)
         if resolver is None:
             return Failed("it is not here")
         action, asked = question
         caller = self._caller
         actor = Actor(
-            provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=look.person.email
+            provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=lookup.person.email
         )
         try:
             async with asyncio.timeout(_RESOLVER):
@@ -49,7 +49,7 @@ class OnePerson:
         except TimeoutError:
             return Failed("it took too long")
         except Exception:
-            log.exception("resolver %s failed", look.resolver)
+            log.exception("resolver %s failed", lookup.resolver)
             return Failed("it failed")
         return answer if isinstance(answer, Answer) else Failed("it gave no answer")
 

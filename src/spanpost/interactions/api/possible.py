@@ -11,6 +11,7 @@ from spanpost.interactions.api.callers import Caller
 from spanpost.interactions.api.parts import ApiParts
 from spanpost.interactions.api.people import OnePerson
 from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.interactions.subjects import subject_of
 from spanpost.model.interventions import Verb
 from spanpost.model.queries import TaskQuestion
 from spanpost.model.tasks import Task
@@ -24,9 +25,11 @@ _AT_ONCE = 8
 def interactions_of(parts: ApiParts, caller: Caller) -> Interactions:
     """Return the interactions that take a caller's acts."""
     return Interactions(
-        parts.interaction_store,
+        parts.reader,
+        parts.interventions,
         OnePerson(caller, parts.resolvers),
         parts.rules,
+        take=parts.take,
         source=caller.provider,
         tenant=caller.tenant,
         is_bound=True,
@@ -73,7 +76,9 @@ async def launchers_of(parts: ApiParts, caller: Caller) -> list[str]:
 
 async def _asked(parts: ApiParts, caller: Caller, task: Task) -> Asked:
     """Return a task as rules see it, with the tasks above it."""
-    found = await parts.interaction_store.asked(task.uid, place_of(caller)) if task.parent_uid is not None else None
+    found = None
+    if task.parent_uid is not None:
+        found = await subject_of(parts.reader, parts.interventions, task.uid, place_of(caller))
     return found or Asked(key=task.uid, task=task, is_shown_there=True)
 
 

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from spanpost.http.errors import HttpError
 from spanpost.interactions.api.callers import Caller
-from spanpost.interactions.api.store import BrowsingStore
 from spanpost.model.queries import TaskFilter
 from spanpost.model.tasks import Task
 from spanpost.semconv import STATUSES
+from spanpost.store.protocols import Reader
 
 #: No task began outside of these.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -131,13 +131,13 @@ class ApprovalListQuery(QueryBody):
     cursor: Cursor | None = None
 
 
-class Body(BaseModel):
+class ApiBody(BaseModel):
     """A body. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Comment(Body):
+class Comment(ApiBody):
     """Words that go with an act."""
 
     comment: Text = ""
@@ -151,13 +151,13 @@ class DecisionBody(Comment):
     )
 
 
-class MessageBody(Body):
+class MessageBody(ApiBody):
     """Words to an agent."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=_NO_NUL)]
 
 
-class WorkBody(Body):
+class WorkBody(ApiBody):
     """Work that is to be started."""
 
     text: Text = Field(default="", description="The work, in words.")
@@ -167,17 +167,17 @@ class WorkBody(Body):
     ] = Field(default={}, max_length=50, description="Parameters of the launcher, by name.")
 
 
-async def named(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Task | None:
+async def named(reader: Reader, caller: Caller, ref: str | None, field: str) -> Task | None:
     """Return the task that a field names; None for an empty field. Raises `HttpError`."""
     if ref is None:
         return None
-    found = await interaction_store.task(caller.tenant, ref)
+    found = await reader.task(caller.tenant, ref)
     if found is None:
         raise HttpError(404, "not_found", "no task is known by that id", field=field)
     return found
 
 
-async def uid_of(interaction_store: BrowsingStore, caller: Caller, ref: str | None, field: str) -> Any:
+async def uid_of(reader: Reader, caller: Caller, ref: str | None, field: str) -> Any:
     """Return the uid of the task that a field names; None for an empty field. Raises `HttpError`."""
-    task = await named(interaction_store, caller, ref, field)
+    task = await named(reader, caller, ref, field)
     return task.uid if task is not None else None

@@ -178,8 +178,8 @@ class QuestionBody(BaseModel):
     source: str | None = Field(description="Where it was decided; null for a decision that only telemetry reports.")
     decided_at: str | None
     is_asked: bool = Field(description="The agent asks spanpost itself, so telemetry does not answer it.")
-    told: ReportedDecisionBody | None = Field(
-        description="The decision that telemetry reports, if nobody decided through spanpost."
+    reported_decision: ReportedDecisionBody | None = Field(
+        description="The decision that telemetry reports, if no person decided through spanpost."
     )
     acts: list[Literal["approve", "deny", "choose"]] = Field(
         description="What the caller may do with it now; empty if nothing, or if it is not open."

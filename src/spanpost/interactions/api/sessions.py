@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from spanpost.interactions.api.callers import Caller
-from spanpost.model.sessions import KeepsSessions, SessionState
+from spanpost.model.sessions import SessionState
+from spanpost.store.directory import LoginSessions
 
 COOKIE: Final = "spanpost_session"
 #: Seconds for which a gateway uses what it read of ended sessions.
@@ -67,7 +68,7 @@ class Sessions:
 
     def __init__(
         self,
-        keeps: KeepsSessions,
+        keeps: LoginSessions,
         seconds: float,
         secret: bytes = b"",
         *,

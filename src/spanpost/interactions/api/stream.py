@@ -19,10 +19,10 @@ from typing import Final
 from uuid import UUID
 
 from spanpost.http.shares import Holder, SharedPlaces
-from spanpost.interactions.api.store import Streams
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.queries import Position, StreamedCheckpoint
 from spanpost.model.tasks import Task
+from spanpost.store.protocols import CheckpointStream
 
 log = logging.getLogger("spanpost.interactions")
 
@@ -49,8 +49,8 @@ class Hub:
     It runs between the first `join` and the last `leave`.
     """
 
-    def __init__(self, interaction_store: Streams, *, most: int) -> None:
-        self._interaction_store = interaction_store
+    def __init__(self, stream: CheckpointStream, *, most: int) -> None:
+        self._stream = stream
         self._streams: SharedPlaces[Joined] = SharedPlaces(most)
         #: The gateway stops: all streams end.
         self.is_ended = False
@@ -85,7 +85,7 @@ class Hub:
             # One at a time: two simultaneous streams would start two readers, and duplicate all events.
             async with self._joining:
                 if self.read_to is None or self._reader is None or self._reader.done():
-                    self.read_to = self.kept_from = await self._interaction_store.head()
+                    self.read_to = self.kept_from = await self._stream.head()
                     self._checkpoints, self._places = [], []
                     self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
@@ -190,7 +190,7 @@ class Hub:
     async def _read_checkpoints(self) -> bool:
         """Read a page of checkpoints; True if there may be more."""
         assert self.read_to is not None
-        found = await self._interaction_store.news(self.read_to, _PAGE)
+        found = await self._stream.news(self.read_to, _PAGE)
         if not found:
             return False
         self._checkpoints += found
@@ -207,13 +207,13 @@ class Hub:
     async def _read_tasks(self, since: datetime | None) -> datetime:
         """Read the tasks that other processes changed; return the time to continue from."""
         if since is None:
-            return await self._interaction_store.now()
-        found = await self._interaction_store.changed(since - _OVERLAP, _KEPT_TASKS)
+            return await self._stream.now()
+        found = await self._stream.changed(since - _OVERLAP, _KEPT_TASKS)
         new = [uid for uid, at in found if self._seen.get(uid) != at]
         self._seen = dict(found)
         if new:
             before = self.version
-            self._keep(await self._interaction_store.those(new))
+            self._keep(await self._stream.those(new))
             if self.version != before:
                 self._notify()
         return max((at for _, at in found), default=since)

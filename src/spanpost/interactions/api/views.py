@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
-from uuid import UUID
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from spanpost.http.errors import HttpError
 from spanpost.interactions.api.errors import NOT_FOUND
-from spanpost.interactions.api.parts import Who
+from spanpost.interactions.api.parts import TheReader, Who
 from spanpost.interactions.api.responses import ApiJson
+from spanpost.interactions.api.tasks import task_of
 from spanpost.model.tasks import Task
-from spanpost.tasks.context_curve import Point
 from spanpost.tasks.json_form import rfc3339
 
 router = APIRouter(tags=["tasks"])
 
 
-class Views(Protocol):
-    """**Protocol:** draws tasks. All methods raise `StoreUnavailable`."""
-
-    async def task(self, tenant: str, ref: str) -> Task | None: ...
-
-    async def curve(self, task_uid: UUID) -> list[Point]: ...
-
-    async def message(self, task: Task) -> dict[str, Any]: ...
+#: Draws the message of a task, as the arguments of Slack's API. Raises `StoreUnavailable`.
+DrawMessage: TypeAlias = Callable[[Task], Awaitable[dict[str, Any]]]
 
 
 class DrawnMessage(BaseModel):
@@ -65,28 +58,13 @@ class ContextView(BaseModel):
     window_source: str | None
 
 
-async def _views(request: Request) -> Views:
-    views: Views = request.app.state.views
-    return views
-
-
-TheViews = Annotated[Views, Depends(_views)]
-
-
-async def _task(views: Views, tenant: str, id: str) -> Task:
-    found = await views.task(tenant, id) if "\0" not in id else None
-    if found is None:
-        raise HttpError(404, "not_found", "no task is known by that id")
-    return found
-
-
 @router.get("/api/tasks/{id:path}/context", response_model=ContextView, responses=NOT_FOUND)
-async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
+async def context_curve(caller: Who, reader: TheReader, id: str) -> ApiJson:
     """Return a task's context use, call after call."""
-    task = await _task(views, caller.tenant, id)
+    task = await task_of(reader, caller, id)
     items = [
         {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model}
-        for point in await views.curve(task.uid)
+        for point in await reader.curve(task.uid)
     ]
     return ApiJson(
         {
@@ -98,6 +76,7 @@ async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
 
 
 @router.get("/api/tasks/{id:path}/message", response_model=MessageView, responses=NOT_FOUND)
-async def shown_message(caller: Who, views: TheViews, id: str) -> ApiJson:
+async def shown_message(caller: Who, reader: TheReader, request: Request, id: str) -> ApiJson:
     """Return a task's message as Slack would get it, with the replies in its thread."""
-    return ApiJson(await views.message(await _task(views, caller.tenant, id)))
+    draw: DrawMessage = request.app.state.draw
+    return ApiJson(await draw(await task_of(reader, caller, id)))

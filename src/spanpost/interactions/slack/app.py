@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 from slack_bolt.async_app import AsyncApp
-from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
@@ -27,7 +26,7 @@ from spanpost.interactions.slack.commands import ACTS, Commands
 from spanpost.interactions.slack.decisions import Comments, PressedAnswer, pressed, submitted
 from spanpost.interactions.slack.departures import departed
 from spanpost.interactions.slack.guard import SlackRefused
-from spanpost.interactions.slack.installations import App, Everywhere, Installation, choose
+from spanpost.interactions.slack.installations import App, Everywhere, Installation, authorize, choose
 from spanpost.interactions.slack.lines import SlackAnswer
 from spanpost.interactions.slack.lists import MORE
 from spanpost.interactions.slack.payloads import PREFIX, Click
@@ -85,7 +84,7 @@ class SlackApp:
             name="slack_bolt.spanpost",
             logger=silent(),
             process_before_response=True,
-            authorize=_authorize,
+            authorize=authorize,
             request_verification_enabled=False,
             ssl_check_enabled=False,
             ignoring_self_events_enabled=False,
@@ -175,7 +174,7 @@ class SlackApp:
             url, interactions = body.get("response_url"), installation.interactions
             if isinstance(url, str):
                 self._in_background(
-                    self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown"))
+                    installation.web.respond(url, interactions.speaks(None, ()).say("interactions.unknown"))
                 )
             return answer(200, "unreadable")
         me = await installation.whoami()
@@ -253,7 +252,7 @@ class SlackApp:
         if is_to_another_app or lacks_mention or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
         # One of our threads without a receipt was begun a moment ago, or is not a task's.
-        is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
+        is_known = reply.parent != me.bot_user or not reply.parent or threads.has_stored_receipt(reply.root)
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
@@ -267,9 +266,7 @@ class SlackApp:
         if outcome is None:
             return answer(200, "ignored")
         if outcome.answer and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
-            self._in_background(
-                self._post_ephemeral(installation, reply.root, reply.root.ts, reply.user, outcome.answer)
-            )
+            self._in_background(installation.post_ephemeral(reply.root, reply.root.ts, reply.user, outcome.answer))
         return answer(200, "message")
 
     def _is_new(self, refusal: tuple[str, ...]) -> bool:
@@ -289,7 +286,7 @@ class SlackApp:
         found: list[tuple[bool, ActOutcome | None]] = []
 
         async def work() -> None:
-            is_known = threads.is_settled(stop.root)
+            is_known = threads.has_stored_receipt(stop.root)
             found.append(
                 await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known)
             )
@@ -298,7 +295,7 @@ class SlackApp:
             return answer(503, "unavailable")  # Slack sends it again
         outcome = found[0][1]
         if outcome is not None and outcome.answer:
-            self._in_background(self._post_ephemeral(installation, stop.root, stop.root.ts, stop.user, outcome.answer))
+            self._in_background(installation.post_ephemeral(stop.root, stop.root.ts, stop.user, outcome.answer))
         # If refused, the task continues and the button stays.
         if outcome is None or outcome.result is not Result.REFUSED:
             self._in_background(threads.rest(installation.web, stop.root))
@@ -325,7 +322,7 @@ class SlackApp:
         thread = phrases.place(spoken)
         try:
             # In a task's thread it is meant for the agent, and also arrives as a message.
-            if thread is not None and await origin.installation.interactions.told_in(thread) is not None:
+            if thread is not None and await origin.installation.interactions.task_of_message(thread) is not None:
                 return answer(200, "ignored")
         except StoreUnavailable:
             return answer(503, "unavailable")  # Slack sends it again
@@ -360,7 +357,7 @@ class SlackApp:
         if spoken.response_url and await installation.web.respond(spoken.response_url, reply.text, reply.blocks):
             return
         place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
-        await self._post_ephemeral(installation, place, spoken.thread, spoken.user, reply.text, reply.blocks)
+        await installation.post_ephemeral(place, spoken.thread, spoken.user, reply.text, reply.blocks)
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -369,29 +366,11 @@ class SlackApp:
 
         async def tell() -> None:
             if not await installation.web.respond(click.response_url, text):
-                await self._post_ephemeral(installation, click.message, click.thread, click.user, text)
+                await installation.post_ephemeral(click.message, click.thread, click.user, text)
 
         self._in_background(tell())
 
-    async def _respond(self, installation: Installation, url: str, text: str) -> None:
-        await installation.web.respond(url, text)
-
-    @staticmethod
-    async def _post_ephemeral(
-        installation: Installation,
-        message: PersonMessage,
-        thread: str,
-        user: str,
-        text: str,
-        blocks: Sequence[dict[str, Any]] = (),
-    ) -> None:
-        more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
-        try:
-            await installation.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
-        except Trouble as trouble:
-            log.warning("somebody could not be told what became of their click or command: %s", trouble)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
         self._keeper.keep(asyncio.create_task(work))
 
     async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
@@ -407,18 +386,3 @@ class SlackApp:
             return False
         task.result()
         return True
-
-
-async def _authorize(
-    context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
-) -> AuthorizeResult:
-    """Tell Bolt what it would otherwise ask Slack with every request."""
-    installation: Installation = context["origin"].installation
-    me = await installation.whoami()
-    return AuthorizeResult(
-        enterprise_id=me.enterprise or None,
-        team_id=me.team or None,
-        bot_user_id=me.bot_user or None,
-        bot_id=me.bot or None,
-        bot_token=installation.token,
-    )

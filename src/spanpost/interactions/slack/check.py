@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules
 from spanpost.interactions.slack.installations import Installation
 from spanpost.interactions.slack.web import Trouble
+from spanpost.model.findings import Finding
 from spanpost.text.sanitise import line
 
 _AGAIN: Final = "add it to the app (OAuth & Permissions) and install the app again"
-
-
-class Seen(NamedTuple):
-    """One finding, and the cure if it is a fault."""
-
-    ok: bool
-    found: str
-    cure: str = ""
 
 
 def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
@@ -51,11 +44,13 @@ def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> di
 _ALL: Final = ("chat:write", "users:read")
 
 
-def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
+def of_rules(rules: AuthorizationRules) -> Iterable[Finding]:
     """Check the rules: actions that no one may do, and rules that allow no one."""
     if not rules.rules:
-        yield Seen(
-            False, "no rule says who may do anything, so nobody may", "add a [[interactions.rules]] to spanpost.toml"
+        yield Finding(
+            ok=False,
+            found="no rule says who may do anything, so nobody may",
+            cure="add a [[interactions.rules]] to spanpost.toml",
         )
         return
     named = {action for rule in rules.rules for action in rule.actions}
@@ -64,37 +59,37 @@ def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
     if missing := [
         action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry", "start")
     ]:
-        yield Seen(
-            True,
-            f"no rule names {', '.join(missing)}: nobody may",
-            "add them to the actions of a [[interactions.rules]]",
+        yield Finding(
+            ok=True,
+            found=f"no rule names {', '.join(missing)}: nobody may",
+            cure="add them to the actions of a [[interactions.rules]]",
         )
     for number, rule in enumerate(rules.rules, 1):
         if not (rule.users or rule.groups or rule.channels or rule.emails or rule.requester or rule.resolver):
-            yield Seen(True, f"rule {number} names nobody, so nobody may do what it is about")
+            yield Finding(ok=True, found=f"rule {number} names nobody, so nobody may do what it is about")
 
 
-async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[Seen]:
+async def check_app(one: Installation, *, hears_replies: bool, joins: bool) -> list[Finding]:
     """Check one app by calls of Slack's API. Changes nothing."""
-    seen: list[Seen] = []
+    seen: list[Finding] = []
     try:
         data, scopes = await one.web.ask("auth.test")
         who = " of ".join(line(str(data.get(key) or "?"), 80) for key in ("user", "team"))
-        seen.append(Seen(True, f"the bot token is {who}"))
+        seen.append(Finding(ok=True, found=f"the bot token is {who}"))
     except Trouble as trouble:
         return [
-            Seen(
-                False,
-                f"the bot token cannot be used: {trouble}",
-                "see whether Slack is reached, or install the app again",
+            Finding(
+                ok=False,
+                found=f"the bot token cannot be used: {trouble}",
+                cure="see whether Slack is reached, or install the app again",
             )
         ]
     needs = wanted(one.interactions.rules, hears_replies=hears_replies, joins=joins)
     if scopes is None:
-        seen.append(Seen(True, "the answer names no scopes"))
+        seen.append(Finding(ok=True, found="the answer names no scopes"))
     else:
         seen += [
-            Seen(scope not in _ALL, f"without the scope {scope}, {lack}", _AGAIN)
+            Finding(ok=scope not in _ALL, found=f"without the scope {scope}, {lack}", cure=_AGAIN)
             for scope, lack in needs.items()
             if scope not in scopes
         ]
@@ -102,14 +97,14 @@ async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[S
         seen.append(await _socket(one))
     if one.secrets:
         more = " (two signing secrets hold; take the old one back when it is replaced)" if len(one.secrets) > 1 else ""
-        seen.append(Seen(True, f"/slack/events takes signed requests{more}"))
+        seen.append(Finding(ok=True, found=f"/slack/events takes signed requests{more}"))
     return seen
 
 
-async def _socket(one: Installation) -> Seen:
+async def _socket(one: Installation) -> Finding:
     try:
         await one.web.call("apps.connections.open", token=one.app_token)
     except Trouble as trouble:
         cure = "make an app-level token with the scope connections:write, and turn Socket Mode on in the app's settings"
-        return Seen(False, f"Socket Mode cannot be used: {trouble}", cure)
-    return Seen(True, "Socket Mode can be used")
+        return Finding(ok=False, found=f"Socket Mode cannot be used: {trouble}", cure=cure)
+    return Finding(ok=True, found="Socket Mode can be used")

@@ -77,7 +77,7 @@ class Commands:
             return await does(spoken)  # judged by the rules of the act, and recorded if refused
         if (refusal := await self._refusal(spoken)) is not None:
             return refusal
-        if not await self._interactions.interaction_store.is_first(spoken.idempotency_key):
+        if not await self._interactions.interventions.is_first(spoken.idempotency_key):
             return None
         if goes is not None:
             return await self._more(spoken, goes)

@@ -13,13 +13,14 @@ from starlette.responses import Response
 from spanpost.http.asgi import Receive, TooLong, read_body
 from spanpost.http.errors import HttpError, note_outcome
 from spanpost.http.routing import HttpRoute
-from spanpost.interactions.protocols import InteractionMetrics, InteractionStore
+from spanpost.interactions.protocols import InteractionMetrics
 from spanpost.interactions.slack import guard
 from spanpost.interactions.slack.app import SlackApp
 from spanpost.interactions.slack.guard import SlackRefused
 from spanpost.interactions.slack.installations import secrets_of
 from spanpost.interactions.slack.payloads import FORM, JSON, decode
 from spanpost.model.errors import StoreUnavailable
+from spanpost.store.protocols import Interventions
 
 PATH: Final = "/slack/events"
 #: Seconds of the time for an answer that the search for a replay may take.
@@ -39,13 +40,13 @@ class SlackHttp:
     def __init__(
         self,
         app: SlackApp,
-        interaction_store: InteractionStore,
+        interventions: Interventions,
         *,
         watch: InteractionMetrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._app = app
-        self._interaction_store = interaction_store
+        self._interventions = interventions
         self._watch = watch
         self._clock = clock
         self._seen = guard.SeenSignatures(clock)
@@ -101,7 +102,7 @@ class SlackHttp:
         """
         try:
             async with asyncio.timeout(_REPLAY_TIMEOUT):
-                return await self._interaction_store.is_first("slack:signature:" + signed.signature.decode())
+                return await self._interventions.is_first("slack:signature:" + signed.signature.decode())
         except (StoreUnavailable, TimeoutError):
             return True
 

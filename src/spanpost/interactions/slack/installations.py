@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.context.async_context import AsyncBoltContext
 
 from spanpost.interactions.acts import Interactions
+from spanpost.interactions.protocols import PersonMessage
 from spanpost.interactions.slack.guard import Secret, SlackRefused
 from spanpost.interactions.slack.payloads import app_of, team_of
 from spanpost.interactions.slack.web import Trouble, Web
 from spanpost.model.errors import StoreUnavailable
+
+log = logging.getLogger("spanpost.interactions")
 
 
 class Self(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +72,16 @@ class Installation:
             bot_user=_text(response.get("user_id")),
             bot=_text(response.get("bot_id")),
         )
+
+    async def post_ephemeral(
+        self, message: PersonMessage, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """Post a text that only one person sees, in the channel of a message. A failure is logged."""
+        more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
+        try:
+            await self.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
+        except Trouble as trouble:
+            log.warning("somebody could not be told what became of their click or command: %s", trouble)
 
     def is_app_of(self, body: dict[str, Any]) -> bool:
         """Tell whether a payload is for this app.
@@ -169,3 +185,18 @@ async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Insta
 def secrets_of(apps: Sequence[App]) -> list[Secret]:
     """Return all signing secrets, and the installation that each proves."""
     return [Secret(i, secret) for i, one in enumerate(apps) for secret in one.secrets]
+
+
+async def authorize(
+    context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
+) -> AuthorizeResult:
+    """Tell Bolt what it would otherwise ask Slack with every request."""
+    installation: Installation = context["origin"].installation
+    me = await installation.whoami()
+    return AuthorizeResult(
+        enterprise_id=me.enterprise or None,
+        team_id=me.team or None,
+        bot_user_id=me.bot_user or None,
+        bot_id=me.bot or None,
+        bot_token=installation.token,
+    )

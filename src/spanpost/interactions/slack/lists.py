@@ -15,6 +15,7 @@ from spanpost.interactions.acts import Interactions
 from spanpost.interactions.protocols import Asked, PersonMessage
 from spanpost.interactions.slack.payloads import PREFIX
 from spanpost.interactions.slack.web import Trouble, Web
+from spanpost.interactions.subjects import places
 from spanpost.model.interventions import InterventionState
 from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey, TaskQuestion
 from spanpost.model.tasks import Task
@@ -93,9 +94,7 @@ class TaskLists:
         start = TaskKey(*after) if after is not None else None
 
         async def of(tenant: str) -> Page[Task]:
-            return await self._interactions.interaction_store.tasks(
-                msgspec.structs.replace(asked, tenant=tenant), start, LOOKED
-            )
+            return await self._interactions.reader.tasks(msgspec.structs.replace(asked, tenant=tenant), start, LOOKED)
 
         pages = await asyncio.gather(*map(of, self._interactions.tenants))
         items, is_open = _merged(pages, lambda task: (task.started_at, task.uid))
@@ -114,7 +113,7 @@ class TaskLists:
         start = ApprovalKey(after[0], after[1]) if after is not None and after[0] is not None else None
 
         async def of(tenant: str) -> Page[TaskQuestion]:
-            return await self._interactions.interaction_store.questions(
+            return await self._interactions.reader.approvals(
                 ApprovalFilter(tenant=tenant, state=InterventionState.OPEN), start, LOOKED
             )
 
@@ -135,7 +134,7 @@ class TaskLists:
     async def exact(self, ref: str) -> Task | None:
         """Return the task with an id: of the workspace's tenant, else of a visible one."""
         for tenant in self._interactions.tenants:
-            found = await self._interactions.interaction_store.task(tenant, ref)
+            found = await self._interactions.reader.task(tenant, ref)
             if found is not None and (tenant == self._interactions.tenant or (await self.visible([found]))[0]):
                 return found
         return None
@@ -163,7 +162,7 @@ class TaskLists:
     async def places(self, tasks: Iterable[Task]) -> dict[UUID, PersonMessage]:
         """Return the root message of each task; one without a channel where it is unknown."""
         roots = {task.uid: task.root_uid or task.uid for task in tasks}
-        found = await self._interactions.interaction_store.places(set(roots.values()))
+        found = await places(self._interactions.reader, set(roots.values()))
         unknown = PersonMessage(channel="", ts="", is_ours=True)
         return {uid: msgspec.structs.replace(found.get(root, unknown), team=self._team) for uid, root in roots.items()}
 

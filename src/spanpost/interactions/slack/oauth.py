@@ -39,6 +39,7 @@ from spanpost.interactions.protocols import NO_KEY, InteractionMetrics, NotTaken
 from spanpost.interactions.slack.web import silent
 from spanpost.model.errors import StoreUnavailable
 from spanpost.model.installations import Installed
+from spanpost.store.protocols import Interventions
 from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.interactions")
@@ -78,14 +79,6 @@ class InstallTerms(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
 
 
-class Remembers(Protocol):
-    """**Protocol:** remembers keys for an hour, for all processes."""
-
-    async def is_first(self, key: str) -> bool:
-        """Remember a key; False if it was seen before. Raises `StoreUnavailable`."""
-        ...
-
-
 class Keeps(Protocol):
     """**Protocol:** stores installations. `encryption` is None without a key."""
 
@@ -112,9 +105,9 @@ class _Cookies(OAuthStateUtils):
 class States(AsyncOAuthStateStore):
     """Encrypted states: each is valid once, for ten minutes, in any process."""
 
-    def __init__(self, encryption: Encryption, interaction_store: Remembers) -> None:
+    def __init__(self, encryption: Encryption, interventions: Interventions) -> None:
         self._encryption = encryption
-        self._interaction_store = interaction_store
+        self._interventions = interventions
 
     async def async_issue(self, *args: Any, **kwargs: Any) -> str:
         """Return a new state."""
@@ -126,7 +119,7 @@ class States(AsyncOAuthStateStore):
             found = self._encryption.open(_STATE, (state + "=" * (-len(state) % 4)).encode(), within=HOLDS)
         except (Broken, ValueError):
             return False
-        return await self._interaction_store.is_first(f"slack:state:{found.get('n')}")
+        return await self._interventions.is_first(f"slack:state:{found.get('n')}")
 
 
 class SlackInstallations(AsyncInstallationStore):
@@ -177,13 +170,13 @@ class OauthHttp:
         self,
         terms: InstallTerms,
         keeps: Keeps,
-        interaction_store: Remembers,
+        interventions: Interventions,
         *,
         watch: InteractionMetrics | None = None,
     ) -> None:
         self._terms = terms
         self._keeps = keeps
-        self._interaction_store = interaction_store
+        self._interventions = interventions
         self._watch = watch
 
     @property
@@ -216,7 +209,7 @@ class OauthHttp:
         note_outcome(request.scope, word)
         answer = Response((response.body or "").encode("utf-8", "replace"), response.status, dict(_HEADERS))
         for name, values in response.headers.items():
-            if name.lower() in _PASSED:
+            if name.lower() in _FORWARDED_HEADERS:
                 for value in values:
                     answer.headers.append(name, value.encode("latin-1", "replace").decode("latin-1"))
         return answer
@@ -260,7 +253,7 @@ class OauthHttp:
             authorization_url=urljoin(terms.base_url, "/oauth/v2/authorize"),
             installation_store=SlackInstallations(self._keeps, terms),
             installation_store_bot_only=True,
-            state_store=States(encryption, self._interaction_store),
+            state_store=States(encryption, self._interventions),
             state_cookie_name=_COOKIE,
             state_expiration_seconds=HOLDS,
             logger=silent(),
@@ -298,7 +291,7 @@ class OauthHttp:
 #: Header with a page's text, for clients that do not accept HTML.
 _TEXT: Final = "x-spanpost-text"
 #: Headers of Bolt's response that are passed on.
-_PASSED: Final = frozenset({"location", "set-cookie"})
+_FORWARDED_HEADERS: Final = frozenset({"location", "set-cookie"})
 _HEADERS: Final = {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",

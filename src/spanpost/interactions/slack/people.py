@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from spanpost.interactions.acts import actor_of
-from spanpost.interactions.authorization import Ask, Failed, Found, Look, MembersOf, Person, PersonOf, Ruling
+from spanpost.interactions.authorization import Ask, Failed, Found, Lookup, MembersOf, Person, PersonOf, Ruling
 from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
 from spanpost.interactions.slack.web import Trouble, Web
 from spanpost.text.sanitise import line
@@ -42,58 +42,58 @@ class SlackPeople:
         self._remember = remember
         self._resolvers = dict(resolvers or {})
         self._clock = clock
-        self._known: dict[Look, tuple[float, Found]] = {}
-        self._asking: dict[Look, asyncio.Task[Found]] = {}
+        self._known: dict[Lookup, tuple[float, Found]] = {}
+        self._asking: dict[Lookup, asyncio.Task[Found]] = {}
 
-    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+    async def lookup(self, lookup: Lookup, message: PersonMessage, question: tuple[str, Asked]) -> Found:
         """Return the result of a lookup; `Failed` if there is none."""
-        if isinstance(look, Ask):
-            return await self._resolve(look, message, question)
-        known = self._known.get(look)
+        if isinstance(lookup, Ask):
+            return await self._resolve(lookup, message, question)
+        known = self._known.get(lookup)
         if known is not None:
             max_age = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
             if self._clock() - known[0] < max_age:
                 return known[1]
-        task = self._asking.get(look)
+        task = self._asking.get(lookup)
         if task is None:
-            task = self._asking[look] = asyncio.create_task(self._ask(look, message))
-            task.add_done_callback(lambda _: self._asking.pop(look, None))
+            task = self._asking[lookup] = asyncio.create_task(self._ask(lookup, message))
+            task.add_done_callback(lambda _: self._asking.pop(lookup, None))
         return await asyncio.shield(task)
 
     async def forget(self, ruling: Ruling, user: str) -> bool:
         """Forget the lookups behind a refusal that are old enough to be repeated."""
-        lookups: list[Look] = [PersonOf(user)]
+        lookups: list[Lookup] = [PersonOf(user)]
         lookups += [MembersOf(value, kind == "group") for kind, value in ruling.who if kind in ("group", "channel")]
-        old = [look for look in lookups if look in self._known and self._clock() - self._known[look][0] > ANEW]
-        for look in old:
-            del self._known[look]
+        old = [lookup for lookup in lookups if lookup in self._known and self._clock() - self._known[lookup][0] > ANEW]
+        for lookup in old:
+            del self._known[lookup]
         return bool(old)
 
-    async def _ask(self, look: PersonOf | MembersOf, message: PersonMessage) -> Found:
+    async def _ask(self, lookup: PersonOf | MembersOf, message: PersonMessage) -> Found:
         found: Found
         try:
-            found = await (self._person(look.id, message) if isinstance(look, PersonOf) else self._members(look))
+            found = await (self._person(lookup.id, message) if isinstance(lookup, PersonOf) else self._members(lookup))
         except Trouble as trouble:
             found = Failed(line(f"Slack answers {trouble}", 200))
         except Exception as error:  # an unexpected answer allows no one
             found = Failed(f"Slack's answer could not be read ({type(error).__name__})")
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[look] = (self._clock(), found)
+        self._known[lookup] = (self._clock(), found)
         return found
 
     async def _person(self, user: str, message: PersonMessage) -> Person:
         response = await self._web.call("users.info", user=user)
         return person_of(response["user"], user, message.team)
 
-    async def _members(self, look: MembersOf) -> frozenset[str]:
-        if look.is_group:
-            response = await self._web.call("usergroups.users.list", usergroup=look.id)
+    async def _members(self, lookup: MembersOf) -> frozenset[str]:
+        if lookup.is_group:
+            response = await self._web.call("usergroups.users.list", usergroup=lookup.id)
             return frozenset(str(user) for user in response["users"])
         members: set[str] = set()
         cursor = ""
         while True:
-            response = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
+            response = await self._web.call("conversations.members", channel=lookup.id, limit=_PAGE, cursor=cursor)
             members.update(str(user) for user in response["members"])
             cursor = str((response.get("response_metadata") or {}).get("next_cursor") or "")
             if not cursor:
@@ -101,12 +101,12 @@ class SlackPeople:
             if len(members) >= MOST_MEMBERS:
                 raise Trouble(f"the channel has more than {MOST_MEMBERS} members")
 
-    async def _resolve(self, look: Ask, message: PersonMessage, question: tuple[str, Asked]) -> Found:
-        resolver = self._resolvers.get(look.resolver)
+    async def _resolve(self, lookup: Ask, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        resolver = self._resolvers.get(lookup.resolver)
         if resolver is None:
             return Failed("it is not installed")
         action, asked = question
-        who = actor_of("slack", look.person, message)
+        who = actor_of("slack", lookup.person, message)
         try:
             async with asyncio.timeout(RESOLVER_TIMEOUT):
                 answer = await resolver(Question(action=action, actor=who, task=asked.task, approval=asked.approval))

@@ -83,7 +83,7 @@ class _Client(SocketModeClient):
         """Log why there is no connection, once for each reason."""
         if why != self._logged:
             self._logged = why
-            log.warning("Slack's Socket Mode cannot be reached, nobody is heard until it is: %s", why)
+            log.warning("Slack's Socket Mode cannot be reached, so clicks and messages do not arrive: %s", why)
 
     async def connect(self) -> None:
         """Connect. Every attempt uses a new address, since a failed one may be used up."""

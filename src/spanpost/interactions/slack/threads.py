@@ -18,12 +18,12 @@ from spanpost.model.interventions import Verb
 log = logging.getLogger("spanpost.interactions")
 
 #: By then a message's receipt is stored, even if the process that posted it was killed.
-_SETTLED: Final = timedelta(minutes=3)
+_RECEIPT_STORED_AFTER: Final = timedelta(minutes=3)
 
 
-def is_settled(root: PersonMessage) -> bool:
+def has_stored_receipt(root: PersonMessage) -> bool:
     """Tell whether a thread is so old that the receipt of its root must be stored."""
-    return datetime.now(UTC) - moment(root.ts) > _SETTLED
+    return datetime.now(UTC) - moment(root.ts) > _RECEIPT_STORED_AFTER
 
 
 async def do(
@@ -35,7 +35,7 @@ async def do(
     without a receipt is not a task's. Otherwise its root may have been posted a moment ago.
     """
     try:
-        asked = await interactions.told_in(root)
+        asked = await interactions.task_of_message(root)
         return (is_known, None) if asked is None else (True, await interactions.do(make(asked.key)))
     except StoreUnavailable:
         return False, None

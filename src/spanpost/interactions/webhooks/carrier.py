@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from spanpost.interactions.webhooks.base import Does, Provider, WebhookRecorder
+from spanpost.interactions.subjects import questions_named
+from spanpost.interactions.webhooks.base import Does, Provider
 from spanpost.interactions.webhooks.reading import chosen, document_of
 from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
 from spanpost.model.errors import Rejected, StoreUnavailable, Unavailable
 from spanpost.model.ids import named
 from spanpost.model.interventions import Actor, Intervention, Result, Verb
-from spanpost.model.launch_orders import HOOK, LAUNCH, Order
+from spanpost.model.launch_orders import HOOK, LAUNCH, Order, Taken
+from spanpost.model.recorded import Recorded
+from spanpost.store.protocols import Interventions, LaunchOrders, Reader
 from spanpost.tasks.interventions import verb_of
 from spanpost.text.sanitise import line
 from spanpost.text.templates import render
@@ -22,17 +25,27 @@ _WORDS, _NAME, _PARAMETER = 4_000, 100, 1_000
 
 
 class HookCarrier:
-    """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended."""
+    """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended.
+
+    `take` gets what a request recorded.
+    """
 
     def __init__(
         self,
-        interaction_store: WebhookRecorder,
+        name: str,
+        reader: Reader,
+        interventions: Interventions,
+        launch_orders: LaunchOrders,
+        *,
+        take: Callable[[Recorded], None],
         provider: Callable[[], Provider | None],
         launchers: Callable[[], frozenset[str]],
-        name: str,
     ) -> None:
         self.name = HOOK + name
-        self._interaction_store = interaction_store
+        self._reader = reader
+        self._interventions = interventions
+        self._launch_orders = launch_orders
+        self._take = take
         self._provider = provider
         self._launchers = launchers
 
@@ -74,25 +87,26 @@ class HookCarrier:
             tenant=order.tenant,
             carrier=LAUNCH + does.start,
             text=render(does.text, document)[:_WORDS],
-            parameters={name: render(text, document)[:_PARAMETER] for name, text in does.parameters},
+            parameters={name: render(text, document)[:_PARAMETER] for name, text in does.parameters.items()},
             source="hook",
             by=render(does.by, document)[:_NAME] or order.by,
             by_id=self.name,
             at=order.at,
         )
-        await self._interaction_store.order(made)
+        if await self._launch_orders.place(made) is Taken.NEW:
+            self._take(Recorded(deliveries=1))
         return Receipt(ref={"order": str(made.id)})
 
     async def _ask(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
         ref = render(does.task, document).strip()
-        task = await self._interaction_store.refer(order.tenant, ref) if ref else None
+        task = await self._reader.refer(order.tenant, ref) if ref else None
         if task is None:
             raise Rejected(f"there is no task {line(ref, 100)!r}: once there is, retry this delivery", reason="no_task")
-        return await self._act(order, does, document, does.verb, task.uid)
+        return await self._act(order, does, document, Verb(does.verb), task.uid)
 
     async def _decide(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
         id = render(does.approval, document).strip()
-        found = await self._interaction_store.questions_named(order.tenant, id) if id else ()
+        found = await questions_named(self._interventions, order.tenant, id) if id else ()
         if not found:
             raise Rejected(
                 f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question"
@@ -123,7 +137,9 @@ class HookCarrier:
             idempotency_key=f"hook:{order.id}",
             at=order.at,
         )
-        verdict = await self._interaction_store.intervene(act)
+        verdict = await self._interventions.intervene(act)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
         if verdict.result in (Result.DONE, Result.DECIDED):
             return Receipt(ref={"result": str(verdict.result), "task": verdict.task_id})
         raise Rejected(f"it was not done: {verdict.result}", reason=str(verdict.result))

@@ -15,11 +15,13 @@ from spanpost.http.asgi import Receive, TooLong, read_body
 from spanpost.http.errors import HttpError, note_outcome
 from spanpost.http.routing import HttpRoute
 from spanpost.interactions.protocols import InteractionMetrics
-from spanpost.interactions.webhooks.base import Provider, WebhookRecorder
+from spanpost.interactions.webhooks.base import Provider
 from spanpost.interactions.webhooks.reading import document_of
 from spanpost.interactions.webhooks.schemes import Proven, WebhookRefused, prove
 from spanpost.model.ids import named
 from spanpost.model.launch_orders import HOOK, Order, Taken
+from spanpost.model.recorded import Recorded
+from spanpost.store.protocols import LaunchOrders
 from spanpost.text.templates import render
 
 PREFIX: Final = "/hooks/"
@@ -27,7 +29,7 @@ PREFIX: Final = "/hooks/"
 _MOST_HEADERS, _LONGEST = 60, 500
 #: Headers that are not kept, because they may hold credentials.
 _UNKEPT: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
-_TOLD: Final[Mapping[str, str]] = {
+_WHY: Final[Mapping[str, str]] = {
     "unsigned": "the request is not signed, or not in the way of this provider",
     "timestamp": "the request does not say when it was made",
     "too_old": "the request was made more than five minutes ago, or in the future: check both clocks",
@@ -36,20 +38,22 @@ _TOLD: Final[Mapping[str, str]] = {
 
 
 class HooksHttp:
-    """The endpoint. `providers` by name; `clock` returns Unix time."""
+    """The endpoint. `providers` by name; `take` gets what an order recorded; `clock` returns Unix time."""
 
     def __init__(
         self,
-        interaction_store: WebhookRecorder,
+        launch_orders: LaunchOrders,
         providers: Mapping[str, Provider],
         *,
+        take: Callable[[Recorded], None],
         max_body: int,
         watch: InteractionMetrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.providers = dict(providers)
         self.max_body = max_body
-        self._interaction_store = interaction_store
+        self._launch_orders = launch_orders
+        self._take_recorded = take
         self._watch = watch
         self._clock = clock
 
@@ -72,12 +76,14 @@ class HooksHttp:
         try:
             proven = prove(provider.scheme, headers, body, provider.keys, now)
         except WebhookRefused as refused:
-            raise HttpError(401, refused.why, _TOLD[refused.why]) from None
+            raise HttpError(401, refused.why, _WHY[refused.why]) from None
         order = self._order(provider, proven, headers, body, now)
         # The signature covers time and id: a repeated signature is a repeated request.
-        taken = await self._interaction_store.order(order, signature=f"hook:{provider.name}:{proven.signature}")
+        taken = await self._launch_orders.place(order, signature=f"hook:{provider.name}:{proven.signature}")
         if taken is Taken.REPLAYED:
             raise HttpError(409, "replayed", "the very same request was heard before")
+        if taken is Taken.NEW:
+            self._take_recorded(Recorded(deliveries=1))
         status, word = (202, "taken") if taken is Taken.NEW else (200, "known")
         note_outcome(request.scope, word)
         return JSONResponse({"status": word, "id": str(order.id)}, status)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from spanpost.interactions.webhooks.base import Does, Provider
 from spanpost.routing.matching import is_wanted
-from spanpost.text.templates import look, text_of
+from spanpost.text.templates import text_of, value_at
 
 #: Key of the headers in the document that fills templates.
 HEADER: Final = "header"
@@ -36,11 +36,11 @@ def document_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | Non
 def chosen(provider: Provider, document: Mapping[str, Any]) -> Does | None:
     """Return the act for a request: the first whose conditions it meets."""
     for does in provider.does:
-        if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when):
+        if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when.items()):
             return does
     return None
 
 
 def _said(document: Mapping[str, Any], path: str) -> str | None:
-    value = look(document, path)
+    value = value_at(document, path)
     return None if value is None else text_of(value)

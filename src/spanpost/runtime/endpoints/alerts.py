@@ -13,15 +13,16 @@ from spanpost.runtime.endpoints import Endpoint, EndpointContext
 def endpoints(context: EndpointContext) -> list[Endpoint]:
     """Return ``/alerts/``."""
     pipeline = context.pipeline
+    kept = pipeline.store.alerts
 
     async def take(alerts: Sequence[Alert], /, until: float) -> Sequence[bool]:
-        known = await pipeline.store.alerts([alert.id for alert in alerts])
+        known = await kept.known([alert.id for alert in alerts])
 
         async def one(alert: Alert) -> bool:
             before = known.get(alert.id)
             if before is not None and again(before, alert) is None:
                 return False  # most repeats: one query covers all of them
-            taken = await pipeline.store.take_alert(alert)
+            taken = await kept.take(alert)
             pipeline.take(taken.recorded)
             return not taken.is_repeat
 

@@ -13,8 +13,13 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
     if hooks is None:
         return []
     section = context.settings.webhooks
+    pipeline = context.pipeline
     application = HooksHttp(
-        hooks.interaction_store, hooks.providers, max_body=section.max_body, watch=context.pipeline.metrics
+        pipeline.store.launch_orders,
+        hooks.providers,
+        take=pipeline.take,
+        max_body=section.max_body,
+        watch=pipeline.metrics,
     )
 
     def reload(settings: Settings) -> None:

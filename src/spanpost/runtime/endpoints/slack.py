@@ -49,4 +49,4 @@ def oauth(context: EndpointContext, workspaces: Workspaces) -> OauthHttp:
         base_url=workspaces.base_url,
         proxy=proxy_for(workspaces.base_url),
     )
-    return OauthHttp(terms, workspaces, context.pipeline.store, watch=context.pipeline.metrics)
+    return OauthHttp(terms, workspaces, context.pipeline.store.interventions, watch=context.pipeline.metrics)

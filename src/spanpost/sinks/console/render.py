@@ -65,7 +65,7 @@ def card(
     locale: Locale = ENGLISH,
 ) -> RenderableType:
     """Draw a task's message with its thread below. `hidden` counts older checkpoints that are left out."""
-    shown = labels.task_look(task, locale)
+    shown = labels.task_label(task, locale)
     colour = COLOURS[shown.colour]
     rows: list[RenderableType] = [_head(task, shown, colour, now, locale)]
     if progress := _progress(task, colour, locale):
@@ -173,7 +173,7 @@ def _children(children: Sequence[Task], now: datetime | None, locale: Locale) ->
     rows: list[RenderableType] = [_line((labels.at_work(children, locale), "dim"))]
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
-        label = labels.task_look(child, locale)
+        label = labels.task_label(child, locale)
         last = i == len(shown) - 1 and len(children) <= CHILDREN
         text = _line(
             ("└ " if last else "├ ", "bright_black"), (f"{label.emoji} ", ""), (labels.title(child, 60, locale), "")
@@ -215,15 +215,15 @@ def _thread(thread: Sequence[CheckpointLine], hidden: int, zone: tzinfo, locale:
         # Fixed width: rich would shrink both columns where a line is too long for the terminal.
         row.add_column(no_wrap=True, min_width=len(edge))
         row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(Text(edge, "bright_black"), news_line(entry, zone, locale))
+        row.add_row(Text(edge, "bright_black"), checkpoint_line(entry, zone, locale))
         rows.append(row)
     return rows
 
 
-def news_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> Text:
+def checkpoint_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> Text:
     """Draw one line of a thread: time, text, sub-agent."""
     checkpoint = entry.checkpoint
-    label = labels.news_look(checkpoint, locale)
+    label = labels.checkpoint_label(checkpoint, locale)
     text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{label.emoji} ", ""))
     if who := line(entry.who, 40):
         text.append(f"{who}  ", "bold dim")
@@ -237,7 +237,7 @@ def news_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLIS
         Kind.ALERT,
         Kind.END,
     )
-    text.append(labels.news_text(checkpoint, locale=locale), COLOURS[label.colour] if loud else "")
+    text.append(labels.checkpoint_text(checkpoint, locale=locale), COLOURS[label.colour] if loud else "")
     if checkpoint.progress is not None:
         text.append(f"  {labels.share(checkpoint.progress, locale)}", "dim")
     return text
@@ -246,10 +246,10 @@ def news_line(entry: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLIS
 def plain(entry: CheckpointLine, title: str, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> str:
     """Write a checkpoint as one line of a log: no colours, with the task's name."""
     named = f"{title} › {entry.who}" if entry.who else title
-    label = labels.news_look(entry.checkpoint, locale)
+    label = labels.checkpoint_label(entry.checkpoint, locale)
     at = f"{entry.checkpoint.at.astimezone(zone):%H:%M:%S}"
     done = f" ({labels.share(entry.checkpoint.progress, locale)})" if entry.checkpoint.progress is not None else ""
-    return f"{at} [{line(named, 80)}] {label.emoji} {labels.news_text(entry.checkpoint, locale=locale)}{done}"
+    return f"{at} [{line(named, 80)}] {label.emoji} {labels.checkpoint_text(entry.checkpoint, locale=locale)}{done}"
 
 
 def record(delivery: Delivery) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from spanpost.sinks.plugin import RouteDefaults, SinkSettings
+from spanpost.sinks.plugin import SinkSettings
 from spanpost.text.locales import Language
 
 
@@ -21,7 +21,3 @@ class ConsoleSettings(SinkSettings):
         default="en",
         description="Language of spanpost's own text if the route does not say: `en` (English) or `ko` (Korean).",
     )
-
-    def route_defaults(self) -> RouteDefaults:
-        """Return the values of a route that does not set them itself."""
-        return RouteDefaults(language=self.language)

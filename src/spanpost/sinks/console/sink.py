@@ -42,7 +42,7 @@ class ConsoleForm(StrEnum):
 class _Card:
     """One root task with its thread."""
 
-    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "locale", "task", "thread")
+    __slots__ = ("children", "has_checkpoint", "hidden", "is_printed", "keys", "locale", "task", "thread")
 
     def __init__(self, task: Task) -> None:
         self.task: Task | None = task
@@ -51,13 +51,13 @@ class _Card:
         self.keys: set[str] = set()
         self.hidden = 0
         self.is_printed = False
-        self.has_news = False
+        self.has_checkpoint = False
         self.locale = ENGLISH
 
     @property
     def is_open(self) -> bool:
         """Tell whether to show the card. False for a task that ended in another process, whose terminal showed it."""
-        return not self.is_printed and self.task is not None and (self.has_news or not labels.is_final(self.task))
+        return not self.is_printed and self.task is not None and (self.has_checkpoint or not labels.is_final(self.task))
 
 
 def _now() -> datetime:
@@ -172,7 +172,7 @@ class ConsoleSink:
                 self._print(card)
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.CHECKPOINT and checkpoint is not None:
-            card.has_news = True
+            card.has_checkpoint = True
             self._append(
                 card,
                 delivery,
@@ -187,7 +187,7 @@ class ConsoleSink:
             self._out.append(render.plain(entry, title, self._zone, card.locale))
         elif card.is_printed:
             text = Text(f"  {labels.title(card.task or delivery.task, 40, card.locale)}  ", style="dim")
-            self._out.append(text + render.news_line(entry, self._zone, card.locale))
+            self._out.append(text + render.checkpoint_line(entry, self._zone, card.locale))
         else:
             card.thread.append(entry)
             if len(card.thread) > 40:  # more than a live card ever shows

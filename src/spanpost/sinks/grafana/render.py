@@ -78,8 +78,8 @@ def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -
         )
     if checkpoint is None or checkpoint.kind not in POINTS:
         return None
-    look = labels.news_look(checkpoint)
-    text = f"{look.emoji} {_safe(labels.title(task, 150))} · {_safe(labels.news_text(checkpoint, _TEXT))}"
+    label = labels.checkpoint_label(checkpoint)
+    text = f"{label.emoji} {_safe(labels.title(task, 150))} · {_safe(labels.checkpoint_text(checkpoint, _TEXT))}"
     return Note(
         mark=mark,
         text=text,
@@ -98,14 +98,14 @@ def mark_of_delivery(delivery: Delivery) -> str:
 
 
 def _region(task: Task) -> str:
-    look = labels.task_look(task)
-    said = f"{look.emoji} {_safe(labels.title(task, 150))}"
+    label = labels.task_label(task)
+    said = f"{label.emoji} {_safe(labels.title(task, 150))}"
     if labels.is_final(task):
-        said += f" · {look.word}"
+        said += f" · {label.word}"
         if task.error is not None and task.status == "error":
             said += f": {_safe(line(f'{task.error.type} {task.error.message}'.strip(), 300))}"
     elif task.is_alert:
-        said += f" · {look.word}"
+        said += f" · {label.word}"
     if links := " ".join(_links(task)):
         said += f" {links}"
     return said

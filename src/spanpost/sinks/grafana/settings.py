@@ -44,12 +44,12 @@ class GrafanaSettings(SinkSettings):
         default=30.0,
         gt=0,
         le=6000,
-        description="Annotations per minute. Grafana keeps them for people, who read hundreds a day.",
+        description="Maximum number of annotations per minute.",
     )
     timeout: Duration = Field(
         default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=25), description="Time limit of one call."
     )
-    settle: Duration = Field(
+    reconcile_timeout: Duration = Field(
         default=timedelta(seconds=30),
         ge=timedelta(0),
         description="After a lost answer: if an annotation is not found by its tag for this long, it counts as not "

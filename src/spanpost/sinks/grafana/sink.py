@@ -99,7 +99,7 @@ class GrafanaSink:
             if found:
                 until = {"until": found[0].until_ms} if found[0].until_ms else {}
                 answers[delivery.id] = Receipt(ref={"id": found[0].id} | until)
-            elif _elapsed(delivery, now) >= self._settings.settle and delivery.lookups >= 1:
+            elif _elapsed(delivery, now) >= self._settings.reconcile_timeout and delivery.lookups >= 1:
                 answers[delivery.id] = None
         return answers
 
@@ -121,8 +121,8 @@ class GrafanaSink:
                 return (whole, RateLimit(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
             case SinkCall.EDIT:
                 return (whole, RateLimit(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
-            case SinkCall.LOOKUP:
-                return (whole, RateLimit(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
+            case SinkCall.RECONCILE:
+                return (whole, RateLimit(key=f"{self.name}:reconcile", rate=rate, burst=10, reserve=2))
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
         """Check that the token may read annotations and that the dashboards exist.

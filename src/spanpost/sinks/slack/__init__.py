@@ -40,14 +40,14 @@ def _open(settings: SlackSettings) -> Sink:
     from spanpost.sinks.slack.sink import SlackSink, Space
 
     def space(name: str, one: WorkspaceSettings) -> Space:
-        return Space(name, _transport(name, one, settings), one.channel, one.rates, tenant=one.tenant.strip() or None)
+        return Space(name, _transport(name, one, settings), one.channel, one, tenant=one.tenant.strip() or None)
 
     def unlisted(team: str) -> Space:
         return space(team, WorkspaceSettings(team=team, tenant=team))
 
     return SlackSink(
         own=space("default", settings),
-        settle=settings.lookup_wait,
+        reconcile_timeout=settings.lookup_wait,
         slack_style=slack_style_of(settings),
         others=[space(name, one) for name, one in settings.workspaces.items()],
         unlisted=unlisted,
@@ -84,4 +84,4 @@ def _preview(settings: SlackSettings) -> Preview:
         raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
 
 
-plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_news=True, summarises=True)
+plugin = SinkPlugin(name="slack", settings=SlackSettings, open=_open, edits_checkpoints=True, summarises=True)

@@ -38,7 +38,7 @@ from spanpost.text.locales import Locale
 from spanpost.text.sanitise import cut, line, link, paragraph
 
 #: Sign and colour by severity.
-_LOOKS: Final = {"critical": ("🔥", "red"), "warning": ("⚠️", "yellow"), "info": ("🔔", "blue")}
+_SIGNS: Final = {"critical": ("🔥", "red"), "warning": ("⚠️", "yellow"), "info": ("🔔", "blue")}
 _OVER: Final = ("✅", "green")
 _DAY: Final = "{date_short_pretty} {time}"
 _LABELS: Final = 8
@@ -84,16 +84,16 @@ def _drawn(
         blocks, inner = (_rich if style is Style.RICH else _plain)(alert, who, most, slack_style)
         if size([blocks, inner, below]) <= MAX_SIZE:
             break
-    _, colour = _look(alert)
-    told = f"{_look(alert)[0]} {who}{_line(alert, slack_style.locale)}"
+    _, colour = _sign(alert)
+    told = f"{_sign(alert)[0]} {who}{_line(alert, slack_style.locale)}"
     attachment = {"color": COLOURS[colour], "fallback": escape(cut(told, 200)), "blocks": inner}
     return SlackMessage(
         text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style
     )
 
 
-def _look(alert: Alert) -> tuple[str, str]:
-    return _OVER if alert.is_resolved else _LOOKS[alerts.severity_of(alert.severity)]
+def _sign(alert: Alert) -> tuple[str, str]:
+    return _OVER if alert.is_resolved else _SIGNS[alerts.severity_of(alert.severity)]
 
 
 def _name(alert: Alert, locale: Locale, limit: int = 150) -> str:
@@ -118,7 +118,7 @@ def _state(alert: Alert, locale: Locale) -> str:
 
 
 def _rich(alert: Alert, who: str, most: int, slack_style: SlackStyle) -> tuple[list[Block], list[Block]]:
-    sign, _ = _look(alert)
+    sign, _ = _sign(alert)
     prefix = f"{slack_style.prefix} " if slack_style.prefix and not who else ""
     head: list[Element] = [
         text(f"{sign} {prefix}{who}"),
@@ -143,7 +143,7 @@ def _rich(alert: Alert, who: str, most: int, slack_style: SlackStyle) -> tuple[l
 
 
 def _plain(alert: Alert, who: str, most: int, slack_style: SlackStyle) -> tuple[list[Block], list[Block]]:
-    sign, _ = _look(alert)
+    sign, _ = _sign(alert)
     prefix = f"{slack_style.prefix} " if slack_style.prefix and not who else ""
     head = [plain(f"{sign} {prefix}{who}{_name(alert, slack_style.locale)}: {_state(alert, slack_style.locale)}")]
     if calls := _calls(alert, slack_style):

@@ -42,11 +42,11 @@ def check(places: Sequence[SlackPlace], memory: Memory) -> Talk[list[Finding]]:
     who = " of ".join(line(str(response.body.get(key) or "?"), 80) for key in ("user", "team"))
     findings = [Finding(ok=True, found=f"the token is {who}"), *_scopes(response)]
     for place in dict.fromkeys(places):
-        findings.append((yield from _look(place, memory)))
+        findings.append((yield from _check_place(place, memory)))
     return findings
 
 
-def _look(place: SlackPlace, memory: Memory) -> Talk[Finding]:
+def _check_place(place: SlackPlace, memory: Memory) -> Talk[Finding]:
     try:
         channel = yield from channel_id(place, memory)
     except DeliveryError as error:

@@ -43,9 +43,7 @@ class InstalledApi:
 
     async def _wire(self, *, refused: str = "") -> Transport:
         if self._tokens is None:
-            raise self._none(
-                "nothing is set up here that knows its token", "set the room slack_oauth as the gateways have it"
-            )
+            raise self._none("nothing is set up here that knows its token", "set [slack_oauth] as on the gateways")
         try:
             token = await self._tokens.token(self._team, refused=refused)
         except NoToken as error:

@@ -7,25 +7,26 @@ with short bursts, and "several hundred" a minute in the workspace. Spanpost sta
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import dataclass
 
 from spanpost.model.deliveries import RateLimit, SinkCall
 from spanpost.sinks.slack.calls import SlackPlace
 
-POST, EDIT, LOOKUP = "chat.postMessage", "chat.update", "conversations.history"
+POST, EDIT, RECONCILE = "chat.postMessage", "chat.update", "conversations.history"
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Rates:
     """Allowed calls per minute."""
 
     #: `chat.update` in the workspace: nine tenths of Tier 3.
-    edits: float = 45.0
+    edits_per_minute: float = 45.0
     #: `chat.postMessage` in the workspace: about half of "several hundred"; Slack gives no exact figure.
-    posts: float = 180.0
+    posts_per_minute: float = 180.0
     #: `chat.postMessage` in one channel.
-    posts_per_channel: float = 60.0
+    posts_per_channel_per_minute: float = 60.0
     #: `conversations.history` in the workspace: half of Tier 3, because one lookup may read several pages.
-    lookups: float = 25.0
+    lookups_per_minute: float = 25.0
 
 
 def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLimit, ...]:
@@ -36,11 +37,21 @@ def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLi
         case SinkCall.POST:
             return (
                 whole,
-                RateLimit(key=place.method(POST), rate=rates.posts / 60, burst=12, reserve=3),
+                RateLimit(key=place.method(POST), rate=rates.posts_per_minute / 60, burst=12, reserve=3),
                 channel,
-                RateLimit(key=f"{place.address}:{POST}", rate=rates.posts_per_channel / 60, burst=5, reserve=2),
+                RateLimit(
+                    key=f"{place.address}:{POST}", rate=rates.posts_per_channel_per_minute / 60, burst=5, reserve=2
+                ),
             )
         case SinkCall.EDIT:
-            return (whole, RateLimit(key=place.method(EDIT), rate=rates.edits / 60, burst=8, reserve=2), channel)
-        case SinkCall.LOOKUP:
-            return (whole, RateLimit(key=place.method(LOOKUP), rate=rates.lookups / 60, burst=5, reserve=1), channel)
+            return (
+                whole,
+                RateLimit(key=place.method(EDIT), rate=rates.edits_per_minute / 60, burst=8, reserve=2),
+                channel,
+            )
+        case SinkCall.RECONCILE:
+            return (
+                whole,
+                RateLimit(key=place.method(RECONCILE), rate=rates.lookups_per_minute / 60, burst=5, reserve=1),
+                channel,
+            )

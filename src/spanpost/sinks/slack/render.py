@@ -113,8 +113,8 @@ def root(
 def _moved(task: Task, metadata: dict[str, Any], style: Style, slack_style: SlackStyle, moved_to: str) -> SlackMessage:
     """Draw the end of a message that continues in another, without buttons; its thread stays as it is."""
     locale = slack_style.locale
-    look, name = labels.task_look(task, locale), titled(task, slack_style) if task.task_id else ""
-    before = f"{look.emoji} {locale.say('root.went_on_before' if name else 'root.was_other')}"
+    label, name = labels.task_label(task, locale), titled(task, slack_style) if task.task_id else ""
+    before = f"{label.emoji} {locale.say('root.went_on_before' if name else 'root.was_other')}"
     after = locale.say("root.went_on_after") if name else ""
     more = locale.say("root.no_more")
     if style is Style.RICH:
@@ -122,7 +122,7 @@ def _moved(task: Task, metadata: dict[str, Any], style: Style, slack_style: Slac
     else:
         shown = plain(f"{before}{name}{after}")
         more = f"{more} {moved_to}".rstrip()
-    said = _attachments([context(more)], look, task, slack_style)
+    said = _attachments([context(more)], label, task, slack_style)
     return SlackMessage(
         text=escape(f"{before}{name}{after}"), blocks=[shown], attachments=said, metadata=metadata, style=style
     )
@@ -202,12 +202,12 @@ def _root_rich(
     task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     locale = slack_style.locale
-    look, aside = labels.task_look(task, locale), _asides(task, locale)
+    label, aside = labels.task_label(task, locale), _asides(task, locale)
     head: list[Element] = [
         section(
-            text(f"{look.emoji} "),
+            text(f"{label.emoji} "),
             text(titled(task, slack_style), "bold"),
-            text(f"  {look.word}{f' ({aside})' if aside else ''}"),
+            text(f"  {label.word}{f' ({aside})' if aside else ''}"),
         )
     ]
     cards = cards_of(task, children, int(CARDS * most), locale)
@@ -238,22 +238,22 @@ def _root_rich(
     below += [rich(*body)] if body else []
     below.append(_small_print(task, children, slack_style))
     below += _row(task, slack_style, [blocks, below])
-    return blocks, _attachments(below, look, task, slack_style)
+    return blocks, _attachments(below, label, task, slack_style)
 
 
 def _root_plain(
     task: Task, children: Sequence[Task], asked: questions.Asked, most: float, slack_style: SlackStyle
 ) -> tuple[list[Block], list[dict[str, Any]]]:
     locale = slack_style.locale
-    look, aside = labels.task_look(task, locale), _asides(task, locale)
+    label, aside = labels.task_label(task, locale), _asides(task, locale)
     lines = [
-        f"{look.emoji} {titled(task, slack_style)}: {look.word}{f' ({aside})' if aside else ''}",
+        f"{label.emoji} {titled(task, slack_style)}: {label.word}{f' ({aside})' if aside else ''}",
         _progress(task, locale),
     ]
     if children and not labels.is_final(task):
         lines.append(labels.at_work(children, locale))
         chosen = [c for c in children if not labels.is_final(c) or c.status == "error"][: int(CARDS * most)]
-        lines += [f"{labels.task_look(c).emoji} {disarmed(labels.title(c, 80, locale))}" for c in chosen]
+        lines += [f"{labels.task_label(c).emoji} {disarmed(labels.title(c, 80, locale))}" for c in chosen]
     below: list[str] = []
     if (doing := disarmed(labels.doing(task, 300, locale))) and not labels.is_final(task):
         below.append(doing)
@@ -274,15 +274,15 @@ def _root_plain(
     sections += [plain(said) for said in ("\n".join(filter(None, below)),) if said]
     sections.append(_small_print(task, children, slack_style))
     sections += _row(task, slack_style, [lines, sections])
-    return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task, slack_style)
+    return [plain("\n".join(filter(None, lines)))], _attachments(sections, label, task, slack_style)
 
 
 def _attachments(
-    blocks: list[Block], look: labels.StatusLabel, task: Task, slack_style: SlackStyle
+    blocks: list[Block], label: labels.StatusLabel, task: Task, slack_style: SlackStyle
 ) -> list[dict[str, Any]]:
     return [
         {
-            "color": COLOURS[look.colour],
+            "color": COLOURS[label.colour],
             "fallback": escape(labels.title(task, locale=slack_style.locale)),
             "blocks": blocks,
         }
@@ -396,10 +396,10 @@ def _fold(done: Sequence[str], what: str, locale: Locale) -> list[Block]:
 
 def _child(child: Task, locale: Locale) -> Block:
     status = _CARD.get(child.status, "in_progress")
-    look = labels.task_look(child)
+    label = labels.task_label(child)
     title = disarmed(labels.title(child, 90, locale))
     if child.status in ("cancelled", "waiting", "stalled", "paused"):
-        title = f"{look.emoji} {title}"
+        title = f"{label.emoji} {title}"
     doing = (
         "" if labels.is_final(child) else disarmed(labels.doing(child, 100, locale) or labels.step(child, 80, locale))
     )

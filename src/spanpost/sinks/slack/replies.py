@@ -73,7 +73,7 @@ def reply(
     """
     approval = _asked(task, checkpoint)
     asked = slack_style.question(approval) if approval is not None else None
-    task, checkpoint = slack_style.of_task(task), slack_style.of_news(checkpoint)
+    task, checkpoint = slack_style.of_task(task), slack_style.of_checkpoint(checkpoint)
     for most in (_DETAIL, 600, 0):
         message = _draw(task, checkpoint, key, is_root, style, slack_style, count, figures, asked, most)
         if size([message.blocks]) <= MAX_SIZE:
@@ -109,13 +109,15 @@ def _draw(
     most: int,
 ) -> SlackMessage:
     locale = slack_style.locale
-    look = labels.news_look(checkpoint, locale)
+    label = labels.checkpoint_label(checkpoint, locale)
     said = _told(checkpoint, 600 if most else 200, locale)
     who = "" if is_root else f"{disarmed(labels.title(task, 80, locale))}: "
     approval = _asked(task, checkpoint)
-    emoji, verdict = look.emoji, _verdict(approval, locale)
+    emoji, verdict = label.emoji, _verdict(approval, locale)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
-        said = locale.say("reply.agent_says", said=quoted(labels.news_text(checkpoint, 600 if most else 200, locale)))
+        said = locale.say(
+            "reply.agent_says", said=quoted(labels.checkpoint_text(checkpoint, 600 if most else 200, locale))
+        )
     below = DrawnQuestion(said=said)
     if approval is not None and asked is not None:
         # The question that the buttons answer, whatever the checkpoint says.
@@ -245,7 +247,7 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
 
 def _told(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
     """Return a checkpoint's text. A translation is spanpost's own: check its English original for imitation."""
-    said, original = labels.news_text(checkpoint, limit, locale), labels.news_text(checkpoint, limit)
+    said, original = labels.checkpoint_text(checkpoint, limit, locale), labels.checkpoint_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)
 
 

@@ -7,17 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.http.urls import http_url
+from spanpost.plugins import PluginSettings
 from spanpost.sinks.fields import FIELDS
-from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
+from spanpost.sinks.plugin import Duration, SinkSettings
 from spanpost.sinks.slack import links
 from spanpost.sinks.slack.rates import Rates
 from spanpost.text.locales import Language
-
-_RATES = Rates()
-
 
 _ID = re.compile(r"[UWS][A-Z0-9]{2,30}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -25,10 +23,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 TEAM = re.compile(r"T[A-Z0-9]{2,30}")
 
 
-class WorkspaceSettings(BaseModel):
+class WorkspaceSettings(PluginSettings, Rates):
     """One workspace: its token, its channel, and its rate limits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
     token: SecretStr | None = Field(default=None, description="The app's bot token (`xoxb-...`). Never printed.")
     team: str = Field(
@@ -48,22 +44,22 @@ class WorkspaceSettings(BaseModel):
         "uncertain messages can be looked up without the scope `channels:read`.",
     )
     edits_per_minute: float = Field(
-        default=_RATES.edits,
+        default=Rates.edits_per_minute,
         gt=0,
         description="Edits (`chat.update`) per minute in the workspace. Slack allows 50 and more (Tier 3).",
     )
     posts_per_minute: float = Field(
-        default=_RATES.posts,
+        default=Rates.posts_per_minute,
         gt=0,
         description='Posts (`chat.postMessage`) per minute in the workspace. Slack allows "several hundred".',
     )
     posts_per_channel_per_minute: float = Field(
-        default=_RATES.posts_per_channel,
+        default=Rates.posts_per_channel_per_minute,
         gt=0,
         description="Posts per minute in one channel. Slack allows about one a second.",
     )
-    looks_per_minute: float = Field(
-        default=_RATES.lookups,
+    lookups_per_minute: float = Field(
+        default=Rates.lookups_per_minute,
         gt=0,
         description="Lookups of uncertain messages (`conversations.history`) per minute. Slack allows 50 (Tier 3).",
     )
@@ -94,16 +90,6 @@ class WorkspaceSettings(BaseModel):
         if "*" in self.tenant:
             raise ValueError("tenant is one tenant's name, without *")
         return self
-
-    @property
-    def rates(self) -> Rates:
-        """Rate limits of calls to Slack."""
-        return Rates(
-            edits=self.edits_per_minute,
-            posts=self.posts_per_minute,
-            posts_per_channel=self.posts_per_channel_per_minute,
-            lookups=self.looks_per_minute,
-        )
 
 
 def are_ids(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,8 +156,8 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     )
     stop_button: bool = Field(
         default=False,
-        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels the task for "
-        "people who may cancel. For an app that is declared an agent, with `interactions`.",
+        description="Show in each task's thread that the task is working, with Slack's button *Stop*: it cancels the task "
+        "for a person who may cancel it. For an app that is declared an agent, with `interactions`.",
     )
     dry_run: bool = Field(
         default=False,
@@ -190,7 +176,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         le=timedelta(seconds=12),
         description="Time limit of one call of the Web API.",
     )
-    settle: Duration | None = Field(
+    reconcile_timeout: Duration | None = Field(
         default=None,
         ge=timedelta(0),
         description="How long an uncertain message is looked up before it is posted again. Default: twice `timeout` plus "
@@ -244,16 +230,6 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
                 raise ValueError(f"{one!r} matches nothing at all; name what is to be hidden")
         return value
 
-    def route_defaults(self) -> RouteDefaults:
-        """Return the values of a route that does not set them itself."""
-        return RouteDefaults(
-            mention=self.mention,
-            fallback=self.fallback,
-            shows_content=self.content,
-            is_dry=self.dry_run,
-            language=self.language,
-        )
-
     def tenant_of(self, address: str) -> str | None:
         """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for a wrong workspace name."""
         name, _, _ = address.rpartition("/")
@@ -271,5 +247,5 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
 
     @property
     def lookup_wait(self) -> timedelta:
-        """How long a doubtful message is looked up before it is posted again."""
-        return 2 * self.timeout + timedelta(seconds=30) if self.settle is None else self.settle
+        """How long an uncertain message is looked up before it is posted again."""
+        return 2 * self.timeout + timedelta(seconds=30) if self.reconcile_timeout is None else self.reconcile_timeout

@@ -66,7 +66,7 @@ class SlackSink:
         transport: Transport | None = None,
         workspace: str = "default",
         rates: Rates | None = None,
-        settle: timedelta = timedelta(seconds=50),
+        reconcile_timeout: timedelta = timedelta(seconds=50),
         clock: Callable[[], float] = time.time,
         slack_style: SlackStyle = render.ANONYMOUS,
         own: Space | None = None,
@@ -83,7 +83,7 @@ class SlackSink:
         self._slack_style = slack_style
         self._routes: list[Route] = []
         self._figures: FigureSource | None = None
-        self._settle = settle
+        self._reconcile_timeout = reconcile_timeout
         self._clock = clock
         self._logged: set[str] = set()
         #: Receives the method and outcome of each call.
@@ -136,13 +136,13 @@ class SlackSink:
             # Its route changed: the delivery was addressed before the workspace had this tenant.
             raise Rejected(f"the workspace {space.name!r} is told of no tasks but its own tenant's", reason="tenant")
         route = self._route(delivery)
-        is_dry = route.is_dry or space.is_preview
+        is_dry = route.dry_run or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
         figures = await self._figures_of(delivery)
         talk = flow.deliver(
             delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures
         )
-        receipt = await self._drive(talk, space, transport=self._dry if route.is_dry else space.transport)
+        receipt = await self._drive(talk, space, transport=self._dry if route.dry_run else space.transport)
         known = flow.known_of(delivery)
         if "ts" not in known and (channel := receipt.ref.get("channel")) and not is_dry:
             where = place.channel if "instead_of" not in receipt.ref else place.fallback
@@ -185,7 +185,7 @@ class SlackSink:
         by_space: dict[str, list[tuple[Delivery, SlackPlace]]] = {}
         for delivery in deliveries:
             route, space = self._route(delivery), self._space(delivery.address)
-            if route.is_dry or space.is_preview:
+            if route.dry_run or space.is_preview:
                 answers[delivery.id] = None
             else:
                 place = self._place(delivery.address, route)
@@ -206,7 +206,7 @@ class SlackSink:
         waiting = lookup.groups(asked)
         for group in waiting:  # grows during the loop
             try:
-                talk = lookup.settle(group, space.memory, wait=self._settle, now=now)
+                talk = lookup.settle(group, space.memory, wait=self._reconcile_timeout, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)
@@ -296,7 +296,7 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route of a delivery: the first to its address that accepts its task."""
-        if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
+        if delivery.summary is not None and (route := came_from(delivery.summary.content, self._routes)) is not None:
             return route
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 

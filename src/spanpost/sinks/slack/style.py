@@ -54,7 +54,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
             self,
             prefix=route.prefix,
             mention=route.mention,
-            shows_content=route.shows_content,
+            shows_content=route.content,
             locale=locale(route.language) if route.language else self.locale,
         )
 
@@ -66,9 +66,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         """Return an alert with its texts redacted."""
         return _redacted(alert, self.patterns, _ALERT) if self.patterns else alert
 
-    def of_news(self, checkpoint: Checkpoint) -> Checkpoint:
+    def of_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return a checkpoint with its texts redacted."""
-        return _redacted(checkpoint, self.patterns, _NEWS) if self.patterns else checkpoint
+        return _redacted(checkpoint, self.patterns, _CHECKPOINT) if self.patterns else checkpoint
 
     def question(self, approval: Approval) -> ShownText:
         """Return a question as Slack may show it. It is incomplete if the settings hide a part."""
@@ -99,7 +99,7 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
 _TASK = frozenset(
     {"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"}
 )
-_NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
+_CHECKPOINT = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "subtree", "kind", "status"})
 _ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
 _IDS = frozenset({"id", "key", "digest", "decision", "source", "reported_by", "escalated_by"})
 

@@ -54,17 +54,21 @@ def draw(
     summary: Summary, *, key: str, generation: int = 0, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS
 ) -> SlackMessage:
     """Render a digest or a board."""
-    told = summary.told
+    content = summary.content
     for most in (20, 10, 5, 2, 0):
-        head, body = _digest(told, most, slack_style) if isinstance(told, Digest) else _board(told, most, slack_style)
+        head, body = (
+            _digest(content, most, slack_style) if isinstance(content, Digest) else _board(content, most, slack_style)
+        )
         blocks = _blocks(head, body, style)
         if size(blocks) <= MAX_SIZE - 500:
             break
-    colour = _colour(told)
+    colour = _colour(content)
     foot = (
-        [context(slack_style.note, small_parsed(_foot(told, slack_style.locale)))] if isinstance(told, Digest) else []
+        [context(slack_style.note, small_parsed(_foot(content, slack_style.locale)))]
+        if isinstance(content, Digest)
+        else []
     )
-    if isinstance(told, Board) and slack_style.note:
+    if isinstance(content, Board) and slack_style.note:
         foot = [context(slack_style.note)]
     attachments = [{"color": COLOURS[colour], "fallback": escape(cut(head, 200)), "blocks": [*blocks[1:], *foot]}]
     if not attachments[0]["blocks"]:
@@ -85,38 +89,38 @@ def _blocks(head: str, body: Sequence[Sequence[Element]], style: Style) -> list[
     return [plain(head), *([plain(cut("\n".join(lines), 3_000))] if lines else [])]
 
 
-def _digest(told: Digest, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
+def _digest(content: Digest, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
     locale = slack_style.locale
-    n = sum(told.ended.values())
+    n = sum(content.ended.values())
     head = _headed(locale.say("digest.head", n=n), "📰", slack_style)
     body: list[list[Element]] = []
-    if counts := _counts(told.ended, locale):
+    if counts := _counts(content.ended, locale):
         body.append([text(counts)])
-    if figures := _figures(told, locale):
+    if figures := _figures(content, locale):
         body.append([text(figures)])
     for title, tasks, all_ in (
-        ("digest.failed", told.failed, told.ended.get("error", 0)),
-        ("digest.needy", told.needy, told.living.get("waiting", 0) + told.living.get("stalled", 0)),
+        ("digest.failed", content.failed, content.ended.get("error", 0)),
+        ("digest.needy", content.needy, content.living.get("waiting", 0) + content.living.get("stalled", 0)),
     ):
         body += _listed(locale.say(title), tasks, all_, most, slack_style)
-    going = sum(told.living.values())
+    going = sum(content.living.values())
     if going:
         body.append([text(locale.say("digest.going", n=going))])
     return head, body
 
 
-def _foot(told: Digest, locale: Locale) -> str:
-    return locale.say("digest.period", since=dated(told.began_at, _MOMENT), until=dated(told.ends_at, _MOMENT))
+def _foot(content: Digest, locale: Locale) -> str:
+    return locale.say("digest.period", since=dated(content.began_at, _MOMENT), until=dated(content.ends_at, _MOMENT))
 
 
-def _board(told: Board, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
+def _board(content: Board, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
     locale = slack_style.locale
-    n = sum(told.living.values())
+    n = sum(content.living.values())
     head = _headed(locale.say("board.head", n=n) if n else locale.say("board.nothing"), "📋", slack_style)
     body: list[list[Element]] = []
-    if counts := _counts(told.living, locale):
+    if counts := _counts(content.living, locale):
         body.append([text(counts)])
-    return head, [*body, *_listed("", told.tasks, n, most, slack_style)]
+    return head, [*body, *_listed("", content.tasks, n, most, slack_style)]
 
 
 def _headed(said: str, sign: str, slack_style: SlackStyle) -> str:
@@ -125,19 +129,19 @@ def _headed(said: str, sign: str, slack_style: SlackStyle) -> str:
 
 def _counts(by: dict[str, int], locale: Locale) -> str:
     """Return the number of tasks per status, in the order of the statuses."""
-    found = [(labels.look(status, locale), by[status]) for status in _ORDER if by.get(status)]
-    return "   ".join(f"{look.emoji} {look.word} {n}" for look, n in found)
+    found = [(labels.status_label(status, locale), by[status]) for status in _ORDER if by.get(status)]
+    return "   ".join(f"{label.emoji} {label.word} {n}" for label, n in found)
 
 
-def _figures(told: Digest, locale: Locale) -> str:
+def _figures(content: Digest, locale: Locale) -> str:
     sums = Task(
         uid=_NOBODY,
         tenant="",
         task_id="",
-        input_tokens=told.input_tokens,
-        output_tokens=told.output_tokens,
-        cost_usd=told.cost_usd,
-        unpriced_calls=told.unpriced,
+        input_tokens=content.input_tokens,
+        output_tokens=content.output_tokens,
+        cost_usd=content.cost_usd,
+        unpriced_calls=content.unpriced,
     )
     return " · ".join(part for part in (labels.tokens(sums, locale), labels.cost(sums, locale)) if part)
 
@@ -154,7 +158,7 @@ def _listed(title: str, tasks: Sequence[Task], all_: int, most: int, slack_style
 
 def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
     locale = slack_style.locale
-    look = labels.task_look(task, locale)
+    label = labels.task_label(task, locale)
     link = next((url for one in slack_style.links if (url := one.filled(task)) is not None), "")
     link = link or next((url for _, url in labels.links(task, 1)), "")
     name = text(disarmed(labels.title(task, 100, locale)), "bold", link=link)
@@ -163,10 +167,10 @@ def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
     agent = "" if agent == labels.title(task) else agent
     about = "".join(
         f" · {part}"
-        for part in (disarmed(agent), look.word if not labels.is_final(task) else "", disarmed(why))
+        for part in (disarmed(agent), label.word if not labels.is_final(task) else "", disarmed(why))
         if part
     )
-    found = [text(f"{look.emoji} "), name, text(about)]
+    found = [text(f"{label.emoji} "), name, text(about)]
     if task.started_at is not None and not labels.is_final(task):
         found += [text(f" · {locale.say('command.since')} "), date(task.started_at, _MOMENT)]
     return found
@@ -181,7 +185,7 @@ def _why(task: Task, locale: Locale) -> str:
     return labels.doing(task, 100, locale) or labels.step(task, 80, locale)
 
 
-def _colour(told: Digest | Board) -> str:
-    if isinstance(told, Digest) and told.ended.get("error"):
+def _colour(content: Digest | Board) -> str:
+    if isinstance(content, Digest) and content.ended.get("error"):
         return "red"
-    return "yellow" if told.living.get("waiting") or told.living.get("stalled") else "green"
+    return "yellow" if content.living.get("waiting") or content.living.get("stalled") else "green"

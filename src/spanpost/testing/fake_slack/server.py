@@ -65,7 +65,7 @@ class FakeSlack:
         self._runner: web.AppRunner | None = None
         self._ends = asyncio.Event()
 
-    # --- life -----------------------------------------------------------------------------------------------------------
+    # --- life --------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> FakeSlack:
         app = web.Application(client_max_size=2**20)
@@ -93,7 +93,7 @@ class FakeSlack:
         """What `base_url` is set to."""
         return f"http://{self._host}:{self._port}/api/"
 
-    # --- what people see ------------------------------------------------------------------------------------------------
+    # --- what people see ---------------------------------------------------------------------------------------------
 
     def messages(self, channel: str = "#agents") -> list[Message]:
         """Return what stands in a channel, oldest first, replies left out."""
@@ -122,7 +122,7 @@ class FakeSlack:
         beside.write_text(json.dumps(self.state()), encoding="utf-8")
         beside.replace(path)
 
-    # --- what people do -------------------------------------------------------------------------------------------------
+    # --- what people do ----------------------------------------------------------------------------------------------
 
     def delete(self, ts: str, channel: str = "#agents") -> None:
         """Delete a message, as a person does."""
@@ -152,7 +152,7 @@ class FakeSlack:
         """Give our token a scope."""
         self.workspace.tokens[self.token].scopes.add(scope)
 
-    # --- the wire -------------------------------------------------------------------------------------------------------
+    # --- the wire ----------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]

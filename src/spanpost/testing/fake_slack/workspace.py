@@ -117,7 +117,7 @@ class Workspace:
         self.hears_stop = True
         self._last = 0.0
 
-    # --- people ---------------------------------------------------------------------------------------------------------
+    # --- people ------------------------------------------------------------------------------------------------------
 
     def add_token(self, token: str, scopes: Iterable[str] = SCOPES, **who: str) -> WorkspaceToken:
         """Install an app."""
@@ -151,7 +151,7 @@ class Workspace:
         self.channel(channel).add(said | ({"metadata": dict(metadata)} if metadata else {}))
         return ts
 
-    # --- the Web API ----------------------------------------------------------------------------------------------------
+    # --- the Web API -------------------------------------------------------------------------------------------------
 
     def call(
         self, method: str, given: Mapping[str, Any], token: str | None
@@ -351,7 +351,7 @@ class Workspace:
                 )
         return {"files": [{"id": file.get("id"), "title": file.get("title", "")} for file in shared]}
 
-    # --- who may what ---------------------------------------------------------------------------------------------------
+    # --- who may what ------------------------------------------------------------------------------------------------
 
     def _need(self, caller: WorkspaceToken, scope: str) -> None:
         if scope not in caller.scopes:

@@ -7,8 +7,8 @@ import { elapsed, isOpen, moment, whole } from "./words.js";
 //: Why a question is not whole, by the API's word.
 const HIDDEN = {
   secret: "something that looks like a secret",
-  cut: "the end of a text that is longer than is kept",
-  invisible: "characters that cannot be seen",
+  cut: "the end of a text that is too long to keep",
+  invisible: "invisible characters",
   alike: "options that look the same",
 };
 const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
@@ -45,7 +45,7 @@ function deadline(asked) {
 
 export function verdict(asked) {
   const decision = line(asked.decision, 80);
-  const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ nobody decided in time" }[decision]
+  const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ not decided in time" }[decision]
     ?? (asked.state === "void" || asked.is_void || asked.void ? "asked again in other words" : `chosen: ${decision}`);
   const by = line(asked.by, 80);
   const comment = line(asked.comment, 500);

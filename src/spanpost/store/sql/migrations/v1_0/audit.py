@@ -149,7 +149,7 @@ END $$""",
 JOURNAL: Final = [
     *table(
         "journal",
-        "One row per part of requests that are answered and not recorded yet. "
+        "One row per group of requests that are answered and not recorded yet. "
         "A recorder deletes it in the transaction that records it.",
         [
             ("tenant", "text NOT NULL", "Tenant of all its observations."),
@@ -159,17 +159,9 @@ JOURNAL: Final = [
                 "timestamptz NOT NULL DEFAULT clock_timestamp()",
                 "When it was written, by the database's clock.",
             ),
-            ("observations", "integer NOT NULL", "How many observations it holds."),
-            (
-                "domains",
-                "integer NOT NULL",
-                "How many locks its recording takes: rows are recorded together up to a number of them.",
-            ),
-            (
-                "body",
-                "bytea NOT NULL",
-                "The observations as they were read, without secrets and without content that is not kept: MessagePack, deflated.",
-            ),
+            ("observations", "integer NOT NULL", "About how many observations it holds."),
+            ("key", "bytea NOT NULL", "Id of the key that decrypts it; the key is in no table."),
+            ("body", "bytea NOT NULL", "Request bodies as they came: compressed by zstd, encrypted by AES-256-GCM."),
         ],
         rules=["PRIMARY KEY (tenant, id)"],
         options="WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",

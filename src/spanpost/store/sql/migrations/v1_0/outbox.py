@@ -97,7 +97,7 @@ ORDERING_KEYS: Final = table(
     "being sent at a time.",
     [
         ("sink", "text NOT NULL", "Name of the sink."),
-        ("ordering_key", "text NOT NULL", "Ordering key: deliveries.lane."),
+        ("ordering_key", "text NOT NULL", "Ordering key, as in deliveries.ordering_key."),
         ("address", "text NOT NULL DEFAULT ''", "deliveries.address of its deliveries."),
         ("due_at", "timestamptz", "When one of its deliveries may be claimed; null when none waits."),
         (
@@ -106,7 +106,7 @@ ORDERING_KEYS: Final = table(
             "While one of its deliveries is being sent: when another process may take it over.",
         ),
         ("rank", "smallint NOT NULL DEFAULT 3", "Most urgent rank of those that wait."),
-        ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or look (reconcile)."),
+        ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or reconcile."),
         ("receipt", "jsonb", "Receipt of its state: what the sink needs to edit the message."),
     ],
     rules=["PRIMARY KEY (sink, ordering_key)"],

@@ -66,7 +66,7 @@ APPROVALS: Final = table(
         ),
         ("decided_at", "timestamptz", "When it was decided."),
         (
-            "told",
+            "reported_decision",
             "jsonb",
             "Decision that telemetry reported: decision, by, comment, at. It decided nothing. Null: none.",
         ),

@@ -57,7 +57,7 @@ WATCH: Final = [
             ("outage", "interval NOT NULL DEFAULT '30 s'", "A longer time without any receiver is an outage."),
             ("reported_by", "uuid", "Process that publishes the gauges of all processes; null without one."),
             (
-                "told_until",
+                "reported_until",
                 "timestamptz",
                 "Until when it publishes them, by the database's clock; it renews this before.",
             ),

@@ -9,13 +9,14 @@ any long writing transaction on that server delays the stream. Within a transact
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
     ApprovalFilter,
     ApprovalKey,
@@ -31,12 +32,12 @@ from spanpost.model.queries import (
     TimelineKey,
 )
 from spanpost.model.tasks import Task
-from spanpost.store import intervention_rows
+from spanpost.store import context_curves, intervention_rows
 from spanpost.store.heartbeats import shown
 from spanpost.store.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, message_of
-
-T = TypeVar("T")
+from spanpost.store.transactions import Transact
+from spanpost.tasks.context_curve import Point
 
 _START: Final = "coalesce(t.started_at, '-infinity'::timestamptz)"
 _ANY_ID = """
@@ -94,16 +95,13 @@ ORDER BY t.uid"""
 _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY($1::uuid[])"
 
 
-class PostgresBrowse:
-    """The queries of `Browses`; `run` runs a function in a transaction.
+class PostgresReader:
+    """The `Reader` of a `PostgresStore`."""
 
-    All methods raise `StoreUnavailable`.
-    """
-
-    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+    def __init__(self, run: Transact) -> None:
         self._run = run
 
-    # --- tasks ----------------------------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
@@ -127,7 +125,7 @@ class PostgresBrowse:
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace's id."""
 
-        async def look(connection: Any) -> Task | None:
+        async def read(connection: Any) -> Task | None:
             row = await connection.fetchrow(_ANY_ID, tenant, ref)
             if row is None and (uid := uuid_of(ref)) is not None:
                 found = await intervention_rows.task(connection, uid)
@@ -137,15 +135,43 @@ class PostgresBrowse:
                 row = await connection.fetchrow(_OF_TRACE, tenant, trace)
             return shown(*row) if row is not None else None
 
-        found: Task | None = await self._run(look)
+        found: Task | None = await self._run(read)
         return found
+
+    async def find(self, key: UUID) -> Task | None:
+        """Return a task by its opaque key, or the task that it was merged into."""
+        return await self._run(lambda c: intervention_rows.task(c, key))
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, or by a trace id the topmost living task of the trace."""
+        return await self._run(lambda c: intervention_rows.referred(c, tenant, ref))
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message."""
+        return await self._run(lambda c: intervention_rows.shown_in(c, sink, ref))
+
+    async def curve(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context window was, oldest first; only its newest calls."""
+        return await self._run(lambda c: context_curves.read(c, task_uid))
+
+    async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """Return checkpoints in order of time."""
+        found = await self._run(
+            lambda c: c.fetch(
+                f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints"
+                " WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
+                task_uid,
+                limit,
+            )
+        )
+        return [checkpoint_of(row) for row in found]
 
     async def timeline(
         self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
     ) -> Page[TimelineEntry]:
         """Return a page of a task's timeline, oldest first; span attributes only with `content`."""
 
-        async def look(connection: Any) -> list[TimelineEntry]:
+        async def read(connection: Any) -> list[TimelineEntry]:
             found: list[TimelineEntry] = []
             for row in await connection.fetch(_CHECKPOINTS, task_uid, *bounds_of(after, 0), limit + 1):
                 key = TimelineKey(row["at"], 0, row["id"])
@@ -180,10 +206,10 @@ class PostgresBrowse:
                 )
             return sorted(found, key=lambda one: one.key)
 
-        found: list[TimelineEntry] = await self._run(look)
+        found: list[TimelineEntry] = await self._run(read)
         return page_of(found, limit, lambda one: one.key)
 
-    # --- sums and questions -----------------------------------------------------------------------------------------------
+    # --- sums and questions ------------------------------------------------------------------------------------------
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the announced tasks that started from `since` until before `until`."""
@@ -225,17 +251,17 @@ class PostgresBrowse:
             )
         return page_of(found, limit, lambda one: ApprovalKey(one.row.requested_at, one.row.key))
 
-    # --- the stream -------------------------------------------------------------------------------------------------------
+    # --- the stream --------------------------------------------------------------------------------------------------
 
     async def head(self) -> Position:
         """Return the end of the stream: checkpoints recorded from now on come after it."""
 
-        async def look(connection: Any) -> str:
+        async def read(connection: Any) -> str:
             await connection.execute(_FOREIGN)
             number: str = await connection.fetchval(_HEAD)
             return number
 
-        return Position(int(await self._run(look)), OLDEST, NIL)
+        return Position(int(await self._run(read)), OLDEST, NIL)
 
     async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
         """Return checkpoints after a position, in the order of the stream."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
-from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.queries import (
     ApprovalFilter,
     ApprovalKey,
@@ -25,55 +25,47 @@ from spanpost.model.queries import (
 )
 from spanpost.model.tasks import Task
 from spanpost.model.totals import together
+from spanpost.store.memory_curves import MemoryCurves
+from spanpost.store.memory_deliveries import MemoryOutbox
+from spanpost.store.memory_heartbeats import MemoryHeartbeats
 from spanpost.store.memory_interventions import MemoryInterventions
+from spanpost.store.memory_tables import MemoryTables
 from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
-
-T = TypeVar("T")
-
-
-class BrowseHost(Protocol):
-    """**Protocol:** what reading needs of the store that keeps the tasks."""
-
-    def stored(self) -> Collection[Task]: ...
-
-    def task(self, uid: UUID) -> Task | None: ...
-
-    def shown(self, task: Task) -> Task: ...
-
-    def checkpoint(self, id: UUID) -> Checkpoint | None: ...
-
-    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]: ...
-
-    def checkpoints_now(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]: ...
+from spanpost.tasks.context_curve import Point
 
 
-class MemoryBrowse:
-    """Read access to the store of one process."""
+class MemoryReader:
+    """The `Reader` of a `MemoryStore`."""
 
-    def __init__(self, host: BrowseHost, people: MemoryInterventions, clock: Callable[[], datetime]) -> None:
-        self._host = host
+    def __init__(
+        self,
+        tables: MemoryTables,
+        heartbeats: MemoryHeartbeats,
+        outbox: MemoryOutbox,
+        people: MemoryInterventions,
+        curves: MemoryCurves,
+    ) -> None:
+        self._tables = tables
+        self._heartbeats = heartbeats
+        self._outbox = outbox
         self._people = people
-        self._clock = clock
+        self._curves = curves
+        self._clock = tables.clock
         self._stream: list[Position] = []
         self._number = 0
-        #: When each end was first recorded.
-        self._ends: dict[UUID, datetime] = {}
 
     def tell(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Append new checkpoints to the stream."""
         self._number += 1
-        checkpoints = list(checkpoints)
         self._stream += sorted(Position(self._number, c.at, c.id) for c in checkpoints)
-        self._ends |= {c.id: self._clock() for c in checkpoints if c.kind is Kind.END}
 
     def forget(self) -> None:
         """Drop checkpoints that the store no longer keeps."""
-        self._stream = [one for one in self._stream if self._host.checkpoint(one.id) is not None]
-        self._ends = {id: at for id, at in self._ends.items() if self._host.checkpoint(id) is not None}
+        self._stream = [one for one in self._stream if self._tables.checkpoints.get(one.id) is not None]
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
-        found = [task for task in map(self._host.shown, self._host.stored()) if asked.takes(task)]
+        found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
         found.sort(key=lambda task: _order(TaskKey(task.started_at, task.uid)), reverse=True)
         if after is not None:
             found = [task for task in found if _order(TaskKey(task.started_at, task.uid)) < _order(after)]
@@ -81,19 +73,52 @@ class MemoryBrowse:
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace id."""
-        own = [task for task in self._host.stored() if task.tenant == tenant]
+        own = [task for task in self._tables.tasks.values() if task.tenant == tenant]
         named = [task for task in own if ref in (task.task_id, *task.aliases)]
         named.sort(key=lambda task: (task.task_id != ref, -_stamp(task.started_at), task.uid))
         found = named[0] if named else None
         if found is None and (uid := uuid_of(ref)) is not None:
-            found = self._host.task(uid)
+            found = self._tables.task(uid)
             found = found if found is not None and found.tenant == tenant else None
         if found is None and (trace := trace_of(ref)) is not None:
             late = datetime.max.replace(tzinfo=UTC)
             of_trace = [task for task in own if task.trace_id == trace]
             of_trace.sort(key=lambda task: (task.parent_uid is not None, task.started_at or late, task.uid))
             found = of_trace[0] if of_trace else None
-        return self._host.shown(found) if found is not None else None
+        return self._heartbeats.shown(found) if found is not None else None
+
+    async def find(self, key: UUID) -> Task | None:
+        """Return a task by its opaque key, or the task it was merged into."""
+        task = self._tables.task(key)
+        return self._heartbeats.shown(task) if task is not None else None
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, or the topmost living task of a trace."""
+        own = [task for task in self._tables.tasks.values() if task.tenant == tenant]
+        named = [task for task in own if ref in (task.task_id, *task.aliases)]
+        if named:
+            return self._heartbeats.shown(max(named, key=lambda task: (task.started_at or OLDEST, task.task_id)))
+        late = datetime.max.replace(tzinfo=UTC)
+        living = [task for task in own if task.trace_id.hex() == ref and _is_living(task)]
+        living.sort(key=lambda task: (task.parent_uid is not None, task.started_at or late, task.uid))
+        return self._heartbeats.shown(living[0]) if living else None
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message."""
+        uid = self._outbox.shown_in(sink, ref)
+        task = self._tables.task(uid) if uid is not None else None
+        root = self._tables.task(task.root_uid) if task is not None and task.root_uid is not None else None
+        found = root or task
+        return self._heartbeats.shown(found) if found is not None else None
+
+    async def curve(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context was, oldest first."""
+        task = self._tables.task(task_uid)
+        return self._curves.of(task) if task is not None else []
+
+    async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """Return checkpoints in order of time."""
+        return self._tables.checkpoints_of(task_uid)[:limit]
 
     async def timeline(
         self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool
@@ -109,7 +134,7 @@ class MemoryBrowse:
                 detail=c.detail or None,
                 span_id=c.span_id,
             )
-            for c in self._host.checkpoints_now(task_uid=task_uid, limit=2**31)
+            for c in self._tables.checkpoints_of(task_uid)
         ]
         found += self._people.happenings(task_uid)
         found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
@@ -118,7 +143,7 @@ class MemoryBrowse:
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the tasks that began in that time."""
         asked = TaskFilter(tenant=tenant, since=since, until=until)
-        found = [task for task in map(self._host.shown, self._host.stored()) if asked.takes(task)]
+        found = [task for task in map(self._heartbeats.shown, self._tables.tasks.values()) if asked.takes(task)]
 
         def by(word: Callable[[Task], str | None]) -> list[Sums]:
             states: dict[str | None, list[Task]] = {}
@@ -136,8 +161,8 @@ class MemoryBrowse:
         """Return a page of questions, newest first."""
         found = []
         for row in self._people.rows.values():
-            stored = self._host.task(row.task_uid)
-            task = self._host.shown(stored) if stored is not None else None
+            stored = self._tables.task(row.task_uid)
+            task = self._heartbeats.shown(stored) if stored is not None else None
             if (
                 row.tenant == asked.tenant
                 and (asked.state is None or row.state == asked.state)
@@ -158,10 +183,12 @@ class MemoryBrowse:
         """Return the checkpoints after a position, in the order of the stream."""
         found: list[StreamedCheckpoint] = []
         for position in self._stream[bisect_right(self._stream, after) :]:
-            checkpoint = self._host.checkpoint(position.id)
-            task = self._host.task(checkpoint.task_uid) if checkpoint is not None else None
+            checkpoint = self._tables.checkpoints.get(position.id)
+            task = self._tables.task(checkpoint.task_uid) if checkpoint is not None else None
             if checkpoint is not None and task is not None and (tenant is None or checkpoint.tenant == tenant):
-                found.append(StreamedCheckpoint(position=position, checkpoint=checkpoint, task=self._host.shown(task)))
+                found.append(
+                    StreamedCheckpoint(position=position, checkpoint=checkpoint, task=self._heartbeats.shown(task))
+                )
                 if len(found) == limit:
                     break
         return found
@@ -176,18 +203,22 @@ class MemoryBrowse:
 
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
         """Return the existing tasks among `uids`."""
-        found = [self._host.task(uid) for uid in uids]
-        return [self._host.shown(task) for task in found if task is not None]
+        found = [self._tables.task(uid) for uid in uids]
+        return [self._heartbeats.shown(task) for task in found if task is not None]
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
         """Return the root tasks whose end was first recorded in that time, at most `latest` after it happened."""
-        ends = [self._host.checkpoint(id) for id, at in self._ends.items() if since <= at < until]
+        ends = [self._tables.checkpoints.get(id) for id, at in self._tables.ends.items() if since <= at < until]
         uids = {end.task_uid for end in ends if end is not None and end.at >= since - latest}
         return sorted((task for task in await self.those(uids) if task.parent_uid is None), key=lambda task: task.uid)
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks; tasks without a message are left out."""
-        return self._host.refs(sink, frozenset(uids))
+        return self._outbox.refs(sink, frozenset(uids))
+
+
+def _is_living(task: Task) -> bool:
+    return task.ended_at is None or task.end_reason == "interrupted"  # the agent of an interrupted task may come back
 
 
 def _order(key: TaskKey) -> tuple[datetime, UUID]:

@@ -1,4 +1,4 @@
-"""The protocol of the part of the store that keeps installations."""
+"""The protocols of the parts of the store that know people: their log-ins, and the apps they installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from spanpost.model.installations import Installed
+from spanpost.model.sessions import SessionState
+
+
+class LoginSessions(Protocol):
+    """**Protocol:** keeps log-in sessions. Every method raises `StoreUnavailable`."""
+
+    async def state(self) -> SessionState:
+        """**Protocol:** return the state; the first call creates the secret."""
+        ...
+
+    async def end(self, id: str, until: datetime) -> None:
+        """**Protocol:** end a session that would expire at `until`. Safe to repeat."""
+        ...
 
 
 class Installations(Protocol):

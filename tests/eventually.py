@@ -1,0 +1,82 @@
+"""Waiting for other processes and threads: until something is so, and however slow the machine is."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+Found = TypeVar("Found")
+
+#: Seconds after which what is waited for will not come: far more than a busy machine needs.
+LIMIT = 90.0
+#: Seconds between two looks.
+_PAUSE = 0.03
+
+
+def eventually(look: Callable[[], Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT) -> Found:
+    """Look until what is found is so, and return it. Raises AssertionError with what was found last."""
+    deadline = time.monotonic() + limit
+    while not is_so(found := look()):
+        assert time.monotonic() < deadline, f"not so after {limit:g} s: {found!r}"
+        time.sleep(_PAUSE)
+    return found
+
+
+async def eventually_async(
+    look: Callable[[], Awaitable[Found] | Found], is_so: Callable[[Found], object] = bool, limit: float = LIMIT
+) -> Found:
+    """Look until what is found is so, as `eventually` does, and let the loop run meanwhile."""
+    deadline = time.monotonic() + limit
+    while True:
+        looked = look()
+        found = cast("Found", await looked if inspect.isawaitable(looked) else looked)
+        if is_so(found):
+            return found
+        assert time.monotonic() < deadline, f"not so after {limit:g} s: {found!r}"
+        await asyncio.sleep(_PAUSE)
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether a process listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a process that says nothing listens on its port. Raises AssertionError with its log when it ends."""
+
+    def look() -> bool:
+        assert process.poll() is None, log.read_text()[-4000:]
+        return is_listening(port)
+
+    eventually(look)
+
+
+#: Below the ports that systems give to connections and to port 0, so that nothing but a test takes one.
+_FIRST, _OF_EACH_WORKER = 20_000, 500
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(_OF_EACH_WORKER))
+
+
+def free_port() -> int:
+    """Return a port for a process that cannot take port 0. Another test never gets it, and no connection does."""
+    first = _FIRST + _worker % 20 * _OF_EACH_WORKER
+    for _ in range(_OF_EACH_WORKER):
+        port = first + next(_ports)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
