@@ -2,9 +2,10 @@
 
     python bench/board.py [--tasks 1000] [--rate 50] [--seconds 10] [--system]
 
-A gateway with a real PostgreSQL is told of so many tasks, and then so many changes a second. Chromium (headless, drawing in software)
-opens the page, and is watched for so many seconds, first at rest, then while somebody scrolls. Frames are what
-requestAnimationFrame sees; work is the time of the page's own thread, as the browser counts it; bytes are what came over the wire.
+A gateway with a real PostgreSQL is told of so many tasks, and then so many changes a second. Chromium
+(headless, drawing in software) opens the page, and is watched for so many seconds, first at rest, then while
+somebody scrolls. Frames are what requestAnimationFrame sees; work is the time of the page's own thread, as
+the browser counts it; bytes are what came over the wire.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def main() -> None:
                 )
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
-            # What changed shortly before is told to a stream that begins, too: that would be all tasks, twice.
+            # What changed shortly before is told to a stream that begins, too: that would be all tasks,
+            # twice.
             time.sleep(asked.settle)
             _look(link(gateway.http_url, gateway.local_token), asked.tasks, asked.seconds)
         finally:
@@ -84,7 +86,7 @@ def _change(tasks: LiveTasks, count: int, rate: int, stop: threading.Event) -> N
             )
             for _ in range(rate // 10)
         ]
-        tasks.tell_all(events)
+        tasks.send_all(events)
 
 
 def _look(url: str, count: int, seconds: float) -> None:
@@ -140,8 +142,10 @@ def _watch(page: Page, devtools: CDPSession, seconds: float, *, is_scrolling: bo
     if is_scrolling:
         page.evaluate(
             "seconds => { const until = performance.now() + seconds * 1000; let way = 40;"
-            " const step = () => { scrollBy(0, way); if (scrollY <= 0 || scrollY + innerHeight >= document.documentElement.scrollHeight - 1)"
-            " way = -way; if (performance.now() < until) requestAnimationFrame(step); }; requestAnimationFrame(step); }",
+            " const step = () => { scrollBy(0, way); if (scrollY <= 0 || scrollY + innerHeight >= "
+            "document.documentElement.scrollHeight - 1)"
+            " way = -way; if (performance.now() < until) requestAnimationFrame(step); }; "
+            "requestAnimationFrame(step); }",
             seconds,
         )
     gaps: list[float] = page.evaluate(_FRAMES, seconds)
@@ -161,7 +165,8 @@ def _watch(page: Page, devtools: CDPSession, seconds: float, *, is_scrolling: bo
         ("page's thread at work, %", f"{share['TaskDuration'] * 100:.1f}"),
         (
             "of it script / style / layout, %",
-            f"{share['ScriptDuration'] * 100:.1f} / {share['RecalcStyleDuration'] * 100:.1f} / {share['LayoutDuration'] * 100:.1f}",
+            f"{share['ScriptDuration'] * 100:.1f} / {share['RecalcStyleDuration'] * 100:.1f} / "
+            f"{share['LayoutDuration'] * 100:.1f}",
         ),
         ("mean of frames, ms", f"{statistics.mean(gaps):.1f}"),
     ]

@@ -1,15 +1,17 @@
-"""A burst that is far faster than recording: who is answered when, and how long until all of it is recorded, once.
+"""A burst that is far faster than recording: who is answered when, and how long until all of it is recorded,
+once.
 
     python bench/burst.py [--seconds 5] [--factor 40] [--batch 512] [--connections 64] [--load whole|split|stacked]
                           [--kill] [--only-accept] [--system]
 
-Some bodies are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for the sums of
-the tables. Then copies of them with trace ids of their own are offered to a gateway of another database, `factor` times
-as fast, for so many seconds, by a process of its own. *Answer* is the time from the moment at which a request was due to
-its 200, all repeats included; *last try* that of the request that was answered 200. *Lag* is from the last 200 to the
-empty journal. A span's processor time is that of the gateway and of PostgreSQL. With `--kill` the gateway is killed
-(SIGKILL) and started again three times: in the burst, and twice while the journal is worked off. With `--only-accept` the
-run ends after the last 200, and the journal is asked whether it has what was answered.
+Some bodies are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for
+the sums of the tables. Then copies of them with trace ids of their own are offered to a gateway of another
+database, `factor` times as fast, for so many seconds, by a process of its own. *Answer* is the time from the
+moment at which a request was due to its 200, all repeats included; *last try* that of the request that was
+answered 200. *Lag* is from the last 200 to the empty journal. A span's processor time is that of the gateway
+and of PostgreSQL. With `--kill` the gateway is killed (SIGKILL) and started again three times: in the burst,
+and twice while the journal is worked off. With `--only-accept` the run ends after the last 200, and the
+journal is asked whether it has what was answered.
 """
 
 from __future__ import annotations
@@ -256,7 +258,7 @@ def main(asked: argparse.Namespace) -> None:
         pid = postmaster(server)
         gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), 4, False)
-        tables = "agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
+        tables = "audit_rows, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
         asyncio.run(ask(direct, f"TRUNCATE {tables} CASCADE"))
         bodies = batches(asked.load, asked.templates * asked.batch, asked.batch, 1)
         before = gateway.cpu * 1e6, server_cpu(pid)
@@ -269,14 +271,16 @@ def main(asked: argparse.Namespace) -> None:
         expected = {name: value * copied for name, value in sums(direct).items()}
         count = copied * len(bodies)
         print(
-            f"{count * asked.batch:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
+            f"{count * asked.batch:,} spans in bodies of {asked.batch}, {asked.connections} connections; one "
+            f"yard {yard():.1f} µs"
         )
         print(
             "| way | spans/s | answer, median / 99 % / longest ms | last try, the same | gateway, µs a span | server |"
         )
         print("|---|---|---|---|---|---|")
         print(
-            f"| direct | {rate:,.0f} | {at(0.5, waits)} / {at(0.99, waits)} / {at(1, waits)} | | {cost[0]:.0f} | {cost[1]:.0f} |"
+            f"| direct | {rate:,.0f} | {at(0.5, waits)} / {at(0.99, waits)} / {at(1, waits)} | | {cost[0]:.0f} "
+            f"| {cost[1]:.0f} |"
         )
 
         gateway = Running(journaled, home / "burst", 0, asked.setting)

@@ -2,13 +2,15 @@
 
     python bench/control.py [--waiting 1000] [--rounds 200] [--system] [--click]
 
-A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it; of them one is answered after the other, by
-another process (`Ledger.intervene`, as the desk of a second replica would). Measured is from the call of `intervene` to the agent's
-next line: the commit, the notification, the look at the row and the answer of the long poll are in it. Told beside: `intervene` alone, and
-the processor time that the gateway took in ten seconds of which nobody was answered.
+A gateway (`spanpost run`) before a PostgreSQL that writes to disk. So many agents wait at it; of them one is
+answered after the other, by another process (`Ledger.intervene`, as the desk of a second replica would).
+Measured is from the call of `intervene` to the agent's next line: the commit, the notification, the look at
+the row and the answer of the long poll are in it. Told beside: `intervene` alone, and the processor time
+that the gateway took in ten seconds of which nobody was answered.
 
-With `--click` people answer in Slack: what Slack sends when a button is pressed, signed, to the gateway's `/slack/events`. Measured is from the
-first byte of that request; signature, replay, workspace, person, rules, decision and row are in it. Told beside: until Slack is answered.
+With `--click` people answer in Slack: what Slack sends when a button is pressed, signed, to the gateway's
+`/slack/events`. Measured is from the first byte of that request; signature, replay, workspace, person,
+rules, decision and row are in it. Told beside: until Slack is answered.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of the same table.
+"""What a claim costs while thousands of lanes wait behind a closed budget, beside a bare SKIP LOCKED pick of
+the same table.
 
     python bench/deliveries.py [--ordering-keys 50 500 5000 50000] [--rounds 200] [--system]
 
-Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or posts that are free
-(open). Then no budget is closed: a recording puts states that wait already, and a round of the dispatcher claims and settles what is due.
-All are told as a ratio to `SELECT ... ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a
-transaction of its own and with an index of its own. Rounds alternate; the median is told.
+Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or
+posts that are free (open). Then no budget is closed: a recording puts states that wait already, and a round
+of the dispatcher claims and settles what is due. All are told as a ratio to `SELECT ... ORDER BY rank,
+due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a transaction of its own and with an index of its
+own. Rounds alternate; the median is told.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ PUT, SENT = 50, 20
 
 CLONE = """
 INSERT INTO ordering_keys (sink, ordering_key, due_at, rank, receipt, address, call)
-SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit' FROM generate_series(1, $1) AS i"""
+SELECT 'console', 'clone ' || i, now() - interval '1 hour', 3, '{"ref": {}}', 'C' || i % $2, 'edit'
+FROM generate_series(1, $1) AS i"""
 CLONE_DELIVERIES = """
 INSERT INTO deliveries (tenant, sink, address, ordering_key, mode, key, urgency, rank, task_uid, state, born_at)
 SELECT 'default', 'console', 'C' || i % $2, 'clone ' || i, 'state', 'clone ' || i, 'normal', 3,

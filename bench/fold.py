@@ -3,8 +3,9 @@
     python bench/fold.py            everything, a minute or two
     python bench/fold.py --small    a hundredth of it
 
-Processor time of this process (time.process_time), the memory store, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
-calls and tool calls below it, a checkpoint event on every fourth span.
+Processor time of this process (time.process_time), the memory store, one thread; in yards as well
+(`yardstick.py`). Histories are agent-shaped: a root, model calls and tool calls below it, a checkpoint event
+on every fourth span.
 """
 
 from __future__ import annotations
@@ -35,9 +36,17 @@ def root(trace: bytes, *, is_open: bool, children: int) -> Observation:
         "agent.task.name": "bench task",
     }
     return Observation(
-        part=Part.STARTED if is_open else Part.ENDED, trace_id=trace, span_id=b"\0" * 7 + b"\1", name="invoke_agent bench",
-        at_ns=end or BASE, start_ns=BASE, end_ns=end, status=Status.OK, attributes=attributes, origin=ORIGIN,
-    )  # fmt: skip
+        part=Part.STARTED if is_open else Part.ENDED,
+        trace_id=trace,
+        span_id=b"\0" * 7 + b"\1",
+        name="invoke_agent bench",
+        at_ns=end or BASE,
+        start_ns=BASE,
+        end_ns=end,
+        status=Status.OK,
+        attributes=attributes,
+        origin=ORIGIN,
+    )
 
 
 def child(trace: bytes, i: int) -> list[Observation]:
@@ -50,16 +59,29 @@ def child(trace: bytes, i: int) -> list[Observation]:
     else:
         name = "chat gpt-x"
         attributes = {
-            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-x", "gen_ai.response.model": "gpt-x-2026",
-            "gen_ai.usage.input_tokens": 500 + i % 9000, "gen_ai.usage.output_tokens": 20 + i % 700, "gen_ai.response.finish_reasons": ["stop"],
-        }  # fmt: skip
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-x",
+            "gen_ai.response.model": "gpt-x-2026",
+            "gen_ai.usage.input_tokens": 500 + i % 9000,
+            "gen_ai.usage.output_tokens": 20 + i % 700,
+            "gen_ai.response.finish_reasons": ["stop"],
+        }
     span_id = (i + 2).to_bytes(8, "big")
     out = [
         Observation(
-            part=Part.ENDED, trace_id=trace, span_id=span_id, parent_id=b"\0" * 7 + b"\1", name=name, at_ns=start + SECOND // 2, start_ns=start,
-            end_ns=start + SECOND // 2, attributes=attributes, origin=ORIGIN,
+            part=Part.ENDED,
+            trace_id=trace,
+            span_id=span_id,
+            parent_id=b"\0" * 7 + b"\1",
+            name=name,
+            at_ns=start + SECOND // 2,
+            start_ns=start,
+            end_ns=start + SECOND // 2,
+            attributes=attributes,
+            origin=ORIGIN,
         )
-    ]  # fmt: skip
+    ]
     if i % 4 == 0:
         event = {"agent.checkpoint.message": f"step {i}", "agent.progress": i % 100}
         out.append(
@@ -101,7 +123,8 @@ def growth(sizes: list[int]) -> None:
                 fold += (t2 - t1) - (t1 - t0)
                 counted += len(batch)
         print(
-            f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f} {(read + fold) / counted * 1e6 / yard():>7.1f}"
+            f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f} "
+            f"{(read + fold) / counted * 1e6 / yard():>7.1f}"
         )
 
 
@@ -119,7 +142,8 @@ def spread(tasks: int, per_task: int) -> None:
     took = time.process_time() - t0
     spans = tasks * per_task
     print(
-        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {took / spans * 1e6 / yard():.1f} yards, "
+        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, "
+        f"{took / spans * 1e6 / yard():.1f} yards, "
         f"{spans / took:,.0f} spans/s (read and fold)"
     )
 

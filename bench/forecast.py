@@ -3,10 +3,11 @@
     python bench/forecast.py                      synthetic conversations up to a million tokens
     python bench/forecast.py shared/captures      recorded ones too (any tree of <framework>/conv*/*.pb)
 
-For each kind of growth: 200 conversations through the fold as spans, one at a time. Told are, over the last five calls before
-85 % is reached, how often something was said, the error of the forecast in calls (mean of the absolute error, and the share of
-forecasts within one call), how often the crossing lay in the range that was given, the error in seconds as a share of the time
-that was left, and how many climbs were warned of exactly once at 70 % and at 85 %.
+For each kind of growth: 200 conversations through the fold as spans, one at a time. Told are, over the last
+five calls before 85 % is reached, how often something was said, the error of the forecast in calls (mean of
+the absolute error, and the share of forecasts within one call), how often the crossing lay in the range that
+was given, the error in seconds as a share of the time that was left, and how many climbs were warned of
+exactly once at 70 % and at 85 %.
 """
 
 from __future__ import annotations
@@ -66,17 +67,35 @@ def spans(calls: list[Call], trace: bytes) -> Iterator[Observation]:
     box = b"\0" * 7 + b"\1"
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench"}
     yield Observation(
-        part=Part.STARTED, trace_id=trace, span_id=box, name="invoke_agent", at_ns=BASE, start_ns=BASE, attributes=agent, origin=ORIGIN
-    )  # fmt: skip
+        part=Part.STARTED,
+        trace_id=trace,
+        span_id=box,
+        name="invoke_agent",
+        at_ns=BASE,
+        start_ns=BASE,
+        attributes=agent,
+        origin=ORIGIN,
+    )
     for i, (end, start, used) in enumerate(calls):
         said = {
-            "gen_ai.operation.name": "chat", "gen_ai.response.model": "bench-model", "gen_ai.conversation.id": trace.hex(),
-            "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 100,
-        }  # fmt: skip
+            "gen_ai.operation.name": "chat",
+            "gen_ai.response.model": "bench-model",
+            "gen_ai.conversation.id": trace.hex(),
+            "gen_ai.usage.input_tokens": used,
+            "gen_ai.usage.output_tokens": 100,
+        }
         yield Observation(
-            part=Part.ENDED, trace_id=trace, span_id=(i + 2).to_bytes(8, "big"), parent_id=box, name="chat", at_ns=end, start_ns=start,
-            end_ns=end, attributes=said, origin=ORIGIN,
-        )  # fmt: skip
+            part=Part.ENDED,
+            trace_id=trace,
+            span_id=(i + 2).to_bytes(8, "big"),
+            parent_id=box,
+            name="chat",
+            at_ns=end,
+            start_ns=start,
+            end_ns=end,
+            attributes=said,
+            origin=ORIGIN,
+        )
 
 
 def crossings(calls: list[Call], limit: int) -> Iterator[tuple[int, int]]:
@@ -119,13 +138,16 @@ class Score:
         n = len(self.errors)
         near = sum(e <= 1 for e in self.errors)
         return (
-            f"{n / self.asked:.0%} | {mean(self.errors):.2f} | {near / n:.0%} | {self.held / n:.0%} | {mean(self.wide):.1f} | "
+            f"{n / self.asked:.0%} | {mean(self.errors):.2f} | {near / n:.0%} | {self.held / n:.0%} | "
+            f"{mean(self.wide):.1f} | "
             f"{median(self.seconds):.0%}"
         )
 
 
 def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
-    """Return the climbs that reach each threshold, how many of these were warned of exactly once, and warnings beyond that."""
+    """Return the climbs that reach each threshold, how many of these were warned of exactly once, and
+    warnings beyond that.
+    """
     store = MemoryStore(FoldRules(windows={"bench-model": window}))
     for span in spans(calls, b"\1" * 16):
         store.record_now([span])
@@ -135,14 +157,16 @@ def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
     for name, share in (("70", 700), ("85", 850)):
         for _, crossing in crossings(calls, -(-window * share // 1000)):
             wanted += 1
-            # A compaction is believed when the next call confirms it: a climb that is over by then is the former one's.
+            # A compaction is believed when the next call confirms it: a climb that is over by then is the
+            # former one's.
             exact += any(ref == name and abs(at - calls[crossing][0] / SECOND) < 0.01 for ref, at in times)
     return wanted, exact, len(news) - exact
 
 
 def synthetic(conversations: int) -> None:
     print(
-        "| growth | said | error, calls | within 1 | in the range | range, calls | error, seconds | warned once | too many |"
+        "| growth | said | error, calls | within 1 | in the range | range, calls | error, seconds | warned once "
+        "| too many |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, growth in GROWTHS.items():

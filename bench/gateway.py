@@ -1,15 +1,16 @@
-"""What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
+"""Throughput of the gateway over HTTP: `spanpost run` with a PostgreSQL of its own, until every span is committed.
 
-    python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
-                            [--gzip] [--processes 2 [--dealt [--by-trace]]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
+    python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--gzip]
+                            [--load whole|split|stacked|strangers] [--processes 2 [--dealt [--by-trace]]]
+                            [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
 
-Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
-*server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
-`stages.py` in the same run: the same bodies parsed, walked, copied into one table and committed, one at a time, without HTTP.
-Several processes share their port, and the kernel gives connections to them by their hash, often three of four to one; with
-`--dealt` each has a port of its own and an equal number of connections, as a balancer gives them; and with `--by-trace` all parts of
-a trace, as one that goes by trace ids does (collector-config/scaled.yaml). `--profile` has py-spy
-watch the gateway (``pip install py-spy``) during the first load.
+Bodies are encoded beforehand and sent by threads of this process; fsync and synchronous_commit are on.
+*Gateway* and *server* are the processor time of the gateway's process and of PostgreSQL, microseconds a span.
+The floor is that of `stages.py` in the same run: the same bodies parsed, walked, copied into one table and
+committed, one at a time, without HTTP. Several processes share one port, and the kernel distributes
+connections by their hash, often three of four to one process. With `--dealt` each process has a port of its
+own and an equal number of connections, like behind a load balancer; with `--by-trace` each also has all parts
+of its traces (collector-config/scaled.yaml). `--profile` runs py-spy (``pip install py-spy``) during the first load.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Running:
             said = log.read_text()
             if self.process.poll() is not None:
                 raise SystemExit(f"the gateway ended: {said}")
-            for word in said.replace('"', " ").replace(",", " ").split():
+            _, _, address = said.partition("OTLP/HTTP on ")  # the metrics have a port of their own
+            for word in address.replace('"', " ").replace(",", " ").split()[:1]:
                 if word.startswith("http://127.0.0.1:"):
                     port = int(word.removeprefix("http://127.0.0.1:").split("/")[0])
                     try:
@@ -79,9 +81,12 @@ class Running:
 
     @property
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) * _TICK
+        """Seconds of processor time so far, of its workers too."""
+        pid, ticks = self.process.pid, 0
+        for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            words = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(words[11]) + int(words[12])
+        return ticks * _TICK
 
     def memory(self, what: str) -> float:
         """Return a figure of the process's memory (VmRSS, VmHWM), MiB."""
@@ -96,7 +101,9 @@ class Running:
 
 
 def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[float], is_gzip: bool) -> None:
-    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is told to."""
+    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is
+    told to.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if is_gzip else {})
     while bodies:
@@ -164,7 +171,8 @@ def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namesp
     kept = asyncio.run(recorded(dsn))[0] - before
     speed = asked.spans / took
     print(
-        f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | {server / asked.spans:.0f} "
+        f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | "
+        f"{server / asked.spans:.0f} "
         f"| {waits[len(waits) // 2] * 1000:.0f} / {waits[len(waits) * 99 // 100] * 1000:.0f} "
         f"| {max(one.memory('VmHWM') for one in gateways):.0f} | {kept:,} | {dict(answers)} |",
         flush=True,
@@ -187,10 +195,12 @@ def main(asked: argparse.Namespace) -> None:
                     False,
                 )
                 print(
-                    f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
+                    f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one "
+                    f"yard {yard():.1f} µs"
                 )
                 print(
-                    "| load | spans/s | floor | share | gateway, µs a span | server | answer, median / 99 % ms | MiB | rows | answers |"
+                    "| load | spans/s | floor | share | gateway, µs a span | server | answer, median / 99 % ms "
+                    "| MiB | rows | answers |"
                 )
                 print("|---|---|---|---|---|---|---|---|---|---|")
                 spy = None

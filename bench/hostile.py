@@ -1,11 +1,15 @@
-"""What traces cost that are made to cost much: by shape at a size and at four times that, and what others feel of it.
+"""What traces cost that are made to cost much: by shape at a size and at four times that, and what others
+feel of it.
 
-    python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]     each shape through the Postgres store
-    python bench/hostile.py --beside [--shape circle] [--spans 3000] [--seconds 20] [--system] an honest tenant beside a hostile one
+    # each shape through the Postgres store
+    python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]
+    # an honest tenant beside a hostile one
+    python bench/hostile.py --beside [--shape circle] [--spans 3000] [--seconds 20] [--system]
 
-Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each MiB of its OTLP body, at
-both sizes, in groups of 2,048; the growth of the time from the one to the other; the longest time that the loop's own thread
-worked without coming round, and the longest that it did not come round (on a busy machine that is the others' doing).
+Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each
+MiB of its OTLP body, at both sizes, in groups of 2,048; the growth of the time from the one to the other;
+the longest time that the loop's own thread worked without coming round, and the longest that it did not come
+round (on a busy machine that is the others' doing).
 
 *Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the shape again and
 again, each time as a new trace.
@@ -51,7 +55,7 @@ MIB = 2**20
 #: Seconds that the answer to a hostile body may take.
 _ANSWER = 150.0
 CONTEXT = multiprocessing.get_context("spawn")
-_TABLES = "task_state, agent_events, agent_tasks, agent_checkpoints, timers, task_redirects, quarantine"
+_TABLES = "task_state, audit_rows, agent_tasks, agent_checkpoints, timers, task_redirects, quarantine"
 
 
 class Heartbeat:
@@ -124,9 +128,16 @@ async def shapes(dsn: str, names: list[str], order: str, size: int, *, as_json: 
         rows.append(row)
         print(".", end="", file=sys.stderr, flush=True)
     headings = {
-        "shape": f"{size} spans, {order}", "ms n": "ms a MiB", "ms 4n": "at 4n", "growth": "growth a span", "mib n": "MiB a MiB", "mib 4n": "at 4n ",
-        "worked": "loop works, ms", "worst": "loop away, ms", "aside": "set aside",
-    }  # fmt: skip
+        "shape": f"{size} spans, {order}",
+        "ms n": "ms a MiB",
+        "ms 4n": "at 4n",
+        "growth": "growth a span",
+        "mib n": "MiB a MiB",
+        "mib 4n": "at 4n ",
+        "worked": "loop works, ms",
+        "worst": "loop away, ms",
+        "aside": "set aside",
+    }
     tell(rows, headings, as_json=as_json, form=".1f")
 
 
@@ -149,7 +160,10 @@ def honest(port: int, token: str, seconds: float, waits: list[float], answers: C
 
 
 def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: Queue[int]) -> None:
-    """Post a trace again and again, each time under other ids. For a process of its own: what it works must not be felt by the other."""
+    """Post a trace again and again, each time under other ids.
+
+    For a process of its own: what it works must not be felt by the other.
+    """
     dice = Random()
     headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {token}"}
     told = SHAPES[name](size)
@@ -194,20 +208,31 @@ def beside(dsn: str, names: list[str], size: int, seconds: float, *, as_json: bo
                 cuts = statistics.quantiles(waits, n=100)
                 rows.append(
                     {
-                        "shape": name or "alone", "p50": cuts[49] * 1000, "p99": cuts[98] * 1000, "worst": max(waits) * 1000,
-                        "refused": sum(n for status, n in answers.items() if status != 200), "bodies": sum(theirs.values()),
+                        "shape": name or "alone",
+                        "p50": cuts[49] * 1000,
+                        "p99": cuts[98] * 1000,
+                        "worst": max(waits) * 1000,
+                        "refused": sum(n for status, n in answers.items() if status != 200),
+                        "bodies": sum(theirs.values()),
                         "taken": theirs[200],
                     }
-                )  # fmt: skip
+                )
         finally:
             running.stop()
     for row in rows:
         row["ratio"] = row["p50"] / rows[0]["p50"]
         row["ratio99"] = row["p99"] / rows[0]["p99"]
     headings = {
-        "shape": f"{size} spans beside", "p50": "p50, ms", "ratio": "of alone", "p99": "p99, ms", "ratio99": "of alone ", "worst": "worst, ms",
-        "refused": "refused", "bodies": "hostile bodies", "taken": "of them 200",
-    }  # fmt: skip
+        "shape": f"{size} spans beside",
+        "p50": "p50, ms",
+        "ratio": "of alone",
+        "p99": "p99, ms",
+        "ratio99": "of alone ",
+        "worst": "worst, ms",
+        "refused": "refused",
+        "bodies": "hostile bodies",
+        "taken": "of them 200",
+    }
     tell(rows, headings, as_json=as_json, form=".1f")
 
 

@@ -1,4 +1,5 @@
-"""What hostile bodies cost: processor time, memory and how long the loop stands, for each shape of tests/hostile_bodies.py.
+"""What hostile bodies cost: processor time, memory and how long the loop stands, for each shape of
+tests/hostile_bodies.py.
 
     python bench/hostile_bodies.py [--size 1048576] [--only TEXT] [--packed] [--json]
     python bench/hostile_bodies.py --gateway [--seconds 5] [--system]

@@ -1,15 +1,17 @@
-"""What spanpost costs the agent's thread, beside no processor and the SDK's BatchSpanProcessor, in one run.
+"""The cost of spanpost for the agent's thread, beside no processor and the SDK's BatchSpanProcessor, in one run.
 
 Interleaved rounds, median of each. Three things are measured:
 
-- callbacks: `on_start` and `on_end` called on one standing span, nothing else: what their code costs (over a no-op processor);
-- span: start and end, six attributes, as fast as they can be made. Besides the callbacks this pays for keeping spans alive
-  until another thread has read them (memory, garbage collection), and for that thread's share of the interpreter lock;
+- callbacks: `on_start` and `on_end` called on one span, nothing else: the cost of their code (over a no-op
+  processor);
+- span: start and end, six attributes, as fast as possible. Beside the callbacks this includes the memory and
+  garbage collection of spans until another thread has read them, and that thread's share of the interpreter lock;
 - event: `add_event` with two attributes, on a span that stays open.
 
 "durable" is spanpost with a spool (``intake.durable``), on the disk of the working directory.
 
-Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs beside it).
+Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs
+beside it).
 
     python bench/hotpath.py [--rounds 15] [--spans 2000] [--json]
 """
@@ -165,7 +167,8 @@ def main() -> None:
 
     rows = []
     for what, by_way in figures.items():
-        # Differences are taken within a round, so that the machine's moods cancel, and the median is over rounds.
+        # Differences are taken within a round, so that the machine's moods cancel, and the median is over
+        # rounds.
         for name, measured in by_way.items():
             medians = [statistics.median(m[i] for m in measured) for i in range(3)]
             extra = statistics.median(m[0] - n[0] for m, n in zip(measured, by_way["no processor"], strict=True))

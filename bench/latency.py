@@ -2,9 +2,11 @@
 
     python bench/latency.py [--events 400] [--pace 20] [--ledger memory embedded system]
 
-An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in the task's thread. Slack
-is a server in a process of its own that notes when a request has arrived, by the clock that all processes of the machine share.
-Verbosity is `live`: with less, progress is shown by edits alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as they do. PostgreSQL commits to disk.
+An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in
+the task's thread. Slack is a server in a process of its own that notes when a request has arrived, by the
+clock that all processes of the machine share. Verbosity is `live`: with less, progress is shown by edits
+alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as
+they do. PostgreSQL commits to disk.
 """
 
 from __future__ import annotations
@@ -40,6 +42,12 @@ FREE = {"edits_per_minute": 1e6, "posts_per_minute": 1e6, "posts_per_channel_per
 _SLACK = r"""
 import http.server, re, sys, time, urllib.parse
 seen = {}
+_ANSWER = (
+    '{"ok":true,"ts":"1.%06d","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1",'
+    '"bot_id":"B1"}'
+)
+
+
 class Slack(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     count = 0
@@ -52,7 +60,7 @@ class Slack(http.server.BaseHTTPRequestHandler):
                     seen[number] = at
                     print(number, at, flush=True)
         Slack.count += 1
-        body = ('{"ok":true,"ts":"1.%06d","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1","bot_id":"B1"}' % Slack.count).encode()
+        body = (_ANSWER % Slack.count).encode()
         self.send_response(200); self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     do_GET = do_POST

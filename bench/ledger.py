@@ -1,9 +1,11 @@
-"""Spans per second through the Postgres store, beside a bare `unnest` insert of the same rows in the same run.
+"""Spans per second through the Postgres store, beside a bare `unnest` insert of the same rows in the same
+run.
 
     python bench/ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
 
-fsync and synchronous_commit are on. The load: traces of an agent with model and tool calls, each trace in one batch (whole) or
-spread over several (split, children first). Rounds of the two designs alternate; the median is told.
+fsync and synchronous_commit are on. The load: traces of an agent with model and tool calls, each trace in
+one batch (whole) or spread over several (split, children first). Rounds of the two designs alternate; the
+median is told.
 """
 
 from __future__ import annotations
@@ -52,10 +54,15 @@ def traces(first: int, count: int) -> list[list[Observation]]:
                 }
             else:
                 more = {
-                    "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.response.model": "gpt-4o-2024-08-06",
-                    "gen_ai.response.id": f"r{trace}-{i}", "gen_ai.usage.input_tokens": 100 * i, "gen_ai.usage.output_tokens": 20,
-                    "gen_ai.system": "openai", "server.address": "api.openai.com",
-                }  # fmt: skip
+                    "gen_ai.operation.name": "chat",
+                    "gen_ai.request.model": "gpt-4o",
+                    "gen_ai.response.model": "gpt-4o-2024-08-06",
+                    "gen_ai.response.id": f"r{trace}-{i}",
+                    "gen_ai.usage.input_tokens": 100 * i,
+                    "gen_ai.usage.output_tokens": 20,
+                    "gen_ai.system": "openai",
+                    "server.address": "api.openai.com",
+                }
             spans.append(ended(trace=trace, span=i, parent=1, name="work", attributes=more, at=float(i), seconds=0.5))
         box = {
             "agent.task.name": f"task {trace}",
@@ -83,43 +90,11 @@ def split(found: Sequence[list[Observation]], size: int) -> list[list[Observatio
 
 
 #: The bare way: one array for each column.
-_COLUMNS = {
-    name: audit.EVENT_COLUMNS[name]
-    for name in [
-        "event_id",
-        "content_hash",
-        "tenant",
-        "trace_id",
-        "span_id",
-        "parent_span_id",
-        "part",
-        "idx",
-        "name",
-        "kind",
-        "role",
-        "occurred_at",
-        "start_ns",
-        "end_ns",
-        "status",
-        "status_message",
-        "attributes",
-        "resource",
-        "scope",
-        "links",
-        "body",
-        "severity",
-        "repairs",
-        "task_uid",
-        "subtree",
-        "producer",
-        "seq",
-        "received_at",
-    ]
-}
+_COLUMNS = {name: kind for name, kind in audit.EVENT_COLUMNS.items() if name != "set_id"}
 _ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
 _VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
 BARE = (
-    f"INSERT INTO agent_events ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS given({', '.join(_COLUMNS)})"
+    f"INSERT INTO audit_rows ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS given({', '.join(_COLUMNS)})"
     " ON CONFLICT DO NOTHING"
 )
 
@@ -131,11 +106,36 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
         o = p.source
         found.append(
             (
-                UUID(bytes=p.event_id), p.content_hash, o.tenant, o.trace_id, o.span_id, o.parent_id or None, int(o.part), o.index, o.name, o.kind,
-                int(p.reading.role), audit.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
-                rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0, NOW,
+                audit.event_at(o),
+                NOW,
+                audit.hash_of(p),
+                UUID(bytes=p.event_id),
+                0,
+                int(o.part),
+                o.kind,
+                int(p.reading.role),
+                int(o.status),
+                0,
+                o.index,
+                o.start_ns,
+                o.end_ns,
+                0,
+                o.tenant,
+                o.trace_id,
+                o.span_id,
+                o.parent_id or None,
+                UUID(bytes=p.event_id),
+                b"12345678",
+                rows.json_text(o.origin.resource),
+                o.origin.scope,
+                o.name,
+                rows.json_text(o.attributes),
+                "",
+                "[]",
+                None,
+                "",
             )
-        )  # fmt: skip
+        )
     return [list(column) for column in zip(*found, strict=True)]
 
 
@@ -205,7 +205,9 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
     for name, found in speeds.items():
         middle = statistics.median(found)
         print(
-            f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {middle / base:5.2f} of the bare  {statistics.median(cpu[name]):6.1f} µs of Python a span, {statistics.median(cpu[name]) / one:.1f} yards"
+            f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {middle / base:5.2f} "
+            f"of the bare  {statistics.median(cpu[name]):6.1f} µs of Python a span, "
+            f"{statistics.median(cpu[name]) / one:.1f} yards"
         )
     size_of = await store.run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
     kept = (await store.counts())["agent_events"]
@@ -213,7 +215,8 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state")
     )
     print(
-        f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, {tree[1] / kept:,.0f} B"
+        f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, "
+        f"{tree[1] / kept:,.0f} B"
     )
     await store.close()
 

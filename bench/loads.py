@@ -1,4 +1,6 @@
-"""Two loads as OTLP protobuf bodies: whole traces of one agent, and traces that are split, stacked and share response ids."""
+"""Two loads as OTLP protobuf bodies: whole traces of one agent, and traces that are split, stacked and share
+response ids.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,13 @@ SECOND = 10**9
 #: Bodies, one after the other, over which each trace of a split load is spread.
 PARTS = 4
 _RESOURCE = {
-    "telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry", "telemetry.sdk.version": "1.45.2",
-    "service.name": "bench", "deployment.environment.name": "bench", "agent.repo": "bench/repo",
-}  # fmt: skip
+    "telemetry.sdk.language": "python",
+    "telemetry.sdk.name": "opentelemetry",
+    "telemetry.sdk.version": "1.45.2",
+    "service.name": "bench",
+    "deployment.environment.name": "bench",
+    "agent.repo": "bench/repo",
+}
 
 
 def _pairs(attributes: dict[str, Any]) -> list[KeyValue]:
@@ -39,25 +45,40 @@ def span(
 ) -> Span:
     end = start + dice.randrange(10**6, 10**7)
     return Span(
-        trace_id=trace, span_id=id, parent_span_id=parent, name=name, kind=Span.SPAN_KIND_INTERNAL,
-        start_time_unix_nano=start, end_time_unix_nano=end, attributes=_pairs(attributes),
-    )  # fmt: skip
+        trace_id=trace,
+        span_id=id,
+        parent_span_id=parent,
+        name=name,
+        kind=Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=start,
+        end_time_unix_nano=end,
+        attributes=_pairs(attributes),
+    )
 
 
 def _chat(i: int, used: int, trace: bytes, response: str = "") -> dict[str, Any]:
     said: dict[str, Any] = {
-        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-x",
-        "gen_ai.response.model": "gpt-x-2026", "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 20 + i,
-        "gen_ai.conversation.id": f"c-{trace.hex()}", "gen_ai.response.finish_reasons": ["stop"], "agent.id": "agent-7",
-    }  # fmt: skip
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-x",
+        "gen_ai.response.model": "gpt-x-2026",
+        "gen_ai.usage.input_tokens": used,
+        "gen_ai.usage.output_tokens": 20 + i,
+        "gen_ai.conversation.id": f"c-{trace.hex()}",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "agent.id": "agent-7",
+    }
     return {**said, "gen_ai.response.id": response} if response else said
 
 
 def _tool(i: int, trace: bytes) -> dict[str, Any]:
     return {
-        "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell", "gen_ai.tool.call.id": f"call_{i}",
-        "gen_ai.conversation.id": f"c-{trace.hex()}", "agent.id": "agent-7",
-    }  # fmt: skip
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "shell",
+        "gen_ai.tool.call.id": f"call_{i}",
+        "gen_ai.conversation.id": f"c-{trace.hex()}",
+        "agent.id": "agent-7",
+    }
 
 
 def _box(name: str, **more: str) -> dict[str, Any]:
@@ -65,9 +86,11 @@ def _box(name: str, **more: str) -> dict[str, Any]:
 
 
 def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
-    """Return traces as a stock exporter sends them: calls below one agent, children first, an event on every fourth.
+    """Return traces as a stock exporter sends them: calls below one agent, children first, an event on every
+    fourth.
 
-    Every span says its task's id, as with ``agent.task.id`` in the baggage: the shape of the load by which peers are measured.
+    Every span says its task's id, as with ``agent.task.id`` in the baggage: the shape of the load by which
+    peers are measured.
     """
     dice = random.Random(seed)
     spans: list[Span] = []
@@ -104,8 +127,9 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
 
 
 def stacked(count: int, seed: int, now: int) -> list[Span]:
-    """Return traces of 20 spans in five layers: agents below tools below agents, steps between, each model call told twice
-    by two layers with one response id, spans that are not an agent's in between."""
+    """Return traces of 20 spans in five layers: agents below tools below agents, steps between, each model
+    call told twice by two layers with one response id, spans that are not an agent's in between.
+    """
     dice = random.Random(seed)
     spans: list[Span] = []
     while len(spans) < count:
@@ -154,10 +178,17 @@ def strangers(count: int, seed: int, now: int) -> list[Span]:
         if i % 10 == 0:
             trace, root = dice.randbytes(16), dice.randbytes(8)
         said = {
-            "http.request.method": "POST", "server.address": "api.example.com", "url.full": "https://api.example.com/v1/things/1234567",
-            "network.protocol.version": "1.1", "http.response.status_code": 200, "user_agent.original": "python-httpx/0.27",
-            "server.port": 443, "network.peer.address": "10.0.0.7", "thread.id": 140_000 + i, "thread.name": "MainThread",
-        }  # fmt: skip
+            "http.request.method": "POST",
+            "server.address": "api.example.com",
+            "url.full": "https://api.example.com/v1/things/1234567",
+            "network.protocol.version": "1.1",
+            "http.response.status_code": 200,
+            "user_agent.original": "python-httpx/0.27",
+            "server.port": 443,
+            "network.peer.address": "10.0.0.7",
+            "thread.id": 140_000 + i,
+            "thread.name": "MainThread",
+        }
         spans.append(span(dice, trace, dice.randbytes(8), root if i % 10 else b"", "POST /v1/things", now + i, said))
     return spans
 
@@ -168,7 +199,9 @@ def whole(spans: list[Span], size: int) -> list[list[Span]]:
 
 
 def split(spans: list[Span], size: int, in_trace: int = 20, parts: int = PARTS) -> list[list[Span]]:
-    """Return batches over which each trace is spread: some spans of many traces, then the next of the same, shuffled."""
+    """Return batches over which each trace is spread: some spans of many traces, then the next of the same,
+    shuffled.
+    """
     dice = random.Random(1)
     found = [spans[i : i + in_trace] for i in range(0, len(spans), in_trace)]
     for trace in found:

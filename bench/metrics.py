@@ -1,4 +1,5 @@
-"""Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; what counting costs.
+"""Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; what
+counting costs.
 
 python bench/metrics.py
 """
@@ -73,7 +74,8 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=50_000, help="tasks whose every name is new")
     asked = parse(parser, {"agents": 5, "sorts": 4, "models": 3, "hostile": 100})
     print(
-        "| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU |\n|---|---|---|---|---|---|"
+        "| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU "
+        "|\n|---|---|---|---|---|---|"
     )
     combinations = [
         (f"agent-{a}", f"sort-{s}", f"model-{m}")

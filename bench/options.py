@@ -1,4 +1,4 @@
-"""What every benchmark is asked in the same way: `--small`, a run of a few seconds, and `--deadline`, which ends one that hangs."""
+"""Options of every benchmark: `--small`, a run of a few seconds, and `--deadline`, which ends one that hangs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ LONGEST, SMALL = 2 * 3600.0, 60.0
 
 
 def parse(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argparse.Namespace:
-    """Return the options, and set the deadline. `small` are the defaults with `--small`; an option that is given wins."""
+    """Return the options, and set the deadline.
+
+    `small` are the defaults with `--small`; an option that is given wins.
+    """
     parser.add_argument("--small", action="store_true", help="a run of a few seconds, whose figures say little")
     parser.add_argument("--dsn", help="an empty database of a superuser's, instead of a PostgreSQL of its own")
     parser.add_argument("--deadline", type=float, metavar="SECONDS", default=LONGEST, help="end the run then")
@@ -30,7 +33,9 @@ def parse(parser: argparse.ArgumentParser, small: Mapping[str, Any]) -> argparse
 
 
 def postgres(asked: argparse.Namespace) -> AbstractContextManager[str]:
-    """Lend the database `--dsn`, or that of a new PostgreSQL, the system's with `--system`; a small run need not wait for the disk."""
+    """Lend the database `--dsn`, or that of a new PostgreSQL, the system's with `--system`; a small run need
+    not wait for the disk.
+    """
     if asked.dsn:
         return nullcontext(asked.dsn)
     from spanpost.testing.postgres import system_binaries, throwaway_postgres
@@ -39,7 +44,9 @@ def postgres(asked: argparse.Namespace) -> AbstractContextManager[str]:
 
 
 def end_after(seconds: float) -> None:
-    """End the process with 1 after so many seconds, whatever it waits for: first in good order, ten seconds later at once."""
+    """End the process with 1 after so many seconds, whatever it waits for: first in good order, ten seconds
+    later at once.
+    """
 
     def end(signum: int, frame: FrameType | None) -> None:
         killer = threading.Timer(10.0, signal.raise_signal, (signal.SIGKILL,))

@@ -1,7 +1,9 @@
-"""What the agent's thread pays while the database and Slack are well, hang, refuse or answer errors, in one run.
+"""What the agent's thread pays while the database and Slack are well, hang, refuse or answer errors, in one
+run.
 
-An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's place taken by a small
-server in a process of its own. Interleaved rounds, median of each; a span is a start, an event and an end.
+An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's
+place taken by a small server in a process of its own. Interleaved rounds, median of each; a span is a start,
+an event and an end.
 
     python bench/outage.py [--rounds 3] [--spans 600] [--pace 400] [--system] [--json]
 """
@@ -46,7 +48,8 @@ class Slack(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers.get("content-length") or 0))
         if sys.argv[1] == "hangs": time.sleep(3600)
-        body = b'{"ok":true,"ts":"1.1","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1","bot_id":"B1"}'
+        ids = b'"team_id":"T1","team":"t","user_id":"U1","bot_id":"B1"'
+        body = b'{"ok":true,"ts":"1.1","channel":"C1","messages":[],%s}' % ids
         self.send_response(200 if sys.argv[1] == "is well" else 500)
         self.send_header("content-type", "application/json"); self.send_header("content-length", str(len(body)))
         self.end_headers(); self.wfile.write(body)
@@ -114,7 +117,7 @@ class Database:
             connection = await asyncpg.connect(self.dsn)
             transaction = connection.transaction()
             await transaction.start()
-            await connection.execute("LOCK TABLE agent_events IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE audit_rows IN ACCESS EXCLUSIVE MODE")
             is_held.set()
             await asyncio.to_thread(is_over.wait)
             connection.terminate()

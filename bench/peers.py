@@ -1,12 +1,14 @@
-"""The gateway beside others that take OTLP and keep spans: the same bodies, the same PostgreSQL server, one after the other.
+"""The gateway beside others that take OTLP and keep spans: the same bodies, the same PostgreSQL server, one
+after the other.
 
     python -m venv phoenix && phoenix/bin/pip install 'arize-phoenix[pg]'
     python -m venv mlflow && mlflow/bin/pip install mlflow psycopg2-binary
     python bench/peers.py --system --phoenix phoenix --mlflow mlflow [--spans 5000]
 
-*Acknowledged* is by when every body was answered 200, *queryable* by when every span is a row. Processor time is that of the
-peer's processes and of PostgreSQL's, milliseconds a span, until then. The floor parses the same bodies, copies them into one
-table and commits each. Each has a database of its own; fsync and synchronous_commit are on.
+*Acknowledged* is the time until every body was answered 200, *queryable* until every span is a row. Processor
+time is that of the peer's processes and of PostgreSQL until then, milliseconds a span. The floor parses the
+same bodies, copies them into one table and commits each. Each has a database of its own; fsync and
+synchronous_commit are on.
 """
 
 from __future__ import annotations
@@ -224,7 +226,8 @@ def main(asked: argparse.Namespace) -> None:
             return int(postmaster.split()[0])
 
         print(
-            f"{asked.spans:,} spans in bodies of {asked.batch}, one connection; one yard {yard():.1f} µs; load {os.getloadavg()[0]:.0f}"
+            f"{asked.spans:,} spans in bodies of {asked.batch}, one connection; one yard {yard():.1f} µs; load "
+            f"{os.getloadavg()[0]:.0f}"
         )
         print(
             "| | acknowledged/s | queryable/s | peer, CPU ms a span | PostgreSQL, CPU ms a span | memory, MiB | kept |"

@@ -1,11 +1,12 @@
-"""What a span costs in the gateway before it is written, dialect by dialect, beside spans that are not of an agent.
+"""What a span costs in the gateway before it is written, dialect by dialect, beside spans that are not of an
+agent.
 
     python bench/read.py [captures directory]
 
-Microseconds of processor time per span (a log record outside spans counts as one), the best of several rounds: *read* what it
-means, *place* (name it and what it touches) and *fold*. Events count to their spans. The captures are those under
-``tests/captures`` unless a directory is given (any tree of ``<dialect>/<run>/*.pb``); each run is folded body by body, of
-strangers a body of 512 spans in 32 traces.
+Microseconds of processor time per span (a log record outside spans counts as one), the best of several
+rounds: *read* what it means, *place* (name it and what it touches) and *fold*. Events count to their spans.
+The captures are those under ``tests/captures`` unless a directory is given (any tree of
+``<dialect>/<run>/*.pb``); each run is folded body by body, of strangers a body of 512 spans in 32 traces.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def main() -> None:
         mean = sum(len(o.attributes) or o.unread for bodies in runs for body in bodies for o in body) / count
         found = costs(runs, asked.rounds)
         print(
-            f"| {title} | {count} | {mean:.0f} | {' | '.join(f'{one:.1f}' for one in found)} | {sum(found) / yard():.1f} |",
+            f"| {title} | {count} | {mean:.0f} | {' | '.join(f'{one:.1f}' for one in found)} | "
+            f"{sum(found) / yard():.1f} |",
             flush=True,
         )
 

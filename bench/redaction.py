@@ -1,11 +1,13 @@
-"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst texts there are.
+"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst
+texts there are.
 
     python bench/redaction.py
 
-Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of which ids and texts are
-new in each span, and the recorded runs of `tests/captures`; with and without. *Texts*: of 64 KiB each, which is the longest value that
-is kept; hostile ones begin a secret again and again. What grows faster than the text shows in the last column, which is the cost
-of 64 KiB over that of 16 KiB: 4 is linear.
+Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of
+which ids and texts are new in each span, and the recorded runs of `tests/captures`; with and without.
+*Texts*: of 64 KiB each, which is the longest value that is kept; hostile ones begin a secret again and
+again. What grows faster than the text shows in the last column, which is the cost of 64 KiB over that of 16
+KiB: 4 is linear.
 """
 
 from __future__ import annotations
@@ -31,11 +33,19 @@ CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
 PROSE = "The agent plans its next step, writes it down, and asks a person where it is not sure whether it may go on. "
 TEXTS = {
     "prose": PROSE,
-    "messages": json.dumps({"role": "user", "content": PROSE, "id": "call_abc123def456ghi7", "name": "get_weather"}) + ", ",
+    "messages": json.dumps({"role": "user", "content": PROSE, "id": "call_abc123def456ghi7", "name": "get_weather"})
+    + ", ",
     "a log": "2026-11-22 10:00:01,123 INFO [app.worker:42] step 3 of 7 took 1.532 s, tokens in=812 out=120\n",
-    "key=": "key=", "password=": "password=", "token ": "token ", "a private key": "-----BEGIN PRIVATE KEY-----", "sk-": "sk-",
-    "lines": "AAAAAAAA\n", "zero width": "a\u200b", "addresses": "https://a:b/", "curl -u": "curl -u ",
-}  # fmt: skip
+    "key=": "key=",
+    "password=": "password=",
+    "token ": "token ",
+    "a private key": "-----BEGIN PRIVATE KEY-----",
+    "sk-": "sk-",
+    "lines": "AAAAAAAA\n",
+    "zero width": "a\u200b",
+    "addresses": "https://a:b/",
+    "curl -u": "curl -u ",
+}
 ORIGIN = Origin(resource={"service.name": "bench", "telemetry.sdk.language": "python"}, scope="bench")
 
 
@@ -52,15 +62,28 @@ def ordinary(number: int) -> Observation:
         at_ns=10**18 + 10**9,
         origin=ORIGIN,
         attributes={
-            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini",
-            "gen_ai.response.model": "gpt-4o-mini-2024-07-18", "gen_ai.response.id": f"chatcmpl-{rng.randbytes(14).hex()}",
-            "gen_ai.response.finish_reasons": ["stop"], "gen_ai.usage.input_tokens": rng.randrange(9999), "gen_ai.usage.output_tokens": 120,
-            "gen_ai.request.max_tokens": 1024, "gen_ai.request.temperature": 0.2, "gen_ai.conversation.id": str(UUID(bytes=rng.randbytes(16))),
-            "gen_ai.agent.name": "planner", "server.address": "api.openai.com", "server.port": 443, "request.id": str(UUID(bytes=rng.randbytes(16))),
-            "user.id": f"user-{rng.randrange(10**6)}", "url.full": f"https://api.openai.com/v1/chat/completions?n={rng.randrange(10**6)}",
-            "thread.name": "MainThread", "code.function": "plan", "deployment.region": "eu-west-1",
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": "gpt-4o-mini",
+            "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+            "gen_ai.response.id": f"chatcmpl-{rng.randbytes(14).hex()}",
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.usage.input_tokens": rng.randrange(9999),
+            "gen_ai.usage.output_tokens": 120,
+            "gen_ai.request.max_tokens": 1024,
+            "gen_ai.request.temperature": 0.2,
+            "gen_ai.conversation.id": str(UUID(bytes=rng.randbytes(16))),
+            "gen_ai.agent.name": "planner",
+            "server.address": "api.openai.com",
+            "server.port": 443,
+            "request.id": str(UUID(bytes=rng.randbytes(16))),
+            "user.id": f"user-{rng.randrange(10**6)}",
+            "url.full": f"https://api.openai.com/v1/chat/completions?n={rng.randrange(10**6)}",
+            "thread.name": "MainThread",
+            "code.function": "plan",
+            "deployment.region": "eu-west-1",
         },
-    )  # fmt: skip
+    )
 
 
 def best(work: Callable[[], object], count: int, rounds: int = 7) -> float:
@@ -92,7 +115,8 @@ def spans(captures: str) -> None:
                 len(batch),
             )
             print(
-                f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | {scanned - plain:.1f} |"
+                f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | "
+                f"{scanned - plain:.1f} |"
             )
 
 

@@ -203,7 +203,8 @@ def main(asked: argparse.Namespace) -> None:
             honest = Honest(ports, asked.requests)
             honest.ask("kept")
             print(
-                "| beside | way | alone, median / 99 % ms | beside it | ratio | answers | health | gateway's core, % | MiB |"
+                "| beside | way | alone, median / 99 % ms | beside it | ratio | answers | health | gateway's "
+                "core, % | MiB |"
             )
             print("|---|---|---|---|---|---|---|---|---|")
             try:
@@ -243,8 +244,10 @@ def measure(name: str, honest: Honest, ports: dict[str, int], gateway: Running) 
         return took[min(int(len(took) * share), len(took) - 1)] * 1000
 
     print(
-        f"| {name} | {way} | {at(alone, 0.5):.1f} / {at(alone, 0.99):.1f} | {at(beside, 0.5):.1f} / {at(beside, 0.99):.1f} "
-        f"| {at(beside, 0.5) / at(alone, 0.5):.2f} / {at(beside, 0.99) / at(alone, 0.99):.2f} | {dict(answers)} | {dict(health)} "
+        f"| {name} | {way} | {at(alone, 0.5):.1f} / {at(alone, 0.99):.1f} | {at(beside, 0.5):.1f} / "
+        f"{at(beside, 0.99):.1f} "
+        f"| {at(beside, 0.5) / at(alone, 0.5):.2f} / {at(beside, 0.99) / at(alone, 0.99):.2f} | {dict(answers)} "
+        f"| {dict(health)} "
         f"| {100 * used:.0f} | {gateway.memory('VmHWM'):.0f} |",
         flush=True,
     )

@@ -1,10 +1,12 @@
-"""Where the time of recording goes: OTLP bodies, decoded, read, folded and written in one transaction each, stage by stage.
+"""The time of each stage of recording: OTLP bodies are decoded, read, folded and written, one transaction each.
 
-    python bench/stages.py [--spans 10000] [--batch 512] [--system] [--rounds 2] [--load whole|split|stacked|strangers] [--profile]
+    python bench/stages.py [--spans 10000] [--batch 512] [--system] [--rounds 2] [--profile]
+                           [--load whole|split|stacked|strangers]
 
-fsync and synchronous_commit are on; one body at a time, so that stages do not overlap; microseconds a span. *Python* is
-processor time of this process, *wait* the time in which it waited for PostgreSQL, *server* the processor time of all
-processes of PostgreSQL. The floor is the same bodies by `floor`: parsed, walked, COPYed into one table, committed.
+fsync and synchronous_commit are on; one body at a time, so that stages do not overlap; microseconds a span.
+*Python* is processor time of this process, *wait* the time in which it waited for PostgreSQL, *server* the
+processor time of all processes of PostgreSQL. The floor is the same bodies by `floor`: parsed, walked,
+COPYed into one table, committed.
 """
 
 from __future__ import annotations
@@ -112,7 +114,8 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
     """Return the seconds that parsing, walking, COPY and commit of the same bodies take."""
     c = await asyncpg.connect(dsn)
     await c.execute(
-        "DROP TABLE IF EXISTS floor; CREATE TABLE floor (trace_id bytea, span_id bytea, parent_id bytea, name text, kind int,"
+        "DROP TABLE IF EXISTS floor; CREATE TABLE floor (trace_id bytea, span_id bytea, parent_id bytea, name "
+        "text, kind int,"
         " start_ns bigint, end_ns bigint, status int, attrs text, events text, PRIMARY KEY (trace_id, span_id))"
     )
     await c.execute("CREATE TEMP TABLE given (LIKE floor) ON COMMIT DELETE ROWS")
@@ -132,14 +135,23 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
                     attributes = {a.key: _value(a.value) for a in s.attributes}
                     found.append(
                         (
-                            s.trace_id, s.span_id, s.parent_span_id, s.name, s.kind, s.start_time_unix_nano, s.end_time_unix_nano,
-                            s.status.code, json.dumps(attributes), json.dumps(events),
+                            s.trace_id,
+                            s.span_id,
+                            s.parent_span_id,
+                            s.name,
+                            s.kind,
+                            s.start_time_unix_nano,
+                            s.end_time_unix_nano,
+                            s.status.code,
+                            json.dumps(attributes),
+                            json.dumps(events),
                         )
-                    )  # fmt: skip
+                    )
         async with c.transaction():
             await c.copy_records_to_table("given", records=found)
             await c.execute(
-                "INSERT INTO floor SELECT trace_id, span_id, parent_id, name, kind, start_ns, end_ns, status, attrs::jsonb,"
+                "INSERT INTO floor SELECT trace_id, span_id, parent_id, name, kind, start_ns, end_ns, status, "
+                "attrs::jsonb,"
                 " events::jsonb FROM given ON CONFLICT DO NOTHING"
             )
     took = time.perf_counter() - began
@@ -237,10 +249,12 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
             total[0] += cpu
             total[1] += wall - cpu
         print(
-            f"  {'all':20} {total[0] / all_spans * 1e6:10.1f} {total[1] / all_spans * 1e6:10.1f}   server {server / all_spans:.1f} µs"
+            f"  {'all':20} {total[0] / all_spans * 1e6:10.1f} {total[1] / all_spans * 1e6:10.1f}   server "
+            f"{server / all_spans:.1f} µs"
         )
         print(
-            f"  {statistics.median(speeds):,.0f} spans/s, floor {base:,.0f}: {statistics.median(speeds) / base:.2f} of it",
+            f"  {statistics.median(speeds):,.0f} spans/s, floor {base:,.0f}: "
+            f"{statistics.median(speeds) / base:.2f} of it",
             flush=True,
         )
     await store.close()

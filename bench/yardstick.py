@@ -1,9 +1,10 @@
-"""What the machine is worth just now: a fixed piece of work, against which the other benchmarks tell their figures.
+"""What the machine is worth just now: a fixed piece of work, against which the other benchmarks tell their
+figures.
 
     python bench/yardstick.py
 
-One *yard* is the standard library's ``json.dumps`` of a small span. Microseconds differ by the machine and by who else works
-on it; how many yards something costs differs little.
+One *yard* is the standard library's ``json.dumps`` of a small span. Microseconds differ by the machine and
+by who else works on it; how many yards something costs differs little.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A graph in LangGraph whose nodes interrupt it to ask people: ``python approval_langgraph.py``, and answer at the terminal. Offline."""
+"""A graph in LangGraph whose nodes interrupt it to ask people.
+
+Run ``python approval_langgraph.py``, and answer at the terminal. Offline.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A tool of an MCP server that asks the person behind the client: ``python approval_mcp.py``, and answer at the terminal. Offline.
+"""A tool of an MCP server that asks the person behind the client.
+
+Run ``python approval_mcp.py``, and answer at the terminal. Offline.
 
 The server runs in this process, to keep the example short; a real one is named by its address or its command.
 """

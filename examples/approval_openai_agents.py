@@ -1,4 +1,6 @@
-"""A tool in the OpenAI Agents SDK that a person has to agree to: ``python approval_openai_agents.py``, and answer at the terminal.
+"""A tool in the OpenAI Agents SDK that a person has to agree to.
+
+Run ``python approval_openai_agents.py``, and answer at the terminal.
 
 The model is the SDK's `Model` interface with scripted answers, so it runs offline and costs nothing.
 """

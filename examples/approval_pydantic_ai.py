@@ -1,4 +1,6 @@
-"""A tool in Pydantic AI that a person has to agree to: ``python approval_pydantic_ai.py``, and answer at the terminal.
+"""A tool in Pydantic AI that a person has to agree to.
+
+Run ``python approval_pydantic_ai.py``, and answer at the terminal.
 
 The model is Pydantic AI's `FunctionModel` with scripted answers, so it runs offline and costs nothing.
 """

@@ -1,4 +1,7 @@
-"""An agent that asks before it deploys: ``python approval_release.py``, and answer at the terminal. Offline, without a database."""
+"""An agent that asks before it deploys.
+
+Run ``python approval_release.py``, and answer at the terminal. Offline, without a database.
+"""
 
 from __future__ import annotations
 

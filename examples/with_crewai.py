@@ -1,7 +1,7 @@
 """A travel desk in CrewAI, followed live: ``python with_crewai.py [answer|failure|handoff|stream]``.
 
-Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is CrewAI's `BaseLLM`
-with scripted answers, so it runs offline and costs nothing.
+Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is
+CrewAI's `BaseLLM` with scripted answers, so it runs offline and costs nothing.
 """
 
 from __future__ import annotations

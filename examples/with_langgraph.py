@@ -1,7 +1,10 @@
-"""A travel desk in LangGraph, followed live: ``python with_langgraph.py [answer|failure|approval|handoff|stream]``.
+"""A travel desk in LangGraph, followed live.
 
-Instrumented with OpenInference's package for LangChain, as its users do; spanpost is the one line `attach()`. The model is
-LangChain's `FakeMessagesListChatModel` with scripted answers, so it runs offline and costs nothing.
+Run ``python with_langgraph.py [answer|failure|approval|handoff|stream]``.
+
+Instrumented with OpenInference's package for LangChain, as its users do; spanpost is the one line
+`attach()`. The model is LangChain's `FakeMessagesListChatModel` with scripted answers, so it runs offline
+and costs nothing.
 """
 
 from __future__ import annotations

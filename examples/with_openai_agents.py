@@ -1,7 +1,9 @@
-"""A travel desk in the OpenAI Agents SDK, followed live: ``python with_openai_agents.py [answer|failure|approval|handoff|stream]``.
+"""A travel desk in the OpenAI Agents SDK, followed live.
 
-Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is the SDK's `Model`
-interface with scripted answers, so it runs offline and costs nothing.
+Run ``python with_openai_agents.py [answer|failure|approval|handoff|stream]``.
+
+Instrumented with OpenInference's package, as its users do; spanpost is the one line `attach()`. The model is
+the SDK's `Model` interface with scripted answers, so it runs offline and costs nothing.
 """
 
 from __future__ import annotations
@@ -76,12 +78,29 @@ class Scripted(Model):
             total_tokens=112 + 20 * len(called),
         )
         return Response(
-            id=f"resp_{number:032x}", created_at=0, model="gpt-4o", object="response", output=output,
-            tool_choice="auto", tools=[], parallel_tool_calls=False, usage=usage, status="completed",
-        )  # fmt: skip
+            id=f"resp_{number:032x}",
+            created_at=0,
+            model="gpt-4o",
+            object="response",
+            output=output,
+            tool_choice="auto",
+            tools=[],
+            parallel_tool_calls=False,
+            usage=usage,
+            status="completed",
+        )
 
-    async def get_response(self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, output_schema: Any,
-                           handoffs: Any, tracing: Any, **more: Any) -> ModelResponse:  # fmt: skip
+    async def get_response(
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: Any,
+        output_schema: Any,
+        handoffs: Any,
+        tracing: Any,
+        **more: Any,
+    ) -> ModelResponse:
         with response_span() as span:
             response = self._respond(input, tools, handoffs)
             span.span_data.response = response
@@ -89,8 +108,17 @@ class Scripted(Model):
         usage = Usage(requests=1, input_tokens=response.usage.input_tokens, output_tokens=12)
         return ModelResponse(output=response.output, usage=usage, response_id=response.id)
 
-    async def stream_response(self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, output_schema: Any,
-                              handoffs: Any, tracing: Any, **more: Any) -> AsyncIterator[Any]:  # fmt: skip
+    async def stream_response(
+        self,
+        system_instructions: Any,
+        input: Any,
+        model_settings: Any,
+        tools: Any,
+        output_schema: Any,
+        handoffs: Any,
+        tracing: Any,
+        **more: Any,
+    ) -> AsyncIterator[Any]:
         with response_span() as span:
             response = self._respond(input, tools, handoffs)
             span.span_data.response = response

@@ -1,7 +1,10 @@
-"""A travel desk in Pydantic AI, followed live: ``python with_pydantic_ai.py [answer|failure|approval|handoff|stream]``.
+"""A travel desk in Pydantic AI, followed live.
 
-Instrumented as Pydantic AI's own documentation says, with ``Agent.instrument_all()``; spanpost is the one line `attach()`. The
-model is Pydantic AI's `FunctionModel` with scripted answers, so it runs offline and costs nothing.
+Run ``python with_pydantic_ai.py [answer|failure|approval|handoff|stream]``.
+
+Instrumented as Pydantic AI's own documentation says, with ``Agent.instrument_all()``; spanpost is the one
+line `attach()`. The model is Pydantic AI's `FunctionModel` with scripted answers, so it runs offline and
+costs nothing.
 """
 
 from __future__ import annotations

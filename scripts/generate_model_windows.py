@@ -3,20 +3,23 @@
     pip download --no-deps --dest DIR litellm
     python scripts/generate_model_windows.py DIR/litellm-*.whl
 
-Only models that are talked with are taken. Entries that `canonical_model` calls by one name become one, by these rules:
+Only models that are talked with are taken. Entries that `canonical_model` calls by one name become one, by
+these rules:
 
-1. What the maker says beats what others say: OpenAI of gpt-4o, Anthropic of claude, Bedrock of Amazon's nova.
-2. Of the maker's, the entry without a date beats the one called `-latest`, and that beats the dated ones. Of equals the
-   smallest window, so that a warning comes too early, not too late.
-3. Where the maker says nothing (open weights), the lower median of one vote per provider: one provider that cuts a model
-   down to 8k must not warn everybody else at 6k, and one that boasts must not silence the warning.
-4. A dated name whose window differs from the canonical one is kept beside it (mistral-large-2402): as the maker says it, or
-   by rule 3 where the maker no longer lists it. Fine-tuned models are left out: they have the window of their base.
+1. The maker's entry beats those of others: OpenAI of gpt-4o, Anthropic of claude, Bedrock of Amazon's nova.
+2. Of the maker's entries, the one without a date beats the one called `-latest`, and that beats the dated ones.
+   Of equal ones the smallest window counts, so that a warning comes too early, not too late.
+3. If the maker says nothing (open weights), the lower median of one vote per provider: one provider that cuts a
+   model down to 8k must not warn all others at 6k, and one that exaggerates must not suppress the warning.
+4. A dated name whose window differs from the canonical one is kept beside it (mistral-large-2402): as the maker
+   says it, or by rule 3 if the maker no longer lists it. Fine-tuned models are left out: they have the window of
+   their base.
 5. Some entries give input and output together (gpt-5.1-codex: 400,000 with 128,000 out). Where another provider gives
    exactly the difference (272,000), that is the most input.
 6. GitHub Copilot's entries are left out: it cuts most models to a window of its own.
 
-`max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5: 272,000 of 400,000).
+`max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5:
+272,000 of 400,000).
 """
 
 from __future__ import annotations
@@ -126,7 +129,9 @@ def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | No
 
 
 def figures(entries: list[Entry], canon: str, peers: list[Entry]) -> tuple[int, int | None]:
-    """Return the maker's figures, else those that others settle on; without the output where peers show that it is in them."""
+    """Return the maker's figures, else those that others settle on; without the output where peers show that
+    it is in them.
+    """
     makers = [entry for entry in entries if entry.is_makers]
     window, output = choose(makers, canon) if makers else settle(entries)
     if output is not None and any(entry.window == window - output for entry in peers):
@@ -175,17 +180,19 @@ def render(models: dict[str, tuple[int, int | None]], version: str, made: date) 
 #: The licence asks that it goes along with what is taken.
 NOTICE = """Copyright (c) 2023 Berri AI
 
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation \
-files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, \
-modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software \
-is furnished to do so, subject to the following conditions:
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated \
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation \
+the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and \
+to permit persons to whom the Software is furnished to do so, subject to the following conditions:
 
-The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of \
+the Software.
 
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE \
-WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR \
-COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, \
-ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO \
+THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE \
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF \
+CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER \
+DEALINGS IN THE SOFTWARE."""
 
 if __name__ == "__main__":
     raise SystemExit(main())

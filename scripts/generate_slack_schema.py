@@ -1,9 +1,11 @@
-"""Make the JSON Schema of Slack's messages from Slack's own TypeScript types: ``python scripts/generate_slack_schema.py``.
+"""Make the JSON Schema of Slack's messages from Slack's own TypeScript types.
 
-Needs node and npm. `@slack/types` and `@slack/web-api` (MIT, Slack Technologies) are turned by `ts-json-schema-generator`; of what
-comes out the definitions stay that a message or its edit can reach, without their descriptions, and where the types let anything
-pass beside what is meant, only what is meant. They say nothing of lengths and
-counts: those are in `tests/sinks/slack_limits.py`.
+Run ``python scripts/generate_slack_schema.py``.
+
+Needs node and npm. `@slack/types` and `@slack/web-api` (MIT, Slack Technologies) are turned by
+`ts-json-schema-generator`; of what comes out the definitions stay that a message or its edit can reach,
+without their descriptions, and where the types let anything pass beside what is meant, only what is meant.
+They say nothing of lengths and counts: those are in `tests/sinks/slack_limits.py`.
 """
 
 from __future__ import annotations
@@ -64,8 +66,10 @@ def main() -> None:
     kept = reached(definitions, WANTED)
     schema = {
         "$schema": whole["$schema"],
-        "$comment": f"Made by scripts/generate_slack_schema.py from @slack/types {PACKAGES['@slack/types']} and @slack/web-api "
-        f"{PACKAGES['@slack/web-api']}, (c) Slack Technologies, LLC, MIT License (https://github.com/slackapi/node-slack-sdk).",
+        "$comment": f"Made by scripts/generate_slack_schema.py from @slack/types {PACKAGES['@slack/types']} and "
+        f"@slack/web-api "
+        f"{PACKAGES['@slack/web-api']}, (c) Slack Technologies, LLC, MIT License "
+        f"(https://github.com/slackapi/node-slack-sdk).",
         "definitions": {name: without_prose(definitions[name]) for name in sorted(kept)},
     }
     TARGET.write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n")

@@ -1,8 +1,11 @@
-"""Draw each dashboard's panels from real answers, to be looked at: ``python scripts/picture_dashboards.py DIRECTORY``.
+"""Draw each dashboard's panels from real query results, for review.
 
-A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of them, and Grafana's own
-components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes and npm; no test needs it. Units, thresholds and
-overrides by name are Grafana's, annotations are drawn over the curves; variables are expanded, transformations are not done.
+Run ``python scripts/picture_dashboards.py DIRECTORY``.
+
+A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of
+them, and Grafana's own components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes
+and npm; no test needs it. Units, thresholds and overrides by name are Grafana's, annotations are drawn over
+the curves; variables are expanded, transformations are not done.
 """
 
 from __future__ import annotations

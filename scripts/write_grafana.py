@@ -1,7 +1,8 @@
-"""Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts, dashboards.
+"""Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts,
+dashboards.
 
-``python scripts/write_grafana.py``. A test fails when a file lags behind. ``--docs URL`` has runbook links lead to pages of your own:
-those of docs/ below that address, in place of pyproject.toml's.
+``python scripts/write_grafana.py``. A test fails when a file lags behind. ``--docs URL`` has runbook links
+lead to pages of your own: those of docs/ below that address, in place of pyproject.toml's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
-metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the OpenAPI document,
-messages.md from the English catalogue.
+"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the
+commands, metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the
+OpenAPI document, messages.md from the English catalogue.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -48,10 +48,12 @@ def settings_page() -> str:
         "A setting is read from `spanpost.toml` in the working directory "
         f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
-        "An optional section without settings is off. Lists and tables are written as JSON in the environment; a time span is a number "
+        "An optional section without settings is off. Lists and tables are written as JSON in the environment; "
+        "a time span is a number "
         "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
         "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off, too.",
-        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, 0.9]\n\n'
+        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, '
+        "0.9]\n\n"
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
     ]
     ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
@@ -65,7 +67,8 @@ def settings_page() -> str:
         in_list = section in LISTS
         if in_list:
             parts.append(
-                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a `[[{section}]]`."
+                f"`SPANPOST_{section.upper()}` holds a JSON list of objects; in `spanpost.toml` each is a "
+                f"`[[{section}]]`."
             )
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
         for name, field in _ordered(model):
@@ -111,7 +114,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         "*Made from `src/spanpost/cli/` by `make reference`.*",
-        "Data goes to stdout, messages to stderr. Exit 0: done. Exit 1: a check found a problem, or the command failed. "
+        "Data goes to stdout, messages to stderr. Exit 0: done. Exit 1: a check found a problem, or the command "
+        "failed. "
         "Exit 2: a mistake in the command or in the settings, one line each with the next step. "
         "An option wins over its environment variable.",
     ]
@@ -124,20 +128,27 @@ def metrics_page() -> str:
     parts = [
         "# Metrics",
         "*Made from `src/spanpost/metrics/` by `make reference`.*",
-        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
-        "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
+        "Served at `http://127.0.0.1:9464/metrics` if the section `metrics` of the [settings](settings.md) is "
+        "on; `spanpost demo` and "
+        "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or "
+        "OpenMetrics with "
         "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",
-        "An exemplar has the label `trace_id`, and `checkpoint_id` if a checkpoint reports the counted event: the start or end of a task, "
-        "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both labels together have 89 of the "
+        "An exemplar has the label `trace_id`, and `checkpoint_id` if a checkpoint reports the counted event: "
+        "the start or end of a task, "
+        "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both "
+        "labels together have 89 of the "
         "128 characters that OpenMetrics allows. Processes that share `PROMETHEUS_MULTIPROC_DIR` have no exemplars.",
-        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost count when their call "
-        "is finalized (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
+        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost "
+        "count when their call "
+        "is finalized (its run ended, or half a minute later). Sum them over all processes. The gauges marked "
+        "*fleet* describe the "
         "database; one of the processes on it shows them.",
         "The labels "
         + ", ".join(f"`{label}`" for label in OPEN)
         + " hold agents' words, never ids or texts. Each label has at most `metrics.max_values` (200) values, and each "
-        "metric at most `metrics.max_series` (2,000) combinations. The rest is `other`, so that sums stay right. A missing value is "
+        "metric at most `metrics.max_series` (2,000) combinations. The rest is `other`, so that sums stay "
+        "right. A missing value is "
         "`unknown`. Series without a count for `metrics.expire_after` (48 hours) are removed.",
     ]
     found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
@@ -171,9 +182,12 @@ def api_page() -> str:
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
-        "[Use the API](../how-to/use-the-api.md) has examples, access rights and the stream of events. Every answer except `/api/events` is JSON; a "
-        "time is RFC 3339 in UTC, money is text, an unknown value is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists "
-        "have pages: `next` is the `cursor` (for timelines `after`) of the next page. An id of a task may be its task id, "
+        "[Use the API](../how-to/use-the-api.md) has examples, access rights and the stream of events. Every "
+        "answer except `/api/events` is JSON; a "
+        "time is RFC 3339 in UTC, money is text, an unknown value is `null`. An error is a "
+        "[google.rpc.Status](http-answers.md#errors). Lists "
+        "have pages: `next` is the `cursor` (for timelines `after`) of the next page. An id of a task may be "
+        "its task id, "
         "its `uid` or its trace's id.",
     ]
     for path, operations in document["paths"].items():
@@ -259,15 +273,19 @@ def _argument(argument: Any) -> str:
 
 
 def dialects_page() -> str:
-    """Return the reference of the dialects: what is read of each, what it does not report, and the results of recorded runs."""
+    """Return the reference of the dialects: what is read of each, what it does not report, and the results
+    of recorded runs.
+    """
     parts = [
         "# Dialects",
         "*Made from `src/spanpost/readers` and the recordings of `tests/captures` by `make reference`.*",
         "All dialects for a span's instrumentation scope read it: `agent.*` first, then those of one scope, "
-        "then those of all scopes, in the order of this page. If two give the same field, the earlier one counts; of several attributes, "
+        "then those of all scopes, in the order of this page. If two give the same field, the earlier one "
+        "counts; of several attributes, "
         "the first with a usable value. [How to add one](../how-to/add-a-dialect.md).",
         "## Results of recorded runs",
-        "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the figure was on "
+        "Each line is a framework with an instrumentation, recorded with a stub for its models. *reported*: the "
+        "figure was on "
         "the wire and equals the stub's. *unknown*: it was not, and is shown as null.",
         _recorded(),
     ]
@@ -302,10 +320,13 @@ def messages_page() -> str:
     parts = [
         "# Messages",
         "*Made from `src/spanpost/text/locales/english.py` by `make reference`.*",
-        "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with `values` to show the checkpoint in "
-        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null if the text is an agent's own. "
+        "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with "
+        "`values` to show the checkpoint in "
+        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null if the text "
+        "is an agent's own. "
         "Keys and names of placeholders are public; the English is not.",
-        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of agents and people: untrusted. "
+        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of "
+        "agents and people: untrusted. "
         "`:duration` marks seconds. `n` chooses between two forms: one, and any other number.",
     ]
     rows = ["| message | English |", "|---|---|"]
@@ -318,7 +339,8 @@ def messages_page() -> str:
 
 def _recorded() -> str:
     rows = [
-        "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | tool calls | waits for a person |",
+        "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | "
+        "tool calls | waits for a person |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for dialect in sorted(path for path in CAPTURES.iterdir() if path.is_dir()):

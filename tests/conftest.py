@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import glob
 import itertools
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spanpost.cli.preview import BROWSERS
+from spanpost.http.hosts import is_loopback
 from spanpost.testing import observed
 from tests import thorough
 
@@ -127,10 +131,15 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
 }
 
 
+@cache
+def _looked(component: str) -> str | None:
+    """Return where a component is, looking once: some are asked by a process."""
+    return COMPONENTS[component][0]()
+
+
 def find(component: str) -> str:
     """Return where the component is. Missing, it skips the test on a laptop and fails it in CI."""
-    look, cure = COMPONENTS[component]
-    path = look()
+    path, cure = _looked(component), COMPONENTS[component][1]
     if path is not None:
         return path
     if os.environ.get("CI") == "true":
@@ -204,9 +213,11 @@ def database(dsn: str) -> Database:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    """Run one worker more than there are cores: half of what slow tests take is waiting for processes, leases and clocks."""
-    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run one worker more than there are cores for slow tests: half of their time is waiting for processes, leases and clocks."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return len(os.sched_getaffinity(0)) + ("not slow" not in config.option.markexpr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -224,6 +235,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for component in mark.args:
             find(component)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline() -> Iterator[None]:
+    """Let tests reach this machine alone, as on one that is offline: none may need the internet, or tell it anything."""
+    connect, find_address = socket.socket.connect, socket.getaddrinfo
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(str(address[0])):
+            raise OSError(errno.ENETUNREACH, "tests have no network")
+        connect(self, address)
+
+    def find_here(host: Any, *args: Any, **more: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name and not is_loopback(name) and not _is_address(name):
+            raise socket.gaierror(socket.EAI_NONAME, "tests have no network")
+        return find_address(host, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        patch.setattr(socket, "getaddrinfo", find_here)
+        yield
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ _PATIENT = [HealthCheck.too_slow]
 settings.register_profile(
     "thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT
 )
-settings.register_profile("quick", max_examples=30, deadline=None, suppress_health_check=_PATIENT)
+settings.register_profile("quick", max_examples=15, deadline=None, suppress_health_check=_PATIENT)
 settings.load_profile("thorough" if IN_CI else "quick")
 
 

@@ -1,6 +1,7 @@
 """Three agents about one alert: analysis, fix, review. They emit OpenTelemetry and know of no Slack.
 
-They start in the alert's own trace (`within`), so their tasks stand below it, and what they tell, make and ask is in its thread.
+They start in the alert's own trace (`within`), so their tasks stand below it, and what they tell, make and
+ask is in its thread.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ _SHOWN, _LONGEST = 300, 600
 
 ANALYSIS = "You are the analysis agent of people on call. Say in one sentence what is most likely wrong."
 FIX = (
-    "You are the fix agent of people on call. Say in one sentence what to do (plan) and choose the one action that does it, by its "
+    "You are the fix agent of people on call. Say in one sentence what to do (plan) and choose the one action "
+    "that does it, by its "
     "name. Heed the objections of the review to earlier plans."
 )
-REVIEW = "You are the review agent of people on call. Would this plan mend it without doing harm? verdict: accept or refuse; why: one sentence."
+REVIEW = (
+    "You are the review agent of people on call. Would this plan mend it without doing harm? "
+    "verdict: accept or refuse; why: one sentence."
+)
 
 tracer = trace.get_tracer("auto_ops")
 
@@ -87,7 +92,8 @@ async def look_after(
 ) -> str:
     """Find out, plan, have the plan reviewed and approved, do it; return how it went.
 
-    `wait` is for how long people are asked, seconds. `acting` is called right before something is done. Raises `ModelFailed`.
+    `wait` is for how long people are asked, seconds. `acting` is called right before something is done.
+    Raises `ModelFailed`.
     """
     with within(alert):
         verdict = await analyse(alert, model)

@@ -1,7 +1,10 @@
-"""Alerts that look after themselves, as far as a person lets them: ``python auto_ops.py --once``, or without it as a daemon.
+"""Alerts that look after themselves, as far as a person lets them.
 
-Asks a spanpost gateway which alerts fire and has three agents look after each (`agents.py`): verdict, plan and the question whether
-it may be done appear in the alert's thread. Each alert is looked after once, however many of these run (`watermark.py`).
+Run ``python auto_ops.py --once``, or without it as a daemon.
+
+Asks a spanpost gateway which alerts fire and has three agents look after each (`agents.py`): verdict, plan
+and the question whether it may be done appear in the alert's thread. Each alert is looked after once,
+however many of these run (`watermark.py`).
 """
 
 from __future__ import annotations
@@ -229,7 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     if not options.dry_run:
         try:
-            # The pipeline that sends what the agents emit, live, and brings people's answers; the agents know nothing of it.
+            # The pipeline that sends what the agents emit, live, and brings people's answers; the agents
+            # know nothing of it.
             spanpost.attach(endpoint=options.url)
         except spanpost.ConfigError as error:
             print(f"auto_ops: {error}", file=sys.stderr)

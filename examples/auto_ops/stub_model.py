@@ -1,4 +1,6 @@
-"""A model that needs no model: an OpenAI-compatible endpoint with answers by heart. ``python stub_model.py`` serves port 8765.
+"""A model that needs no model: an OpenAI-compatible endpoint with answers by heart.
+
+``python stub_model.py`` serves port 8765.
 
 Its review refuses the first plan and accepts the second, so that a second round is seen.
 """

@@ -1,8 +1,9 @@
 """Which alerts are done: rows of a small table, ``auto_ops``, beside spanpost's own.
 
-An alert is worked on while a session holds its advisory lock, so by one process at a time, and the lock of a process that is killed
-is free at once. A row that is done is never taken again. What was approved is run at most once: `acting` is committed before.
-The watermark is what the rows say: the oldest alert that is not done, else the newest. Alerts come late, so a look goes back further.
+An alert is worked on while a session holds its advisory lock, so by one process at a time, and the lock of a
+process that is killed is free at once. A row that is done is never taken again. What was approved is run at
+most once: `acting` is committed before. The watermark is what the rows say: the oldest alert that is not
+done, else the newest. Alerts come late, so a look goes back further.
 
 Advisory locks are a session's: a PgBouncer in between must pool sessions.
 """
@@ -15,7 +16,8 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-#: How much later than it began an alert may become known: Alertmanager's `group_wait`, an outage of the way here.
+#: How much later than it began an alert may become known: Alertmanager's `group_wait`, an outage of the way
+#: here.
 LATE = timedelta(hours=1)
 #: How often a failed piece of work is tried.
 TRIES = 3

@@ -190,7 +190,10 @@ def rows(
     steps: dict[str, tuple[tuple[float | None, str], ...]] | None = None,
     statuses: tuple[str, ...] = (),
 ) -> Any:
-    """Return a table out of PostgreSQL. By column: units, widths (pixels), thresholds that colour it, those that hold a status."""
+    """Return a table out of PostgreSQL.
+
+    By column: units, widths (pixels), thresholds that colour it, those that hold a status.
+    """
     panel = table.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
     panel = panel.with_target(_Built(Sql(sql, is_series=False)))
     told: dict[str, list[m.DynamicConfigValue]] = {}
@@ -244,10 +247,12 @@ def curve(
     return panel.with_target(_Built(Sql(sql, is_series=True)))
 
 
-#: What is drawn over graphs: name, what of the view `grafana_annotations`, its colour, and whether it is on from the beginning.
+#: What is drawn over graphs: name, what of the view `grafana_annotations`, its colour, and whether it is on
+#: from the beginning.
 Note = tuple[str, str, str, bool]
 _FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
-#: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are drawn over.
+#: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are
+#: drawn over.
 UNDER_WAY: Note = ("Tasks under way or failed", _FAILED, "blue", True)
 NOTES: tuple[Note, ...] = (
     UNDER_WAY,
@@ -262,7 +267,8 @@ def annotations(note: Note) -> d.AnnotationQuery:
     name, where, color, is_on = note
     sql = (
         "SELECT time, timeend, text, tags FROM grafana_annotations"
-        f" WHERE time <= $__timeTo() AND coalesce(timeend, time) >= $__timeFrom() AND {where} ORDER BY time DESC LIMIT 500"
+        f" WHERE time <= $__timeTo() AND coalesce(timeend, time) >= $__timeFrom() AND {where} ORDER BY time "
+        f"DESC LIMIT 500"
     )
     query = d.AnnotationQuery().name(name).datasource(POSTGRES).enable(is_on).icon_color(color)
     return query.target(_Built(Sql(sql, is_series=False)))  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from observing.rules import ALERTS, RECORDED, Alert
 
 #: So long an alert stays after its cause has gone: a scrape that fails ends none, and begins none anew.
 KEPT = "1m"
-#: Where pages of docs/ are read: as pyproject.toml says, until `scripts/write_grafana.py --docs` says otherwise.
+#: Where pages of docs/ are read: as pyproject.toml says, until `scripts/write_grafana.py --docs` says
+#: otherwise.
 DOCS: str = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["urls"][
     "Documentation"
 ]
@@ -52,9 +53,11 @@ def annotations(a: Alert) -> dict[str, str]:
 
 
 def promtool_tests(*, of_hours: bool) -> dict[str, Any]:
-    """Return cases for `promtool test rules`: each alert firing, and staying quiet; those that take many hours apart.
+    """Return cases for `promtool test rules`: each alert firing, and staying quiet; those that take many
+    hours apart.
 
-    Rules are evaluated each minute, in those of hours each third: what a day's minutes cost is most of what all others do.
+    Rules are evaluated each minute, in those of hours each third: what a day's minutes cost is most of what
+    all others do.
     """
     tests = []
     for a in ALERTS:
@@ -101,7 +104,8 @@ def grafana_alerts() -> dict[str, Any]:
                             {
                                 "refId": "B",
                                 "datasourceUid": "__expr__",
-                                # The comparison is in the query, which returns nothing while all is well; what it returns is never negative.
+                                # The comparison is in the query, which returns nothing while all is well;
+                                # what it returns is never negative.
                                 "model": {
                                     "refId": "B",
                                     "type": "threshold",
@@ -129,7 +133,8 @@ def runbook(a: Alert) -> str:
     steps = "\n".join(f"{n}. {step}" for n, step in enumerate(a.todo, 1))
     held = f", for {a.hold}" if a.hold != "0m" else ""
     return (
-        f"# {a.name}\n\n*Made from `scripts/observing/rules.py`.*\n\nSeverity: {a.severity}. {a.means}\n\n## What to do\n\n{steps}\n\n"
+        f"# {a.name}\n\n*Made from `scripts/observing/rules.py`.*\n\nSeverity: {a.severity}. {a.means}\n\n## "
+        f"What to do\n\n{steps}\n\n"
         f"## Expression{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
         "[All alerts](../how-to/grafana.md)\n"
     )

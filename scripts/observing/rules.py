@@ -25,7 +25,8 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
-    #: Status of the agent's task that it is about: if there is exactly one such task, the alert is posted in its thread.
+    #: Status of the agent's task that it is about: if there is exactly one such task, the alert is posted in
+    #: its thread.
     about: str = ""
 
     @property
@@ -40,7 +41,8 @@ RECORDED: dict[str, str] = {
     "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
     "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{scope="part"}[30m]))',
     "spanpost:replicas": "count(spanpost_build_info)",
-    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", "$1", "verb", "(.*)")',
+    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", '
+    '"$1", "verb", "(.*)")',
 }
 
 WHO = "agent, environment, tenant"
@@ -54,7 +56,8 @@ ALERTS = (
         expr=f'sum by ({WHO}) (spanpost_tasks_open{{status="stalled"}}) > 0',
         hold="2m",
         summary="A task of {{ $labels.agent }} is stalled",
-        means="A running task has sent no telemetry for longer than `stall.stall_after` (5 minutes), and no call is known to be open.",
+        means="A running task has sent no telemetry for longer than `stall.stall_after` (5 minutes), and no "
+        "call is known to be open.",
         todo=(
             "Open the task in the dashboard *Task*: its last step and last tool call show where it stopped.",
             "Does its process still run? Tasks of a lost process are shown as *interrupted*, not as stalled.",
@@ -79,7 +82,8 @@ ALERTS = (
         summary="More than half of the tasks of {{ $labels.agent }} fail",
         means="At least three runs of one agent failed within 15 minutes, and more failed than succeeded.",
         todo=(
-            "See the errors by type in *Fleet*: one type means one cause (a key, a provider, a deploy), many types mean the agent itself.",
+            "See the errors by type in *Fleet*: one type means one cause (a key, a provider, a deploy), many "
+            "types mean the agent itself.",
             "List the tasks with `spanpost tasks --status error`; each task's thread has the end of its log.",
         ),
         dashboard="fleet",
@@ -116,7 +120,8 @@ ALERTS = (
         expr=f"max by ({WHO}) (spanpost_context_used_ratio) > 0.85",
         hold="0m",
         summary="The context window of {{ $labels.agent }} is more than 85 % full",
-        means="A running task has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
+        means="A running task has used more than 85 % of its model's context window: it will soon compact, "
+        "forget or fail.",
         todo=(
             "Let it finish its step, then hand over to a fresh task or compact.",
             "Find in *Task* what filled it: usually one tool's output.",
@@ -147,11 +152,15 @@ ALERTS = (
             expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
-            means=f"Finalized usage in the budget's current period reached {percent} of its limit (`budgets`); for a budget with "
-            "`per`, in one of its scopes. Calls without a known price are not included: see `spanpost_unpriced_calls_total`.",
+            means=f"Finalized usage in the budget's current period reached {percent} of its limit (`budgets`); "
+            f"for a budget with "
+            "`per`, in one of its scopes. Calls without a known price are not included: see "
+            "`spanpost_unpriced_calls_total`.",
             todo=(
-                "`spanpost spending` lists what is spent in each scope; *Spend and context* shows it by agent and model.",
-                "Agents that ask `control.budget()` stop by themselves; spanpost does not stop others. Raise the limit, or cancel tasks.",
+                "`spanpost spending` lists what is spent in each scope; *Spend and context* shows it by agent "
+                "and model.",
+                "Agents that ask `control.budget()` stop by themselves; spanpost does not stop others. Raise "
+                "the limit, or cancel tasks.",
             ),
             dashboard="spend",
             fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},
@@ -169,7 +178,8 @@ ALERTS = (
         expr="min by (agent, tenant) (spanpost_agent_health_score) < 60",
         hold="15m",
         summary="The health of {{ $labels.agent }} is below 60 of 100",
-        means="Failed, stalled or interrupted tasks, unanswered questions and a spent budget together cost the agent more than 40 of 100 points.",
+        means="Failed, stalled or interrupted tasks, unanswered questions and a spent budget together cost the "
+        "agent more than 40 of 100 points.",
         todo=(
             '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` shows the points lost by each cause.',
             "*Fleet* shows these tasks.",
@@ -212,7 +222,8 @@ ALERTS = (
         ' and sum by (agent) (increase(spanpost_errors_total{scope="part"}[30m])) >= 5',
         hold="5m",
         summary="{{ $labels.agent }} meets far more errors than usual",
-        means="Calls and parts of one agent fail three times as often as in the previous six hours, and at least five times in half an hour.",
+        means="Calls and parts of one agent fail three times as often as in the previous six hours, and at "
+        "least five times in half an hour.",
         todo=("Which error is new in *Fleet*, errors by type?", "Did a tool, a model or the agent itself change?"),
         dashboard="fleet",
         fires={f'spanpost_errors_total{{error_type="X",scope="part",{_A}}}': "0+0.01x420 4+2x60"},
@@ -223,7 +234,8 @@ ALERTS = (
     Alert(
         name="SpanpostTokensUnusual",
         severity="warning",
-        expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and spanpost:tokens:rate1h > 100",
+        expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and "
+        "spanpost:tokens:rate1h > 100",
         hold="10m",
         summary="{{ $labels.agent }} uses far more tokens than usual",
         means="One agent uses more than four times the tokens of the previous six hours, and more than 100 a second.",
@@ -240,9 +252,11 @@ ALERTS = (
         expr="max by (sink) (spanpost_delivery_oldest_seconds) > 300",
         hold="2m",
         summary="Messages to {{ $labels.sink }} are more than five minutes late",
-        means="The oldest waiting delivery of a sink is older than five minutes: people see events too late, or not at all.",
+        means="The oldest waiting delivery of a sink is older than five minutes: people see events too late, or "
+        "not at all.",
         todo=(
-            "`spanpost deliveries limits` lists closed rate limits with the reason; `spanpost check` says whether the far side would accept deliveries.",
+            "`spanpost deliveries limits` lists closed rate limits with the reason; `spanpost check` says "
+            "whether the far side would accept deliveries.",
             "*Pipeline* shows throttling and failures by reason.",
         ),
         dashboard="pipeline",
@@ -256,7 +270,8 @@ ALERTS = (
         expr='sum by (sink) (increase(spanpost_deliveries_total{outcome="dead"}[1h])) > 0',
         hold="0m",
         summary="Deliveries to {{ $labels.sink }} became dead letters",
-        means="Deliveries failed for as long as they may be retried, or were refused for good. They are kept with their errors.",
+        means="Deliveries failed for as long as they may be retried, or were refused for good. They are kept "
+        "with their errors.",
         todo=(
             "See the errors with `spanpost deliveries list --state dead`.",
             "Remove the cause, then run `spanpost deliveries retry`.",
@@ -269,12 +284,14 @@ ALERTS = (
     Alert(
         name="SpanpostObservationsDropped",
         severity="critical",
-        expr='sum by (component, reason) (increase(spanpost_dropped_total{component!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
+        expr="sum by (component, reason) "
+        '(increase(spanpost_dropped_total{component!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
         hold="0m",
         summary="Telemetry is lost in {{ $labels.component }}: {{ $labels.reason }}",
         means="Spans, events or records of agents were dropped. The audit has a gap.",
         todo=(
-            "`queue_full`: the database is slower than the agents. Look at the commit time in *Pipeline*, or turn the spool on.",
+            "`queue_full`: the database is slower than the agents. Look at the commit time in *Pipeline*, or "
+            "turn the spool on.",
             "`undecodable`, `bad_…`: a sender is broken. Its bodies are in the table `quarantine`.",
             "`over_budget`: a trace took too long to record. The log and `quarantine` name its tenant.",
         ),
@@ -292,13 +309,17 @@ ALERTS = (
         expr="max by (tenant) (spanpost_journal_lag_seconds) > 120",
         hold="2m",
         summary="Telemetry of {{ $labels.tenant }} is recorded minutes after it was acknowledged",
-        means="The oldest row of the journal has waited for more than two minutes. Waiting telemetry is durable, but is in no table, message or "
+        means="The oldest row of the journal has waited for more than two minutes. Waiting telemetry is "
+        "durable, but is in no table, message or "
         "figure yet. The gateway still records new requests directly while it has capacity to spare.",
         todo=(
-            "More telemetry arrives than is recorded: start another gateway on the same database (it helps to work off the journal), or send less.",
-            "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), min(received_at) FROM journal GROUP BY 1` "
+            "More telemetry arrives than is recorded: start another gateway on the same database (it helps to "
+            "work off the journal), or send less.",
+            "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), "
+            "min(received_at) FROM journal GROUP BY 1` "
             "shows its tenants.",
-            "No telemetry arrives, and the journal does not shrink: does a gateway run, and what does its log say? Look for a lock that is "
+            "No telemetry arrives, and the journal does not shrink: does a gateway run, and what does its log "
+            "say? Look for a lock that is "
             "never released in `pg_locks`.",
             "At `gateway.journal_bytes` senders are asked to retry (503). Exporters give up after about a minute.",
         ),
@@ -313,7 +334,8 @@ ALERTS = (
         expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',
         hold="20m",
         summary="{{ $labels.sink }} has throttled spanpost for 20 minutes",
-        means="The service has throttled calls again and again for 20 minutes. Messages still arrive, later and with fewer edits.",
+        means="The service has throttled calls again and again for 20 minutes. Messages still arrive, later and "
+        "with fewer edits.",
         todo=(
             "Post fewer tasks to one channel, or set the verbosity `milestones` for its route.",
             "Does another app share the token?",
@@ -329,7 +351,8 @@ ALERTS = (
         expr="spanpost_store_up == 0",
         hold="1m",
         summary="spanpost on {{ $labels.instance }} does not reach its database",
-        means="The last attempt to write to or read from the database failed. Senders are asked to retry; agents with spanpost in process keep their telemetry in memory or spool.",
+        means="The last attempt to write to or read from the database failed. Senders are asked to retry; "
+        "agents with spanpost in process keep their telemetry in memory or spool.",
         todo=(
             "Is PostgreSQL up, and does its role still have its rights?",
             "Nothing is lost while the queues hold: look at *Pipeline*.",
@@ -345,7 +368,8 @@ ALERTS = (
         expr="spanpost:replicas < max_over_time(spanpost:replicas[1h])",
         hold="10m",
         summary="A replica of spanpost is missing",
-        means="Prometheus scrapes fewer processes than within the last hour. After an hour the smaller number counts as normal.",
+        means="Prometheus scrapes fewer processes than within the last hour. After an hour the smaller number "
+        "counts as normal.",
         todo=(
             "Was it scaled down on purpose? Then there is nothing to do.",
             "Otherwise look at its log and its health page.",

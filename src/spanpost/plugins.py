@@ -52,7 +52,8 @@ class PluginSettings(BaseModel):
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    # Reading the metadata of all distributions takes tens of milliseconds, so it is cached for each search path.
+    # Reading the metadata of all distributions takes tens of milliseconds, so it is cached for each search
+    # path.
     return tuple(entry_points(group=group))
 
 

@@ -71,21 +71,21 @@ APPROVAL_RISK: Final = "agent.approval.risk"
 APPROVAL_EXPIRES_AT: Final = "agent.approval.expires_at"
 #: What happens at expiry: one of `AT_EXPIRY`.
 APPROVAL_AT_EXPIRY: Final = "agent.approval.at_expiry"
-#: The mark of the question (`question_mark`), computed by the asking agent. It means that people answer through
-#: spanpost; answers in telemetry do not count.
+#: The mark of the question (`question_mark`), computed by the asking agent. It means that people answer
+#: through spanpost; answers in telemetry do not count.
 APPROVAL_DIGEST: Final = "agent.approval.digest"
 APPROVAL_DECISION: Final = "agent.approval.decision"
 APPROVAL_BY: Final = "agent.approval.by"
 APPROVAL_COMMENT: Final = "agent.approval.comment"
-#: Without an answer in time, a question stays open; counts as denied; is posted once more as urgent, and expires
-#: after the same time again; or ends without a decision.
+#: Without an answer in time, a question stays open; counts as denied; is posted once more as urgent, and
+#: expires after the same time again; or ends without a decision.
 AT_EXPIRY: Final = ("wait", "deny", "escalate", "expire")
 #: The decision of a question that ended without one. Never a refusal.
 EXPIRED: Final = "expired"
 #: The span of an agent that waits for a person.
 SPAN_APPROVAL_WAIT: Final = "agent.approval.wait"
-#: Limits of a question, in characters: question and detail each; risk and each option; and the number of options.
-#: A longer question cannot be approved, because people cannot read all of it.
+#: Limits of a question, in characters: question and detail each; risk and each option; and the number of
+#: options. A longer question cannot be approved, because people cannot read all of it.
 QUESTION_LIMIT: Final = 8192
 OPTION_LIMIT: Final = 512
 OPTIONS_LIMIT: Final = 20
@@ -109,11 +109,11 @@ INTERVENTION_TEXT: Final = "agent.intervention.text"
 INTERVENTION_SOURCE: Final = "agent.intervention.source"
 #: On a decision: true if the question expired first.
 INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
-#: On an intervention: the newest timestamp of its task at that time, by the clocks of its producers, in nanoseconds
-#: since 1970.
+#: On an intervention: the newest timestamp of its task at that time, by the clocks of its producers, in
+#: nanoseconds since 1970.
 INTERVENTION_SEEN: Final = "agent.intervention.seen_unix_nano"
-#: On a decision that answers a repeated question: when it was asked again, in nanoseconds since 1970. It is not
-#: reported again.
+#: On a decision that answers a repeated question: when it was asked again, in nanoseconds since 1970. It is
+#: not reported again.
 INTERVENTION_AGAIN: Final = "agent.intervention.again_unix_nano"
 #: An alert about a task, on its root span: it fires, or it is resolved.
 EVENT_ALERT: Final = "agent.alert"
@@ -148,10 +148,11 @@ EVENT_HEARTBEAT: Final = "agent.heartbeat"
 PRODUCER: Final = "agent.producer"
 SEQ: Final = "agent.seq"
 SPAN_NAME: Final = "span.name"
-#: Set only by the live span processor: a `BaseException` that is not an `Exception` ended the span (a cancellation,
-#: a Ctrl-C).
+#: Set only by the live span processor: a `BaseException` that is not an `Exception` ended the span (a
+#: cancellation, a Ctrl-C).
 SPAN_CANCELLED: Final = "spanpost.cancelled"
-#: On the record of a started span: OTLP number or name of the kind, parent span id (hex), start in Unix nanoseconds.
+#: On the record of a started span: OTLP number or name of the kind, parent span id (hex), start in Unix
+#: nanoseconds.
 SPAN_KIND: Final = "span.kind"
 SPAN_PARENT_ID: Final = "span.parent_id"
 SPAN_START: Final = "span.start_unix_nano"

@@ -6,7 +6,7 @@ The gateway is killed at each point between; whatever point that is, there is on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pytest
 
 from tests.acceptance.asking_agent import AskingAgent, WaitingAgent
 from tests.acceptance.gateways import Gateway
-from tests.conftest import find, fresh_database, made_server
 from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import (
     ALICE,
@@ -40,18 +39,6 @@ users = ["{ALICE}"]
 actions = ["message", "view", "mute"]
 channels = ["here"]
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def dsn(server: str) -> Iterator[str]:
-    with fresh_database(server) as made:
-        yield made
 
 
 class Street:

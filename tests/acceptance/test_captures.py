@@ -291,6 +291,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+@pytest.mark.slow
 @every_run
 def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are segments of one task; nothing else is joined."""

@@ -15,17 +15,15 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from tests.acceptance.gateway_process import Gateway, request
-from tests.conftest import find, fresh_database, made_server
 from tests.tasks.recorded_runs import COMMITTED
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
+def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
     """Lend a gateway on a fresh database."""
     with ExitStack() as stack:
-        dsn = stack.enter_context(fresh_database(stack.enter_context(made_server(Path(find("postgres"))))))
         gateway = Gateway(dsn, tmp_path)
         stack.callback(gateway.kill)
         yield gateway.ready()

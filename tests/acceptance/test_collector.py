@@ -94,7 +94,7 @@ def stored(database: Database) -> list[str]:
 
 def until_stored(database: Database, wanted: set[str]) -> list[str]:
     """Look until all that is wanted is there; return what is there."""
-    return eventually(lambda: stored(database), lambda rows: wanted <= set(rows))
+    return eventually(lambda: stored(database), lambda rows: wanted <= set(rows), 180)  # a Collector waits ever longer
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -216,7 +216,7 @@ def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, 
         assert send(f"http://127.0.0.1:{collector.http}", spans)
     second.start()
     sent = set().union(*map(span_ids, batches))
-    assert sorted(until_stored(database, sent, 90)) == sorted(sent)
+    assert sorted(until_stored(database, sent)) == sorted(sent)
 
 
 #: Spans that are sent while the two are killed.
@@ -252,7 +252,7 @@ def test_what_was_acknowledged_survives_every_kill(
         victim.start()
         kills += 1
     sender.join()
-    rows = until_stored(database, acknowledged, 120)
+    rows = until_stored(database, acknowledged)
     assert kills >= 2
     assert acknowledged
     assert acknowledged - set(rows) == set()

@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
@@ -34,7 +33,7 @@ from spanpost.testing.exercise_budgets import a_costly_run
 from spanpost.testing.exercise_people import ALICE, an_act
 from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT, fresh_database
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 T = TypeVar("T")
@@ -92,9 +91,8 @@ class App(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with ExitStack() as stack:
-        server = stack.enter_context(made_server(Path(find("postgres"))))
         dsn = stack.enter_context(fresh_database(server))
         section = {
             "TOKENS": TOKENS,
@@ -335,7 +333,7 @@ def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future
     assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
     assert decide(app, "cli", "blue", "--as", " ").returncode == 2
     done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
-    assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "green: the agent will receive it\n"), done.stderr
     assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")

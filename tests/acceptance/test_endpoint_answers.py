@@ -8,7 +8,6 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from spanpost.http.tokens import hash_of, new_token
 from spanpost.model.observations import Repair
 from tests.acceptance.gateway_process import Gateway, query
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT, fresh_database
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 PAGE = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
@@ -323,8 +322,8 @@ def too_deep(name: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+def tried(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
+    with fresh_database(server) as dsn:
         toml = f'[gateway]\nmax_body = {MOST}\n[[gateway.tokens]]\ntenant = "a"\nsha256 = ["{hash_of(TOKEN)}"]\n'
         gateway = Gateway(dsn, tmp_path_factory.mktemp("gateway"), toml)
         try:

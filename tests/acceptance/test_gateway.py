@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanpost.http.tokens import hash_of, new_token
 from tests.acceptance.gateway_process import Start, query, request, said, spans
-from tests.conftest import find, made_server
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """DSN of a throw-away server."""
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
 
 
 def body(first: int, count: int) -> bytes:

@@ -13,21 +13,27 @@ import pytest
 
 from tests.acceptance.gateway_process import Gateway, query
 from tests.acceptance.test_gateway import Stream, body
-from tests.conftest import find, fresh_database, made_server
+from tests.conftest import find, made_server
 from tests.tasks.hostile_traces import SHAPES, body_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """DSN of a server of this module's own, which may crash and recover."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway on a server of its own."""
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        gateway = Gateway(dsn, tmp_path)
-        try:
-            yield gateway.ready()
-        finally:
-            gateway.kill()
+def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
+    """Lend a gateway on a fresh database."""
+    gateway = Gateway(dsn, tmp_path)
+    try:
+        yield gateway.ready()
+    finally:
+        gateway.kill()
 
 
 def test_acknowledged_spans_survive_a_crash_of_the_database(gateway: Gateway) -> None:
@@ -51,7 +57,7 @@ FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
 @pytest.mark.parametrize(
     "trigger",
     [
-        "CREATE TRIGGER full_disk BEFORE INSERT ON agent_events FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON audit_rows FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
         "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON agent_tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
         " EXECUTE FUNCTION full_disk()",
     ],
@@ -92,22 +98,21 @@ def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
     assert gateway.end() == 0
 
 
-def test_a_poison_is_answered_and_does_not_come_back(tmp_path: Path) -> None:
+def test_a_poison_is_answered_and_does_not_come_back(dsn: str, tmp_path: Path) -> None:
     """A trace that takes too long is 200 with all of it rejected, another is recorded, and after a kill neither is asked for again."""
     budgets = "[database]\nbatch_budget = 0.05\ntrace_budget = 0.1\n"
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+    gateway = Gateway(dsn, tmp_path, budgets).ready()
+    try:
+        assert gateway.post(body_of(SHAPES["circle, as many agents"](2000))) == 200
+        assert gateway.post(body(0, 10)) == 200
+        assert gateway.recorded == list(range(10))
+        gateway.hear("over_budget|kept in quarantine")
+        gateway.kill()
         gateway = Gateway(dsn, tmp_path, budgets).ready()
-        try:
-            assert gateway.post(body_of(SHAPES["circle, as many agents"](2000))) == 200
-            assert gateway.post(body(0, 10)) == 200
-            assert gateway.recorded == list(range(10))
-            gateway.hear("over_budget|kept in quarantine")
-            gateway.kill()
-            gateway = Gateway(dsn, tmp_path, budgets).ready()
-            assert gateway.post(body(10, 10)) == 200
-            assert gateway.recorded == list(range(20))
-            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM quarantine GROUP BY 1") == [
-                ("over_budget", 2000, 1)
-            ]
-        finally:
-            gateway.kill()
+        assert gateway.post(body(10, 10)) == 200
+        assert gateway.recorded == list(range(20))
+        assert query(dsn, "SELECT reason, count(*), max(attempts) FROM quarantine GROUP BY 1") == [
+            ("over_budget", 2000, 1)
+        ]
+    finally:
+        gateway.kill()

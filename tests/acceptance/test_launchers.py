@@ -11,7 +11,6 @@ import hmac
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.acceptance.asking_agent import AskingAgent
 from tests.acceptance.gateway_process import request
 from tests.acceptance.gateways import run_gateway
 from tests.acceptance.test_answers_from_slack import Street, street
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 from tests.eventually import eventually_async, free_port
 from tests.interactions.local_slack import ALICE, BOB, BOT
 
@@ -40,18 +39,6 @@ with agent_task(sys.argv[4], agent="fixer") as task:
     task.checkpoint("at it again")
 spanpost.flush(10)
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def dsn(server: str) -> Iterator[str]:
-    with fresh_database(server) as made:
-        yield made
 
 
 class Shop:

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from tests.acceptance.gateway_process import Gateway, request
-from tests.conftest import find, fresh_database, made_server
+from tests.conftest import fresh_database
 
 MIB = 1024 * 1024
 LARGEST = int(os.environ.get("SPANPOST_TEST_BODY_MIB", "8")) * MIB
@@ -31,12 +31,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Lend one gateway to all: what a body cost is given back, or the next one tells."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is read from /proc")
     limits = {"SPANPOST_GATEWAY__MAX_BODY": str(LARGEST), "SPANPOST_GATEWAY__MAX_IN_FLIGHT": str(LARGEST)}
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+    with fresh_database(server) as dsn:
         gateway = Gateway(dsn, tmp_path_factory.mktemp("home"), **limits).ready()
         yield gateway
         gateway.kill()

@@ -19,7 +19,6 @@ from spanpost.runtime import assembly, local_token
 from spanpost.settings import load
 from spanpost.store.memory import MemoryStore
 from tests.acceptance.gateway_process import ROOT, Gateway, query, request
-from tests.conftest import find, fresh_database, made_server
 from tests.eventually import eventually
 from tests.text.realistic import FORMS, Case, all_cases
 
@@ -102,15 +101,14 @@ def test_memory_holds_none() -> None:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway on a server of its own, which writes what it would post to Slack."""
+def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway which writes what it would post to Slack."""
     toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        gateway = Gateway(dsn, tmp_path, toml)
-        try:
-            yield gateway.ready()
-        finally:
-            gateway.kill()
+    gateway = Gateway(dsn, tmp_path, toml)
+    try:
+        yield gateway.ready()
+    finally:
+        gateway.kill()
 
 
 def rows(dsn: str) -> str:

@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postg
 PROMISED, MACHINE = 10.0, 3.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """DSN of a throw-away server, which may be stopped."""
+    """DSN of a server of this module's own, which may be stopped for a while."""
     with made_server(Path(find("postgres"))) as dsn:
         yield dsn
 

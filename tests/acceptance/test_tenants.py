@@ -195,7 +195,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
 
     # Blue's tasks are over and old, red's is not: what is let go of is blue's alone.
     query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '2 days' WHERE tenant = 'blue'")
-    query(dsn, "UPDATE agent_events SET occurred_at = occurred_at - interval '2 days'")
+    query(dsn, "UPDATE audit_rows SET occurred_at = occurred_at - interval '2 days'")
     query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '2 days'")
     spanpost(dsn, "db", "prune", "--older-than", "1d", "--yes")
     assert query(dsn, "SELECT tenant, count(*) FROM agent_events GROUP BY 1") == [("red", 3)]

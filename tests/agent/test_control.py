@@ -184,7 +184,7 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_time_that_is_over_is_no_refusal(
+async def test_a_passed_deadline_is_no_refusal(
     interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
 ) -> None:
     """Nobody having answered in time is told as such, and as a refusal only where the question said so."""

@@ -406,5 +406,5 @@ def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.
         pass  # the other end is closed: Linux says so by an error
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, said.decode()
-    assert b"stopped; what was recorded is kept" in said
+    assert b"stopped; the records are kept" in said
     assert b"Traceback" not in said

@@ -24,7 +24,9 @@ def pages() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
 
 
-@pytest.mark.parametrize("page", ["settings", "cli", "metrics", "dialects", "api"])
+@pytest.mark.parametrize(
+    "page", ["settings", "cli", "metrics", pytest.param("dialects", marks=pytest.mark.slow), "api"]
+)
 def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
     """A generated page is what `make reference` would write now."""
     assert (REFERENCE / f"{page}.md").read_text() == pages[f"{page}_page"]()

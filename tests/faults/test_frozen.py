@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,21 +18,9 @@ from spanpost.store import transactions
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.exercise_stall import AGENT
 from spanpost.testing.observed import ended
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server:
-        yield server
-
-
-@pytest.fixture
-def dsn(server: str) -> Iterator[str]:
-    with fresh_database(server) as dsn:
-        yield dsn
 
 
 @pytest.fixture(params=["between", "copying"])

@@ -27,7 +27,7 @@ REQUESTS, SPANS = 12, 100
 #: Where the recording of journaled rows stands still, and is killed: what is locked, and which statement waits for it.
 POINTS = {
     "before the fold": ("LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE", "%FROM task_state%"),
-    "after the fold": ("LOCK TABLE agent_events IN SHARE MODE", "COPY%agent_events%"),
+    "after the fold": ("LOCK TABLE audit_rows IN SHARE MODE", "COPY%audit_rows%"),
     "at the tasks": ("LOCK TABLE agent_tasks IN SHARE MODE", "%agent_tasks%"),
     "at the messages": ("LOCK TABLE deliveries IN SHARE MODE", "%deliveries%"),
     "at the journal": ("LOCK TABLE journal IN SHARE MODE", "DELETE FROM journal%"),

@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,19 +17,13 @@ from spanpost.model.queries import TaskQuery
 from spanpost.store.memory import MemoryStore
 from spanpost.store.protocols import Store
 from spanpost.tasks.folded import FoldRules
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 from tests.faults.stream import tangled
 
 REPLICAS = 3
 RUNS = int(os.environ.get("SPANPOST_TEST_RUNS", "150"))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        yield dsn
 
 
 async def figures(store: Store) -> tuple[list[Any], set[Any]]:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import pytest
 
 from spanpost.model.checkpoints import Kind
 from spanpost.sinks.slack import render
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 from tests.faults.posted import Slack, environment, impatient, left, settings, settled, truth, watch_claims
 from tests.faults.stream import EVENTS, task
 
@@ -40,12 +39,6 @@ STALL_RULES = 3
 FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(STALL_RULES))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        yield dsn
 
 
 class Sender:

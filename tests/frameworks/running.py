@@ -51,7 +51,7 @@ class Running:
         self.process = process
         self.messages: list[Message] = []
         self._tell = os.fdopen(tell, "w")
-        self._told = os.fdopen(told)
+        self._output = os.fdopen(told)
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._open = 2
@@ -64,7 +64,7 @@ class Running:
             self._read(file, lambda line: self.messages.append(Message(line)))
 
     def _read_lines(self) -> None:
-        self._read(self._told, lambda line: self._lines.append(line.strip()))
+        self._read(self._output, lambda line: self._lines.append(line.strip()))
 
     def _read(self, file: Any, take: Callable[[str], None]) -> None:
         for line in file:

@@ -204,7 +204,7 @@ async def test_show_by_id_and_by_words() -> None:
     assert "report-1" in told
     assert "report-2" in told
     assert "No task matches “never”" in await app.say("show never")
-    assert "Say which: /agents show" in await app.say("show")
+    assert "Name the task: /agents show" in await app.say("show")
     assert app.interaction_store.rows == []
 
 
@@ -215,7 +215,7 @@ async def test_what_helps() -> None:
         told = await app.say(said)
         assert all(f"/agents {word}" in told for word in ("show", "cancel", "start", "help"))
         assert "<!" not in told
-    assert "Say which: /agents cancel &lt;id&gt;" in await app.say("cancel")
+    assert "Name the task: /agents cancel &lt;id&gt;" in await app.say("cancel")
 
 
 async def test_a_cancel_counts_once_however_often_it_comes() -> None:
@@ -229,8 +229,8 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
         (Verb.CANCEL, task.uid, "UALICE", "")
     ]
     assert "Asked to stop" in await app.say("cancel deplo")
-    assert "it fits these" in await app.say("cancel Quarterly")
-    assert "Nothing is known here" in await app.say("cancel nope")
+    assert "these tasks match" in await app.say("cancel Quarterly")
+    assert "No task matches" in await app.say("cancel nope")
     assert len(app.interaction_store.rows) == 2
 
 
@@ -243,7 +243,7 @@ async def test_a_command_is_weighed_where_its_task_is_told() -> None:
     assert "Not done" in await app.say("cancel told", "UBOB", channel="C7")
     assert "Asked to stop" in await app.say("cancel told", "UALICE", channel="C9")
     for said in ("cancel untold", "start fix it"):
-        assert "there is no message of it" in await app.say(said, "UALICE", channel="C1")
+        assert "it has no message" in await app.say(said, "UALICE", channel="C1")
     assert [row.refusal == "" for row in app.interaction_store.rows] == [False, True, False, False]
 
 
@@ -256,7 +256,7 @@ async def test_a_rule_about_seeing_holds_in_lists() -> None:
         assert "Merger" in await app.say(said, "UALICE")
         assert "Merger" not in (told := await app.say(said, "UBOB"))
     assert "not listed" in await app.say("", "UBOB")
-    assert "Nothing is known" in told
+    assert "No task matches" in told
 
 
 @pytest.mark.parametrize("user", ["UGUEST", "USTRANGER"])
@@ -284,7 +284,7 @@ async def test_a_start_is_one_start() -> None:
         assert "Launchers: fix, nightly." in await app.say(said)
     assert "Not done" in await app.say("start fix x", "UBOB")
     assert [row.refusal == "" for row in app.interaction_store.rows] == [True, False]
-    assert "none, until" in await App(ANY, launchers=frozenset()).say("start x")
+    assert "none in the settings" in await App(ANY, launchers=frozenset()).say("start x")
 
 
 async def test_mentions_have_the_same_words() -> None:
@@ -420,7 +420,7 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
     assert "run-20" not in told
     assert "run-21" in told
     assert "Not done" in await press(app, more, "UGUEST", at="9.3")
-    assert "it fits these" in await app.say("show nightly")
+    assert "these tasks match" in await app.say("show nightly")
     assert "run-31" in await press(app, buttons(app)[0], at="9.4")
     for bad in (
         "",
@@ -449,12 +449,12 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
     assert re.findall(r"[a-z]+-1", await app.say("", "UBOB")) == ["own-1"]
     assert "acme-1" in await app.say("show acme-1", "UALICE")
     for user, ref in (("UBOB", "acme-1"), ("UALICE", "beta-1"), ("UALICE", "gamma-1")):
-        assert "Nothing is known" in await app.say(f"show {ref}", user)
-        assert "Nothing is known" in await app.say(f"cancel {ref}", user)
+        assert "No task matches" in await app.say(f"show {ref}", user)
+        assert "No task matches" in await app.say(f"cancel {ref}", user)
     assert app.interaction_store.rows == []
     app.one.interactions._is_bound = True
     assert re.findall(r"[a-z]+-1", await app.say("", "UALICE")) == ["own-1"]
-    assert "Nothing is known" in await app.say("show acme-1", "UALICE")
+    assert "No task matches" in await app.say("show acme-1", "UALICE")
 
 
 async def test_commands_are_answered_in_korean() -> None:

@@ -68,8 +68,8 @@ def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
 class _People:
     """Knows Alice."""
 
-    async def look(self, look: Any, message: PersonMessage, question: tuple[str, Asked]) -> Any:
-        return Person(id="U1", team="T1", name="alice") if look == PersonOf("U1") else Failed("nobody")
+    async def lookup(self, lookup: Any, message: PersonMessage, question: tuple[str, Asked]) -> Any:
+        return Person(id="U1", team="T1", name="alice") if lookup == PersonOf("U1") else Failed("nobody")
 
     async def forget(self, ruling: Any, user: str) -> bool:
         return False

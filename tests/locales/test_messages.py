@@ -146,7 +146,7 @@ def test_no_english_is_left_in_the_terminal() -> None:
     """A card with its thread in each status, and lines of a log; of the gallery's tasks, whose agents write Korean here."""
     for piece in gallery():
         console = Console(width=200, file=None, highlight=False)
-        task, news = known(piece.task), [terminal.CheckpointLine(hangul(one)) for one in piece.news]
+        task, news = known(piece.task), [terminal.CheckpointLine(hangul(one)) for one in piece.checkpoints]
         children = [known(child) for child in piece.children]
         with console.capture() as drawn:
             console.print(terminal.card(task, children, news, hidden=2, locale=KOREAN))

@@ -41,7 +41,7 @@ from spanpost.tasks.stall import StallRules, stalled
 from spanpost.tasks.status import TaskVerdict
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.observed import a_run, ended
-from spanpost.testing.strategies import sayings
+from spanpost.testing.strategies import messages
 from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, Locale, english
 from spanpost.text.wording import TEXT_CAP, message, packed, unpacked, worded
 from tests.sinks.slack_limits import blocks_of, check, nodes
@@ -272,7 +272,7 @@ def texts_of(said: LocaleMessage) -> list[str]:
 
 
 @thorough(200)
-@given(sayings(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
+@given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:
     """Braces, percent signs, line feeds and markup in values are never taken for a template, in any language and depth."""
     try:
@@ -284,7 +284,7 @@ def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, loc
 
 
 @thorough(100)
-@given(sayings(tricky, depth=1), st.sampled_from(list(LOCALES.values())), st.sampled_from(Kind))
+@given(messages(tricky, depth=1), st.sampled_from(list(LOCALES.values())), st.sampled_from(Kind))
 def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: Locale, kind: Kind) -> None:
     """Values stand in Slack literally and in the terminal without control characters, in each language."""
     try:
@@ -298,7 +298,7 @@ def test_a_message_is_escaped_wherever_its_text_is(said: LocaleMessage, locale: 
 
 
 @thorough(100)
-@given(sayings(st.text(max_size=20), depth=2))
+@given(messages(st.text(max_size=20), depth=2))
 def test_messages_are_read_back_as_they_were_written(said: LocaleMessage) -> None:
     """A message comes back from JSON and MessagePack, and a fact from what keeps it."""
     encoded = msgspec.json.encode(said)

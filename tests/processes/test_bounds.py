@@ -21,7 +21,7 @@ class Lock:
         self.loop, self.released = asyncio.get_running_loop(), asyncio.Event()
         connection = await asyncpg.connect(os.environ["DATABASE_URL"])
         async with connection.transaction():
-            await connection.execute("LOCK TABLE agent_events, agent_tasks IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE audit_rows, agent_tasks IN ACCESS EXCLUSIVE MODE")
             self.is_held.set()
             await self.released.wait()
         await connection.close()

@@ -123,7 +123,7 @@ is_held = threading.Event()
 async def hold():
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     async with connection.transaction():
-        await connection.execute("LOCK TABLE agent_events IN ACCESS EXCLUSIVE MODE")
+        await connection.execute("LOCK TABLE audit_rows IN ACCESS EXCLUSIVE MODE")
         is_held.set()
         await asyncio.Event().wait()
 def lock():
@@ -141,7 +141,7 @@ def held(database: Database) -> Iterator[None]:
     async def hold() -> None:
         connection = await asyncpg.connect(database.dsn)
         async with connection.transaction():
-            await connection.execute("LOCK TABLE agent_events IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE audit_rows IN ACCESS EXCLUSIVE MODE")
             is_held.set()
             await asyncio.to_thread(is_over.wait)
         await connection.close()

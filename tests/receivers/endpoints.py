@@ -22,6 +22,7 @@ from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, Recorded
 from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.journal import Journal
 from spanpost.receivers.otlp_http import OtlpHttp, log_fault
 from spanpost.receivers.receiver import Receiver
@@ -201,10 +202,11 @@ async def opened(
     tokens: Sequence[tuple[str, str]] = (),
     operators: Sequence[str] = (),
     journal: Journal | None = None,
+    dealer: Dealer | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Lend a door whose receiver runs."""
     interaction_store, metrics = InteractionStore(), Metrics()
-    receiver = Receiver(interaction_store.record, interaction_store.keep, metrics, limits, journal)
+    receiver = Receiver(interaction_store.record, interaction_store.keep, metrics, limits, journal, dealer)
     receiver.start()
     sender_tokens = SenderTokens("default", tokens, operators)
 

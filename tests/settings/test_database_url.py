@@ -104,7 +104,7 @@ def test_no_text_is_quoted(text: str) -> None:
 @pytest.mark.parametrize(
     ("command", "texts"),
     [(command, (MALFORMED[0], next(iter(FOREIGN)))) for command in COMMANDS[1:]]
-    + [(COMMANDS[0], (*MALFORMED, *FOREIGN))],
+    + [pytest.param(COMMANDS[0], (*MALFORMED, *FOREIGN), marks=pytest.mark.slow)],
     ids=lambda value: " ".join(value) if value in COMMANDS else "",
 )
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "SPANPOST_DATABASE__URL"])

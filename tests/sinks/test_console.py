@@ -125,7 +125,7 @@ def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
     assert json.loads(said)["checkpoint"]["id"] == str(checkpoint.id)
 
 
-async def _told(form: ConsoleForm) -> str:
+async def _delivered(form: ConsoleForm) -> str:
     out = io.StringIO()
     sink = ConsoleSink(form=form, file=out, zone=UTC, clock=lambda: NOON)
     root = a_task()
@@ -147,7 +147,7 @@ async def _told(form: ConsoleForm) -> str:
 
 async def test_plain_lines_name_the_task_and_end_with_one_card():
     """Without a terminal each news is a line once, and the ended task's card is printed once."""
-    lines = (await _told(ConsoleForm.PLAIN)).splitlines()
+    lines = (await _delivered(ConsoleForm.PLAIN)).splitlines()
     assert lines[:3] == [
         "12:00:30 [Quarterly report] 📍 Fetched 12 pages",
         "12:00:30 [Quarterly report › Check sources] 📍 checked",
@@ -158,7 +158,7 @@ async def test_plain_lines_name_the_task_and_end_with_one_card():
 
 async def test_json_lines_are_one_object_each():
     """The JSON form writes each delivery as one object and nothing else."""
-    records = [json.loads(x) for x in (await _told(ConsoleForm.JSON)).splitlines()]
+    records = [json.loads(x) for x in (await _delivered(ConsoleForm.JSON)).splitlines()]
     assert [(r["mode"], r["task"]["status"]) for r in records] == [
         ("state", "working"),
         ("checkpoint", "working"),

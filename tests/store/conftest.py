@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.model.errors import ConfigError
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from tests.conftest import fresh_database, made_server
 
 if TYPE_CHECKING:
@@ -27,13 +27,11 @@ def missing(reason: str) -> None:
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """DSN of a throw-away server, of the system's PostgreSQL and of the embedded one, with a migrated database ``made``."""
     pytest.importorskip("asyncpg")
-    from spanpost.testing.postgres import system_binaries
-
-    pg_bin = system_binaries() if request.param == "system" else None
-    if request.param == "system" and pg_bin is None:
-        missing("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
+    if request.param == "system":
+        yield request.getfixturevalue("server")
+        return
     try:
-        with made_server(pg_bin) as dsn:
+        with made_server(None) as dsn:
             yield dsn
     except ConfigError as error:
         missing(str(error))
@@ -51,7 +49,7 @@ async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
     """A store on a fresh database."""
     from spanpost.store.postgres import PostgresStore
 
-    made = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    made = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await made.open()
     yield made
     await made.close()

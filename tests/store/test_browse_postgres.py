@@ -11,7 +11,7 @@ import pytest
 from spanpost.model.queries import TimelineEntry
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.exercise_browse import at_work_on
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
 
 pytestmark = pytest.mark.acceptance
@@ -50,7 +50,7 @@ async def test_a_restored_database_streams_from_now_on(store: PostgresStore, dat
 
 async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: str) -> None:
     """While eight writers tell, two readers with pages of other sizes read the same, each news once."""
-    writer = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await writer.open()
     head = await store.reader.head()
     is_over = asyncio.Event()

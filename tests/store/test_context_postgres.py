@@ -18,12 +18,12 @@ from spanpost.runtime.prices import Prices
 from spanpost.store.postgres import PostgresStore
 from spanpost.tasks.prices import ModelPrice
 from spanpost.testing.builders import SECOND, a_span
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 
 pytestmark = pytest.mark.slow
 
 RULES = msgspec.structs.replace(
-    TELLING, windows={"m": 1000}, prices=Prices({"m": ModelPrice(Decimal(1), Decimal(10))}, is_published=False)
+    ROUTED_RULES, windows={"m": 1000}, prices=Prices({"m": ModelPrice(Decimal(1), Decimal(10))}, is_published=False)
 )
 
 

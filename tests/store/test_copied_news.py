@@ -15,7 +15,7 @@ from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.rows import write_checkpoints
 from spanpost.tasks.folded import Folded
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
 from spanpost.text.wording import message
 
@@ -73,7 +73,7 @@ async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, datab
 async def test_somebody_else_tells_the_same_meanwhile(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
     """Told by another after it was looked for, and before it is copied, news is met as a repeat: all of the batch is recorded."""
     batch = [o for trace in range(1, 6) for o in a_run(f"run {trace}", trace=trace)]
-    memory = MemoryStore(rules=TELLING)
+    memory = MemoryStore(rules=ROUTED_RULES)
     expected = (await memory.record(batch)).checkpoints
     assert len(expected) >= 8
     other = await asyncpg.connect(postgres_dsn)

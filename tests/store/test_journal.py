@@ -23,7 +23,7 @@ from spanpost.store.memory import MemoryStore
 from spanpost.store.postgres import PostgresStore
 from spanpost.tasks import batches
 from spanpost.tasks.folded import FoldRules
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run, ended
 from tests.faults.stream import tangled
 from tests.tasks.hostile_traces import SHAPES
@@ -97,7 +97,7 @@ class TestStore:
                 await store.record(piece)
         assert sum(each.observations for each in await store.journal_depth()) > 0
         await drained(store, opener)
-        memory = MemoryStore(TELLING, keep=None)
+        memory = MemoryStore(ROUTED_RULES, keep=None)
         await memory.record(sorted(whole, key=lambda o: o.at_ns))
         assert await figures(store) == await figures(memory)
         assert await database.fetchval("SELECT count(*) FROM agent_events") == len(whole)
@@ -177,7 +177,7 @@ class TestStore:
         self, store: PostgresStore, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """What one reader holds the other passes by; together they record all, once."""
-        other = PostgresStore(postgres_dsn, rules=TELLING)
+        other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await other.open()
         many = [a_run(f"run {n}", trace=n) for n in range(1, 41)]
         for run in many:
@@ -223,8 +223,8 @@ class TestStore:
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
         """One observation that a constraint refuses goes to quarantine; all others, of its request too, are recorded."""
-        refused = "name = 'chat' AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
-        await database.execute(f"ALTER TABLE agent_events ADD CONSTRAINT no CHECK (NOT ({refused}))")
+        refused = "role = 2 AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
+        await database.execute(f"ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):
             await store.append([opener.row(a_run(f"run {trace}", trace=trace))])
         recorded = await drained(store, opener)
@@ -235,10 +235,10 @@ class TestStore:
         self, postgres_dsn: str, database: Any, opener: Opener
     ) -> None:
         """It is `OverBudget` at first; alone, the long trace goes to quarantine and its neighbours are recorded."""
-        store = PostgresStore(postgres_dsn, rules=TELLING, batch_budget=0.05, trace_budget=0.1)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, batch_budget=0.05, trace_budget=0.1)
         await store.open()
         run = [msgspec.structs.replace(o, tenant="default") for o in a_run("honest", trace=9)]
-        writer = PostgresStore(postgres_dsn, rules=TELLING)
+        writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
         await writer.open()
         await writer.append([opener.row([*POISON, *run])])
         with pytest.raises(OverBudget):

@@ -17,7 +17,7 @@ from spanpost.model.outcomes import RetryAt
 from spanpost.store import claims
 from spanpost.store.postgres import PostgresStore
 from spanpost.testing.exercise_pacing import BROKEN, limits, paced
-from spanpost.testing.exercise_store import POSTED, SINK, TELLING, drain, in_seconds, moved, steps
+from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK, drain, in_seconds, moved, steps
 
 pytestmark = pytest.mark.acceptance
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 @asynccontextmanager
 async def opened(dsn: str, count: int = 1, **more: Any) -> AsyncIterator[list[PostgresStore]]:
     """Lend stores on one database, each as a process of its own would have it."""
-    stores = [PostgresStore(dsn, rules=TELLING, pool_size=2, **more) for _ in range(count)]
+    stores = [PostgresStore(dsn, rules=ROUTED_RULES, pool_size=2, **more) for _ in range(count)]
     await asyncio.gather(*(store.open() for store in stores))
     yield stores
     await asyncio.gather(*(store.close() for store in stores))

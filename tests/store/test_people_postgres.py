@@ -16,7 +16,7 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.tasks import batches
 from spanpost.tasks.approvals import APPROVAL, topic_of
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 
 pytestmark = pytest.mark.acceptance
 
@@ -77,7 +77,7 @@ async def test_a_decision_stands_though_the_fold_fails(
 
 async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, postgres_dsn: str) -> None:
     """Where a pooler hands connections around nothing can be listened to, and a decision is heard of all the same."""
-    other = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=2)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=2)
     await other.open()
     try:
         await store.record([at_work(), asking()])

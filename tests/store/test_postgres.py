@@ -29,7 +29,7 @@ from spanpost.store.sql import schema
 from spanpost.store.transactions import transact
 from spanpost.tasks.stall import StallRules
 from spanpost.testing.exercise_stall import beat
-from spanpost.testing.exercise_store import POSTED, SINK, TELLING
+from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK
 from spanpost.testing.observed import a_run, an_event, ended, started
 from spanpost.testing.postgres import with_database
 from tests.tasks.test_lifetime_totals import run as lifetime
@@ -206,12 +206,12 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     years = 3 * 365 * 86400.0
     batch = a_run("long ago", at=-years)
     await store.record(batch)
-    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == len(batch)
+    assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == len(batch)
     assert (await store.record(batch)).duplicates == len(batch)
     at = datetime.now(UTC) - timedelta(seconds=years)
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is True
     assert await database.fetchval("SELECT spanpost_add_month($1)", at) is False
-    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == 0
+    assert await database.fetchval("SELECT count(*) FROM audit_rows_rest") == 0
     assert (await store.record(batch)).duplicates == len(batch)
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
@@ -257,7 +257,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
     """Three replicas fed shuffled, repeated, overlapping batches make one row per event and each task's own figures."""
-    others = [PostgresStore(postgres_dsn, rules=TELLING, pool_size=2) for _ in range(2)]
+    others = [PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=2) for _ in range(2)]
     for other in others:
         await other.open()
     replicas = [store, *others]
@@ -286,7 +286,7 @@ async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore
 
 async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresStore) -> None:
     """Processes that claim at once get different lanes, and each delivery goes out once."""
-    other = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await other.open()
     await store.record([o for trace in range(1, 31) for o in a_run(f"run {trace}", trace=trace)])
     sent: list[int] = []
@@ -314,7 +314,7 @@ async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, store: PostgresS
 
 async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresStore) -> None:
     """What one process claimed another cannot settle: it holds no lease."""
-    other = PostgresStore(postgres_dsn, rules=TELLING)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     await store.record(a_run("fenced"))
     [delivery] = await store.outbox.claim([SINK], 1)
@@ -325,7 +325,7 @@ async def test_another_process_cannot_settle(postgres_dsn: str, store: PostgresS
 
 async def test_without_prepared_statements(postgres_dsn: str) -> None:
     """The setting for poolers in transaction mode keeps no statement prepared and does the same work."""
-    store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=1)
+    store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=1)
     await store.open()
     assert (await store.record(a_run("pooled"))).events == 4
     [delivery] = await store.outbox.claim([SINK], 1)
@@ -424,7 +424,7 @@ JOB = {"agent.task.name": "job"}
 
 async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
     """While nobody listened nobody was silent: neither during the outage nor at once after it."""
-    rules = msgspec.structs.replace(TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
+    rules = msgspec.structs.replace(ROUTED_RULES, stall_rules=StallRules(stall_after=timedelta(minutes=5)))
     made = PostgresStore(postgres_dsn, rules=rules, pool_size=2)
     await made.open()
     await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
@@ -451,7 +451,8 @@ async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn
 async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
     """Of several replicas that look at the same moment one tells, and one interrupts."""
     rules = msgspec.structs.replace(
-        TELLING, stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1))
+        ROUTED_RULES,
+        stall_rules=StallRules(stall_after=timedelta(minutes=5), interrupt_after=timedelta(milliseconds=1)),
     )
     stores = [PostgresStore(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
     await asyncio.gather(*(one.open() for one in stores))
@@ -481,7 +482,7 @@ async def under_way(store: PostgresStore) -> dict[str, int] | None:
 
 async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
     """Of two processes one counts the open tasks of both; when it leaves, or is not heard of for its turn, the other does."""
-    other = PostgresStore(postgres_dsn, rules=TELLING)
+    other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
     await other.record([started(trace=3, span=1, name="agent", attributes=root_span)])
@@ -497,7 +498,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
     store = PostgresStore(
-        postgres_dsn, rules=msgspec.structs.replace(TELLING, settle=timedelta(0), usage_settles=timedelta(0))
+        postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
     )
     await store.open()
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
@@ -523,7 +524,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
     """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
     assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
     for is_pooled in (False, True):
-        store = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0 if is_pooled else 100)
+        store = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0 if is_pooled else 100)
         await store.open()
         assert await store.run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await store.close()

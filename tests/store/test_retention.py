@@ -38,7 +38,7 @@ async def age(database: Any) -> None:
     """Make all that the database's clock has stamped until now long ago."""
     for table, column in (
         ("task_state", "touched_at"),
-        ("agent_events", "received_at"),
+        ("audit_rows", "received_at"),
         ("agent_tasks", "updated_at"),
         ("deliveries", "finalized_at"),
         ("deliveries", "born_at"),
@@ -140,7 +140,7 @@ async def test_a_month_goes_as_a_whole_where_it_can(store: PostgresStore, databa
     await store.record(back(a_run("old")))
     await age(database)
     done = await prune(database, AGE, is_done=True)
-    assert done.months == [f"agent_events_{moment:%Y_%m}"]
+    assert done.months == [f"audit_rows_{moment:%Y_%m}"]
     assert done.events > 0
     assert await database.fetchval("SELECT to_regclass($1)", done.months[0]) is None
     assert await database.fetchval("SELECT spanpost_add_month($1)", moment)
@@ -168,18 +168,18 @@ async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_thei
 ) -> None:
     """They make no partition, stay for as long as others that came with them, and go when they have been here for so long."""
     await store.record(a_run("right", trace=9))
-    months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass")
+    months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass")
     off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)
     await store.record(back(a_run("off"), off))
     # Spans of no agent's task have no task that could keep them.
     await database.execute(
-        "UPDATE agent_events SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
+        "UPDATE audit_rows SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
     )
-    flagged = "SELECT count(*) FROM agent_events_rest WHERE repairs & 128 <> 0"
+    flagged = "SELECT count(*) FROM audit_rows_rest WHERE repairs & 128 <> 0"
     assert await database.fetchval(flagged) == len(a_run("off"))
     assert await database.fetchval("SELECT count(*) FROM agent_events WHERE repairs & 128 = 0") == len(a_run("right"))
     assert (
-        await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
+        await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass") == months
     )
     assert (await prune(database, AGE, is_done=True)).events == 0
     assert (await store.record(back(a_run("off"), off))).duplicates == len(a_run("off"))

@@ -22,7 +22,7 @@ from spanpost.store.embedded_roles import READER, USER
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql import schema
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
-from spanpost.testing.exercise_store import TELLING
+from spanpost.testing.exercise_store import ROUTED_RULES
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import FAST, as_role
 from tests.conftest import WRITER
@@ -64,7 +64,7 @@ ATTACKS = (
     "SET statement_timeout = 0",
     "LISTEN spanpost_heard",
     "INSERT INTO human_interventions SELECT * FROM human_interventions",
-    "WITH gone AS (DELETE FROM agent_events RETURNING 1) SELECT * FROM gone",
+    "WITH gone AS (DELETE FROM audit_rows RETURNING 1) SELECT * FROM gone",
     "EXPLAIN ANALYZE DELETE FROM agent_tasks",
     "SELECT spanpost_keep_months()",
     "SELECT spanpost_add_month(now())",
@@ -111,7 +111,7 @@ def addresses(dsn: str) -> dict[str, str]:
 @pytest.fixture
 async def writer(addresses: dict[str, str]) -> AsyncIterator[PostgresStore]:
     """A store that connects as the writer."""
-    made = PostgresStore(addresses["writer"], rules=TELLING)
+    made = PostgresStore(addresses["writer"], rules=ROUTED_RULES)
     await made.open()
     yield made
     await made.close()
@@ -206,15 +206,17 @@ async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses
     assert len(await writer.tasks(TaskQuery())) == 2
     connection = await asyncpg.connect(addresses["writer"])
     for statement in (
-        "UPDATE agent_events SET attributes = '{}'",
-        "DELETE FROM agent_events",
-        "TRUNCATE agent_events",
-        "DELETE FROM agent_events_rest",
+        "UPDATE audit_rows SET attributes = '{}'",
+        "DELETE FROM audit_rows",
+        "UPDATE attribute_sets SET resource = '{}'",
+        "DELETE FROM attribute_sets",
+        "TRUNCATE audit_rows",
+        "DELETE FROM audit_rows_rest",
         "UPDATE human_interventions SET actor = 'nobody'",
         "UPDATE human_interventions SET decision = 'deny'",
         "DELETE FROM human_interventions",
         "DELETE FROM approvals",
-        "ALTER TABLE agent_events DISABLE TRIGGER ALL",
+        "ALTER TABLE audit_rows DISABLE TRIGGER ALL",
         "DROP TABLE human_interventions",
         "CREATE TABLE mine ()",
         "UPDATE session_secret SET secret = repeat('0', 32)::bytea",
@@ -230,7 +232,7 @@ async def test_who_records_adds_months(dsn: str, writer: PostgresStore) -> None:
     """A role that may not make tables has the months of the audit rows made, by the function that is there for it."""
     connection = await asyncpg.connect(dsn)
     for (name,) in await connection.fetch(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'agent_events'::regclass"
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass"
     ):
         if not name.endswith("rest"):
             await connection.execute(f"DROP TABLE {name}")

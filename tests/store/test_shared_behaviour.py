@@ -22,9 +22,9 @@ from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_stall import ExerciseStall
-from spanpost.testing.exercise_store import TELLING, ExerciseStore, MakeStore
+from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
 from spanpost.testing.exercise_summaries import ExerciseSummaries
-from spanpost.testing.exercise_takeovers import ExerciseLeft
+from spanpost.testing.exercise_takeovers import ExerciseTakeovers
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
 
@@ -46,7 +46,7 @@ class Everything(
     ExerciseAnswers,
     ExerciseBrowse,
     ExerciseInstallations,
-    ExerciseLeft,
+    ExerciseTakeovers,
     ExerciseOrders,
     ExercisePacing,
     ExercisePeople,
@@ -66,7 +66,7 @@ class TestMemory(Everything):
     def make_store(self) -> MakeStore:
         self.ahead = timedelta()
 
-        async def make(rules: FoldRules = TELLING, lease: timedelta = timedelta(seconds=60)) -> MemoryStore:
+        async def make(rules: FoldRules = ROUTED_RULES, lease: timedelta = timedelta(seconds=60)) -> MemoryStore:
             return MemoryStore(rules, lease=lease, clock=lambda: datetime.now(UTC) + self.ahead)
 
         return make
@@ -86,7 +86,7 @@ class TestPostgres(Everything):
 
         made: list[PostgresStore] = []
 
-        async def make(rules: FoldRules = TELLING, lease: timedelta = timedelta(seconds=60)) -> PostgresStore:
+        async def make(rules: FoldRules = ROUTED_RULES, lease: timedelta = timedelta(seconds=60)) -> PostgresStore:
             dsn = postgres_dsn
             if made:  # a second store of one test is another, empty one
                 connection = await asyncpg.connect(postgres_dsn)

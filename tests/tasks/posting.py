@@ -156,7 +156,7 @@ def faults(
 
 
 def _places(task: Task, sink: str, routes: Routes, *, is_now: bool = False) -> set[str]:
-    return {route.address for route in chosen(task, routes, sink=sink) if is_now or not route.match.is_passing}
+    return {route.address for route in chosen(task, routes, sink=sink) if is_now or not route.is_passing}
 
 
 def at_once(asked: Coroutine[Any, Any, T]) -> T:

@@ -21,7 +21,7 @@ from spanpost.tasks.approvals import deadline
 from spanpost.tasks.facts import MAP_CAP, Facts
 from spanpost.tasks.interventions import decided, escalated, overdue
 from spanpost.testing.exercise_answers import FORGED
-from spanpost.testing.exercise_people import an_act, asking, at_work, telling
+from spanpost.testing.exercise_people import a_reported_decision, an_act, asking, at_work
 from spanpost.testing.observed import an_event
 from tests.tasks.posting import at_once
 
@@ -150,7 +150,7 @@ OTHERS = [
     asking(question="Hello?", digest=QUESTION.attributes[c.APPROVAL_DIGEST], trace=2, index=1, at=4.0),
     asking(question="Hello?", is_marked=True, trace=2, index=2, at=6.0),
     asking(trace=2, index=3, at=5.0, expires_at="2020-01-01T00:00:00Z", at_expiry="deny"),
-    telling(trace=2, index=4, at=5.5),
+    a_reported_decision(trace=2, index=4, at=5.5),
 ]
 
 

@@ -87,7 +87,8 @@ def fleet() -> d.Dashboard:
             "Time in which half, and 19 of 20, of the runs end. A point is a task's trace.",
             *(
                 (
-                    f'histogram_quantile({q}, sum by (le) (rate(spanpost_task_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
+                    f"histogram_quantile({q}, sum by (le) "
+                    f'(rate(spanpost_task_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
                     f"{p} %",
                 )
                 for q, p in ((0.5, 50), (0.95, 95))
@@ -99,11 +100,13 @@ def fleet() -> d.Dashboard:
             "How long calls take",
             "19 of 20 calls are done within. A point is a call's trace.",
             (
-                f'histogram_quantile(0.95, sum by (le) (rate(spanpost_model_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
+                f"histogram_quantile(0.95, sum by (le) "
+                f'(rate(spanpost_model_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
                 "model calls",
             ),
             (
-                f'histogram_quantile(0.95, sum by (le) (rate(spanpost_tool_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
+                f"histogram_quantile(0.95, sum by (le) "
+                f'(rate(spanpost_tool_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
                 "tool calls",
             ),
             unit="s",
@@ -132,7 +135,8 @@ def fleet() -> d.Dashboard:
             "Time from a question to its answer for half, and 19 of 20, of the answers.",
             *(
                 (
-                    f'histogram_quantile({q}, sum by (le) (rate(spanpost_approval_wait_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
+                    f"histogram_quantile({q}, sum by (le) "
+                    f'(rate(spanpost_approval_wait_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
                     f"{p} %",
                 )
                 for q, p in ((0.5, 50), (0.95, 95))
@@ -150,7 +154,8 @@ def fleet() -> d.Dashboard:
         ),
         bars(
             "Health of agents",
-            "100 less what failures, stalls, questions nobody answers and spent budgets take away; the view agent_health says which.",
+            "100 less what failures, stalls, questions nobody answers and spent budgets take away; the view "
+            "agent_health says which.",
             'min by (agent) (spanpost_agent_health_score{agent=~"$agent",tenant=~"$tenant"})',
             "{{agent}}",
             steps=((None, RED), (60, YELLOW), (80, GREEN)),
@@ -160,8 +165,10 @@ def fleet() -> d.Dashboard:
             rows(
                 "Newest tasks",
                 "Click the id to open the task.",
-                'SELECT t.task_id AS "Task", t.name AS "Name", t.action AS "Doing", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
-                ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", t.cost_usd::float8 AS "Cost",'
+                'SELECT t.task_id AS "Task", t.name AS "Name", t.action AS "Doing", t.agent_name AS "Agent", '
+                'n.status AS "Status", t.started_at AS "Started",'
+                ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", '
+                't.cost_usd::float8 AS "Cost",'
                 f" {RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid"
                 f" WHERE $__timeFilter(t.started_at) AND t.announced AND {AGENTS} ORDER BY t.started_at DESC LIMIT 100",
                 units={"Took": "s", "Cost": "currencyUSD"},

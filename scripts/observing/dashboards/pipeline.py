@@ -92,7 +92,8 @@ def pipeline() -> d.Dashboard:
             "Time in which half, and 99 of 100, of the deliveries arrive.",
             *(
                 (
-                    f"histogram_quantile({q}, sum by (le, sink) (rate(spanpost_deliveries_age_seconds_bucket[{rate}])))",
+                    f"histogram_quantile({q}, sum by (le, sink) "
+                    f"(rate(spanpost_deliveries_age_seconds_bucket[{rate}])))",
                     f"{{{{sink}}}} {p} %",
                 )
                 for q, p in ((0.5, 50), (0.99, 99))
@@ -157,14 +158,18 @@ def pipeline() -> d.Dashboard:
         rows(
             "Deliveries",
             "By sink and state.",
-            'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
+            'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", '
+            'count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
             width=12,
             widths={"Deliveries": 90, "Oldest": 180},
         ),
         rows(
             "Tables",
             "The database's estimate of rows (ANALYZE); each month of the audit is a table.",
-            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)\' GROUP BY 1 ORDER BY 3 DESC',
+            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", '
+            "sum(pg_total_relation_size(oid))::float8 AS \"Size\" FROM pg_class WHERE relkind = 'r' AND relname "
+            "~ "
+            "'^(agent_|attribute_sets|audit_rows|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)' GROUP BY 1 ORDER BY 3 DESC",
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),

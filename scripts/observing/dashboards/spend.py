@@ -88,11 +88,13 @@ def spend() -> d.Dashboard:
         rows(
             "Budgets",
             "Spending in the current period by budget and scope; those nearest to their limit first.",
-            'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
+            'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM '
+            'jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
             ' share AS "Used", cost_usd::float8 AS "Spent", limit_usd::float8 AS "Limit", tokens::float8 AS "Tokens",'
             ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price" FROM ('
             " SELECT *, greatest(coalesce(cost_usd / nullif(limit_usd, 0), 0),"
-            " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE ends_at > now()"
+            " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE "
+            "ends_at > now()"
             ") s ORDER BY share DESC LIMIT 100",
             width=24,
             units={
@@ -129,7 +131,10 @@ def spend() -> d.Dashboard:
         rows(
             "By agent",
             "Out of the audit: exact.",
-            f'SELECT coalesce(agent_name, \'unknown\') AS "Agent", count(*)::int AS "Tasks", sum(llm_calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in", sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 6 DESC NULLS LAST',
+            f'SELECT coalesce(agent_name, \'unknown\') AS "Agent", count(*)::int AS "Tasks", '
+            f'sum(llm_calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in", '
+            f'sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 '
+            f"ORDER BY 6 DESC NULLS LAST",
             width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
             widths={"Tasks": 60, "Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
@@ -137,7 +142,8 @@ def spend() -> d.Dashboard:
         rows(
             "By model",
             "From the audit rows: exact; by the model that each call names and the time of finalization.",
-            'SELECT coalesce(nullif(u.model, \'\'), \'unknown\') AS "Model", sum(u.calls)::float8 AS "Calls", sum(u.input_tokens)::float8 AS "Tokens in",'
+            "SELECT coalesce(nullif(u.model, ''), 'unknown') AS \"Model\", sum(u.calls)::float8 AS \"Calls\", "
+            'sum(u.input_tokens)::float8 AS "Tokens in",'
             ' sum(u.output_tokens)::float8 AS "Tokens out", sum(u.cost_usd)::float8 AS "Cost"'
             f" {USED} GROUP BY 1 ORDER BY 5 DESC",
             width=12,
@@ -147,7 +153,9 @@ def spend() -> d.Dashboard:
         rows(
             "By tenant",
             "Out of the audit: exact.",
-            f'SELECT t.tenant AS "Tenant", count(*)::int AS "Tasks", sum(t.input_tokens)::float8 AS "Tokens in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 5 DESC NULLS LAST',
+            f'SELECT t.tenant AS "Tenant", count(*)::int AS "Tasks", sum(t.input_tokens)::float8 AS "Tokens '
+            f'in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {sums} GROUP '
+            f"BY 1 ORDER BY 5 DESC NULLS LAST",
             width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
             widths={"Tasks": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
@@ -155,7 +163,9 @@ def spend() -> d.Dashboard:
         rows(
             "By sort of work",
             "Out of the audit: exact.",
-            f'SELECT coalesce(type, \'unknown\') AS "Sort", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS "Cost", (sum(cost_usd) / nullif(count(*) FILTER (WHERE status = \'complete\'), 0))::float8 AS "For each that succeeded" {sums} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
+            f'SELECT coalesce(type, \'unknown\') AS "Sort", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS '
+            f"\"Cost\", (sum(cost_usd) / nullif(count(*) FILTER (WHERE status = 'complete'), 0))::float8 AS "
+            f'"For each that succeeded" {sums} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
             width=12,
             units={"Cost": "currencyUSD", "For each that succeeded": "currencyUSD"},
             widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 180},
@@ -163,8 +173,10 @@ def spend() -> d.Dashboard:
         rows(
             "Held back by providers",
             "Calls that met a rate limit or quota, by the account that the agent names.",
-            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
-            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
+            "SELECT day AS \"Day\", coalesce(nullif(account, ''), 'unknown') AS \"Account\", provider AS "
+            '"Provider", model AS "Model",'
+            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER '
+            "BY day DESC, count DESC LIMIT 100",
             width=24,
             height=5,
             widths={"Day": 100, "Limit": 90, "Calls": 70},
@@ -173,9 +185,12 @@ def spend() -> d.Dashboard:
             rows(
                 "Dearest tasks",
                 "Including all tasks below them.",
-                'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + s.output_tokens)::float8 AS "Tokens", '
+                'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + '
+                's.output_tokens)::float8 AS "Tokens", '
                 + RANGE
-                + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE $__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND {AGENTS} ORDER BY 3 DESC LIMIT 20",
+                + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE "
+                f"$__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND "
+                f"{AGENTS} ORDER BY 3 DESC LIMIT 20",
                 width=24,
                 units={"Cost": "currencyUSD", "Tokens": "short"},
                 widths={"Cost": 110, "Tokens": 110},

@@ -31,7 +31,8 @@ def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
     one = "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
     choose = (
-        "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text FROM agent_tasks"
+        "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text "
+        "FROM agent_tasks"
         " WHERE $__timeFilter(started_at) AND announced ORDER BY started_at DESC LIMIT 200"
     )
     made = dashboard(
@@ -54,8 +55,10 @@ def task() -> d.Dashboard:
             "Task",
             "The task, its status and the reason. Click the trace to open its spans.",
             'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why",'
-            " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, 'hex') AS \"Trace\","
-            ' t.started_at AS "Started", extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took"'
+            " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, "
+            "'hex') AS \"Trace\","
+            ' t.started_at AS "Started", extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 '
+            'AS "Took"'
             f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid WHERE t.uid = {one}",
             height=4,
             units={"Took": "s"},
@@ -98,7 +101,8 @@ def task() -> d.Dashboard:
             "Share of the window in use after each model call, with the warning thresholds of 70 and 85 %.",
             f"SELECT e.occurred_at AS time, coalesce({model}, 'context') AS metric,"
             " (e.attributes->>'gen_ai.usage.input_tokens')::float8 / nullif(t.context_window_tokens, 0) AS value"
-            f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part = 0 AND e.role = 2"
+            f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part "
+            f"= 0 AND e.role = 2"
             " AND jsonb_typeof(e.attributes->'gen_ai.usage.input_tokens') = 'number' ORDER BY 1",
             "percentunit",
             steps=CONTEXT,
@@ -116,7 +120,8 @@ def task() -> d.Dashboard:
         rows(
             "News",
             "Its checkpoints, in order.",
-            f'SELECT at AS "At", kind AS "Kind", status AS "Status", text AS "Text", progress AS "Progress" FROM agent_checkpoints WHERE task_uid = {one} ORDER BY at, id LIMIT 500',
+            f'SELECT at AS "At", kind AS "Kind", status AS "Status", text AS "Text", progress AS "Progress" '
+            f"FROM agent_checkpoints WHERE task_uid = {one} ORDER BY at, id LIMIT 500",
             width=14,
             height=10,
             units={"Progress": "percent"},
@@ -126,7 +131,8 @@ def task() -> d.Dashboard:
         rows(
             "Steps",
             "As the agent or its spans report them.",
-            f"SELECT s->>'index' AS \"No\", s->>'name' AS \"Step\", (s->>'at')::timestamptz AS \"At\" FROM agent_tasks t, jsonb_array_elements(t.steps) s WHERE t.uid = {one}",
+            f"SELECT s->>'index' AS \"No\", s->>'name' AS \"Step\", (s->>'at')::timestamptz AS \"At\" FROM "
+            f"agent_tasks t, jsonb_array_elements(t.steps) s WHERE t.uid = {one}",
             width=10,
             height=10,
             widths={"No": 50, "At": 165},
@@ -134,9 +140,12 @@ def task() -> d.Dashboard:
         rows(
             "Calls",
             "Model calls and tool calls in order.",
-            "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' END AS \"Sort\","
-            f" coalesce(CASE e.role WHEN 2 THEN {model} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS \"Which\","
-            " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\", coalesce(nullif(e.status_message, ''), e.attributes->>'error.type') AS \"Why\","
+            "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' "
+            'END AS "Sort",'
+            f" coalesce(CASE e.role WHEN 2 THEN {model} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS "
+            f'"Which",'
+            " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\", coalesce(nullif(e.status_message, "
+            "''), e.attributes->>'error.type') AS \"Why\","
             ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Took" '
             + calls
             + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
@@ -147,7 +156,8 @@ def task() -> d.Dashboard:
         rows(
             "By model",
             "Sums of its own finalized calls, by the model that each names.",
-            'SELECT coalesce(nullif(model, \'\'), \'unknown\') AS "Model", sum(calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in",'
+            "SELECT coalesce(nullif(model, ''), 'unknown') AS \"Model\", sum(calls)::float8 AS \"Calls\", "
+            'sum(input_tokens)::float8 AS "Tokens in",'
             ' sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost"'
             f" FROM model_usage WHERE task_uid = {one} GROUP BY 1 ORDER BY 5 DESC",
             width=10,
@@ -157,7 +167,8 @@ def task() -> d.Dashboard:
         rows(
             "Approvals",
             "Questions to people, and their answers.",
-            'SELECT date_trunc(\'second\', requested_at) AS "At", state AS "State", question AS "Question", decision AS "Decision",'
+            'SELECT date_trunc(\'second\', requested_at) AS "At", state AS "State", question AS "Question", '
+            'decision AS "Decision",'
             f' "by" AS "By", comment AS "Said" FROM approvals WHERE task_uid = {one} ORDER BY requested_at, key',
             width=14,
             height=6,
@@ -167,7 +178,8 @@ def task() -> d.Dashboard:
             rows(
                 "Artifacts",
                 "What it made.",
-                f'SELECT name AS "Name", kind AS "Kind", uri AS "Link", at AS "At" FROM task_artifacts WHERE task_uid = {one} ORDER BY at',
+                f'SELECT name AS "Name", kind AS "Kind", uri AS "Link", at AS "At" FROM task_artifacts WHERE '
+                f"task_uid = {one} ORDER BY at",
                 width=10,
                 height=6,
                 widths={"Name": 110, "Kind": 60, "At": 165},
@@ -180,8 +192,10 @@ def task() -> d.Dashboard:
         linked(
             rows(
                 "Threads and links",
-                "Its messages, and the links that it reported. Give your workspace's address above: https://acme.slack.com.",
-                "SELECT d.sink AS \"Where\", d.state AS \"State\", '${slack}/archives/' || (l.receipt->'ref'->>'channel') || '/p'"
+                "Its messages, and the links that it reported. Give your workspace's address above: "
+                "https://acme.slack.com.",
+                'SELECT d.sink AS "Where", d.state AS "State", \'${slack}/archives/\' || '
+                "(l.receipt->'ref'->>'channel') || '/p'"
                 " || replace(l.receipt->'ref'->>'ts', '.', '') AS \"Link\", d.reason AS \"Why\""
                 " FROM deliveries d LEFT JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key"
                 f" WHERE d.task_uid = {one} AND d.mode = 'state'"

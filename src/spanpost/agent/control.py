@@ -1,6 +1,6 @@
-"""Ask people from an agent:
+"""Ask people from an agent, and read how much a task may spend.
 
-`approval`, `cancelled`, `paused`, `messages`; and how much a task may spend: `budget`.
+Functions: `approval`, `cancelled`, `paused`, `messages`, `budget`.
 
     from spanpost.agent import agent_task
     from spanpost.agent.control import approval

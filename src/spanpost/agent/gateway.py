@@ -1,6 +1,6 @@
-"""An agent's client of the gateway:
+"""An agent's client of the gateway.
 
-OTLP/JSON to ask, a long poll for the answer. Uses the standard library alone.
+It asks by OTLP/JSON and waits by a long poll. It uses the standard library alone.
 
 The address is ``SPANPOST_CONTROL__ENDPOINT`` with ``SPANPOST_CONTROL__TOKEN``, else that of
 ``SPANPOST_FORWARD__``, else OpenTelemetry's own ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``,

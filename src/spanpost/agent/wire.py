@@ -34,9 +34,9 @@ class Proxy:
 
 
 def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
-    """Return the environment's proxy for an address, or None:
+    """Return the environment's proxy for an address, or None.
 
-    ``NO_PROXY`` or this machine. Raises `NoProxy`.
+    None: the address is in ``NO_PROXY``, or on this machine. Raises `NoProxy`.
     """
     if _is_here(host):
         return None

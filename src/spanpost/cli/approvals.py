@@ -205,11 +205,10 @@ def answer(
         )
     else:
         sentence = {
-            Result.DONE: f"{verdict.decision}: the agent is told",
+            Result.DONE: f"{verdict.decision}: the agent will receive it",
             Result.DECIDED: f"it was decided before: {verdict.decision}{f' by {verdict.by}' if verdict.by else ''}",
             Result.VOID: "it was asked again in other words: answer that question",
-            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; "
-            "it can be denied",
+            Result.HIDDEN: "part of it is hidden or was cut, so it cannot be approved; it can be denied",
             Result.EXPIRED: "its time is over",
             Result.TOO_LATE: "its task has ended",
         }.get(verdict.result, str(verdict.result))
@@ -238,7 +237,7 @@ def _answer_at(
             }
         )
     else:
-        print(f"{answered['decision']}: the agent is told")
+        print(f"{answered['decision']}: the agent will receive it")
 
 
 def _confirm(question: Mapping[str, Any], decision: str, *, is_sure: bool) -> None:

@@ -28,9 +28,27 @@ _INSTRUCTIONS: Final = (
 )
 #: Fields of a task in a list.
 _SHOWN: Final = (
-    "task_id", "name", "agent_name", "status", "end_reason", "progress", "action", "step_name", "step_index", "step_count", "started_at",
-    "ended_at", "question", "failure", "cost_usd", "input_tokens", "output_tokens", "environment", "repo", "requested_by",
-)  # fmt: skip
+    "task_id",
+    "name",
+    "agent_name",
+    "status",
+    "end_reason",
+    "progress",
+    "action",
+    "step_name",
+    "step_index",
+    "step_count",
+    "started_at",
+    "ended_at",
+    "question",
+    "failure",
+    "cost_usd",
+    "input_tokens",
+    "output_tokens",
+    "environment",
+    "repo",
+    "requested_by",
+)
 _UNDER_WAY: Final = ("starting", "working", "waiting", "paused", "stalled", "context_warning")
 #: Longest list, and the default length.
 _MOST, _FEW = 100, 20
@@ -124,7 +142,7 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
 
     @made.tool(annotations=lookups)
     def budgets() -> dict[str, Any]:
-        """Show what is spent of budgets, and how often model providers limited calls."""
+        """Show the use of budgets, and how often model providers limited calls."""
         return dict(say(lambda: remote.get("/api/usage", {})))
 
     if not allow_acts:

@@ -28,7 +28,7 @@ def prune(
     older_than: Annotated[
         str,
         typer.Option(
-            "--older-than", metavar="TIME", help="Minimum age of what is deleted: 90d, 12w or 36h.", show_default=False
+            "--older-than", metavar="TIME", help="Minimum age of deleted rows: 90d, 12w or 36h.", show_default=False
         ),
     ],
     is_done: Annotated[

@@ -132,7 +132,7 @@ def _forward(settings: Settings) -> Iterator[NamedFinding]:
             continue
         cure = (
             "start `spanpost run` or the Collector there, or mend SPANPOST_FORWARD__ENDPOINT; "
-            "SPANPOST_FORWARD__PROTOCOL says http or grpc where the port does not tell"
+            "SPANPOST_FORWARD__PROTOCOL says http or grpc if the port does not say it"
         )
         yield NamedFinding("forward", False, f"{where} does not take {signal}: {line(trouble, 300)}", cure)
 

@@ -60,7 +60,7 @@ def preview(
     slack_style = _slack_style(buttons, language)
     shown = _of_recordings(files, style, slack_style) if files else _of_gallery(style, slack_style)
     if not shown:
-        raise ConfigError("no tasks: nothing in these files is an agent's; `spanpost replay` says what was read")
+        raise ConfigError("no tasks: these files hold no agent's spans; `spanpost replay` shows what was read")
     if html is None and png is None:
         html = Path("spanpost-preview.html")
     drawn = page(shown)
@@ -114,9 +114,14 @@ def _of_recordings(files: Iterable[Path], style: object, slack_style: SlackStyle
             continue
         children = [child for child in tasks.values() if child.parent_uid == task.uid]
         family = {task.uid} | {child.uid for child in tasks.values() if child.root_uid == task.uid}
-        news = [one for one in result.checkpoints if one.task_uid in family and one.kind is not Kind.START]
+        checkpoints = [one for one in result.checkpoints if one.task_uid in family and one.kind is not Kind.START]
         shown.append(
-            _shown(GalleryPiece(caption="", task=task, children=children, news=news), style, slack_style, tasks)
+            _shown(
+                GalleryPiece(caption="", task=task, children=children, checkpoints=checkpoints),
+                style,
+                slack_style,
+                tasks,
+            )
         )
     return shown
 
@@ -130,7 +135,7 @@ def _shown(
 
     drawn = Style(str(style))
     replies = []
-    for one in piece.news:
+    for one in piece.checkpoints:
         whose = family.get(one.task_uid, piece.task)
         figures = piece.figures if one.kind is Kind.END else ()
         count = piece.counts.get(one.id, 1)
@@ -141,7 +146,7 @@ def _shown(
             )
         )
     message = root(
-        piece.task, piece.children, key="", style=drawn, slack_style=slack_style, moved_to=piece.installed_apps
+        piece.task, piece.children, key="", style=drawn, slack_style=slack_style, moved_to=piece.continued_at
     )
     return ShownImage(message=message, replies=replies, caption=piece.caption)
 

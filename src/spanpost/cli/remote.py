@@ -25,10 +25,12 @@ from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", envvar=URL_VARIABLE, help="Call the API of this gateway, with the token in "
-        f"{TOKEN_VARIABLE}, or this machine's.",
+        "--url",
+        metavar="URL",
+        envvar=URL_VARIABLE,
+        help=f"Call the API of this gateway, with the token in {TOKEN_VARIABLE}, or this machine's.",
     ),
-]  # fmt: skip
+]
 #: Default address of a gateway.
 HERE: Final = "http://127.0.0.1:4318"
 #: Pauses before reconnecting to the stream, first and longest; and the timeout of an answer. Seconds.
@@ -57,7 +59,8 @@ class Remote:
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
             base = url.rstrip("/").removesuffix("/api")
-            # Never use a proxy of the environment: it would see the token, which the gateway refuses from a proxy.
+            # Never use a proxy of the environment: it would see the token, which the gateway refuses from a
+            # proxy.
             self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None
@@ -197,9 +200,20 @@ def task_of(fields: Mapping[str, Any]) -> Task:
         return datetime.fromisoformat(fields[name]) if fields.get(name) else None
 
     same = (
-        "task_id", "agent_name", "status", "progress", "action", "llm_calls", "tool_calls", "tool_errors", "input_tokens",
-        "output_tokens", "unpriced_calls", "context_used_tokens", "context_window_tokens",
-    )  # fmt: skip
+        "task_id",
+        "agent_name",
+        "status",
+        "progress",
+        "action",
+        "llm_calls",
+        "tool_calls",
+        "tool_errors",
+        "input_tokens",
+        "output_tokens",
+        "unpriced_calls",
+        "context_used_tokens",
+        "context_window_tokens",
+    )
     return Task(
         uid=UUID(fields["uid"]),
         tenant=fields["tenant"],

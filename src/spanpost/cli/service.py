@@ -94,7 +94,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
     if gateway.api_url:
         yield f"the API on {gateway.api_url}"
         if gateway.local_token:
-            yield f"the board on {gateway.http_url}/; `spanpost token local` prints its address with this machine's token"
+            address = f"{gateway.http_url}/"
+            yield f"the board on {address}; `spanpost token local` prints its address with this machine's token"
     if gateway.slack_url:
         yield f"receiving Slack events on {gateway.slack_url}"
     if gateway.http_url and gateway.pipeline.workspaces is not None:

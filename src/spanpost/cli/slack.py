@@ -62,7 +62,7 @@ def remove_installation(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete a workspace's token. The app stays in the workspace until somebody removes it there."""
+    """Delete a workspace's token. The app stays in the workspace until a person removes it there."""
 
     async def remove(workspaces: Workspaces) -> bool:
         known = {

@@ -20,7 +20,7 @@ def spending(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List what is spent of budgets in their current periods, and how often providers limited calls."""
+    """List the use of budgets in their current periods, and how often providers limited calls."""
     import msgspec
 
     async def fetch(store: Store) -> tuple[list[Spent], list[Limits]]:

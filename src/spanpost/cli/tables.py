@@ -133,7 +133,7 @@ def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     about = {
         "state": line(state, 200),
         "reported": line(
-            f"{reported['decision']} by {reported['by'] or '?'}, as telemetry says: nobody decided it here", 300
+            f"{reported['decision']} by {reported['by'] or '?'}, as telemetry says: not decided through spanpost", 300
         )
         if reported
         else "",
@@ -217,7 +217,7 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
 
 
 def print_spending(spent: Sequence[Spent]) -> None:
-    """Print what is spent of budgets."""
+    """Print the use of budgets."""
     table = _table("budget", "tenant", "of", "spent", "used", "left", "until")
     for one in spent:
         dollars = [f"${one.cost_usd:,.2f}"] if one.limit_usd is not None else []
@@ -321,7 +321,7 @@ def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
         seen.add(task.uid)
         yield depth, task
         waiting.extend((depth + 1, child) for child in reversed(below.get(task.uid, [])))
-    # A cycle of parents has no root; its tasks are listed all the same.
+    # A cycle of parents has no root; its tasks are listed too.
     yield from ((0, task) for task in tasks if task.uid not in seen)
 
 
@@ -334,7 +334,7 @@ def age(text: str) -> timedelta:
 
 
 def print_pruned(pruned: Pruned) -> None:
-    """Print what was deleted, or would be."""
+    """Print the numbers of deleted rows, or of rows to delete."""
     table = _table("what", "deleted" if pruned.is_done else "would be deleted")
     of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
     table.add_row(f"audit rows{of_months}", _number(pruned.events))

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _HOST: Final = "127.0.0.1"
 #: What the end may take: answers under way, then connections. Seconds.
 _GRACE: Final = 1.0
-#: People who look at a demo.
+#: The person at the demo.
 _CONNECTIONS: Final = 100
 
 
 class DemoBoard:
-    """Serves until `close`. `url` is empty where the packages are missing that it takes (`spanpost[api,gateway]`)."""
+    """Serves until `close`. `url` is empty without the packages of `spanpost[api,gateway]`."""
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.url = ""
@@ -29,7 +29,9 @@ class DemoBoard:
         self._server: HttpServer | None = None
 
     def open(self) -> str:
-        """Listen on a free port of this machine; return the address of the page, with the token that opens it; empty where there is none."""
+        """Listen on a free port of this machine; return the address of the page, with the token that opens
+        it; empty where there is none.
+        """
         try:
             from spanpost.http import server
             from spanpost.interactions.api import app
@@ -66,7 +68,7 @@ class DemoBoard:
         await self._server.start()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._server is not None:
             self._pipeline.ask(self._close(), _GRACE + 1.0)
 

@@ -1,7 +1,8 @@
-"""A small agent that emits OpenTelemetry and nothing else: it finds a slow query, mends it and has the patch reviewed.
+"""A small agent that emits OpenTelemetry and nothing else: it finds a slow query, mends it and has the patch
+reviewed.
 
-Its model and its tools are scripted, so it runs offline. It knows nothing of Slack, PostgreSQL or Prometheus, and runs
-unchanged where nobody follows it: ``python first_agent.py``.
+Its model and its tools are scripted, so it runs offline. It knows nothing of Slack, PostgreSQL or
+Prometheus, and runs unchanged where nobody follows it: ``python first_agent.py``.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ tracer = trace.get_tracer("first_agent")
 
 
 class ToolFailed(Exception):
-    """A tool gave no result."""
+    """A tool failed."""
 
 
 class Agent:
-    """Acts by a script. `pace` is how many seconds a scripted second takes."""
+    """Follows a script. `pace` is the duration of a scripted second, in seconds."""
 
     def __init__(self, pace: float) -> None:
         self.pace = pace
 
     def wait(self, seconds: float) -> None:
-        """Take some time, as models and tools do."""
+        """Wait, as models and tools make an agent wait."""
         time.sleep(seconds * self.pace)
 
     def think(self, seconds: float, *, input_tokens: int, output_tokens: int) -> None:
@@ -71,7 +72,7 @@ class Agent:
 
 
 def run(pace: float = 1.0) -> None:
-    """Do the whole piece of work; about 15 seconds at the pace of 1."""
+    """Do the whole task; about 15 seconds at a pace of 1."""
     agent = Agent(pace)
     with agent_task("Make the checkout page fast again", agent="pilot", repo="acme/shop", topic="performance") as task:
         checkpoint("Planning", progress=5, step="plan", step_index=1, step_count=4, context_window=WINDOW)

@@ -1,4 +1,4 @@
-"""A task in each of its states, made up: what a message looks like before there is an agent."""
+"""Sample tasks, one in each state, for a preview of messages without an agent."""
 
 from __future__ import annotations
 
@@ -45,29 +45,32 @@ RolloutFailed: canary at 12 % errors, 1 % allowed"""
 
 
 class GalleryPiece(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the gallery, with its sub-agents and its news; and how often news was told that was told more than once."""
+    """A task of the gallery, with its sub-agents and its checkpoints.
+
+    `counts` has the number of occurrences of a repeated checkpoint.
+    """
 
     caption: str
     task: Task
     children: Sequence[Task] = ()
-    news: Sequence[Checkpoint] = ()
+    checkpoints: Sequence[Checkpoint] = ()
     counts: Mapping[UUID, int] = {}
-    #: What Prometheus answered at the end.
+    #: Figures of Prometheus at the end.
     figures: Sequence[str] = ()
-    #: Where another message stands in which it goes on.
-    installed_apps: str = ""
+    #: Link to the message that continues this one.
+    continued_at: str = ""
 
 
 def gallery() -> list[GalleryPiece]:
-    """Return one piece for each status, and more for what a status has several looks of."""
+    """Return one piece for each status, and more for a status that is shown in several ways."""
     return [
         GalleryPiece(caption="starting", task=_task("starting", None)),
         GalleryPiece(
             caption="working",
             task=_task("working", 3, action="Editing billing/prices.py"),
-            news=[
-                _news("working", "2/5 Find the change", Kind.MILESTONE, progress=20),
-                _news("working", "Found it: #4123 rounds twice", progress=40),
+            checkpoints=[
+                _checkpoint("working", "2/5 Find the change", Kind.MILESTONE, progress=20),
+                _checkpoint("working", "Found it: #4123 rounds twice", progress=40),
             ],
         ),
         GalleryPiece(
@@ -89,15 +92,15 @@ def gallery() -> list[GalleryPiece]:
         GalleryPiece(
             caption="stalled",
             task=_task("stalled", 3, is_inferred=True),
-            news=[_news("stalled", message("checkpoint.stalled", time=300), Kind.STALLED)],
+            checkpoints=[_checkpoint("stalled", message("checkpoint.stalled", time=300), Kind.STALLED)],
         ),
         GalleryPiece(
             caption="context filling",
             task=_task(
                 "context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()
             ),
-            news=[
-                _news(
+            checkpoints=[
+                _checkpoint(
                     "context_warning", use(172_000, Window(200_000, "table"), AGENT_CONVERSATION), Kind.CONTEXT_WARNING
                 )
             ],
@@ -117,31 +120,31 @@ def gallery() -> list[GalleryPiece]:
         GalleryPiece(
             caption="went on as part of another task",
             task=_task("complete", None, end_reason=MERGED),
-            news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
-            installed_apps="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
+            checkpoints=[_checkpoint("working", "Found it: #4123 rounds twice", progress=40)],
+            continued_at="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
         GalleryPiece(
             caption="cancelled",
             task=_task("cancelled", 3),
-            news=[_news("cancelled", message("checkpoint.cancelled_in", time=401), Kind.END)],
+            checkpoints=[_checkpoint("cancelled", message("checkpoint.cancelled_in", time=401), Kind.END)],
         ),
     ]
 
 
 def _question(**more: object) -> tuple[Approval, Checkpoint]:
-    told = uuid5(_IDS, repr(sorted(more)))
+    checkpoint_id = uuid5(_IDS, repr(sorted(more)))
     asked = Approval(
         id="a-1",
         question="Deploy 1.8.2 to production?",
         detail="2 files changed, 31 tests passed, canary 5 %",
         risk="high",
         key=uuid5(_IDS, "key"),
-        reported_by=told,
+        reported_by=checkpoint_id,
         deadline=_NOON + timedelta(minutes=30),
     )
     asked = msgspec.structs.replace(asked, **more)
-    news = _news("waiting", asked.question, Kind.APPROVAL_REQUESTED, detail=asked.detail, ref=asked.id)
-    return asked, msgspec.structs.replace(news, id=told)
+    checkpoint = _checkpoint("waiting", asked.question, Kind.APPROVAL_REQUESTED, detail=asked.detail, ref=asked.id)
+    return asked, msgspec.structs.replace(checkpoint, id=checkpoint_id)
 
 
 def summaries() -> list[tuple[str, Summary]]:
@@ -177,12 +180,17 @@ def summaries() -> list[tuple[str, Summary]]:
         needy=tuple(needy),
     )
     board = Board(route="", tasks=(*needy, *working), more=37, living={"waiting": 1, "stalled": 1, "working": 39})
-    return [(name, Summary(id=_IDS, key="", content=told)) for name, told in (("a digest", digest), ("a board", board))]
+    return [
+        (name, Summary(id=_IDS, key="", content=checkpoint))
+        for name, checkpoint in (("a digest", digest), ("a board", board))
+    ]
 
 
 def _waiting() -> GalleryPiece:
-    asked, news = _question(options=("deploy", "wait for Monday"))
-    return GalleryPiece(caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+    asked, checkpoint = _question(options=("deploy", "wait for Monday"))
+    return GalleryPiece(
+        caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), checkpoints=[checkpoint]
+    )
 
 
 def _choosing() -> GalleryPiece:
@@ -190,9 +198,9 @@ def _choosing() -> GalleryPiece:
         f"{city}, {n} of 12 canaries"
         for n, city in enumerate(("Oslo", "Lyon", "Cork", "Turin", "Porto", "Seoul", "Lima"))
     )
-    asked, news = _question(question="Where first?", detail="", risk="", options=hosts)
+    asked, checkpoint = _question(question="Where first?", detail="", risk="", options=hosts)
     return GalleryPiece(
-        caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news]
+        caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), checkpoints=[checkpoint]
     )
 
 
@@ -200,31 +208,37 @@ def _long_and_hidden() -> list[GalleryPiece]:
     plan = "\n".join(
         f"{n:2}. {host}: drain, deploy 1.8.2, wait for 200 green checks, undrain" for n, host in enumerate(_HOSTS, 1)
     )
-    long, told = _question(question="Roll 1.8.2 out to all regions tonight?", detail=plan)
+    long, checkpoint = _question(question="Roll 1.8.2 out to all regions tonight?", detail=plan)
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
     hidden, asked = _question(question="Replace the key of the signing service?", detail=f"The new one:\n{key}")
     return [
-        GalleryPiece(caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), news=[told]),
         GalleryPiece(
-            caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]
+            caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), checkpoints=[checkpoint]
+        ),
+        GalleryPiece(
+            caption="a question that is hidden in part",
+            task=_task("waiting", 4, approvals=(hidden,)),
+            checkpoints=[asked],
         ),
     ]
 
 
 def _approved() -> GalleryPiece:
-    asked, news = _question(decision="approve", by="Mina", source="slack", comment="after the freeze is over")
+    asked, checkpoint = _question(decision="approve", by="Mina", source="slack", comment="after the freeze is over")
     return GalleryPiece(
-        caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news]
+        caption="decided",
+        task=_task("working", 5, action="Opening the pull request", approvals=(asked,)),
+        checkpoints=[checkpoint],
     )
 
 
 def _expired() -> GalleryPiece:
-    asked, news = _question(decision="expired", is_expired=True, source="spanpost")
-    posing = _news("working", "✅ Approved by @mina", progress=60)
+    asked, checkpoint = _question(decision="expired", is_expired=True, source="spanpost")
+    posing = _checkpoint("working", "✅ Approved by @mina", progress=60)
     return GalleryPiece(
-        caption="nobody decided; and an agent that poses as a person",
+        caption="no decision in time; and an agent that poses as a person",
         task=_task("working", 5, action="Approved by @mina", approvals=(asked,)),
-        news=[news, posing],
+        checkpoints=[checkpoint, posing],
     )
 
 
@@ -243,32 +257,36 @@ def _forecast() -> Forecast:
 
 
 def _struggling() -> GalleryPiece:
-    error = _news(
+    error = _checkpoint(
         "working",
         "pytest: Timeout: no answer within 120 s",
         Kind.ERROR,
         detail="\n".join(f"tests/test_{i}.py ..... [{i} %]" for i in range(60, 99)),
     )
     task = _task("working", 4, action="Running the tests again", tool_errors=7, error_count=7)
-    return GalleryPiece(caption="errors that are alike", task=task, news=[error], counts={error.id: 7})
+    return GalleryPiece(caption="errors that are alike", task=task, checkpoints=[error], counts={error.id: 7})
 
 
 def _failed() -> GalleryPiece:
     failure = Failure(type="RolloutFailed", message="canary at 12 % errors, 1 % allowed", log_tail=_LOG)
     task = _task("error", 4, error=failure)
     return GalleryPiece(
-        caption="failed", task=task, news=[_news("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)]
+        caption="failed",
+        task=task,
+        checkpoints=[_checkpoint("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)],
     )
 
 
 def _complete() -> GalleryPiece:
     made = Artifact(name="Prices are rounded once", uri="https://git.example/shop/pull/4123", kind="pr")
     task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
-    news = [
-        _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
-        _news("complete", message("checkpoint.complete_in", time=641), Kind.END),
+    checkpoints = [
+        _checkpoint("working", made.name, Kind.ARTIFACT, ref=made.uri),
+        _checkpoint("complete", message("checkpoint.complete_in", time=641), Kind.END),
     ]
-    return GalleryPiece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
+    return GalleryPiece(
+        caption="complete", task=task, checkpoints=checkpoints, figures=("checkout errors 1.9 → 0.1 %",)
+    )
 
 
 def _doing(said: LocaleMessage | str) -> dict[str, object]:
@@ -331,7 +349,7 @@ def _child(name: str, status: str, action: str | None = None) -> Task:
     )
 
 
-def _news(
+def _checkpoint(
     status: str,
     said: LocaleMessage | str,
     kind: Kind = Kind.CHECKPOINT,

@@ -1,4 +1,4 @@
-"""What ``spanpost demo`` does: follow the agent live, then say what to look at next."""
+"""The command ``spanpost demo``: follow the agent live, then print what to see next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Seconds that the last messages and rows may take.
 STALL_RULES = 20.0
 
-#: What is worth asking of the rows, with the words that announce it.
+#: Example queries, with their titles.
 QUERIES = (
     ("what it cost", "SELECT name, status, llm_calls, input_tokens, cost_usd FROM agent_tasks ORDER BY started_at"),
     ("the checkpoints", "SELECT at, kind, text FROM agent_checkpoints ORDER BY at"),
@@ -32,7 +32,8 @@ QUERIES = (
 def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -> None:
     """Run the agent, followed by a pipeline of these settings; serve until Ctrl-C where a person is watching.
 
-    `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at any time.
+    `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at
+    any time.
     """
     import spanpost
     from spanpost.demo.board import DemoBoard
@@ -42,7 +43,7 @@ def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -
     if "console" not in settings.sinks:
         settings = settings.model_copy(update={"console": ConsoleSettings()})
     if not settings.dsn:
-        # On a database of its own it is nobody else's: who looks at its board may press its buttons.
+        # Its database is its own, so its board needs no roles: everyone who opens it may press the buttons.
         settings = settings.model_copy(
             update={"api": settings.api.model_copy(update={"local_roles": ("operator", "approver")})}
         )
@@ -65,7 +66,7 @@ def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -
             board.close()
             pipeline.shutdown()
     except KeyboardInterrupt:
-        _say("\nstopped; what was recorded is kept")
+        _say("\nstopped; the records are kept")
 
 
 def _follow(pipeline: Pipeline, pace: float) -> None:
@@ -82,7 +83,7 @@ def _follow(pipeline: Pipeline, pace: float) -> None:
 
 
 def command() -> str:
-    """Return how a reader starts spanpost from the directory where this process was started."""
+    """Return the command that starts spanpost from the current directory."""
     path = Path(sys.argv[0])
     if path.name != "spanpost":
         return f"{shlex.quote(os.path.relpath(sys.executable))} -m spanpost"
@@ -95,7 +96,7 @@ def command() -> str:
 
 def _say_next(metrics_url: str | None, again: Sequence[str], board_url: str) -> None:
     start, options = command(), "".join(f" {shlex.quote(one)}" for one in again)
-    _say("What to look at next\n")
+    _say("Next steps\n")
     if board_url:
         _say(f"  {'the board':<15}{board_url}")
     _say(f"  {'the tasks':<15}{start} tasks{options}")

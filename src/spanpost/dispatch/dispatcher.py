@@ -1,11 +1,12 @@
 """The dispatcher takes deliveries from the store to the sinks and their receipts back to the store.
 
-One asyncio task. A round claims the deliveries that are due, starts them and asks the store when the next one is due.
-Between rounds the task sleeps until that moment, until `wake()`, or until a delivery ends.
+One asyncio task. A round claims the deliveries that are due, starts them and asks the store when the next
+one is due. Between rounds the task sleeps until that moment, until `wake()`, or until a delivery ends.
 
-The store keeps the rate limits for all dispatchers. A dispatcher only names the limits of a call and reports in its
-outcomes what the service answered. A delivery whose outcome is unknown is reconciled (`Sink.reconcile`) before it is
-sent again. The result is stored as an outcome, so that it survives this process.
+The store keeps the rate limits for all dispatchers. A dispatcher only names the limits of a call and reports
+in its outcomes what the service answered. A delivery whose outcome is unknown is reconciled
+(`Sink.reconcile`) before it is sent again. The result is stored as an outcome, so that it survives this
+process.
 """
 
 from __future__ import annotations
@@ -70,9 +71,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     #: Timeout of one call of a sink.
     #: Shorter than the store's lease: else another dispatcher takes the delivery over while it is being sent.
     timeout: float = 30.0
-    #: Part of the lease that must remain beside the timeout when a call begins; with less the delivery goes back unsent.
+    #: Part of the lease that must remain beside the timeout when a call begins; with less the delivery goes
+    #: back unsent.
     margin: float = 5.0
-    #: First and longest pause after a round that could not claim what was due (another dispatcher holds the ordering key).
+    #: First and longest pause after a round that could not claim what was due (another dispatcher holds the
+    #: ordering key).
     idle: tuple[float, float] = (0.02, 1.0)
     #: First and longest pause between attempts to reach a store that does not answer.
     outage: tuple[float, float] = (0.1, 5.0)
@@ -89,7 +92,10 @@ async def _ignore(recorded: Recorded) -> None:
 
 
 def _uptime() -> float:
-    """Return seconds of a clock that never goes back. It includes the time that the machine slept, where the system knows it."""
+    """Return seconds of a clock that never goes back.
+
+    It includes the time that the machine slept, where the system knows it.
+    """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -134,7 +140,8 @@ class Dispatcher:
                 f"the store's lease ({outbox.lease.total_seconds():g} s) must be longer than a call may take"
                 f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
             )
-        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate limit succeeds.
+        #: Problems that were logged for an operator: (rate limit, reason), until a call under that rate
+        #: limit succeeds.
         self._refusals: set[tuple[str, str]] = set()
         self._bugs: set[tuple[str, str]] = set()
         self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
@@ -167,7 +174,8 @@ class Dispatcher:
                 for each in late:
                     each.cancel()
                 if late:
-                    # A task that returns a connection to a hanging database does not end when it is cancelled.
+                    # A task that returns a connection to a hanging database does not end when it is
+                    # cancelled.
                     await asyncio.wait(late, timeout=_CANCELLED)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
@@ -192,7 +200,8 @@ class Dispatcher:
                 return True
             if left <= 0:
                 return False
-            # An ordering key that was busy when the round claimed may be free since: believe a long wait only the second time.
+            # An ordering key that was busy when the round claimed may be free since: believe a long wait
+            # only the second time.
             is_long, was_long = not self._under_way and wait > left, is_long
             if is_long and was_long:
                 return False
@@ -364,7 +373,9 @@ class Dispatcher:
         return outcome
 
     def _refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
-        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit succeeds."""
+        """Log what an operator must fix: once per rate limit and reason, until a call under that rate limit
+        succeeds.
+        """
         if (key, error.reason) not in self._refusals:
             self._refusals.add((key, error.reason))
             log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
@@ -383,7 +394,9 @@ class Dispatcher:
         return (RateLimit(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
 
     async def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Store the outcome, however long the store is unavailable: without its receipt a message would be posted twice."""
+        """Store the outcome, however long the store is unavailable: without its receipt a message would be
+        posted twice.
+        """
         age = self._clock() - delivery.born_at
         self._report(lambda watch: watch.delivered(delivery, outcome, age))
         if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):

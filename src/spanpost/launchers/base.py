@@ -20,14 +20,16 @@ GROUP: Final = "spanpost.launchers"
 class Launcher(Protocol):
     """**Protocol:** starts work, and returns a receipt when the work is certain to begin.
 
-    `launch` returns within 30 seconds: it hands the work on and does not wait for its end. It is called at least once for
-    an order. A repeated call has the same `Order.id`, which it passes on so that the other side can detect the duplicate.
-    It does not queue, retry or pace: the dispatcher does. It raises a `spanpost.model.errors.DeliveryError` to say what to
-    do next: `Throttled`, `Unavailable`, `DeliveryRefused` and `Rejected` say that nothing was started, `DeliveryUncertain`
-    that it may have been. Any other exception counts as `Unavailable`.
+    `launch` returns within 30 seconds: it hands the work on and does not wait for its end. It is called at
+    least once for an order. A repeated call has the same `Order.id`, which it passes on so that the other
+    side can detect the duplicate. It does not queue, retry or pace: the dispatcher does. It raises a
+    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`,
+    `DeliveryRefused` and `Rejected` say that nothing was started, `DeliveryUncertain` that it may have been.
+    Any other exception counts as `Unavailable`.
     """
 
-    #: True: launch the same order again after `DeliveryUncertain` or a killed process. False: a person decides.
+    #: True: launch the same order again after `DeliveryUncertain` or a killed process. False: a person
+    #: decides.
     retry_uncertain: bool
 
     async def launch(self, order: Order) -> Receipt: ...
@@ -63,7 +65,8 @@ class LauncherPlugin(Generic[S]):
     #: Name of the entry point, and the value of ``kind``.
     kind: str
     settings: type[S]
-    #: Creates a launcher by name, outside any event loop, once per process. Does no network I/O. Raises `ConfigError`.
+    #: Creates a launcher by name, outside any event loop, once per process. Does no network I/O. Raises
+    #: `ConfigError`.
     open: Callable[[str, S], Launcher]
 
 

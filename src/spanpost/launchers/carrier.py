@@ -11,7 +11,10 @@ from spanpost.model.launch_orders import LAUNCH
 
 
 class Carrier:
-    """Carries orders to one launcher. It has its own circuit breaker, which tries one order at a time while it fails."""
+    """Carries orders to one launcher.
+
+    It has its own circuit breaker, which tries one order at a time while it fails.
+    """
 
     def __init__(self, name: str, launcher: Launcher) -> None:
         self.name = LAUNCH + name

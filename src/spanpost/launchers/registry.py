@@ -1,4 +1,6 @@
-"""Finds kinds of launchers by their entry points, and refuses those that break the contract, naming the distribution."""
+"""Finds kinds of launchers by their entry points, and refuses those that break the contract, naming the
+distribution.
+"""
 
 from __future__ import annotations
 

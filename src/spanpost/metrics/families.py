@@ -71,7 +71,8 @@ class MetricFamilies:
         self.model_calls = of_agents("model_calls", "Model calls whose usage is final.", *CALL)
         self.corrections = counter(
             "usage_corrections",
-            "Corrections downwards of usage that was counted already. The tables are right, the counters stay too high.",
+            "Corrections downwards of usage that was counted already. The tables are right, the counters stay "
+            "too high.",
         )
         # receivers
         self.events = counter("events", "New audit rows, by part of a span.", "part")
@@ -157,7 +158,8 @@ class MetricFamilies:
         # interactions
         self.interventions = counter(
             "interventions",
-            "Interventions of people, by verb (`view`: to see more), result and source. The result `repeat` is a duplicate.",
+            "Interventions of people, by verb (`view`: to see more), result and source. The result `repeat` is "
+            "a duplicate.",
             "verb",
             "result",
             "source",

@@ -38,7 +38,8 @@ class FleetGauges:
         )
         self.context_ahead = gauge(
             "context_forecast_seconds",
-            "Shortest time until a context window of a running task reaches its last warning threshold, as forecast at its last call.",
+            "Shortest time until a context window of a running task reaches its last warning threshold, as "
+            "forecast at its last call.",
             "agent",
             "environment",
             "tenant",
@@ -53,7 +54,8 @@ class FleetGauges:
         )
         self.health = gauge(
             "agent_health_score",
-            "Health of an agent, 0 to 100: 100 minus points for failures, stalls, waiting and budgets (view agent_health).",
+            "Health of an agent, 0 to 100: 100 minus points for failures, stalls, waiting and budgets (view "
+            "agent_health).",
             "agent",
             "tenant",
         )

@@ -282,7 +282,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     occurrence: str = ""
     #: Of live records: the span ended with its process (``agent.span.interrupted``).
     is_gone: bool = False
-    #: Its process stalled at this moment (``agent.span.stalled``), or was seen again (``agent.span.recovered``).
+    #: Its process stalled at this moment (``agent.span.stalled``), or was seen again
+    #: (``agent.span.recovered``).
     is_stalled: bool = False
     is_recovered: bool = False
     #: Of a heartbeat: its process's open roots (trace id, span id).

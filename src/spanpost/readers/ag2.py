@@ -1,4 +1,6 @@
-"""AG2: its agents speak ``gen_ai.*``; beside each call, and each agent that was called, a span records again what was used."""
+"""AG2: its agents speak ``gen_ai.*``; beside each call, and each agent that was called, a span records again
+what was used.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls speak ``gen_ai.*``.
+"""Microsoft Agent Framework 1.23: workflows have names of their own; agents, model and tool calls speak
+``gen_ai.*``.
 
-``invoke_agent`` carries the same ``gen_ai.usage.*`` as its calls: as a box, it is a total. Over the Responses API a response id
-stands in ``gen_ai.conversation.id``; it is not taken for one.
+``invoke_agent`` carries the same ``gen_ai.usage.*`` as its calls: as a box, it is a total. Over the
+Responses API a response id stands in ``gen_ai.conversation.id``; it is not taken for one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Questions to people and the answers to them, as events and log records say them.
 
-The mark of a question is computed here, from its words as they came in: before anything of them is cut, or replaced by who looks for
-secrets. What a sender says that the mark is, is only compared with it.
+The mark of a question is computed here, from its words as they came in: before anything of them is cut, or
+replaced by who looks for secrets. What a sender says that the mark is, is only compared with it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ _WORDS = (str, int, float, type(None))
 
 
 def read_approval(o: Observation, said: dict[str, Any]) -> None:
-    """Take in a question, an answer, or what spanpost itself recorded of one. The event's name alone says which it is."""
+    """Take in a question, an answer, or what spanpost itself recorded of one.
+
+    The event's name alone says which it is.
+    """
     if o.part is Part.INTERVENTION:
         _recorded(o, said)
     elif o.name == c.EVENT_APPROVAL_REQUESTED:
         _asked(o, said)
     elif o.name == c.EVENT_APPROVAL_RESOLVED:
-        _told(o, said)
+        _reported(o, said)
     # What only spanpost records is believed of no sender.
 
 
@@ -57,7 +60,7 @@ def _asked(o: Observation, said: dict[str, Any]) -> None:
     said.update(reports=EventReport.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{id}")
 
 
-def _told(o: Observation, said: dict[str, Any]) -> None:
+def _reported(o: Observation, said: dict[str, Any]) -> None:
     """Read what telemetry says was decided. Who bears a mark repeats what spanpost told it: that is no news."""
     a = o.attributes
     decision, mark = v.text(a.get(c.APPROVAL_DECISION)) or "resolved", v.identifier(a.get(c.APPROVAL_DIGEST)) or ""

@@ -1,9 +1,10 @@
-"""Claude Code (CLI 2.1.329; https://code.claude.com/docs/en/monitoring-usage, 2026-11): beta traces, records and data points.
+"""Claude Code (CLI 2.1.329; https://code.claude.com/docs/en/monitoring-usage, 2026-11): beta traces, records
+and data points.
 
-Spans say ``span.type``; tokens are un-prefixed and `input_tokens` leaves out what came from and went to the cache. A
-session's prompts are one task, known by ``session.id``. Without beta traces there are log records without trace ids, joined
-by ``session.id`` and ``prompt.id``. With traces the records lie in the prompt's span, and tell two things that no span does:
-that a prompt began, at once, and what a call cost.
+Spans say ``span.type``; tokens are un-prefixed and `input_tokens` leaves out what came from and went to the
+cache. A session's prompts are one task, known by ``session.id``. Without beta traces there are log records
+without trace ids, joined by ``session.id`` and ``prompt.id``. With traces the records lie in the prompt's
+span, and tell two things that no span does: that a prompt began, at once, and what a call cost.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_c
 
 
 def call_key(session: str, attributes: Mapping[str, Any]) -> str:
-    """Return what a model call is known by in its span and in its record: the request's id, else what it used.
+    """Return what a model call is known by in its span and in its record: the request's id, else what it
+    used.
 
     Calls of one session that used the very same are told apart by their time.
     """

@@ -1,7 +1,9 @@
-"""Haystack 2 and 3: spans are known by their names; what a model used stands in the JSON of its answer, where content is traced.
+"""Haystack 2 and 3: spans are known by their names; what a model used stands in the JSON of its answer,
+where content is traced.
 
-The instrumentation scope is the application's own. `haystack.pipeline.run` is transparent: a pipeline without an agent is no
-agent. A component is what its type says: an agent, a generator; any other is transparent too.
+The instrumentation scope is the application's own. `haystack.pipeline.run` is transparent: a pipeline
+without an agent is no agent. A component is what its type says: an agent, a generator; any other is
+transparent too.
 """
 
 from __future__ import annotations

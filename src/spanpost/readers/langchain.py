@@ -12,7 +12,9 @@ _STEP, _AGENT = Role.STEP, Role.AGENT
 
 
 def refine_by_agent(span: ReadSpan, agent: Any, rule: str) -> None:
-    """Take in the name of the agent that a run is of: the run of that name is the agent's, any other is a part of it."""
+    """Take in the name of the agent that a run is of: the run of that name is the agent's, any other is a
+    part of it.
+    """
     if type(agent) is str:
         agent = agent.strip('"')  # Langfuse writes it as JSON
     clean = name(agent)

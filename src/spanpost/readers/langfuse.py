@@ -1,4 +1,7 @@
-"""Langfuse's SDK: ``langfuse.observation.type``; usage is JSON, whose `input` leaves out what it tells beside it as cached."""
+"""Langfuse's SDK:
+
+``langfuse.observation.type``; usage is JSON, whose `input` leaves out what it tells beside it as cached.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""LangGraph as Traceloop's langchain instrumentation 0.62.4 tells it: an agent within a graph is told by two spans side by side.
+"""LangGraph as Traceloop's langchain instrumentation 0.62.4 tells it: an agent within a graph is told by two
+spans side by side.
 
-``invoke_agent X`` is empty, and ``execute_task X`` beside it holds what X did. At the top of a run the former holds the latter.
+``invoke_agent X`` is empty, and ``execute_task X`` beside it holds what X did. At the top of a run the
+former holds the latter.
 """
 
 from __future__ import annotations

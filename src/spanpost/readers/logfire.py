@@ -1,4 +1,6 @@
-"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that ends what the call began."""
+"""Logfire's own instrumentations of model clients: a streamed answer is a second span, a *log*, that ends
+what the call began.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Model Context Protocol: ``mcp.method.name``, as mcp 2.3 and fastmcp write it. Only ``tools/call`` is work of an agent."""
+"""The Model Context Protocol:
+
+``mcp.method.name``, as mcp 2.3 and fastmcp write it. Only ``tools/call`` is work of an agent.
+"""
 
 from __future__ import annotations
 

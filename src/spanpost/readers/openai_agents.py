@@ -1,7 +1,8 @@
 """OpenAI Agents SDK 0.24, as its instrumentations tell it.
 
-None of them says that a run waits for a person: the tool that needs approval is told at once, without a result, and the resumed
-run begins with the same tool and the same arguments. No tool call has an id; tool, arguments and service stand for one.
+None of them says that a run waits for a person: the tool that needs approval is told at once, without a
+result, and the resumed run begins with the same tool and the same arguments. No tool call has an id; tool,
+arguments and service stand for one.
 """
 
 from __future__ import annotations

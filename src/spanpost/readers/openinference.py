@@ -1,6 +1,9 @@
-"""OpenInference: ``openinference.span.kind`` and ``llm.*``, as openinference-semantic-conventions 0.1.42 has them.
+"""OpenInference:
 
-Seen with instrumentors of openai-agents 2.6.0, langchain 0.1.80, anthropic 3.1.0, crewai 1.1.21, llama-index 4.6.1.
+``openinference.span.kind`` and ``llm.*``, as openinference-semantic-conventions 0.1.42 has them.
+
+Seen with instrumentors of openai-agents 2.6.0, langchain 0.1.80, anthropic 3.1.0, crewai 1.1.21, llama-index
+4.6.1.
 """
 
 from __future__ import annotations
@@ -120,7 +123,8 @@ _OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
 
 
 def _refine_unsaid(span: ReadSpan) -> None:
-    # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's work.
+    # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's
+    # work.
     if (
         span.role is _OTHER
         and span.observation.part is _PART_STARTED

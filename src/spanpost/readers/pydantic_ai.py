@@ -1,4 +1,5 @@
-"""pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents and tools.
+"""pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents
+and tools.
 
 Its ``agent run`` spans carry the same ``gen_ai.usage.*`` as its calls; as boxes, they are totals.
 """

@@ -1,4 +1,6 @@
-"""smolagents by OpenInference: what stands on an agent's span was used since the agent was made; its calls are counted."""
+"""smolagents by OpenInference: what stands on an agent's span was used since the agent was made; its calls
+are counted.
+"""
 
 from __future__ import annotations
 

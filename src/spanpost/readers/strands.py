@@ -1,4 +1,7 @@
-"""strands-agents 1.62: ``gen_ai.*`` with old and new names; a tool that was interrupted has no ``gen_ai.tool.status``."""
+"""strands-agents 1.62:
+
+``gen_ai.*`` with old and new names; a tool that was interrupted has no ``gen_ai.tool.status``.
+"""
 
 from __future__ import annotations
 

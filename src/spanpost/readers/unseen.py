@@ -1,8 +1,10 @@
-"""What nobody declared: attributes that are known by the shape of their names, whatever word stands before it.
+"""What nobody declared: attributes that are known by the shape of their names, whatever word stands before
+it.
 
-Rules. ``<vendor>.span.kind`` and its like say what a span is, if their value is one of the common words. Names that end in
-``usage.input_tokens``, ``promptTokens`` and their like hold tokens. What else is taken (model, tool, conversation) is taken
-from spans that are an agent's by some other rule. A declared name always wins; these rank last.
+Rules. ``<vendor>.span.kind`` and its like say what a span is, if their value is one of the common words.
+Names that end in ``usage.input_tokens``, ``promptTokens`` and their like hold tokens. What else is taken
+(model, tool, conversation) is taken from spans that are an agent's by some other rule. A declared name
+always wins; these rank last.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ WORDS = {
 
 @lru_cache(maxsize=8192)
 def shape_of(key: str) -> tuple[str, bool] | None:
-    """Return the field that an undeclared attribute holds by its name, ``kind`` among them, and whether it marks an agent's span."""
+    """Return the field that an undeclared attribute holds by its name, ``kind`` among them, and whether it
+    marks an agent's span.
+    """
     if len(key) > _LONGEST or _MAYBE.search(key) is None:
         return None
     name = _CAMEL.sub("_", key).lower().replace(":", ".")

@@ -1,4 +1,6 @@
-"""What a model call used, where an instrumentation writes it as the JSON text of the provider's or framework's own answer."""
+"""What a model call used, where an instrumentation writes it as the JSON text of the provider's or
+framework's own answer.
+"""
 
 from __future__ import annotations
 

@@ -177,7 +177,8 @@ _VERB = re.compile(
     r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE
 )
 _TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.forward|\.__call__)$")
-#: Constants that instrumentations write where they do not know the name (opentelemetry openai-agents-v2 0.1.0 among them).
+#: Constants that instrumentations write where they do not know the name (opentelemetry openai-agents-v2
+#: 0.1.0 among them).
 _NO_NAMES = frozenset(
     {"openai agent", "agent", "unknown", "none", "null", "default", "n/a", "invoke_agent", "invoke_workflow"}
     # what frameworks call a run to which nobody gave a name
@@ -186,7 +187,9 @@ _NO_NAMES = frozenset(
 
 
 def name(value: Any) -> str | None:
-    """Return a name that a person reads: without ids, no template, no placeholder, one line of at most 80 characters."""
+    """Return a name that a person reads: without ids, no template, no placeholder, one line of at most 80
+    characters.
+    """
     return _name(value) if type(value) is str and len(value) <= 400 else None
 
 

@@ -1,7 +1,10 @@
-"""Vercel's AI SDK: ``ai.operationId``, as ai 4 to 6 write it, and ai 7 with its `LegacyOpenTelemetry`; ai 7's own is ``gen_ai.*``.
+"""Vercel's AI SDK:
 
-A run is ``ai.generateText`` and its kin, with the name that the application gave as `functionId`. What its calls used stands
-on it once more, as a total.
+``ai.operationId``, as ai 4 to 6 write it, and ai 7 with its `LegacyOpenTelemetry`; ai 7's own is
+``gen_ai.*``.
+
+A run is ``ai.generateText`` and its kin, with the name that the application gave as `functionId`. What its
+calls used stands on it once more, as a total.
 """
 
 from __future__ import annotations

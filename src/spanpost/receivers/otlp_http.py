@@ -185,7 +185,8 @@ class _Signal:
         try:
             await self._otlp.export(self._signal, scope, receive, send)
         except HttpError as error:
-            # Its traceback and its cause hold the frames that hold the body: let go of them before the answer is sent.
+            # Its traceback and its cause hold the frames that hold the body: let go of them before the
+            # answer is sent.
             error.__context__ = error.__traceback__ = None
             raise error from None
 

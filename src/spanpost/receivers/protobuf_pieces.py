@@ -89,9 +89,9 @@ def _occurrences(body: bytes, byte: int) -> int:
 
 def _count_inner(body: bytes, elements: Elements, inner: int) -> Iterator[None]:
     steps = 0
-    for start, end in _each(body, 0, len(body), 1):
-        for scope_start, scope_end in _each(body, start, end, _ENTRY):
-            for entry_start, entry_end in _each(body, scope_start, scope_end, _ENTRY):
+    for start, end in messages_in(body, 0, len(body), 1):
+        for scope_start, scope_end in messages_in(body, start, end, _ENTRY):
+            for entry_start, entry_end in messages_in(body, scope_start, scope_end, _ENTRY):
                 found = 0
                 for number, begin, _, _ in fields(body, entry_start, entry_end):
                     steps += 1
@@ -113,21 +113,21 @@ def cut(
     """
     held: list[bytes] = []
     size = steps = 0
-    for start, end in _each(body, 0, len(body), 1):
+    for start, end in messages_in(body, 0, len(body), 1):
         steps += 1
         if steps % 256 == 0:
             yield None
-        whose = yield from _beside(body, start, end)
+        whose = yield from fields_beside(body, start, end)
         scopes: list[bytes] = []
-        for scope_start, scope_end in _each(body, start, end, _ENTRY):
+        for scope_start, scope_end in messages_in(body, start, end, _ENTRY):
             steps += 1
             if steps % 256 == 0:
                 yield None
-            scope = yield from _beside(body, scope_start, scope_end)
+            scope = yield from fields_beside(body, scope_start, scope_end)
             # Each piece repeats the resource and scope, which may be at most a quarter of it.
             section = max(most, 4 * (len(whose) + len(scope)))
             run: list[bytes] = []
-            for entry_start, entry_end in _each(body, scope_start, scope_end, _ENTRY):
+            for entry_start, entry_end in messages_in(body, scope_start, scope_end, _ENTRY):
                 if entry is not None and entry_end - entry_start > VALUES:
                     refusal = yield from _refusal(body, entry_start, entry_end, entry, values)
                     if refusal is not None:
@@ -172,15 +172,15 @@ def sift(body: bytes, check: Callable[[bytes], str]) -> Iterator[bytes | Spoiled
     """
     resources: list[bytes] = []
     steps = 0
-    for start, end in _each(body, 0, len(body), 1):
-        whose = yield from _beside(body, start, end)
+    for start, end in messages_in(body, 0, len(body), 1):
+        whose = yield from fields_beside(body, start, end)
         why_whose = check(wrap(1, whose))
         scopes: list[bytes] = []
-        for scope_start, scope_end in _each(body, start, end, _ENTRY):
-            scope = yield from _beside(body, scope_start, scope_end)
+        for scope_start, scope_end in messages_in(body, start, end, _ENTRY):
+            scope = yield from fields_beside(body, scope_start, scope_end)
             why_all = why_whose or check(wrap(1, wrap(_ENTRY, scope)))
             run: list[bytes] = []
-            for entry_start, entry_end in _each(body, scope_start, scope_end, _ENTRY):
+            for entry_start, entry_end in messages_in(body, scope_start, scope_end, _ENTRY):
                 steps += 1
                 if steps % 256 == 0:
                     yield None
@@ -240,7 +240,7 @@ def _messages(descriptor: Any) -> dict[int, Any]:
     }
 
 
-def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
+def fields_beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
     """Return the fields beside the repeated one; yield where a pause is allowed.
 
     Raises `BodyTooLarge` beyond the limit.
@@ -258,7 +258,7 @@ def _beside(body: bytes, start: int, end: int) -> Generator[None, None, bytes]:
     return b"".join(found)
 
 
-def _each(body: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+def messages_in(body: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
     """Yield the begin and end of each message in the field `wanted`, lazily: a body may hold many."""
     return (
         (content, stop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -20,12 +20,14 @@ from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.admission import Admission, AdmissionLimits, Busy, MemoryReservation, jitter
+from spanpost.receivers.dealing import Dealer, Outcome, Share, outcome_of, split
 from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
 from spanpost.receivers.elements import KEPT_BYTES
 from spanpost.receivers.journal import Journal, JournalQueue
 from spanpost.receivers.json_pieces import NotStrict
-from spanpost.receivers.pieces import checked_pieces, pieces
+from spanpost.receivers.otlp_protobuf import elements_of
+from spanpost.receivers.pieces import LEAST, WHOLE, checked_pieces, pieces
 from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups
 from spanpost.receivers.request_parts import Body, RequestPart
 
@@ -52,6 +54,7 @@ class _Step(NamedTuple):
     spoiled: Sequence[Spoiled]
     rejected: int
     parts: Sequence[RequestPart[Any]]
+    reason: str = ""
 
 
 class Keep(Protocol):
@@ -81,12 +84,14 @@ class Receiver:
         watch: ReceiverMetrics | None = None,
         limits: AdmissionLimits | None = None,
         journal: Journal | None = None,
+        dealer: Dealer | None = None,
     ) -> None:
         self.limits = limits or AdmissionLimits()
         self.admission = Admission(self.limits)
         self.groups = RecordingGroups(record, self.limits, self.admission.queue)
         #: None: no journal is used.
         self.journal = JournalQueue(journal, self.groups, self.limits) if journal is not None else None
+        self._dealer = dealer
         self._keep = keep
         self._watch = watch
         self._closing = False
@@ -152,7 +157,24 @@ class Receiver:
 
     # --- taking -----------------------------------------------------------------------------------------------------
 
-    async def take(self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool) -> TakenRequest:
+    async def take_share(self, share: Share) -> Outcome:
+        """Take a share of a request that another worker has split."""
+
+        async def taking() -> tuple[int, str]:
+            reservation = self.admit(Sender(share.tenant, share.address), len(share.body))
+            try:
+                reservation.grow(len(share.body))
+            except Busy:
+                reservation.leave()
+                raise
+            taken = await self.take(reservation, share.signal, share.body, is_json=False, is_share=True)
+            return taken.rejected, taken.message
+
+        return await outcome_of(taking())
+
+    async def take(
+        self, reservation: MemoryReservation, signal: str, body: bytes, *, is_json: bool, is_share: bool = False
+    ) -> TakenRequest:
         """Decode a body, record it, and return when all of it is committed. Then the memory reservation is
         released.
 
@@ -165,10 +187,11 @@ class Receiver:
         tenant = reservation.sender.tenant
         try:
             self._check_queue(reservation.sender, len(body))
-            async for step in self._steps(reservation, signal, body, is_json, under_way):
+            async for step in self._steps(reservation, signal, body, is_json, is_share, under_way):
                 for spoiled in step.spoiled:
                     reason = reason or str(spoiled.error)
                     await self.keep(signal, tenant, str(spoiled.error), spoiled.body)
+                reason = reason or step.reason
                 rejected += step.rejected + sum(spoiled.entries for spoiled in step.spoiled)
                 under_way += step.parts
                 # Read a large body only as fast as the writers can record it.
@@ -198,6 +221,7 @@ class Receiver:
         signal: str,
         body: bytes,
         is_json: bool,
+        is_share: bool,
         under_way: Sequence[RequestPart[Any]],
     ) -> AsyncIterator[_Step]:
         """Yield the parts of a body, piece by piece: bodies for the journal, or observations."""
@@ -215,6 +239,52 @@ class Receiver:
                     parts = [self.journal.put(sender, content, checked.entries)] if checked.body else []
                     yield _Step(checked.spoiled, 0, parts)
                 return
+        if self._dealer is not None and not is_share and not is_json and _is_dealt(signal, body):
+            async for step in self._dealt(self._dealer, reservation, body, under_way):
+                yield step
+            return
+        async for step in self._direct(reservation, signal, body, is_json, under_way, has_others):
+            yield step
+
+    async def _dealt(
+        self, dealer: Dealer, reservation: MemoryReservation, body: bytes, under_way: Sequence[RequestPart[Any]]
+    ) -> AsyncIterator[_Step]:
+        """Yield the parts of this worker's share; pass the other shares on, and wait for their owners."""
+        sender = reservation.sender
+
+        def has_others() -> bool:
+            return self.in_flight > reservation.size
+
+        shares = split(body, dealer.total, dealer.number)
+        passed = {
+            owner: asyncio.create_task(dealer.pass_on(owner, Share("traces", sender.tenant, sender.address, share)))
+            for owner, share in enumerate(shares)
+            if share and owner != dealer.number
+        }
+        for task in passed.values():
+            task.add_done_callback(_retrieve)
+        own = shares[dealer.number]
+        if own or not passed:
+            async for step in self._direct(reservation, "traces", own or body, False, under_way, has_others):
+                yield step
+        for owner, task in passed.items():
+            if (outcome := await task) is not None:
+                yield _Step((), outcome.rejected, (), outcome.message)
+                continue
+            async for step in self._direct(reservation, "traces", shares[owner], False, under_way, has_others):
+                yield step
+
+    async def _direct(
+        self,
+        reservation: MemoryReservation,
+        signal: str,
+        body: bytes,
+        is_json: bool,
+        under_way: Sequence[RequestPart[Any]],
+        has_others: Callable[[], bool],
+    ) -> AsyncIterator[_Step]:
+        """Yield the parts of a body that are recorded, decoded piece by piece."""
+        sender, size = reservation.sender, len(body)
         with self.groups.coming(sender, size):
             async for piece in self._decoding.pieces(
                 pieces(signal, body, sender.tenant, is_json=is_json), size, has_others
@@ -282,3 +352,14 @@ def _release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryRes
     # The gather also retrieves exceptions that nothing else would retrieve.
     whole = asyncio.gather(*(part.done for part in under_way), return_exceptions=True)
     whole.add_done_callback(lambda _: reservation.leave())
+
+
+def _is_dealt(signal: str, body: bytes) -> bool:
+    """Whether a request is split among workers: spans, in a small body that can be parsed."""
+    return signal == "traces" and len(body) <= WHOLE and elements_of(signal, body, WHOLE // LEAST) > 0
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Retrieve an exception that nothing else may retrieve."""
+    if not task.cancelled():
+        task.exception()

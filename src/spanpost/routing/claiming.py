@@ -19,7 +19,8 @@ from spanpost.routing.planned import ON_THE_WAY
 
 
 def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool) -> int:
-    """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
+    """Return the rank of a waiting delivery within its ordering key, 0 first; equals go in the order of
+    their numbers.
 
     The state goes first until it has a message, because checkpoints are posted below it. Then checkpoints,
     newest-only ones after the rest; then the edit of the state.

@@ -1,4 +1,6 @@
-"""The states of a delivery in the outbox. Pure: the store passes the row, the outcome and its own clock, and writes the result.
+"""The states of a delivery in the outbox.
+
+Pure: the store passes the row, the outcome and its own clock, and writes the result.
 
 1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each
    event.

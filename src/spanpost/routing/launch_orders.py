@@ -1,4 +1,5 @@
-"""Orders to start something, each placed once: retries, tasks that people start, and tasks that the end of another starts.
+"""Orders to start something, each placed once: retries, tasks that people start, and tasks that the end of
+another starts.
 
 Rules.
 

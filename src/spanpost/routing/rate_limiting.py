@@ -1,4 +1,5 @@
-"""How often a sink may be called: buckets of calls that deliveries draw on, blocked by the answers of the far side.
+"""How often a sink may be called: buckets of calls that deliveries draw on, blocked by the answers of the
+far side.
 
 Four rules, in this order. While a bucket is *blocked*, no delivery draws on it, however urgent: the far side
 named a time, refuses, or failed. After failures or a refusal one *probe* at a time goes through, until an
@@ -317,7 +318,9 @@ def after_outcome(
 
 
 def is_held(buckets: Iterable[Bucket], outcome: Outcome) -> bool:
-    """Return whether one of these buckets, after the outcome, paces the next try: the delivery needs no wait of its own."""
+    """Return whether one of these buckets, after the outcome, paces the next try: the delivery needs no wait
+    of its own.
+    """
     if not isinstance(outcome, RetryAt) or not (outcome.is_failure or outcome.is_refusal):
         return False
     return any(bucket.opened for bucket in buckets)

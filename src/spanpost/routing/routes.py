@@ -225,7 +225,9 @@ def deliveries(
 def _keys_of(
     task: Task, checkpoint: Checkpoint, ordering_key: str, *, is_editing: bool, is_spaced: bool
 ) -> Iterator[tuple[str, UUID, Again]]:
-    """Return the keys under which a checkpoint is sent (empty: its id), the checkpoint to show, and the effect of a repeat."""
+    """Return the keys under which a checkpoint is sent (empty: its id), the checkpoint to show, and the
+    effect of a repeat.
+    """
     if is_spaced and is_paced(checkpoint):
         yield f"{ordering_key}{ON_THE_WAY}", checkpoint.id, Again.NEWEST
     elif not is_editing:

@@ -44,7 +44,8 @@ def load_windows(overrides: Mapping[str, int] = MappingProxyType({})) -> dict[st
     loose: dict[str, int] = {}
     for model, names in named.items():
         exact, canon, window = names[0], names[-1], overrides[model]
-        # For two spellings of one name the smaller window counts: it warns earlier, and the order does not matter.
+        # For two spellings of one name the smaller window counts: it warns earlier, and the order does not
+        # matter.
         table[exact] = min(window, loose[exact]) if exact in loose else window
         loose[exact] = table[exact]
         if canon not in undated:

@@ -22,6 +22,7 @@ from spanpost.http.connections import fit_descriptors
 from spanpost.http.tokens import SenderTokens
 from spanpost.model.errors import ConfigError, SpanpostError, StoreUnavailable
 from spanpost.receivers.admission import AdmissionLimits
+from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks
@@ -86,6 +87,7 @@ class Gateway:
         self._app: OtlpHttp | None = None
         self._endpoints: Endpoints | None = None
         self._receiver: Receiver | None = None
+        self._dealer: Dealer | None = None
         self._context: ssl.SSLContext | None = None
         self._sender_tokens = SenderTokens(settings.intake.tenant, *_hashes(self.section))
         #: State of the certificate files when they were read last, and the task that checks them for changes.
@@ -151,7 +153,9 @@ class Gateway:
         )
         keep = getattr(self.pipeline.store, "keep_body", None)
         journal = await journal_of(self.pipeline, self.settings, section)
-        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal)
+        worker = workers.current
+        self._dealer = dealer = Dealer(worker.number, worker.total, worker.directory) if worker is not None else None
+        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal, dealer)
         if metrics is not None:
             if workers.current is None:
                 metrics.in_flight.set_function(lambda: receiver.in_flight)
@@ -167,6 +171,8 @@ class Gateway:
         if has_grpc:
             self._open_grpc(receiver, grpc)
         receiver.start()
+        if dealer is not None:
+            await dealer.start(receiver.take_share)
         if self._context is not None:
             self._renewer = asyncio.create_task(self._renewing())
         if self._grpc is not None:
@@ -362,7 +368,10 @@ class Gateway:
                     self._app.end()
                 _, late = await asyncio.wait(late, timeout=_GRACE - _BODIES)
         assert self._receiver is not None
-        return await self._receiver.close(_RECORD)
+        is_done = await self._receiver.close(_RECORD)
+        if self._dealer is not None:
+            await self._dealer.close()
+        return is_done
 
     # --- pages ------------------------------------------------------------------------------------------------------
 

@@ -248,7 +248,8 @@ class InteractionsRuntime:
         from spanpost.runtime.installed_apps import InstalledApps
 
         def make(token: str, tenant: str, me: Self) -> Installation:
-            # Another organisation administers this workspace and its members: only rules for its own tenant apply.
+            # Another organisation administers this workspace and its members: only rules for its own tenant
+            # apply.
             settings = self._settings.interactions
             assert settings is not None
             own = [rule for rule in settings.rules if rule.tenant == tenant]

@@ -187,7 +187,8 @@ def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, s
         if head.lower().startswith(_LOCAL):
             return
         yield head.lower(), rest
-    # Providers with OpenAI's protocol are often called openai, and frameworks give their own name: use the model alone.
+    # Providers with OpenAI's protocol are often called openai, and frameworks give their own name: use the
+    # model alone.
     for name in names:
         yield None, name
 

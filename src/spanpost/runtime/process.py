@@ -29,8 +29,8 @@ _EXIT_PRIORITY = -100
 _COLLECT = (100_000, 10, 10)
 
 
-#: Switch interval of threads, seconds. At Python's default of 5 ms, a request that moves between the loop and a
-#: thread waits twenty times as long as it works while a large batch is folded.
+#: Switch interval of threads, seconds. At Python's default of 5 ms, a request that moves between the loop
+#: and a thread waits twenty times as long as it works while a large batch is folded.
 _SWITCH = 0.0005
 
 

@@ -42,7 +42,8 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[Task]
     checkpoints: list[Checkpoint]
     dropped: dict[str, int]
-    #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules decided.
+    #: Explanations by task uid, if requested: why it is a task, what was merged into it, and which rules
+    #: decided.
     explained: dict[UUID, dict[str, Any]] = {}
 
 

@@ -4,8 +4,9 @@
 The rules:
 
 1. The supervisor holds the ports and the processes, and nothing else: no thread, no loop, no database.
-2. The kernel gives connections to workers (SO_REUSEPORT). Parts of one trace that reach two workers are
-   serialized by the locks of their task in PostgreSQL, as with two replicas.
+2. The kernel gives connections to workers (SO_REUSEPORT). A worker passes spans to the owner of their trace
+   (`spanpost.receivers.dealing`), or records them itself if the owner does not answer. Then, and for bodies
+   that are not dealt, parts of one trace are serialized by the locks of their task in PostgreSQL.
 3. Worker 0 starts first. If the settings are refused, only worker 0 meets the error, and the supervisor
    raises `ConfigError`. Worker 0 alone has what exists once: the metrics port, `grpc_socket`, Slack's
    Socket Mode.

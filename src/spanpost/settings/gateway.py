@@ -65,8 +65,7 @@ class GatewaySettings(Section):
         ge=1,
         le=64,
         description="Number of receiving processes behind the same ports, metrics and health pages. One for "
-        "each core is "
-        "useful (Linux only).",
+        "each core is useful (Linux only). Each trace is recorded by one of them.",
     )
     grpc_socket: Path | None = Field(
         default=None,

@@ -23,7 +23,8 @@ from spanpost.sinks import registry
 
 REFERENCE: Final = "docs/reference/settings.md"
 
-# Kubernetes sets variables of these forms in every pod if a service is named "spanpost": they are not mistakes.
+# Kubernetes sets variables of these forms in every pod if a service is named "spanpost": they are not
+# mistakes.
 _KUBERNETES: Final = re.compile(
     r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
 )

@@ -17,9 +17,10 @@ class Sink(Protocol):
     """**Protocol:** shows a delivery somewhere and returns a receipt.
 
     A sink does not queue, retry, batch, pace or count: the dispatcher does, for all sinks. It raises a
-    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `DeliveryRefused`,
-    `DeliveryUncertain`, `Rejected`. Any other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be
-    called again with the same `Delivery.key` after `DeliveryUncertain`; `reconcile` is called first.
+    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`,
+    `DeliveryRefused`, `DeliveryUncertain`, `Rejected`. Any other exception counts as `Unavailable` with the
+    reason ``bug``. `deliver` may be called again with the same `Delivery.key` after `DeliveryUncertain`;
+    `reconcile` is called first.
     """
 
     #: The name that addresses deliveries to it, e.g. ``console``.
@@ -28,18 +29,20 @@ class Sink(Protocol):
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
-        """Find out which uncertain deliveries arrived, by `Delivery.id`: a receipt if it arrived, None if it did not.
+        """Find out which uncertain deliveries arrived, by `Delivery.id`: a receipt if it arrived, None if it
+        did not.
 
-        Ids left out stay uncertain and are asked again later; `Delivery.sent_at` and `lookups` say for how long that goes on.
-        An error as a value concerns that delivery; a raised one concerns all. `Unverifiable`: it is impossible to find out.
+        Ids left out stay uncertain and are asked again later; `Delivery.sent_at` and `lookups` say for how
+        long that goes on. An error as a value concerns that delivery; a raised one concerns all.
+        `Unverifiable`: it is impossible to find out.
         """
         ...
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Return the rate limits of a call to that address, the widest first. Often ``()``.
 
-        Pure and cheap: the dispatcher calls it every round. The store hands out a delivery only when each limit has a call
-        left, so that the sink need not pace.
+        Pure and cheap: the dispatcher calls it every round. The store hands out a delivery only when each
+        limit has a call left, so that the sink need not pace.
         """
         ...
 
@@ -77,7 +80,10 @@ class TokenSource(Protocol):
     """**Protocol:** tokens of the workspaces where the app was installed; `spanpost.runtime.workspaces.Workspaces` is one."""
 
     async def token(self, team: str, *, refused: str = "") -> str:
-        """Return a workspace's token, another than `refused` if there is one. Raises `NoToken` and `StoreUnavailable`."""
+        """Return a workspace's token, another than `refused` if there is one.
+
+        Raises `NoToken` and `StoreUnavailable`.
+        """
         ...
 
 

@@ -182,7 +182,10 @@ def forecast(task: Task, locale: Locale = ENGLISH) -> str:
 
 
 def cost(task: Task, locale: Locale = ENGLISH) -> str:
-    """Write the known cost and the number of calls without a price: ``$0.41 + 2 calls unpriced``; empty when unknown."""
+    """Write the known cost and the number of calls without a price:
+
+    ``$0.41 + 2 calls unpriced``; empty when unknown.
+    """
     if task.cost_usd is None:
         return ""
     n = task.unpriced_calls
@@ -250,7 +253,10 @@ def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
 
 
 def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
-    """Return the sums of a task and all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty if they add nothing."""
+    """Return the sums of a task and all tasks below it:
+
+    ``together 188k in · 4.2k out, $0.41``; empty if they add nothing.
+    """
     if not children:
         return ""
     sums = together((task, *children))
@@ -267,7 +273,8 @@ def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH
 
 
 def host(url: str, limit: int = 253) -> str:
-    """Return the host of an address that `redaction.link` accepted, in ASCII, so that no letter poses as another.
+    """Return the host of an address that `redaction.link` accepted, in ASCII, so that no letter poses as
+    another.
 
     A long one keeps its end: the owner of a domain chooses the beginning.
     """

@@ -1,7 +1,8 @@
 """Figures of a task that has ended, queried from Prometheus: a business figure, or one before and after.
 
-All queries of an end run once, together, outside any transaction and with a short timeout; missing answers are left out.
-After a failure there is a pause without queries: an end must not wait for a Prometheus that is down.
+All queries of an end run once, together, outside any transaction and with a short timeout; missing answers
+are left out. After a failure there is a pause without queries: an end must not wait for a Prometheus that is
+down.
 """
 
 from __future__ import annotations

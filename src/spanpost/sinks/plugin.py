@@ -37,7 +37,10 @@ class SinkSettings(PluginSettings):
     )
 
     def tenant_of(self, address: str) -> str | None:
-        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for an invalid address."""
+        """Return the only tenant whose tasks may go to an address; None: any.
+
+        Raises ValueError for an invalid address.
+        """
         return None
 
 
@@ -48,12 +51,15 @@ S = TypeVar("S", bound=SinkSettings)
 class SinkPlugin(Generic[S]):
     """A kind of sink, as a value. Its module is imported when the sink is configured, and must be cheap to import."""
 
-    #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
+    #: Name of the entry point, the sink, the section in ``spanpost.toml`` and the variables:
+    #: ``SPANPOST_<NAME>__<FIELD>``.
     name: str
     settings: type[S]
-    #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with a cure.
+    #: Creates the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError`
+    #: with a cure.
     open: Callable[[S], Sink]
-    #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's counter.
+    #: It can edit a checkpoint that it has shown (`Delivery.receipt`): a question's decision, an error's
+    #: counter.
     edits_checkpoints: bool = False
     #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
     summarises: bool = False

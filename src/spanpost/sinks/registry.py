@@ -1,4 +1,6 @@
-"""Finds sinks by their entry points, and refuses those that break the contract, naming the plugin and its distribution."""
+"""Finds sinks by their entry points, and refuses those that break the contract, naming the plugin and its
+distribution.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from spanpost.plugins import PluginGroup, error_line
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
-# Valid in a variable's name ("__" separates section and field), in an ordering key ("|") and in a metric's label.
+# Valid in a variable's name ("__" separates section and field), in an ordering key ("|") and in a metric's
+# label.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _METHODS: Final = ("deliver", "reconcile", "rate_limits", "close")
 

@@ -23,6 +23,7 @@ from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store import audit, heartbeats, intervention_rows, launch_orders, outbox, rows, takeovers, usage
 from spanpost.store import budgets as spend
+from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.fold_threads import FoldThreads, TimeMeter
 from spanpost.store.locks import lock, try_lock
 from spanpost.store.task_state import Changed, FetchedRecords
@@ -66,6 +67,7 @@ class Folding(ABC):
     trace_budget: float
     _threads: FoldThreads
     _begun: usage.Begun
+    _sets: AttributeSets
     #: The database's key for the hashes that replace secrets.
     _key: bytes
 
@@ -222,7 +224,7 @@ class Folding(ABC):
         def work() -> tuple[Folded, Ready]:
             with unfoldable():
                 folded = fold()
-            events = [row for _, row in audit.events(placed, folded.recorded, now)]
+            events = [row for _, row in audit.events(placed, folded.recorded, now, self._sets)]
             return folded, Ready(records.changed(), events, *rows.ready_tasks(folded.tasks))
 
         return await self._threads.run(meter, work)

@@ -143,6 +143,7 @@ class Journaling(Recording):
         `record_journal_alone` records such a row trace by trace.
         """
         taken = _Taken()
+        await self._sets.learn(self.run)
         try:
             recorded = await self.run(partial(self._record_free, tenant, most, opener, taken))
         except Wider as wider:

@@ -68,7 +68,10 @@ class MemoryOutbox(Claims):
         return rows
 
     def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
-        """Return the task of a message, by a part of its receipt's `ref`. A message of state ranks before a checkpoint."""
+        """Return the task of a message, by a part of its receipt's `ref`.
+
+        A message of state ranks before a checkpoint.
+        """
         found = [
             r for r in self._deliveries.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)
         ]

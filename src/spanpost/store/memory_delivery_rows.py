@@ -46,10 +46,12 @@ class DeliveryRows:
         self._buckets: dict[str, Bucket] = {}
         self._rate_limits: dict[str, RateLimit] = {}
         self._numbers = itertools.count(1)
-        #: Parked checkpoints: their messages do not exist. First those found by the current claim, which may have another address.
+        #: Parked checkpoints: their messages do not exist. First those found by the current claim, which may
+        #: have another address.
         self._parked: list[OutboxEntry] = []
         self._set_aside: dict[int, None] = {}
-        #: Since the last `take_coalesced`: new waiting states, and ordering keys whose unsent state was replaced by a newer one.
+        #: Since the last `take_coalesced`: new waiting states, and ordering keys whose unsent state was
+        #: replaced by a newer one.
         self._fresh: set[int] = set()
         self._coalesced: set[OrderingKey] = set()
 

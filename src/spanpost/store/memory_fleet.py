@@ -11,7 +11,10 @@ from spanpost.model.tasks import Task
 
 
 def open_tasks(tasks: Iterable[tuple[Task, float]]) -> list[OpenTasks]:
-    """Count open tasks by status, agent, type, environment and tenant. Each task comes with its seconds without activity."""
+    """Count open tasks by status, agent, type, environment and tenant.
+
+    Each task comes with its seconds without activity.
+    """
     found: dict[tuple[str, str | None, str | None, str | None, str], list[tuple[Task, float]]] = {}
     for task, stall in tasks:
         key = (task.status, task.agent_name, task.type, task.environment, task.tenant)

@@ -143,7 +143,9 @@ class MemoryHeartbeats:
         return sorted((t for t in tasks if stall.is_of(t, producer, others)), key=lambda t: t.uid)
 
     def overdue(self, keys: Iterable[bytes]) -> list[Observation]:
-        """Check processes whose timer has expired; return the observations that interrupt the tasks of those that are gone."""
+        """Check processes whose timer has expired; return the observations that interrupt the tasks of those
+        that are gone.
+        """
         now = self._clock()
         records: list[Observation] = []
         for key in keys:

@@ -21,8 +21,9 @@ class Posting(DeliveryRows):
     """What recording does with deliveries."""
 
     def post(self, delivery: PlannedDelivery, *, is_new: bool) -> None:
-        """Put a delivery into the outbox. A known checkpoint is not sent again; a state replaces the one that waits.
+        """Put a delivery into the outbox.
 
+        A known checkpoint is not sent again; a state replaces the one that waits.
 
         `is_new`: its checkpoint was not recorded before.
         """

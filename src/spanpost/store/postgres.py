@@ -28,6 +28,7 @@ from spanpost.store import (
     redaction_key,
     transactions,
 )
+from spanpost.store.attribute_sets import AttributeSets
 from spanpost.store.budgets import PostgresBudgets
 from spanpost.store.fold_threads import FoldThreads
 from spanpost.store.installations import PostgresInstallations
@@ -89,6 +90,7 @@ class PostgresStore(Journaling, Elapsing):
         self._owner = uuid4()
         self._has_turn = False
         self._begun = set()
+        self._sets = AttributeSets()
         self._key = b""
         self._listener = Listener(None if self._is_pooled else self._own_connection, self.run)
         self.outbox = PostgresOutbox(self, lease, jitter)

@@ -116,6 +116,7 @@ class Recording(Folding):
         """Record a batch, each transaction within `most` seconds of processor time. Raises `OverBudget`."""
         if not batch:
             return Recorded()
+        await self._sets.learn(self.run)
         recorded = await self._record_parts(batch, most or self.trace_budget)
         return recorded.plus(await self._record(recorded.owed, most)) if recorded.owed else recorded
 

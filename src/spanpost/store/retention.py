@@ -3,9 +3,10 @@
 A task is *kept* while it, or any task with the same root, is not final or has changed since the given time.
 Nothing of a kept task is deleted, however old. Of the rest, everything older than the given time is deleted:
 
-- `agent_events`: a whole month if no kept task has a row in it, else row by row. Rows of no month
-  (`agent_events_rest`: senders whose clocks are years off) go by the time they were received.
+- `audit_rows`: a whole month if no kept task has a row in it, else row by row. Rows of no month
+  (`audit_rows_rest`: senders whose clocks are years off) go by the time they were received.
 - `task_state`: a trace's records, if none of them was touched since.
+- `attribute_sets`: those that no audit row names, if no process has asked for them since.
 - `deliveries`: all of an ordering key, if all were delivered.
 
 Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
@@ -24,6 +25,7 @@ import msgspec
 
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
+from spanpost.store.task_state import FetchedRecords, unpacked
 from spanpost.tasks.records import (
     DuplicateCalls,
     LinkedTraces,
@@ -47,12 +49,14 @@ WHERE coalesce(t.root_uid, t.uid) IN (
 _MONTHS = """
 SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT' AS is_rest,
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'audit_rows'::regclass ORDER BY 1"""
+# A process asks for a set again after `attribute_sets.FRESH`, which is shorter than two days.
+_DROP_SETS = """
+DELETE FROM attribute_sets s WHERE s.used_at < least($1, now() - interval '2 days')
+  AND NOT EXISTS (SELECT FROM audit_rows r WHERE r.set_id = s.id)"""
 _OLD = "{age} < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
-# Bytes of keys that tie traces together: 115 is s (duplicate calls), 114 is r (run candidates), 108 is l
-# (linked traces).
 _TREE = (
-    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS tie"
+    "SELECT key, touched_at < $2 AS is_old, CASE WHEN ties THEN doc END AS tie"
     " FROM task_state WHERE key > $1 ORDER BY key LIMIT $3"
 )
 # Checks the age again under the locks: a trace may have been touched meanwhile.
@@ -60,7 +64,7 @@ _DROP_DOMAINS = """
 WITH old AS (SELECT domain FROM unnest($1::bytea[]) AS domain WHERE NOT EXISTS (
   SELECT FROM task_state WHERE key >= domain AND key < domain || '\\xff'::bytea AND touched_at >= $2))
 DELETE FROM task_state USING old WHERE key >= domain AND key < domain || '\\xff'::bytea"""
-_DROP_TIMERS = "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = timers.key)"
+_DROP_TIMERS = "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM task_state WHERE task_state.key = substr(timers.key, 1, 16))"
 _ORDERING_KEYS = """
 SELECT d.sink, d.ordering_key, count(*) AS deliveries FROM deliveries d JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key
 WHERE l.due_at IS NULL AND l.lease_until IS NULL GROUP BY d.sink, d.ordering_key
@@ -79,7 +83,7 @@ class Pruned(msgspec.Struct, kw_only=True):
 
     before: datetime
     is_done: bool
-    #: Months of agent_events that were dropped as a whole.
+    #: Months of audit_rows that were dropped as a whole.
     months: list[str] = []
     events: int = 0
     task_state: int = 0
@@ -127,6 +131,8 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
                 await connection.execute(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({some}))", pruned.before, kept)
             ):
                 pruned.events += count
+    if pruned.is_done:
+        await connection.execute(_DROP_SETS, pruned.before)
 
 
 async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
@@ -137,10 +143,12 @@ async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
         domains |= {trace, own}
         members += [members_key(key) for key in (state_key(own), state_key(trace), state_key(trace, row["span_id"]))]
     for start in range(0, len(members), CHUNK):
-        for (doc,) in await connection.fetch(
-            "SELECT doc FROM task_state WHERE key = ANY($1::bytea[])", members[start : start + CHUNK]
-        ):
-            domains |= {subtree[:16] for subtree in msgspec.msgpack.decode(doc, type=Members).subtrees}
+        some = members[start : start + CHUNK]
+        found = FetchedRecords()
+        await found.fetch(connection, some)
+        for record in map(found.get, some):
+            if isinstance(record, Members):
+                domains |= {subtree[:16] for subtree in record.subtrees}
     return domains
 
 
@@ -154,7 +162,7 @@ async def _tree(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
                 waiting += _closed(pruned, at, count, is_old)
                 at, count, is_old = key[:16], 0, key[:16] not in kept
             count += 1
-            is_old = is_old and is_untouched and not (tie is not None and _holds(key, tie, kept))
+            is_old = is_old and is_untouched and not (tie is not None and _is_tied(key, tie, kept))
         if len(rows) < CHUNK:
             waiting += _closed(pruned, at, count, is_old)
         else:
@@ -176,17 +184,21 @@ def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator
         yield domain
 
 
-def _holds(key: bytes, doc: bytes, kept: set[bytes]) -> bool:
-    """Return whether a record that ties traces together names a kept one."""
-    held: Iterable[bytes]
-    if key[16:17] == b"s":
-        held = msgspec.msgpack.decode(doc, type=DuplicateCalls).call_copies
-    elif key[16:17] == b"r":
-        held = msgspec.msgpack.decode(doc, type=RunCandidates).runs
-    else:
+def _is_tied(key: bytes, doc: bytes, kept: set[bytes]) -> bool:
+    """Return whether a row has a record that ties its domain to a kept one."""
+    return any(one[:16] in kept for rest, record in unpacked(key, doc).items() for one in _tied(rest[:1], record))
+
+
+def _tied(kind: bytes, doc: bytes) -> Iterable[bytes]:
+    """Return the keys that a record ties to its domain."""
+    if kind == b"s":
+        return msgspec.msgpack.decode(doc, type=DuplicateCalls).call_copies
+    if kind == b"r":
+        return msgspec.msgpack.decode(doc, type=RunCandidates).runs
+    if kind == b"l":
         linked_traces = msgspec.msgpack.decode(doc, type=LinkedTraces)
-        held = [*linked_traces.runs, linked_traces.into]
-    return any(one[:16] in kept for one in held)
+        return [*linked_traces.runs, linked_traces.into]
+    return ()
 
 
 async def _deliveries(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:

@@ -1,8 +1,8 @@
 """Database roles: SQL that grants writers and readers the least rights they need.
 
 - The owner may do everything: migrations (`spanpost db upgrade`), retention (`spanpost db prune`).
-- A writer has the rights of a gateway. It can insert audit rows (`agent_events`) and interventions
-  (`human_interventions`) and move them to another task; it can neither change nor delete them.
+- A writer has the rights of a gateway. It can insert audit rows (`audit_rows`, `attribute_sets`) and
+  interventions (`human_interventions`) and move them to another task; it can neither change nor delete them.
 - A reader sees what people read: no tokens, secrets, raw bodies or internal state.
 
 The operator chooses the names. `granted_roles` lists the roles that were granted rights, so that an upgrade
@@ -23,7 +23,8 @@ _KEEP: Final = "SELECT, INSERT, UPDATE"
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
 #: A writer's rights on each table.
 WRITER: Final = {
-    "agent_events": f"{_ADD}, UPDATE (task_uid, subtree)",
+    "audit_rows": f"{_ADD}, UPDATE (task_uid, subtree)",
+    "attribute_sets": f"{_ADD}, UPDATE (used_at)",
     "human_interventions": f"{_ADD}, UPDATE (task_uid)",
     "approvals": _KEEP,
     "agent_tasks": _ALL,
@@ -68,9 +69,9 @@ _WITHOUT: Final = {"quarantine": ("bytes",), "launch_orders": ("body",)}
 #: Tables that only the owner may use.
 OWNERS: Final = ("granted_roles",)
 VIEWS: Final = (
-    "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health", "grafana_annotations",
+    "agent_events", "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health", "grafana_annotations",
 )  # fmt: skip
-#: Function that adds months to `agent_events` with the owner's rights; a writer may call it.
+#: Function that adds months to `audit_rows` with the owner's rights; a writer may call it.
 _MONTHS: Final = "spanpost_keep_months()"
 
 #: Whether a role has more rights than grants give.

@@ -17,6 +17,7 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import Task
+from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import NULL, copy_into, jsonb, sized
 from spanpost.tasks.folded import Folded, Move
 from spanpost.text.repair import mend_value
@@ -140,7 +141,7 @@ def task_rows(tasks: Sequence[Task]) -> str:
     found = []
     for task in tasks:
         fields = _fields(task)
-        document = _pack(fields)
+        document = compressed(_pack(fields))
         if max(filter(None, _counts_of(task)), default=0) > _INT64:
             fields.update([(f, _INT64) for f in _COUNTS if (fields.get(f) or 0) > _INT64])
         # The document becomes one more field of the row's object.
@@ -158,7 +159,7 @@ def _fields(task: Task) -> dict[str, Any]:
 
 def task_of(doc: bytes) -> Task:
     """Decode a task from its document."""
-    return _unpack_task(doc)
+    return _unpack_task(decompressed(doc))
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ _MOVES = [
     " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.subtree_from, 'hex') AS subtree_from,"
     " decode(given.subtree_to, 'hex') AS subtree_to, given.task_uid OFFSET 0) AS g"
     " WHERE moved.trace_id = g.trace_id AND moved.subtree = g.subtree_from"
-    for table in ("agent_events", "agent_checkpoints")
+    for table in ("audit_rows", "agent_checkpoints")
 ]
 
 

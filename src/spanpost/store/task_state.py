@@ -1,14 +1,22 @@
-"""Records of task state in PostgreSQL: fetched by key, changed in memory, written back if they changed."""
+"""Records of task state in PostgreSQL: fetched by key, changed in memory, written back if they changed.
+
+Most domains are small: a trace of twenty spans has thirty records, a response id one. The records of a small
+domain are one row, a *pack*, whose key is the domain. A domain that outgrows `SMALL` or `_PACK` is laid apart
+for good: each record has a row of its own, and the row of the domain stays as an empty marker. So an event
+rewrites some kilobytes at most, however large its trace is.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
 from spanpost.tasks import records
 from spanpost.tasks.work import Key
@@ -30,37 +38,39 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
 #: Records that link to other domains: subtrees and task states. `batches.Prefetch` follows them.
 _LEADING = frozenset(b"ug")
+#: Records that tie traces together: duplicate calls, run candidates, linked traces. `retention` reads them.
+TIES = frozenset(b"srl")
 _encode = msgspec.msgpack.Encoder().encode
+_decode_pack = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 
-#: Number of columns of a row in COPY.
-_TWO = b"\0\2"
 #: Marks a key of which it is not known whether it exists.
 _UNKNOWN: Any = object()
 
 #: Most records of one domain that are fetched at once when the fold needs a key that was not prefetched.
 WHOLE = 1000
 #: Records of one query: the event loop is blocked while they are decoded.
-_AT_ONCE = 4000
-#: A domain with at most this many records is prefetched whole: most traces are small, and one query fetches
-#: all.
+_AT_ONCE = 1000
+#: Most records of a pack, and its most bytes before it is compressed: an event on a live task rewrites it.
 SMALL = 100
+_PACK = 16_384
+
+#: A row in COPY: number of columns, whether it ties traces together, sizes of key and document.
+_row = struct.Struct(">hi?i").pack
+#: In place of a pack: the domain's records are rows of their own.
+_APART = b""
 
 # Arrays of keys are sent as text, and documents as one value with a list of sizes, because the driver checks
 # the type of each element of an array twice.
 _FETCH = "SELECT key, doc FROM task_state WHERE key = ANY($1::text::bytea[])"
-_FETCH_DOMAINS = (
-    "SELECT found.key, found.doc FROM unnest($1::text::bytea[]) AS domain CROSS JOIN LATERAL ("
-    "SELECT key, doc FROM task_state WHERE key >= domain AND key < domain || '\\xff'::bytea ORDER BY key LIMIT $2) AS found"
-)
-_FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
+_FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key > $1 AND key < $2 ORDER BY key LIMIT $3"
 _SAVE = (
-    "INSERT INTO task_state (key, doc)"
-    " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size) FROM ("
-    "SELECT key_size, doc_size, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
-    "SELECT given.k::int AS key_size, given.d::int AS doc_size, i"
-    " FROM unnest(string_to_array($2::text, ','), string_to_array($3::text, ',')) WITH ORDINALITY AS given(k, d, i)) AS sized"
-    " ORDER BY i) AS laid"
-    " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc, touched_at = excluded.touched_at"
+    "INSERT INTO task_state (key, doc, ties)"
+    " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size), ties FROM ("
+    "SELECT key_size, doc_size, ties, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
+    "SELECT given.k::int AS key_size, given.d::int AS doc_size, given.t = 't' AS ties, i FROM unnest("
+    "string_to_array($2::text, ','), string_to_array($3::text, ','), string_to_array($4::text, ',')"
+    ") WITH ORDINALITY AS given(k, d, t, i)) AS sized ORDER BY i) AS laid"
+    " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc, ties = excluded.ties, touched_at = excluded.touched_at"
 )
 _DROP = "DELETE FROM task_state WHERE key = ANY($1::text::bytea[])"
 
@@ -72,6 +82,21 @@ def _array(items: Iterable[bytes]) -> str:
 
 def _sizes(items: Iterable[bytes]) -> str:
     return ",".join([str(len(item)) for item in items])
+
+
+def _packed(records: Mapping[bytes, bytes]) -> bytes:
+    """Encode the records of a small domain, by the rest of their keys; empty when they are too large."""
+    raw = _encode(records)
+    if len(raw) > _PACK:
+        return _APART
+    return compressed(raw)
+
+
+def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
+    """Return the documents of a row by the rest of their keys: those of a pack, or the one."""
+    if len(key) > 16:
+        return {key[16:]: doc}
+    return _decode_pack(decompressed(doc)) if doc else {}
 
 
 def _cannot(keys: Sequence[Key]) -> None:
@@ -94,9 +119,13 @@ class FetchedRecords:
         self._raw: dict[Key, bytes | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
-        #: Domains that were fetched whole; those of them without records; and domains that are too large.
+        #: Domains that are known completely; those of them that have no records.
         self.whole: set[bytes] = set()
         self.new: set[bytes] = set()
+        #: The packs that were fetched, by domain and rest of the key. Domains whose records are rows of their own.
+        self._packs: dict[bytes, dict[Key, bytes]] = {}
+        self._apart: set[bytes] = set()
+        #: Of the latter those with more than `WHOLE` records.
         self._large: set[bytes] = set()
         #: The `_LEADING` records that were fetched, in order.
         self.leads: list[msgspec.Struct] = []
@@ -139,29 +168,46 @@ class FetchedRecords:
     # --- for the database --------------------------------------------------------------------------------------------
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
-        """Fetch small domains whole, and the first records of larger ones."""
-        wanted = sorted(domain for domain in domains if not records.is_tenant(domain))
-        rows = await connection.fetch(_FETCH_DOMAINS, _array(wanted), SMALL + 1)
-        counts = Counter([row[0][:16] for row in rows])
-        self.whole.update([domain for domain in wanted if counts[domain] <= SMALL])
-        self.new.update([domain for domain in wanted if domain not in counts])
-        self._take(rows)
+        """Fetch the packs of domains."""
+        await self.fetch(connection, [d for d in domains if not records.is_tenant(d) and d not in self._apart])
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
-        """Fetch records by key; those without a row are known to be absent afterwards."""
-        wanted = sorted(k for k in keys if k not in self.loaded and k not in self._raw)
+        """Fetch records by key, and the packs of their domains.
+
+        Those without a row are known to be absent afterwards.
+        """
+        wanted = sorted(k for k in keys if not self.is_known(k))
         for start in range(0, len(wanted), _AT_ONCE):
             if start:
                 await asyncio.sleep(0)  # let other tasks run
-            some = wanted[start : start + _AT_ONCE]
-            absent = dict.fromkeys(some)
-            self._raw.update(absent)
-            self.loaded.update(absent)
-            self._take(await connection.fetch(_FETCH, _array(some)))
+            await self._fetch(connection, wanted[start : start + _AT_ONCE])
+
+    async def _fetch(self, connection: Any, wanted: Sequence[Key]) -> None:
+        domains = {key[:16] for key in wanted} - self._apart - self.whole
+        single = []
+        for key, doc in await connection.fetch(_FETCH, _array(sorted(domains.union(wanted)))):
+            if len(key) > 16:
+                single.append((key, doc))
+            elif doc:
+                self.whole.add(key)
+                pack = self._packs[key] = unpacked(key, doc)
+                self._take((key + rest, record) for rest, record in pack.items())
+            else:
+                self._apart.add(key)
+        new = domains - self._apart - self.whole
+        self.whole |= new
+        self.new |= new
+        absent = dict.fromkeys([key for key in wanted if len(key) > 16 and key[:16] not in self.whole])
+        self._raw.update(absent)
+        self.loaded.update(absent)
+        self._take(single)
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
         """Fetch a record that was not prefetched, and its whole domain unless that is large."""
         domain = key[:16]
+        await self.fetch_domains(connection, (domain,))
+        if domain in self.whole:
+            return
         if domain not in self._large:
             rows = await connection.fetch(_FETCH_DOMAIN, domain, domain + b"\xff" * 64, WHOLE + 1)
             if len(rows) <= WHOLE:
@@ -177,53 +223,100 @@ class FetchedRecords:
         after, count = self._pages.get(domain, (domain + b"c", WHOLE))
         rows = await connection.fetch(_FETCH_DOMAIN, after, domain + b"d", min(count, _AT_ONCE))
         self._take(row for row in rows if row[0] not in self._raw)
-        self._pages[domain] = (rows[-1][0] + b"\0" if rows else domain + b"d", 2 * count)
+        self._pages[domain] = (rows[-1][0] if rows else domain + b"d", 2 * count)
 
     def _take(self, rows: Iterable[Any]) -> None:
         raw, loaded, whole = self._raw, self.loaded, self.whole
         for key, doc in rows:
             raw[key] = doc
             kind = key[16]
+            if key in self._put:
+                continue
             if kind in _LEADING or key[:16] not in whole:
                 record = loaded[key] = _decoders[kind](doc)
                 if kind in _LEADING:
                     self.leads.append(record)
 
     def changed(self) -> Changed:
-        """Return the records that differ from what was fetched, and those that were dropped, encoded."""
-        keys, docs, added = [], [], []
-        for key in sorted(self._put):
-            doc = _encode(self._put[key])
-            known = self._raw.get(key, _UNKNOWN)
-            if known is None or (known is _UNKNOWN and key[:16] in self.whole):  # known to be absent
-                added.append(b"".join((_TWO, size(len(key)), key, size(len(doc)), doc)))
-            elif doc != known:
-                keys.append(key)
-                docs.append(doc)
-        laid = b"".join([part for pair in zip(keys, docs, strict=True) for part in pair])
-        gone = sorted(k for k in self._dropped if self._raw.get(k) is not None)
-        return Changed(added, laid, _sizes(keys), _sizes(docs), _array(gone) if gone else "")
+        """Return the rows that differ from what was fetched, and those that are dropped, encoded."""
+        touched: defaultdict[bytes, dict[Key, bytes | None]] = defaultdict(dict)
+        keys = self._put.keys() | self._dropped
+        if unknown := [key for key in keys if key[:16] not in self.whole and key[:16] not in self._apart]:
+            self._ask(unknown)  # a pack is replaced as a whole
+        for key in sorted(keys):
+            record = self._put.get(key)
+            doc = None if record is None else _encode(record)
+            if doc != self._known(key):
+                touched[key[:16]][key] = doc
+        # Rows by key: whether one exists, and what it becomes.
+        found: dict[Key, tuple[bool, bytes | None, bool]] = {}
+        for domain, docs in touched.items():
+            if domain in self._apart:
+                for key, doc in docs.items():
+                    found[key] = (self._known(key) is not None, doc, key[16] in TIES)
+            else:
+                self._lay(domain, docs, found)
+        return _encoded(found)
+
+    def _lay(
+        self, domain: bytes, docs: Mapping[Key, bytes | None], found: dict[Key, tuple[bool, bytes | None, bool]]
+    ) -> None:
+        """Add the rows of a domain that was a pack, or new: a pack again, or each record by itself."""
+        exists = domain not in self.new
+        pack = dict(self._packs.get(domain, ()))
+        for key, doc in docs.items():
+            if doc is None:
+                pack.pop(key[16:], None)
+            else:
+                pack[key[16:]] = doc
+        stored = (_packed(pack) if len(pack) <= SMALL else _APART) if pack else None
+        found[domain] = (exists, stored, bool(stored) and any(rest[0] in TIES for rest in pack))
+        if stored is _APART:
+            found.update({domain + rest: (False, doc, rest[0] in TIES) for rest, doc in pack.items()})
+
+    def _known(self, key: Key) -> bytes | None:
+        """Return the document as it was fetched; None: it is known to be absent."""
+        return self._raw.get(key, None if key[:16] in self.whole else b"")
+
+
+def _encoded(found: Mapping[Key, tuple[bool, bytes | None, bool]]) -> Changed:
+    added, laid, keys, docs, ties, gone = [], [], [], [], [], []
+    for key in sorted(found):
+        exists, doc, is_tie = found[key]
+        if doc is None:
+            if exists:
+                gone.append(key)
+        elif exists:
+            laid += [key, doc]
+            keys.append(key)
+            docs.append(doc)
+            ties.append("t" if is_tie else "f")
+        else:
+            added.append(b"".join((_row(3, 1, is_tie, len(key)), key, size(len(doc)), doc)))
+    return Changed(added, b"".join(laid), _sizes(keys), _sizes(docs), ",".join(ties), _array(gone) if gone else "")
 
 
 class Changed(NamedTuple):
-    """The records that a fold changed, encoded."""
+    """The rows that a fold changed, encoded."""
 
     added: list[bytes]
     laid: bytes
     key_sizes: str
     doc_sizes: str
+    ties: str
     gone: str
 
     async def save(self, connection: Any) -> None:
         if self.added:
-            await copy_into(connection, "task_state", ("key", "doc"), self.added)
+            await copy_into(connection, "task_state", ("ties", "key", "doc"), self.added)
         if self.laid:
-            await connection.execute(_SAVE, self.laid, self.key_sizes, self.doc_sizes)
+            await connection.execute(_SAVE, self.laid, self.key_sizes, self.doc_sizes, self.ties)
         if self.gone:
             await connection.execute(_DROP, self.gone)
 
 
 async def tenants_of(connection: Any, keys: Sequence[Key]) -> set[str]:
     """Return the tenants of the existing task states among these keys."""
-    states = [_decoders[ord("g")](doc) for _, doc in await connection.fetch(_FETCH, _array(keys))]
-    return {state.tenant for state in states if isinstance(state, records.TaskState)}
+    found = FetchedRecords()
+    await found.fetch(connection, keys)
+    return {state.tenant for key in keys if isinstance(state := found.get(key), records.TaskState)}

@@ -150,11 +150,11 @@ class Elapsing(Folding):
         return await self.widening(work, {key[:16] for key in asked} | {tenant_key(tenant) for tenant in tenants})
 
     async def _keep_months(self) -> None:
-        # Best effort: a role that may not make tables goes on in agent_events_rest.
+        # Best effort: a role that may not make tables goes on in audit_rows_rest.
         if time.monotonic() < self._months_due:
             return
         self._months_due = time.monotonic() + 12 * 3600.0
         try:
             await self.run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
         except StoreUnavailable as error:
-            log.info("partitions of agent_events could not be made ahead, new rows go to agent_events_rest: %s", error)
+            log.info("partitions of audit_rows could not be made ahead, new rows go to audit_rows_rest: %s", error)

@@ -80,8 +80,8 @@ def is_of_data(error: BaseException) -> bool:
 async def bound(connection: Any, scope: str = "SESSION") -> None:
     """Limit idle transactions of a connection and turn `synchronous_commit` on.
 
-    `scope` is SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server would
-    lose commits that were acknowledged to senders. Other values of it (waiting for standbys) stay.
+    `scope` is SESSION, or LOCAL for one transaction. With `synchronous_commit` off, a crash of the server
+    would lose commits that were acknowledged to senders. Other values of it (waiting for standbys) stay.
     """
     is_local = "true" if scope == "LOCAL" else "false"
     # Not as startup parameters: a pooler refuses those that it does not know.

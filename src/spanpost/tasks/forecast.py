@@ -112,7 +112,8 @@ def _without_jump(steps: list[int]) -> list[int]:
 
 
 def _range(left: int, mean: float, spread: float, n: int) -> tuple[int, int | None]:
-    """Return the least and the greatest number of calls that add `left` tokens; None where there may be no greatest.
+    """Return the least and the greatest number of calls that add `left` tokens; None where there may be no
+    greatest.
 
     After x calls x*mean tokens are expected, give or take spread*sqrt(x + x²/n): the calls themselves
     differ, and their mean is known from n of them.

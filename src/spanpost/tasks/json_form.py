@@ -1,4 +1,5 @@
-"""The public JSON form of tasks and checkpoints, as ``spanpost replay --json`` and ``spanpost tasks --json`` print it.
+"""The public JSON form of tasks and checkpoints, as ``spanpost replay --json`` and ``spanpost tasks --json``
+print it.
 
 Keys have a fixed order; a time is RFC 3339 in UTC, a cost a JSON number; unknown values are null, never 0 or
 "". The page docs/reference/replay-format.md describes it; a change needs a line in the changelog.

@@ -55,7 +55,9 @@ class Last(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_unresolved(self) -> bool:
-        """True when the run closed on a tool call that was requested and not made, or made and not followed by a model turn."""
+        """True when the run closed on a tool call that was requested and not made, or made and not followed
+        by a model turn.
+        """
         call, tool = self.call, self.tool
         if call is None:
             return tool is not None and tool.outcome == 1

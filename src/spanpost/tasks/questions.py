@@ -191,7 +191,8 @@ def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
 
 
 def answerable(rows: Sequence[ApprovalRow]) -> list[ApprovalRow]:
-    """Return the questions that an answer by their id may mean, of its `rows`, the newest first: one for each wording.
+    """Return the questions that an answer by their id may mean, of its `rows`, the newest first: one for
+    each wording.
 
     Where none waits for an answer, the newest: so that the caller learns its result.
     """

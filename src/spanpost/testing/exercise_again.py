@@ -1,4 +1,6 @@
-"""News that is told again where it stands, and milestones that wait: a class of tests beside `ExerciseLedger`, same fixture."""
+"""Checkpoints that are edited in place, and milestones that wait: a class of tests beside `ExerciseStore`,
+with the same fixture.
+"""
 
 from __future__ import annotations
 
@@ -20,40 +22,43 @@ EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
 
 
 def failed(index: int, text: str = "timed out after {} s", trace: int = 1) -> Observation:
-    """Return an error that a part of a task told."""
+    """Return an error of a part of a task."""
     said = {"exception.type": "Timeout", "exception.message": text.format(index)}
     return an_event(trace=trace, span=1, name="agent.error", attributes=said, index=index, at=1.0 + index)
 
 
-def _news(deliveries: list[Delivery], kind: Kind = Kind.ERROR) -> list[Delivery]:
+def _checkpoints(deliveries: list[Delivery], kind: Kind = Kind.ERROR) -> list[Delivery]:
     return [d for d in deliveries if d.checkpoint is not None and d.checkpoint.kind is kind]
 
 
 async def _first_error(store: Store) -> Delivery:
     await store.record([*steps(0), failed(1)])
-    [first] = _news(await drain(store))
+    [first] = _checkpoints(await drain(store))
     return first
 
 
-async def _settle_until_news(store: Store, outcome: RetryAt) -> None:
-    """Deliver what goes before the next news, and settle that with an outcome."""
+async def _finish_until_checkpoint(store: Store, outcome: RetryAt) -> None:
+    """Deliver everything before the next checkpoint, and finish that one with an outcome."""
     while True:
         for delivery in await store.outbox.claim([SINK], 10):
-            await store.outbox.settle(delivery, outcome if _news([delivery]) else POSTED)
-            if _news([delivery]):
+            await store.outbox.settle(delivery, outcome if _checkpoints([delivery]) else POSTED)
+            if _checkpoints([delivery]):
                 return
 
 
 class ExerciseAgain:
-    """How every store shows news anew, and lets the newest milestone wait."""
+    """How every store edits checkpoints in place, and lets the newest milestone wait."""
 
-    async def test_errors_that_are_alike_are_one_piece_of_news(self, make_store: MakeStore) -> None:
-        """A repeat comes as the same delivery, with its receipt, the newest checkpoint and a count; another error is another delivery."""
+    async def test_equal_errors_are_one_delivery(self, make_store: MakeStore) -> None:
+        """A repeated error is the same delivery, with its receipt, the newest checkpoint and a count.
+
+        Another error is another delivery.
+        """
         store = await make_store(EDITING)
         first = await _first_error(store)
         assert (first.count, first.receipt) == (1, None)
         await store.record([failed(2), failed(3), failed(4, "disk full")])
-        again, other = sorted(_news(await drain(store)), key=lambda d: d.count, reverse=True)
+        again, other = sorted(_checkpoints(await drain(store)), key=lambda d: d.count, reverse=True)
         assert (again.id, again.key, again.count, again.receipt) == (first.id, first.key, 3, POSTED)
         assert again.checkpoint is not None
         assert again.checkpoint.text.endswith("after 3 s")
@@ -61,67 +66,75 @@ class ExerciseAgain:
         assert again.urgency > first.urgency  # "normal": the first told the worst of it
 
     async def test_an_error_that_comes_late_is_counted(self, make_store: MakeStore) -> None:
-        """One of an earlier time than the one that is shown counts up, once; the newest stays shown."""
+        """A repetition with an earlier time is counted once; the newest stays shown."""
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(5)])
-        assert [d.count for d in _news(await drain(store))] == [1]
+        assert [d.count for d in _checkpoints(await drain(store))] == [1]
         for late in (2, 3, 2):
             await store.record([failed(late)])
-        [again] = _news(await drain(store))
+        [again] = _checkpoints(await drain(store))
         assert again.checkpoint is not None
         assert (again.count, again.checkpoint.text.rpartition(" after ")[2]) == (3, "5 s")
 
-    async def test_a_repeat_of_a_telling_is_not_counted(self, make_store: MakeStore) -> None:
-        """The same occurrences told once more change nothing."""
+    async def test_a_duplicate_is_not_counted(self, make_store: MakeStore) -> None:
+        """The same occurrences, recorded again, change nothing."""
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1), failed(2)])
-        assert [d.count for d in _news(await drain(store))] == [2]
+        assert [d.count for d in _checkpoints(await drain(store))] == [2]
         await store.record([failed(1), failed(2)])
-        assert _news(await drain(store)) == []
+        assert _checkpoints(await drain(store)) == []
 
-    async def test_what_comes_while_it_is_sent_is_shown_after_it(self, make_store: MakeStore) -> None:
-        """A repeat that comes while the first is under way goes after it, as an edit."""
+    async def test_a_repetition_during_a_delivery_is_an_edit(self, make_store: MakeStore) -> None:
+        """A repetition that arrives while the first delivery is under way follows it as an edit."""
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
         [state] = await store.outbox.claim([SINK], 10)
         await store.outbox.settle(state, POSTED)
         claimed = await store.outbox.claim([SINK], 10)
-        while not _news(claimed):
+        while not _checkpoints(claimed):
             for delivery in claimed:
                 await store.outbox.settle(delivery, POSTED)
             claimed = await store.outbox.claim([SINK], 10)
         [sending] = claimed
         await store.record([failed(2)])
         await store.outbox.settle(sending, POSTED)
-        [again] = _news(await drain(store))
+        [again] = _checkpoints(await drain(store))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
 
-    async def test_what_comes_while_it_is_looked_up_has_an_age_of_its_own(self, make_store: MakeStore) -> None:
-        """A repeat that comes while the first is looked up goes out after it was found, as if it had been put then."""
+    async def test_a_repetition_during_a_reconciliation_has_its_own_age(self, make_store: MakeStore) -> None:
+        """A repetition that arrives while the first delivery is reconciled is sent after that, with the age
+        of its own arrival.
+        """
         store = await make_store(EDITING)
         await store.record([*steps(0), failed(1)])
-        await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await store.outbox.claim([SINK], 10))
+        await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(2)])
-        await store.outbox.settle(look, Arrived(receipt=POSTED))
-        [again] = _news(await drain(store))
-        assert (look.is_unknown, again.id, again.count, again.receipt, again.attempt) == (True, look.id, 2, POSTED, 1)
-        assert again.born_at > look.born_at
+        await store.outbox.settle(reconciliation, Arrived(receipt=POSTED))
+        [again] = _checkpoints(await drain(store))
+        assert (reconciliation.is_unknown, again.id, again.count, again.receipt, again.attempt) == (
+            True,
+            reconciliation.id,
+            2,
+            POSTED,
+            1,
+        )
+        assert again.born_at > reconciliation.born_at
 
-    async def test_what_comes_while_an_edit_is_looked_up_is_sent(self, make_store: MakeStore) -> None:
-        """News that was shown, and of which a look sees nothing, is edited all the same where it was told again meanwhile."""
+    async def test_a_repetition_during_the_reconciliation_of_an_edit_is_sent(self, make_store: MakeStore) -> None:
+        """A checkpoint that was shown is edited after a repetition, even if the reconciliation found nothing."""
         store = await make_store(EDITING)
         await _first_error(store)
         await store.record([failed(2)])
-        await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await store.outbox.claim([SINK], 10))
+        await _finish_until_checkpoint(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [reconciliation] = _checkpoints(await store.outbox.claim([SINK], 10))
         await store.record([failed(3)])
-        await store.outbox.settle(look, NotArrived())
-        [again] = _news(await drain(store))
+        await store.outbox.settle(reconciliation, NotArrived())
+        [again] = _checkpoints(await drain(store))
         assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
 
-    async def test_what_comes_while_it_is_given_up_is_sent(self, make_store: MakeStore) -> None:
-        """A newer state that came while an older one was sent is sent, though that one was given up: it is as new as one put after."""
+    async def test_a_newer_state_is_sent_after_a_dead_one(self, make_store: MakeStore) -> None:
+        """A newer state that arrived while an older one was sent is delivered, though the older one was given up."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
         [state] = await store.outbox.claim([SINK], 10)
@@ -131,8 +144,8 @@ class ExerciseAgain:
         assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
         assert newer.born_at > state.born_at
 
-    async def test_what_waits_again_has_no_error_of_before(self, make_store: MakeStore) -> None:
-        """A state that was given up and is put anew waits without the reason and the error of the older one, which are cut."""
+    async def test_a_state_that_waits_again_has_no_old_error(self, make_store: MakeStore) -> None:
+        """A state that was given up and is put again waits without the reason and the error of the older one."""
         store = await make_store(EDITING)
         await store.record(moved(10.0, index=0))
         [state] = await store.outbox.claim([SINK], 10)
@@ -143,8 +156,10 @@ class ExerciseAgain:
         [row] = [row for row in await store.outbox.deliveries() if row.id == state.id]
         assert (row.state, row.reason, row.error) == ("waiting", "", "")
 
-    async def test_an_edit_of_news_draws_on_edits(self, make_store: MakeStore) -> None:
-        """What stands there is edited: its call is an edit, and one in doubt is looked up and sent again."""
+    async def test_an_edited_checkpoint_uses_the_rate_limit_of_edits(self, make_store: MakeStore) -> None:
+        """A checkpoint that is shown already is edited: the call is an edit, and one in doubt is reconciled
+        and sent again.
+        """
         store = await make_store(EDITING)
         first = await _first_error(store)
         await store.record([failed(2)])
@@ -166,34 +181,38 @@ class ExerciseAgain:
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
 
-    async def test_of_milestones_the_newest_waits_for_its_time(self, make_store: MakeStore) -> None:
-        """The first milestone goes at once; those that come too early wait, a newer in place of an older; urgent news passes."""
+    async def test_the_newest_milestone_waits_for_its_interval(self, make_store: MakeStore) -> None:
+        """The first milestone goes at once.
+
+        Milestones that come too early wait, and a newer one replaces an older one. Urgent checkpoints do not
+        wait.
+        """
         apart = timedelta(seconds=1.0)
         route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, interval=apart)
         store = await make_store(FoldRules(routes=Routes(sinks=(SINK,), routes=(route,))))
         await store.record(moved(0.0, index=0))
         await store.record(moved(20.0, index=1))
-        [told] = _news(await drain(store), Kind.MILESTONE)
+        [delivered] = _checkpoints(await drain(store), Kind.MILESTONE)
         for i, percent in enumerate((40.0, 45.0, 60.0, 62.0), 2):
             await store.record(moved(percent, index=i))
         await store.record([failed(9)])
         early = await drain(store)
-        assert (_news(early, Kind.MILESTONE), len(_news(early))) == ([], 1)
+        assert (_checkpoints(early, Kind.MILESTONE), len(_checkpoints(early))) == ([], 1)
         late: list[Delivery] = []
         async with asyncio.timeout(20):
-            while not (late := _news(await drain(store), Kind.MILESTONE)):
+            while not (late := _checkpoints(await drain(store), Kind.MILESTONE)):
                 due = await store.outbox.due_in()
                 assert due is not None
                 await asyncio.sleep(min(due, 0.05))
                 await store.elapse()
         [last] = late
-        assert told.checkpoint is not None
+        assert delivered.checkpoint is not None
         assert last.checkpoint is not None
-        assert (told.checkpoint.progress, last.checkpoint.progress) == (20.0, 60.0)
+        assert (delivered.checkpoint.progress, last.checkpoint.progress) == (20.0, 60.0)
         assert last.mode is Mode.CHECKPOINT
 
-    async def test_what_changes_was_told_once(self, make_store: MakeStore) -> None:
-        """A question that is shown anew with its decision was asked once: it counts no more than that."""
+    async def test_an_edited_question_counts_once(self, make_store: MakeStore) -> None:
+        """A question that is shown again with its decision counts as one checkpoint."""
         store = await make_store(EDITING)
         root_span = started(trace=1, span=1, name="agent", attributes={"agent.task.name": "release"})
         asked = an_event(
@@ -204,8 +223,10 @@ class ExerciseAgain:
             trace=1, span=1, name="agent.approval.resolved", index=1, at=2.0,
             attributes={"agent.approval.id": "a1", "agent.approval.decision": "approve"},
         )  # fmt: skip
-        told = []
+        delivered = []
         for batch in ([root_span, asked], [decided]):
             await store.record(batch)
-            told += [d for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
-        assert [(d.count, d.receipt is not None) for d in told] == [(1, False), (1, True)]
+            delivered += [
+                d for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.APPROVAL_REQUESTED
+            ]
+        assert [(d.count, d.receipt is not None) for d in delivered] == [(1, False), (1, True)]

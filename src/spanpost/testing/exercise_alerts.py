@@ -1,4 +1,4 @@
-"""What every store does with alerts: told once where they belong, and there once more when they are over."""
+"""What every store does with alerts: one message at the right place, edited when the alert is resolved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.stall import NO_STALL
 from spanpost.testing import observed
 from spanpost.testing.exercise_people import at_work
-from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
+from spanpost.testing.exercise_store import ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.observed import ended, started
 
 EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), stall_rules=NO_STALL)
@@ -28,7 +28,7 @@ EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), sta
 def an_alert(
     status: str = "firing", /, *, starts: str = "2026-11-21T10:00:00Z", tenant: str = "default", **labels: str
 ) -> Alert:
-    """Return an alert as a webhook tells it; keywords are its labels."""
+    """Return an alert as a webhook reports it; keywords are its labels."""
     given: dict[str, Any] = {
         "status": status,
         "labels": {"alertname": "DiskFull", "severity": "critical", **labels},
@@ -44,8 +44,8 @@ def an_alert(
     return read(given, "alertmanager", tenant)
 
 
-def _told(deliveries: list[Delivery]) -> list[tuple[str, str, bool | None]]:
-    """Return what was delivered: the news or the state, of which task, and whether its alert is over."""
+def _delivered(deliveries: list[Delivery]) -> list[tuple[str, str, bool | None]]:
+    """Return the deliveries: the checkpoint or the state, its task, and whether its alert is resolved."""
     return [
         (
             d.checkpoint.text if d.mode is Mode.CHECKPOINT and d.checkpoint is not None else f"[{d.task.status}]",
@@ -60,23 +60,28 @@ class ExerciseAlerts:
     """What every store does with alerts."""
 
     async def test_an_alert_that_names_no_task_is_one_message(self, make_store: MakeStore) -> None:
-        """It is a message of its own, edited when it is over, with nothing told beside; no agent's task is counted for it."""
+        """It has a message of its own, edited when it is resolved, without checkpoints below.
+
+        It counts as no agent's task.
+        """
         store = await make_store(EDITING)
         taken = await store.alerts.take(an_alert())
         assert taken.alert.is_own
-        assert _told(await drain(store)) == [("[waiting]", "DiskFull", False)]
+        assert _delivered(await drain(store)) == [("[waiting]", "DiskFull", False)]
         fleet = await store.fleet()
         assert fleet is not None
         assert fleet.tasks == []
         await store.alerts.take(an_alert("resolved"))
         [edited] = await drain(store)
-        assert _told([edited]) == [("[complete]", "DiskFull", True)]
+        assert _delivered([edited]) == [("[complete]", "DiskFull", True)]
         assert edited.message_receipt == Receipt(ref={"ts": "1.0"})
         assert edited.alert is not None
         assert (edited.alert.summary, edited.alert.links) == ("The disk is full", {"Runbook": "https://example.org/r"})
 
     async def test_an_alert_stands_in_the_thread_of_its_task(self, make_store: MakeStore) -> None:
-        """One that names a task by its id or its trace's is told in its thread, and shown there anew when it is over."""
+        """An alert that names a task by its id or its trace is shown in that task's thread, and edited there
+        when it is resolved.
+        """
         store = await make_store(EDITING)
         await store.record([at_work("deploy", trace=1), at_work("other", trace=2)])
         await drain(store)
@@ -84,26 +89,32 @@ class ExerciseAlerts:
         for labels, name in (({"task_id": by_id.task_id}, by_id.name), ({"trace_id": by_trace}, "other")):
             taken = await store.alerts.take(an_alert(**labels))
             assert not taken.alert.is_own
-            [told] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
-            assert _told([told]) == [("Critical · DiskFull: The disk is full", name, False)]
-            assert (told.checkpoint and told.checkpoint.detail, told.urgency) == ("Delete something", "error")
+            [delivered] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
+            assert _delivered([delivered]) == [("Critical · DiskFull: The disk is full", name, False)]
+            assert (delivered.checkpoint and delivered.checkpoint.detail, delivered.urgency) == (
+                "Delete something",
+                "error",
+            )
             await store.alerts.take(an_alert("resolved", **labels))
             [again] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
-            assert _told([again]) == [("Resolved · DiskFull: The disk is full", name, True)]
-            assert (again.id, again.receipt) == (told.id, Receipt(ref={"ts": "1.0"}))
+            assert _delivered([again]) == [("Resolved · DiskFull: The disk is full", name, True)]
+            assert (again.id, again.receipt) == (delivered.id, Receipt(ref={"ts": "1.0"}))
         assert sum(c.kind is Kind.ALERT for c in await store.reader.checkpoints()) == 4
 
-    async def test_a_sink_that_cannot_edit_is_told_twice(self, make_store: MakeStore) -> None:
-        """Where news cannot be shown anew, that an alert is over is news of its own."""
-        store = await make_store(TELLING)
+    async def test_a_sink_that_cannot_edit_gets_two_deliveries(self, make_store: MakeStore) -> None:
+        """For a sink that cannot edit checkpoints, a resolved alert is a second delivery."""
+        store = await make_store(ROUTED_RULES)
         await store.record([at_work()])
         for status in ("firing", "resolved"):
             await store.alerts.take(an_alert(status, trace_id=f"{1:032x}"))
-        told = [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text]
-        assert told == ["Critical · DiskFull: The disk is full", "Resolved · DiskFull: The disk is full"]
+        delivered = [text for text, _, _ in _delivered(await drain(store)) if "DiskFull" in text]
+        assert delivered == ["Critical · DiskFull: The disk is full", "Resolved · DiskFull: The disk is full"]
 
-    async def test_what_is_sent_again_says_nothing_new(self, make_store: MakeStore) -> None:
-        """Repeats, at once and later, and a firing that comes after the end tell nothing; the same alert that starts again does."""
+    async def test_a_repeated_alert_makes_no_delivery(self, make_store: MakeStore) -> None:
+        """Repetitions, at once and later, and a firing after the end make no delivery.
+
+        The same alert that starts again does.
+        """
         store = await make_store(EDITING)
         first = await asyncio.gather(*(store.alerts.take(an_alert()) for _ in range(5)))
         assert sorted(taken.is_repeat for taken in first) == [False, True, True, True, True]
@@ -117,19 +128,22 @@ class ExerciseAlerts:
         assert len(await store.tasks(TaskQuery())) == 2
         assert (await store.alerts.known([later.alert.id]))[later.alert.id] == later.alert
 
-    async def test_where_it_is_told_is_decided_once(self, make_store: MakeStore) -> None:
-        """An alert that names a task nobody knows is a message of its own, and stays it when the task comes."""
+    async def test_the_place_of_an_alert_is_decided_once(self, make_store: MakeStore) -> None:
+        """An alert that names an unknown task has a message of its own, and keeps it when the task arrives."""
         store = await make_store(EDITING)
         assert (await store.alerts.take(an_alert(task_id="late"))).alert.is_own
         await store.record([at_work("late", attributes={"agent.task.id": "late"})])
         await drain(store)
         over = await store.alerts.take(an_alert("resolved", task_id="late"))
         assert over.alert.is_own
-        assert _told(await drain(store)) == [("[complete]", "DiskFull", True)]
+        assert _delivered(await drain(store)) == [("[complete]", "DiskFull", True)]
 
     @pytest.mark.parametrize("others", [0, 1])
-    async def test_the_one_task_that_is_meant(self, make_store: MakeStore, others: int) -> None:
-        """A rule that knows no ids says the state of the task it is about: the agent's only such task is told, never one of several."""
+    async def test_an_alert_finds_the_only_task_in_a_state(self, make_store: MakeStore, others: int) -> None:
+        """A rule without ids names the state of its task.
+
+        The alert goes to the agent's only task in that state, never to one of several.
+        """
         store = await make_store(EDITING)
         said = {"agent.name": "coder", "agent.status": "working"}
         await store.record([at_work(f"n{n}", trace=n, attributes=said) for n in range(1, 2 + others)])
@@ -145,10 +159,12 @@ class ExerciseAlerts:
         [(0.0, [], False), (0.0, [(2, -10.0)], True), (0.0, [(2, 5.0)], False), (3600.0, [], True), (-60.0, [], True)],
         ids=["it alone", "one of two", "another began later", "it ended long before", "it began later"],
     )
-    async def test_the_one_task_that_was_meant(
+    async def test_an_alert_finds_the_only_task_of_a_moment_ago(
         self, make_store: MakeStore, late: float, more: list[tuple[int, float]], is_own: bool
     ) -> None:
-        """A task that has ended, or left the state, before the alert came is told, where no other of its agent was under way then."""
+        """A task that ended, or left the state, before the alert arrived is found if no other task of its
+        agent was under way then.
+        """
         store = await make_store(EDITING)
         said = {"agent.name": "coder"}
         span: dict[str, Any] = {"trace": 1, "span": 1, "name": "agent", "at": -20.0, "attributes": said}
@@ -162,22 +178,22 @@ class ExerciseAlerts:
             )
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
-    async def test_another_tenants_task_is_not_told(self, make_store: MakeStore) -> None:
-        """An alert finds tasks of its own tenant alone, and is another alert there."""
+    async def test_an_alert_finds_no_task_of_another_tenant(self, make_store: MakeStore) -> None:
+        """An alert finds tasks of its own tenant alone, and is another alert in another tenant."""
         store = await make_store(EDITING)
         await store.record([at_work()])
         for tenant, is_own in (("other", True), ("default", False)):
             taken = await store.alerts.take(an_alert(tenant=tenant, trace_id=f"{1:032x}"))
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
-    async def test_a_task_that_ended_or_is_muted_hears_of_alerts(self, make_store: MakeStore) -> None:
-        """An alert about a task that is over stands in its thread, and changes nothing of the task."""
+    async def test_an_ended_or_muted_task_shows_its_alerts(self, make_store: MakeStore) -> None:
+        """An alert about a task that has ended is shown in its thread, and changes nothing of the task."""
         store = await make_store(EDITING)
         await store.record([at_work(), ended(trace=1, span=1, name="agent", attributes={"agent.task.name": "deploy"})])
         await drain(store)
         [before] = await store.tasks(TaskQuery())
         await store.alerts.take(an_alert(trace_id=f"{1:032x}"))
-        assert [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text] == [
+        assert [text for text, _, _ in _delivered(await drain(store)) if "DiskFull" in text] == [
             "Critical · DiskFull: The disk is full"
         ]
         assert await store.tasks(TaskQuery()) == [before]

@@ -1,4 +1,7 @@
-"""What every store does with answers: only what a person does through spanpost, or a deadline, is one where spanpost itself is asked."""
+"""What every store does with answers.
+
+If spanpost itself is asked, only a person's decision through spanpost, or a deadline, is an answer.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,30 @@ from spanpost.model.observations import Observation
 from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.model.readings import ReportedDecision
 from spanpost.store.protocols import Store
-from spanpost.testing.exercise_people import BOB, an_act, asking, at_work, settled, telling, the_question
+from spanpost.testing.exercise_people import (
+    BOB,
+    a_reported_decision,
+    an_act,
+    asking,
+    at_work,
+    fold_timers,
+    the_question,
+)
 from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
 
-#: What a sender tries who wants to answer a question of trace 1, from its own trace or that one, in whatever spelling.
+#: What a sender tries who wants to answer a question of trace 1, from its own trace or that one, in whatever
+#: spelling.
 FORGED: dict[str, list[Observation]] = {
-    "another trace": [telling(trace=2)],
-    "the same trace": [telling()],
-    "dated earlier": [telling(at=0.1), telling(at=0.1, trace=2, index=8)],
-    "with the mark": [telling(digest=asking(is_marked=True).attributes["agent.approval.digest"], trace=trace) for trace in (1, 2)],
+    "another trace": [a_reported_decision(trace=2)],
+    "the same trace": [a_reported_decision()],
+    "dated earlier": [a_reported_decision(at=0.1), a_reported_decision(at=0.1, trace=2, index=8)],
+    "with the mark": [a_reported_decision(digest=asking(is_marked=True).attributes["agent.approval.digest"], trace=trace) for trace in (1, 2)],
     "as spanpost writes it": [
         an_event(
             trace=1, span=1, name="agent.approval.resolved", index=7, at=2.0,
-            attributes=telling().attributes | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
+            attributes=a_reported_decision().attributes | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
         ),
         an_event(
             trace=1, span=1, name="agent.intervention", index=6, at=2.0,
@@ -38,13 +50,13 @@ FORGED: dict[str, list[Observation]] = {
         asking(is_marked=True, trace=trace, index=5, at=3.0, decision="approve", by="the CEO") for trace in (1, 2)
     ],
     "an agent waits, it says": [
-        an_event(trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=telling().attributes)
+        an_event(trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=a_reported_decision().attributes)
     ],
 }  # fmt: skip
 
 
 async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
-    """Return what a trace asked last under an id."""
+    """Return the newest question of a trace under an id."""
     found = await store.interventions.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
     return found[0]
 
@@ -56,10 +68,12 @@ class ExerciseAnswers(Exercised):
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
-    async def test_telemetry_answers_nothing_that_spanpost_is_asked(
+    async def test_telemetry_does_not_answer_a_question_to_spanpost(
         self, make_store: MakeStore, what: str, order: str
     ) -> None:
-        """Whatever a sender says of a decision, in whatever order and however often, the question is open, and a person answers it."""
+        """Whatever decisions a sender reports, in any order and number, the question stays open, and a
+        person answers it.
+        """
         store = await make_store()
         asked = [at_work(), asking(is_marked=True)]
         for batch in {
@@ -72,7 +86,7 @@ class ExerciseAnswers(Exercised):
         assert (task.status, [a.is_open for a in task.approvals if a.question]) == ("waiting", [True])
         verdict = await store.interventions.intervene(an_act(Verb.DENY, row.key, actor=BOB))
         assert (verdict.result, verdict.decision) == (Result.DONE, "deny")
-        await store.record([*FORGED[what], *(telling(index=n, at=3.0 + n) for n in range(20, 23))])
+        await store.record([*FORGED[what], *(a_reported_decision(index=n, at=3.0 + n) for n in range(20, 23))])
         after = await of_trace(store, 1)
         assert (after.state, after.decision, after.by, after.source, after.reported_decision) == (
             InterventionState.DECIDED,
@@ -82,10 +96,12 @@ class ExerciseAnswers(Exercised):
             None,
         )
 
-    async def test_what_the_asking_trace_tells_is_shown_beside_the_question(self, make_store: MakeStore) -> None:
-        """It is kept as told, until a person has decided; of another trace it is not even that."""
+    async def test_a_decision_that_the_asking_trace_reports_is_shown(self, make_store: MakeStore) -> None:
+        """It is stored as reported until a person decides. A decision that another trace reports is not stored."""
         store = await make_store()
-        await store.record([at_work(), asking(is_marked=True), telling("deny", trace=2), telling()])
+        await store.record(
+            [at_work(), asking(is_marked=True), a_reported_decision("deny", trace=2), a_reported_decision()]
+        )
         row = await of_trace(store, 1)
         assert row.reported_decision is not None
         assert (row.reported_decision.decision, row.reported_decision.by) == ("approve", "the CEO")
@@ -97,13 +113,17 @@ class ExerciseAnswers(Exercised):
     async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(
         self, make_store: MakeStore
     ) -> None:
-        """Spanpost is not asked: what another trace tells is nothing, what its own tells ends the wait, as told and by nobody here."""
+        """spanpost is not asked: a decision that another trace reports counts for nothing; that of the
+        asking trace ends the wait, without a person.
+        """
         store = await make_store()
         job = {"agent.task.id": "job"}
-        await store.record([at_work(attributes=job), at_work(trace=2, attributes=job), asking(), telling(trace=2)])
+        await store.record(
+            [at_work(attributes=job), at_work(trace=2, attributes=job), asking(), a_reported_decision(trace=2)]
+        )
         [task] = await store.tasks(TaskQuery())
         assert ((await of_trace(store, 1)).state, task.status) == (InterventionState.OPEN, "waiting")
-        await store.record([telling("deny", at=3.0, by="carol")])
+        await store.record([a_reported_decision("deny", at=3.0, by="carol")])
         row = await of_trace(store, 1)
         assert (row.state, row.source, row.decision, row.by, row.is_decided) == (
             InterventionState.DECIDED,
@@ -115,14 +135,17 @@ class ExerciseAnswers(Exercised):
         [task] = await store.tasks(TaskQuery())
         assert (task.status, [a.source for a in task.approvals]) == ("working", [""])
 
-    @pytest.mark.parametrize("is_told_first", [True, False])
-    async def test_a_person_replaces_what_was_told(self, make_store: MakeStore, is_told_first: bool) -> None:
-        """A person who answers after an answer was told has decided; the news is theirs alone, whichever came first."""
+    @pytest.mark.parametrize("is_reported_first", [True, False])
+    async def test_a_person_replaces_a_reported_decision(self, make_store: MakeStore, is_reported_first: bool) -> None:
+        """A person who decides after a reported decision has decided.
+
+        The checkpoint is theirs alone, whichever came first.
+        """
         store = await make_store()
-        await store.record([at_work(), asking(), *([telling()] if is_told_first else [])])
+        await store.record([at_work(), asking(), *([a_reported_decision()] if is_reported_first else [])])
         row = await of_trace(store, 1)
         assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
-        await store.record([telling()])
+        await store.record([a_reported_decision()])
         row = await of_trace(store, 1)
         assert (row.state, row.decision, row.by, row.source) == (InterventionState.DECIDED, "deny", "alice", "slack")
         assert [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == [
@@ -130,15 +153,17 @@ class ExerciseAnswers(Exercised):
         ]
         assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
 
-    async def test_what_was_told_is_no_answer_to_who_waits_then(self, make_store: MakeStore) -> None:
-        """An agent begins to wait after an answer was told: the question is open again, and telemetry closes it no more."""
+    async def test_a_reported_decision_is_no_answer_to_an_agent_that_waits(self, make_store: MakeStore) -> None:
+        """An agent begins to wait after a decision was reported: the question is open again, and telemetry
+        no longer closes it.
+        """
         store = await make_store()
-        await store.record([at_work(), asking(), telling()])
+        await store.record([at_work(), asking(), a_reported_decision()])
         row = await of_trace(store, 1)
         assert row.state is InterventionState.DECIDED
         for _ in range(2):
             await store.interventions.await_answer(row.key)
-            await store.record([telling("deny", at=5.0, index=11)])
+            await store.record([a_reported_decision("deny", at=5.0, index=11)])
             row = await of_trace(store, 1)
             assert (row.state, row.is_asked, row.decision) == (InterventionState.OPEN, True, "")
             assert row.reported_decision == ReportedDecision(
@@ -156,22 +181,27 @@ class ExerciseAnswers(Exercised):
 
     @pytest.mark.parametrize("task", [{}, {"agent.task.id": "the victim's"}], ids=["another task", "the same task"])
     async def test_another_trace_voids_nothing(self, make_store: MakeStore, task: dict[str, Any]) -> None:
-        """Other words under the same id, by another trace, are a question of their own: each is answered by itself, in one task, too."""
+        """Other words of another trace under the same id are a question of their own.
+
+        Each is answered by itself, also within one task.
+        """
         store = await make_store()
         await store.record([at_work("victim", attributes=task), asking(question="May I delete all?", is_marked=True)])
         bait = asking(question="May I print hello?", trace=2, at=5.0, is_marked=True)
-        await store.record([at_work("other", trace=2, attributes=task), bait, telling(trace=2, at=6.0)])
+        await store.record([at_work("other", trace=2, attributes=task), bait, a_reported_decision(trace=2, at=6.0)])
         assert len(await store.tasks(TaskQuery())) == 2 - len(task)
         mine, other = await of_trace(store, 1), await of_trace(store, 2)
         assert (mine.state, other.state) == (InterventionState.OPEN, InterventionState.OPEN)
         assert mine.key != other.key
-        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
-        assert told == ["May I delete all?", "May I print hello?"]
+        listed = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        assert listed == ["May I delete all?", "May I print hello?"]
         assert (await store.interventions.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
         assert (await of_trace(store, 1)).state is InterventionState.OPEN
 
-    async def test_who_asks_the_same_words_takes_nothing_from_others(self, make_store: MakeStore) -> None:
-        """The same words by another trace, with a time that is over, asked anew in others, their task ended: the first is as it was."""
+    async def test_the_same_question_of_another_trace_is_independent(self, make_store: MakeStore) -> None:
+        """Another trace asks the same, passes its deadline, asks in other words and ends: the first question
+        is unchanged.
+        """
         store = await make_store()
         until = datetime.now(UTC) + timedelta(hours=1)
         await store.record([at_work("victim"), asking(is_marked=True, expires_at=until.isoformat())])
@@ -181,12 +211,12 @@ class ExerciseAnswers(Exercised):
         await store.record([at_work("other", trace=2), copied])
         await store.record([asking(question="Or not?", trace=2, at=6.0, index=1, is_marked=True)])
         await store.record([ended(trace=2, span=1, name="agent", attributes=over)])
-        await settled(store)
+        await fold_timers(store)
         assert (await of_trace(store, 1)) == before
         assert (await store.interventions.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
 
     async def test_the_same_words_are_answered_wherever_they_are_asked(self, make_store: MakeStore) -> None:
-        """An agent that was started again asks in another trace: who answers either question has answered both, once."""
+        """A restarted agent asks in another trace: one decision answers both questions, once."""
         store = await make_store()
         await store.record([at_work("first"), asking(is_marked=True), at_work("again", trace=2)])
         await store.record(
@@ -206,19 +236,19 @@ class ExerciseAnswers(Exercised):
         ]  # of "b" nobody has decided
         assert [(a.id, a.by) for a in tasks["again"].approvals] == [("a1", "alice"), ("b", "")]
 
-    async def test_time_that_is_over_for_one_is_not_for_another(self, make_store: MakeStore) -> None:
-        """A question whose time was over for one trace is open for the next that asks it."""
+    async def test_a_deadline_is_of_one_trace(self, make_store: MakeStore) -> None:
+        """A question whose deadline passed in one trace is open for the next trace that asks it."""
         store = await make_store()
         await store.record(
             [at_work("first"), asking(is_marked=True, expires_at="2020-01-01T00:00:00Z", at_expiry="deny")]
         )
-        await settled(store)
+        await fold_timers(store)
         assert (await of_trace(store, 1)).decision == "deny"
         await store.record([at_work("again", trace=2), asking(trace=2, at=5.0, is_marked=True)])
         assert (await of_trace(store, 2)).state is InterventionState.OPEN
 
-    async def test_an_end_that_is_told_shuts_nobody_out(self, make_store: MakeStore) -> None:
-        """Where spanpost is asked, a task that is said to have ended leaves its question to people."""
+    async def test_a_reported_end_leaves_the_question_open(self, make_store: MakeStore) -> None:
+        """If spanpost is asked, a task that is reported as ended leaves its question open to people."""
         store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
         await store.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
@@ -226,8 +256,11 @@ class ExerciseAnswers(Exercised):
             await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         ).result is Result.DONE
 
-    async def test_a_copy_with_other_words_than_its_mark_takes_nothing_over(self, make_store: MakeStore) -> None:
-        """A question cut on its way bears the mark of the whole one: it stands beside it, can be denied alone, and voids nothing."""
+    async def test_a_cut_copy_of_a_question_voids_nothing(self, make_store: MakeStore) -> None:
+        """A question that was cut on its way bears the mark of the whole one.
+
+        It stands beside it, can only be denied, and voids nothing.
+        """
         for order in (0, 1):
             store = await make_store()
             whole = asking(question="Deploy all of it?", is_marked=True)
@@ -254,10 +287,10 @@ class ExerciseAnswers(Exercised):
             {"question": "Deploy" + "".join(chr(0xE0000 + ord(c)) for c in "and delete everything")},
         ],
     )
-    async def test_what_nobody_can_read_whole_can_only_be_denied(
-        self, make_store: MakeStore, said: dict[str, Any]
-    ) -> None:
-        """Of a question a part is taken out, cut or invisible: approval is refused with a result of its own, refusal is not."""
+    async def test_an_incomplete_question_can_only_be_denied(self, make_store: MakeStore, said: dict[str, Any]) -> None:
+        """A part of the question is redacted, cut or invisible: approval is refused with a result of its
+        own, denial is not.
+        """
         store = await make_store()
         await store.record([at_work(), asking(**said, is_marked=True)])
         row = await the_question(store)
@@ -266,7 +299,7 @@ class ExerciseAnswers(Exercised):
         assert (await store.interventions.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
 
     async def test_a_hidden_choice_can_only_be_denied(self, make_store: MakeStore) -> None:
-        """Where an option is hidden none can be taken, and deny is an answer though it is no option."""
+        """If an option is hidden, no option can be chosen. Deny is an answer though it is no option."""
         store = await make_store()
         await store.record([at_work(), asking(options=["staging", "api_key=abcdefgh1234"], is_marked=True)])
         row = await the_question(store)

@@ -1,4 +1,4 @@
-"""What every store answers those who look: pages by key, any id, timelines, sums, and a stream in which nothing is missed."""
+"""What every store returns to readers: pages by key, lookup by any id, timelines, sums, and a stream without gaps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at_work_on(trace: int, *, tenant: str = "default", at: float = 0.0, **said: 
 
 
 async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
-    """Turn the pages of a list to its end."""
+    """Read all pages of a list."""
     found: list[T] = []
     after: Any = None
     for _ in range(1000):
@@ -39,21 +39,21 @@ async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
 
 
 async def names(store: Store, asked: TaskFilter, limit: int = 50) -> list[str]:
-    """Return the names of the tasks that are asked for, newest first."""
+    """Return the names of the selected tasks, newest first."""
     return [task.name for task in await all_pages(lambda after: store.reader.tasks(asked, after, limit))]
 
 
 def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0) -> Observation:
-    """Return a model call that was given so many tokens."""
+    """Return a model call with this many tokens."""
     said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": used}
     return ended(trace=trace, span=span, parent=parent, name="chat", attributes=said, at=at, seconds=0.1)
 
 
 class ExerciseBrowse:
-    """The suite. Subclasses bring `make_ledger`."""
+    """The suite. Subclasses provide the fixture `make_store`."""
 
     async def test_pages_visit_each_task_once(self, make_store: MakeStore) -> None:
-        """Pages of any size come to the same list, newest first; what starts between two pages disturbs none of them."""
+        """Pages of any size give the same list, newest first. A task that starts between two pages disturbs none."""
         store = await make_store()
         await store.record([at_work_on(n, at=float(n // 2)) for n in range(1, 12)])  # pairs begin at one moment
         whole = await names(store, WHOLE)
@@ -66,8 +66,8 @@ class ExerciseBrowse:
         rest = await all_pages(lambda after: store.reader.tasks(WHOLE, after or first.next, 4))
         assert [task.name for task in [*first.items, *rest]] == whole
 
-    async def test_filters_take_what_they_say(self, make_store: MakeStore) -> None:
-        """Each filter, and several together, give the tasks that it takes, and no other tenant's."""
+    async def test_filters_select_their_tasks(self, make_store: MakeStore) -> None:
+        """Each filter, and several together, select their tasks, and no other tenant's."""
         store = await make_store()
         await store.record(
             [
@@ -124,7 +124,7 @@ class ExerciseBrowse:
         assert [await names(store, one) for one in asked[16:20]] == [["job 9", "job 8"], ["job 9"], [], ["job 9"]]
 
     async def test_a_task_is_found_by_any_of_its_ids(self, make_store: MakeStore) -> None:
-        """Task id, uid and trace id name it, living or ended, and none of them another tenant's."""
+        """Task id, uid and trace id find it, live or ended, and never for another tenant."""
         store = await make_store()
         await store.record(
             [at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")]
@@ -141,8 +141,8 @@ class ExerciseBrowse:
         for ref in ("", "nothing", "0" * 32, "00000000-0000-0000-0000-000000000000", "x" * 5000, "é" * 36):
             assert await store.reader.task("default", ref) is None
 
-    async def test_a_timeline_has_news_and_acts_in_order(self, make_store: MakeStore) -> None:
-        """What was told and what people did stand in one order, whatever the size of the pages, and only that task's."""
+    async def test_a_timeline_has_checkpoints_and_acts_in_order(self, make_store: MakeStore) -> None:
+        """Checkpoints and people's acts are in one order, whatever the size of the pages, and of that task alone."""
         store = await make_store()
         await store.record([at_work(), asking(), *a_run("another", trace=9)])
         row = await the_question(store)
@@ -162,13 +162,16 @@ class ExerciseBrowse:
         acts = [one for one in whole if one[0] == "intervention"]
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
         page = await store.reader.timeline(row.task_uid, None, 100, content=False)
-        told = {c.id: c.message for c in await store.reader.checkpoints(task_uid=row.task_uid)}
-        assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == told
-        assert any(told.values())
+        listed = {c.id: c.message for c in await store.reader.checkpoints(task_uid=row.task_uid)}
+        assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == listed
+        assert any(listed.values())
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
 
-    async def test_how_full_a_context_was(self, make_store: MakeStore) -> None:
-        """Each call of the task's own is a point, in order of time, once however often it is told; what the agent says of itself stands above."""
+    async def test_the_history_of_a_context(self, make_store: MakeStore) -> None:
+        """Each call of the task is a point, in order of time, once however often it is sent.
+
+        The agent's own report takes precedence.
+        """
         store = await make_store()
         calls = [a_call(1, n, used, at=at) for n, used, at in ((10, 300, 3.0), (11, 100, 1.0), (12, 200, 2.0))]
         await store.record(
@@ -198,7 +201,7 @@ class ExerciseBrowse:
         assert await curve(f"{2:032x}") == [5_000]
 
     async def test_sums_are_those_of_the_tasks(self, make_store: MakeStore) -> None:
-        """By agent, by day and by status the announced tasks of that time are added up, another tenant's are not."""
+        """By agent, day and status, the announced tasks of that time are summed; another tenant's are not."""
         store = await make_store()
         runs = [run for n in range(1, 5) for run in a_run(f"run {n}", trace=n, at=float(n), is_failed=n == 4)]
         await store.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
@@ -218,7 +221,7 @@ class ExerciseBrowse:
         assert (none.total.tasks, none.total.input_tokens, none.total.seconds_p95, none.agents) == (0, None, None, [])
 
     async def test_questions_come_by_page(self, make_store: MakeStore) -> None:
-        """Questions come newest first with their tasks, by state and task; another tenant's do not."""
+        """Questions are listed newest first with their tasks, by state and task; another tenant's are not."""
         store = await make_store()
         for n in range(1, 6):
             await store.record([at_work(f"deploy {n}", trace=n), asking(f"a{n}", f"Deploy {n}?", trace=n, at=float(n))])
@@ -237,8 +240,8 @@ class ExerciseBrowse:
         assert await asked(tenant="other") == []
         assert await asked(agent="nobody") == []
 
-    async def test_the_stream_has_each_news_once(self, make_store: MakeStore) -> None:
-        """From any position the stream goes on with what was told after it, in one order; news told again is not told again."""
+    async def test_the_stream_has_each_checkpoint_once(self, make_store: MakeStore) -> None:
+        """From any position the stream continues with later checkpoints, in one order. A duplicate is not repeated."""
         store = await make_store()
         await store.record([at_work_on(50)])
         head = await store.reader.head()
@@ -247,7 +250,7 @@ class ExerciseBrowse:
             await store.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
         await store.record(a_run("run 1", trace=1))
 
-        async def told(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
+        async def listed(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
             while page := await store.reader.news(found[-1][0] if found else after, size, tenant):
                 found += [
@@ -255,19 +258,19 @@ class ExerciseBrowse:
                 ]
             return found
 
-        whole = await told(head, 1000)
+        whole = await listed(head, 1000)
         assert len({position for position, _ in whole}) == len(whole)
         assert [position for position, _ in whole] == sorted(position for position, _ in whole)
         assert {words for _, words in whole} >= {f"default run {n} end" for n in range(1, 6)} | {
             f"other job {n} start" for n in range(1, 6)
         }
-        assert await told(head, 1) == whole
-        assert await told(head, 3) == whole
-        assert [await told(whole[n][0], 2) for n in range(len(whole))] == [whole[n + 1 :] for n in range(len(whole))]
-        assert await told(head, 2, "other") == [one for one in whole if one[1].startswith("other ")]
+        assert await listed(head, 1) == whole
+        assert await listed(head, 3) == whole
+        assert [await listed(whole[n][0], 2) for n in range(len(whole))] == [whole[n + 1 :] for n in range(len(whole))]
+        assert await listed(head, 2, "other") == [one for one in whole if one[1].startswith("other ")]
 
 
 def sum_of(tasks: list[Task]) -> Any:
-    """Return what tasks cost; None where no cost is known."""
+    """Return the cost of tasks; None where no cost is known."""
     said = [task.cost_usd for task in tasks if task.cost_usd is not None]
     return sum(said) if said else None

@@ -1,4 +1,6 @@
-"""What every store does with budgets of money and tokens: what settled is spent once, and a share that is passed is told once."""
+"""What every store does with budgets of money and tokens: finalized usage is spent once, and each passed
+share warns once.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from spanpost.model.queries import TaskQuery
 from spanpost.store.protocols import Store
 from spanpost.tasks.budgets import Budget
 from spanpost.testing import observed
-from spanpost.testing.exercise_store import TELLING, MakeStore, drain
+from spanpost.testing.exercise_store import ROUTED_RULES, MakeStore, drain
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended, started
 
@@ -35,7 +37,7 @@ RED = {"agent.team": "red"}
 
 def spending(*budgets: Budget) -> Any:
     """Return rules with these budgets."""
-    return msgspec.structs.replace(TELLING, budgets=budgets)
+    return msgspec.structs.replace(ROUTED_RULES, budgets=budgets)
 
 
 def a_costly_run(
@@ -47,7 +49,7 @@ def a_costly_run(
     tokens: int = 100,
     attributes: Mapping[str, str] | None = None,
 ) -> list[Observation]:
-    """Return a run that ended, of one model call at that cost, with these attributes on its box."""
+    """Return an ended run with one model call at that cost, with these attributes on its root span."""
     said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.task.name": f"run {number}"}
     said |= attributes or {}
     call: dict[str, Any] = {
@@ -92,7 +94,7 @@ def a_request(n: int, usd: float, tokens: int) -> Observation:
 
 
 async def warned(store: Store) -> list[Checkpoint]:
-    """Return what was told of budgets, in order."""
+    """Return the budget warnings, in order."""
     return [c for c in await store.reader.checkpoints() if c.kind is Kind.BUDGET_WARNING]
 
 
@@ -102,27 +104,30 @@ def sums(spent: Sequence[Spent]) -> dict[tuple[str, str], Decimal]:
 
 
 class ExerciseSpend(Exercised):
-    """**Protocol:** subclass it with a fixture ``make_ledger``; `another` opens the same store once more, where it can."""
+    """**Protocol:** subclass it with a fixture ``make_store``; `another` opens the same store again, where it can."""
 
-    async def test_a_share_is_warned_of_once_in_the_thread_of_who_passed_it(self, make_store: MakeStore) -> None:
-        """At 80 and at 100 per cent the task that passed it tells so, once; what comes before and after tells nothing."""
+    async def test_a_share_warns_once_in_the_thread_of_the_task_that_passed_it(self, make_store: MakeStore) -> None:
+        """At 80 and at 100 per cent the task that passed the share warns, once. Nothing before or after does."""
         store = await make_store(spending(A_DAY))
-        told: dict[int, list[str]] = {}
+        listed: dict[int, list[str]] = {}
         for number in range(1, 15):
             known = {c.id for c in await warned(store)}
             await store.record(a_costly_run(number))
-            told[number] = [c.text for c in await warned(store) if c.id not in known]
-        assert {number: len(texts) for number, texts in told.items() if texts} == {8: 1, 10: 1}
-        assert told[8] == ["Budget a day of miner is 80 % spent: $8.00 of $10.00"]
+            listed[number] = [c.text for c in await warned(store) if c.id not in known]
+        assert {number: len(texts) for number, texts in listed.items() if texts} == {8: 1, 10: 1}
+        assert listed[8] == ["Budget a day of miner is 80 % spent: $8.00 of $10.00"]
         tasks = {t.uid: t.name for t in await store.tasks(TaskQuery(limit=50))}
         assert [tasks[c.task_uid] for c in await warned(store)] == ["run 8", "run 10"]
         deliveries = [
             d.checkpoint.text for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.BUDGET_WARNING
         ]
-        assert sorted(deliveries) == sorted(told[8] + told[10])
+        assert sorted(deliveries) == sorted(listed[8] + listed[10])
 
-    async def test_it_is_kept_apart(self, make_store: MakeStore) -> None:
-        """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
+    async def test_scopes_have_budgets_of_their_own(self, make_store: MakeStore) -> None:
+        """Agents and tenants spend from budgets of their own.
+
+        A task without the scope's attribute spends nothing of it.
+        """
         people = replace(A_DAY, name="people", per=("agent.requested_by",))
         store = await make_store(spending(A_DAY, people))
         await store.record(
@@ -137,8 +142,8 @@ class ExerciseSpend(Exercised):
         }
         assert [s.tenant for s in await store.budgets.spending("other")] == ["other"]
 
-    async def test_what_comes_again_is_spent_once(self, make_store: MakeStore) -> None:
-        """A batch that is sent again, and a run that is told in two halves, are spent once."""
+    async def test_a_duplicate_is_spent_once(self, make_store: MakeStore) -> None:
+        """A batch that is sent again, and a run that is sent in two halves, are spent once."""
         store = await make_store(spending(A_DAY))
         call, root_span = a_costly_run(1, "9.5")
         for batch in ([call], [root_span], [root_span, call], [call]):
@@ -148,15 +153,18 @@ class ExerciseSpend(Exercised):
         assert len(await warned(store)) == 1
 
     async def test_tokens_and_calls_without_a_price(self, make_store: MakeStore) -> None:
-        """Tokens have a limit of their own, for those whom the budget takes; calls of unknown cost are counted beside it."""
+        """Tokens have a limit of their own, for the tasks that the budget selects.
+
+        Calls of unknown cost are counted beside it.
+        """
         store = await make_store(spending(TOKENS))
         await store.record(a_costly_run(1, None, tokens=600, attributes=RED) + a_costly_run(2, "1", tokens=900))
         [spent] = await store.budgets.spending()
         assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, Decimal(0), 1, 0.6)
         assert [c.text for c in await warned(store)] == ["Budget tokens is 60 % spent: 600 of 1,000 tokens"]
 
-    async def test_what_is_left_is_told_of_a_task(self, make_store: MakeStore) -> None:
-        """Of a task is told what it may still spend: of budgets that nobody drew on yet, too, and of no other's."""
+    async def test_the_rest_of_each_budget_is_read(self, make_store: MakeStore) -> None:
+        """A task's remaining budgets are read, also unused ones, and no other task's."""
         store = await make_store(spending(A_DAY, TOKENS))
         await store.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", attributes=RED))
         by_name = {t.name: t for t in await store.tasks(TaskQuery())}
@@ -168,7 +176,9 @@ class ExerciseSpend(Exercised):
         ]
 
     async def test_each_model_has_its_own_calls(self, make_store: MakeStore) -> None:
-        """A run with calls to several models settles each call under the model that it names, once; and is kept so."""
+        """A run with calls to several models finalizes each call under the model that it names, once, and
+        stores it so.
+        """
         store = await make_store()
         models = ("large", "small", "large")
         calls = [
@@ -185,10 +195,10 @@ class ExerciseSpend(Exercised):
         first = await store.record([calls[0], root_span])
         second = await store.record([*calls, root_span])
         again = await store.record([*calls, root_span])
-        told = [
+        listed = [
             (s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.finalized
         ]
-        assert sorted(told) == [
+        assert sorted(listed) == [
             ("large", 1, 100, Decimal("0.2")),
             ("large", 1, 10_000, Decimal("0.4")),
             ("small", 1, 1000, Decimal("0.3")),
@@ -199,8 +209,11 @@ class ExerciseSpend(Exercised):
         }
         assert used == {"large": (2, 10_100, Decimal("0.6"), 0), "small": (1, 1000, Decimal("0.3"), 0)}
 
-    async def test_what_was_too_high_is_taken_back_and_told_to_counters_once(self, make_store: MakeStore) -> None:
-        """Of a call that is told with less, and then with what it was, counters hear once; budgets and rows follow it both ways."""
+    async def test_a_correction_downwards_is_counted_once(self, make_store: MakeStore) -> None:
+        """Of a call that is sent with less, and then with its first value, counters see one correction.
+
+        Budgets and rows follow both.
+        """
         store = await make_store(spending(A_DAY))
         call, root_span = a_costly_run(1, "4", tokens=100)
         less, whole = (a_costly_run(1, usd, tokens=tokens)[0] for usd, tokens in (("1", 60), ("4", 100)))
@@ -216,8 +229,11 @@ class ExerciseSpend(Exercised):
         [task] = await store.tasks(TaskQuery())
         assert [(u.calls, u.usage.input) for u in await store.budgets.usage(task.uid)] == [(1, 100)]
 
-    async def test_what_data_points_tell_is_spent_where_no_call_tells_it(self, make_store: MakeStore) -> None:
-        """A session that tells by data points alone spends what they come to; once its calls tell, those and no more."""
+    async def test_data_points_are_spent_without_calls(self, make_store: MakeStore) -> None:
+        """A session that sends only data points spends their sum.
+
+        Once its calls arrive, those count and nothing more.
+        """
         store = await make_store(spending(replace(A_DAY, per=())))
         for n in (1, 2):
             await store.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
@@ -238,8 +254,10 @@ class ExerciseSpend(Exercised):
         assert sum(s.usage.input or 0 for s in second.finalized) == 0
         assert second.corrections == 1
 
-    async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_store: MakeStore) -> None:
-        """It counts what settled in its period before it was set, for all whom it is kept for, once; and warns from there on."""
+    async def test_a_new_budget_begins_with_past_usage(self, make_store: MakeStore) -> None:
+        """It counts the usage that was finalized in its period before it was set, for each scope, once, and
+        warns from there on.
+        """
         store = await make_store()
         await store.record(
             a_costly_run(1, "5") + a_costly_run(2, "2", agent="smith") + a_costly_run(3, "7", tenant="other")
@@ -259,20 +277,22 @@ class ExerciseSpend(Exercised):
         assert [c.text for c in await warned(store)] == ["Budget a day of miner is 85 % spent: $8.50 of $10.00"]
 
     async def test_many_at_once(self, make_store: MakeStore) -> None:
-        """Runs that end at once, through two stores on one database, come to the exact sum, and to one warning of each share."""
+        """Runs that end at once, through two stores on one database, give the exact sum, and one warning for
+        each share.
+        """
         store = await make_store(spending(A_DAY))
         other = await self.another(store) or store
         runs = [a_costly_run(number, "0.5") for number in range(1, 31)]
 
-        async def tell(part: int) -> None:
+        async def record_part(part: int) -> None:
             for number in range(part, 2 * len(runs), 4):  # each run twice, by different parts
                 await (store, other)[part % 2].record(runs[number * 7 % len(runs)])
 
-        await asyncio.gather(*map(tell, range(4)))
+        await asyncio.gather(*map(record_part, range(4)))
         assert sums(await store.budgets.spending()) == {("default", "miner"): 15}
         assert sorted(c.ref for c in await warned(store)) == ["a day 0.8", "a day 1.0"]
 
-    async def test_what_providers_held_back_is_counted_by_account(self, make_store: MakeStore) -> None:
+    async def test_limited_calls_are_counted_by_account(self, make_store: MakeStore) -> None:
         """A call that met a rate limit or a spent quota is counted once, under the account that the agent names."""
         store = await make_store()
         said = [
@@ -304,7 +324,9 @@ class ExerciseSpend(Exercised):
         assert found == [("team-key", "openai", "m", "quota", 1), ("team-key", "openai", "m", "rate_limit", 2)]
 
     async def test_health_is_explained(self, make_store: MakeStore) -> None:
-        """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every store alike."""
+        """Failures, interruptions and spent budgets each reduce the 100 points by their share, equally in
+        every store.
+        """
         store = await make_store(spending(replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
         root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
         failed = [
@@ -318,7 +340,7 @@ class ExerciseSpend(Exercised):
         await store.record([started(trace=19, span=1, name="invoke_agent smith", attributes=root_span)])
         fleet = await store.fleet()
         assert fleet is not None
-        told = {h.agent_name: (h.score, h.errors, h.stalls, h.waiting, h.budget) for h in fleet.health}
+        listed = {h.agent_name: (h.score, h.errors, h.stalls, h.waiting, h.budget) for h in fleet.health}
         # 3 of 8 ended tasks failed: 18.75 of 50; 0.9 of a budget is half of what is beyond 0.8.
-        assert told == {"smith": (81, 19, 0, 0, 0), "miner": (92, 0, 0, 0, 8), "idle": (100, 0, 0, 0, 0)}
+        assert listed == {"smith": (81, 19, 0, 0, 0), "miner": (92, 0, 0, 0, 8), "idle": (100, 0, 0, 0, 0)}
         assert [(s.budget, s.share) for s in fleet.spending if s.cost_usd] == [("a day", 0.9)]

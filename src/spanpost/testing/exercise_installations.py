@@ -1,4 +1,6 @@
-"""What every store does with installations: the newest stands, and what was read before it changes nothing."""
+"""What every store does with installations: the newest stands, and a write that is based on an older read
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ LEASE = timedelta(seconds=30)
 
 
 def an_installation(team: str = "T0222BBBB", encrypted: bytes = b"\x00one", *, client: str = "11.22") -> Installed:
-    """Return what is to be kept of an installation."""
+    """Return an installation to be stored."""
     return Installed(
         client=client,
         team=team,
@@ -32,8 +34,8 @@ def an_installation(team: str = "T0222BBBB", encrypted: bytes = b"\x00one", *, c
 class ExerciseInstallations(Exercised):
     """What every store does with installations."""
 
-    async def test_an_installation_is_kept_and_the_next_takes_its_place(self, make_store: MakeStore) -> None:
-        """It is found by app and workspace alone, as it was given; installed again, the newer stands, with a later writing."""
+    async def test_an_installation_replaces_the_one_before(self, make_store: MakeStore) -> None:
+        """It is found by app and workspace, unchanged. Installed again, the newer one stands, with a later revision."""
         kept = (await make_store()).installations
         given = an_installation()
         first = await kept.save(given)
@@ -55,8 +57,11 @@ class ExerciseInstallations(Exercised):
             ("T0333", b"\x00one"),
         ]
 
-    async def test_what_was_removed_has_no_token_and_can_come_again(self, make_store: MakeStore) -> None:
-        """The row says when and why; removing again, or an older writing, is nothing; installed again it stands as new."""
+    async def test_a_removed_installation_has_no_token(self, make_store: MakeStore) -> None:
+        """The row says when and why it was removed.
+
+        Another removal, or a write of an older revision, changes nothing. Installed again it stands as new.
+        """
         kept = (await make_store()).installations
         first = await kept.save(an_installation())
         again = await kept.save(an_installation(encrypted=b"two"))
@@ -72,7 +77,10 @@ class ExerciseInstallations(Exercised):
         assert (back.is_there, back.removed_at, back.why) == (True, None, "")
 
     async def test_one_process_fetches_the_next_token(self, make_store: MakeStore) -> None:
-        """The second is refused while the first is at it, and not for ever; what was read before a later writing writes nothing."""
+        """A second process is refused while the first refreshes the token, for a limited time.
+
+        A write that is based on an older read is refused.
+        """
         store = await make_store()
         kept = store.installations
         row = await kept.save(an_installation())

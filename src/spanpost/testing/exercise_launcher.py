@@ -1,4 +1,4 @@
-"""The behavioural suite for launchers, ours and strangers': what the dispatcher relies on.
+"""The behavioural suite for launchers, built in and third-party: the rules that the dispatcher relies on.
 
     import pytest
     from spanpost.testing.exercise_launcher import CHECKS
@@ -7,8 +7,8 @@
     async def test_it_behaves_as_a_launcher(check):
         await check(lambda: MyLauncher(...))
 
-or all at once: ``await exercise_launcher(lambda: MyLauncher(...))``. Each check makes its own launcher and closes it. A launcher
-may answer any order with a `DeliveryError`; it may not raise anything else.
+or all at once: ``await exercise_launcher(lambda: MyLauncher(...))``. Each check makes its own launcher and
+closes it. A launcher may answer any order with a `DeliveryError`; it may not raise anything else.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def _open(make: MakeLauncher) -> AsyncIterator[Launcher]:
 
 
 async def _launch(launcher: Launcher, order: Order) -> Receipt | None:
-    """Return the receipt, or None when the launcher said by a `DeliveryError` what to do next."""
+    """Return the receipt, or None when the launcher answered with a `DeliveryError`."""
     try:
         async with asyncio.timeout(30):
             receipt = await launcher.launch(order)
@@ -89,7 +89,7 @@ async def it_returns_a_receipt(make: MakeLauncher) -> None:
 
 
 async def it_launches_again(make: MakeLauncher) -> None:
-    """The same order once more is taken as the first was: the dispatcher carries at least once."""
+    """The same order is accepted again like the first time: the dispatcher delivers at least once."""
     async with _open(make) as launcher:
         first = await _launch(launcher, an_order())
         again = await _launch(launcher, an_order())
@@ -97,13 +97,13 @@ async def it_launches_again(make: MakeLauncher) -> None:
 
 
 async def it_takes_an_order_of_nothing(make: MakeLauncher) -> None:
-    """An order without text, parameters or person is taken or refused."""
+    """An order without text, parameters or person is accepted or refused."""
     async with _open(make) as launcher:
         await _launch(launcher, Order(id=uuid5(_SPACE, "bare"), tenant="default", carrier="launch:fix", at=NOON))
 
 
-async def it_takes_hostile_text(make: MakeLauncher) -> None:
-    """Any text in any field is taken or refused by a `DeliveryError`; nothing else is raised."""
+async def it_accepts_hostile_text(make: MakeLauncher) -> None:
+    """Any text in any field is accepted or refused by a `DeliveryError`; nothing else is raised."""
     async with _open(make) as launcher:
         for number, text in enumerate((*HOSTILE, "--help", "; rm -rf /", "$(id)", "a\nb", "'\"")):
             said = dict.fromkeys(("text", "retry_of", "caused_by", "by", "by_id", "tenant", "source", "rule"), text)
@@ -133,13 +133,13 @@ CHECKS: tuple[Check, ...] = (
     it_returns_a_receipt,
     it_launches_again,
     it_takes_an_order_of_nothing,
-    it_takes_hostile_text,
+    it_accepts_hostile_text,
     it_launches_several_at_once,
     it_closes_twice,
 )
 
 
 async def exercise_launcher(make: MakeLauncher) -> None:
-    """Run every check. Raises AssertionError with what the dispatcher would have tripped over."""
+    """Run every check. Raises AssertionError with the first broken rule."""
     for check in CHECKS:
         await check(make)

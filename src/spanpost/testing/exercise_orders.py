@@ -1,4 +1,4 @@
-"""What every store does with orders: rows first, carried by deliveries, once for each asking."""
+"""What every store does with launch orders: they are rows first, delivered like others, once for each request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CARRIERS = ("launch:fix", "launch:review")
 
 
 def an_order(**fields: Any) -> Order:
-    """Return an order that nobody placed yet."""
+    """Return an order that was not placed yet."""
     given: dict[str, Any] = {"id": uuid4(), "tenant": "acme", "carrier": "launch:fix", "at": datetime.now(UTC)}
     return Order(**(given | fields))
 
@@ -37,7 +37,7 @@ def an_order(**fields: Any) -> Order:
 def done(
     name: str, said: dict[str, str] | None = None, *, trace: int = 1, status: str = "complete", ago: float = 0.0
 ) -> Observation:
-    """Return the end of a task of an agent, so many seconds ago."""
+    """Return the end of an agent's task, so many seconds ago."""
     attributes = {"agent.task.name": name, "agent.name": name, "agent.status": status, **(said or {})}
     root = ended(trace=trace, span=1, name="agent", attributes=attributes)
     now = int((datetime.now(UTC) - timedelta(seconds=ago)).timestamp() * 1e9)
@@ -45,23 +45,23 @@ def done(
 
 
 def on_end(name: str = "next", **fields: Any) -> FoldRules:
-    """Return rules by which the end of an analysis starts two."""
+    """Return rules by which the end of an analysis starts two orders."""
     given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "agent": "analysis"}
-    given |= {"text": "After {name}: {result.found}", "parameters": (("repo", "{repo}"),)}
+    given |= {"text": "After {name}: {result.found}", "parameters": {"repo": "{repo}"}}
     launchers = frozenset({"fix", "review"})
     return FoldRules(launches=Launches(named={name: {} for name in launchers}, rules=(OnEnd(**(given | fields)),)))
 
 
 async def carried(store: Store) -> list[Delivery]:
-    """Claim what there is to be carried."""
+    """Claim the orders that are due."""
     return await store.outbox.claim(CARRIERS, 50)
 
 
 class ExerciseOrders(Exercised):
-    """What every store does with orders."""
+    """What every store does with launch orders."""
 
-    async def test_an_order_is_carried_once(self, make_store: MakeStore) -> None:
-        """An order is placed once however often it is handed in, is carried whole, and its receipt stands beside it."""
+    async def test_an_order_is_delivered_once(self, make_store: MakeStore) -> None:
+        """An order is placed once however often it is submitted, is delivered whole, and its receipt is stored."""
         store = await make_store()
         order = an_order(text="Fix it", parameters={"repo": "acme/shop"}, by="alice", source="slack", body=b"\x00\xff")
         assert [await store.launch_orders.place(order) for _ in range(3)] == [Taken.NEW, Taken.KNOWN, Taken.KNOWN]
@@ -76,8 +76,10 @@ class ExerciseOrders(Exercised):
         [listed] = await store.outbox.deliveries(sink="launch:fix")
         assert (listed.kind, listed.state) == ("order", "delivered")
 
-    async def test_a_request_is_not_heard_twice(self, make_store: MakeStore) -> None:
-        """The same signature is replayed; the same order by another signature is known; neither is carried again."""
+    async def test_a_request_is_not_accepted_twice(self, make_store: MakeStore) -> None:
+        """The same signature is a replay; the same order with another signature is known; neither is
+        delivered again.
+        """
         store = await make_store()
         order = an_order(carrier="launch:fix")
         other = an_order(carrier="launch:fix")
@@ -88,7 +90,7 @@ class ExerciseOrders(Exercised):
         assert [delivery.order for delivery in await carried(store)] == [order]
 
     async def test_hostile_texts_of_an_order(self, make_store: MakeStore) -> None:
-        """What PostgreSQL does not take in texts is mended, and the order is carried."""
+        """Text that PostgreSQL does not accept is mended, and the order is delivered."""
         store = await make_store()
         assert (
             await store.launch_orders.place(an_order(text="a\0b\ud800", parameters={"k\0": "\ud800"}, by="\0"))
@@ -97,7 +99,7 @@ class ExerciseOrders(Exercised):
         assert len(await carried(store)) == 1
 
     async def test_a_failed_task_is_retried_once(self, make_store: MakeStore) -> None:
-        """Of many who ask at once for a failed run to be tried again one is granted; the others are told by whom."""
+        """Of many simultaneous retries of a failed run one is granted; the others learn by whom."""
         store = await make_store()
         await store.record([done("analysis", {"agent.repo": "acme/shop"}, status="error")])
         [task] = await store.tasks(TaskQuery())
@@ -120,7 +122,10 @@ class ExerciseOrders(Exercised):
         assert delivery.task.uid == task.uid
 
     async def test_a_retry_that_failed_may_be_asked_for_again(self, make_store: MakeStore) -> None:
-        """An order that was given up stands no more, nor one that was carried a while ago; another run is another."""
+        """An order that was given up, or was delivered a while ago, no longer blocks another.
+
+        Another run is independent.
+        """
         store = await make_store()
         await store.record([done("analysis", status="error")])
         [task] = await store.tasks(TaskQuery())
@@ -137,8 +142,8 @@ class ExerciseOrders(Exercised):
         await store.outbox.settle(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
-    async def test_what_was_started_is_started_again(self, make_store: MakeStore) -> None:
-        """The retry of a task that an order started is given what that order gave, not what the clicker says."""
+    async def test_a_retry_repeats_the_order(self, make_store: MakeStore) -> None:
+        """The retry of a task that an order started repeats that order, not the words of the person who clicked."""
         store = await make_store()
         first = an_order(tenant="default", text="Fix the till", parameters={"branch": "main"})
         await store.launch_orders.place(first)
@@ -149,8 +154,11 @@ class ExerciseOrders(Exercised):
         orders = [row.order for row in await store.launch_orders.listed(OrderQuery(task_uid=task.uid))]
         assert [(order.text, order.parameters) for order in orders] == [("Fix the till", {"branch": "main"})]
 
-    async def test_what_people_start(self, make_store: MakeStore) -> None:
-        """New work that a person starts is a row of theirs and an order, once; refused it is a row alone."""
+    async def test_a_person_starts_work(self, make_store: MakeStore) -> None:
+        """New work that a person starts is an intervention and an order, once.
+
+        A refused one is an intervention alone.
+        """
         store = await make_store()
         act = an_act(
             Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, idempotency_key="idempotency_key"
@@ -170,7 +178,9 @@ class ExerciseOrders(Exercised):
         assert delivery.order.parameters == {"a": "b"}
 
     async def test_the_end_of_a_task_starts_others(self, make_store: MakeStore) -> None:
-        """A run that ends well starts what its rule names, with its own words, once whatever is repeated; others do not."""
+        """A successful end starts the orders of its rule, with the rule's text, once whatever is repeated;
+        other ends do not.
+        """
         store = await make_store(on_end())
         record = done(
             "analysis", {"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"}
@@ -187,14 +197,17 @@ class ExerciseOrders(Exercised):
             assert (order.text, order.parameters) == ("After analysis: two bugs", {"repo": "acme/shop"})
             assert (order.caused_by, order.rule, order.depth, order.source) == (task.task_id, "next", 1, "rule")
 
-    async def test_what_ended_long_ago_starts_nothing(self, make_store: MakeStore) -> None:
-        """A backlog that is drained late sets nothing off."""
+    async def test_an_old_end_starts_nothing(self, make_store: MakeStore) -> None:
+        """The ends in a backlog that is recorded late start nothing."""
         store = await make_store(on_end())
         await store.record([done("analysis", ago=3600)])
         assert await carried(store) == []
 
     async def test_a_loop_ends(self, make_store: MakeStore) -> None:
-        """Agents that start themselves by a rule end at its depth; those that do not say by what they run, by the hour."""
+        """Agents that start each other by a rule stop at its depth.
+
+        Agents that do not name their order stop at the hourly limit.
+        """
         rules = on_end(start=("fix",))
         launches = replace(rules.launches, max_depth=3, max_hourly=7)
         store = await make_store(msgspec.structs.replace(rules, launches=launches))
@@ -219,7 +232,7 @@ class ExerciseOrders(Exercised):
         assert sum(one is not None for one in stalled) == 7 - 3
 
     async def test_another_tenants_order_counts_for_nothing(self, make_store: MakeStore) -> None:
-        """A task that names another tenant's order is given nothing of it."""
+        """A task that names another tenant's order gets nothing from it."""
         store = await make_store()
         first = an_order(tenant="acme", text="secret")
         await store.launch_orders.place(first)
@@ -229,7 +242,10 @@ class ExerciseOrders(Exercised):
         assert [row.order.text for row in await store.launch_orders.listed(OrderQuery(task_uid=task.uid))] == ["fix"]
 
     async def test_a_retry_rule_is_the_first_that_fits(self, make_store: MakeStore) -> None:
-        """Which launcher starts a task again goes by agent, topic and type, in order; without one none does."""
+        """The launcher of a retry follows from agent, topic and type, by the first rule that fits.
+
+        Without one, no retry is possible.
+        """
         retries = (
             Retry(launcher="special", agent="analysis", type="nightly"),
             Retry(launcher="fix", agent="anal*"),

@@ -1,10 +1,11 @@
-"""How every store paces: a class of tests beside `ExerciseLedger`, with the same fixture and one method more.
+"""How every store limits rates: a class of tests beside `ExerciseStore`, with the same fixture and one more
+method.
 
-class TestMyPacing(ExercisePacing):
-    @pytest.fixture
-    async def make_ledger(self): ...
+    class TestMyPacing(ExercisePacing):
+        @pytest.fixture
+        async def make_store(self): ...
 
-    async def pass_time(self, store, seconds): ...   # lets the store's clock go on, or what it keeps grow older
+        async def pass_time(self, store, seconds): ...   # advances the store's clock, or ages its rows
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ SLOW = 1 / 3600
 def limits(
     post: Sequence[RateLimit] = (), edit: Sequence[RateLimit] = (), look: Sequence[RateLimit] = ()
 ) -> RateLimits:
-    """Return what names these budgets."""
+    """Return a function with these rate limits."""
     named = {SinkCall.POST: tuple(post), SinkCall.EDIT: tuple(edit), SinkCall.RECONCILE: tuple(look)}
     return lambda sink, address, call: named[call]
 
 
 def paced(key: str, burst: float = 1.0, reserve: float = 0.0) -> RateLimit:
-    """Return a budget that gains nothing within a test."""
+    """Return a rate limit that gains nothing within a test."""
     return RateLimit(key=key, rate=SLOW, burst=burst, reserve=reserve)
 
 
@@ -72,12 +73,15 @@ async def _first(store: Store, rate_limits: RateLimits = unlimited) -> Delivery:
 
 
 class ExercisePacing(Exercised):
-    """How every store paces, breaks off, and looks before it sends again."""
+    """How every store limits rates, opens circuit breakers, and reconciles before it sends again."""
 
     # --- pace --------------------------------------------------------------------------------------------------------
 
     async def test_no_more_is_claimed_than_there_are_calls(self, make_store: MakeStore) -> None:
-        """Of many lanes as many are claimed as calls are left; the others wait untouched, and are due when a call is gained."""
+        """Of many ordering keys as many are claimed as calls are left.
+
+        The others wait unchanged until a call is gained.
+        """
         store = await make_store(lease=timedelta(hours=9))
         for trace in range(1, 6):
             await store.record(steps(0, trace=trace))
@@ -93,7 +97,7 @@ class ExercisePacing(Exercised):
         assert {row.attempt for row in rows} == {0}
 
     async def test_a_call_is_gained_in_time(self, make_store: MakeStore) -> None:
-        """When a call is gained the next lane is due, and not before."""
+        """When a call is gained the next ordering key is due, and not before."""
         store = await make_store(lease=timedelta(hours=9))
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
@@ -109,7 +113,9 @@ class ExercisePacing(Exercised):
         assert len(await store.outbox.claim([SINK], 10, rate_limits)) == 1
 
     async def test_closed_edits_let_posts_pass(self, make_store: MakeStore) -> None:
-        """While edits have no calls left, new messages and news of the same lanes go out, and the newest edit waits."""
+        """While no edits are left, new messages and checkpoints of the same ordering keys go out, and the
+        newest edit waits.
+        """
         store = await make_store()
         for trace in (1, 2, 3):
             await store.record(moved(10.0, index=0, trace=trace))
@@ -135,7 +141,7 @@ class ExercisePacing(Exercised):
         assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
     async def test_approvals_then_ends_then_errors_then_the_rest(self, make_store: MakeStore) -> None:
-        """Each call that is left goes to the most urgent lane, however long the others wait."""
+        """Each remaining call goes to the most urgent ordering key, however long the others wait."""
         store = await make_store()
         for trace in (1, 2, 3, 4):
             await store.record(steps(0, trace=trace))
@@ -151,7 +157,10 @@ class ExercisePacing(Exercised):
         assert out[0].urgency == "approval"
 
     async def test_the_reserve_is_kept_for_the_urgent(self, make_store: MakeStore) -> None:
-        """The last calls are for approvals, ends and errors; other lanes are due when more than the reserve is there."""
+        """The last calls are for approvals, ends and errors.
+
+        Other ordering keys are due when more than the reserve is left.
+        """
         store = await make_store()
         for trace in range(1, 5):
             await store.record(steps(0, trace=trace))
@@ -163,8 +172,11 @@ class ExercisePacing(Exercised):
         assert _names(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 8"]
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
 
-    async def test_what_was_skipped_is_given_back(self, make_store: MakeStore) -> None:
-        """A delivery that a sink did not send, or a dispatcher gave back unsent, costs no call; given back, it is no attempt."""
+    async def test_a_skipped_delivery_costs_no_call(self, make_store: MakeStore) -> None:
+        """A delivery that a sink skipped, or a dispatcher returned unsent, costs no call.
+
+        A returned one is no attempt.
+        """
         store = await make_store()
         for trace in (1, 2):
             await store.record(steps(0, trace=trace))
@@ -177,8 +189,8 @@ class ExercisePacing(Exercised):
         assert len(await store.outbox.claim([SINK], 1, rate_limits)) == 1
         assert await store.outbox.claim([SINK], 1, rate_limits) == []
 
-    async def test_all_budgets_or_none(self, make_store: MakeStore) -> None:
-        """A call that one of its budgets does not allow draws on none of the others."""
+    async def test_all_rate_limits_or_none(self, make_store: MakeStore) -> None:
+        """A call that one of its rate limits does not allow uses none of the others."""
         store = await make_store()
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
@@ -188,8 +200,10 @@ class ExercisePacing(Exercised):
 
     # --- closed ------------------------------------------------------------------------------------------------------
 
-    async def test_patience_holds_for_all_that_draw_on_it(self, make_store: MakeStore) -> None:
-        """A time that the far side names closes the budget for every delivery, urgent ones too, and no other budget."""
+    async def test_a_retry_after_holds_for_the_whole_rate_limit(self, make_store: MakeStore) -> None:
+        """A time that the service names closes the rate limit for every delivery, urgent ones too, and no
+        other rate limit.
+        """
         store = await make_store()
         await store.record(moved(10.0, index=0, trace=2))
         await drain(store)
@@ -213,7 +227,7 @@ class ExercisePacing(Exercised):
         assert [row for row in await store.outbox.rate_limits(is_closed=True) if row.key == "post"] == []
 
     async def test_failures_open_the_circuit_and_a_probe_closes_it(self, make_store: MakeStore) -> None:
-        """Five failures in a row stop a sink; then one call at a time goes out, until one succeeds."""
+        """Five failures in a row stop a sink. Then one call at a time is sent, until one succeeds."""
         store = await make_store(lease=timedelta(hours=1))
         for trace in range(1, 9):
             await store.record(steps(0, trace=trace))
@@ -239,8 +253,8 @@ class ExercisePacing(Exercised):
         assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 8
         assert await store.outbox.rate_limits(is_closed=True) == []
 
-    async def test_what_failed_while_it_was_open_is_due_when_it_closes(self, make_store: MakeStore) -> None:
-        """Who was tried in vain by an open circuit waits for nothing else: after one success all go, the urgent first."""
+    async def test_failed_probes_are_due_when_the_circuit_closes(self, make_store: MakeStore) -> None:
+        """Deliveries that failed as probes have no other wait: after one success all go out, urgent ones first."""
         store = await make_store(lease=timedelta(hours=1))
         for trace in range(1, 9):
             await store.record(_asks(trace) if trace == 4 else steps(0, trace=trace))
@@ -262,8 +276,8 @@ class ExercisePacing(Exercised):
         await self.pass_time(store, 600)
         assert "steps 4" in _names(await store.outbox.claim([SINK], 10, BROKEN))
 
-    async def test_an_urgent_letter_that_always_fails_holds_nobody_up(self, make_store: MakeStore) -> None:
-        """Deliveries take turns as probes: however urgent the one that brings its own failure, the next probe is another's."""
+    async def test_an_urgent_delivery_that_always_fails_blocks_no_other(self, make_store: MakeStore) -> None:
+        """Deliveries take turns as probes: however urgent the failing one, the next probe is another delivery."""
         store = await make_store(lease=timedelta(hours=1))
         await store.record(steps(0, trace=1))
         await store.record(_asks(2))
@@ -280,7 +294,9 @@ class ExercisePacing(Exercised):
         assert (await _first(store, BROKEN)).task.name == "steps 2"
 
     async def test_a_refusal_waits_for_a_person(self, make_store: MakeStore) -> None:
-        """What a person must mend is tried after five minutes, then more seldom, or at once when that person says so."""
+        """A refusal that a person must mend is retried after five minutes, then less often, or at once at
+        that person's request.
+        """
         store = await make_store(lease=timedelta(hours=9))
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
@@ -303,8 +319,8 @@ class ExercisePacing(Exercised):
         assert await store.outbox.reopen(["breaker"]) == 1
         assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 3
 
-    async def test_the_first_refusal_leaves_what_is_under_way(self, make_store: MakeStore) -> None:
-        """Calls that were under way when it closed do not make the pause longer, whatever they bring back."""
+    async def test_calls_under_way_do_not_extend_a_pause(self, make_store: MakeStore) -> None:
+        """Calls that were under way when a rate limit closed do not extend the pause, whatever their outcome."""
         store = await make_store()
         for trace in (1, 2, 3):
             await store.record(steps(0, trace=trace))
@@ -317,7 +333,7 @@ class ExercisePacing(Exercised):
         assert row.until == closed.until
 
     async def test_only_what_is_asked_for_is_due(self, make_store: MakeStore) -> None:
-        """What waits for another sink keeps nobody awake."""
+        """A delivery to another sink is not due for this one."""
         store = await make_store()
         await store.record(steps(0))
         assert await store.outbox.due_in(["another"], limits()) is None
@@ -325,8 +341,8 @@ class ExercisePacing(Exercised):
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    async def test_a_look_draws_on_its_own_budget(self, make_store: MakeStore) -> None:
-        """A doubtful delivery waits for the budget of looks, whatever the others hold, and hinders nobody."""
+    async def test_a_reconciliation_has_its_own_rate_limit(self, make_store: MakeStore) -> None:
+        """A doubtful delivery waits for the rate limit of reconciliations alone, and blocks no other."""
         store = await make_store()
         await store.record(steps(0, trace=1))
         rate_limits = limits(post=[RateLimit(key="post")], look=[RateLimit(key="look")])
@@ -342,8 +358,8 @@ class ExercisePacing(Exercised):
         again = [d for d in await store.outbox.claim([SINK], 10, rate_limits) if d.id == look.id]
         assert [(d.is_unknown, d.lookups) for d in again] == [(True, 0)]
 
-    async def test_what_was_not_called_is_as_before(self, make_store: MakeStore) -> None:
-        """An attempt of which no call was made counts for nothing, whatever else is said of it: no attempt, no look, no doubt."""
+    async def test_an_attempt_without_a_call_changes_nothing(self, make_store: MakeStore) -> None:
+        """An attempt that made no call counts neither as an attempt nor as a reconciliation, and leaves no doubt."""
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
@@ -358,8 +374,11 @@ class ExercisePacing(Exercised):
             None,
         )
 
-    async def test_looks_are_counted_until_it_is_sent_again(self, make_store: MakeStore) -> None:
-        """Looks that saw nothing are counted, and failures to look are not; when nothing had arrived, it is sent at once."""
+    async def test_reconciliations_are_counted_until_it_is_sent_again(self, make_store: MakeStore) -> None:
+        """Reconciliations that found nothing are counted, failed ones are not.
+
+        A delivery that did not arrive is sent at once.
+        """
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
@@ -377,19 +396,21 @@ class ExercisePacing(Exercised):
         await store.outbox.settle(sent, _unsure())
         assert (await _first(store)).sent_at == sent.claimed_at
 
-    async def test_news_that_is_found_was_delivered(self, make_store: MakeStore) -> None:
-        """News that a look finds is done, with the receipt that was found."""
+    async def test_a_found_checkpoint_is_delivered(self, make_store: MakeStore) -> None:
+        """A checkpoint that a reconciliation finds is delivered, with the receipt that was found."""
         store = await make_store()
         await store.record(steps(1))
         await store.outbox.settle(await _first(store), POSTED)
-        news = await _first(store)
-        await store.outbox.settle(news, _unsure())
+        delivery = await _first(store)
+        await store.outbox.settle(delivery, _unsure())
         await store.outbox.settle(await _first(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
-        assert [r.state for r in await store.outbox.deliveries() if r.id == news.id] == ["delivered"]
-        assert news.id not in {d.id for d in await drain(store)}
+        assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["delivered"]
+        assert delivery.id not in {d.id for d in await drain(store)}
 
     async def test_a_state_that_is_found_is_edited_next(self, make_store: MakeStore) -> None:
-        """The text that a look finds may be old: the lane keeps its receipt, and an edit follows before nothing else."""
+        """The text that a reconciliation finds may be old: the ordering key keeps the receipt, and an edit
+        follows before anything else.
+        """
         store = await make_store()
         await store.record(steps(0))
         state = await _first(store)
@@ -401,8 +422,8 @@ class ExercisePacing(Exercised):
         edits = [d for d in await drain_with(store, rate_limits) if d.id == state.id]
         assert [(d.is_unknown, d.message_receipt, d.drawn) for d in edits] == [(False, found, ("edit",))]
 
-    async def test_what_is_given_up_in_doubt_is_looked_up_when_it_is_revived(self, make_store: MakeStore) -> None:
-        """A delivery that was buried though it may have arrived is not sent blindly by `retry`."""
+    async def test_a_doubtful_dead_letter_is_reconciled_when_it_is_retried(self, make_store: MakeStore) -> None:
+        """A dead letter that may have arrived is not sent blindly by `retry`."""
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
@@ -412,8 +433,8 @@ class ExercisePacing(Exercised):
 
     # --- leases ------------------------------------------------------------------------------------------------------
 
-    async def test_the_last_letter_of_a_lane_is_taken_over(self, make_store: MakeStore) -> None:
-        """A lane whose only delivery was under way when its holder died is due when the lease is over, and looked up."""
+    async def test_the_only_delivery_of_an_ordering_key_is_taken_over(self, make_store: MakeStore) -> None:
+        """When its worker dies, the only delivery of an ordering key is due after the lease, and is reconciled."""
         store = await make_store()
         await store.record(steps(0))
         await drain(store)
@@ -427,9 +448,11 @@ class ExercisePacing(Exercised):
         found = await _first(store)
         assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt)
 
-    async def test_who_sent_too_late_has_it_looked_up_again(self, make_store: MakeStore) -> None:
-        """A receipt after the lease was lost: the delivery is looked up once more, though another delivered it meanwhile."""
-        for is_settled_before in (True, False):
+    async def test_a_late_receipt_is_reconciled(self, make_store: MakeStore) -> None:
+        """A receipt after the lease was lost: the delivery is reconciled once more, though another worker
+        delivered it meanwhile.
+        """
+        for is_finished_before in (True, False):
             store = await make_store()
             await store.record(steps(0))
             late = await _first(store)
@@ -437,10 +460,10 @@ class ExercisePacing(Exercised):
             await store.outbox.settle(await _first(store), NotArrived())
             second = await _first(store)
             assert (second.id, second.is_unknown) == (late.id, False)
-            if is_settled_before:
+            if is_finished_before:
                 await store.outbox.settle(second, POSTED)
             await store.outbox.settle(late, Receipt(ref={"ts": "late"}))
-            if not is_settled_before:
+            if not is_finished_before:
                 assert await store.outbox.claim([SINK], 10) == []
                 await store.outbox.settle(second, POSTED)
             out = await drain(store, lambda d: Arrived(receipt=POSTED) if d.is_unknown else POSTED)
@@ -448,8 +471,12 @@ class ExercisePacing(Exercised):
             assert again == [(True, POSTED), (False, POSTED)]
             assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
-    async def test_news_that_was_delivered_stays_so_when_a_look_is_blind(self, make_store: MakeStore) -> None:
-        """Looked up once more on suspicion, news that has its receipt is not sent again by a sink that sees nothing."""
+    async def test_a_delivered_checkpoint_is_not_sent_again_by_a_blind_reconciliation(
+        self, make_store: MakeStore
+    ) -> None:
+        """A checkpoint with a receipt that is reconciled on suspicion is not sent again by a sink that finds
+        nothing.
+        """
         store = await make_store()
         await store.record(steps(1))
         await store.outbox.settle(await _first(store), POSTED)
@@ -466,8 +493,11 @@ class ExercisePacing(Exercised):
         assert late.id not in {d.id for d in await drain(store)}
         assert [r.state for r in await store.outbox.deliveries() if r.id == late.id] == ["delivered"]
 
-    async def test_what_was_not_sent_too_late_changes_nothing(self, make_store: MakeStore) -> None:
-        """Who lost its lease and sent nothing has no say; nor is a settle that is told twice a reason to look."""
+    async def test_a_late_failure_changes_nothing(self, make_store: MakeStore) -> None:
+        """A worker that lost its lease and sent nothing changes nothing.
+
+        Nor does a repeated outcome cause a reconciliation.
+        """
         store = await make_store()
         await store.record(steps(0))
         late = await _first(store)
@@ -480,8 +510,8 @@ class ExercisePacing(Exercised):
         assert await store.outbox.claim([SINK], 10) == []
         assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
-    async def test_patience_is_heard_from_who_lost_its_lease(self, make_store: MakeStore) -> None:
-        """What a far side answered holds for all, though the delivery is another's by now."""
+    async def test_a_late_retry_after_holds(self, make_store: MakeStore) -> None:
+        """A service's answer holds for all, though another worker holds the delivery by now."""
         store = await make_store()
         await store.record(steps(0))
         rate_limits = limits(post=[RateLimit(key="post")])

@@ -1,4 +1,6 @@
-"""What every store does with what people do: questions are kept, the first decision stands, deadlines pass."""
+"""What every store does with people's interventions: questions are stored, the first decision stands,
+deadlines pass.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.semconv import question_mark
 from spanpost.store.protocols import Store
 from spanpost.tasks.approvals import APPROVAL, TASK, Expiry, topic_of
-from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
+from spanpost.testing.exercise_store import ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended, started
 
@@ -27,7 +29,7 @@ BOB = Actor(provider="slack", team="T1", id="U2", name="bob")
 
 
 class Another(Protocol):
-    """**Protocol:** opens the same store once more, as another process would; None where a store is one process's."""
+    """**Protocol:** opens the same store again, as another process would; None where a store belongs to one process."""
 
     def __call__(self, store: Store) -> Awaitable[Store | None]: ...
 
@@ -42,7 +44,7 @@ def asking(
     is_marked: bool = False,
     **more: Any,
 ) -> Observation:
-    """Return a question, marked where spanpost itself is asked; further keywords are ``agent.approval.*``."""
+    """Return a question, marked if spanpost itself is asked; further keywords are ``agent.approval.*``."""
     words = question, more.get("detail", ""), more.get("options", ()), more.get("risk", "")
     more |= {"digest": question_mark(*words)} if is_marked else {}
     said = {"agent.approval.id": id, "agent.approval.question": question} | {
@@ -51,10 +53,10 @@ def asking(
     return an_event(trace=trace, span=1, name="agent.approval.requested", attributes=said, index=index, at=at)
 
 
-def telling(
+def a_reported_decision(
     decision: str = "approve", id: str = "a1", *, trace: int = 1, index: int = 9, at: float = 2.0, **more: Any
 ) -> Observation:
-    """Return what telemetry says was decided; further keywords are ``agent.approval.*``."""
+    """Return a decision that telemetry reports; further keywords are ``agent.approval.*``."""
     said = {"id": id, "decision": decision, "by": "the CEO"} | more
     attributes = {f"agent.approval.{name}": value for name, value in said.items()}
     return an_event(trace=trace, span=1, name="agent.approval.resolved", attributes=attributes, index=index, at=at)
@@ -68,7 +70,7 @@ def at_work(name: str = "deploy", *, trace: int = 1, attributes: dict[str, Any] 
 def an_act(
     verb: Verb, key: UUID, *, actor: Actor = ALICE, idempotency_key: str | None = None, **fields: Any
 ) -> Intervention:
-    """Return an act of a person; without `once` one that nobody repeats."""
+    """Return an act of a person; without `once` a unique one."""
     given: dict[str, Any] = {
         "tenant": "default",
         "source": "slack",
@@ -83,25 +85,25 @@ async def the_question(store: Store, id: str = "a1") -> ApprovalRow:
     return (await store.interventions.approvals(ApprovalQuery(approval_id=id)))[0]
 
 
-async def settled(store: Store) -> None:
-    """Fold all that has fallen due."""
+async def fold_timers(store: Store) -> None:
+    """Fold all timers that are due."""
     for _ in range(5):
         await store.elapse()
 
 
 class ExercisePeople(Exercised):
-    """What every store does with what people do."""
+    """What every store does with people's interventions."""
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
-    async def test_a_question_is_kept(self, make_store: MakeStore) -> None:
+    async def test_a_question_is_stored(self, make_store: MakeStore) -> None:
         """A question is found by its key, with its words, its options and the task that asks; its task waits."""
         store = await make_store()
         await store.record([at_work(), asking(options=["now", "later"], risk="high", detail="v2 to production")])
         [task] = await store.tasks(TaskQuery())
-        [told] = task.approvals
-        assert told.key is not None
-        row = await store.interventions.approval(told.key)
+        [listed] = task.approvals
+        assert listed.key is not None
+        row = await store.interventions.approval(listed.key)
         assert row is not None
         assert (row.question, row.detail, row.options, row.risk) == (
             "Deploy?",
@@ -120,7 +122,7 @@ class ExercisePeople(Exercised):
         assert await store.interventions.approval(uuid4()) is None
 
     async def test_a_question_without_an_id_cannot_be_answered(self, make_store: MakeStore) -> None:
-        """A question that says no id is shown and has no key."""
+        """A question without an id is shown and has no key."""
         store = await make_store()
         said = {"agent.approval.question": "Sure?"}
         await store.record(
@@ -131,7 +133,9 @@ class ExercisePeople(Exercised):
         assert await store.interventions.approvals(ApprovalQuery()) == []
 
     async def test_a_decision_stands_and_is_shown(self, make_store: MakeStore) -> None:
-        """A granted decision closes the question, is told once as news with who decided, and the task goes on."""
+        """A granted decision closes the question, makes one checkpoint with the person who decided, and the
+        task continues.
+        """
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
@@ -143,8 +147,8 @@ class ExercisePeople(Exercised):
             False,
         )
         [task] = await store.tasks(TaskQuery())
-        [told] = task.approvals
-        assert (told.decision, told.by, told.comment, told.source) == ("approve", "alice", "ship it", "slack")
+        [listed] = task.approvals
+        assert (listed.decision, listed.by, listed.comment, listed.source) == ("approve", "alice", "ship it", "slack")
         assert (task.status, task.open_approvals) == ("working", ())
         kept = await the_question(store)
         assert (kept.state, kept.decision, kept.by_id, kept.decided_at) == (
@@ -153,11 +157,13 @@ class ExercisePeople(Exercised):
             "slack:T1:U1",
             verdict.decided_at,
         )
-        [news] = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
-        assert news.text == "approve by alice: ship it"
+        [resolved] = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
+        assert resolved.text == "approve by alice: ship it"
 
-    async def test_what_the_agent_tells_of_it_is_the_same(self, make_store: MakeStore) -> None:
-        """The agent's own resolution of a decided question, even one that its clock dates earlier, tells nothing new."""
+    async def test_the_agents_report_of_a_decision_is_a_duplicate(self, make_store: MakeStore) -> None:
+        """The agent's own resolution of a decided question, even one that its clock dates earlier, makes no
+        checkpoint.
+        """
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
@@ -173,7 +179,10 @@ class ExercisePeople(Exercised):
         assert [(a.decision, a.by) for a in task.approvals] == [("approve", "alice")]
 
     async def test_the_first_decision_wins(self, make_store: MakeStore) -> None:
-        """Of many decisions at once, through two connections, one stands, and every other is told which and by whom."""
+        """Of many simultaneous decisions, through two connections, one stands.
+
+        Every other one learns which, and by whom.
+        """
         store = await make_store()
         other = await self.another(store) or store
         await store.record([at_work(), asking()])
@@ -192,7 +201,7 @@ class ExercisePeople(Exercised):
         assert len([c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]) == 1
 
     async def test_a_repeat_is_answered_as_the_first_was(self, make_store: MakeStore) -> None:
-        """The same act again, at once and later, by whatever process, changes nothing and gets the first's verdict."""
+        """The same act again, at once and later, by any process, changes nothing and gets the first one's verdict."""
         store = await make_store()
         other = await self.another(store) or store
         await store.record([at_work(), asking()])
@@ -207,7 +216,10 @@ class ExercisePeople(Exercised):
         assert (again.result, again.decision, again.is_repeat) == (Result.DONE, "approve", True)
 
     async def test_a_question_asked_in_other_words_voids_the_old(self, make_store: MakeStore) -> None:
-        """Asked again in other words a question has another key and is told anew; a decision by the old key changes nothing."""
+        """Asked again in other words a question has another key and a new checkpoint.
+
+        A decision by the old key changes nothing.
+        """
         store = await make_store()
         await store.record([at_work(), asking(question="Deploy v1?")])
         old = await the_question(store)
@@ -220,8 +232,8 @@ class ExercisePeople(Exercised):
             ("Deploy v1?", True, False),
             ("Deploy v2?", False, True),
         ]
-        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
-        assert told == ["Deploy v1?", "Deploy v2?"]
+        listed = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        assert listed == ["Deploy v1?", "Deploy v2?"]
         assert (await store.interventions.intervene(an_act(Verb.DENY, new.key))).result is Result.DONE
 
     async def test_a_decision_is_of_the_words_that_were_read(self, make_store: MakeStore) -> None:
@@ -234,8 +246,8 @@ class ExercisePeople(Exercised):
         assert (task.status, [a.question for a in task.open_approvals]) == ("waiting", ["Deploy v2?"])
         assert (await the_question(store)).state is InterventionState.OPEN
 
-    async def test_who_asks_again_gets_what_was_decided(self, make_store: MakeStore) -> None:
-        """The same question under the same id, asked by a second run, is answered by the decision that was made for the first."""
+    async def test_a_second_run_gets_the_first_decision(self, make_store: MakeStore) -> None:
+        """The same question under the same id, asked by a second run, is answered by the decision for the first."""
         store = await make_store()
         await store.record([at_work(), asking()])
         first = await the_question(store)
@@ -252,13 +264,13 @@ class ExercisePeople(Exercised):
             verdict.decided_at,
         )
 
-    async def test_an_answer_before_its_question_is_no_less(self, make_store: MakeStore) -> None:
-        """Question and decision folded in whatever order come to the same task."""
-        told = asking()
+    async def test_an_answer_may_come_before_its_question(self, make_store: MakeStore) -> None:
+        """A question and its decision, folded in any order, give the same task."""
+        listed = asking()
         said = {"agent.approval.id": "a1", "agent.approval.decision": "deny", "agent.approval.by": "carol"}
         answer = an_event(trace=1, span=1, name="agent.approval.resolved", attributes=said, index=1, at=2.0)
         seen = []
-        for order in ([at_work(), told, answer], [answer, told, at_work()]):
+        for order in ([at_work(), listed, answer], [answer, listed, at_work()]):
             store = await make_store()
             for observation in order:
                 await store.record([observation])
@@ -270,7 +282,7 @@ class ExercisePeople(Exercised):
     # --- what does not stand -----------------------------------------------------------------------------------------
 
     async def test_another_tenant_learns_nothing(self, make_store: MakeStore) -> None:
-        """An act in another tenant's name is about nothing, whatever the key, and the question stays open."""
+        """An act in another tenant's name finds nothing, whatever the key, and the question stays open."""
         store = await make_store()
         await store.record([at_work(), asking()])
         row = await the_question(store)
@@ -285,7 +297,7 @@ class ExercisePeople(Exercised):
         assert (await the_question(store)).state is InterventionState.OPEN
 
     async def test_what_the_rules_refuse_changes_nothing(self, make_store: MakeStore) -> None:
-        """A refused act is answered as refused, repeats too, and leaves question and task as they were."""
+        """A refused act is answered as refused, also when repeated, and leaves question and task unchanged."""
         store = await make_store()
         await store.record([at_work(), asking()])
         row, tasks = await the_question(store), await store.tasks(TaskQuery())
@@ -296,7 +308,7 @@ class ExercisePeople(Exercised):
         assert (await the_question(store), await store.tasks(TaskQuery())) == (row, tasks)
 
     async def test_it_may_be_too_late(self, make_store: MakeStore) -> None:
-        """What is asked of a task that has ended is too late; to try it again is too late only while nothing failed."""
+        """A request to an ended task is too late; a retry is too late only if nothing failed."""
         store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
         await store.record([at_work(), asking(), ended(trace=1, span=1, name="agent", attributes=over)])
@@ -311,7 +323,7 @@ class ExercisePeople(Exercised):
         assert (await store.interventions.intervene(an_act(Verb.RETRY, task.uid))).result is Result.DONE
 
     async def test_an_option_must_be_one_of_those_given(self, make_store: MakeStore) -> None:
-        """Of the agent's options one is taken in its own words; what it did not offer is nothing."""
+        """One of the agent's options is chosen in its own words; an unknown option is refused."""
         store = await make_store()
         await store.record([at_work(), asking(options=["blue", "green"])])
         row = await the_question(store)
@@ -322,8 +334,11 @@ class ExercisePeople(Exercised):
 
     # --- what is asked of tasks --------------------------------------------------------------------------------------
 
-    async def test_what_people_ask_of_a_task_is_shown_and_told_to_the_agent(self, make_store: MakeStore) -> None:
-        """Cancel, pause, resume and mute stand on the task; each is handed to the agent once, in order, with a person's words."""
+    async def test_requests_to_a_task_are_shown_and_reach_the_agent(self, make_store: MakeStore) -> None:
+        """Cancel, pause, resume and mute are shown on the task.
+
+        The agent gets each once, in order, with the person's words.
+        """
         store = await make_store()
         await store.record([at_work()])
         [task] = await store.tasks(TaskQuery())
@@ -341,11 +356,11 @@ class ExercisePeople(Exercised):
             ("message", "alice", "look at the logs"), ("pause", "alice", ""), ("resume", "bob", ""), ("cancel", "bob", "")
         ]  # fmt: skip
         assert await store.interventions.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
-        told = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.CHECKPOINT]
-        assert told == ["alice asked to pause it", "bob asked to go on", "bob asked to stop it"]
+        listed = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.CHECKPOINT]
+        assert listed == ["alice asked to pause it", "bob asked to go on", "bob asked to stop it"]
 
-    async def test_an_act_is_no_sign_of_the_agents_life(self, make_store: MakeStore) -> None:
-        """What a person does changes neither when the agent was heard of last nor when its task was at work last."""
+    async def test_an_act_is_no_activity_of_the_agent(self, make_store: MakeStore) -> None:
+        """A person's act changes neither the time of the agent's last telemetry nor that of the task's last work."""
         store = await make_store()
         await store.record([at_work()])
         [before] = await store.tasks(TaskQuery())
@@ -354,7 +369,7 @@ class ExercisePeople(Exercised):
         assert (after.last_event_at, after.status) == (before.last_event_at, "starting")
 
     async def test_a_tasks_key_outlives_its_merging(self, make_store: MakeStore) -> None:
-        """A task is found by the key that it had before its box was known, and by its ids and its trace."""
+        """A task is found by the key that it had before its root span arrived, and by its ids and its trace."""
         store = await make_store()
         call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
         await store.record([ended(trace=1, span=2, parent=1, name="chat", attributes=call), asking()])
@@ -377,7 +392,9 @@ class ExercisePeople(Exercised):
         assert (task.cancel_by, [a.decision for a in task.approvals]) == ("alice", ["approve"])
 
     async def test_a_message_leads_to_its_task(self, make_store: MakeStore) -> None:
-        """By a receipt's channel and ts the task of a message is found: of the root message and of news in its thread."""
+        """The receipt's channel and ts lead to the task of a message: of the root message and of a
+        checkpoint in its thread.
+        """
         store = await make_store()
         await store.record([at_work(), asking()])
         deliveries = await drain(store, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
@@ -389,7 +406,7 @@ class ExercisePeople(Exercised):
         assert await store.reader.shown_in(SINK, {"channel": "C2", "ts": f"{deliveries[0].id}.0"}) is None
 
     async def test_a_task_leads_to_its_message(self, make_store: MakeStore) -> None:
-        """Where a sink shows the state of a task is found by its uid; of another sink, and of no task, nothing is."""
+        """A task's uid leads to the message of its state; for another sink, and for no task, nothing is found."""
         store = await make_store()
         await store.record([at_work(), asking(), at_work("another", trace=2)])
         deliveries = await drain(store, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
@@ -401,8 +418,8 @@ class ExercisePeople(Exercised):
         assert await store.reader.shown_at("another", states) == {}
         assert await store.reader.shown_at(SINK, [UUID(int=1)]) == {}
 
-    async def test_a_request_is_heard_once_an_hour(self, make_store: MakeStore) -> None:
-        """A request to the desk that was heard is remembered, by every process."""
+    async def test_a_request_is_accepted_once_an_hour(self, make_store: MakeStore) -> None:
+        """An accepted request of a person's client is remembered, by every process."""
         store = await make_store()
         other = await self.another(store) or store
         assert [
@@ -417,43 +434,43 @@ class ExercisePeople(Exercised):
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
-    async def test_who_listens_hears_of_a_decision_by_any_process(self, make_store: MakeStore) -> None:
-        """A decision is told at once to who listens, wherever it was made; who listens no more hears nothing more."""
+    async def test_a_listener_receives_decisions_of_any_process(self, make_store: MakeStore) -> None:
+        """A listener receives each decision at once, from any process, until it stops listening."""
         store = await make_store()
         other = await self.another(store) or store
         await store.record([at_work(), asking()])
         row = await the_question(store)
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await store.interventions.listen(heard.put_nowait)
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        await store.interventions.listen(received.put_nowait)
         await other.interventions.intervene(an_act(Verb.APPROVE, row.key))
-        await self._hears(heard, topic_of("default", APPROVAL, "a1"))
+        await self._receives(received, topic_of("default", APPROVAL, "a1"))
         [task] = await store.tasks(TaskQuery())
         await other.interventions.intervene(an_act(Verb.CANCEL, row.task_uid))
-        await self._hears(heard, topic_of("default", TASK, task.task_id))
-        store.interventions.listen_no_more(heard.put_nowait)
+        await self._receives(received, topic_of("default", TASK, task.task_id))
+        store.interventions.listen_no_more(received.put_nowait)
 
     @staticmethod
-    async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
-        """Return once it is told of this; others may be told of as well."""
-        told = await asyncio.wait_for(heard.get(), 60)
-        while told != topic:
-            told = await asyncio.wait_for(heard.get(), 60)
+    async def _receives(received: asyncio.Queue[bytes], topic: bytes) -> None:
+        """Return once it has received this; others may be received as well."""
+        listed = await asyncio.wait_for(received.get(), 60)
+        while listed != topic:
+            listed = await asyncio.wait_for(received.get(), 60)
 
     # --- deadlines ---------------------------------------------------------------------------------------------------
 
     async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60)))
+        rules = msgspec.structs.replace(ROUTED_RULES, expiry=Expiry(expire_after=timedelta(seconds=60)))
         store = await make_store(rules=rules)
         now = datetime.now(UTC)
         await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
-        await settled(store)
+        await fold_timers(store)
         assert (await the_question(store)).state is InterventionState.OPEN
         await self.pass_time(store, 120)
-        await settled(store)
+        await fold_timers(store)
         return store
 
-    async def test_time_that_is_over_is_no_refusal(self, make_store: MakeStore) -> None:
-        """A question that nobody answered in time is expired, not denied; who clicks after is told so."""
+    async def test_a_passed_deadline_is_no_refusal(self, make_store: MakeStore) -> None:
+        """A question without an answer in time is expired, not denied; a later click learns so."""
         store = await self._overdue(make_store)
         row = await the_question(store)
         assert (row.state, row.decision, row.source, row.by) == (InterventionState.EXPIRED, "expired", "spanpost", "")
@@ -465,50 +482,65 @@ class ExercisePeople(Exercised):
             "Not decided in time"
         ]
 
-    async def test_what_is_to_be_denied_is_denied_as_expired(self, make_store: MakeStore) -> None:
-        """Where the agent wants it, time that is over denies, and is marked as what it is."""
+    async def test_a_deadline_may_deny(self, make_store: MakeStore) -> None:
+        """If the agent asks for it, a passed deadline denies, and is marked as a deadline."""
         store = await self._overdue(make_store, at_expiry="deny")
         row = await the_question(store)
         assert (row.state, row.decision, row.source) == (InterventionState.EXPIRED, "deny", "spanpost")
         [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired) for a in task.approvals] == [("deny", True)]
 
-    async def test_what_is_to_wait_stays_open(self, make_store: MakeStore) -> None:
-        """Where the agent wants it, a question stays open when its time is over, and can be answered."""
+    async def test_a_deadline_may_wait(self, make_store: MakeStore) -> None:
+        """If the agent asks for it, a question stays open after its deadline, and can be answered."""
         store = await self._overdue(make_store, at_expiry="wait")
         row = await the_question(store)
         assert row.state is InterventionState.OPEN
         assert (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
 
-    async def test_an_escalated_question_is_told_once_more(self, make_store: MakeStore) -> None:
-        """An escalation is news of its own, most urgent; the question is open for as long again, and then expires."""
+    async def test_an_escalation_is_a_checkpoint(self, make_store: MakeStore) -> None:
+        """An escalation is a checkpoint of its own, most urgent.
+
+        The question is open for as long again, and then expires.
+        """
         store = await self._overdue(make_store, at_expiry="escalate")
         row = await the_question(store)
         assert (row.state, row.escalated_at is not None) == (InterventionState.OPEN, True)
         [task] = await store.tasks(TaskQuery())
         [asked] = task.approvals
-        told = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
-        assert [(c.id, c.text) for c in told] == [
+        listed = [c for c in await store.reader.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        assert [(c.id, c.text) for c in listed] == [
             (asked.reported_by, "Deploy?"),
             (asked.escalated_by, "Not answered yet: Deploy?"),
         ]
-        assert [task.approval_of(c.id) for c in told] == [asked, asked]
+        assert [task.approval_of(c.id) for c in listed] == [asked, asked]
         assert [
             d.checkpoint.id
             for d in await drain(store)
-            if d.checkpoint is not None and d.checkpoint.kind is told[0].kind
-        ] == [c.id for c in told]
+            if d.checkpoint is not None and d.checkpoint.kind is listed[0].kind
+        ] == [c.id for c in listed]
         await self.pass_time(store, 10**8)
-        await settled(store)
+        await fold_timers(store)
         assert (await the_question(store)).state is InterventionState.EXPIRED
 
-    async def test_a_question_that_says_no_time_has_the_settings(self, make_store: MakeStore) -> None:
-        """A question without a time of its own is open for as long as the settings say."""
-        rules = msgspec.structs.replace(TELLING, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny"))
+    async def test_a_question_without_a_deadline_has_that_of_the_settings(self, make_store: MakeStore) -> None:
+        """A question without a deadline of its own is open for as long as the settings say."""
+        rules = msgspec.structs.replace(
+            ROUTED_RULES, expiry=Expiry(expire_after=timedelta(seconds=60), at_expiry="deny")
+        )
         store = await make_store(rules=rules)
         await store.record([at_work(), asking()])
         row = await the_question(store)
         assert (row.expires_at, row.at_expiry) == (row.requested_at + timedelta(seconds=60), "deny")
 
 
-__all__ = ["ALICE", "BOB", "ExercisePeople", "an_act", "asking", "at_work", "settled", "telling", "the_question"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "ExercisePeople",
+    "a_reported_decision",
+    "an_act",
+    "asking",
+    "at_work",
+    "fold_timers",
+    "the_question",
+]

@@ -1,4 +1,4 @@
-"""What every store does with acts on a task that runs again, and with decisions that come late."""
+"""What every store does with requests to a task that runs again, and with late decisions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spanpost.model.interventions import InterventionState, Result, Verb
 from spanpost.model.observations import Observation
 from spanpost.model.queries import ApprovalQuery, TaskQuery
 from spanpost.semconv import question_mark
-from spanpost.testing.exercise_people import an_act, asking, at_work, settled, the_question
-from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
+from spanpost.testing.exercise_people import an_act, asking, at_work, fold_timers, the_question
+from spanpost.testing.exercise_store import ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended, started
 
 JOB = {"agent.task.id": "job"}
-_HEARD = (Verb.MESSAGE, Verb.CANCEL)
+_RECEIVED = (Verb.MESSAGE, Verb.CANCEL)
 
 
 def _over(trace: int) -> Observation:
@@ -27,10 +27,10 @@ def _over(trace: int) -> Observation:
 
 
 class ExerciseRuns(Exercised):
-    """What every store does with acts on a task that runs again, and with decisions that come late."""
+    """What every store does with requests to a task that runs again, and with late decisions."""
 
-    async def test_a_question_that_comes_before_its_task_is_told_with_it(self, make_store: MakeStore) -> None:
-        """A question names a task of which no run is known yet: nothing is told of it until the run has a name to be told under."""
+    async def test_a_question_before_its_task_waits_for_the_task(self, make_store: MakeStore) -> None:
+        """A question names a task without a known run: its checkpoint waits until the run has a name."""
         store = await make_store()
         question = asking()
         await store.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
@@ -41,17 +41,19 @@ class ExerciseRuns(Exercised):
         assert {(d.task.name, d.ordering_key) for d in deliveries} == {("deploy", deliveries[0].ordering_key)}
         assert any(d.checkpoint is not None and d.checkpoint.kind is Kind.APPROVAL_REQUESTED for d in deliveries)
 
-    async def test_a_question_whose_task_never_comes_is_told_in_the_end(self, make_store: MakeStore) -> None:
-        """Where the run stays unknown, its question is told when the settling time is over."""
-        store = await make_store(rules=msgspec.structs.replace(TELLING, settle=timedelta(0)))
+    async def test_a_question_without_a_task_is_shown_in_the_end(self, make_store: MakeStore) -> None:
+        """If the run stays unknown, its question is shown after the settling time."""
+        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0)))
         question = asking()
         await store.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
         assert await store.outbox.claim([SINK], 10) == []
-        await settled(store)
+        await fold_timers(store)
         assert {d.task.task_id for d in await drain(store)} == {"job"}
 
     async def test_an_act_is_of_the_run_that_was_seen(self, make_store: MakeStore) -> None:
-        """Whether a run that was asked to stop is the one that goes on is told by what was known then, not by clocks that differ."""
+        """Whether a cancelled run is the current one follows from what was known at the click, not from
+        differing clocks.
+        """
         for number, off in enumerate((-600.0, 0.0, 600.0)):
             store = await make_store()
             name, trace = {"agent.task.id": f"job-{number}", "agent.task.name": "deploy"}, 10 * number
@@ -68,8 +70,11 @@ class ExerciseRuns(Exercised):
             [asked] = await store.tasks(TaskQuery(task_id=f"job-{number}"))
             assert asked.cancel_by == "alice"
 
-    async def test_what_was_asked_of_a_run_that_ended_can_be_left_out(self, make_store: MakeStore) -> None:
-        """When a run ended is the store's time, whatever the agent's clock says; acts after it are found, however many came before."""
+    async def test_requests_to_an_ended_run_can_be_left_out(self, make_store: MakeStore) -> None:
+        """The end of a run is in the store's time, whatever the agent's clock says.
+
+        Later requests are found, however many came before.
+        """
         store = await make_store()
         await store.record([at_work(attributes=JOB)])
         [task] = await store.tasks(TaskQuery())
@@ -80,20 +85,22 @@ class ExerciseRuns(Exercised):
         over = await store.interventions.last_end(task.uid)
         assert over is not None
         assert abs(over - datetime.now(UTC)) < timedelta(minutes=5)
-        assert [d.text for d in await store.interventions.deeds(task.uid, _HEARD, limit=2)] == ["first 0", "first 1"]
-        assert await store.interventions.deeds(task.uid, _HEARD, limit=2, since=over) == []
+        assert [d.text for d in await store.interventions.deeds(task.uid, _RECEIVED, limit=2)] == ["first 0", "first 1"]
+        assert await store.interventions.deeds(task.uid, _RECEIVED, limit=2, since=over) == []
         again = {"agent.task.name": "deploy", **JOB}
         await store.record([started(trace=2, span=1, name="agent", attributes=again, at=60.0)])
         assert (await store.interventions.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
         assert [
             d.verb
             for d in await store.interventions.deeds(
-                task.uid, _HEARD, limit=2, since=await store.interventions.last_end(task.uid)
+                task.uid, _RECEIVED, limit=2, since=await store.interventions.last_end(task.uid)
             )
         ] == ["cancel"]
 
     async def test_a_wording_is_found_by_its_mark_among_many(self, make_store: MakeStore) -> None:
-        """However often a question was asked in other words since, the wording that an agent waits for is found by its mark."""
+        """However often a question was asked in other words since, the wording that an agent waits for is
+        found by its mark.
+        """
         store = await make_store()
         await store.record([at_work()])
         await store.record([asking(question=f"v{n}?", index=n, at=1.0 + n) for n in range(30)])
@@ -102,10 +109,8 @@ class ExerciseRuns(Exercised):
             ("v0?", InterventionState.VOID)
         ]
 
-    async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(
-        self, make_store: MakeStore
-    ) -> None:
-        """Whoever watches deadlines was down: a click after one is told that it is late, and the question is found expired."""
+    async def test_a_decision_after_the_deadline_does_not_stand(self, make_store: MakeStore) -> None:
+        """The process that watches deadlines was down: a late click is refused as late, and the question is expired."""
         for then, result in (
             ("expire", Result.EXPIRED),
             ("deny", Result.EXPIRED),
@@ -118,13 +123,15 @@ class ExerciseRuns(Exercised):
             await self.pass_time(store, 120)
             row = await the_question(store)
             assert (then, (await store.interventions.intervene(an_act(Verb.APPROVE, row.key))).result) == (then, result)
-            await settled(store)
+            await fold_timers(store)
             assert (await the_question(store)).state is (
                 InterventionState.EXPIRED if result is Result.EXPIRED else InterventionState.DECIDED
             )
 
-    async def test_what_is_changed_behind_the_cut_is_another_question(self, make_store: MakeStore) -> None:
-        """Of a question longer than is kept, other words behind the cut, or another of too many options, void the old buttons."""
+    async def test_a_change_behind_the_cut_is_another_question(self, make_store: MakeStore) -> None:
+        """Of a question longer than is stored, other words behind the cut, or another of too many options,
+        void the old buttons.
+        """
         changes: list[tuple[str, Any, Any]] = [
             ("detail", "x" * 20_000 + "staging", "x" * 20_000 + "production"),
             ("question", "x" * 20_000 + "?", "x" * 20_000 + "!"),
@@ -142,7 +149,7 @@ class ExerciseRuns(Exercised):
             assert (await store.interventions.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
 
     async def test_an_option_may_be_called_expired(self, make_store: MakeStore) -> None:
-        """A person who chooses it has decided; nobody's time was over."""
+        """A person who chooses it has decided; no deadline passed."""
         store = await make_store()
         await store.record([at_work(), asking(options=["expired", "valid"])])
         await store.interventions.intervene(an_act(Verb.CHOOSE, (await the_question(store)).key, option="expired"))

@@ -1,4 +1,4 @@
-"""The behavioural suite for sinks, ours and strangers': what the dispatcher relies on.
+"""The behavioural suite for sinks, built in and third-party: the rules that the dispatcher relies on.
 
     import pytest
     from spanpost.testing.exercise_sink import CHECKS
@@ -7,8 +7,9 @@
     async def test_it_behaves_as_a_sink(check):
         await check(lambda: MySink(...))
 
-or all at once: ``await exercise_sink(lambda: MySink(...))``. Each check makes its own sink and closes it. A sink may answer
-any delivery with a `DeliveryError`, when its far side is not there; it may not raise anything else.
+or all at once: ``await exercise_sink(lambda: MySink(...))``. Each check makes its own sink and closes it. A
+sink may answer any delivery with a `DeliveryError`, when its service is down; it may not raise anything
+else.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 MakeSink: TypeAlias = Callable[[], Sink]
 Check: TypeAlias = Callable[[MakeSink], Awaitable[None]]
 
-#: Texts that have broken messages elsewhere: mentions, markup, escapes, direction, joiners, lone surrogates, length.
+#: Texts that have broken messages elsewhere: mentions, markup, escapes, direction, joiners, lone surrogates,
+#: length.
 HOSTILE = (
     "",
     " ",
@@ -63,7 +65,7 @@ async def _open(make: MakeSink) -> AsyncIterator[Sink]:
 
 
 async def _deliver(sink: Sink, delivery: Delivery) -> Receipt | None:
-    """Return the receipt, or None when the sink said by a `DeliveryError` what to do next."""
+    """Return the receipt, or None when the sink answered with a `DeliveryError`."""
     try:
         async with asyncio.timeout(30):
             receipt = await sink.deliver(delivery)
@@ -99,7 +101,7 @@ async def it_returns_a_receipt(make: MakeSink) -> None:
 
 
 async def it_edits_what_it_posted(make: MakeSink) -> None:
-    """A second state with the first receipt is taken, and so is the same state once more."""
+    """A second state with the first receipt is accepted, and so is the same state again."""
     async with _open(make) as sink:
         first = await _deliver(sink, _of(sink, a_task(status="starting")))
         later = _of(sink, a_task(status="complete", ended_at=NOON + timedelta(minutes=3)), message_receipt=first)
@@ -107,8 +109,8 @@ async def it_edits_what_it_posted(make: MakeSink) -> None:
         await _deliver(sink, replace(later, message_receipt=second or first))
 
 
-async def it_takes_news_of_every_kind(make: MakeSink) -> None:
-    """News of every kind and status is taken after the lane's state, of a child task too; twice is no error."""
+async def it_accepts_checkpoints_of_every_kind(make: MakeSink) -> None:
+    """Checkpoints of every kind and status are accepted after the state, also of a child task; twice is no error."""
     async with _open(make) as sink:
         task = a_task()
         child = a_task("child", root_uid=task.uid, parent_uid=task.uid, name="Collect figures")
@@ -119,19 +121,19 @@ async def it_takes_news_of_every_kind(make: MakeSink) -> None:
                     checkpoint = a_checkpoint(
                         of, f"{kind}-{status}", kind=kind, status=status, progress=40.0, detail="line 1\nline 2"
                     )
-                    news = a_delivery(of, checkpoint, sink=sink.name, message_receipt=root)
-                    await _deliver(sink, news)
-                    await _deliver(sink, replace(news, attempt=2))
+                    delivery = a_delivery(of, checkpoint, sink=sink.name, message_receipt=root)
+                    await _deliver(sink, delivery)
+                    await _deliver(sink, replace(delivery, attempt=2))
 
 
-async def it_takes_news_without_a_message(make: MakeSink) -> None:
-    """News of a lane without a receipt is shown or put off, never lost by a crash."""
+async def it_accepts_checkpoints_without_a_message(make: MakeSink) -> None:
+    """Without a receipt of the state a checkpoint is shown or put off; the sink does not crash."""
     async with _open(make) as sink:
         await _deliver(sink, a_delivery(a_task(), a_checkpoint(), sink=sink.name))
 
 
-async def it_takes_any_status_and_hole(make: MakeSink) -> None:
-    """Every status, an unknown one, and a task of which next to nothing is known are shown."""
+async def it_accepts_any_status_and_hole(make: MakeSink) -> None:
+    """Every status, an unknown one, and a task with almost no values are shown."""
     async with _open(make) as sink:
         bare = Task(uid=a_task().uid, tenant="default", task_id="bare")
         for status in (*STATUSES, "unheard-of", ""):
@@ -139,8 +141,8 @@ async def it_takes_any_status_and_hole(make: MakeSink) -> None:
             await _deliver(sink, _of(sink, a_task(status=status)))
 
 
-async def it_takes_hostile_text(make: MakeSink) -> None:
-    """Any text in any field is taken or refused by a `DeliveryError`; nothing else is raised."""
+async def it_accepts_hostile_text(make: MakeSink) -> None:
+    """Any text in any field is accepted or refused by a `DeliveryError`; nothing else is raised."""
     async with _open(make) as sink:
         for text in HOSTILE:
             task = a_hostile_task(text)
@@ -152,8 +154,8 @@ async def it_takes_hostile_text(make: MakeSink) -> None:
                 await _deliver(sink, a_delivery(task, checkpoint, sink=sink.name, message_receipt=root))
 
 
-async def it_names_its_budgets(make: MakeSink) -> None:
-    """Budgets are a tuple of different ones that make sense, for each kind of call."""
+async def it_names_its_rate_limits(make: MakeSink) -> None:
+    """Rate limits are a tuple of different, valid ones, for each kind of call."""
     async with _open(make) as sink:
         for call in SinkCall:
             rate_limits = sink.rate_limits("", call)
@@ -167,7 +169,7 @@ async def it_names_its_budgets(make: MakeSink) -> None:
 
 
 async def it_reconciles_or_leaves_out(make: MakeSink) -> None:
-    """Asked for deliveries it may never have seen, it answers receipts or None, of those asked for only."""
+    """For deliveries that it may never have seen it returns receipts or None, and for no others."""
     async with _open(make) as sink:
         asked = [_of(sink, a_task(f"lost-{i}"), id=1000 + i, is_unknown=True) for i in range(3)]
         try:
@@ -179,14 +181,14 @@ async def it_reconciles_or_leaves_out(make: MakeSink) -> None:
         assert await sink.reconcile([]) == {}
 
 
-async def it_delivers_at_once_to_several_lanes(make: MakeSink) -> None:
-    """Lanes are delivered concurrently."""
+async def it_delivers_ordering_keys_concurrently(make: MakeSink) -> None:
+    """Deliveries of different ordering keys are delivered concurrently."""
     async with _open(make) as sink:
         await asyncio.gather(*(_deliver(sink, _of(sink, a_task(f"t{i}"), id=i)) for i in range(16)))
 
 
 async def it_closes_twice(make: MakeSink) -> None:
-    """Closing is safe to repeat, used or not."""
+    """Closing is idempotent, after use and without it."""
     sink = make()
     await sink.close()
     await sink.close()
@@ -197,7 +199,7 @@ async def it_closes_twice(make: MakeSink) -> None:
 
 
 def a_hostile_task(text: str) -> Task:
-    """Return a task with the text wherever an agent can put one."""
+    """Return a task with the text in every field that an agent can set."""
     return a_task(
         f"hostile-{hash(text)}",
         name=text,
@@ -232,18 +234,18 @@ CHECKS: tuple[Check, ...] = (
     it_has_a_name_and_is_a_sink,
     it_returns_a_receipt,
     it_edits_what_it_posted,
-    it_takes_news_of_every_kind,
-    it_takes_news_without_a_message,
-    it_takes_any_status_and_hole,
-    it_takes_hostile_text,
-    it_names_its_budgets,
+    it_accepts_checkpoints_of_every_kind,
+    it_accepts_checkpoints_without_a_message,
+    it_accepts_any_status_and_hole,
+    it_accepts_hostile_text,
+    it_names_its_rate_limits,
     it_reconciles_or_leaves_out,
-    it_delivers_at_once_to_several_lanes,
+    it_delivers_ordering_keys_concurrently,
     it_closes_twice,
 )
 
 
 async def exercise_sink(make: MakeSink) -> None:
-    """Run every check. Raises AssertionError with what the dispatcher would have tripped over."""
+    """Run every check. Raises AssertionError with the first broken rule."""
     for check in CHECKS:
         await check(make)

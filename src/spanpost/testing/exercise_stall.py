@@ -1,5 +1,9 @@
-"""What every store makes of silence, as a class of tests: subclass it and give it a fixture named `make_ledger` (see
-`spanpost.testing.exercise_store`). Patience is a fraction of a second here, and the store's own clock runs."""
+"""What every store does about stalled tasks, as a class of tests: subclass it with a fixture named
+`make_store`.
+
+See `spanpost.testing.exercise_store`. The stall timeout is a fraction of a second here, and the store's own
+clock runs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 
 
 def rules(**stall_rules: timedelta) -> FoldRules:
-    """Return rules with this patience, endless in the rest."""
+    """Return rules with this stall timeout, without any other limit."""
     return FoldRules(
         routes=Routes(sinks=(SINK,)),
         stall_rules=StallRules(**{"stall_after": LONG, "interrupt_after": LONG, **stall_rules}),
@@ -65,7 +69,10 @@ async def status(store: Store, name: str = "job") -> str:
 
 
 async def until(is_so: Callable[[], Awaitable[Any]], store: Store) -> None:
-    """Wait until it is so, letting time pass for the store; asking it what is due is how somebody listens."""
+    """Wait until it is true.
+
+    Time passes for the store, and each query of what is due is a sign of a running receiver.
+    """
     async with asyncio.timeout(60):
         while not await is_so():
             if (await store.outbox.due_in()) == 0:
@@ -73,13 +80,13 @@ async def until(is_so: Callable[[], Awaitable[Any]], store: Store) -> None:
             await asyncio.sleep(0.01)
 
 
-async def told(store: Store, kind: Kind) -> list[Checkpoint]:
+async def checkpoints_of(store: Store, kind: Kind) -> list[Checkpoint]:
     """Return the checkpoints of a kind."""
     return [c for c in await store.reader.checkpoints() if c.kind is kind]
 
 
 async def delivered(store: Store) -> list[str]:
-    """Deliver what is due; return statuses of states and texts of news."""
+    """Deliver what is due; return the statuses of states and the texts of checkpoints."""
     said = []
     while claimed := await store.outbox.claim([SINK], 10):
         for d in claimed:
@@ -89,19 +96,21 @@ async def delivered(store: Store) -> list[str]:
 
 
 class ExerciseStall:
-    """What every store does about silence."""
+    """What every store does about stalled tasks."""
 
     # --- stalled -----------------------------------------------------------------------------------------------------
 
-    async def test_a_task_that_falls_silent_is_stalled_until_it_is_heard(self, make_store: MakeStore) -> None:
-        """Silence shows when the task is read and in its message, is told once each time, and ends with any activity."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_a_task_without_telemetry_is_stalled(self, make_store: MakeStore) -> None:
+        """A stalled task shows when it is read and in its message, makes one checkpoint each time, and
+        continues with any activity.
+        """
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await delivered(store)
         for times in (1, 2):
 
             async def has_fallen_stalled(times: int = times) -> bool:
-                return len(await told(store, Kind.STALLED)) == times
+                return len(await checkpoints_of(store, Kind.STALLED)) == times
 
             await until(has_fallen_stalled, store)
             assert await status(store) == "stalled"
@@ -111,7 +120,7 @@ class ExerciseStall:
             assert said[-1] == "[stalled]" or "[stalled]" in said
             assert any(text.startswith("No telemetry") for text in said)
             await store.elapse()
-            assert len(await told(store, Kind.STALLED)) == times
+            assert len(await checkpoints_of(store, Kind.STALLED)) == times
             name = "agent.checkpoint"
             await store.record(
                 [an_event(trace=1, span=1, name=name, index=times, attributes={"agent.progress": times}, at=times)]
@@ -119,9 +128,9 @@ class ExerciseStall:
             assert await status(store) == "working"
             assert "[working]" in await delivered(store)
 
-    async def test_who_waits_or_is_done_is_not_stalled(self, make_store: MakeStore) -> None:
-        """A task that waits for a person, is paused or has ended may be silent."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_a_waiting_or_ended_task_is_not_stalled(self, make_store: MakeStore) -> None:
+        """A task that waits for a person, is paused or has ended is never stalled."""
+        store = await make_store(rules(stall_after=SHORT))
         asked = {"agent.approval.id": "a1", "agent.approval.question": "go?"}
         await store.record(
             [
@@ -137,17 +146,17 @@ class ExerciseStall:
                 started(trace=4, span=4, name="agent", attributes=AGENT),
             ]
         )
-        await until(lambda: told(store, Kind.STALLED), store)
+        await until(lambda: checkpoints_of(store, Kind.STALLED), store)
         assert [await status(store, name) for name in ("waits", "rests", "is done")] == [
             "waiting",
             "paused",
             "complete",
         ]
-        assert [c.task_uid for c in await told(store, Kind.STALLED)] == [(await _task(store, "job")).uid]
+        assert [c.task_uid for c in await checkpoints_of(store, Kind.STALLED)] == [(await _task(store, "job")).uid]
 
-    async def test_an_open_call_explains_silence(self, make_store: MakeStore) -> None:
-        """While a tool call is known to be open its task is not stalled; when it has ended the task can be."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_a_task_with_an_open_call_is_not_stalled(self, make_store: MakeStore) -> None:
+        """While a tool call is known to be open its task is not stalled; when the call has ended the task can be."""
+        store = await make_store(rules(stall_after=SHORT))
         busy = AGENT | {"agent.task.name": "busy"}
         await store.record(
             [
@@ -161,9 +170,9 @@ class ExerciseStall:
         await store.record([ended(trace=2, span=3, parent=2, name="tool", attributes=TOOL)])
         await until(lambda: _is(store, "busy", "stalled"), store)
 
-    async def test_a_task_is_heard_by_what_works_below_it(self, make_store: MakeStore) -> None:
-        """A task whose sub-agent works is not stalled, however silent it is itself."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_a_task_with_a_working_child_is_not_stalled(self, make_store: MakeStore) -> None:
+        """A task whose sub-agent works is not stalled, even without telemetry of its own."""
+        store = await make_store(rules(stall_after=SHORT))
         helper = AGENT | {"agent.task.name": "helper", "gen_ai.agent.name": "bob"}
         lead = AGENT | {"agent.task.name": "lead"}
         await store.record([started(trace=2, span=2, name="agent", attributes=lead)])
@@ -180,9 +189,9 @@ class ExerciseStall:
         await until(works_on, store)
         assert "stalled" not in (await status(store, "lead"), await status(store, "helper"))
 
-    async def test_a_call_that_is_open_elsewhere_explains_nothing(self, make_store: MakeStore) -> None:
-        """Of two tasks in one trace, neither above the other, the one without an open call falls silent."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_an_open_call_of_another_task_counts_for_nothing(self, make_store: MakeStore) -> None:
+        """Of two tasks in one trace, neither above the other, the one without an open call is stalled."""
+        store = await make_store(rules(stall_after=SHORT))
         for span, name in ((2, "busy"), (3, "idle")):
             await store.record(
                 [started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})]
@@ -191,9 +200,9 @@ class ExerciseStall:
         await until(lambda: _is(store, "idle", "stalled"), store)
         assert await status(store, "busy") != "stalled"
 
-    async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_store: MakeStore) -> None:
-        """Who could not be heard before is not stalled because of that."""
-        store = await make_store(rules(stall=SHORT))
+    async def test_a_receiver_that_starts_restarts_every_stall_timeout(self, make_store: MakeStore) -> None:
+        """A task whose telemetry could not be received is not stalled because of that."""
+        store = await make_store(rules(stall_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await until(lambda: _is(store, "job", "stalled"), store)
         await store.listen_anew()
@@ -203,8 +212,8 @@ class ExerciseStall:
     # --- heartbeats --------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_store: MakeStore) -> None:
-        """Heartbeats leave nothing in the audit; the tasks that they name are not stalled, others are."""
-        store = await make_store(rules(stall=SHORT))
+        """Heartbeats make no audit rows. The tasks that they name are not stalled, others are."""
+        store = await make_store(rules(stall_after=SHORT))
         lives = AGENT | {"agent.task.name": "lives"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
         await store.record([started(trace=2, span=2, name="agent", attributes=lives)])
@@ -223,8 +232,10 @@ class ExerciseStall:
         assert (await store.counts())["agent_events"] == rows
 
     async def test_a_process_whose_heartbeats_stop_has_interrupted_its_tasks(self, make_store: MakeStore) -> None:
-        """Its open tasks end as interrupted, concluded and not said, and are told so once; others live."""
-        store = await make_store(rules(gone=SHORT))
+        """Its open tasks end as interrupted, which is concluded and not reported, with one checkpoint each;
+        other tasks go on.
+        """
+        store = await make_store(rules(interrupt_after=SHORT))
         other = AGENT | {"agent.task.name": "other"}
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await store.record(
@@ -238,43 +249,48 @@ class ExerciseStall:
         assert (task.end_reason, task.is_inferred) == ("interrupted", True)
         assert task.ended_at is not None
         assert await status(store, "other") == "starting"
-        assert [c.status for c in await told(store, Kind.END)] == ["error"]
+        assert [c.status for c in await checkpoints_of(store, Kind.END)] == ["error"]
         await store.elapse()
-        assert len(await told(store, Kind.END)) == 1
+        assert len(await checkpoints_of(store, Kind.END)) == 1
 
-    async def test_a_box_below_another_span_is_interrupted_with_its_trace(self, make_store: MakeStore) -> None:
-        """The root that a process names may be a request; the task below it is interrupted when nobody else has its trace."""
-        store = await make_store(rules(gone=SHORT))
+    async def test_a_task_below_another_span_is_interrupted_with_its_trace(self, make_store: MakeStore) -> None:
+        """The root that a process names may be a request.
+
+        The task below it is interrupted if no other process has its trace.
+        """
+        store = await make_store(rules(interrupt_after=SHORT))
         http = {"http.request.method": "POST"}
         await store.record([started(trace=1, span=9, name="POST /run", attributes=http)])
         await store.record([started(trace=1, span=1, parent=9, name="agent", attributes=AGENT), beat((1, 9), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
 
     async def test_a_late_end_takes_an_interruption_back(self, make_store: MakeStore) -> None:
-        """What the task itself says of its end stands above what was concluded, whenever it comes."""
-        store = await make_store(rules(gone=SHORT))
+        """The task's own report of its end takes precedence over a conclusion, whenever it arrives."""
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([ended(trace=1, span=1, name="agent", attributes=AGENT)])
         task = await _task(store, "job")
         assert (task.status, task.end_reason, task.error) == ("complete", "complete", None)
-        assert [c.status for c in await told(store, Kind.END)] == ["complete"]
+        assert [c.status for c in await checkpoints_of(store, Kind.END)] == ["complete"]
 
-    async def test_a_process_that_is_heard_again_takes_it_back(self, make_store: MakeStore) -> None:
-        """After a partition the heartbeats go on: the task lives again, and can be interrupted once more."""
-        store = await make_store(rules(gone=SHORT))
+    async def test_a_process_that_recovers_takes_an_interruption_back(self, make_store: MakeStore) -> None:
+        """After a partition the heartbeats continue: the task goes on, and can be interrupted once more."""
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=1)])
         await until(lambda: _is(store, "job", "error"), store)
         await store.record([beat((1, 1), seq=2)])
         task = await _task(store, "job")
         assert (task.status, task.ended_at, task.end_reason) == ("working", None, None)
-        assert await told(store, Kind.END) == []
+        assert await checkpoints_of(store, Kind.END) == []
         await until(lambda: _is(store, "job", "error"), store)
-        assert len(await told(store, Kind.END)) == 1
+        assert len(await checkpoints_of(store, Kind.END)) == 1
 
-    async def test_a_backlog_revives_nobody(self, make_store: MakeStore) -> None:
-        """Heartbeats that waited in a Collector tell of the time when they were sent; older ones than the newest are nothing."""
-        store = await make_store(rules(gone=SHORT))
+    async def test_a_backlog_of_heartbeats_revives_no_task(self, make_store: MakeStore) -> None:
+        """Heartbeats that waited in a Collector count for the time when they were sent; older ones than the
+        newest change nothing.
+        """
+        store = await make_store(rules(interrupt_after=SHORT))
         await store.record([started(trace=1, span=1, name="agent", attributes=AGENT), beat((1, 1), seq=5)])
         before = time.time_ns()
         await until(lambda: _is(store, "job", "error"), store)
@@ -285,8 +301,11 @@ class ExerciseStall:
             assert (task.status, task.end_reason) == ("error", "interrupted")
 
     async def test_a_run_that_is_interrupted_and_ends_after_all_is_counted_once(self, make_store: MakeStore) -> None:
-        """Counters cannot take back: interrupted, heard again and ended is one end; a run that begins anew ends once more."""
-        store = await make_store(rules(gone=SHORT))
+        """Counters cannot go back: interrupted, recovered and ended is one end.
+
+        A run that starts anew ends once more.
+        """
+        store = await make_store(rules(interrupt_after=SHORT))
         counted = 0
         root_span = AGENT | {"agent.task.id": "j"}
         await store.record([started(trace=1, span=1, name="agent", attributes=root_span), beat((1, 1), seq=1)])
@@ -304,7 +323,7 @@ class ExerciseStall:
         more = ended(trace=2, span=1, name="agent", attributes=root_span, at=70_000)
         assert len((await store.record([more])).ended) == 1
 
-    async def test_a_heartbeat_that_comes_again_is_nothing_new(self, make_store: MakeStore) -> None:
+    async def test_duplicate_heartbeats_change_nothing(self, make_store: MakeStore) -> None:
         """A batch of heartbeats of many processes, repeated and in any order, counts each process's newest."""
         store = await make_store(rules())
         beats = [beat((1, 1), seq=n, producer=f"p{n % 3}") for n in range(1, 9)]
@@ -313,8 +332,8 @@ class ExerciseStall:
         assert (again.events, again.tasks, again.checkpoints) == (0, [], [])
 
     async def test_a_heartbeat_of_any_sort_harms_nothing(self, make_store: MakeStore) -> None:
-        """Odd intervals, roots and producers are taken as they are or not at all; what is beside them is recorded."""
-        store = await make_store(rules(gone=SHORT))
+        """Odd intervals, roots and producers are accepted or ignored; the other observations are recorded."""
+        store = await make_store(rules(interrupt_after=SHORT))
         good = started(trace=1, span=1, name="agent", attributes=AGENT)
         odd = [
             {"agent.heartbeat.interval": float("nan")},

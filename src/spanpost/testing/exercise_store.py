@@ -1,10 +1,10 @@
-"""The behaviour that every store shares, as a class of tests: subclass it and give it a fixture named `make_ledger`.
+"""The behaviour that every store shares, as a class of tests: subclass it with a fixture named `make_store`.
 
-    class TestMine(ExerciseLedger):
+    class TestMine(ExerciseStore):
         @pytest.fixture
-        async def make_ledger(self): ...   # gives: async (rules=Rules(), lease=timedelta(seconds=60)) -> an open, empty Store
+        async def make_store(self): ...   # a `MakeStore`: returns an open, empty store
 
-It knows the `Ledger` protocol alone. Tests are coroutines (pytest-asyncio in auto mode runs them).
+It uses the `Store` protocol alone. Tests are coroutines (pytest-asyncio in auto mode runs them).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from spanpost.tasks.stall import NO_STALL
 from spanpost.testing.observed import a_run, an_event, ended, started
 
 SINK = "probe"
-#: Nobody is silent unless a test is about that.
-TELLING = FoldRules(routes=Routes(sinks=(SINK,)), stall_rules=NO_STALL)
+#: Every checkpoint is delivered to `SINK`, and no task is stalled.
+ROUTED_RULES = FoldRules(routes=Routes(sinks=(SINK,)), stall_rules=NO_STALL)
 POSTED = Receipt(ref={"ts": "1.0"})
 _AT_ONCE = timedelta(0)
 
@@ -36,11 +36,13 @@ _AT_ONCE = timedelta(0)
 class MakeStore(Protocol):
     """**Protocol:** makes an open, empty store."""
 
-    def __call__(self, rules: FoldRules = TELLING, lease: timedelta = timedelta(seconds=60)) -> Awaitable[Store]: ...
+    def __call__(
+        self, rules: FoldRules = ROUTED_RULES, lease: timedelta = timedelta(seconds=60)
+    ) -> Awaitable[Store]: ...
 
 
 async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POSTED) -> list[Delivery]:
-    """Deliver until nothing is due and return what was delivered, in order."""
+    """Deliver until nothing is due and return the deliveries, in order."""
     out: list[Delivery] = []
     while claimed := await store.outbox.claim([SINK], 100):
         for delivery in claimed:
@@ -49,7 +51,7 @@ async def drain(store: Store, outcome: Callable[[Delivery], Any] = lambda _: POS
     return out
 
 
-def _told(deliveries: list[Delivery]) -> list[str]:
+def _delivered(deliveries: list[Delivery]) -> list[str]:
     return [d.checkpoint.text if d.checkpoint is not None else f"[{d.task.status}]" for d in deliveries]
 
 
@@ -82,8 +84,10 @@ class ExerciseStore:
         assert fleet.by_status == {"starting": 1}
         assert 0 <= fleet.tasks[0].stall < 60
 
-    async def test_states_that_give_way_are_counted(self, make_store: MakeStore) -> None:
-        """A state that waits and is replaced by a newer one is an edit saved, counted under its sink; news never is."""
+    async def test_replaced_states_are_counted(self, make_store: MakeStore) -> None:
+        """A waiting state that a newer one replaces saves an edit, and is counted under its sink;
+        checkpoints are not replaced.
+        """
         store = await make_store()
         root_span: dict[str, Any] = {
             "agent.task.id": "gives-way",
@@ -95,8 +99,8 @@ class ExerciseStore:
         assert first.coalesced == {}
         assert set(second.coalesced.values()) == {1}
 
-    async def test_a_repeat_is_nothing_new(self, make_store: MakeStore) -> None:
-        """A batch that comes again changes nothing, tells nothing and is counted as repeats."""
+    async def test_a_duplicate_batch_changes_nothing(self, make_store: MakeStore) -> None:
+        """A batch that comes again changes nothing, makes no checkpoint and is counted as duplicates."""
         store = await make_store()
         batch = a_run("idempotency_key")
         await store.record(batch)
@@ -109,7 +113,7 @@ class ExerciseStore:
         assert after[2]["agent_events"] == before[2]["agent_events"]
         assert await store.outbox.claim([SINK], 10) == []
 
-    async def test_a_repeat_within_one_batch_is_one(self, make_store: MakeStore) -> None:
+    async def test_a_duplicate_within_one_batch_is_one(self, make_store: MakeStore) -> None:
         """A batch that holds an observation twice records it once."""
         store = await make_store()
         batch = a_run("twice")
@@ -117,7 +121,9 @@ class ExerciseStore:
         assert (recorded.events, recorded.duplicates) == (len(batch), len(batch))
 
     async def test_one_at_a_time_is_as_good_as_all_at_once(self, make_store: MakeStore) -> None:
-        """The same observations in one batch and one by one, children first, make the same task and the same told news."""
+        """The same observations in one batch and one by one, children first, give the same task and the same
+        checkpoints.
+        """
         whole, single = await make_store(), await make_store()
         batch = a_run("either way")
         await whole.record(batch)
@@ -127,26 +133,26 @@ class ExerciseStore:
         async def seen(store: Store) -> Any:
             return await store.tasks(TaskQuery()), {c.id for c in await store.reader.checkpoints()}
 
-        [first], first_told = await seen(whole)
-        [second], second_told = await seen(single)
+        [first], first_checkpoints = await seen(whole)
+        [second], second_checkpoints = await seen(single)
         figures = ("task_id", "name", "status", "llm_calls", "tool_calls", "input_tokens", "artifacts", "agent_name")
         assert [getattr(first, f) for f in figures] == [getattr(second, f) for f in figures]
-        assert first_told == second_told
+        assert first_checkpoints == second_checkpoints
 
-    async def test_what_is_not_of_an_agent_is_passed_over(self, make_store: MakeStore) -> None:
-        """Spans of other things are counted, not recorded."""
+    async def test_spans_of_no_agent_are_ignored(self, make_store: MakeStore) -> None:
+        """Spans that are not an agent's are counted, not recorded."""
         store = await make_store()
         recorded = await store.record([ended(trace=9, span=1, name="GET /", attributes={"http.request.method": "GET"})])
         assert (recorded.events, recorded.ignored) == (0, 1)
         assert await store.tasks(TaskQuery()) == []
 
     async def test_an_empty_batch_is_nothing(self, make_store: MakeStore) -> None:
-        """Recording nothing answers that nothing was new."""
+        """Recording an empty batch returns that nothing was new."""
         store = await make_store()
         assert (await store.record([])).events == 0
 
     async def test_a_task_is_seen_while_it_runs(self, make_store: MakeStore) -> None:
-        """A live start makes the task, events move it on, the end ends it: one task, one start, one end."""
+        """A live start makes the task, events update it, the end ends it: one task, one start, one end."""
         store = await make_store()
         root_span: dict[str, Any] = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
         first = await store.record([started(trace=3, span=1, name="agent", attributes=root_span)])
@@ -178,20 +184,22 @@ class ExerciseStore:
             assert [t.name for t in await store.tasks(TaskQuery(task_id=alias))] == ["old"]
 
     async def test_checkpoints_come_in_order_of_time(self, make_store: MakeStore) -> None:
-        """News is listed by when it happened, of all tasks or of one, and reads back as it was told."""
+        """Checkpoints are listed by their time, of all tasks or of one, and are read back unchanged."""
         store = await make_store()
         recorded = await store.record([*a_run("b", trace=2), *a_run("a", trace=1, at=-60.0)])
-        told = await store.reader.checkpoints()
-        assert [c.at for c in told] == sorted(c.at for c in told)
-        assert {c.id: c for c in told} == {c.id: c for c in recorded.checkpoints}
-        said = {(c.message.key, *c.message.values.values()) for c in told if c.message is not None}
+        listed = await store.reader.checkpoints()
+        assert [c.at for c in listed] == sorted(c.at for c in listed)
+        assert {c.id: c for c in listed} == {c.id: c for c in recorded.checkpoints}
+        said = {(c.message.key, *c.message.values.values()) for c in listed if c.message is not None}
         assert {("checkpoint.started", "a"), ("checkpoint.started", "b")} <= said
-        uid = told[0].task_uid
+        uid = listed[0].task_uid
         assert {c.task_uid for c in await store.reader.checkpoints(task_uid=uid)} == {uid}
         assert len(await store.reader.checkpoints(limit=1)) == 1
 
     async def test_one_bad_observation_does_not_spoil_its_batch(self, make_store: MakeStore) -> None:
-        """What no store can take is lost alone and counted; its siblings are recorded, the repeated batch is a repeat."""
+        """An observation that no store can record is dropped alone and counted; the rest is recorded, and
+        the same batch again is a duplicate.
+        """
         store = await make_store()
         broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
         batch = [*a_run("a"), broken, *a_run("b", trace=2)]
@@ -202,7 +210,7 @@ class ExerciseStore:
         assert (again.events, again.duplicates) == (0, len(batch) - 1)
 
     async def test_hostile_text_loses_nothing(self, make_store: MakeStore) -> None:
-        """NUL, NaN and huge numbers in one observation neither raise nor take its siblings along."""
+        """NUL, NaN and huge numbers in one observation neither raise nor drop the others."""
         store = await make_store()
         worst: dict[str, Any] = {
             "gen_ai.operation.name": "execute_tool",
@@ -224,26 +232,28 @@ class ExerciseStore:
 
     # --- deliveries --------------------------------------------------------------------------------------------------
 
-    async def test_the_message_goes_first_then_news_in_order(self, make_store: MakeStore) -> None:
-        """Of a lane the state is delivered before any news, the news in the order it was told, each with the lane's receipt."""
+    async def test_the_message_goes_first_then_checkpoints_in_order(self, make_store: MakeStore) -> None:
+        """The state of an ordering key is delivered before any checkpoint, then the checkpoints in order,
+        each with the state's receipt.
+        """
         store = await make_store()
         await store.record([*steps(3)])
         out = await drain(store)
         assert out[0].mode is Mode.STATE
         assert out[0].message_receipt is None
-        news = [d for d in out if d.mode is Mode.CHECKPOINT]
+        delivery = [d for d in out if d.mode is Mode.CHECKPOINT]
         assert [
-            d.checkpoint.text for d in news if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
+            d.checkpoint.text for d in delivery if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
         ] == [
             "step 0",
             "step 1",
             "step 2",
         ]
-        assert all(d.message_receipt == POSTED for d in news)
+        assert all(d.message_receipt == POSTED for d in delivery)
         assert len({d.key for d in out}) == len(out)
 
-    async def test_one_letter_of_a_lane_is_under_way(self, make_store: MakeStore) -> None:
-        """While a delivery of a lane is claimed no other of that lane is handed out; of other lanes it is."""
+    async def test_one_delivery_of_an_ordering_key_is_under_way(self, make_store: MakeStore) -> None:
+        """While a delivery is claimed no other one of its ordering key is; those of other ordering keys are."""
         store = await make_store()
         await store.record(steps(2))
         [first] = await store.outbox.claim([SINK], 10)
@@ -256,7 +266,7 @@ class ExerciseStore:
         assert (second.ordering_key, second.mode) == (first.ordering_key, Mode.CHECKPOINT)
 
     async def test_a_newer_state_replaces_a_waiting_one(self, make_store: MakeStore) -> None:
-        """Ten changes of a task that nobody delivered yet are one delivery, which carries the newest."""
+        """Ten changes of a task before any delivery are one delivery, with the newest state."""
         store = await make_store()
         for i in range(10):
             await store.record(moved(i * 10.0, index=i))
@@ -264,8 +274,8 @@ class ExerciseStore:
         states = [d for d in out if d.mode is Mode.STATE]
         assert [d.task.progress for d in states] == [90.0]
 
-    async def test_what_changes_while_it_is_sent_is_sent_after(self, make_store: MakeStore) -> None:
-        """A state that changed while the former was under way is delivered once more, with the receipt to edit."""
+    async def test_a_change_during_a_delivery_is_sent_after_it(self, make_store: MakeStore) -> None:
+        """A state that changed while the former one was under way is delivered once more, with the receipt to edit."""
         store = await make_store()
         await store.record(moved(10.0, index=0))
         [first] = await store.outbox.claim([SINK], 10)
@@ -275,7 +285,7 @@ class ExerciseStore:
         assert [(d.task.progress, d.receipt) for d in states] == [(50.0, POSTED)]
 
     async def test_a_delivered_state_rests_until_something_changes(self, make_store: MakeStore) -> None:
-        """After everything was delivered nothing is due; the next change makes the lane's message due again."""
+        """After everything was delivered nothing is due; the next change makes the message due again."""
         store = await make_store()
         await store.record(moved(10.0, index=0))
         await drain(store)
@@ -283,8 +293,8 @@ class ExerciseStore:
         await store.record(moved(20.0, index=1))
         assert [d.task.progress for d in await drain(store) if d.mode is Mode.STATE] == [20.0]
 
-    async def test_the_most_urgent_lane_goes_first(self, make_store: MakeStore) -> None:
-        """Of two lanes that wait, the one that holds a question to a person goes first, though it came last."""
+    async def test_the_most_urgent_ordering_key_goes_first(self, make_store: MakeStore) -> None:
+        """Of two waiting ordering keys the one with a question to a person goes first, though it came last."""
         store = await make_store()
         await store.record(steps(1, trace=1))
         asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?"}
@@ -293,23 +303,28 @@ class ExerciseStore:
         [first] = await store.outbox.claim([SINK], 1)
         assert first.task.name == "steps 2"
 
-    async def test_news_that_is_retried_keeps_its_place(self, make_store: MakeStore) -> None:
-        """A delivery that failed for now is due again at its time, counts its attempts, and nothing of its lane overtakes it."""
+    async def test_a_retried_checkpoint_keeps_its_place(self, make_store: MakeStore) -> None:
+        """A delivery that failed for now is due again at its time, counts its attempts, and no other of its
+        ordering key overtakes it.
+        """
         store = await make_store()
         await store.record(steps(2))
         [state] = await store.outbox.claim([SINK], 10)
         await store.outbox.settle(state, POSTED)
-        [news] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(news, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
+        [delivery] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(delivery, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
         assert await store.outbox.claim([SINK], 10) == []
-        [row] = [r for r in await store.outbox.deliveries() if r.id == news.id]
+        [row] = [r for r in await store.outbox.deliveries() if r.id == delivery.id]
         assert (row.state, row.error, row.attempt) == ("waiting", "down", 1)
         due = await store.outbox.due_in()
         assert due is not None
         assert 3500 < due <= 3600
 
     async def test_a_retry_that_is_due_comes_again(self, make_store: MakeStore) -> None:
-        """A delivery whose time has come is handed out again; a doubtful one says so, and to look it up is no attempt to send it."""
+        """A delivery whose time has come is claimed again.
+
+        A doubtful one says so, and its reconciliation is no attempt.
+        """
         store = await make_store()
         await store.record(steps(1))
         [first] = await store.outbox.claim([SINK], 10)
@@ -320,8 +335,10 @@ class ExerciseStore:
         later = await drain(store)
         assert not any(d.is_unknown for d in later)
 
-    async def test_looks_do_not_count_as_attempts(self, make_store: MakeStore) -> None:
-        """However often a doubtful delivery was looked up, sending it anew is its second attempt: patience grows by failures alone."""
+    async def test_reconciliations_do_not_count_as_attempts(self, make_store: MakeStore) -> None:
+        """However often a doubtful delivery was reconciled, sending it again is its second attempt: waits
+        grow by failures alone.
+        """
         store = await make_store()
         await store.record(steps(0))
         [first] = await store.outbox.claim([SINK], 10)
@@ -338,7 +355,10 @@ class ExerciseStore:
         await store.outbox.settle(again, POSTED)
 
     async def test_a_lease_that_ran_out_is_taken_over(self, make_store: MakeStore) -> None:
-        """A delivery whose holder fell silent is handed out again, marked doubtful; the first holder's late answer changes nothing."""
+        """When a worker stops answering its delivery is claimed again, marked doubtful.
+
+        The first worker's late outcome changes nothing.
+        """
         store = await make_store(lease=_AT_ONCE)
         await store.record(steps(1))
         [lost] = await store.outbox.claim([SINK], 10)
@@ -350,24 +370,24 @@ class ExerciseStore:
         assert [r.state for r in await store.outbox.deliveries() if r.id == lost.id] == ["delivered"]
 
     async def test_dead_letters_are_kept_listed_and_revived(self, make_store: MakeStore) -> None:
-        """A delivery that is given up is listed with its error, blocks nothing, and waits again when it is retried."""
+        """A delivery that is given up is listed with its error, blocks no other, and waits again when it is retried."""
         store = await make_store()
         await store.record(steps(2))
         [state] = await store.outbox.claim([SINK], 10)
         await store.outbox.settle(state, POSTED)
-        [news] = await store.outbox.claim([SINK], 10)
-        await store.outbox.settle(news, GiveUp(reason="rejected", error="archived channel"))
+        [delivery] = await store.outbox.claim([SINK], 10)
+        await store.outbox.settle(delivery, GiveUp(reason="rejected", error="archived channel"))
         rest = await drain(store)
-        assert news.id not in {d.id for d in rest}
+        assert delivery.id not in {d.id for d in rest}
         [dead] = await store.outbox.deliveries(state="dead")
-        assert (dead.id, dead.error, dead.sink, dead.mode) == (news.id, "archived channel", SINK, "checkpoint")
+        assert (dead.id, dead.error, dead.sink, dead.mode) == (delivery.id, "archived channel", SINK, "checkpoint")
         assert await store.outbox.retry([dead.id + 1000]) == 0
         assert await store.outbox.retry([dead.id]) == 1
         assert [d.id for d in await drain(store)] == [dead.id]
         assert await store.outbox.deliveries(state="dead") == []
 
-    async def test_what_nobody_could_look_up_is_sent_when_a_person_says_so(self, make_store: MakeStore) -> None:
-        """Revived by hand a doubtful delivery is looked up again, but one that could not be looked up is sent."""
+    async def test_an_unverifiable_delivery_is_sent_at_a_persons_request(self, make_store: MakeStore) -> None:
+        """Retried by hand, a doubtful delivery is reconciled again, but an unverifiable one is sent."""
         store = await make_store()
         await store.record(steps(1))
         for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
@@ -384,8 +404,11 @@ class ExerciseStore:
             if is_looked_up:
                 await store.outbox.settle(again, NotArrived())
 
-    async def test_waiting_letters_can_be_buried(self, make_store: MakeStore) -> None:
-        """Burying takes waiting deliveries out of their lane; all of a sink's dead can be revived at once."""
+    async def test_waiting_deliveries_can_be_discarded(self, make_store: MakeStore) -> None:
+        """Discarding takes waiting deliveries out of their ordering key.
+
+        All dead letters of a sink can be retried at once.
+        """
         store = await make_store()
         await store.record(steps(2))
         waiting = [r.id for r in await store.outbox.deliveries(state="waiting", sink=SINK)]
@@ -402,8 +425,8 @@ class ExerciseStore:
         assert await store.outbox.claim(["another"], 10) == []
         assert len(await store.outbox.claim(["another", SINK], 10)) == 1
 
-    async def test_a_skipped_state_lets_news_go(self, make_store: MakeStore) -> None:
-        """When a sink skips the state on purpose the lane's news is not held up for want of a message."""
+    async def test_a_skipped_state_does_not_hold_checkpoints_back(self, make_store: MakeStore) -> None:
+        """When a sink skips the state on purpose the checkpoints do not wait for a message."""
         store = await make_store()
         await store.record(steps(2))
         out = await drain(store, lambda d: Receipt(skipped="muted") if d.mode is Mode.STATE else POSTED)
@@ -412,7 +435,7 @@ class ExerciseStore:
         assert all(d.message_receipt is None for d in out)
 
     async def test_children_travel_with_their_root(self, make_store: MakeStore) -> None:
-        """The state of a task carries its child tasks, and the news of a child goes into its root's lane."""
+        """The state of a task carries its child tasks, and a child's checkpoint has its root's ordering key."""
         store = await make_store()
         await store.record(_family())
         out = await drain(store)
@@ -430,8 +453,8 @@ class ExerciseStore:
         assert await store.outbox.due_in() is None
 
     async def test_an_orphan_is_announced_after_it_settled(self, make_store: MakeStore) -> None:
-        """What lies under no known box is not told at once; when its settling time is over it is."""
-        store = await make_store(rules=msgspec.structs.replace(TELLING, settle=_AT_ONCE))
+        """A span below an unknown root span is not announced at once, but after its settling time."""
+        store = await make_store(rules=msgspec.structs.replace(ROUTED_RULES, settle=_AT_ONCE))
         call: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.usage.input_tokens": 5,
@@ -452,7 +475,7 @@ class ExerciseStore:
         assert state.task.llm_calls == 1
         assert (await store.elapse()).tasks == []
 
-    async def test_counts_say_what_is_kept(self, make_store: MakeStore) -> None:
+    async def test_counts_of_tables_and_states(self, make_store: MakeStore) -> None:
         """Counts name the rows of each table and the deliveries of each state."""
         store = await make_store()
         await store.record(a_run("counted"))
@@ -469,7 +492,7 @@ def in_seconds(seconds: float) -> datetime:
 
 
 def steps(count: int, trace: int = 1) -> list[Observation]:
-    """Return a task that started and told so many checkpoints."""
+    """Return a task that started and reported so many checkpoints."""
     root_span: dict[str, Any] = {"agent.task.name": f"steps {trace}"}
     said = [{"agent.checkpoint.message": f"step {i}"} for i in range(count)]
     events = [
@@ -480,12 +503,12 @@ def steps(count: int, trace: int = 1) -> list[Observation]:
 
 
 def moved(percent: float, index: int, trace: int = 1) -> list[Observation]:
-    """Return a task that told how far it is."""
+    """Return a task that reported its progress."""
     root_span: dict[str, Any] = {"agent.task.name": "moving"}
-    told = an_event(
+    listed = an_event(
         trace=trace, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index
     )
-    return [started(trace=trace, span=1, name="agent", attributes=root_span), told]
+    return [started(trace=trace, span=1, name="agent", attributes=root_span), listed]
 
 
 def _family() -> list[Observation]:
@@ -499,4 +522,4 @@ def _family() -> list[Observation]:
     ]
 
 
-__all__ = ["POSTED", "SINK", "TELLING", "ExerciseStore", "MakeStore", "drain", "in_seconds", "moved", "steps"]
+__all__ = ["POSTED", "ROUTED_RULES", "SINK", "ExerciseStore", "MakeStore", "drain", "in_seconds", "moved", "steps"]

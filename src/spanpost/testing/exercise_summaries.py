@@ -1,4 +1,4 @@
-"""What every store does with digests and boards: each is placed once, whoever makes it, and shown as one message."""
+"""What every store does with digests and boards: each is placed once, by any process, and shown as one message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CARRIER = "summary:slack"
 
 
 class Wall:
-    """A sink that keeps what it shows, by message: (key, what was shown), one entry for each call."""
+    """A sink that keeps its messages: (key, content), one entry for each call."""
 
     name = "slack"
 
@@ -69,7 +69,7 @@ def made_by(store: Store, wall: Wall, *routes: Route) -> Summaries:
 
 
 async def carry(store: Store, summaries: Summaries) -> int:
-    """Carry what waits; return how many deliveries that was."""
+    """Deliver what waits; return the number of deliveries."""
     count = 0
     while claimed := await store.outbox.claim([CARRIER], 50):
         for delivery in claimed:
@@ -95,7 +95,9 @@ class ExerciseSummaries(Exercised):
     """What every store does with digests and boards."""
 
     async def test_ends_are_found_by_when_they_were_recorded(self, make_store: MakeStore) -> None:
-        """A root task whose end was recorded in a time is found then, whatever its sender's clock says; not before, nor when it is old."""
+        """A root task whose end was recorded within a period is found then, whatever its sender's clock
+        says; not before, and not an old one.
+        """
         store = await make_store()
         now = await store.reader.now()
         await store.record([done("writer", trace=1, ago=7200), done("old", trace=2, ago=200_000), at_work("editor", 3)])
@@ -107,31 +109,36 @@ class ExerciseSummaries(Exercised):
         assert len(await store.reader.ended(now - timedelta(minutes=1), later, day)) == 1
 
     async def test_beside_a_digest_a_task_has_no_message(self, make_store: MakeStore) -> None:
-        """A task that runs and ends makes no delivery; one that asks has its message at once, and that goes on to its end."""
+        """A task that runs and ends makes no delivery.
+
+        One that asks a question has its message at once, until its end.
+        """
         store = await make_store(rules(DIGEST))
         await store.record([at_work("writer", 1), done("writer", trace=2), done("writer", trace=3, status="error")])
         assert await store.outbox.claim(["slack"], 50) == []
         await store.record([at_work("editor", 4), asks(4)])
-        told: list[tuple[str, str]] = []
+        delivered: list[tuple[str, str]] = []
         while claimed := await store.outbox.claim(["slack"], 50):
-            told += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
+            delivered += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
                 await store.outbox.settle(delivery, Receipt(ref={"ts": "1"}))
-        assert told == [("state", "waiting"), ("checkpoint", "waiting")]
+        assert delivered == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
         assert [(str(one.mode), one.task.status) for one in await store.outbox.claim(["slack"], 50)] == [
             ("state", "complete")
         ]
 
     async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
-        """Beside a digest with failures told, a task that failed has a message and its end; one that did well has none."""
+        """Beside a digest with failures, a failed task has a message and its end; a successful one has none."""
         store = await make_store(rules(replace(DIGEST, digest_failures=True)))
         await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
         claimed = await store.outbox.claim(["slack"], 50)
         assert [delivery.task.name for delivery in claimed] == ["editor"]
 
     async def test_a_digest_is_posted_once(self, make_store: MakeStore) -> None:
-        """Of an hour one message tells what ended and what waits, whoever looks how often; of an hour of nothing none is."""
+        """One message an hour shows what ended and what waits, whatever the number of processes; an empty
+        hour has none.
+        """
         store = await make_store(rules(DIGEST))
         wall, now = Wall(), await store.reader.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
@@ -144,22 +151,26 @@ class ExerciseSummaries(Exercised):
                 asks(4),
             ]
         )
-        houses = [made_by(store, wall, DIGEST) for _ in range(2)]
+        processes = [made_by(store, wall, DIGEST) for _ in range(2)]
         if (other := await self.another(store)) is not None:
-            houses.append(made_by(other, wall, DIGEST))
+            processes.append(made_by(other, wall, DIGEST))
         due = ends + timedelta(seconds=31)
-        placed = await asyncio.gather(*(app.scan(due) for app in houses))
+        placed = await asyncio.gather(*(app.scan(due) for app in processes))
         assert sum(placed) == 1
-        assert await carry(store, houses[0]) == 1
-        assert [await app.scan(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
+        assert await carry(store, processes[0]) == 1
+        assert [await app.scan(due + timedelta(minutes=1)) for app in processes] == [0] * len(processes)
         restarted = made_by(store, wall, DIGEST)
         assert await restarted.scan(due + timedelta(minutes=2)) == 0
-        [(_, told)] = wall.shown
-        assert isinstance(told, Digest)
-        assert (told.ended, told.living, told.ends_at) == ({"complete": 1, "error": 1}, {"waiting": 1}, ends)
-        assert [task.name for task in (*told.failed, *told.needy)] == ["editor", "writer"]
+        [(_, delivered)] = wall.shown
+        assert isinstance(delivered, Digest)
+        assert (delivered.ended, delivered.living, delivered.ends_at) == (
+            {"complete": 1, "error": 1},
+            {"waiting": 1},
+            ends,
+        )
+        assert [task.name for task in (*delivered.failed, *delivered.needy)] == ["editor", "writer"]
 
-    async def test_what_was_recorded_at_the_last_moment_is_waited_for(self, make_store: MakeStore) -> None:
+    async def test_a_digest_waits_for_late_records(self, make_store: MakeStore) -> None:
         """Just after the end of its period no digest is made yet."""
         store = await make_store(rules(DIGEST))
         await store.record([done("writer", trace=1)])
@@ -169,29 +180,31 @@ class ExerciseSummaries(Exercised):
         assert await app.scan(ends + timedelta(seconds=30)) == 1
 
     async def test_a_board_is_one_message(self, make_store: MakeStore) -> None:
-        """It begins with the first task, is edited where it changed, not where nothing did; another process goes on with it."""
+        """It begins with the first task, is edited only when it changed, and another process continues it."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
-        houses = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
-        assert await houses[0].scan(now) == 0
+        processes = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
+        assert await processes[0].scan(now) == 0
         await store.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
         minute = timedelta(minutes=1)
-        assert sum(await asyncio.gather(*(app.scan(now + minute) for app in houses))) == 1
-        await carry(store, houses[0])
-        assert [await app.scan(now + 2 * minute) for app in houses] == [0, 0]
+        assert sum(await asyncio.gather(*(app.scan(now + minute) for app in processes))) == 1
+        await carry(store, processes[0])
+        assert [await app.scan(now + 2 * minute) for app in processes] == [0, 0]
         await store.record([done("editor", trace=2)])
-        assert [await app.scan(now + 3 * minute) for app in houses] == [1, 0]
-        await carry(store, houses[1])
+        assert [await app.scan(now + 3 * minute) for app in processes] == [1, 0]
+        await carry(store, processes[1])
         restarted = made_by(store, wall, BOARD)
         await store.record([done("writer", trace=1)])
         assert await restarted.scan(now + 4 * minute) == 1
         await carry(store, restarted)
-        listed = [[task.name for task in told.tasks] for _, told in wall.shown if isinstance(told, Board)]
+        listed = [
+            [task.name for task in delivered.tasks] for _, delivered in wall.shown if isinstance(delivered, Board)
+        ]
         assert listed == [["editor", "writer"], ["writer"], []]
         assert (len({key for key, _ in wall.shown}), wall.edits) == (1, 2)
 
     async def test_of_boards_that_wait_the_newest_is_shown(self, make_store: MakeStore) -> None:
-        """After an outage the board as it is now is shown, and none that it was; they go in turn, one at a time."""
+        """After an outage the current board is shown, and no older one. Processes take turns, one at a time."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
@@ -202,12 +215,12 @@ class ExerciseSummaries(Exercised):
         assert await store.outbox.claim([CARRIER], 50) == []
         await store.outbox.settle(first, await app.carriers[CARRIER].deliver(first))
         assert await carry(store, app) == 2
-        [(_, told)] = wall.shown
-        assert isinstance(told, Board)
-        assert {task.name for task in told.tasks} == {"agent-0", "agent-1", "agent-2"}
+        [(_, delivered)] = wall.shown
+        assert isinstance(delivered, Board)
+        assert {task.name for task in delivered.tasks} == {"agent-0", "agent-1", "agent-2"}
 
-    async def test_old_boards_are_let_go(self, make_store: MakeStore) -> None:
-        """Of a board that changes and changes the newest orders are kept, with their deliveries; it stays the one message."""
+    async def test_old_boards_are_removed(self, make_store: MakeStore) -> None:
+        """Of a board that keeps changing the newest orders are stored, with their deliveries; it stays one message."""
         store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
@@ -219,8 +232,8 @@ class ExerciseSummaries(Exercised):
         assert len(await store.outbox.deliveries(sink=CARRIER)) == KEPT
         assert (len(wall.shown), wall.edits) == (KEPT + 8, KEPT + 7)
 
-    async def test_a_board_that_may_stand_is_looked_for(self, make_store: MakeStore) -> None:
-        """The first post of a board is looked for by its lasting key when it is in doubt; an edit in doubt is made again."""
+    async def test_a_doubtful_board_is_reconciled(self, make_store: MakeStore) -> None:
+        """A doubtful first post of a board is reconciled by its lasting key; a doubtful edit is made again."""
         store = await make_store(rules(BOARD))
         wall, now = _Doubtful(), datetime.now(UTC)
         app = made_by(store, wall, BOARD)
@@ -239,7 +252,7 @@ class ExerciseSummaries(Exercised):
 
 
 class _Doubtful(Wall):
-    """A sink that is asked what stands, and finds nothing."""
+    """A sink whose reconciliation finds nothing."""
 
     def __init__(self) -> None:
         super().__init__()

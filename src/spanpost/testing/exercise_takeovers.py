@@ -1,4 +1,4 @@
-"""Messages whose task became part of another's: a class of tests beside `ExerciseLedger`, same fixture."""
+"""Messages whose task was merged into another: a class of tests beside `ExerciseStore`, with the same fixture."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spanpost.model.queries import TaskQuery
 from spanpost.model.tasks import MERGED
 from spanpost.routing.routes import Route, Routes, Verbosity
 from spanpost.store.protocols import Store
-from spanpost.testing.exercise_store import POSTED, SINK, TELLING, MakeStore, drain
+from spanpost.testing.exercise_store import POSTED, ROUTED_RULES, SINK, MakeStore, drain
 from spanpost.testing.observed import an_event, ended, started
 
-_AT_ONCE = msgspec.structs.replace(TELLING, settle=timedelta(0))
+_AT_ONCE = msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0))
 _EDITING = msgspec.structs.replace(_AT_ONCE, routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
 _JOB: dict[str, Any] = {"agent.task.id": "job", "agent.task.name": "the job", "gen_ai.operation.name": "invoke_agent"}
 _ASKED: dict[str, Any] = {"agent.approval.id": "q", "agent.approval.question": "sure?"}
@@ -38,7 +38,7 @@ def _orphans(trace: int = 5) -> list[Observation]:
 
 
 def _root_span(trace: int = 5, parent: int = 0) -> Observation:
-    """Return the box of `_orphans`, of a task that is known from another trace (`_two_messages`)."""
+    """Return the root span of `_orphans`, of a task that is known from another trace (`_two_messages`)."""
     return started(trace=trace, span=1, parent=parent, name="agent", attributes=_JOB)
 
 
@@ -48,14 +48,14 @@ def _said(text: str, index: int) -> Observation:
 
 
 async def _two_messages(store: Store) -> None:
-    """Have a job announced, and a trace of which nobody knows yet that it is part of it."""
+    """Announce a job, and a trace that is not yet known to be part of it."""
     await store.record([started(trace=1, span=1, name="agent", attributes=_JOB)])
     await store.record(_orphans())
     await store.elapse()
 
 
 def _lead_and_worker() -> list[Observation]:
-    """Return a job; and a lead of which nobody knows that it is part of it, below which a worker hangs by a link."""
+    """Return a job, and a lead that is not yet known to be part of it. A worker is linked to the lead."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker"}
     job = started(trace=1, span=1, name="agent", attributes=_JOB)
     lead = started(trace=7, span=2, name="lead", attributes={"gen_ai.operation.name": "invoke_agent"})
@@ -63,8 +63,10 @@ def _lead_and_worker() -> list[Observation]:
     return [job, lead, msgspec.structs.replace(worker, links=((lead.trace_id, lead.span_id),))]
 
 
-async def _torn_loose(store: Store) -> None:
-    """Have the lead turn out to be part of the job, which has a message of its own: the worker is a root that has none."""
+async def _separated(store: Store) -> None:
+    """Let the lead turn out to be part of the job, which has a message of its own: the worker becomes a root
+    without one.
+    """
     await store.record(_lead_and_worker())
     [task] = await store.tasks(TaskQuery(agent_name="worker"))
     assert task.is_announced
@@ -74,7 +76,7 @@ async def _torn_loose(store: Store) -> None:
 
 
 def _of_worker(deliveries: list[Delivery]) -> list[tuple[str, Kind | None]]:
-    """Return the lanes of what tells of the worker, and what it tells, in order."""
+    """Return the ordering keys of the worker's deliveries, and its checkpoints, in order."""
     return [
         (d.ordering_key, d.checkpoint.kind if d.checkpoint is not None else None)
         for d in deliveries
@@ -87,24 +89,26 @@ def _moved(deliveries: list[Delivery]) -> list[Delivery]:
 
 
 def _by_id(deliveries: list[Delivery]) -> tuple[Delivery, Delivery]:
-    """Return the states of the job's message and of the other."""
+    """Return the states of the job's message and of the other one."""
     job = next(d for d in deliveries if d.mode is Mode.STATE and d.task.task_id == "job")
     other = next(d for d in deliveries if d.mode is Mode.STATE and d.task.task_id != "job")
     return job, other
 
 
-class ExerciseLeft:
-    """How every store ends a message that goes on in another."""
+class ExerciseTakeovers:
+    """How every store ends a message that continues in another."""
 
     async def test_a_message_that_goes_on_in_another_ends_once(self, make_store: MakeStore) -> None:
-        """Its last delivery, on its receipt, is a final state that names the task it went on in and where; no other follows."""
+        """Its last delivery, on its receipt, is a final state with a link to the task and message that
+        continue it; no other follows.
+        """
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         there = Receipt(ref={"ts": "9.9"})
         job, other = _by_id(await drain(store, lambda d: there if d.task.task_id == "job" else POSTED))
         await store.record([_root_span()])
-        told = await drain(store)
-        [end] = _moved(told)
+        delivered = await drain(store)
+        [end] = _moved(delivered)
         assert (end.id, end.ordering_key, end.message_receipt, end.moved_to) == (
             other.id,
             other.ordering_key,
@@ -118,14 +122,16 @@ class ExerciseLeft:
             "job",
         )
         assert (end.task.root_uid, end.task.llm_calls, end.children) == (job.task.uid, 0, ())
-        assert {d.ordering_key for d in told} == {job.ordering_key, other.ordering_key}
+        assert {d.ordering_key for d in delivered} == {job.ordering_key, other.ordering_key}
         await store.record([_root_span(), *_orphans()])
         assert await drain(store) == []
         await store.record([ended(trace=5, span=1, name="agent", attributes=_JOB)])
         assert {d.ordering_key for d in await drain(store)} == {job.ordering_key}
 
-    async def test_a_box_below_what_never_comes_takes_the_message_with_it(self, make_store: MakeStore) -> None:
-        """The late box has a parent that nobody hears of, so that of the trace something is left: its message ends all the same."""
+    async def test_a_late_root_span_with_a_missing_parent_takes_the_message(self, make_store: MakeStore) -> None:
+        """The late root span has a parent that never arrives, so a part of the trace is left: the trace's
+        message ends all the same.
+        """
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         _, other = _by_id(await drain(store))
@@ -133,8 +139,8 @@ class ExerciseLeft:
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.task.task_id) == (other.ordering_key, "job")
 
-    async def test_a_message_under_way_ends_after_it_stands(self, make_store: MakeStore) -> None:
-        """While the message is being posted its task becomes part of another: once it stands, it is edited."""
+    async def test_a_message_under_way_ends_after_it_was_posted(self, make_store: MakeStore) -> None:
+        """While the message is being posted its task is merged into another: once posted, it is edited."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         job, other = _by_id(await store.outbox.claim([SINK], 10))
@@ -144,60 +150,60 @@ class ExerciseLeft:
         [end] = _moved(await drain(store))
         assert (end.ordering_key, end.message_receipt) == (other.ordering_key, POSTED)
 
-    async def test_what_was_never_posted_is_not_posted_and_its_news_goes_to_the_other(
-        self, make_store: MakeStore
-    ) -> None:
-        """A message that still waits needs no end; what was to be told below it is told in the other, in order and once."""
+    async def test_a_waiting_message_is_not_posted_and_its_checkpoints_move(self, make_store: MakeStore) -> None:
+        """A message that still waits needs no end.
+
+        Its checkpoints are shown in the other message, in order and once.
+        """
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         await store.record([_said("one", 0), _said("two", 1)])
         await store.record([_root_span()])
-        told = await drain(store)
-        [ordering_key] = {d.ordering_key for d in told}
+        delivered = await drain(store)
+        [ordering_key] = {d.ordering_key for d in delivered}
         assert [
-            d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
+            d.checkpoint.text for d in delivered if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT
         ] == [
             "one",
             "two",
         ]
-        assert ordering_key.endswith(str(told[0].task.uid))
+        assert ordering_key.endswith(str(delivered[0].task.uid))
         assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
-    async def test_news_of_what_is_torn_loose_before_it_was_told_waits_for_its_message(
-        self, make_store: MakeStore
-    ) -> None:
-        """It is not told below the message of a former root that was never posted: once its own task has one it is told there, once."""
+    async def test_checkpoints_of_a_separated_task_wait_for_its_message(self, make_store: MakeStore) -> None:
+        """They are not shown below the never posted message of a former root.
+
+        Once its own task has a message they are shown there, once.
+        """
         store = await make_store(_AT_ONCE)
-        await _torn_loose(store)
-        told = await drain(store)
-        assert _of_worker(told) == []
-        assert {d.task.task_id for d in told} == {"job"}
+        await _separated(store)
+        delivered = await drain(store)
+        assert _of_worker(delivered) == []
+        assert {d.task.task_id for d in delivered} == {"job"}
         await store.elapse()
-        told = await drain(store)
-        [ordering_key] = {d.ordering_key for d in told}
-        assert ordering_key.endswith(str(told[0].task.uid))
-        assert _of_worker(told) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
+        delivered = await drain(store)
+        [ordering_key] = {d.ordering_key for d in delivered}
+        assert ordering_key.endswith(str(delivered[0].task.uid))
+        assert _of_worker(delivered) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
         assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
         await store.elapse()
         assert await drain(store) == []
 
-    async def test_news_of_what_is_torn_loose_and_has_its_message_by_then_goes_there(
-        self, make_store: MakeStore
-    ) -> None:
-        """Nothing went while its task was without a message: of what waited where nothing is shown, nothing is lost or told twice."""
+    async def test_checkpoints_of_a_separated_task_go_to_its_message(self, make_store: MakeStore) -> None:
+        """Without a message nothing was sent. No checkpoint that waited is lost or shown twice."""
         store = await make_store(_AT_ONCE)
-        await _torn_loose(store)
+        await _separated(store)
         await store.elapse()
-        told = await drain(store)
-        [ordering_key] = {d.ordering_key for d in told if d.task.agent_name == "worker"}
-        assert _of_worker(told) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
-        assert {d.ordering_key for d in told if d.mode is Mode.CHECKPOINT} == {
-            d.ordering_key for d in told if d.mode is Mode.STATE
+        delivered = await drain(store)
+        [ordering_key] = {d.ordering_key for d in delivered if d.task.agent_name == "worker"}
+        assert _of_worker(delivered) == [(ordering_key, None), (ordering_key, Kind.START), (ordering_key, Kind.END)]
+        assert {d.ordering_key for d in delivered if d.mode is Mode.CHECKPOINT} == {
+            d.ordering_key for d in delivered if d.mode is Mode.STATE
         }
         assert not [row for row in await store.outbox.deliveries(limit=100) if row.state != "delivered"]
 
-    async def test_news_that_was_told_stays_where_it_was_told(self, make_store: MakeStore) -> None:
-        """Of what was told below the former root's message nothing is told again in the message that its own task gets."""
+    async def test_a_delivered_checkpoint_stays_in_its_thread(self, make_store: MakeStore) -> None:
+        """Checkpoints in the thread of the former root are not repeated in the message that its own task gets."""
         store = await make_store(_AT_ONCE)
         await store.record(_lead_and_worker())
         first = await drain(store)
@@ -207,8 +213,10 @@ class ExerciseLeft:
         await store.elapse()
         assert [kind for _, kind in _of_worker(await drain(store))] == [None]
 
-    async def test_news_that_goes_elsewhere_begins_the_message_there(self, make_store: MakeStore) -> None:
-        """Where a message appears only with news that counts, the first such news may come from a message that was never posted."""
+    async def test_a_moved_checkpoint_begins_the_message(self, make_store: MakeStore) -> None:
+        """If a message appears only with a checkpoint that counts, the first one may come from a message
+        that was never posted.
+        """
         final = Routes(sinks=(SINK,), routes=(Route(sink=SINK, verbosity=Verbosity.FINAL),))
         store = await make_store(msgspec.structs.replace(_AT_ONCE, routes=final))
         job, lead, _ = _lead_and_worker()
@@ -217,27 +225,27 @@ class ExerciseLeft:
         part = {"gen_ai.operation.name": "invoke_agent", "agent.task.id": "part"}
         await store.record([ended(trace=7, span=3, parent=2, name="part", attributes=part)])
         await store.record([started(trace=7, span=2, name="lead", attributes=_JOB, at=0.5)])
-        told = await drain(store)
-        [ordering_key] = {d.ordering_key for d in told}
-        kinds = [(d.task.task_id, d.checkpoint.kind if d.checkpoint is not None else None) for d in told]
+        delivered = await drain(store)
+        [ordering_key] = {d.ordering_key for d in delivered}
+        kinds = [(d.task.task_id, d.checkpoint.kind if d.checkpoint is not None else None) for d in delivered]
         assert kinds[:2] == [("job", None), ("part", Kind.END)]
         assert set(kinds[2:]) <= {("job", None)}
-        assert ordering_key.endswith(str(told[0].task.uid))
+        assert ordering_key.endswith(str(delivered[0].task.uid))
 
-    async def test_a_post_in_doubt_is_looked_up_and_not_sent_again(self, make_store: MakeStore) -> None:
-        """A message that may stand there is looked for; where it is not, nothing is posted for its end."""
+    async def test_a_doubtful_post_is_reconciled_and_not_sent_again(self, make_store: MakeStore) -> None:
+        """A message that may have been posted is reconciled. If it was not, nothing is posted for its end."""
         store = await make_store(_AT_ONCE)
         await _two_messages(store)
         job, other = _by_id(await store.outbox.claim([SINK], 10))
         await store.outbox.settle(job, POSTED)
         await store.outbox.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
         await store.record([_root_span()])
-        told = await drain(store, lambda d: NotArrived() if d.is_unknown else POSTED)
-        assert [d.ordering_key for d in told if d.is_unknown] == [other.ordering_key]
-        assert {d.ordering_key for d in told if not d.is_unknown} == {job.ordering_key}
+        delivered = await drain(store, lambda d: NotArrived() if d.is_unknown else POSTED)
+        assert [d.ordering_key for d in delivered if d.is_unknown] == [other.ordering_key]
+        assert {d.ordering_key for d in delivered if not d.is_unknown} == {job.ordering_key}
 
-    async def test_a_question_is_decided_where_it_was_asked(self, make_store: MakeStore) -> None:
-        """What was told in the thread of a message that ended is changed there, and not told again in the other."""
+    async def test_a_decision_is_shown_in_the_thread_of_its_question(self, make_store: MakeStore) -> None:
+        """A checkpoint in the thread of an ended message is edited there, and not shown again in the other."""
         store = await make_store(_EDITING)
         await _two_messages(store)
         await store.record(
@@ -255,22 +263,27 @@ class ExerciseLeft:
         again = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
         assert [(d.id, d.ordering_key, d.receipt) for d in again] == [(asked.id, asked.ordering_key, POSTED)]
 
-    async def test_a_message_of_what_turns_out_to_hang_below_another_ends(self, make_store: MakeStore) -> None:
-        """An agent that hangs below one which has a message goes on in that; should it be torn loose, its message is its own again."""
+    async def test_the_message_of_a_task_that_becomes_a_child_ends(self, make_store: MakeStore) -> None:
+        """An agent below one that has a message continues in that message.
+
+        If it is separated, its message is its own again.
+        """
         store = await make_store(_AT_ONCE)
         agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker", "agent.task.id": "part"}
         await store.record([started(trace=7, span=3, parent=2, name="worker", attributes=agent)])
         await store.record([started(trace=1, span=1, name="agent", attributes=_JOB)])
         [part] = [d for d in await drain(store) if d.task.task_id == "part" and d.mode is Mode.STATE]
         await store.record([started(trace=7, span=2, name="agent", attributes=_JOB)])
-        told = await drain(store)
-        [end] = _moved(told)
+        delivered = await drain(store)
+        [end] = _moved(delivered)
         assert (end.ordering_key, end.task.task_id, end.message_receipt) == (part.ordering_key, "job", POSTED)
-        [whole] = [d for d in told if d.mode is Mode.STATE and not d.has_moved]
+        [whole] = [d for d in delivered if d.mode is Mode.STATE and not d.has_moved]
         assert [c.task_id for c in whole.children] == ["part"]
 
-    async def test_a_message_that_is_sent_elsewhere_ends_where_it_stands(self, make_store: MakeStore) -> None:
-        """When the name by which a route chooses is heard late, the message in the wrong place ends and leads to the right one."""
+    async def test_a_message_whose_route_changes_ends(self, make_store: MakeStore) -> None:
+        """When the attribute of a route arrives late, the message in the wrong channel ends and links to the
+        right one.
+        """
         routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", agent="worker"),))
         store = await make_store(msgspec.structs.replace(_AT_ONCE, routes=routes))
         await store.record(_orphans())
@@ -278,10 +291,10 @@ class ExerciseLeft:
         [first] = [d for d in await drain(store) if d.mode is Mode.STATE]
         agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker", "agent.task.name": "work"}
         await store.record([started(trace=5, span=1, name="agent", attributes=agent)])
-        told = await drain(store)
-        [end] = _moved(told)
+        delivered = await drain(store)
+        [end] = _moved(delivered)
         assert (end.ordering_key, end.address, end.task.name) == (first.ordering_key, "", "work")
-        assert {d.address for d in told if not d.has_moved} == {"team"}
+        assert {d.address for d in delivered if not d.has_moved} == {"team"}
 
 
-__all__ = ["ExerciseLeft"]
+__all__ = ["ExerciseTakeovers"]

@@ -1,4 +1,4 @@
-"""What a suite of tests needs of a store beside its protocol."""
+"""Methods that a suite of tests needs beside the store's protocol."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from spanpost.store.protocols import Store
 
 
 class Exercised(ABC):
-    """Suites that let time pass, or open a store twice, derive from it; who runs them says how."""
+    """Base of suites that let time pass, or open a store twice. The subclass implements both."""
 
     @abstractmethod
     async def pass_time(self, store: Any, seconds: float) -> None:
-        """Let time pass for a store: its clock goes on, or what it keeps grows older."""
+        """Let time pass for a store: advance its clock, or age its rows."""
 
     async def another(self, store: Any) -> Store | None:
-        """Open the same store once more, as another process would; None where it is one process's."""
+        """Open the same store again, as another process would; None where it belongs to one process."""
         return None

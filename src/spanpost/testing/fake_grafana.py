@@ -1,7 +1,8 @@
-"""A Grafana's annotations on a port of this machine, with what goes wrong there: for tests of what writes to it.
+"""A fake of Grafana's annotations on a port of this machine, with faults.
 
-Both APIs are there, over one store as in Grafana. As the real one it knows no idempotency key (legacy), refuses tags of more than 500
-characters together, takes annotations of dashboards that nobody has, and lets nothing but text and tags of a resource be changed.
+It has both APIs over one store, as Grafana does. Like the real one it has no idempotency key (legacy API),
+refuses tags of more than 500 characters together, accepts annotations for a dashboard that does not exist,
+and allows changes of a resource's text and tags alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _APIS: Final = "/apis/annotation.grafana.app/v0alpha1/namespaces/default"
 
 
 class GrafanaFault(StrEnum):
-    """Before: nothing happened. After: it happened, and the answer is lost."""
+    """A fault before the call had an effect, or after it, when only the answer is lost."""
 
     THROTTLE = "throttle"
     ERROR_BEFORE = "500 before"
@@ -35,14 +36,14 @@ class GrafanaFault(StrEnum):
 
     @property
     def is_after(self) -> bool:
-        """True when the call was carried out all the same."""
+        """True when the call had its effect."""
         return self.value.endswith("after")
 
 
 class FakeGrafana:
     """``async with FakeGrafana() as grafana: ... grafana.url, grafana.token``.
 
-    `odds` are by method (``POST``); a `script` goes before the dice.
+    `odds` are by method (``POST``); the faults of `script` come first.
     """
 
     def __init__(self, odds: Mapping[str, Mapping[GrafanaFault, float]] | None = None, *, seed: int = 0) -> None:
@@ -83,7 +84,7 @@ class FakeGrafana:
         return f"http://127.0.0.1:{self._port}"
 
     def script(self, method: str, faults: Iterable[GrafanaFault | None]) -> None:
-        """Append to what becomes of the next calls of a method."""
+        """Append faults of the next calls of a method."""
         self._script.setdefault(method, deque()).extend(faults)
 
     def shown(self, tag: str = "spanpost", dashboard: str = "") -> list[dict[str, Any]]:
@@ -179,9 +180,13 @@ class FakeGrafana:
             return 400, {"message": "tags length (501) exceeds the maximum allowed (500)"}
         self._next += 1
         self.annotations[self._next] = {
-            "text": text, "time": at, "timeEnd": until or at, "tags": tags, "dashboardUID": said.get("dashboardUID") or "",
+            "text": text,
+            "time": at,
+            "timeEnd": until or at,
+            "tags": tags,
+            "dashboardUID": said.get("dashboardUID") or "",
             "name": name or f"a-{self._next}",
-        }  # fmt: skip
+        }
         return 200, {"message": "Annotation added", "id": self._next}
 
     def _change(self, method: str, id: str, said: dict[str, Any]) -> tuple[int, Any]:

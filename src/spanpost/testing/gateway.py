@@ -1,4 +1,4 @@
-"""Stand-ins for the gateway: one takes OTLP over HTTP, decodes it as the gateway does, and answers as it is told; one takes gRPC."""
+"""Fake gateways for OTLP over HTTP and over gRPC. They decode requests as the gateway does and answer as configured."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from spanpost.testing.receivers import SeenRequest
 
 
 class RunningGateway(SeenRequest):
-    """Listens on a free port of this machine: ``with Gateway() as gateway``. What arrived stands in `observations`.
+    """A fake gateway on a free port of this machine: ``with RunningGateway() as gateway``.
 
-    `answers` are statuses for the next requests; a refused request is not taken. Set `held` and it answers nobody until
-    that event is set. Paths that are not in `paths` are not found. `requests` are (path, headers in lower case, decompressed body) of what was taken.
+    `observations` holds what arrived. `answers` are the statuses of the next requests; a refused request is
+    not recorded. While `held` is set, no request is answered until that event is set. Paths outside `paths`
+    are not found. `requests` are (path, headers in lower case, decompressed body) of the accepted requests.
     """
 
     def __init__(self, port: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""A small HTTP server for tests of sinks that post: it keeps what it was sent and answers as it is told, badly if need be."""
+"""A small HTTP server for tests of sinks: it stores requests and answers as configured, also badly."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a request: an answer, or after the request was read a reset or silence."""
+    """The fate of a request: an answer; or, after the request was read, a reset or no answer."""
 
     status: int = 200
     headers: dict[str, str] = {}
     body: bytes = b""
-    #: Close the connection without a word, as a proxy that dies does.
+    #: Close the connection without an answer, as a dying proxy does.
     resets: bool = False
     #: Never answer.
     hangs: bool = False
-    #: Never end the body, once its beginning was sent.
+    #: Send a part of the body and never end it.
     drips: bool = False
 
 
 class HttpReceiver:
-    """Listens on a free port of this machine, in the running loop: ``async with HttpReceiver() as receiver``.
+    """Serves a free port of this machine, in the running loop: ``async with HttpReceiver() as receiver``.
 
-    Answers stand in `answers`, the next first; when they are used up, 200.
+    `answers` are the next answers, in order; after them every answer is 200.
     """
 
     def __init__(self, answers: Iterable[HttpAnswer] = ()) -> None:
@@ -91,9 +91,10 @@ class HttpReceiver:
             writer.transport.abort()
             return False
         length = len(answer.body) + (1_000_000 if answer.drips else 0)
-        told = {"content-length": str(length), **answer.headers}
+        headers = {"content-length": str(length), **answer.headers}
         writer.write(
-            f"HTTP/1.1 {answer.status} told\r\n".encode() + b"".join(f"{k}: {v}\r\n".encode() for k, v in told.items())
+            f"HTTP/1.1 {answer.status} told\r\n".encode()
+            + b"".join(f"{k}: {v}\r\n".encode() for k, v in headers.items())
         )
         writer.write(b"\r\n" + answer.body)
         await writer.drain()

@@ -1,4 +1,4 @@
-"""Tasks that run, told to a gateway as another process would tell them: live records as OTLP/HTTP in JSON."""
+"""Live tasks, sent to a gateway as another process would: records as OTLP/HTTP in JSON."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ class LiveTasks:
             )
         self._logs(records)
 
-    def tell(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> None:
-        """Tell an event of a task."""
-        self.tell_all([self.event(number, message, name, **attributes)])
+    def send(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> None:
+        """Send an event of a task."""
+        self.send_all([self.event(number, message, name, **attributes)])
 
     def event(
         self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value
     ) -> dict[str, Any]:
-        """Return an event of a task, to be told with others."""
+        """Return an event of a task, for `send_all`."""
         said = {key.replace("__", "."): value for key, value in attributes.items()}
         return self._record(number, name, said | ({"agent.checkpoint.message": message} if message else {}))
 
-    def tell_all(self, events: Iterable[dict[str, Any]]) -> None:
-        """Tell events together."""
+    def send_all(self, events: Iterable[dict[str, Any]]) -> None:
+        """Send events together."""
         self._logs(list(events))
 
     def call(self, number: int, input_tokens: int, *, model: str = "gpt-4o", output_tokens: int = 100) -> None:
-        """Tell a model call that ended."""
+        """Send a model call that ended."""
         now = time.time_ns()
         call = number * 1_000_000 + now // 1000 % 1_000_000
         attributes: dict[str, Value] = {
@@ -69,8 +69,8 @@ class LiveTasks:
         """End a task."""
         status = {"code": 2, "message": error} if error else {"code": 1}
         began, known = self._began[number]
-        told = known | {key.replace("__", "."): value for key, value in attributes.items()}
-        self._spans([_span(number, told, began, time.time_ns(), name="task", status=status)])
+        given = known | {key.replace("__", "."): value for key, value in attributes.items()}
+        self._spans([_span(number, given, began, time.time_ns(), name="task", status=status)])
 
     def _attributes(self, number: int, attributes: Mapping[str, Value]) -> dict[str, Value]:
         said = {

@@ -52,7 +52,7 @@ def a_checkpoint(task: Task | None = None, key: str = "checkpoint-1", **fields: 
 def a_delivery(
     task: Task | None = None, checkpoint: Checkpoint | None = None, *, sink: str = "console", **fields: Any
 ) -> Delivery:
-    """Return a claimed delivery: news when there is a checkpoint, else the task's state."""
+    """Return a claimed delivery: of the checkpoint if there is one, else of the task's state."""
     task = task or a_task()
     ordering_key = f"{sink}||{task.root_uid or task.uid}"
     given: dict[str, Any] = {

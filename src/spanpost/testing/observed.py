@@ -1,4 +1,4 @@
-"""Observations for tests: small, whole, and of now."""
+"""Observations for tests: small, complete, and at the current time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from spanpost.model.observations import Observation, Origin, Part, Status
 
 ORIGIN = Origin(resource={"service.name": "tests"}, scope="tests", scope_version="1")
-#: One moment for a module of tests, so that repeats are repeats, and news is young enough to be told.
+#: One time for a module of tests: equal builders give duplicates, and checkpoints are young enough to be
+#: sent.
 BEGAN = time.time_ns()
 
 
@@ -112,7 +113,7 @@ def an_event(
 def a_run(
     name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False, tenant: str = "default"
 ) -> list[Observation]:
-    """Return a whole run of an agent: a task, one model call, one tool call, an artifact."""
+    """Return a complete run of an agent: a task, one model call, one tool call, an artifact."""
     root_span: dict[str, Any] = {
         "agent.task.name": name,
         "gen_ai.operation.name": "invoke_agent",

@@ -24,9 +24,11 @@ def system_binaries() -> Path | None:
 
 @contextmanager
 def throwaway_postgres(*, pg_bin: Path | None = None, durable: bool = False) -> Iterator[str]:
-    """Run a server in a directory of its own and give its superuser's DSN; `pg_bin` None takes the embedded binaries.
+    """Run a server in a directory of its own and give its superuser's DSN; `pg_bin` None takes the embedded
+    binaries.
 
-    `durable` keeps PostgreSQL's own settings, for crash tests and benchmarks. The server dies with this process.
+    `durable` keeps PostgreSQL's own settings, for crash tests and benchmarks. The server dies with this
+    process.
     """
     home = Path(tempfile.mkdtemp(prefix="spanpost-test-", dir="/tmp" if os.geteuid() == 0 else None))
     home.chmod(0o755 if os.geteuid() == 0 else 0o700)

@@ -1,4 +1,4 @@
-"""Receivers for the in-process door: one that remembers, and one that keeps its caller waiting."""
+"""Receivers of observations in a process: one stores them, and one blocks its caller."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from spanpost.model.observations import Observation, Part
 
 
 class SeenRequest:
-    """Remembers every observation it is handed, and lets a test wait for one."""
+    """Stores every observation, and lets a test wait for one."""
 
     def __init__(self) -> None:
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self.observations: list[Observation] = []
 
     def __call__(self, batch: list[Observation], /) -> None:
-        with self._news:
+        with self._changed:
             self.observations.extend(batch)
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def wait_for(self, is_there: Callable[[list[Observation]], object], timeout: float = 60.0) -> bool:
         """Wait until `is_there` holds of what was seen; False when it does not within `timeout`."""
-        with self._news:
-            return self._news.wait_for(lambda: bool(is_there(self.observations)), timeout)
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(is_there(self.observations)), timeout)
 
     def of(self, part: Part, name: str | None = None) -> list[Observation]:
         """Return what was seen of a part, in order; of one name where given."""
-        with self._news:
+        with self._changed:
             return [o for o in self.observations if o.part is part and name in (None, o.name)]
 
 
 class Stuck(SeenRequest):
-    """Keeps its caller waiting until it is released, as a database that hangs does."""
+    """Blocks its caller until it is released, like a database that hangs."""
 
     def __init__(self) -> None:
         super().__init__()

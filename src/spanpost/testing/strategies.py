@@ -59,11 +59,11 @@ def fields_of(key: str) -> dict[str, str]:
     return {name: spec or "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None}
 
 
-def sayings(
+def messages(
     texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1
 ) -> st.SearchStrategy[LocaleMessage]:
     """Return any message that is stored, whose texts are any, and whose messages go so deep."""
-    inner = [sayings(texts, keys, depth - 1), st.lists(sayings(texts, keys, depth - 1), max_size=3)] if depth else []
+    inner = [messages(texts, keys, depth - 1), st.lists(messages(texts, keys, depth - 1), max_size=3)] if depth else []
 
     def filled(key: str) -> st.SearchStrategy[LocaleMessage]:
         given = {
@@ -126,7 +126,7 @@ tasks = st.builds(
             Step,
             name=texts,
             index=st.one_of(st.none(), st.integers(-1, 99)),
-            message=st.one_of(st.none(), sayings(texts)),
+            message=st.one_of(st.none(), messages(texts)),
         ),
         max_size=80,
     ).map(tuple),
@@ -160,7 +160,7 @@ tasks = st.builds(
     results=st.dictionaries(texts, st.one_of(texts, st.integers(), st.floats(), st.booleans()), max_size=20),
     error=st.one_of(st.none(), st.builds(Failure, type=texts, message=texts, log_tail=texts)),
     messages=st.dictionaries(
-        st.sampled_from(["action", "step_name", "error", "cancel_by", "paused_by"]), sayings(texts), max_size=2
+        st.sampled_from(["action", "step_name", "error", "cancel_by", "paused_by"]), messages(texts), max_size=2
     ),
 )
 checkpoints = st.builds(
@@ -171,7 +171,7 @@ checkpoints = st.builds(
     kind=st.sampled_from(Kind),
     status=st.sampled_from([*STATUSES, "odd"]),
     text=texts,
-    message=st.one_of(st.none(), sayings(texts)),
+    message=st.one_of(st.none(), messages(texts)),
     at=st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
     progress=_floats,
     detail=texts,

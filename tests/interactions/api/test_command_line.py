@@ -103,7 +103,7 @@ def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn:
         assert (code, "DROP ALL DATABASES" in shown, "Answer 'approve'?" in shown) == (1, True, True), shown
     assert served.as_of("viewer").get("/api/approvals/cli-read").json()["state"] == "open"
     code, shown = at_a_terminal(tmp_path, "y", *answer, DATABASE_URL=api_dsn)
-    assert (code, "the agent is told" in shown) == (0, True), shown
+    assert (code, "the agent will receive it" in shown) == (0, True), shown
 
 
 def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> tuple[int, str]:

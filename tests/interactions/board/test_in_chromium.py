@@ -43,7 +43,7 @@ def test_what_runs_is_live(open_page: OpenPage, tasks: LiveTasks) -> None:
     tasks.begin([10], name="Paint the fence")
     row = page.locator("a.row", has_text="Paint the fence")
     row.wait_for()
-    tasks.tell(10, agent__progress=40.0, agent__action="The third board")
+    tasks.send(10, agent__progress=40.0, agent__action="The third board")
     row.get_by_text("The third board").wait_for()
     assert row.locator(".done").inner_text() == "40 %"
     tasks.end(10)
@@ -58,7 +58,7 @@ def test_a_question_is_answered(open_page: OpenPage, tasks: LiveTasks, board: Se
         "agent__approval__question": "Deploy 1.8.2?",
         "agent__approval__risk": "high",
     }
-    tasks.tell(20, name="agent.approval.requested", **asked)
+    tasks.send(20, name="agent.approval.requested", **asked)
     page = open_page(_page_of(board, "Deploy the shop"))
     page.get_by_label("Comment").fill("after the freeze")
     page.get_by_role("button", name="Approve").click()
@@ -70,7 +70,7 @@ def test_a_question_is_answered(open_page: OpenPage, tasks: LiveTasks, board: Se
 def test_a_row_says_why(open_page: OpenPage, tasks: LiveTasks) -> None:
     """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
     tasks.begin([21, 22], name="Say why {n}")
-    tasks.tell(
+    tasks.send(
         21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?"
     )
     tasks.end(22, error="the oven is cold")
@@ -147,13 +147,13 @@ def test_the_context_is_drawn(open_page: OpenPage, tasks: LiveTasks, board: Serv
 def test_words_of_agents_stay_words(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
     """Names, links, errors and questions that are HTML are shown as they are; only http and https lead anywhere."""
     tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)
-    tasks.tell(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
-    tasks.tell(30, name="agent.approval.requested", agent__approval__id="x", agent__approval__question=EVIL)
+    tasks.send(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
+    tasks.send(30, name="agent.approval.requested", agent__approval__id="x", agent__approval__question=EVIL)
     for number, address in enumerate(
         ("javascript:alert(4)", "data:text/html,<script>alert(5)</script>", "https://good.example/x")
     ):
         artifact = {"agent__artifact__name": f"{EVIL} {number}", "agent__artifact__uri": address}
-        tasks.tell(30, name="agent.artifact", **artifact)
+        tasks.send(30, name="agent.artifact", **artifact)
     tasks.end(30, error=EVIL, agent__link__run="javascript:alert(6)", agent__result__x=EVIL)
     page = open_page(_page_of(board, "in a name"))
     page.locator("h1", has_text=EVIL).wait_for()
@@ -223,12 +223,12 @@ def test_nobody_is_kept_out(open_page: OpenPage, tasks: LiveTasks, board: Served
     """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
-    tasks.tell(
+    tasks.send(
         number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2
     )
     tasks.call(number, 20_000)
     tasks.call(number, 120_000)
-    tasks.tell(
+    tasks.send(
         number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?"
     )
     tasks.begin([number + 2], name="Fail", agent__name="again", agent__task__id=f"kept-{number}")
@@ -285,8 +285,10 @@ def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, t
     told = []
     for piece in gallery():
         told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
-        told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.news]
-    answer = {"message": _told(told[0]), "replies": [_told(one) for one in told[1:]]}
+        told += [
+            reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.checkpoints
+        ]
+    answer = {"message": _parts(told[0]), "replies": [_parts(one) for one in told[1:]]}
     shown = open_page("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))
     shown.goto(board.opens(path))
@@ -296,7 +298,7 @@ def test_a_message_looks_as_in_the_preview(open_page: OpenPage, board: Served, t
     assert _words(shown.locator(".slack").inner_text()) == _words(preview.locator("main").inner_text())
 
 
-def _told(message: SlackMessage) -> dict[str, Any]:
+def _parts(message: SlackMessage) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(
         json.dumps({name: getattr(message, name) for name in ("text", "blocks", "attachments")})
     )
@@ -309,7 +311,7 @@ def _words(text: str) -> list[str]:
 
 def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
     tasks.begin([number], name=task)
-    tasks.tell(
+    tasks.send(
         number, name="agent.approval.requested", **{f"agent__approval__{name}": value for name, value in said.items()}
     )
 
@@ -349,7 +351,7 @@ def test_names_have_no_invisible_letters(open_page: OpenPage, tasks: LiveTasks, 
     """Zero-width characters and their kin stand in no name, title or id that the board draws; an emoji stays whole."""
     odd = "De\u200bploy\u2060 \u202eit\ufeff\U000e0041\u00ad 👩\u200d💻"
     tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
-    tasks.tell(153, odd)
+    tasks.send(153, odd)
     _ask(tasks, 154, odd + " 2", id="odd", question=odd, options=[odd, "no"])
     for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/figures"):
         page = open_page(path)

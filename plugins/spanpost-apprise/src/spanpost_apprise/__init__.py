@@ -1,4 +1,4 @@
-"""News of agents' tasks by whatever `apprise` reaches: e-mail, Teams, Discord, Telegram, PagerDuty and a hundred more."""
+"""Checkpoints of agents' tasks through `apprise`: e-mail, Teams, Discord, Telegram, PagerDuty and many more."""
 
 from __future__ import annotations
 

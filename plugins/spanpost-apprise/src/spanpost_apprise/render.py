@@ -1,4 +1,4 @@
-"""A piece of news as a notification: a title and a few lines. Pure."""
+"""A checkpoint as a notification: a title and a few lines. Pure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from spanpost.model.checkpoints import Kind
 from spanpost.sinks import labels
 from spanpost.text.sanitise import line
 
-# "@everyone", "<!channel>": some services would ring everybody for them. A space without width parts them.
+# "@everyone", "<!channel>": some services notify everyone for them. A zero-width space separates the characters.
 _MENTION = re.compile(r"(?<!\w)@(?=\w)|<(?=[!@#])")
 
 
 class Notification(NamedTuple):
-    """What is shown, and how urgent it looks: ``info``, ``success``, ``warning`` or ``failure``."""
+    """A notification; `type` is ``info``, ``success``, ``warning`` or ``failure``."""
 
     title: str
     body: str
     type: str
 
 
-def notification(task: Task, news: Checkpoint) -> Notification:
-    """Return the news as people read it. Text from agents is cut, scrubbed, and mentions nobody."""
+def notification(task: Task, checkpoint: Checkpoint) -> Notification:
+    """Return a checkpoint as people read it. Text from agents is cut and scrubbed, and notifies no one by a mention."""
     label = (
         labels.task_label(task)
-        if news.kind is Kind.END and news.status == task.status
-        else labels.checkpoint_label(news)
+        if checkpoint.kind is Kind.END and checkpoint.status == task.status
+        else labels.checkpoint_label(checkpoint)
     )
-    lines = [labels.checkpoint_text(news)]
-    if news.detail and (detail := line(news.detail, 500)):
+    lines = [labels.checkpoint_text(checkpoint)]
+    if checkpoint.detail and (detail := line(checkpoint.detail, 500)):
         lines.append(detail)
-    if news.kind is Kind.END:
+    if checkpoint.kind is Kind.END:
         if task.error is not None and (why := line(task.error.message or task.error.type, 300)) and why not in lines:
             lines.append(why)
         lines += [f"{name}: {value}" for name, value in labels.results(task)]
@@ -40,14 +40,16 @@ def notification(task: Task, news: Checkpoint) -> Notification:
     if about := " · ".join([*labels.byline(task), *labels.figures(task, context=False)]):
         lines.append(about)
     return Notification(
-        _harmless(f"{label.emoji} {labels.title(task, 100)}: {label.word}"), _harmless("\n".join(lines)), _type(news)
+        _harmless(f"{label.emoji} {labels.title(task, 100)}: {label.word}"),
+        _harmless("\n".join(lines)),
+        _type(checkpoint),
     )
 
 
-def _type(news: Checkpoint) -> str:
-    match news.kind:
+def _type(checkpoint: Checkpoint) -> str:
+    match checkpoint.kind:
         case Kind.END:
-            return {"complete": "success", "error": "failure"}.get(news.status, "warning")
+            return {"complete": "success", "error": "failure"}.get(checkpoint.status, "warning")
         case Kind.ERROR:
             return "failure"
         case Kind.APPROVAL_REQUESTED | Kind.STALLED | Kind.CONTEXT_WARNING:

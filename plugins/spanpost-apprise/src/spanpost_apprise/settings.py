@@ -1,4 +1,4 @@
-"""What the sink can be told."""
+"""The settings of the sink."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from spanpost import SinkSettings
 
 
 class AppriseSettings(SinkSettings):
-    """Notifications by `apprise`. Its services cannot edit what they sent: news alone is sent, by default ends and questions."""
+    """Notifications by `apprise`.
+
+    Its services cannot edit messages: only checkpoints are sent, by default ends and questions.
+    """
 
     urls: dict[str, SecretStr] = Field(
         min_length=1,
-        description="Services by a name of yours: `{'ops': 'mailto://...'}`. Each is a secret. A route's `address` is such a name; "
+        description="Services by a name of yours: `{'ops': 'mailto://...'}`. Each is a secret. A route's "
+        "`address` is such a name; "
         "without one all are notified.",
     )
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(

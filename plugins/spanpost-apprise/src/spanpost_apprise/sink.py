@@ -1,4 +1,4 @@
-"""Sends by `apprise`, each service by itself, in threads."""
+"""Sends through `apprise`, to each service by itself, in threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from spanpost import ConfigError, Delivery, DeliveryUncertain, RateLimit, Receip
 from spanpost_apprise.render import Notification, notification
 from spanpost_apprise.settings import AppriseSettings
 
-#: Deliveries of which it is remembered which services have them, so that a try after a partial failure repeats less.
+#: Deliveries of which it is remembered which services have them, so that a try after a partial failure
+#: repeats less.
 REMEMBERED: Final = 1000
 #: Seconds that a delivery waits for its turn at a service; apprise itself paces calls by sleeping.
 TURN: Final = 10.0
@@ -25,7 +26,7 @@ _at_work: ContextVar[bool] = ContextVar("spanpost_apprise_at_work", default=Fals
 
 
 class _Stall(logging.Filter):
-    """Drops what is logged while apprise works for us: addresses, which are secrets, and at DEBUG whole messages."""
+    """Drops log records of apprise: they hold addresses, which are secrets, and at DEBUG whole messages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _at_work.get()
@@ -35,10 +36,10 @@ _STALL = _Stall()
 
 
 class AppriseSink:
-    """Notifies services that cannot edit what they sent.
+    """Notifies services that cannot edit messages.
 
-    At least once: apprise says whether a service took a message, not why it did not; a message that it took before a
-    time-out is sent again.
+    At least once: apprise says whether a service took a message, not why it did not; a message that it took
+    before a time-out is sent again.
     """
 
     name = "apprise"
@@ -52,17 +53,20 @@ class AppriseSink:
         self._taken: OrderedDict[str, set[str]] = OrderedDict()
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Notify the service that the address names, or all. Raises `DeliveryUncertain` when one of them did not take it."""
-        news = delivery.checkpoint
-        if news is None:
-            return Receipt(skipped="what was sent cannot be edited")
+        """Notify the service that the address names, or all.
+
+        Raises `DeliveryUncertain` when one of them did not take it.
+        """
+        checkpoint = delivery.checkpoint
+        if checkpoint is None:
+            return Receipt(skipped="the services cannot edit messages")
         if delivery.address and delivery.address not in self._services:
             raise Rejected(f"apprise.urls holds no {delivery.address!r}; add it, or mend the route", reason="address")
         asked = [delivery.address] if delivery.address else list(self._services)
         taken = self._taken.setdefault(delivery.key, set())
         while len(self._taken) > REMEMBERED:
             self._taken.popitem(last=False)
-        said = notification(delivery.task, news)
+        said = notification(delivery.task, checkpoint)
         results = await asyncio.gather(*(self._notify(name, said, taken) for name in asked), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -72,11 +76,11 @@ class AppriseSink:
         return Receipt(ref={"services": asked})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
-        """Have all of them sent again: no service can be asked what it has."""
+        """Ask for another attempt of each: no service can be searched."""
         return {delivery.id: None for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the services: where one is throttled or away, what goes to it waits."""
+        """Return a rate limit for each service: while it throttles or fails, its deliveries wait."""
         return tuple(
             RateLimit(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services)
         )

@@ -17,7 +17,7 @@ SEND: Final = 15.0
 
 
 class CeleryLauncher:
-    """Puts orders into a queue. The Celery task's id is the order's."""
+    """Puts orders into a queue. The Celery task has the order's id."""
 
     def __init__(self, name: str, settings: CelerySettings) -> None:
         self.retry_uncertain = settings.retry_uncertain
@@ -26,7 +26,8 @@ class CeleryLauncher:
         self._app.conf.update(
             task_ignore_result=True,
             broker_connection_timeout=CONNECT,
-            # The broker says that it has a message before we say so; brokers that know no such thing leave it out.
+            # The broker says that it has a message before we say so; brokers that know no such thing leave
+            # it out.
             broker_transport_options={
                 "confirm_publish": True,
                 "socket_connect_timeout": CONNECT,
@@ -44,7 +45,7 @@ class CeleryLauncher:
         return Receipt(ref={"task_id": str(order.id)})
 
     def _send(self, order: Order) -> None:
-        # Of an error only the type is told: its text may hold the broker's address.
+        # Only the type of an error is shown: its text may hold the broker's address.
         with self._app.connection_for_write() as connection:
             try:
                 connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=CONNECT)
@@ -67,5 +68,5 @@ class CeleryLauncher:
         return {name: value for name, value in found.items() if value is not None}
 
     async def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connection to the broker."""
         await asyncio.to_thread(self._app.close)

@@ -1,4 +1,4 @@
-"""What the launcher can be told."""
+"""The settings of the launcher."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class CelerySettings(LauncherSettings):
     )
     retry_uncertain: bool = Field(
         default=True,
-        description="Put it into the queue again where it is not known whether it was; the Celery task's id is the order's, by which a worker "
+        description="Put it into the queue again where it is not known whether it was; the Celery task's id is "
+        "the order's, by which a worker "
         "can tell. `false`: a person decides.",
     )

@@ -1,4 +1,4 @@
-"""News of agents' tasks, and orders that start them, as signed webhooks (https://www.standardwebhooks.com)."""
+"""Checkpoints of agents' tasks, and launch orders, as signed webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 

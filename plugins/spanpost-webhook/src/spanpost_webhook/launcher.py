@@ -22,12 +22,12 @@ def id_of(order: Order) -> str:
 def body_of(order: Order) -> bytes:
     """Return the order as JSON: ``type``, ``timestamp`` (when it was asked for) and ``data``."""
     at = order.at.astimezone(UTC) if order.at.tzinfo is not None else datetime.fromtimestamp(0, UTC)
-    told: dict[str, Any] = {
+    message: dict[str, Any] = {
         "type": "order.launch",
         "timestamp": at.isoformat().replace("+00:00", "Z"),
         "data": order_json(order),
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class WebhookLauncher:

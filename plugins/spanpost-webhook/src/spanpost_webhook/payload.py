@@ -1,4 +1,4 @@
-"""What is posted, and under which id. Pure: the same delivery gives the same bytes and the same id."""
+"""The posted body and its id. Pure: the same delivery gives the same bytes and the same id."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from spanpost.text.sanitise import scrub
 
 
 def body_of(delivery: Delivery) -> bytes:
-    """Return the delivery as JSON: ``type``, ``timestamp`` (when it happened) and ``data``."""
-    news = delivery.checkpoint
-    at = news.at if news is not None else delivery.task.last_event_at or delivery.born_at
+    """Return the delivery as JSON: ``type``, ``timestamp`` (of the occurrence) and ``data``."""
+    checkpoint = delivery.checkpoint
+    at = checkpoint.at if checkpoint is not None else delivery.task.last_event_at or delivery.born_at
     data: dict[str, Any] = {
         "tenant": delivery.tenant,
         "address": delivery.address or None,
         "task": task_json(delivery.task),
     }
-    if news is not None:
-        data["checkpoint"] = checkpoint_json(news, delivery.task.task_id)
-    told = {"type": f"task.{news.kind if news is not None else 'state'}", "timestamp": rfc3339(at), "data": data}
-    return json.dumps(_plain(told), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    if checkpoint is not None:
+        data["checkpoint"] = checkpoint_json(checkpoint, delivery.task.task_id)
+    message = {
+        "type": f"task.{checkpoint.kind if checkpoint is not None else 'state'}",
+        "timestamp": rfc3339(at),
+        "data": data,
+    }
+    return json.dumps(_plain(message), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def id_of(delivery: Delivery, body: bytes) -> str:
-    """Return the ``webhook-id``: equal for every try of one delivery, by which the receiver knows a repeat.
+    """Return the ``webhook-id``: equal for every attempt of one delivery, so the receiver can detect a duplicate.
 
-    News has a key of its own. The states of a task share one; of those the id is made from what is posted and from what was
-    posted before, so that a task that returns to an earlier state is no repeat.
+    A checkpoint has a key of its own. The states of a task share one key: their id is made from the body and
+    from the body before, so that a task that returns to an earlier state is no duplicate.
     """
     parts = [delivery.sink.encode(), delivery.key.encode("utf-8", "replace")]
     if delivery.checkpoint is None:
@@ -41,7 +45,7 @@ def id_of(delivery: Delivery, body: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value without secrets and what JSON or UTF-8 cannot hold: agents may put anything into an attribute."""
+    """Return the value without secrets, and without characters and numbers that JSON or UTF-8 cannot hold."""
     if isinstance(value, str):
         return scrub(value).encode("utf-8", "replace").decode()
     if isinstance(value, float):

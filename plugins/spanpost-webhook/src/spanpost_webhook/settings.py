@@ -69,12 +69,13 @@ class WebhookSettings(Receiver, SinkSettings):
 
     states: bool = Field(
         default=False,
-        description="Post each change of a task too (`task.state`), for receivers that mirror tasks. Otherwise checkpoints alone.",
+        description="Post each change of a task too (`task.state`), for receivers that mirror tasks. Otherwise "
+        "checkpoints alone.",
     )
 
 
 class WebhookLauncherSettings(Receiver, LauncherSettings):
-    """Orders as signed HTTP POSTs: whoever receives them starts the work."""
+    """Launch orders as signed HTTP POSTs: the receiver starts the work."""
 
 
 def is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key that a secret stands for. Raises `ValueError`, which tells nothing of the secret."""
+    """Return the key of a secret. Raises `ValueError` without any part of the secret."""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):

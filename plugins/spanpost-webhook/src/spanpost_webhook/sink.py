@@ -1,4 +1,4 @@
-"""The webhook's I/O: one POST a delivery, and what its answer means."""
+"""The webhook's I/O: one POST for each delivery, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _CURE = "set SPANPOST_WEBHOOK__ENABLED=false or another URL"
 class WebhookSink:
     """Posts deliveries to one URL.
 
-    What may have arrived is posted again under the same ``webhook-id``, by which the receiver knows a repeat; so nothing
-    needs to be looked up before.
+    A delivery that may have arrived is posted again under the same ``webhook-id``: the receiver drops the
+    duplicate, so no reconciliation is needed.
     """
 
     name = "webhook"
@@ -28,20 +28,20 @@ class WebhookSink:
         self._poster = Poster(settings, mistake=_MISTAKE, cure=_CURE, clock=clock)
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Post the delivery. Raises what the answer, or its absence, means."""
+        """Post the delivery. Raises the `DeliveryError` of the answer, or of its absence."""
         if delivery.checkpoint is None and not self._settings.states:
-            return Receipt(skipped="news alone is posted")
+            return Receipt(skipped="only checkpoints are posted")
         body = body_of(delivery)
         message_id = id_of(delivery, body)
         await self._poster.post(message_id, body)
         return Receipt(ref={"id": message_id})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
-        """Ask for another post of each: the receiver drops repeats."""
+        """Ask for another post of each: the receiver drops duplicates."""
         return {delivery.id: None for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        """Name the one receiver: where one delivery is throttled, all wait, and while it fails it is probed alone."""
+        """Return the receiver's one rate limit: while it throttles or fails, all deliveries wait."""
         return (RateLimit(key=self.name, is_breaker=True),)
 
     async def close(self) -> None:

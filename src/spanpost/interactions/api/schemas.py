@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 T = TypeVar("T")
-_MONEY = "US dollars, as text so that no digit is lost; null where no price is known."
+_MONEY = "US dollars, as text so that no digit is lost; null if no price is known."
 
 
 class FieldViolation(BaseModel):

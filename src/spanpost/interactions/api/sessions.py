@@ -63,7 +63,8 @@ class Signer:
 class Sessions:
     """Sessions of people.
 
-    An ended session is invalid here at once, at other gateways within `REFRESH` seconds. Sessions are signed with a stored secret that all gateways share; if `secret` is set, it is needed as well.
+    An ended session is invalid here at once, at other gateways within `REFRESH` seconds. Sessions are signed
+    with a stored secret that all gateways share; if `secret` is set, it is needed as well.
     """
 
     def __init__(

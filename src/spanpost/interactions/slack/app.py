@@ -1,8 +1,8 @@
 """The Slack app: Bolt reads payloads from HTTP or a socket; a few listeners turn them into acts.
 
 An act is recorded before Slack is answered, if that takes less than 2.5 seconds. If it takes longer, the
-person gets the answer that the outcome is uncertain. An event is acknowledged only once it is recorded; otherwise
-Slack sends it again.
+person gets the answer that the outcome is uncertain. An event is acknowledged only once it is recorded;
+otherwise Slack sends it again.
 """
 
 from __future__ import annotations

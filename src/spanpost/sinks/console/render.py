@@ -1,8 +1,8 @@
 """Renders a task for a terminal. Pure: tasks and checkpoints in, something to print out.
 
-A card has a bar in the status's colour at its left, as a Slack message has, and no right edge: an emoji is one column
-wide in some terminals and two in others, and an edge that jumps is worse than none. Text from agents only becomes
-`rich.text.Text`, never markup.
+A card has a bar in the status's colour at its left, as a Slack message has, and no right edge: an emoji is
+one column wide in some terminals and two in others, and an edge that jumps is worse than none. Text from
+agents only becomes `rich.text.Text`, never markup.
 """
 
 from __future__ import annotations

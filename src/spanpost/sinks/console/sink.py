@@ -67,8 +67,8 @@ def _now() -> datetime:
 class ConsoleSink:
     """Shows what Slack would show: one card per root task, edited in place, with its checkpoints below.
 
-    Live cards stay at the bottom of the terminal. A card whose task has ended is printed once and scrolls away. At most
-    `KEPT` ended cards are remembered, so that a long-lived process does not grow.
+    Live cards stay at the bottom of the terminal. A card whose task has ended is printed once and scrolls
+    away. At most `KEPT` ended cards are remembered, so that a long-lived process does not grow.
     """
 
     name = "console"

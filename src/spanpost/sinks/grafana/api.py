@@ -1,11 +1,11 @@
 """Grafana's two annotation APIs behind one interface: builds requests and reads answers.
 
-`Legacy` is ``/api/annotations`` (https://grafana.com/docs/grafana/latest/developers/http_api/annotations/, read 2026-11).
-Grafana chooses the ids, and a repeated POST creates a second annotation.
+`Legacy` is ``/api/annotations`` (https://grafana.com/docs/grafana/latest/developers/http_api/annotations/,
+read 2026-11). Grafana chooses the ids, and a repeated POST creates a second annotation.
 
-`Apis` is ``/apis/annotation.grafana.app/v0alpha1`` (alpha, off by default; read from grafana/grafana 2026-11). The client
-names the resource, so a repeated POST is answered 409. But only text and tags can be changed: the end of a region is
-another resource, and the one for the start is deleted.
+`Apis` is ``/apis/annotation.grafana.app/v0alpha1`` (alpha, off by default; read from grafana/grafana
+2026-11). The client names the resource, so a repeated POST is answered 409. But only text and tags can be
+changed: the end of a region is another resource, and the one for the start is deleted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Renders a delivery as an annotation. Pure.
 
-A task is a region from its start to its end, with its name, result and links. Its warnings, errors and questions are
-points. While it runs, the region is a point at its start. Grafana shows the text as HTML: agents' text is escaped.
+A task is a region from its start to its end, with its name, result and links. Its warnings, errors and
+questions are points. While it runs, the region is a point at its start. Grafana shows the text as HTML:
+agents' text is escaped.
 
 Each annotation has a unique tag, ``spanpost:<id>``, for lookups: Grafana knows no idempotency key.
 """

@@ -35,7 +35,8 @@ class GrafanaCalls(Protocol):
 class GrafanaSink:
     """Creates annotations over HTTP.
 
-    A receipt's `ref` holds ``id``, ``print`` (a hash of the shown content) and ``until`` (ms; only of a region that ended).
+    A receipt's `ref` holds ``id``, ``print`` (a hash of the shown content) and ``until`` (ms; only of a
+    region that ended).
     """
 
     name = "grafana"

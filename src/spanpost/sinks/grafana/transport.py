@@ -1,4 +1,7 @@
-"""HTTP connection to Grafana: one call returns its answer or raises what its absence means. No error holds the token."""
+"""HTTP connection to Grafana: one call returns its answer or raises what its absence means.
+
+No error holds the token.
+"""
 
 from __future__ import annotations
 

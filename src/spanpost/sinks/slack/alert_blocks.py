@@ -1,7 +1,7 @@
 """Renders an alert in Slack: a message of its own, or a reply in the thread of the task that it names.
 
-First the name and the problem, then what to do, the links, and small print: since when, or how long it lasted. The
-colour is the severity's; a resolved alert is green. All text is foreign and shown literally.
+First the name and the problem, then what to do, the links, and small print: since when, or how long it
+lasted. The colour is the severity's; a resolved alert is green. All text is foreign and shown literally.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Block Kit, as far as it is used: small functions from texts to blocks.
 
-Agents' text goes where Slack takes it literally: into `rich_text` elements, which know only explicit mentions, and into
-plain text. Slack parses mrkdwn in the top-level `text`, which is escaped, and in two forms that hold only ids and
-numbers: dates and, in a plain message, mentions.
+Agents' text goes where Slack takes it literally: into `rich_text` elements, which know only explicit
+mentions, and into plain text. Slack parses mrkdwn in the top-level `text`, which is escaped, and in two
+forms that hold only ids and numbers: dates and, in a plain message, mentions.
 
-Limits: docs.slack.dev/reference/block-kit (2026-08). The limit of all blocks together is undocumented; it was measured
-at about 13,200 characters (slackapi/bolt-js #2509).
+Limits: docs.slack.dev/reference/block-kit (2026-08). The limit of all blocks together is undocumented; it
+was measured at about 13,200 characters (slackapi/bolt-js #2509).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Buttons for the state of a task or a question.
 
-`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0) and the value an opaque key. An
-entry of a menu or list has ``<verb>:<key>`` or ``choose:<n>:<key>``. Authorization happens where clicks are received,
-never here.
+`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0) and the value an
+opaque key. An entry of a menu or list has ``<verb>:<key>`` or ``choose:<n>:<key>``. Authorization happens
+where clicks are received, never here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CHOICE: Final = "choice"
 def of_question(approval: Approval, shown: ShownText, locale: Locale = ENGLISH) -> list[Element]:
     """Return the answer buttons of a question; none if it cannot be answered through spanpost.
 
-    A question that is shown whole is answered by one click. A longer one is answered in a dialogue that shows it whole. One
-    that cannot be shown whole can only be denied.
+    A question that is shown whole is answered by one click. A longer one is answered in a dialogue that
+    shows it whole. One that cannot be shown whole can only be denied.
     """
     if approval.key is None or not approval.is_open:
         return []

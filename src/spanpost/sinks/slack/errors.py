@@ -1,4 +1,5 @@
-"""Meaning of Slack's answers: the one table from its error codes to the next step, each with a cure for an operator.
+"""Meaning of Slack's answers: the one table from its error codes to the next step, each with a cure for an
+operator.
 
 Codes: the errors of each method in Slack's reference (docs.slack.dev/reference/methods, as kept by
 slack-ruby/slack-api-ref, 2026-08). A code that is not in the table is classified by its form, `_by_shape`.
@@ -30,7 +31,8 @@ RETRY_AFTER: Final = 30.0
 LEAST, MOST = 1.0, 3_600.0
 
 _THROTTLED: Final = frozenset({"ratelimited", "rate_limited"})
-#: It may have happened: Slack read the request and failed. (fatal_error: "some aspect of the operation succeeded".)
+#: It may have happened: Slack read the request and failed. (fatal_error: "some aspect of the operation
+#: succeeded".)
 _UNKNOWN: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "service_unavailable"}
     | {"duplicate_message_not_found", "duplicate_channel_not_found"}
@@ -138,7 +140,9 @@ def _refusal(error: str, told: str, response: Response, request: SlackRequest, p
 
 
 def _by_shape(error: str) -> str:
-    """Return what an unknown code concerns, by its form: workspace, channel, an accident at Slack ("unknown"), or delivery."""
+    """Return what an unknown code concerns, by its form: workspace, channel, an accident at Slack
+    ("unknown"), or delivery.
+    """
     if error.startswith(("restricted_action", "posting_to_", "channel_", "cannot_post_")) or error.endswith("_channel"):
         return "channel"
     if error.startswith(("token_", "team_", "org_", "account_", "app_", "enterprise_", "two_factor_")):

@@ -1,7 +1,7 @@
 """A long log as a file in the thread: Slack's two calls, and the upload between them.
 
-Nothing here raises: the reply is posted without its file, and the receipt says why. A file that was uploaded and not
-shared is visible to no one.
+Nothing here raises: the reply is posted without its file, and the receipt says why. A file that was uploaded
+and not shared is visible to no one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Rules of posting, without a network: a generator that yields requests, is sent responses and returns a receipt.
+"""Rules of posting, without a network: a generator that yields requests, is sent responses and returns a
+receipt.
 
 The sink, the preview and the tests drive the same generator. Rules:
 
@@ -18,9 +19,10 @@ The sink, the preview and the tests drive the same generator. Rules:
 12. If the app is declared an agent, a message's thread has a session (`sessions`).
 13. A message that continues in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
-A receipt's `ref` holds ``channel`` (its id), ``ts``, ``mark`` (a hash of the shown content; missing after doubt), ``g``
-(the generation, from 0), ``style`` if it is plain, ``ended`` (``deleted`` or ``closed``) if nothing more can be shown in
-it, ``instead_of`` and ``why`` in a fallback, and ``file``: Slack's error code if there is no file.
+A receipt's `ref` holds ``channel`` (its id), ``ts``, ``mark`` (a hash of the shown content; missing after
+doubt), ``g`` (the generation, from 0), ``style`` if it is plain, ``ended`` (``deleted`` or ``closed``) if
+nothing more can be shown in it, ``instead_of`` and ``why`` in a fallback, and ``file``: Slack's error code
+if there is no file.
 """
 
 from __future__ import annotations
@@ -301,8 +303,8 @@ def _edit_reply(delivery: Delivery, place: SlackPlace, own: dict[str, Any], draw
 def is_stray(response: Response) -> bool:
     """Tell whether a reply is in the channel instead of its thread.
 
-    Slack posts a reply to a deleted message in the channel itself. The only sign is that `thread_ts` is missing
-    (slack-go/slack #1571).
+    Slack posts a reply to a deleted message in the channel itself. The only sign is that `thread_ts` is
+    missing (slack-go/slack #1571).
     """
     message = response.body.get("message")
     return isinstance(message, dict) and bool(message) and not message.get("thread_ts")
@@ -349,7 +351,10 @@ def known_of(delivery: Delivery) -> dict[str, Any]:
 
 
 def client_msg_id(key: str, generation: int) -> str:
-    """Return an id that is the same for every attempt. Slack seems to refuse duplicates of it; nothing relies on that."""
+    """Return an id that is the same for every attempt.
+
+    Slack seems to refuse duplicates of it; nothing relies on that.
+    """
     return str(uuid5(_SPACE, f"{key}|{generation}"))
 
 

@@ -1,8 +1,8 @@
 """Detects text that imitates spanpost: a line that says who decided, or a button.
 
-Spanpost's own verdicts have no quotation marks and start a line of their own. An agent's text in that form is shown in
-quotation marks, so that a reported decision is not taken for the decision. This is a rule and not a filter: quotation
-marks do no harm where it is mistaken.
+Spanpost's own verdicts have no quotation marks and start a line of their own. An agent's text in that form
+is shown in quotation marks, so that a reported decision is not taken for the decision. This is a rule and
+not a filter: quotation marks do no harm where it is mistaken.
 """
 
 from __future__ import annotations

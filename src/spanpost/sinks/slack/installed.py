@@ -15,7 +15,10 @@ _OF_TOKEN: Final = frozenset({"token_revoked", "token_expired", "account_inactiv
 
 
 class InstalledApi:
-    """Slack's Web API in one workspace. `web` makes the transport for a token; `name` is the workspace's name in routes."""
+    """Slack's Web API in one workspace.
+
+    `web` makes the transport for a token; `name` is the workspace's name in routes.
+    """
 
     def __init__(self, name: str, team: str, web: Callable[[str], Transport]) -> None:
         self._name = name

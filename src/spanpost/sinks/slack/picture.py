@@ -1,7 +1,7 @@
 """Renders a Slack message as HTML: for people without Slack, for the docs and for visual checks.
 
-It draws the blocks that `blocks` makes, with times in UTC; an unknown block is marked as such. Pure: texts in, a text
-out. Messages hold text from agents: all of it is escaped, and only http and https become links.
+It draws the blocks that `blocks` makes, with times in UTC; an unknown block is marked as such. Pure: texts
+in, a text out. Messages hold text from agents: all of it is escaped, and only http and https become links.
 """
 
 from __future__ import annotations

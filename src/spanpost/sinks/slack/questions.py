@@ -1,6 +1,7 @@
 """Renders a question in a message: the shown part, the quoted part, and a note about the rest.
 
-Agents' text stays in its own line or in a quotation: whatever it imitates, it is never where spanpost's own words are.
+Agents' text stays in its own line or in a quotation: whatever it imitates, it is never where spanpost's own
+words are.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def _note(approval: Approval, shown: ShownText, slack_style: SlackStyle) -> str:
 
 
 def reader(slack_style: SlackStyle, routes: Routes) -> Callable[[Task, Approval, str], ShownText]:
-    """Return a function that reads a task's question in a channel, by the task's route there; of several by the strictest."""
+    """Return a function that reads a task's question in a channel, by the task's route there; of several by
+    the strictest.
+    """
 
     def read(task: Task, approval: Approval, channel: str) -> ShownText:
         told = list(chosen(task, routes, sink="slack"))

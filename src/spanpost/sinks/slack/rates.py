@@ -1,8 +1,9 @@
 """Rate limits of calls to Slack.
 
-Slack limits each method per app and workspace (docs.slack.dev/apis/web-api/rate-limits, 2026-08). `chat.update` and
-`conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special: about one a second per channel
-with short bursts, and "several hundred" a minute in the workspace. Spanpost stays below these; each limit is a setting.
+Slack limits each method per app and workspace (docs.slack.dev/apis/web-api/rate-limits, 2026-08).
+`chat.update` and `conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special:
+about one a second per channel with short bursts, and "several hundred" a minute in the workspace. Spanpost
+stays below these; each limit is a setting.
 """
 
 from __future__ import annotations

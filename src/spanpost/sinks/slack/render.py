@@ -1,4 +1,6 @@
-"""Renders a task in Slack. Pure: without a clock, so that an unchanged task renders to equal bytes and is not sent.
+"""Renders a task in Slack.
+
+Pure: without a clock, so that an unchanged task renders to equal bytes and is not sent.
 
 The root message, top to bottom:
 
@@ -87,7 +89,9 @@ def root(
     slack_style: SlackStyle = ANONYMOUS,
     moved_to: str = "",
 ) -> SlackMessage:
-    """Render a task's root message. `key` is the delivery's: with the generation it marks the message for lookups.
+    """Render a task's root message.
+
+    `key` is the delivery's: with the generation it marks the message for lookups.
 
     `moved_to` is the address of the message in which a merged task continues.
     """

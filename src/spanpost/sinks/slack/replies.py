@@ -1,7 +1,7 @@
 """Renders a checkpoint as a reply in its task's thread: a line, and below it the details.
 
-A question has its buttons until it is decided, then the decision; a repeated error counts up. An agent's report of a
-decision is quoted as its words; spanpost's own decision names who decided, and where.
+A question has its buttons until it is decided, then the decision; a repeated error counts up. An agent's
+report of a decision is quoted as its words; spanpost's own decision names who decided, and where.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _draw(
 ) -> SlackMessage:
     locale = slack_style.locale
     label = labels.checkpoint_label(checkpoint, locale)
-    said = _told(checkpoint, 600 if most else 200, locale)
+    said = _text_of(checkpoint, 600 if most else 200, locale)
     who = "" if is_root else f"{disarmed(labels.title(task, 80, locale))}: "
     approval = _asked(task, checkpoint)
     emoji, verdict = label.emoji, _verdict(approval, locale)
@@ -245,7 +245,7 @@ def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
     return (sign, locale.say(key, by=by or locale.say("reply.somebody"), through=through, decision=decision), comment)
 
 
-def _told(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
+def _text_of(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
     """Return a checkpoint's text. A translation is spanpost's own: check its English original for imitation."""
     said, original = labels.checkpoint_text(checkpoint, limit, locale), labels.checkpoint_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)

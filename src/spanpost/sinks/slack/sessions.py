@@ -1,7 +1,8 @@
 """Session of a task's thread, for an app that is declared an agent: Slack shows its own button *Stop*.
 
-After docs.slack.dev/ai/agent-sessions and .../methods/agents.sessions.setStatus (2026-09). A session belongs to a
-thread, in a channel or a DM. Slack ends `processing` by itself after an hour, so it is sent again while the task works.
+After docs.slack.dev/ai/agent-sessions and .../methods/agents.sessions.setStatus (2026-09). A session belongs
+to a thread, in a channel or a DM. Slack ends `processing` by itself after an hour, so it is sent again while
+the task works.
 """
 
 from __future__ import annotations

@@ -231,7 +231,10 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         return value
 
     def tenant_of(self, address: str) -> str | None:
-        """Return the only tenant whose tasks may go to an address; None: any. Raises ValueError for a wrong workspace name."""
+        """Return the only tenant whose tasks may go to an address; None: any.
+
+        Raises ValueError for a wrong workspace name.
+        """
         name, _, _ = address.rpartition("/")
         if TEAM.fullmatch(name):
             if listed := self.name_of(name):

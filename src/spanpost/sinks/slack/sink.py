@@ -88,7 +88,8 @@ class SlackSink:
         self._logged: set[str] = set()
         #: Receives the method and outcome of each call.
         self.when_called: Callable[[str, str], None] | None = None
-        #: Channels that refused a message: until when they are skipped, and why, by the key of their rate limit.
+        #: Channels that refused a message: until when they are skipped, and why, by the key of their rate
+        #: limit.
         self._refused: dict[str, tuple[float, str]] = {}
 
     def routed(self, routes: Sequence[Route]) -> None:
@@ -301,7 +302,10 @@ class SlackSink:
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
-        """Return the workspace of an address "workspace/#channel". Raises `DeliveryRefused` if it is not set any more."""
+        """Return the workspace of an address "workspace/#channel".
+
+        Raises `DeliveryRefused` if it is not set any more.
+        """
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:

@@ -87,7 +87,9 @@ class SlackStyle(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(read, hidden=(*whole.hidden, *here))
 
     def detail_of(self, approval: Approval | None, detail: str) -> str:
-        """Return the details of a question that may be shown: an agent's own words always, arguments if content is shown."""
+        """Return the details of a question that may be shown: an agent's own words always, arguments if
+        content is shown.
+        """
         if self.shows_content or not detail:
             return detail
         if approval is not None and not approval.has_id:

@@ -1,7 +1,7 @@
 """Renders one Slack message for many tasks: a digest of a period, or a board of open tasks.
 
-Head, figures, then lists: one line per task, with its sign, its name (a link where the settings have one) and the
-reason. It is rich text: agents' text stands there literally.
+Head, figures, then lists: one line per task, with its sign, its name (a link where the settings have one)
+and the reason. It is rich text: agents' text stands there literally.
 """
 
 from __future__ import annotations

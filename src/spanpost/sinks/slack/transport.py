@@ -1,8 +1,9 @@
 """Connection to Slack: slack_sdk's asynchronous client without its retries and its logging.
 
-slack_sdk's retries send a post again whose answer was lost; here nothing is sent twice. Its logging shows bodies; its
-logger here goes nowhere. The HTTP client tells whether a request had left when a call failed: before its first byte was
-written nothing can have happened (`Unavailable`), after that anything may (`DeliveryUncertain`).
+slack_sdk's retries send a post again whose answer was lost; here nothing is sent twice. Its logging shows
+bodies; its logger here goes nowhere. The HTTP client tells whether a request had left when a call failed:
+before its first byte was written nothing can have happened (`Unavailable`), after that anything may
+(`DeliveryUncertain`).
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ class WebApi:
         return _response(answer)
 
     async def _upload(self, request: SlackRequest) -> Response:
-        """Upload a file's content to the address that Slack named, without the token, which that server must not get."""
+        """Upload a file's content to the address that Slack named, without the token, which that server must
+        not get.
+        """
         assert self._open is not None
         host = urlsplit(request.upload_to).hostname or ""
         if host != self._host and not (host.endswith(".slack.com") and request.upload_to.startswith("https://")):
@@ -201,7 +204,10 @@ def _date(text: str | None) -> float | None:
 
 
 def proxy_for(base_url: str) -> str | None:
-    """Return the environment's proxy for an address, respecting ``NO_PROXY``. Raises `ConfigError` for an invalid one."""
+    """Return the environment's proxy for an address, respecting ``NO_PROXY``.
+
+    Raises `ConfigError` for an invalid one.
+    """
     parts = urlsplit(base_url)
     # Not urllib's `getproxies`, which asks the whole operating system.
     proxies = getproxies_environment()

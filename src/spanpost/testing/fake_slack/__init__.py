@@ -1,9 +1,11 @@
-"""A Slack to test against: it behaves as the real one does, as far as that is known, and fails as it is told to.
+"""A Slack to test against: it behaves as the real one does, as far as that is known, and fails as it is told
+to.
 
     async with FakeSlack(faults=Faults({"posts": {Fault.RESET_AFTER: 0.1}}, seed=7)) as slack:
         sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
 
-``python -m spanpost.testing.fake_slack`` serves it to other processes. Needs ``pip install 'spanpost[slack]'``.
+``python -m spanpost.testing.fake_slack`` serves it to other processes. Needs ``pip install
+'spanpost[slack]'``.
 """
 
 from __future__ import annotations

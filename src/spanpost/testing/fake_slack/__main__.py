@@ -1,7 +1,7 @@
 """Serve the fake Slack: ``python -m spanpost.testing.fake_slack --port 4100 --state slack.json``.
 
-Prints the address once it listens. ``GET /_control`` tells the state, ``POST /_control`` does what people do. At SIGTERM the
-state is written to the file.
+Prints the address once it listens. ``GET /_control`` tells the state, ``POST /_control`` does what people
+do. At SIGTERM the state is written to the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What goes wrong at the fake Slack: by script, or by dice of a seed."""
+"""Faults of the fake Slack: by script, or random from a seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """Before: nothing happened. After: it happened, and the answer is lost."""
+    """A fault before the call had an effect, or after it, when only the answer is lost."""
 
     #: 429 with `Retry-After`.
     THROTTLE = "throttle"
@@ -31,7 +31,7 @@ class Fault(StrEnum):
 
     @property
     def is_after(self) -> bool:
-        """True when the call was carried out all the same."""
+        """True when the call had its effect."""
         return self.value.endswith("after")
 
 
@@ -45,30 +45,30 @@ def kind_of(method: str) -> str:
 
 
 class Faults:
-    """Decides what becomes of each call.
+    """Decides the fault of each call.
 
-    `odds` is by kind (``posts``, ``updates``, ``lookups``): ``{"posts": {Fault.RESET_AFTER: 0.07}}``. A `script` goes before
-    the dice: for each method what becomes of its next calls, None for nothing.
+    `odds` is by kind (``posts``, ``updates``, ``lookups``): ``{"posts": {Fault.RESET_AFTER: 0.07}}``. A
+    `script` goes before the dice: for each method what becomes of its next calls, None for nothing.
     """
 
     def __init__(self, odds: Mapping[str, Mapping[Fault, float]] | None = None, *, seed: int = 0) -> None:
         self.odds = {kind: dict(each) for kind, each in (odds or {}).items()}
         self._random = random.Random(seed)
         self._script: dict[str, deque[Fault | None]] = {}
-        #: How often each fault was dealt.
+        #: How often each fault occurred.
         self.dealt: Counter[str] = Counter()
 
     def script(self, method: str, faults: Iterable[Fault | None]) -> None:
-        """Append to what becomes of the next calls of a method."""
+        """Append faults of the next calls of a method."""
         self._script.setdefault(method, deque()).extend(faults)
 
     def clear(self) -> None:
-        """From now on nothing goes wrong."""
+        """Stop all faults."""
         self.odds.clear()
         self._script.clear()
 
     def next(self, method: str) -> Fault | None:
-        """Return what becomes of a call."""
+        """Return the fault of a call, if any."""
         fault = self._next(method)
         if fault is not None:
             self.dealt[fault.value] += 1

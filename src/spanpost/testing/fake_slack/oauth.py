@@ -1,4 +1,7 @@
-"""How an app comes into a workspace: codes that hold once, tokens that may end (docs.slack.dev/authentication/installing-with-oauth)."""
+"""Installation of an app by OAuth: codes for one use, tokens that may expire.
+
+See docs.slack.dev/authentication/installing-with-oauth.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from typing import Any, Final
 
 from spanpost.testing.fake_slack.rules import SlackError
 
-#: What Slack gives a token that ends: seconds.
+#: Lifetime of an expiring token, seconds.
 LASTS: Final = 43_200
 
 
 @dataclass
 class OauthApp:
-    """An app that people install. With `rotates` its tokens end."""
+    """An app that people install. With `rotates` its tokens expire."""
 
     client_id: str = "11.22"
     client_secret: str = "fake-client-secret"
@@ -27,7 +30,7 @@ class OauthApp:
     refreshes: dict[str, str] = field(default_factory=dict)
 
     def code(self, team: str = "T0222BBBB", enterprise: str = "", *, is_org: bool = False) -> str:
-        """Return the code with which Slack sends somebody back who said yes."""
+        """Return the code of the redirect after a person allowed the app."""
         code = secrets.token_hex(8)
         self.codes[code] = (team, enterprise, is_org)
         return code

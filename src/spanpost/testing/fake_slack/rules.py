@@ -1,7 +1,7 @@
-"""What Slack accepts as arguments, as far as its documents say and others have measured.
+"""The arguments that Slack accepts, by its documents and by others' measurements.
 
-Limits: docs.slack.dev/reference/block-kit (2026-08); arguments: docs.slack.dev/reference/methods, strictly (the real one passes
-over some unknown ones).
+Limits: docs.slack.dev/reference/block-kit (2026-08); arguments: docs.slack.dev/reference/methods, strictly
+(the real one passes over some unknown ones).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 MAX_BLOCKS, MAX_ATTACHMENTS, MAX_TEXT_OF_UPDATE = 50, 100, 4_000
-#: Characters of all blocks together (slackapi/bolt-js #2509, measured), and of a message's metadata (a guess, generous).
+#: Characters of all blocks together (slackapi/bolt-js #2509, measured), and of a message's metadata (a
+#: guess, generous).
 MAX_ALL_BLOCKS, MAX_METADATA = 13_200, 8_000
 
 

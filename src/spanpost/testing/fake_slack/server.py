@@ -24,7 +24,10 @@ TOKEN = "xoxb-fake-000000000000-spanpost"
 
 @dataclass(frozen=True)
 class FakeRequest:
-    """A call as it arrived, blocks left out, and what became of it: ``ok``, Slack's word for an error, the fault that was dealt."""
+    """A call as it arrived, without blocks, and its outcome.
+
+    The outcome is ``ok``, Slack's error, or the name of the fault.
+    """
 
     method: str
     arguments: dict[str, Any]
@@ -35,9 +38,9 @@ class FakeRequest:
 class FakeSlack:
     """Slack's Web API, behaving: ``async with FakeSlack() as slack: ... slack.url, slack.token``.
 
-    There is a channel ``#agents`` with our app in it. `limits` are calls a minute by method (`True`: Slack's own tiers);
-    `faults` are dealt to calls; `clock_ahead` shifts its clock. What people do (delete, archive, revoke) are its methods and
-    those of `workspace`.
+    There is a channel ``#agents`` with our app in it. `limits` are calls a minute by method (`True`: Slack's
+    own tiers); `faults` are dealt to calls; `clock_ahead` shifts its clock. What people do (delete, archive,
+    revoke) are its methods and those of `workspace`.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class FakeSlack:
     async def __aenter__(self) -> FakeSlack:
         app = web.Application(client_max_size=2**20)
         app.router.add_post("/_control", self._control)
-        app.router.add_get("/_control", self._told)
+        app.router.add_get("/_control", self._state)
         app.router.add_route("*", "/api/{method}", self._serve)
         app.router.add_post("/upload/{file}", self._upload)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -90,13 +93,13 @@ class FakeSlack:
 
     @property
     def url(self) -> str:
-        """What `base_url` is set to."""
+        """The value of `base_url`."""
         return f"http://{self._host}:{self._port}/api/"
 
     # --- what people see ---------------------------------------------------------------------------------------------
 
     def messages(self, channel: str = "#agents") -> list[Message]:
-        """Return what stands in a channel, oldest first, replies left out."""
+        """Return the messages of a channel, oldest first, without replies."""
         return [m for m in self.workspace.channel(channel).top() if m.get("subtype") != "tombstone"]
 
     def thread(self, ts: str, channel: str = "#agents") -> list[Message]:
@@ -108,7 +111,7 @@ class FakeSlack:
         return [asked for asked in self.asked if asked.method == method]
 
     def state(self) -> dict[str, Any]:
-        """Return all of it, for another process to judge."""
+        """Return the whole state, for another process."""
         return {
             "channels": {c.name: c.all() for c in self.workspace.channels.values()},
             "early": [asdict(early) for early in self.tiers.early],
@@ -141,7 +144,7 @@ class FakeSlack:
         self.workspace.channel(channel).members.add(user)
 
     def refuse(self, error: str = "token_revoked") -> None:
-        """Revoke our token, or give it another ailment; an empty word heals it."""
+        """Revoke our token, or refuse it with another error; empty: accept it again."""
         self.workspace.tokens[self.token].refused = error
 
     def remove_scope(self, scope: str) -> None:
@@ -183,7 +186,7 @@ class FakeSlack:
         return self._answer(answer, headers=headers) if fault is None else await self._break(request, fault, answer)
 
     async def _upload(self, request: web.Request) -> web.Response:
-        """Take a file's content: whoever knows the address may send it, once, as long as it was said to be."""
+        """Accept a file's content, once, if it has the announced length. The address alone authorizes it."""
         file = self.workspace.files.get(request.match_info["file"])
         content = await request.read()
         if file is None or "content" in file or len(content) != file["length"]:
@@ -219,24 +222,24 @@ class FakeSlack:
         )
 
     def _note(self, method: str, given: Mapping[str, Any], became: str) -> None:
-        # Blocks stand in the messages, too, and are most of what is sent.
+        # Blocks are in the messages, too, and are most of the bytes.
         arguments = {key: value for key, value in given.items() if key not in ("blocks", "attachments")}
         self.asked.append(FakeRequest(method, arguments, became, self.clock()))
 
-    async def _told(self, request: web.Request) -> web.Response:
+    async def _state(self, request: web.Request) -> web.Response:
         return web.json_response(self.state())
 
     async def _control(self, request: web.Request) -> web.Response:
-        """Do what people do, for another process: ``{"do": "archive", "channel": "#agents"}``."""
-        told = await request.json()
-        do = told.pop("do", "")
+        """Act as a person, for another process: ``{"do": "archive", "channel": "#agents"}``."""
+        command = await request.json()
+        do = command.pop("do", "")
         if do == "clear_faults":
             self.faults.clear()
         elif do == "set":
-            for name, value in told.items():
+            for name, value in command.items():
                 setattr(self.workspace, name, type(getattr(self.workspace, name) or value)(value))
         elif do in ("delete", "archive", "kick", "invite", "refuse", "remove_scope", "add_scope"):
-            getattr(self, do)(**told)
+            getattr(self, do)(**command)
         else:
             return web.json_response({"ok": False, "error": f"nobody does {do!r}"}, status=400)
         return web.json_response({"ok": True})

@@ -1,7 +1,8 @@
 """How often each method may be called, and who did not wait.
 
-Slack's tiers (docs.slack.dev/apis/web-api/rate-limits, 2026-08): calls a minute for each method and workspace, and for
-`chat.postMessage` about one a second in each channel. Bursts are taken to a minute's worth, in a channel to ten.
+Slack's tiers (docs.slack.dev/apis/web-api/rate-limits, 2026-08): calls a minute for each method and
+workspace, and for `chat.postMessage` about one a second in each channel. Bursts are taken to a minute's
+worth, in a channel to ten.
 """
 
 from __future__ import annotations

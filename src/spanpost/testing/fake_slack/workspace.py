@@ -1,4 +1,4 @@
-"""A workspace as Slack keeps it: channels, messages, threads, tokens and what each may do. Without a network."""
+"""A Slack workspace without a network: channels, messages, threads, and tokens with their scopes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spanpost.testing.fake_slack.rules import SlackError
 
 Message = dict[str, Any]
 
-#: All that the docs tell people to give the app.
+#: All scopes that the docs ask for.
 SCOPES: Final = frozenset(
     {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "files:write"}
 )
@@ -26,28 +26,28 @@ class WorkspaceToken:
     scopes: set[str]
     user_id: str = "U0SPANPOST"
     bot_id: str = "B0SPANPOST"
-    #: Slack's word for why it is no good; empty while it is.
+    #: Slack's error for it; empty while it is accepted.
     refused: str = ""
     team: str = "T0ACME"
 
 
 @dataclass
 class Channel:
-    """A channel and all that was said in it, by `ts`: what stands in it, and the replies of each thread."""
+    """A channel with its messages and the replies of each thread, by `ts`."""
 
     id: str
     name: str
     is_private: bool = False
     is_archived: bool = False
     members: set[str] = field(default_factory=set)
-    #: Slack's word for why nobody may post; empty while all may.
+    #: Slack's error for posts; empty while they are allowed.
     restricted: str = ""
     _top: dict[str, Message] = field(default_factory=dict)
     _threads: dict[str, dict[str, Message]] = field(default_factory=dict)
     _parents: dict[str, str] = field(default_factory=dict)
 
     def add(self, message: Message) -> None:
-        """Put a message into the channel, or below its parent; a tombstone takes its message's place."""
+        """Add a message to the channel or to its thread; a tombstone replaces its message."""
         ts = str(message["ts"])
         parent = str(message.get("thread_ts") or ts)
         if parent == ts:
@@ -61,7 +61,7 @@ class Channel:
         return self._top.get(ts) or self._threads.get(self._parents.get(ts, ""), {}).get(ts)
 
     def drop(self, ts: str) -> None:
-        """Take a message or reply away. One that has replies leaves a tombstone."""
+        """Delete a message or reply. A message with replies leaves a tombstone."""
         if ts in self._parents:
             del self._threads[self._parents.pop(ts)][ts]
         elif self._threads.get(ts):
@@ -76,11 +76,11 @@ class Channel:
             del self._top[ts]
 
     def top(self) -> list[Message]:
-        """Return what stands in the channel itself, oldest first."""
+        """Return the channel's own messages, oldest first."""
         return list(self._top.values())
 
     def replies(self, ts: str) -> list[Message]:
-        """Return what stands in a thread below its first message, oldest first."""
+        """Return the replies of a thread, oldest first."""
         return list(self._threads.get(ts, {}).values())
 
     def all(self) -> list[Message]:
@@ -89,7 +89,10 @@ class Channel:
 
 
 class Workspace:
-    """One team with channels and tokens. Methods of the Web API are `call`; the others are what people and administrators do."""
+    """One team with channels and tokens.
+
+    Methods of the Web API are `call`; the others are what people and administrators do.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -103,7 +106,8 @@ class Workspace:
         self.refused_blocks: frozenset[str] = frozenset()
         #: Messages a page at most; 15 for an app that is sold outside Slack's marketplace.
         self.page = 999
-        #: A post whose `client_msg_id` is known is answered with the message that has it, as Slack seems to do.
+        #: A post whose `client_msg_id` is known is answered with the message that has it, as Slack seems to
+        #: do.
         self.dedupes = False
         #: Files by id: name, content once it was uploaded, and where it was shared (channel, thread).
         self.files: dict[str, dict[str, Any]] = {}
@@ -215,7 +219,8 @@ class Workspace:
             message["client_msg_id"] = given["client_msg_id"]
         parent = channel.get(str(given.get("thread_ts", "")))
         if parent is not None:
-            # A reply to a reply goes into the reply's thread. To a message that is no more, it goes into the channel.
+            # A reply to a reply goes into the reply's thread. To a message that is no more, it goes into the
+            # channel.
             message["thread_ts"] = parent.setdefault("thread_ts", parent["ts"])
         channel.add(message)
         return {"channel": channel.id, "ts": ts, "message": _public(message)}

@@ -40,10 +40,10 @@ BEGIN
       UNION ALL
       SELECT t.uid, b.depth + 1 FROM below b JOIN agent_tasks t ON t.parent_uid = b.uid WHERE t.ended_at IS NULL AND b.depth < 16
     )
-    SELECT FROM below b JOIN agent_events s ON s.task_uid = b.uid
+    SELECT FROM below b JOIN audit_rows s ON s.task_uid = b.uid
     WHERE s.part = 1 AND s.role IN (2, 3) AND s.received_at > clock_timestamp() - bears.call
       AND NOT EXISTS (
-        SELECT FROM agent_events e WHERE e.task_uid = b.uid AND e.part = 0 AND e.trace_id = s.trace_id AND e.span_id = s.span_id
+        SELECT FROM audit_rows e WHERE e.task_uid = b.uid AND e.part = 0 AND e.trace_id = s.trace_id AND e.span_id = s.span_id
       )
   ) THEN
     RETURN task.status;

@@ -119,7 +119,7 @@ TASKS: Final = table(
         ("results", "jsonb NOT NULL", "Figures and words to show at the end, by name."),
         ("error", "jsonb", "What went wrong: type, message, log_tail."),
         ("updated_at", "timestamptz NOT NULL DEFAULT now()", "When this row last changed, by the database's clock."),
-        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back."),
+        ("doc", "bytea NOT NULL", "Internal: the task as the store reads it back: MessagePack, compressed."),
     ],
     # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some
     # kilobytes stay uncompressed in the table: compressing them took a tenth of the time that writing them
@@ -233,15 +233,25 @@ TREE: Final = table(
     "task_state",
     "Internal: state from which tasks are computed: spans, traces, tasks and response ids.",
     [
-        ("key", "bytea PRIMARY KEY", "Domain (16 bytes), kind (1 byte), rest."),
-        ("doc", "bytea NOT NULL", "The record, MessagePack."),
         (
             "touched_at",
             "timestamptz NOT NULL DEFAULT now()",
             "When it last changed, by the database's clock; for pruning.",
         ),
+        ("ties", "boolean NOT NULL", "Whether it ties traces together; for pruning."),
+        (
+            "key",
+            "bytea PRIMARY KEY",
+            "Domain (16 bytes) of a pack; of a record by itself also its kind (1 byte) and the rest of its key.",
+        ),
+        (
+            "doc",
+            "bytea NOT NULL",
+            "The record, MessagePack; of a pack all records of its domain, compressed. "
+            "Empty in place of a pack: the domain's records have rows of their own.",
+        ),
     ],
-    options="WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, toast_tuple_target = 8160)",
+    options="WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, toast_tuple_target = 8160)",
 )
 
 TIMERS: Final = table(

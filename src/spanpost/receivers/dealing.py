@@ -1,0 +1,157 @@
+"""Dealing among the workers of one machine: parts of one trace meet in one worker.
+
+A worker that takes a request splits it by trace id and passes each share to its owner over a Unix socket. The
+owner takes it as a request of the same sender. Parts of a trace that are recorded together cost half, and
+workers do not wait for each other's locks. A share whose owner does not answer is recorded by the worker that
+has it: if the owner has recorded it as well, it is recognised as a duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanpost.receivers.admission import Busy
+from spanpost.receivers.decoded import Undecodable
+from spanpost.receivers.encodings import BodyTooLarge
+from spanpost.receivers.protobuf_pieces import fields_beside, messages_in, wrap
+
+#: A span's first field as all known senders write it: its trace id.
+_TRACE_ID: Final = b"\x0a\x10"
+#: Bytes of the trace id by which traces are dealt: the last are random in every kind of id.
+_FIRST, _LAST = 10, 18
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a request, on its way to its owner."""
+
+    signal: str
+    tenant: str
+    address: str
+    body: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """The owner's answer: what it refused, or after how many seconds to try again."""
+
+    rejected: int = 0
+    message: str = ""
+    retry_after: int = 0
+
+
+def split(body: bytes, total: int, own: int) -> list[bytes]:
+    """Return the shares of a traces request, by owner: each a request. Spans without an id are `own`.
+
+    Raises `Undecodable` if it is none, and `BodyTooLarge` for a resource or scope that is too large.
+    """
+    shares: list[list[bytes]] = [[] for _ in range(total)]
+    for start, end in messages_in(body, 0, len(body), 1):
+        resource = _all(fields_beside(body, start, end))
+        by_scope: list[list[bytes]] = [[] for _ in range(total)]
+        for scope_start, scope_end in messages_in(body, start, end, 2):
+            scope = _all(fields_beside(body, scope_start, scope_end))
+            spans: list[list[bytes]] = [[] for _ in range(total)]
+            for at, stop in messages_in(body, scope_start, scope_end, 2):
+                owner = own
+                if body[at : at + 2] == _TRACE_ID:
+                    owner = int.from_bytes(body[at + _FIRST : at + _LAST]) % total
+                spans[owner].append(wrap(2, body[at:stop]))
+            for owner, some in enumerate(spans):
+                if some:
+                    by_scope[owner].append(wrap(2, scope + b"".join(some)))
+        for owner, some in enumerate(by_scope):
+            if some:
+                shares[owner].append(wrap(1, resource + b"".join(some)))
+    return [b"".join(some) for some in shares]
+
+
+class Dealer:
+    """Passes shares to the workers that own them, and takes those of this worker.
+
+    Call `start`, then `pass_on`, then `close`, in one loop.
+    """
+
+    def __init__(self, number: int, total: int, directory: Path) -> None:
+        self.number = number
+        self.total = total
+        self._directory = directory
+        self._free: dict[int, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = {}
+        self._server: asyncio.Server | None = None
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"worker-{number}.sock"
+
+    async def start(self, take: Callable[[Share], Awaitable[Outcome]]) -> None:
+        """Take shares from other workers from now on."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    share = msgspec.msgpack.decode(await _read(reader), type=Share)
+                    _write(writer, await take(share))
+                    await writer.drain()
+            writer.close()
+
+        path = self._path(self.number)
+        path.unlink(missing_ok=True)  # of the process before this one
+        self._server = await asyncio.start_unix_server(serve, path)
+
+    async def pass_on(self, owner: int, share: Share) -> Outcome | None:
+        """Return the owner's answer; None: it gives none, so record the share here. Raises `Busy`."""
+        try:
+            free = self._free.setdefault(owner, [])
+            reader, writer = free.pop() if free else await asyncio.open_unix_connection(self._path(owner))
+            try:
+                _write(writer, share)
+                await writer.drain()
+                outcome = msgspec.msgpack.decode(await _read(reader), type=Outcome)
+            except BaseException:
+                writer.close()
+                raise
+        except (OSError, asyncio.IncompleteReadError):
+            return None
+        free.append((reader, writer))
+        if outcome.retry_after:
+            raise Busy(outcome.message, outcome.retry_after)
+        return outcome
+
+    async def close(self) -> None:
+        """Take no more shares, and let go of the connections."""
+        if self._server is not None:
+            self._server.close()
+        for _, writer in (pair for free in self._free.values() for pair in free):
+            writer.close()
+
+
+async def outcome_of(taking: Awaitable[tuple[int, str]]) -> Outcome:
+    """Return what a worker answers for a share: the number that was left out, and why."""
+    try:
+        return Outcome(*await taking)
+    except Busy as busy:
+        return Outcome(0, str(busy), busy.retry_after)
+    except (Undecodable, BodyTooLarge) as error:
+        return Outcome(0, str(error))
+
+
+def _write(writer: asyncio.StreamWriter, message: msgspec.Struct) -> None:
+    content = msgspec.msgpack.encode(message)
+    writer.write(len(content).to_bytes(8))
+    writer.write(content)
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(8)))
+
+
+def _all(steps: object) -> bytes:
+    """Return what a generator that may be paused returns."""
+    try:
+        while True:
+            next(steps)  # type: ignore[call-overload]
+    except StopIteration as done:
+        return bytes(done.value)

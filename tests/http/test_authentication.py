@@ -1,0 +1,190 @@
+"""Who a request is of: one credential, in one place, and nobody else's."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from spanpost.http.authentication import Authenticator, authorization_of, bearer_of_basic, caller_of
+from spanpost.http.bearer import digest_of, holder_of
+from spanpost.http.errors import HttpError
+from tests.thorough import thorough
+
+TENANT, OPERATOR = "Bearer spt_tenant", "Bearer spt_operator"
+
+
+class Tokens:
+    """One tenant's token and one operator's; `is_open`: none is asked for."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.is_open = is_open
+
+    def tenant_of(self, authorization: str | None) -> str | None:
+        return "acme" if authorization == TENANT else "default" if self.is_open and authorization is None else None
+
+    def is_operator(self, authorization: str | None) -> bool:
+        return authorization == OPERATOR or self.is_open
+
+
+class Callers:
+    """A caller by token, another by session; `here` says whether a token was looked up as this machine's."""
+
+    way_in = "; ask for one"
+
+    def __init__(self, person: str | None = None) -> None:
+        self.person = person
+        self.here: list[bool] = []
+
+    def of_token(self, token: str, *, is_this_machine: bool) -> str | None:
+        self.here.append(is_this_machine)
+        return "the token's" if token == "spt_known" else None
+
+    async def of_session(self, request: Request) -> str | None:
+        return self.person
+
+
+def scope_of(*authorizations: str, query: str = "", method: str = "GET", **headers: str) -> dict[str, Any]:
+    given = [(b"authorization", one.encode("latin-1")) for one in authorizations]
+    given += [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {
+        "type": "http",
+        "method": method,
+        "path": "/api/tasks",
+        "query_string": query.encode(),
+        "headers": given,
+        "client": ("127.0.0.1", 1),
+    }
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{user}:{password}".encode("latin-1")).decode()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "token=x",
+        "access_token=x",
+        "accesstoken=x",
+        "a=b&api_key=x",
+        "APIKEY=x",
+        "Authorization=x",
+        "auth=x",
+        "a&token=",
+    ],
+)
+def test_a_token_in_the_url_is_refused(query: str) -> None:
+    """A token in the URL is refused, also beside a good one: every log between has the URL; the answer repeats none of it."""
+    for tokens in ((), (TENANT,)):
+        with pytest.raises(HttpError) as caught:
+            authorization_of(scope_of(*tokens, query=query))
+        assert (caught.value.status_code, caught.value.reason) == (400, "token_in_url")
+        assert "x" not in caught.value.message.replace("Bearer ...", "")
+
+
+@pytest.mark.parametrize("query", ["", "q=token=x", "tokens=x", "my_token=x", "q=auth"])
+def test_other_words_in_the_url_are_none(query: str) -> None:
+    """What only looks like a token's name is a query as any other."""
+    assert authorization_of(scope_of(TENANT, query=query)) == TENANT
+
+
+def test_of_several_credentials_none_counts() -> None:
+    """With two Authorization headers nobody is let in: a proxy may have judged by the other one."""
+    assert authorization_of(scope_of(TENANT, OPERATOR)) == ""
+    for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).require_operator):
+        with pytest.raises(HttpError) as caught:
+            judge(scope_of(TENANT, TENANT))
+        assert caught.value.status_code == 401
+
+
+@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",), ("Digest x",)])  # fmt: skip
+def test_without_a_known_token_there_is_no_tenant(given: tuple[str, ...]) -> None:
+    """A request without a known token is nobody's, and is told how to bring one."""
+    for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).tenant_or_operator):
+        with pytest.raises(HttpError) as caught:
+            judge(scope_of(*given))
+        assert (caught.value.status_code, (caught.value.headers or {})["www-authenticate"]) == (401, "Bearer")
+
+
+def test_tenants_and_operators_are_not_each_other() -> None:
+    """A tenant's token is no operator's, and an operator's no tenant's: who sends with it is told which to use."""
+    one = Authenticator(Tokens())
+    assert one.tenant(scope_of(TENANT)) == "acme"
+    assert one.tenant_or_operator(scope_of(TENANT)) == ("acme", False)
+    assert one.tenant_or_operator(scope_of(OPERATOR)) == (None, True)
+    one.require_operator(scope_of(OPERATOR))
+    with pytest.raises(HttpError) as caught:
+        one.tenant(scope_of(OPERATOR))
+    assert (caught.value.status_code, caught.value.reason, caught.value.outcome) == (403, "operator_token", "token")
+    with pytest.raises(HttpError):
+        one.require_operator(scope_of(TENANT))
+    assert Authenticator(Tokens(is_open=True)).tenant(scope_of()) == "default"
+
+
+def test_the_password_of_basic_is_a_token_where_that_is_said() -> None:
+    """Senders of webhooks have Basic alone: its password is the token, whatever the name; elsewhere it is none."""
+    one = Authenticator(Tokens())
+    assert one.tenant_or_operator(scope_of(basic("anybody", "spt_tenant"))) == ("acme", False)
+    assert one.tenant_or_operator(scope_of(basic("", "spt_operator"))) == (None, True)
+    with pytest.raises(HttpError):
+        one.tenant(scope_of(basic("anybody", "spt_tenant")))
+
+
+@pytest.mark.parametrize(
+    "said", ["Basic", "Basic !", "Basic YQ", "Basic " + "=" * 9, basic("spt_tenant", ""), "basic é"]
+)
+def test_a_basic_that_is_none(said: str) -> None:
+    """What is no name and password, or has the token as the name, is nobody's."""
+    with pytest.raises(HttpError) as caught:
+        Authenticator(Tokens()).tenant_or_operator(scope_of(said))
+    assert caught.value.status_code == 401
+
+
+@thorough(100)
+@given(
+    st.text(st.characters(codec="latin-1", exclude_characters=":"), max_size=20),
+    st.text(st.characters(codec="latin-1"), max_size=40),
+)
+def test_any_password_of_basic_is_whole(user: str, password: str) -> None:
+    """A password arrives as it was sent, with colons and spaces."""
+    assert bearer_of_basic(basic(user, password)) == f"Bearer {password}"
+
+
+async def test_a_token_goes_before_a_session() -> None:
+    """With an Authorization header that alone decides: an unknown token is refused in spite of a good session."""
+    known = Callers("the session's")
+    assert await caller_of(Request(scope_of("bEaReR  spt_known")), known) == "the token's"
+    for bad in ("Bearer spt_other", "", basic("a", "spt_known"), "spt_known"):
+        with pytest.raises(HttpError, match="not known here; ask for one") as caught:
+            await caller_of(Request(scope_of(bad)), known)
+        assert caught.value.status_code == 401
+    assert known.here == [False, False]  # a request that no guard has passed is never this machine's
+
+
+async def test_a_session_changes_nothing_from_elsewhere() -> None:
+    """By a session one reads; what changes something needs an Origin, which a browser sends and the guard has judged."""
+    known = Callers("the session's")
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert await caller_of(Request(scope_of(method=method)), known) == "the session's"
+    for method in ("POST", "PUT", "PATCH", "DELETE", "get"):
+        with pytest.raises(HttpError) as caught:
+            await caller_of(Request(scope_of(method=method)), known)
+        assert (caught.value.status_code, caught.value.reason) == (403, "foreign_origin")
+        allowed = Request(scope_of(method=method, origin="http://127.0.0.1:4318"))
+        assert await caller_of(allowed, known) == "the session's"
+    with pytest.raises(HttpError, match="a token is needed"):
+        await caller_of(Request(scope_of()), Callers())
+
+
+def test_tokens_are_compared_by_their_hashes() -> None:
+    """A token is found by its SHA-256 alone; none, one of another case and one that is too long are nobody's."""
+    known = [("one", digest_of("spt_1")), ("two", digest_of("spt_2")), ("two", digest_of("spt_ü"))]
+    assert [holder_of(token, known) for token in ("spt_1", "spt_2", "spt_ü")] == ["one", "two", "two"]
+    long = "x" * 1025
+    for token in ("", " ", "SPT_1", "spt_1 ", digest_of("spt_1").hex(), long):
+        assert holder_of(token, [*known, ("long", digest_of(long)), ("empty", digest_of(""))]) is None
