@@ -212,7 +212,8 @@ ALERTS = (
             f'spanpost_provider_limits_total{{limit="rate_limit",model="m",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
             'spanpost_tasks_open{status="working",agent="writer",environment="prod",tenant="t"}': "1x90",
-            'spanpost_provider_limits_total{limit="quota",model="m",agent="done",environment="prod",tenant="t"}': "0+1x90",
+            'spanpost_provider_limits_total{limit="quota",model="m",agent="done",environment="prod",'
+            'tenant="t"}': "0+1x90",
         },
     ),
     Alert(

@@ -11,7 +11,8 @@ from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import Act, Artifact, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.absorb import keep
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.fact_values import CallEnd, FirstCall, KeptArtifact, RequestedAct, StepBegin, StepNow
+from spanpost.tasks.facts import Facts, value_of
 from tests.tasks.learning import SECOND, SPAN, TRACE, Say, ended, event, learned, root, started
 
 CALL = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=Finish.STOP)
@@ -102,13 +103,17 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "a data point does not name the model where a call does",
         ),
         case(
-            "tool", [ended(TOOL, 1, 2)], "tool", ("search", False, 0, "call-1"), "a tool call is remembered with its id"
+            "tool",
+            [ended(TOOL, 1, 2)],
+            "tool",
+            CallEnd(False, 0, "search", "call-1"),
+            "a tool call is remembered with its id",
         ),
         case(
             "no result",
             [ended(Reading(role=Role.TOOL, tool_name="ask", has_no_result=True), 1, 2)],
             "tool",
-            ("ask", False, 1, ""),
+            CallEnd(False, 1, "ask"),
             "a tool call without a result is known as such",
         ),
         case(
@@ -122,7 +127,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "handoff",
             [ended(Reading(role=Role.HANDOFF), 1, 2)],
             "tool",
-            ("handoff", False, 0, ""),
+            CallEnd(False, 0, "handoff"),
             "a handoff is done like a tool",
         ),
         case(
@@ -160,14 +165,14 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "OK over an exception",
             [ended(Reading(role=Role.TOOL, tool_name="t"), 1, 2, status=Status.OK, exceptions=1)],
             "tool",
-            ("t", True, 0, ""),
+            CallEnd(True, 0, "t"),
             "a tool call that says OK over an exception has failed",
         ),
         case(
             "answered all the same",
             [ended(CALL, 1, 2, status=Status.OK, exceptions=1)],
             "call",
-            ("gpt-x", 10, 1, False, None),
+            CallEnd(False, 1),
             "a model call that was answered after an exception has not failed",
         ),
         case(
@@ -212,14 +217,14 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
                 event(Reading(is_plan=True, step_index=3), 2),
             ],
             "step",
-            ("build", 2, None, None),
+            StepNow("build", 2),
             "the agent's own words stand above a plan that it wrote down",
         ),
         case(
             "began with a tool",
             [ended(CALL, 3, 4), started(TOOL, 2)],
             "first",
-            ("tool", "search", "call-1"),
+            FirstCall(True, "search", "call-1"),
             "by what a run began is told by the earliest call, seen to end or not",
         ),
         case(
@@ -233,7 +238,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "a person's act",
             [Say(Reading(act=Act(verb="cancel", by="eve", seen_ns=7)), 0, 3, False, {"part": Part.INTERVENTION})],
             "cancel_asked",
-            ["cancel", "eve", 7],
+            RequestedAct("cancel", "eve", 7),
             "what a person asked is kept with who asked",
         ),
     ],
@@ -241,7 +246,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
 def test_a_fact_is_what_ranks_highest_in_any_order(says: list[Say], fact: str, value: Any, sentence: str) -> None:
     """Each reading leaves the fact that its line tells, whichever observation came first."""
     for order in permutations(says):
-        assert learned(*order).value(fact) == value, sentence
+        assert value_of(getattr(learned(*order), fact)) == value, sentence
 
 
 @pytest.mark.parametrize(
@@ -296,7 +301,7 @@ def test_the_final_status_that_was_said_first_stands() -> None:
     for order in permutations(says):
         said = learned(*order).ending.said
         assert said is not None
-        assert (said[0], said[2]) == (-3 * SECOND, "complete")
+        assert (said.rank, said.status) == (-3 * SECOND, "complete")
 
 
 @pytest.mark.parametrize(
@@ -346,10 +351,10 @@ def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
         step_name="build",
     )
     for order in permutations([event(first, 1), event(then, 2)]):
-        maps = learned(*order).maps
-        assert maps["artifacts"]["u"][3] == ("b", "u", "")
-        assert (maps["links"]["pr"][3], maps["results"]["n"][3]) == ("new", 2)
-        assert maps["steps"]["~build"][3] == ("build", None, 1 * SECOND, None)
+        facts = learned(*order)
+        assert facts.artifacts["u"].value == KeptArtifact("b", "u", "")
+        assert (facts.links["pr"].value, facts.results["n"].value) == ("new", 2)
+        assert facts.steps["~build"].value == StepBegin("build", None, 1 * SECOND)
 
 
 def test_routed_attributes_are_a_box_s_own_before_its_process_s() -> None:
@@ -365,4 +370,4 @@ def test_routed_attributes_are_a_box_s_own_before_its_process_s() -> None:
     for is_root_span, shown in ((True, "true"), (False, "p")):
         facts = Facts()
         keep(facts, o, ["team"], b"k", is_root_span=is_root_span)
-        assert {name: fact[3] for name, fact in facts.maps["attributes"].items()} == {"team": shown}
+        assert {name: fact.value for name, fact in facts.attributes.items()} == {"team": shown}

@@ -137,9 +137,9 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
         for name in ("answers", "reported"):
             facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
     for name in ("answers", "reported"):
-        kept = facts.maps[name]
+        kept = getattr(facts, name)
         assert len(kept) == 4 * MAP_CAP
-        assert facts.maps["asks"].keys() <= kept.keys()
+        assert facts.asks.keys() <= kept.keys()
         assert {e for e in kept if e[0] == "a"} == {f"a{n:04}\0m\0t" for n in range(700, 1000)}
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from spanpost import semconv as c
-from spanpost.model.checkpoints import Kind
+from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.observations import Status
 from spanpost.model.readings import Act, Approval, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
+from spanpost.routing.routes import Route, Routes
 from spanpost.tasks.amounts import ONE_CALL, plus
-from spanpost.tasks.closing import Closing
+from spanpost.tasks.announcing import settled
+from spanpost.tasks.checkpoints import TaskCheckpoint
+from spanpost.tasks.closing import Batch, Closed, close
+from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending
 from spanpost.tasks.fold import go_on
-from spanpost.tasks.folded import Folded, FoldRules
+from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import Run, Seen, Subtree, TaskState, state_key, subtree_key
+from spanpost.tasks.reported import Reported
+from spanpost.tasks.stall import NO_STALL
 from spanpost.tasks.work import RecordSet
 from tests.tasks.histories import Packed
 from tests.tasks.learning import SECOND, SPAN, TRACE, Part, Say, ended, event, learned, root, started
@@ -37,25 +46,31 @@ ANSWER = Reading(reports=EventReport.APPROVAL_RESOLVED, approval=Approval(id="q"
 WELL = root(AGENT, 9, status=Status.OK)
 
 
-def a_task(*said: Say, inner: tuple[Say, ...] = (), **more: Any) -> TaskState:
-    """Return a task of one run that is known by what was said of it; `inner`: of boxes that are shown within it."""
+def a_task(*said: Say, inner: tuple[Say, ...] = (), before: Reported | None = None, **more: Any) -> TaskState:
+    """Return a task of one run that is known by what was said of it; `inner`: of spans that are shown within it."""
     facts = learned(*said, *inner)
     ending, run_inner = learned(*said).ending, learned(*inner).ending if inner else Ending()
     run = Run(start_ns=facts.first_ns, ending=ending, inner=run_inner, trace_id=TRACE, span_id=SPAN)
     given = {"has_root_span": True, "facts": facts, "runs": {ROOT: run}, **more}
-    return TaskState(uid=b"u" * 16, message_uid=b"u" * 16, tenant="default", trace_id=TRACE, span_id=SPAN, **given)
+    before = before or Reported(message_uid=b"u" * 16)
+    return TaskState(uid=b"u" * 16, tenant="default", trace_id=TRACE, span_id=SPAN, reported=before, **given)
 
 
-def closed(state: TaskState, subtree: Subtree | None = None) -> tuple[Folded, Closing]:
+def closed(state: TaskState, subtree: Subtree | None = None, rules: FoldRules | None = None, **more: Any) -> Closed:
     """Close a batch in which one task was touched."""
-    work, out = Packed(), Folded()
+    work = Packed()
     states = TaskStates(work, go_on)
     if subtree is not None:
         states.tree(DOMAIN).subtrees.put(SPAN, subtree)
     states.touch(KEY, state)
-    closing = Closing(states, FoldRules(), NOW, out, RecordSet(work, Seen))
-    closing.judge([])
-    return out, closing
+    given = {"seen": RecordSet(work, Seen), "reported": [], "due": (), "now": NOW, **more}
+    return close(Batch(states=states, rules=rules or FoldRules(), **given))
+
+
+def reported_again(state: TaskState, **more: Any) -> Closed:
+    """Close a batch, store what is reported, and close another."""
+    state.reported = closed(state).after[KEY]
+    return closed(state, **more)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +289,7 @@ def closed(state: TaskState, subtree: Subtree | None = None) -> tuple[Folded, Cl
 )
 def test_the_greatest_authority_decides(state: TaskState, status: str, rule: str, sentence: str) -> None:
     """What is known of a task says its status, and which rule decided."""
-    [task] = closed(state)[0].tasks
+    [task] = closed(state).difference.tasks
     assert (task.status, task.rule) == (status, rule), sentence
 
 
@@ -357,11 +372,11 @@ def test_what_is_announced_at_once_and_what_in_its_time(
     state: TaskState, subtree: Subtree | None, at_once: bool, in_time: bool, sentence: str
 ) -> None:
     """What is surely a task is announced when it is first heard of; the rest has time to settle."""
-    out, closing = closed(state, subtree)
-    assert (state.is_announced, state.is_settling) == (at_once, not at_once), sentence
-    assert at_once or KEY in {timer.key for timer in out.timers}
-    closing.finalize(KEY)
-    assert state.is_announced is in_time, sentence
+    found = closed(state, subtree)
+    after = state.reported = found.after[KEY]
+    assert (after.is_announced, after.is_settling) == (at_once, not at_once), sentence
+    assert at_once or KEY in {timer.key for timer in found.difference.timers}
+    assert settled(KEY, state, FoldRules(), NOW).after.is_announced is in_time, sentence
 
 
 def test_attributes_that_routes_ask_for_announce_nothing() -> None:
@@ -369,14 +384,15 @@ def test_attributes_that_routes_ask_for_announce_nothing() -> None:
     for said, more, rows in (((ended(CALL, 1, 2),), {"amounts": ONE_CALL}, 1), ((), {}, 0)):
         state = a_trace(*said, **more)
         state.facts.enter("attributes", "team", 0, 1, b"", "a")
-        out, closing = closed(state)
-        closing.finalize(KEY)
-        assert (len(out.tasks), state.is_announced) == (rows, False)
+        found = closed(state)
+        state.reported = found.after[KEY]
+        is_announced = settled(KEY, state, FoldRules(), NOW).after.is_announced
+        assert (len(found.difference.tasks), is_announced) == (rows, False)
 
 
 def a_run(begins: int, ends: int = 0, *, outcome: str = "ok", trace: bytes = TRACE, **more: Any) -> Run:
     """Return a run that ended so."""
-    ending = Ending(closed=(ends * SECOND, b"", outcome, "", "")) if ends else Ending()
+    ending = Ending(closed=SpanEnd(ends * SECOND, b"", outcome)) if ends else Ending()
     return Run(start_ns=begins * SECOND, ending=ending, trace_id=trace, span_id=SPAN, **more)
 
 
@@ -416,17 +432,15 @@ FORMER, NEWER = subtree_key(b"a" * 16, SPAN), subtree_key(b"b" * 16, SPAN)
 def test_each_run_has_a_start_and_its_own_end(runs: dict[bytes, Run], turns: list[str], sentence: str) -> None:
     """The start and the end of each run are told once, in words of that run."""
     state = a_task(started(AGENT, 1), runs=runs)
-    out, closing = closed(state)
-    assert sorted(f"{news.kind} {news.text}" for news in out.checkpoints) == turns, sentence
-    out.checkpoints.clear()
-    closing.judge([])
-    assert out.checkpoints == []
+    found = closed(state)
+    assert sorted(f"{one.kind} {one.text}" for one in found.difference.checkpoints) == turns, sentence
+    assert reported_again(state).difference.checkpoints == []
 
 
 def test_a_turn_names_the_trace_of_its_run() -> None:
     """The start and the end of a run that goes on in another trace lead to that trace, not to the first one."""
     state = a_task(started(AGENT, 1), runs={FORMER: a_run(1, 4), NEWER: a_run(6, 9, trace=b"2" * 16)})
-    assert {(news.at.second, news.trace_id) for news in closed(state)[0].checkpoints} == {
+    assert {(news.at.second, news.trace_id) for news in closed(state).difference.checkpoints} == {
         (1, TRACE),
         (4, TRACE),
         (6, b"2" * 16),
@@ -437,15 +451,152 @@ def test_a_turn_names_the_trace_of_its_run() -> None:
 def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
     """The checkpoint of an end is retracted when the run goes on; counters count one end."""
     state = a_task(started(AGENT, 1), runs={FORMER: a_run(1, 4)})
-    out, closing = closed(state)
-    [end] = [news for news in out.checkpoints if news.kind is Kind.END]
-    state.runs[FORMER].ending = Ending()
-    closing.judge([])
-    assert out.retracted == [end.id]
-    state.runs[FORMER].ending = Ending(closed=(5 * SECOND, b"", "ok", "", ""))
-    closing.judge([])
-    assert [(news.id, news.at.second) for news in out.checkpoints if news.kind is Kind.END] == [
-        (end.id, 4),
-        (end.id, 5),
-    ]
-    assert len(out.ended) == 1
+    first = closed(state)
+    [end] = [one for one in first.difference.checkpoints if one.kind is Kind.END]
+    state.reported, state.runs[FORMER].ending = first.after[KEY], Ending()
+    second = closed(state)
+    assert second.difference.retracted == [end.id]
+    state.reported = second.after[KEY]
+    state.runs[FORMER].ending = Ending(closed=SpanEnd(5 * SECOND, b"", "ok"))
+    third = closed(state)
+    assert [(one.id, one.at.second) for one in third.difference.checkpoints] == [(end.id, 5)]
+    assert [len(found.difference.ended) for found in (first, second, third)] == [1, 0, 0]
+
+
+ROUTED = FoldRules(
+    routes=Routes(
+        sinks=("x",), routes=(Route(sink="x", interval=timedelta(minutes=1)),), max_age=timedelta(days=36_500)
+    ),
+    stall_rules=NO_STALL,
+)
+U = b"u" * 16
+FIRST = Reported(message_uid=U)
+SHOWN = Reported(message_uid=U, is_announced=True, has_message=True, shown_below=U, has_started=True, places=("x|",))
+SAID = TaskCheckpoint(
+    Checkpoint(
+        id=UUID(int=7), tenant="default", task_uid=UUID(bytes=U), kind=Kind.ERROR, status=c.WORKING, text="bad", at=NOW
+    ),
+    KEY,
+)
+
+
+def _figures(found: Closed) -> dict[str, object]:
+    """Return the parts of a difference that are not empty, in short."""
+    d = found.difference
+    short = {
+        "checkpoints": [str(one.kind) for one in d.checkpoints],
+        "retracted": len(d.retracted),
+        "deliveries": [(str(one.mode), one.checkpoint_id is not None) for one in d.deliveries],
+        "timers": [(one.at - NOW).total_seconds() for one in d.timers],
+        "gone": len(d.gone),
+        "woken": len(d.woken),
+        "started": len(d.started),
+        "ended": len(d.ended),
+        "calls": sum(one.calls for one in d.used),
+        "held": len(found.after[KEY].held),
+    }
+    return {name: value for name, value in short.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("state", "reported", "difference", "sentence"),
+    [
+        pytest.param(
+            a_task(task_id="job", before=FIRST),
+            [],
+            {
+                "checkpoints": ["start"],
+                "deliveries": [("state", False), ("checkpoint", True), ("state", False)],
+                "started": 1,
+            },
+            "a task that is sure is announced: its start goes out, and its state",
+            id="announced",
+        ),
+        pytest.param(
+            a_task(before=FIRST),
+            [SAID],
+            {"checkpoints": ["start", "error"], "timers": [10.0], "started": 1, "held": 2},
+            "a task that may turn out to be part of another settles, and holds its checkpoints",
+            id="settles",
+        ),
+        pytest.param(
+            a_task(task_id="job", before=replace(FIRST, held=(SAID.checkpoint,))),
+            [],
+            {
+                "checkpoints": ["start"],
+                "deliveries": [("state", False), ("checkpoint", True)] * 2 + [("state", False)],
+                "started": 1,
+            },
+            "what was held goes out once the task is announced",
+            id="held before",
+        ),
+        pytest.param(
+            a_task(ended(CALL, 1, 2), amounts=ONE_CALL, before=SHOWN),
+            [],
+            {
+                "checkpoints": ["start"],
+                "deliveries": [("state", False), ("checkpoint", True), ("state", False)],
+                "timers": [30.0],
+            },
+            "the use of a call that may change is counted when its timer ends",
+            id="use",
+        ),
+        pytest.param(
+            a_task(ended(CALL, 1, 2), WELL, amounts=ONE_CALL, before=SHOWN),
+            [],
+            {
+                "checkpoints": ["start", "end"],
+                "deliveries": [("state", False), ("checkpoint", True)] * 2 + [("state", False)],
+                "ended": 1,
+                "calls": 1,
+            },
+            "the end of a run counts its use at once",
+            id="ended",
+        ),
+        pytest.param(
+            a_task(ended(Reading(role=Role.LLM, failure=BAD), 2, 3), before=replace(SHOWN, is_counting=True)),
+            [],
+            {"checkpoints": ["start"], "deliveries": [("state", False), ("checkpoint", True), ("state", False)]},
+            "one timer is enough: that of the use comes before that of a call that failed last",
+            id="counting",
+        ),
+        pytest.param(
+            a_task(has_root_span=False, runs={}, before=replace(SHOWN, status=c.WORKING)),
+            [SAID],
+            {"checkpoints": ["error"], "gone": 1, "held": 1},
+            "a task of which nothing is left to show is gone, and holds what was still reported of it",
+            id="gone",
+        ),
+        pytest.param(
+            a_task(before=replace(SHOWN, is_announced=False)),
+            [],
+            {"checkpoints": ["start"], "timers": [10.0], "woken": 1, "held": 1},
+            "the message of a task that left an announced root is checked",
+            id="left its root",
+        ),
+        pytest.param(
+            a_task(runs={}, before=replace(SHOWN, places=("elsewhere",))),
+            [],
+            {"deliveries": [("state", False)], "woken": 1},
+            "a message in a place that routes no longer use is checked",
+            id="moved",
+        ),
+    ],
+)
+def test_what_was_reported_and_what_is_known_give_the_difference(
+    state: TaskState, reported: list[TaskCheckpoint], difference: dict[str, object], sentence: str
+) -> None:
+    """The close gives the difference between what was reported before and what is known now, and changes no record."""
+    before = msgspec.msgpack.encode(state)
+    found = closed(state, rules=ROUTED, reported=reported)
+    assert _figures(found) == difference, sentence
+    assert msgspec.msgpack.encode(state) == before
+    again = closed(state, rules=ROUTED, reported=reported)
+    assert (again.after, again.difference) == (found.after, found.difference)
+
+
+def test_what_was_reported_is_not_reported_again() -> None:
+    """A second close of the same facts gives its root's state and nothing else."""
+    state = a_task(ended(CALL, 1, 2), WELL, task_id="job", amounts=ONE_CALL)
+    state.reported = closed(state, rules=ROUTED).after[KEY]
+    assert _figures(closed(state, rules=ROUTED)) == {"deliveries": [("state", False)]}

@@ -236,7 +236,7 @@ def test_what_is_shown_elsewhere_when_more_is_known(
 def steps_of(app: Fold, task: str) -> list[str]:
     state = app.states.state(state_key(DOMAIN, of_id(task)))
     assert state is not None
-    return sorted(fact[3][0] for fact in state.facts.maps.get("acts", {}).values())
+    return sorted(fact.value.name for fact in state.facts.acts.values())
 
 
 ROOT_SPANS = [Span("a", "", A, "ann"), Span("b", "a", A, "bob")]

@@ -181,7 +181,8 @@ def pipeline() -> d.Dashboard:
             'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", '
             "sum(pg_total_relation_size(oid))::float8 AS \"Size\" FROM pg_class WHERE relkind = 'r' AND relname "
             "~ "
-            "'^(agent_|attribute_sets|audit_rows|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)' GROUP BY 1 ORDER BY 3 DESC",
+            "'^(agent_|attribute_sets|audit_rows|deliveries|human_|task_|quarantine|approvals|"
+            "model_usage|task_state|ordering_keys|journal)' GROUP BY 1 ORDER BY 3 DESC",
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),

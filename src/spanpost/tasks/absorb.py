@@ -13,7 +13,22 @@ from spanpost.semconv import FINAL_STATUSES
 from spanpost.tasks import acts, approvals
 from spanpost.tasks.amounts import nano
 from spanpost.tasks.context import canonical_model
-from spanpost.tasks.facts import LOG_CAP, Ending, Facts
+from spanpost.tasks.fact_values import (
+    CallEnd,
+    Deed,
+    FailureWords,
+    FinalStatus,
+    FirstCall,
+    KeptArtifact,
+    LifetimeTokens,
+    Point,
+    Sign,
+    SpanEnd,
+    StepBegin,
+    StepNow,
+    ToolAct,
+)
+from spanpost.tasks.facts import LOG_CAP, Ending, Facts, newest
 from spanpost.text.sanitise import paragraph
 from spanpost.text.wording import TEXT_CAP, message, packed, worded
 
@@ -23,6 +38,9 @@ _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = EventReport.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
+#: A named tuple's constructor is a Python function, and too slow for each call.
+_tuple = tuple.__new__
+_MODEL_FIRST = FirstCall(False)
 #: Model of the context window for calls that name no model, and for what the agent reports itself: no model
 #: has these names.
 NO_MODEL, AGENT_CONVERSATION = "model", "agent"
@@ -60,7 +78,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             acts.enter(facts, r.act, at, key)
         return
     if r.is_stalled:  # its process stopped sending: this is all that the observation says
-        stalled = (at, key)
+        stalled = Sign(at, key)
         if facts.ending.stalled is None or stalled > facts.ending.stalled:
             facts.ending.stalled = stalled
         return
@@ -80,33 +98,35 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 if begins > facts.active_ns:
                     facts.active_ns = begins
                 if role is _TOOL and not r.is_same_call:
-                    facts.note("begun", 0, begins, key, True)
+                    facts.begun = newest(facts.begun, 0, begins, key, True)
             _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # What the run began with: of a span's copies, its end knows most.
-            first = facts.latest.get("first")
-            if first is None or first[1] <= -begins:
-                what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
-                facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
+            first = facts.first
+            if first is None or first.at_ns <= -begins:
+                what = FirstCall(True, r.tool_name or "", r.tool_call_id or "") if role is _TOOL else _MODEL_FIRST
+                facts.first = newest(facts.first, 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
-            facts.note("action", 0, begins, key, packed(message("task.tool", name=name)))
+            facts.action = newest(facts.action, 0, begins, key, packed(message("task.tool", name=name)))
             # A bounded map keeps the entries that sort first: the newest calls.
             rank = 1 if o.part is _ENDED else 0
-            facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
+            facts.enter(
+                "acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, ToolAct(name, begins, o.end_ns)
+            )
     elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
     if r.is_idle:
-        facts.note("idle", 0, at, key, True)
+        facts.idle = newest(facts.idle, 0, at, key, True)
     if r.rests:
-        rested = (at, key)
+        rested = Sign(at, key)
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
     _progress(facts, o, r, key, role, at)
     if r.reports is _COMPACTION:
-        facts.note("compacted", 0, o.start_ns or at, key, True)
+        facts.compacted = newest(facts.compacted, 0, o.start_ns or at, key, True)
     if r.is_interrupt:
-        facts.note("interrupt", 0, at, key, True)
+        facts.interrupt = newest(facts.interrupt, 0, at, key, True)
     if r.approval is not None:
         approvals.enter(facts, o, r, at, key)
     if r.is_gone:
@@ -140,34 +160,35 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
     if is_root_span:
         name = r.task_name
         if name:
-            facts.note("name", 3, earliest, key, name[:TEXT_CAP])
+            facts.name = newest(facts.name, 3, earliest, key, name[:TEXT_CAP])
         elif r.agent_name:
-            facts.note("name", 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
+            facts.name = newest(facts.name, 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
         elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
             # A name that says nothing ("Agent workflow") is better than none.
-            facts.note("name", 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
+            facts.name = newest(facts.name, 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
             value = getattr(r, attribute)
             if value:
-                facts.note(field, 0, earliest, key, value)
+                setattr(facts, field, newest(getattr(facts, field), 0, earliest, key, value))
         if r.aggregate is not None and o.part is _ENDED:
-            facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            facts.aggregate = newest(
+                facts.aggregate, 0, o.at_ns, key, LifetimeTokens(r.aggregate.input, r.aggregate.output)
+            )
             if r.totals_of:
-                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
+                facts.totals_of = newest(facts.totals_of, 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
-        facts.note("agent_label", 0, earliest, key, r.agent_label)
+        facts.agent_label = newest(facts.agent_label, 0, earliest, key, r.agent_label)
     if r.is_session:
-        facts.note("is_session", 0, earliest, key, True)
+        facts.is_session = newest(facts.is_session, 0, earliest, key, True)
     # Most spans repeat what an earlier one said: check that without a call.
-    latest = facts.latest
     if (said := r.conversation_id) and (
-        (known := latest.get("conversation")) is None or known[1] <= earliest or is_root_span
+        (known := facts.conversation) is None or known.at_ns <= earliest or is_root_span
     ):
-        facts.note("conversation", 1 if is_root_span else 0, earliest, key, said)
-    if (said := r.service) and ((known := latest.get("service")) is None or known[1] <= earliest):
-        facts.note("service", 0, earliest, key, said)
-    if (said := r.environment) and ((known := latest.get("environment")) is None or known[1] <= earliest):
-        facts.note("environment", 0, earliest, key, said)
+        facts.conversation = newest(facts.conversation, 1 if is_root_span else 0, earliest, key, said)
+    if (said := r.service) and ((known := facts.service) is None or known.at_ns <= earliest):
+        facts.service = newest(facts.service, 0, earliest, key, said)
+    if (said := r.environment) and ((known := facts.environment) is None or known.at_ns <= earliest):
+        facts.environment = newest(facts.environment, 0, earliest, key, said)
 
 
 def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
@@ -187,7 +208,7 @@ def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) ->
         if name is None:
             return
         shown = packed(message("task.tool", name=name) if role is _TOOL else name[:TEXT_CAP])
-    facts.note("doing", 0, begins, key, shown)
+    facts.doing = newest(facts.doing, 0, begins, key, shown)
 
 
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
@@ -200,24 +221,18 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     if role is _LLM:
         usage = r.usage
         if r.is_metered:  # a late sum of many calls, whose times are unknown
-            facts.note("metered", 0, at, key, True)
+            facts.metered = newest(facts.metered, 0, at, key, True)
             if r.model:
-                facts.note("model", -1, at, key, r.model)
+                facts.model = newest(facts.model, -1, at, key, r.model)
             return
         facts.active_ns = max(facts.active_ns, at)
-        facts.note(
-            "call",
-            0,
-            at,
-            key,
-            (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
-        )
-        facts.deed((at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", ""))
+        facts.call = newest(facts.call, 0, at, key, CallEnd(has_failed, int(r.finish)))
+        facts.deed(_tuple(Deed, (at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", "")))
         if r.model:
-            facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
+            facts.model = newest(facts.model, -1 if r.is_aside else 0, at, key, r.model)
         if usage is not None and usage.input is not None and not r.is_aside:
             model = canonical_model(r.model or NO_MODEL)
-            facts.point((at, key[:8], o.start_ns or at, usage.input, model, _conversation(r)))
+            facts.point(_tuple(Point, (at, key[:8], o.start_ns or at, usage.input, model, _conversation(r))))
             if not has_failed:
                 facts.accept(model, usage.input)
     elif role is _TOOL:
@@ -229,16 +244,16 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     elif role is _HANDOFF:
         _tool(facts, o, key, "handoff", has_failed, 0, "")
     elif role is _STEP and has_failed and not is_ending:
-        facts.note("failed_turn", 0, at, key, True)
+        facts.failed_turn = newest(facts.failed_turn, 0, at, key, True)
     if has_failed and (failure is not None or o.status is _ERROR):  # else an event reported it with more detail
         words = _failure(failure, o)
-        facts.note("failure", (1 if is_ending else 0) if any(words) else -1, at, key, words)
+        facts.failure = newest(facts.failure, (1 if is_ending else 0) if any(words) else -1, at, key, words)
     if is_ending:
-        shown = _failure(failure, o) if has_failed else ("", "", "")
+        shown = _failure(failure, o) if has_failed else FailureWords("", "", "")
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
         if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
-            facts.note("exception", 0, at, key, True)
-        closed = (at, key, outcome, shown[0], shown[1])
+            facts.exception = newest(facts.exception, 0, at, key, True)
+        closed = SpanEnd(at, key, outcome, shown.type, shown.message)
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed
 
@@ -250,14 +265,16 @@ def _conversation(r: Reading) -> int:
 
 def _tool(facts: Facts, o: Observation, key: bytes, name: str, has_failed: bool, result: int, call_id: str) -> None:
     at = o.at_ns
-    facts.note("tool", 0, at, key, (name, has_failed, result, call_id))
-    facts.deed((at, key[:8], o.start_ns or at, True, has_failed, result, name[:TEXT_CAP], call_id[:TEXT_CAP]))
+    facts.tool = newest(facts.tool, 0, at, key, CallEnd(has_failed, result, name, call_id))
+    facts.deed(
+        _tuple(Deed, (at, key[:8], o.start_ns or at, True, has_failed, result, name[:TEXT_CAP], call_id[:TEXT_CAP]))
+    )
 
 
-def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
+def _failure(failure: Failure | None, o: Observation) -> FailureWords:
     if failure is None:
-        return "", o.status_message[:TEXT_CAP], ""
-    return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], _tail(failure.log_tail)
+        return FailureWords("", o.status_message[:TEXT_CAP], "")
+    return FailureWords(failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], _tail(failure.log_tail))
 
 
 def _tail(log: str) -> str:
@@ -268,17 +285,17 @@ def _tail(log: str) -> str:
 def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, at: int) -> None:
     if r.status is not None:
         if r.status in FINAL_STATUSES:
-            said = (-at, key, r.status)
+            said = FinalStatus(-at, key, r.status)
             if facts.ending.said is None or said > facts.ending.said:
                 facts.ending.said = said
             if r.failure is not None:
-                facts.note("failure", 1, at, key, _failure(r.failure, o))
+                facts.failure = newest(facts.failure, 1, at, key, _failure(r.failure, o))
         else:
-            facts.note("status", 0, at, key, r.status)
+            facts.status = newest(facts.status, 0, at, key, r.status)
     if r.progress is not None:
-        facts.note("progress", 0, at, key, r.progress)
+        facts.progress = newest(facts.progress, 0, at, key, r.progress)
     if r.action:
-        facts.note("action", 1, at, key, r.action[:TEXT_CAP])
+        facts.action = newest(facts.action, 1, at, key, r.action[:TEXT_CAP])
     if r.step_name or (r.step_index is not None and r.says_something):
         name, locale_message = r.step_name or "", r.step_message
         if not name:
@@ -286,8 +303,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         name, ours = name[:TEXT_CAP], packed(locale_message) if locale_message is not None else None
         # The agent's own steps stand above a plan that it wrote down.
         is_named = bool(r.step_name) or not r.is_plan
-        step = (name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
-        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
+        step = StepNow(name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
+        facts.step = newest(facts.step, 0 if r.is_plan or r.step_key else 1, at, key, step)
     if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
@@ -297,26 +314,26 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         began = (o.start_ns or at) if is_span else at
         # The end of a step's own span is the last to name it.
         best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
-        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began, ours))
+        facts.enter("steps", entry, best, -began, key, StepBegin(name, r.step_index, began, ours))
     if r.cost_usd is not None and 4 <= role <= 6:
         facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:
-        facts.note("context_used", 0, at, key, r.context_used)
-        facts.point((at, key[:8], at, r.context_used, AGENT_CONVERSATION, _conversation(r)))
+        facts.context_used = newest(facts.context_used, 0, at, key, r.context_used)
+        facts.point(Point(at, key[:8], at, r.context_used, AGENT_CONVERSATION, _conversation(r)))
     if r.context_window is not None:
-        facts.note("context_window", 0, at, key, r.context_window)
+        facts.context_window = newest(facts.context_window, 0, at, key, r.context_window)
     for name, url in r.links.items():
         facts.enter("links", name, 0, at, key, url)
     for name, value in r.results.items():
         facts.enter("results", name, 0, at, key, value)
     if r.artifact is not None:
         a = r.artifact
-        facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+        facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, KeptArtifact(a.name, a.uri, a.kind))
     if r.reports is EventReport.ERROR and r.failure is not None:
-        facts.note("failure", 0, at, key, _failure(r.failure, o))
+        facts.failure = newest(facts.failure, 0, at, key, _failure(r.failure, o))
 
 
 def _gone(ending: Ending, at: int, key: bytes) -> None:
-    gone = (at, key)
+    gone = Sign(at, key)
     if ending.gone is None or gone > ending.gone:
         ending.gone = gone

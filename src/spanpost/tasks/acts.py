@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Act
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.fact_values import RequestedAct
+from spanpost.tasks.facts import Fact, Facts, newest, value_of
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.runs import newest_run
 from spanpost.text.wording import message
@@ -26,7 +25,7 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     """Add a person's act to the facts."""
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
-        facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
+        setattr(facts, fact, newest(getattr(facts, fact), 0, at, key, RequestedAct(act.verb, act.by, act.seen_ns)))
 
 
 def cancel_by(state: TaskState) -> LocaleMessage | str:
@@ -34,32 +33,31 @@ def cancel_by(state: TaskState) -> LocaleMessage | str:
 
     A request for a run that has ended since does not count.
     """
-    request = _since_last_run(state, "cancel_asked")
-    return request[1] or message("task.a_person") if request is not None else ""
+    request = _since_last_run(state, state.facts.cancel_asked)
+    return request.by or message("task.a_person") if request is not None else ""
 
 
 def paused_by(state: TaskState) -> LocaleMessage | str:
     """Return who asked to pause the current run, unless someone has asked to resume it since; empty: no one."""
-    request = _since_last_run(state, "pause_asked")
-    return request[1] or message("task.a_person") if request is not None and request[0] == Verb.PAUSE else ""
+    request = _since_last_run(state, state.facts.pause_asked)
+    return request.by or message("task.a_person") if request is not None and request.verb == Verb.PAUSE else ""
 
 
 def is_muted(state: TaskState) -> bool:
     """Return whether someone muted the task's notifications and no one has unmuted them since."""
-    request = state.facts.value("mute_asked")
-    return request is not None and request[0] == Verb.MUTE
+    request = value_of(state.facts.mute_asked)
+    return request is not None and request.verb == Verb.MUTE
 
 
-def _since_last_run(state: TaskState, fact: str) -> Any:
+def _since_last_run(state: TaskState, asked: Fact[RequestedAct] | None) -> RequestedAct | None:
     """Return the request, unless it was made of a run that has ended since.
 
     The comparison uses what the person had seen of the task, not our clock.
     """
-    request = state.facts.value(fact)
-    if request is None or len(state.runs) < 2:
-        return request
+    if asked is None or len(state.runs) < 2:
+        return value_of(asked)
     newest = newest_run(state)
-    ends = [s.ending.closed[0] for s in state.runs.values() if s is not newest and s.ending.closed is not None]
-    seen_ns = request[2]
+    ends = [s.ending.closed.at_ns for s in state.runs.values() if s is not newest and s.ending.closed is not None]
+    seen_ns = asked.value.seen_ns
     # `seen_ns` is exact to the microsecond.
-    return request if (seen_ns + 999 if seen_ns else state.facts.at(fact) - 1) >= max(ends, default=0) else None
+    return asked.value if (seen_ns + 999 if seen_ns else asked.at_ns - 1) >= max(ends, default=0) else None

@@ -25,6 +25,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.interventions import ApprovalRow
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, Reading, ReportedDecision
+from spanpost.tasks.fact_values import AskedQuestion, KeptAnswer
 from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
@@ -36,6 +37,9 @@ ASKS, ANSWERS, ESCALATIONS, AWAITED, REPORTED = "asks", "answers", "escalations"
 APPROVAL, TASK = "approval", "task"
 #: No plausible deadline lies outside.
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+_NO_ANSWER = KeptAnswer("", "", "", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,92 +133,95 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
     entry = _entry(a.id, a.mark, trace)
     if o.part is Part.INTERVENTION:
         if o.name == c.EVENT_APPROVAL_RESOLVED:  # the first stands
-            facts.enter(ANSWERS, entry, 0, -at, key, [a.decision, a.by, a.comment, a.source, a.is_expired])
+            facts.enter(ANSWERS, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired, a.source))
         elif o.name == c.EVENT_APPROVAL_ESCALATED:
             facts.enter(ESCALATIONS, entry, 0, -at, key, at)
         else:
             facts.enter(AWAITED, entry, 0, -at, key, True)
     elif a.decision:
-        facts.enter(REPORTED, entry, 0, -at, key, [a.decision, a.by, a.comment, a.is_expired])
+        facts.enter(REPORTED, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired))
     else:
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
         rank = 2 * a.is_asked + (not a.is_cut)
-        asked = [
+        asked = AskedQuestion(
             a.question,
             a.detail,
-            list(a.options),
+            tuple(a.options),
             a.risk,
             a.expires_at,
             a.at_expiry,
             a.has_id,
             a.is_cut,
             a.is_altered,
-        ]
-        facts.enter(ASKS, entry, rank, at, key, [*asked, f"{trace}-{o.span_id.hex()}"])
+            f"{trace}-{o.span_id.hex()}",
+        )
+        facts.enter(ASKS, entry, rank, at, key, asked)
 
 
 def is_waiting(facts: Facts) -> bool:
     """Return whether a question is open."""
-    if not facts.maps.get(ASKS):
+    if not facts.asks:
         return False
     return any(a.is_open for a in approvals(facts, "", Expiry()))
 
 
 def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]:
     """Return a task's questions in the order of asking, each wording of each trace by itself, with their answers."""
-    asks = facts.maps.get(ASKS, {})
-    answers, escalations, awaited = (facts.maps.get(name, {}) for name in (ANSWERS, ESCALATIONS, AWAITED))
+    asks = facts.asks
     standing = _standing(asks)
     out = []
-    for entry, (rank, at, _, value) in sorted(asks.items(), key=lambda item: (item[1][1], item[0])):
+    for entry, fact in sorted(asks.items(), key=lambda item: (item[1].at_ns, item[0])):
         id, mark, trace = entry.split("\0")
-        question, detail, options, risk, expires_at, at_expiry, has_id, is_cut, is_altered, span = value
-        is_asked = rank >= 2 or entry in awaited
-        answer, reported, escalated = answers.get(entry), _reported(facts, id, mark, trace), escalations.get(entry)
-        reported_decision = (
-            ReportedDecision(
-                decision=reported[3][0], by=reported[3][1], comment=reported[3][2], at=moment(-reported[1])
-            )
-            if reported is not None
-            else None
+        ask, at = fact.value, fact.at_ns
+        is_asked = fact.priority >= 2 or entry in facts.awaited
+        answer, reported, escalated = (
+            facts.answers.get(entry),
+            _reported(facts, id, mark, trace),
+            facts.escalations.get(entry),
         )
-        if answer is None and reported is not None and not is_asked:
-            answer, reported_decision = (*reported[:3], [*reported[3][:3], "", reported[3][3]]), None
-        decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
-        asked_at, until = moment(at), deadline(expires_at)
+        reported_decision = None
+        if reported is not None:
+            said = reported.value
+            reported_decision = ReportedDecision(
+                decision=said.decision, by=said.by, comment=said.comment, at=moment(-reported.at_ns)
+            )
+            if answer is None and not is_asked:
+                answer, reported_decision = reported, None
+        given = answer.value if answer is not None else _NO_ANSWER
+        asked_at, until = moment(at), deadline(ask.expires_at)
         if until is None and expiry.expire_after is not None and asked_at is not None:
             until = asked_at + expiry.expire_after
         out.append(
             Approval(
                 id=id,
-                question=question,
-                detail=detail,
-                options=tuple(options),
-                risk=risk,
-                expires_at=expires_at,
-                decision=decision,
-                by=by,
-                comment=comment,
-                at_expiry=at_expiry or expiry.at_expiry,
+                question=ask.question,
+                detail=ask.detail,
+                options=ask.options,
+                risk=ask.risk,
+                expires_at=ask.expires_at,
+                decision=given.decision,
+                by=given.by,
+                comment=given.comment,
+                at_expiry=ask.at_expiry or expiry.at_expiry,
                 mark=mark,
                 is_asked=is_asked,
-                is_cut=is_cut,
-                is_altered=is_altered,
-                has_id=has_id,
-                source=source,
-                is_expired=is_expired,
+                is_cut=ask.is_cut,
+                is_altered=ask.is_altered,
+                has_id=ask.has_id,
+                source=given.source,
+                is_expired=given.is_expired,
                 # A person's decision replaces a reported one.
                 reported_decision=reported_decision if answer is None else None,
-                key=approval_key(tenant, id, mark, trace) if has_id else None,
+                key=approval_key(tenant, id, mark, trace) if ask.has_id else None,
                 reported_by=requested_id(tenant, id, mark, trace),
                 escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
-                is_void=entry not in standing and not decision,
+                is_void=entry not in standing and not given.decision,
                 asked_at=asked_at,
                 deadline=until,
-                decided_at=moment(-answer[1]) if answer is not None else None,
-                escalated_at=moment(escalated[3]) if escalated is not None else None,
-                span=span,
+                decided_at=moment(-answer.at_ns) if answer is not None else None,
+                escalated_at=moment(escalated.value) if escalated is not None else None,
+                span=ask.span,
             )
         )
     # Answers to questions that are not known.
@@ -224,13 +231,13 @@ def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]
 def seconds_to_answer(facts: Facts, id: str, trace: str) -> float | None:
     """Return how long (s) the newest answered question of an id in a trace was open; None where there is none."""
     newest: tuple[int, float] | None = None
-    for entry, ask in facts.maps.get(ASKS, {}).items():
+    for entry, ask in facts.asks.items():
         asked, mark, within = entry.split("\0")
         if (asked, within) != (id, trace):
             continue
-        answer = facts.maps.get(ANSWERS, {}).get(entry) or _reported(facts, id, mark, trace)
+        answer = facts.answers.get(entry) or _reported(facts, id, mark, trace)
         if answer is not None:  # the first stands: it is entered by its negative time
-            newest = max(newest or (0, 0.0), (ask[1], max(-answer[1] - ask[1], 0) / 1e9))
+            newest = max(newest or (0, 0.0), (ask.at_ns, max(-answer.at_ns - ask.at_ns, 0) / 1e9))
     return newest[1] if newest is not None else None
 
 
@@ -238,39 +245,42 @@ def _entry(id: str, mark: str, trace: str) -> str:
     return "\0".join(part[:TEXT_CAP].replace("\0", "") for part in (id, mark, trace))
 
 
-def _standing(asks: Mapping[str, Fact]) -> set[str]:
+def _standing(asks: Mapping[str, Fact[AskedQuestion]]) -> set[str]:
     """Return the questions that are not void: of an id the newest wording of each trace.
 
     One that was altered on its way replaces no other. Outside any trace no question replaces another: it is
     unknown who asked.
     """
     newest: dict[tuple[str, ...], tuple[bool, int, str]] = {}
-    for entry, (_, at, _, value) in asks.items():
+    for entry, ask in asks.items():
         id, mark, trace = entry.split("\0")
         which = (id, trace) if trace else (id, trace, mark)
-        newest[which] = max(newest.get(which, (False, 0, "")), (not value[8], at, entry))
+        newest[which] = max(newest.get(which, (False, 0, "")), (not ask.value.is_altered, ask.at_ns, entry))
     return {entry for _, _, entry in newest.values()}
 
 
-def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact | None:
+def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact[KeptAnswer] | None:
     """Return the decision that the asking trace reports; the first stands.
 
     Outside any trace it is unknown who reports.
     """
-    known = facts.maps.get(REPORTED, {}) if trace else {}
+    known = facts.reported if trace else {}
     reported = [fact for which in (mark, "") if (fact := known.get(_entry(id, which, trace))) is not None]
-    return max(reported, key=lambda fact: fact[:3], default=None)
+    return max(reported, key=lambda fact: fact.rank, default=None)
 
 
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
     found: dict[str, Approval] = {}
-    for name in (REPORTED, ANSWERS):
-        for entry, fact in sorted(facts.maps.get(name, {}).items()):
-            id = entry.split("\0")[0]
+    for entries in (facts.reported, facts.answers):
+        for entry, fact in sorted(entries.items()):
+            id, given = entry.split("\0")[0], fact.value
             if id not in asked:
-                decision, by, comment = fact[3][:3]
-                source = fact[3][3] if name == ANSWERS else ""
                 found[id] = Approval(
-                    id=id, decision=decision, by=by, comment=comment, source=source, decided_at=moment(-fact[1])
+                    id=id,
+                    decision=given.decision,
+                    by=given.by,
+                    comment=given.comment,
+                    source=given.source,
+                    decided_at=moment(-fact.at_ns),
                 )
     return [found[id] for id in sorted(found)]

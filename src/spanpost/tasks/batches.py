@@ -347,7 +347,7 @@ def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick
     for key in due:
         state = milestones.state_of(key)
         if state is not key:
-            fold.closing.mark_due(state)
+            fold.mark_due(state)
         else:
             fold.finalize(key)
     return fold.close()

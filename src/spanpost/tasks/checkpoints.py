@@ -6,6 +6,7 @@ become known later, and a checkpoint that was posted must keep its id.
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
 from spanpost import semconv as c
@@ -17,6 +18,7 @@ from spanpost.model.readings import Approval, EventReport, Reading, Role
 from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, requested_id
 from spanpost.tasks.status import TaskVerdict
 from spanpost.tasks.times import EPOCH, moment
+from spanpost.tasks.work import Key
 from spanpost.text.secrets import unhashed
 from spanpost.text.wording import TEXT_CAP, message, worded
 
@@ -35,6 +37,13 @@ _KINDS = {
     EventReport.BUDGET: Kind.BUDGET_WARNING,
     EventReport.ALERT: Kind.ALERT,
 }
+
+
+class TaskCheckpoint(NamedTuple):
+    """A checkpoint and the key of its task."""
+
+    checkpoint: Checkpoint
+    key: Key
 
 
 def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:

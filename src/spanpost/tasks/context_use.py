@@ -16,7 +16,8 @@ from spanpost.model.context import Forecast
 from spanpost.tasks.absorb import AGENT_CONVERSATION
 from spanpost.tasks.context import Window, resolve
 from spanpost.tasks.context_limits import alarm, named
-from spanpost.tasks.facts import Facts, Point
+from spanpost.tasks.fact_values import Point
+from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import Call, climb_of, forecast, may_reach
 
@@ -40,21 +41,21 @@ NO_USE = ContextUse()
 
 def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
     """Return how full a task's context is: the fullest of its context windows."""
-    said_used, said_window = facts.value("context_used"), facts.value("context_window")
+    said_used, said_window = value_of(facts.context_used), value_of(facts.context_window)
     if said_used is None and not facts.points:
         if said_window is None:
             return NO_USE
-        return ContextUse(window=resolve(facts.value("model"), rules.known_windows, said=said_window))
+        return ContextUse(window=resolve(value_of(facts.model), rules.known_windows, said=said_window))
     conversations: dict[str, list[Point]] = {}
     for point in facts.points:
-        if (point[4] == AGENT_CONVERSATION) == (said_used is not None):
-            conversations.setdefault(point[4], []).append(point)
-    compacted = facts.at("compacted")
+        if (point.model == AGENT_CONVERSATION) == (said_used is not None):
+            conversations.setdefault(point.model, []).append(point)
+    compacted = time_of(facts.compacted)
     found: ContextUse | None = None
     for model, points in conversations.items():
-        named = facts.value("model") if model == AGENT_CONVERSATION else model
+        named = value_of(facts.model) if model == AGENT_CONVERSATION else model
         use = ContextUse(
-            points[-1][3] if said_used is None else said_used,
+            points[-1].tokens if said_used is None else said_used,
             resolve(named, rules.known_windows, said=said_window, accepted=_accepted(facts.accepted, model)),
             named,
             tuple(_conversation(points, compacted)),
@@ -62,7 +63,7 @@ def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
         if found is None or use.share >= found.share:
             found = use
     return found or ContextUse(
-        said_used, resolve(facts.value("model"), rules.known_windows, said=said_window), facts.value("model")
+        said_used, resolve(value_of(facts.model), rules.known_windows, said=said_window), value_of(facts.model)
     )
 
 
@@ -72,7 +73,7 @@ def _accepted(accepted: Mapping[str, int], model: str) -> int:
 
 def _conversation(points: list[Point], compacted: int) -> list[Call]:
     """Return the calls of a model's newest conversation since its last compaction."""
-    current = next((point[5] for point in reversed(points) if point[5]), 0)
+    current = next((point.conversation for point in reversed(points) if point.conversation), 0)
     return [
         (at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted
     ]

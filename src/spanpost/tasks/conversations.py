@@ -18,15 +18,15 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.observations import Observation
 from spanpost.model.readings import Reading
 from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL
+from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.conclusions import Conclusion, Judged
 from spanpost.tasks.context import Window, canonical_model, resolve
 from spanpost.tasks.context_checkpoints import context_checkpoint
 from spanpost.tasks.context_limits import alarm, is_near, limits, named
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import DROP, STEPS, climb_of, forecast, may_reach
 from spanpost.tasks.ownership import TaskStates
@@ -158,9 +158,9 @@ class Conversations:
         self._keys: dict[tuple[bytes, str | None, str], Key] = {}
         self._known = rules.known_windows
 
-    def judged(self) -> list[tuple[Checkpoint, Key]]:
+    def judged(self) -> list[TaskCheckpoint]:
         """Judge this batch's calls, in order of time; return their checkpoints, each with its task."""
-        checkpoints: list[tuple[Checkpoint, Key]] = []
+        checkpoints: list[TaskCheckpoint] = []
         places: dict[tuple[bytes, bytes], _CallPlace | None] = {}
         for at, key, domain, met, o, r, shared_domain in sorted(self.calls, key=_in_order):
             try:
@@ -172,7 +172,7 @@ class Conversations:
             state, facts = where.state, where.facts
             if r.context_used is not None:
                 used, name, begun = r.context_used, AGENT_CONVERSATION, at
-                model = r.model or facts.value("model")
+                model = r.model or value_of(facts.model)
             elif r.usage is not None and r.usage.input is not None and not where.says_use:
                 used, name, begun = r.usage.input, self._canonical(r.model or NO_MODEL), o.start_ns or at
                 model = name
@@ -195,7 +195,7 @@ class Conversations:
                 own_key = seen_key(where.key[:16], checkpoint.id.bytes)
                 if self.seen.get(own_key) is None:
                     self.seen.put(own_key, Seen(at, key))
-                    checkpoints.append((checkpoint, where.key))
+                    checkpoints.append(TaskCheckpoint(checkpoint, where.key))
                     if judged.what is Conclusion.COMPACTION:
                         state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][
                             -CONVERSATION_CAP:
@@ -209,7 +209,7 @@ class Conversations:
         out: list[UUID] = []
         for key in list(self.states.touched):
             state = self.states.state(key)
-            said_ns = state.facts.at("compacted") if state is not None else 0
+            said_ns = time_of(state.facts.compacted) if state is not None else 0
             if state is None or not said_ns or not state.inferred:
                 continue
             gone = [entry for entry in state.inferred if entry[1] < said_ns <= entry[2]]
@@ -232,10 +232,17 @@ class Conversations:
             return None
         self.states.touch(subtree.state, state)
         facts = state.facts
-        agent = (facts.value("agent_name"), facts.value("name")) if state.has_root_span else None
-        says_use = facts.value("context_used") is not None
+        agent = (value_of(facts.agent_name), value_of(facts.name)) if state.has_root_span else None
+        says_use = value_of(facts.context_used) is not None
         return _CallPlace(
-            owner, subtree.state, state, facts, agent, says_use, facts.value("context_window"), facts.at("compacted")
+            owner,
+            subtree.state,
+            state,
+            facts,
+            agent,
+            says_use,
+            value_of(facts.context_window),
+            time_of(facts.compacted),
         )
 
     def _conversation(

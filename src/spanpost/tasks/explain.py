@@ -13,6 +13,7 @@ from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.readers import read
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.records import (
     DuplicateCalls,
     Members,
@@ -112,10 +113,10 @@ class Explaining:
         return f"{name}: the agent {subtree.agent_name!r}, the same or the only one within ({reading.rule})"
 
     def _name(self, state: TaskState, task: Task) -> str:
-        fact = state.facts.latest.get("name")
+        fact = state.facts.name
         if fact is not None:
-            return _NAME_SOURCES.get(fact[0], "")
-        if state.facts.value("agent_label"):
+            return _NAME_SOURCES.get(fact.priority, "")
+        if value_of(state.facts.agent_label):
             return "the agent that its spans name"
         return "its service" if task.name == task.service else "its model" if task.name else "nothing names it"
 

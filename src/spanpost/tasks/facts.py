@@ -11,14 +11,30 @@ and any repetition of the same observations gives the same facts. The property t
 from __future__ import annotations
 
 from bisect import insort
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
-#: (priority, time in ns, tie-break) of a fact.
-Rank = tuple[int, int, bytes]
-#: A fact: rank and value.
-Fact = tuple[int, int, bytes, Any]
+from spanpost.tasks.fact_values import (
+    AskedQuestion,
+    CallEnd,
+    Deed,
+    FailureWords,
+    FinalStatus,
+    FirstCall,
+    KeptAnswer,
+    KeptArtifact,
+    LifetimeTokens,
+    Point,
+    RequestedAct,
+    Sign,
+    SpanEnd,
+    StepBegin,
+    StepNow,
+    ToolAct,
+)
 
 #: Entries kept of each map. Beyond that, a task shows only counts.
 MAP_CAP = 100
@@ -37,32 +53,58 @@ DEED_CAP = 4
 #: Characters kept of the end of a log.
 LOG_CAP = 8192
 
+T = TypeVar("T")
 
-#: Input of a model call: (end ns, tie-break, start ns, tokens, model, conversation). The last two name its
-#: context window.
-Point = tuple[int, bytes, int, int, str, int]
-#: A model or tool call that ended: (end ns, tie-break, start ns, is a tool, has failed, outcome, tool's
-#: name, call's id).
-Deed = tuple[int, bytes, int, bool, bool, int, str, str]
+
+class Fact(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
+    """A value and its rank: priority, time (ns), tie-break."""
+
+    priority: int
+    at_ns: int
+    key: bytes
+    value: T
+
+    @property
+    def rank(self) -> tuple[int, int, bytes]:
+        return self.priority, self.at_ns, self.key
+
+
+def newest(known: Fact[T] | None, priority: int, at_ns: int, key: bytes, value: T) -> Fact[T]:
+    """Return the known fact, or the new one if it ranks above."""
+    if known is not None:
+        # Field by field: this runs half a dozen times a span.
+        if priority != known.priority:
+            if priority < known.priority:
+                return known
+        elif at_ns != known.at_ns:
+            if at_ns < known.at_ns:
+                return known
+        elif key <= known.key:
+            return known
+    return Fact(priority, at_ns, key, value)
+
+
+def value_of(fact: Fact[T] | None) -> T | None:
+    """Return the value of a fact; None when unknown."""
+    return fact.value if fact is not None else None
+
+
+def time_of(fact: Fact[Any] | None) -> int:
+    """Return the time of a fact (ns); 0 when unknown."""
+    return fact.at_ns if fact is not None else 0
 
 
 class Ending(msgspec.Struct, omit_defaults=True, gc=False):
-    """How a root span ended: each field by rank, so that it merges in any order.
+    """How a root span ended: each field by rank, so that it merges in any order."""
 
-    `said` is an explicit final status: the earliest stands, because final is final. `closed` is the span's
-    own end.
-    """
-
-    #: (-time, key, status)
-    said: tuple[int, bytes, str] | None = None
-    #: (end ns, key, outcome, failure type, failure message); outcome: error, cancelled, ok, unset
-    closed: tuple[int, bytes, str, str, str] | None = None
-    #: The process is gone with the span open: (time, key).
-    gone: tuple[int, bytes] | None = None
-    #: Its process sent nothing until then: (time, key). It stands until something is received.
-    stalled: tuple[int, bytes] | None = None
-    #: It has answered and asks for nothing more: (time, key). It stands until something is done after it.
-    rested: tuple[int, bytes] | None = None
+    said: FinalStatus | None = None
+    closed: SpanEnd | None = None
+    #: The process is gone with the span open.
+    gone: Sign | None = None
+    #: Its process sent nothing until then. It stands until something is received.
+    stalled: Sign | None = None
+    #: It has answered and asks for nothing more. It stands until something is done after it.
+    rested: Sign | None = None
 
     def merge(self, other: Ending) -> None:
         """Add what the other knows."""
@@ -79,35 +121,79 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Facts(msgspec.Struct, omit_defaults=True, gc=False):
-    """Facts by name, bounded maps by name, and the ending."""
+    """What is known: single facts, bounded maps, and the ending."""
 
     first_ns: int = 0
     last_ns: int = 0
     #: Newest activity (a call, a tool, an event), as opposed to a start.
     active_ns: int = 0
-    latest: dict[str, Fact] = {}
-    maps: dict[str, dict[str, Fact]] = {}
     ending: Ending = msgspec.field(default_factory=Ending)
     #: The newest calls in order of time; and the largest input that each model accepted.
     points: list[Point] = []
     accepted: dict[str, int] = {}
     #: The newest model and tool calls, in order of time.
     deeds: list[Deed] = []
-
-    def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
-        """Keep the value if it ranks above the known one."""
-        known = self.latest.get(name)
-        if known is not None:
-            # Field by field, not by slices: this runs half a dozen times a span.
-            if priority != known[0]:
-                if priority < known[0]:
-                    return
-            elif at_ns != known[1]:
-                if at_ns < known[1]:
-                    return
-            elif key <= known[2]:
-                return
-        self.latest[name] = (priority, at_ns, key, value)
+    # Who works on it.
+    name: Fact[str] | None = None
+    type: Fact[str] | None = None
+    agent_name: Fact[str] | None = None
+    agent_id: Fact[str] | None = None
+    agent_version: Fact[str] | None = None
+    agent_label: Fact[str] | None = None
+    repo: Fact[str] | None = None
+    topic: Fact[str] | None = None
+    requested_by: Fact[str] | None = None
+    retry_of: Fact[str] | None = None
+    caused_by: Fact[str] | None = None
+    order_id: Fact[str] | None = None
+    alias: Fact[str] | None = None
+    parent_id: Fact[str] | None = None
+    service: Fact[str] | None = None
+    environment: Fact[str] | None = None
+    conversation: Fact[str] | None = None
+    model: Fact[str] | None = None
+    is_session: Fact[bool] | None = None
+    # What it does and did.
+    call: Fact[CallEnd] | None = None
+    tool: Fact[CallEnd] | None = None
+    first: Fact[FirstCall] | None = None
+    failure: Fact[FailureWords] | None = None
+    aggregate: Fact[LifetimeTokens] | None = None
+    totals_of: Fact[str] | None = None
+    status: Fact[str] | None = None
+    progress: Fact[float] | None = None
+    step: Fact[StepNow] | None = None
+    #: What it does now: as reported (or its newest tool), and as only a start reports it; packed messages.
+    action: Fact[Any] | None = None
+    doing: Fact[Any] | None = None
+    context_used: Fact[int] | None = None
+    context_window: Fact[int] | None = None
+    # What happened, and when.
+    begun: Fact[bool] | None = None
+    idle: Fact[bool] | None = None
+    compacted: Fact[bool] | None = None
+    interrupt: Fact[bool] | None = None
+    metered: Fact[bool] | None = None
+    failed_turn: Fact[bool] | None = None
+    exception: Fact[bool] | None = None
+    # What people asked.
+    cancel_asked: Fact[RequestedAct] | None = None
+    pause_asked: Fact[RequestedAct] | None = None
+    mute_asked: Fact[RequestedAct] | None = None
+    # Bounded maps.
+    acts: dict[str, Fact[ToolAct]] = {}
+    steps: dict[str, Fact[StepBegin]] = {}
+    artifacts: dict[str, Fact[KeptArtifact]] = {}
+    costs: dict[str, Fact[int]] = {}
+    links: dict[str, Fact[str]] = {}
+    results: dict[str, Fact[Any]] = {}
+    attributes: dict[str, Fact[str]] = {}
+    # Of questions, by question (`approvals`). `reported` holds telemetry's answers.
+    asks: dict[str, Fact[AskedQuestion]] = {}
+    answers: dict[str, Fact[KeptAnswer]] = {}
+    escalations: dict[str, Fact[int]] = {}
+    awaited: dict[str, Fact[bool]] = {}
+    reported: dict[str, Fact[KeptAnswer]] = {}
 
     def point(self, point: Point) -> None:
         """Keep a model call's input if it is among the newest."""
@@ -143,32 +229,31 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
 
     def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value in the map if it ranks above the entry's known one."""
-        self._enter(map_name, entry, (priority, at_ns, key, value))
-
-    def _enter(self, map_name: str, entry: str, fact: Fact) -> None:
-        entries = self.maps.get(map_name)
-        if entries is None:
-            entries = self.maps[map_name] = {}
+        entries = getattr(self, map_name)
         known = entries.get(entry)
+        entries[entry] = newest(known, priority, at_ns, key, value)
         if known is None:
-            entries[entry] = fact
-            cap = _CAPS.get(map_name, MAP_CAP)
-            if len(entries) > cap:
-                del entries[self._entry_to_remove(map_name, entries)]
-        elif _is_greater(fact, known):
-            entries[entry] = fact
+            self._cap(map_name, entries)
 
-    def _entry_to_remove(self, map_name: str, entries: dict[str, Fact]) -> str:
+    def _cap(self, map_name: str, entries: dict[str, Fact[Any]]) -> None:
+        if len(entries) > _CAPS.get(map_name, MAP_CAP):
+            del entries[self._entry_to_remove(map_name, entries)]
+
+    def _entry_to_remove(self, map_name: str, entries: dict[str, Fact[Any]]) -> str:
         """Return the entry to remove from a map with one too many."""
         if map_name == "asks":
             # The newest questions stay: by rank, which only grows, so the result is the same in any order.
-            return min(entries, key=lambda e: (*entries[e][:3], e))
+            return min(entries, key=lambda e: (*entries[e].rank, e))
         if map_name in _QUESTION_MAPS:
             # A kept question keeps its entries. Of the others the oldest goes.
-            asked = set(map(_question_of, self.maps.get("asks", ())))
+            asked = set(map(_question_of, self.asks))
             spare = [e for e in entries if _question_of(e) not in asked]
-            return max(spare or entries, key=lambda e: (entries[e][1], e))
+            return max(spare or entries, key=lambda e: (entries[e].at_ns, e))
         return max(entries)
+
+    def has_entries(self, *, apart_from: Collection[str]) -> bool:
+        """Tell whether any other map has an entry."""
+        return any(getattr(self, name) for name in MAPS if name not in apart_from)
 
     def merge(self, other: Facts) -> None:
         """Add what the other knows."""
@@ -178,21 +263,15 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             self.last_ns = other.last_ns
         if other.active_ns > self.active_ns:
             self.active_ns = other.active_ns
-        latest = self.latest
-        if not latest:
-            latest.update(other.latest)
-        else:
-            for name, fact in other.latest.items():
-                known = latest.get(name)
-                if known is None or (known is not fact and fact[:3] > known[:3]):
-                    latest[name] = fact
-        if other.maps:
-            for map_name, entries in other.maps.items():
-                mine = self.maps.get(map_name, {})
-                for entry, fact in entries.items():
-                    known = mine.get(entry)
-                    if known is None or (known is not fact and fact[:3] > known[:3]):
-                        self._enter(map_name, entry, fact)
+        values = astuple(other)
+        for name, fact in zip(SINGLE, values[_NAME:_ACTS], strict=True):
+            if fact is not None:
+                known = getattr(self, name)
+                if known is None or _is_above(fact, known):
+                    setattr(self, name, fact)
+        for map_name, entries in zip(MAPS, values[_ACTS:], strict=True):
+            if entries:
+                self._merge_map(map_name, entries)
         if other.points and other.points != self.points:
             self.points = sorted({*self.points, *other.points})[-POINT_CAP:]
         if other.deeds and other.deeds != self.deeds:
@@ -202,15 +281,21 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
                 self.accept(model, used)
         self.ending.merge(other.ending)
 
-    def value(self, name: str) -> Any:
-        """Return the value under the name, or None."""
-        known = self.latest.get(name)
-        return known[3] if known is not None else None
+    def _merge_map(self, map_name: str, entries: dict[str, Fact[Any]]) -> None:
+        mine = getattr(self, map_name)
+        for entry, fact in entries.items():
+            known = mine.get(entry)
+            if known is None:
+                mine[entry] = fact
+                self._cap(map_name, mine)
+            elif _is_above(fact, known):
+                mine[entry] = fact
 
-    def at(self, name: str) -> int:
-        """Return the time of the fact (ns), 0 when unknown."""
-        known = self.latest.get(name)
-        return known[1] if known is not None else 0
+
+_FIELDS = Facts.__struct_fields__
+_NAME, _ACTS = _FIELDS.index("name"), _FIELDS.index("acts")
+#: The single facts, and the bounded maps, in the order of the fields.
+SINGLE, MAPS = _FIELDS[_NAME:_ACTS], _FIELDS[_ACTS:]
 
 
 def _question_of(entry: str) -> tuple[str, str]:
@@ -218,10 +303,10 @@ def _question_of(entry: str) -> tuple[str, str]:
     return entry.partition("\0")[0], entry.rpartition("\0")[2]
 
 
-def _is_greater(fact: Fact, known: Fact) -> bool:
-    """Compare by rank alone: values may not be comparable."""
-    if fact[0] != known[0]:
-        return fact[0] > known[0]
-    if fact[1] != known[1]:
-        return fact[1] > known[1]
-    return fact[2] > known[2]
+def _is_above(fact: Fact[Any], known: Fact[Any]) -> bool:
+    """Tell whether a fact ranks above the known one: by rank alone, as values may not be comparable."""
+    if fact.priority != known.priority:
+        return fact.priority > known.priority
+    if fact.at_ns != known.at_ns:
+        return fact.at_ns > known.at_ns
+    return fact.key > known.key

@@ -19,19 +19,20 @@ from spanpost.model.readings import EventReport, Reading, Role
 from spanpost.model.recorded import NO_TASK
 from spanpost.readers import NOTHING as STALL
 from spanpost.tasks.absorb import absorb, keep
+from spanpost.tasks.announcing import settled
 from spanpost.tasks.checkpoints import kind_of
-from spanpost.tasks.closing import Closing
+from spanpost.tasks.closing import Batch, Closed, close
 from spanpost.tasks.conversations import Conversations
 from spanpost.tasks.facts import Facts
 from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
 from spanpost.tasks.matching_runs import RunMatching
+from spanpost.tasks.occurrences import Occurrences
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
-from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, domain_of
-from spanpost.tasks.reported import ReportedCheckpoints
+from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, Seen, domain_of
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
-from spanpost.tasks.succession import move_messages, successor_of
+from spanpost.tasks.succession import gone_to, move_messages
 from spanpost.tasks.work import Key, Work
 
 #: Bound once: looking up an enum's member is slow.
@@ -58,10 +59,12 @@ class Fold:
         self.kept = rules.attributes
         self.states = TaskStates(work, tick)
         self.spans = Spans(self.states)
-        self.reported = ReportedCheckpoints(self.states)
+        self.reported = Occurrences(self.states)
         self.conversations = Conversations(self.states, rules, self.reported.seen)
         self.matching = RunMatching(self.states)
-        self.closing = Closing(self.states, rules, now, self.out, self.reported.seen)
+        self.rules, self.now = rules, now
+        #: Root tasks whose held milestones may be due.
+        self._due: set[Key] = set()
         #: Uids of tasks that lost their last subtree.
         self._uids: dict[Key, bytes] = {}
 
@@ -175,9 +178,26 @@ class Fold:
                 self.reported.report(tree, p, owner, node, kind)
         return owner
 
+    def mark_due(self, key: Key) -> None:
+        """Mark a root task whose held milestone is due."""
+        state = self.states.state(key)
+        if state is not None:
+            self._due.add(key)
+            self.states.touch(key, state)
+
     def finalize(self, key: Key) -> None:
         """Announce a task whose settling time is over, if it is worth it, and count its usage."""
-        self.closing.finalize(key)
+        state = self.states.state(key)
+        if state is None:
+            return
+        before = state.reported
+        state.reported, difference = settled(key, state, self.rules, self.now)
+        self.out.add(difference)
+        self.states.states.put(key, state)
+        if state.reported.is_announced and not before.is_announced:
+            self.states.touch_below(key)
+        if (before.is_announced, before.quiet_ns) != (state.reported.is_announced, state.reported.quiet_ns):
+            self.states.touch(key, state)
 
     def close(self) -> Folded:
         """Judge the touched tasks and return the result of the batch."""
@@ -193,8 +213,7 @@ class Fold:
         states.touch_all_below()
         for key, uid in self._uids.items():
             if states.state(key) is None:
-                successor = successor_of(states, key)[1]
-                out.gone.append((uuid_of(uid), uuid_of(successor.uid) if successor is not None else None))
+                out.gone.append(gone_to(states, key, uid))
         for domain, trace_id, subtree_from, subtree_to, state_key in states.moves:
             # A task that existed only in between is gone by now: use the task that the subtree moved on to.
             state = states.state(state_key) or states.state_of(domain, subtree_to)
@@ -202,10 +221,10 @@ class Fold:
                 out.moves.append(Move(trace_id, subtree_from, subtree_to, uuid_of(state.uid)))
         reported = self.reported.resolved() + self.conversations.judged()
         overtaken = self.conversations.overtaken()
-        reported = [item for item in reported if item[0].id not in overtaken]
+        reported = [item for item in reported if item.checkpoint.id not in overtaken]
         out.retracted = [*self.reported.retracted, *states.retracted_ids(), *overtaken]
         move_messages(states, out)
-        self.closing.judge(reported)
+        self._apply(close(Batch(states, self.reported.seen, reported, self._due, self.rules, self.now)))
         for tree in list(states.trees.values()):
             for met, positions in tree.recorded.items():
                 owner = tree.owner(met)
@@ -216,6 +235,19 @@ class Fold:
                     out.recorded[position] = place
         self.keep()
         return out
+
+    def _apply(self, closed: Closed) -> None:
+        """Store what is reported from now on, and add the difference to the result of the batch."""
+        for key, after in closed.after.items():
+            state = self.states.state(key)
+            if state is not None:
+                state.reported = after
+                self.states.states.put(key, state)
+        for key, child_tasks in closed.child_tasks.items():
+            self.states.put_child_tasks(key, child_tasks)
+        for seen in closed.milestones:
+            self.reported.seen.put(seen, Seen())
+        self.out.add(closed.difference)
 
     def keep(self) -> None:
         """Write all changed records to the work."""

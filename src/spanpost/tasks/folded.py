@@ -125,18 +125,15 @@ class Move(msgspec.Struct, frozen=True, gc=False):
     task_uid: UUID
 
 
-class Folded(msgspec.Struct):
-    """The result of a batch: what the store writes beside the records."""
+class Difference(msgspec.Struct):
+    """What the close of a batch adds to what was reported before."""
 
-    #: By position in the batch: the task and the owning span under which it is recorded. Others are ignored.
-    recorded: dict[int, tuple[UUID | None, bytes]] = {}
     checkpoints: list[Checkpoint] = []
     #: Retracted checkpoints: their occurrence turned out to be part of another.
     retracted: list[UUID] = []
     tasks: list[Task] = []
     #: Tasks that are gone, and their successors, if any.
     gone: list[tuple[UUID, UUID | None]] = []
-    moves: list[Move] = []
     deliveries: list[PlannedDelivery] = []
     #: Tasks whose messages may have moved: every ordering key that shows one must be checked (`takeover`).
     woken: list[UUID] = []
@@ -149,8 +146,33 @@ class Folded(msgspec.Struct):
     #: The same by task and model, for the store's usage rows.
     used: list[Used] = []
     corrections: int = 0
-    #: By position in the batch: steps and calls that ended for the first time.
-    ended_spans: list[int] = []
     #: By checkpoint: seconds from a question to its answer.
     waits: dict[UUID, float] = {}
+
+    def add(self, more: Difference) -> None:
+        """Add another difference."""
+        self.checkpoints += more.checkpoints
+        self.retracted += more.retracted
+        self.tasks += more.tasks
+        self.gone += more.gone
+        self.deliveries += more.deliveries
+        self.woken += more.woken
+        self.timers += more.timers
+        self.started += more.started
+        self.ended += more.ended
+        self.finalized += more.finalized
+        self.growths += more.growths
+        self.used += more.used
+        self.corrections += more.corrections
+        self.waits |= more.waits
+
+
+class Folded(Difference):
+    """The result of a batch: what the store writes beside the records."""
+
+    #: By position in the batch: the task and the owning span under which it is recorded. Others are ignored.
+    recorded: dict[int, tuple[UUID | None, bytes]] = {}
+    moves: list[Move] = []
+    #: By position in the batch: steps and calls that ended for the first time.
+    ended_spans: list[int] = []
     dropped: dict[str, int] = {}

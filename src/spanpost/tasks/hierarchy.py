@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from spanpost.tasks.placement import root_span_above
 from spanpost.tasks.records import (
     DEPTH,
@@ -39,6 +41,13 @@ class SpanTrees(dict[bytes, SpanTree]):
     def __missing__(self, domain: bytes) -> SpanTree:
         tree = self[domain] = SpanTree(self._work, domain, self._tick)
         return tree
+
+
+class KeyedTask(msgspec.Struct, frozen=True, gc=False):
+    """A task's state and its key."""
+
+    key: Key
+    state: TaskState
 
 
 class Hierarchy:
@@ -165,27 +174,29 @@ class Hierarchy:
             state.parent = parent
             if parent:
                 siblings = self.child_tasks(parent)
-                siblings.tasks[key] = state.is_failed
+                siblings.tasks[key] = state.reported.is_failed
                 self.put_child_tasks(parent, siblings)
                 self.touched[parent] = None
         self.touch(key, state)
         self.touch_below(key)
 
-    def root(self, key: Key, state: TaskState) -> tuple[Key, TaskState]:
+    def root(self, key: Key, state: TaskState) -> KeyedTask:
         """Return the topmost task above; in a cycle of tasks the one whose key sorts first."""
+        if not state.parent:
+            return KeyedTask(key, state)
         seen = {key: state}
         while state.parent and len(seen) < DEPTH:
             if state.parent in seen:
                 # Only of the cycle: a task below it is not part of it, and has the same root.
                 way = list(seen)
                 key = min(way[way.index(state.parent) :])
-                return key, seen[key]
+                return KeyedTask(key, seen[key])
             above = self.state(state.parent)
             if above is None:
                 break
             key, state = state.parent, above
             seen[key] = state
-        return key, state
+        return KeyedTask(key, state)
 
     def touch_below(self, key: Key) -> None:
         """Have `touch_all_below` rewrite the rows of a task's child tasks, because their root changed."""

@@ -71,10 +71,12 @@ class Last(msgspec.Struct, frozen=True, gc=False):
 
 def last(facts: Facts) -> Last:
     """Return the newest calls of all that are known."""
-    call, tool = facts.latest.get("call"), facts.latest.get("tool")
+    call, tool = facts.call, facts.tool
     return Last(
-        Called(call[1], call[3][3], call[3][2]) if call is not None else None,
-        Called(tool[1], tool[3][1], tool[3][2], str(tool[3][0]), tool[3][3]) if tool is not None else None,
+        Called(call.at_ns, call.value.has_failed, call.value.outcome) if call is not None else None,
+        Called(tool.at_ns, tool.value.has_failed, tool.value.outcome, tool.value.name, tool.value.id)
+        if tool is not None
+        else None,
     )
 
 
@@ -90,7 +92,7 @@ def last_by(facts: Facts, end_ns: int) -> Last:
 
 
 def _begun(facts: Facts, end_ns: int, *, is_tool: bool) -> Called | None:
-    for at, _, start_ns, of_tool, has_failed, outcome, name, id in reversed(facts.deeds):
-        if of_tool == is_tool and start_ns <= end_ns:
-            return Called(at, has_failed, outcome, name, id)
+    for deed in reversed(facts.deeds):
+        if deed.is_tool == is_tool and deed.start_ns <= end_ns:
+            return Called(deed.at_ns, deed.has_failed, deed.outcome, deed.name, deed.id)
     return None

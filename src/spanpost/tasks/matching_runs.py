@@ -22,7 +22,7 @@ from __future__ import annotations
 from heapq import nlargest
 from typing import NamedTuple
 
-from spanpost.tasks.facts import Facts
+from spanpost.tasks.facts import Facts, value_of
 from spanpost.tasks.last_calls import last, last_by
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.placement import root_span_above
@@ -171,10 +171,10 @@ class RunMatching:
         if run.waited != (waits > 0) and key in state.runs:
             run.waited = waits > 0
             self.states.touch(subtree.state, state)
-        first, closed = facts.value("first"), run.ending.closed
-        began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
+        first, closed = value_of(facts.first), run.ending.closed
+        began_with = (first.name, first.id) if first is not None and first.is_tool else None
         pending = ("", "")
-        done = last_by(facts, closed[0]) if closed is not None else last(facts)
+        done = last_by(facts, closed.at_ns) if closed is not None else last(facts)
         if (
             waits
             and done.tool is not None
@@ -183,7 +183,7 @@ class RunMatching:
             pending = (done.tool.name, done.tool.id)
         candidate = RunCandidate(
             run.start_ns or subtree.start_ns,
-            closed[0] if closed is not None else 0,
+            closed.at_ns if closed is not None else 0,
             subtree.state,
             subtree.agent_name,
             waits,
@@ -196,11 +196,11 @@ class RunMatching:
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
             if call_id:
                 keys.append(candidates_key(subtree.tenant, b"a", call_id))
-        conversation = facts.value("conversation")
+        conversation = value_of(facts.conversation)
         if conversation:
             keys.append(candidates_key(subtree.tenant, b"c", conversation))
         if candidate.totals is not None:
-            keys.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
+            keys.append(candidates_key(subtree.tenant, b"t", value_of(facts.totals_of) or ""))
         return candidate, keys
 
     def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
@@ -405,10 +405,10 @@ class RunMatching:
 
 def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
     """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
-    total = facts.value("aggregate")
-    if facts.value("totals_of") is None or total is None or state.amounts[0]:
+    total = value_of(facts.aggregate)
+    if value_of(facts.totals_of) is None or total is None or state.amounts[0]:
         return None
-    return (total[0] or 0, total[1] or 0)
+    return (total.input or 0, total.output or 0)
 
 
 def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:

@@ -19,12 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
 
 from spanpost.model.checkpoints import Checkpoint, Kind
 from spanpost.model.ids import named, uuid_of
 from spanpost.model.tasks import Task
 from spanpost.routing.planned import PlannedDelivery
-from spanpost.tasks.records import Held, Run, TaskState
+from spanpost.tasks.checkpoints import TaskCheckpoint
+from spanpost.tasks.facts import time_of, value_of
+from spanpost.tasks.records import TaskState
+from spanpost.tasks.reported import Held, Reached
+from spanpost.tasks.runs import KeyedRun
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.tasks.work import Key
 from spanpost.text.wording import message, worded
@@ -35,29 +42,31 @@ EVERY = 20
 _PLACES = 32
 
 
-def reached(state: TaskState, task: Task, root: Key, run: Run, *, is_reported: bool) -> Checkpoint | None:
-    """Return the milestone that a task has newly reached, and remember it; None when there is none.
+class Milestone(msgspec.Struct, frozen=True, gc=False):
+    """What a task has reached now, and the milestone that this is, if it is one."""
 
-    `is_reported`: its agent sent a checkpoint in this batch.
-    """
-    step = state.facts.value("step") if state.facts.latest else None
-    if step is not None and step[1] is None and f"~{step[0]}" not in state.facts.maps.get("steps", {}):
+    reached: Reached | None
+    checkpoint: Checkpoint | None = None
+
+
+def reached(state: TaskState, task: Task, newest: KeyedRun, *, is_reported: bool) -> Milestone:
+    """Return what a task has reached; `is_reported`: its agent sent a checkpoint in this batch."""
+    before, root, run = state.reported.reached, newest.root, newest.run
+    step = value_of(state.facts.step)
+    if step is not None and step.index is None and f"~{step.name}" not in state.facts.steps:
         step = None  # it has its own key: a prompt, and the person who wrote it knows when it began
-    place = f"{step[1] if step[1] is not None else ''}\0{step[0]}" if step is not None else ""
-    band = _band(task.progress)
-    known_root, known_band, known_place = state.milestone or ("", 0, "")
-    if known_root != root.hex():
-        known_band, known_place = 0, ""
+    place = f"{step.index if step.index is not None else ''}\0{step.name}" if step is not None else ""
+    if before is None or before.root != root:
+        before = Reached(root)
         if not is_reported:
-            state.milestone = (root.hex(), 0, "")
-            return None
+            return Milestone(before)
     if step is None and task.progress is None:
-        return None
-    at_ns = max(state.facts.at("step"), state.facts.at("progress"))
-    is_new = band > known_band or (place != known_place and bool(place))
-    state.milestone = (root.hex(), max(band, known_band), place or known_place)
-    if not is_new:
-        return None
+        return Milestone(state.reported.reached)
+    band = _band(task.progress)
+    now = Reached(root, max(band, before.band), place or before.step)
+    is_new_step = bool(place) and place != before.step
+    if band <= before.band and not is_new_step:
+        return Milestone(now)
     count = f"{task.step_index}/{task.step_count} " if task.step_index and task.step_count else ""
     if step is not None and task.step_name:
         text, locale_message = worded(f"{count}{task.step_name}")
@@ -65,20 +74,21 @@ def reached(state: TaskState, task: Task, root: Key, run: Run, *, is_reported: b
         text, locale_message = task.action, task.messages.get("action")
     else:
         text, locale_message = worded(message("checkpoint.percent_done", percent=band * EVERY))
-    return Checkpoint(
-        id=uuid_of(named(f"milestone\0{root.hex()}\0{band if not place or place == known_place else ''}\0{place}")),
+    checkpoint = Checkpoint(
+        id=uuid_of(named(f"milestone\0{root.hex()}\0{'' if is_new_step else band}\0{place}")),
         tenant=state.tenant,
         task_uid=uuid_of(state.uid),
         kind=Kind.MILESTONE,
         status=task.status,
         text=text,
         message=locale_message,
-        at=moment(at_ns) or EPOCH,
+        at=moment(max(time_of(state.facts.step), time_of(state.facts.progress))) or EPOCH,
         trace_id=run.trace_id,
         span_id=run.span_id,
         subtree=run.span_id,
         progress=task.progress,
     )
+    return Milestone(now, checkpoint)
 
 
 def _band(progress: float | None) -> int:
@@ -87,49 +97,52 @@ def _band(progress: float | None) -> int:
     return int(min(max(progress, 0.0), 100.0) // EVERY)
 
 
-def reported_with(checkpoints: Iterable[tuple[Checkpoint, Key]], key: Key) -> Checkpoint | None:
+def reported_with(checkpoints: Iterable[TaskCheckpoint], key: Key) -> Checkpoint | None:
     """Return the checkpoint by which the agent itself reported its milestone: the newest of this batch."""
     own = [c for c, of in checkpoints if of == key and c.kind is Kind.CHECKPOINT]
     return max(own, key=lambda c: (c.at, c.id), default=None)
 
 
-def hold(state: TaskState, planned: PlannedDelivery, checkpoint: Checkpoint, of: Key, now: datetime) -> datetime | None:
-    """Hold a milestone's delivery that comes too early, and keep only the newest.
+class Hold(NamedTuple):
+    """The milestones that a root holds now, and the time until which the new one is held; None: deliver it."""
 
-    Return the time until which it is held; None: deliver it now.
-    """
-    known = state.held_back.get(planned.ordering_key)
+    held_back: dict[str, Held]
+    until: datetime | None = None
+
+
+def hold(held_back: dict[str, Held], planned: PlannedDelivery, checkpoint: Checkpoint, of: Key, now: datetime) -> Hold:
+    """Hold a milestone's delivery that comes too early, and keep only the newest."""
+    known = held_back.get(planned.ordering_key)
     seconds = now.timestamp()
     if known is None or seconds >= known.reported_at + planned.interval:
-        if known is None and len(state.held_back) >= _PLACES:
-            oldest = min(
-                state.held_back, key=lambda ordering_key: (state.held_back[ordering_key].reported_at, ordering_key)
-            )
-            del state.held_back[oldest]
-        state.held_back[planned.ordering_key] = Held(reported_at=seconds)
-        return None
+        after = dict(held_back)
+        if known is None and len(after) >= _PLACES:
+            del after[min(after, key=lambda ordering_key: (after[ordering_key].reported_at, ordering_key))]
+        after[planned.ordering_key] = Held(reported_at=seconds)
+        return Hold(after)
     due_at = known.reported_at + planned.interval
+    until = datetime.fromtimestamp(due_at, UTC)
     waits = known.checkpoint
-    if waits is None or (waits.at, waits.id) <= (checkpoint.at, checkpoint.id):
-        held = Held(reported_at=known.reported_at, checkpoint=checkpoint, of=of, due_at=due_at)
-        state.held_back[planned.ordering_key] = held
-    return datetime.fromtimestamp(due_at, UTC)
+    if waits is not None and (waits.at, waits.id) > (checkpoint.at, checkpoint.id):
+        return Hold(held_back, until)
+    held = Held(reported_at=known.reported_at, checkpoint=checkpoint, of=of, due_at=due_at)
+    return Hold({**held_back, planned.ordering_key: held}, until)
 
 
-def drop_held(state: TaskState) -> None:
-    """Drop held milestones: the task's end was reported."""
-    for ordering_key, held in state.held_back.items():
-        if held.checkpoint is not None:
-            state.held_back[ordering_key] = Held(reported_at=held.reported_at)
+def without_held(held_back: dict[str, Held]) -> dict[str, Held]:
+    """Return the same without the held milestones: the task's end was reported."""
+    return {ordering_key: Held(reported_at=held.reported_at) for ordering_key, held in held_back.items()}
 
 
-def take_due(state: TaskState, now: datetime) -> list[tuple[str, Held]]:
-    """Return the held milestones whose time has come, by ordering key, and hold them no longer."""
+def due(held_back: dict[str, Held], now: datetime) -> dict[str, Held]:
+    """Return the held milestones whose time has come, by ordering key."""
     seconds = now.timestamp()
-    found = [(key, h) for key, h in sorted(state.held_back.items()) if h.checkpoint is not None and h.due_at <= seconds]
-    for ordering_key, _ in found:
-        state.held_back[ordering_key] = Held(reported_at=seconds)
-    return found
+    return {key: h for key, h in sorted(held_back.items()) if h.checkpoint is not None and h.due_at <= seconds}
+
+
+def released(held_back: dict[str, Held], due: Iterable[str], now: datetime) -> dict[str, Held]:
+    """Return the same after the due milestones were delivered."""
+    return {**held_back, **{ordering_key: Held(reported_at=now.timestamp()) for ordering_key in due}}
 
 
 def timer_key(state: Key) -> Key:

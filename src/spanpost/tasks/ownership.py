@@ -7,20 +7,33 @@ marked stale and rebuilt when the batch closes (`rebuild`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
 from spanpost.model.observations import Observation
 from spanpost.model.readings import METERED
-from spanpost.tasks.amounts import ZERO, Amounts, Count, Models, count_plus, minus, models_minus, models_plus, plus
+from spanpost.tasks.amounts import ZERO, Amounts, Count, Models, count_plus, models_plus, plus
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.hierarchy import Hierarchy
 from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
 from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
+from spanpost.tasks.reported import CountedUse, Reported
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
 from spanpost.tasks.usage import counter_growth
 from spanpost.tasks.work import Key, Work
+
+
+class MovedUse(NamedTuple):
+    """CountedUse figures, by model, that moved from one task to another; `after` is empty for none."""
+
+    before: bytes
+    after: bytes
+    tenant: str
+    models: Models
 
 
 class TaskStates(Hierarchy):
@@ -52,8 +65,7 @@ class TaskStates(Hierarchy):
         #: Roots of runs that changed (for `matching_runs`); traces joined by links.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
-        #: Counted figures that moved to another task: uid of both, tenant, figures by model.
-        self.moved_use: list[tuple[bytes, bytes, str, Models]] = []
+        self.moved_use: list[MovedUse] = []
         self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
@@ -347,11 +359,15 @@ class TaskStates(Hierarchy):
             uid = explicit_uid(subtree.tenant, task_id)
         else:
             uid = root_span_uid(subtree.tenant, subtree.trace_id, subtree.state[17:])
-        state = TaskState(uid=uid, tenant=subtree.tenant, trace_id=subtree.trace_id, span_id=subtree.state[17:])
         given = self.given.get(given_key(subtree.state))
-        state.message_uid = message_of(uid, given.at_ns if given is not None else 0)
-        state.task_id = task_id
-        return state
+        return TaskState(
+            uid=uid,
+            tenant=subtree.tenant,
+            trace_id=subtree.trace_id,
+            span_id=subtree.state[17:],
+            task_id=task_id,
+            reported=Reported(message_uid=message_of(uid, given.at_ns if given is not None else 0)),
+        )
 
     def _leave(self, tree: SpanTree, span_id: bytes, subtree: Subtree, successor: Key) -> None:
         key = subtree.state
@@ -370,39 +386,38 @@ class TaskStates(Hierarchy):
     def _move_counted(self, tree: SpanTree, span_id: bytes, old: Key, new: Key) -> None:
         """Move the counted share of a subtree's figures to the task that it moves to."""
         before, after, node = self.state(old) if old else None, self.state(new), tree.nodes.get(span_id)
-        if before is None or before.counted == ZERO or after is None or node is None:
+        if before is None or before.reported.counted.whole == ZERO or after is None or node is None:
             return
         if span_id == METERED and before.amounts != ZERO:
             return
         _, _, models = total(node)
-        known = before.counted_models
-        least: Models = {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()}  # type: ignore[misc]
-        moved = counter_growth(before.counted, ZERO, least)
+        counted = before.reported.counted
+        known = {model: tuple(map(min, own, counted.models.get(model, ZERO))) for model, own in models.items()}
+        moved = counter_growth(counted.whole, ZERO, known)  # type: ignore[arg-type]
         share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
-        before.counted_models = models_minus(known, moved)
-        after.counted_models = models_plus(after.counted_models, moved)
-        self.moved_use.append((before.uid, after.uid, before.tenant, moved))
-        before.counted_most, after.counted_most = minus(before.counted_most, share), plus(after.counted_most, share)
-        before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
+        self.moved_use.append(MovedUse(before.uid, after.uid, before.tenant, moved))
+        set_counted(before, counted.minus(CountedUse(share, moved, share)))
+        set_counted(after, after.reported.counted.plus(CountedUse(share, moved, share)))
         self.states.put(old, before)
         self.states.put(new, after)
+
+
+def set_counted(state: TaskState, counted: CountedUse) -> None:
+    """Store other counted figures of a task: calls moved between tasks."""
+    state.reported = msgspec.structs.replace(state.reported, counted=counted)
 
 
 def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor: TaskState | None) -> None:
     """Pass the counted figures of a task that is gone to its successor."""
     former = states.state(key)
-    if former is None or former.counted == ZERO:
+    if former is None or former.reported.counted.whole == ZERO:
         return
+    counted = former.reported.counted
     if successor is not None:
-        successor.counted_most, successor.counted = (
-            plus(successor.counted_most, former.counted_most),
-            plus(successor.counted, former.counted),
-        )
-        successor.counted_models = models_plus(successor.counted_models, former.counted_models)
+        set_counted(successor, successor.reported.counted.plus(counted))
         states.touch(successor_key, successor)
-    states.moved_use.append(
-        (former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models)
-    )
+    to = successor.uid if successor is not None else b""
+    states.moved_use.append(MovedUse(former.uid, to, former.tenant, counted.models))
 
 
 def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:

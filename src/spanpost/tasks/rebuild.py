@@ -6,6 +6,8 @@ its task once per batch, whole. Figures are sums: their change is added, once.
 
 from __future__ import annotations
 
+import msgspec
+
 from spanpost.tasks.amounts import ZERO
 from spanpost.tasks.facts import Facts
 from spanpost.tasks.ownership import TaskStates, add_figures, pass_on_counted
@@ -54,7 +56,7 @@ def rebuild(states: TaskStates) -> None:
         if not members.subtrees:
             _drop(states, key, state)
             continue
-        old_runs, had_root_span = state.runs, state.has_root_span
+        old_runs, had_root_span, reported = state.runs, state.has_root_span, state.reported
         state.facts, state.amounts, state.tools, state.runs, state.has_root_span = Facts(), ZERO, NO_COUNT, {}, False
         state.metered, state.models, state.metered_models = ZERO, {}, {}
         state.errors = 0
@@ -78,22 +80,19 @@ def rebuild(states: TaskStates) -> None:
             if node is not None:
                 add_figures(state, span_id, *total(node))
             enter_run(state, subtree, subtree_key(domain, span_id), span_id)
-        for root, run in old_runs.items():
-            if root in state.runs:
-                state.runs[root].reported_start = run.reported_start
-                state.runs[root].reported_end = run.reported_end
-                state.runs[root].waited = run.waited
-                state.runs[root].is_counted = run.is_counted
-            elif run.reported_start or run.reported_end:
-                states.retracted.add(root)
+        for root in old_runs.keys() & state.runs.keys():
+            state.runs[root].waited = old_runs[root].waited
+        lost = [root for root in reported.runs if root not in state.runs]
+        if lost:
+            states.retracted.update([root for root in lost if reported.runs[root].is_reported])
+            left = {root: run for root, run in reported.runs.items() if root in state.runs}
+            state.reported = msgspec.structs.replace(state.reported, runs=left)
         states.touch(key, state)
     states.stale.clear()
 
 
 def _drop(states: TaskStates, key: Key, state: TaskState) -> None:
-    for root, run in state.runs.items():
-        if run.reported_start or run.reported_end:
-            states.retracted.add(root)
+    states.retracted.update([root for root, run in state.reported.runs.items() if run.is_reported])
     successor_key = states.gone.get(key, b"")
     successor = states.state(successor_key) if successor_key else None
     pass_on_counted(states, key, successor_key, successor)

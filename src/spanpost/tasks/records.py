@@ -20,7 +20,9 @@ import msgspec
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
 from spanpost.tasks.amounts import NO_OTHERS, ZERO, Amounts, Count, Models, Others, Tools
+from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending, Facts
+from spanpost.tasks.reported import NOT_REPORTED, Reported
 from spanpost.tasks.work import Key
 
 #: Levels that are followed from a task up to its root, and root spans that may be nested within one task. A
@@ -29,8 +31,6 @@ from spanpost.tasks.work import Key
 DEPTH = 64
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
-#: In place of a root's uid: nothing of the task is shown any more.
-NOWHERE = b"-"
 #: Roles of a running span that may still become a root span.
 _UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
@@ -131,7 +131,7 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     #: The edge to the parent was cut because it closed a cycle.
     is_cut: bool = False
     #: How a span that is not an agent's ended, kept at the top of a trace: it ends the subtree.
-    closed: tuple[int, bytes, str, str, str] | None = None
+    closed: SpanEnd | None = None
     #: Part of its own cost that was taken from a duplicate of the call, in nano-dollars.
     lent: int = 0
     #: Domain of the trace that it links to, if that is exactly one other trace.
@@ -262,14 +262,9 @@ class Run(msgspec.Struct, omit_defaults=True, gc=False):
     inner: Ending = msgspec.field(default_factory=Ending)
     trace_id: bytes = b""
     span_id: bytes = b""
-    #: The start and the end as last reported, so that only changes are reported.
-    reported_start: str = ""
-    reported_end: str = ""
     #: It ended waiting for a person; it continues another run (`matching_runs`).
     waited: bool = False
     goes_on: bool = False
-    #: Its end was counted. Counters cannot go back, so a run that resumes after all does not end twice.
-    is_counted: bool = False
 
 
 class Conversation(msgspec.Struct, omit_defaults=True, gc=False):
@@ -292,18 +287,8 @@ class Conversation(msgspec.Struct, omit_defaults=True, gc=False):
     points: list[tuple[int, int, int]] = []
 
 
-class Held(msgspec.Struct, omit_defaults=True, gc=False):
-    """A milestone held for one message (store clock, seconds), and the time of the last one reported."""
-
-    reported_at: float = 0.0
-    checkpoint: Checkpoint | None = None
-    #: The task of the milestone.
-    of: Key = b""
-    due_at: float = 0.0
-
-
 class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
-    """One task: the merged facts of its subtrees, its runs, and what was reported of it."""
+    """One task: the merged facts of its subtrees, its runs, and what was reported of it before."""
 
     uid: bytes = b""
     tenant: str = ""
@@ -330,40 +315,9 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     conversations: dict[str, Conversation] = {}
     #: Inferred compactions: checkpoint id, the last call before, the call that confirmed it (ns).
     inferred: list[tuple[bytes, int, int]] = []
-    is_announced: bool = False
-    #: A timer runs; when it ends the task is announced after all.
-    is_settling: bool = False
-    #: Uid of the message in use: the task's own, or that of a task whose message it took over
-    #: (`succession`).
-    message_uid: bytes = b""
-    #: A message shows or showed it: its own, or that of a task merged into it.
-    has_message: bool = False
-    #: Uid of the root under which it was last shown; `NOWHERE` while nothing of it is shown.
-    shown_below: bytes = b""
-    #: Where routes last sent its messages.
-    places: list[str] = []
-    #: Checkpoints held until the task is announced.
-    held: list[Checkpoint] = []
     #: Errors of parts that were reported.
     errors: int = 0
-    #: The figures already counted, the same by model; a timer runs for the rest.
-    counted: Amounts = ZERO
-    counted_models: Models = {}
-    #: The highest figures handed to counters. Counters cannot go back: an excess is not added again.
-    counted_most: Amounts = ZERO
-    is_counting: bool = False
-    is_failed: bool = False
-    is_over: bool = False
-    has_started: bool = False
-    #: Its newest event when its stall timer was set, and when it was found stalled.
-    watched_ns: int = 0
-    quiet_ns: int = 0
-    #: The status last shown.
-    status: str = ""
-    #: The last milestone reached: its run, its fifth, its step.
-    milestone: tuple[str, int, str] | None = None
-    #: Of a root task: milestones held for its messages, by ordering key.
-    held_back: dict[str, Held] = {}
+    reported: Reported = NOT_REPORTED
 
 
 class Members(msgspec.Struct, gc=False):

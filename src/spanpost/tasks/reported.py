@@ -1,163 +1,132 @@
-"""The checkpoints that a batch reports: each occurrence once, under the task that finally shows it."""
+"""What was reported of a task before: the value that the close of a batch compares with what is known now.
+
+Every value here is frozen: a step of the close returns the next one, and `Fold.close` stores the last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Iterable
 
 import msgspec
 
-from spanpost import semconv as c
-from spanpost.model.checkpoints import Checkpoint, Kind
-from spanpost.model.ids import uuid_of
-from spanpost.model.observations import Part
-from spanpost.model.readings import Approval
-from spanpost.tasks import checkpoints
-from spanpost.tasks.approvals import answered_id
-from spanpost.tasks.folded import Placed
-from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Node, Seen, Subtree, seen_key
-from spanpost.tasks.span_tree import SpanTree
-from spanpost.tasks.work import Key, RecordSet
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.tasks.amounts import ZERO, Amounts, Models, minus, models_minus, models_plus, plus
+from spanpost.tasks.work import Key
 
-#: Unconfirmed exceptions kept of one subtree, the earliest.
-DOUBTFUL_CAP = 16
-_ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
-_OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
-_ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
+#: In place of a root's uid: nothing of the task is shown any more.
+NOWHERE = b"-"
+#: Checkpoints held for a task that is not announced yet; the newest are kept.
+HELD_CAP = 50
 
 
-class ReportedCheckpoints:
-    """The checkpoints reported by one batch."""
+class ReportedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The start and the end of a run as last reported, so that only changes are reported."""
 
-    def __init__(self, states: TaskStates) -> None:
-        self.states = states
-        self.seen = RecordSet(states.work, Seen)
-        #: (checkpoint, domain, may belong to no task). The task is known when the batch closes.
-        self.found: list[tuple[Checkpoint, bytes, bool]] = []
-        self.retracted: list[UUID] = []
-        #: Retracted checkpoints, with the number of reports made before the retraction.
-        self._retracted_at: dict[UUID, int] = {}
+    start: str = ""
+    end: str = ""
+    #: Its end was counted. Counters cannot go back, so a run that resumes after all does not end twice.
+    is_counted: bool = False
 
-    def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
-        """Report an occurrence, unless an earlier copy of it was reported."""
-        o, r = p.observation, p.reading
-        if p.occurrence is not None and p.occurrence[0] is kind:
-            _, id, key = p.occurrence
-        else:
-            id = checkpoints.occurrence_id(o, r, kind)
-            key = seen_key(p.domain, id.bytes)
-        seen = self.seen.get(key)
-        copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
-        at_ns = o.at_ns if o.part is not _INTERVENTION else 0
-        if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
-            self._replace_reported(p, r.approval, Seen(-1, copy))
-        if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
-            return
-        self.seen.put(key, Seen(at_ns, copy))
-        if kind is _ERROR and seen is None:
-            if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(node.errors) < 16:
-                node.errors = (*node.errors, id.bytes)
-                tree.nodes.put(o.span_id, node)
-            self._count_error(tree, owner, 1)
-        subtree = tree.subtrees.get(owner)
-        assert subtree is not None
-        uid = self._uid(subtree)
-        is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
-        self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
-
-    def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
-        """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
-        uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
-        key = seen_key(p.domain, uid.bytes)
-        known = self.seen.get(key)
-        if known is not None and known.at_ns >= 0:
-            self.retracted.append(uid)
-            self.found = [n for n in self.found if n[0].id != uid]
-        self.seen.put(key, seen)
-
-    def _count_error(self, tree: SpanTree, owner: bytes, by: int) -> None:
-        subtree = tree.subtrees.get(owner)
-        state = self.states.state(subtree.state) if subtree is not None else None
-        if subtree is not None and state is not None:
-            subtree.errors += by
-            tree.subtrees.put(owner, subtree)
-            state.errors += by
-            self.states.touch(subtree.state, state)
-
-    def retract(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
-        """Retract the exceptions of a span that turned out to be an agent's: its own end reports them."""
-        for id in node.errors:
-            uid = uuid_of(id)
-            self.retracted.append(uid)
-            self._retracted_at[uid] = len(self.found)
-            subtree = tree.subtrees.get(tree.owner(span_id))
-            if subtree is not None:
-                subtree.doubtful = [d for d in subtree.doubtful if d.id != uid]
-            self._count_error(tree, tree.owner(span_id), -1)
-        node.errors = ()
-        tree.nodes.put(span_id, node)
-
-    def resolved(self) -> list[tuple[Checkpoint, Key]]:
-        """Return the batch's checkpoints with their tasks, and the exceptions that are confirmed now."""
-        resolved: dict[UUID, tuple[Checkpoint, Key]] = {}
-
-        def keep(checkpoint: Checkpoint, key: Key) -> None:
-            known = resolved.get(checkpoint.id)
-            # At equal times, and for questions, the later report ranks first.
-            if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known[0].at:
-                resolved[checkpoint.id] = (checkpoint, key)
-
-        for domain, _, _, subtree_to, state_key in self.states.moves:
-            state = self.states.state(state_key)
-            tree = self.states.tree(domain)
-            subtree = tree.subtrees.get(subtree_to)
-            if (
-                state is not None
-                and state.has_root_span
-                and subtree is not None
-                and subtree.doubtful
-                and subtree.state == state_key
-            ):
-                self._keep_all(tree, subtree_to, subtree, keep)
-        for state_key in self.states.gained_root:
-            for own in self.states.members(state_key).subtrees:
-                subtree = self.states.subtree(own)
-                if subtree is not None and subtree.doubtful and subtree.state == state_key:
-                    self._keep_all(self.states.tree(own[:16]), own[17:], subtree, keep)
-        for number, (checkpoint, domain, is_doubtful) in enumerate(self.found):
-            if number < self._retracted_at.get(checkpoint.id, 0):
-                continue
-            tree = self.states.tree(domain)
-            owner = tree.owner(checkpoint.subtree)
-            subtree = tree.subtrees.get(owner)
-            state = self.states.state(subtree.state) if subtree is not None else None
-            if subtree is None or state is None:
-                continue
-            checkpoint = _with(checkpoint, self._uid(subtree), owner)
-            if is_doubtful and not state.has_root_span:
-                known = [c for c in subtree.doubtful if c.id != checkpoint.id]
-                subtree.doubtful = sorted([*known, checkpoint], key=lambda c: (c.at, c.id))[:DOUBTFUL_CAP]
-                tree.subtrees.put(owner, subtree)
-            else:
-                keep(checkpoint, subtree.state)
-        return list(resolved.values())
-
-    def _keep_all(
-        self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]
-    ) -> None:
-        """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""
-        for checkpoint in subtree.doubtful:
-            keep(_with(checkpoint, self._uid(subtree), subtree_id), subtree.state)
-        subtree.doubtful = []
-        tree.subtrees.put(subtree_id, subtree)
-
-    def _uid(self, subtree: Subtree) -> UUID:
-        state = self.states.state(subtree.state)
-        return uuid_of(state.uid) if state is not None else UUID(int=0)
+    @property
+    def is_reported(self) -> bool:
+        return bool(self.start or self.end)
 
 
-def _with(checkpoint: Checkpoint, uid: UUID, subtree: bytes) -> Checkpoint:
-    if checkpoint.task_uid == uid and checkpoint.subtree == subtree:
-        return checkpoint
-    return msgspec.structs.replace(checkpoint, task_uid=uid, subtree=subtree)
+class CountedUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The figures of a task that counters and budgets have."""
+
+    whole: Amounts = ZERO
+    #: The same by model.
+    models: Models = {}
+    #: The highest figures that counters were given. Counters cannot go back: an excess is not added again.
+    most: Amounts = ZERO
+
+    def plus(self, other: CountedUse) -> CountedUse:
+        """Return the sum."""
+        return CountedUse(
+            plus(self.whole, other.whole), models_plus(self.models, other.models), plus(self.most, other.most)
+        )
+
+    def minus(self, other: CountedUse) -> CountedUse:
+        """Return the difference."""
+        return CountedUse(
+            minus(self.whole, other.whole), models_minus(self.models, other.models), minus(self.most, other.most)
+        )
+
+
+NOTHING_COUNTED = CountedUse()
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A milestone held for one message (store clock, seconds), and the time of the last one reported."""
+
+    reported_at: float = 0.0
+    checkpoint: Checkpoint | None = None
+    #: The task of the milestone.
+    of: Key = b""
+    due_at: float = 0.0
+
+
+class Reached(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The last milestone that a task reached: its run, its fifth, its step."""
+
+    root: Key = b""
+    band: int = 0
+    step: str = ""
+
+
+class Reported(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What was reported of a task."""
+
+    is_announced: bool = False
+    #: A timer runs; when it ends the task is announced after all.
+    is_settling: bool = False
+    #: Uid of the message in use: the task's own, or that of a task whose message it took over
+    #: (`succession`).
+    message_uid: bytes = b""
+    #: A message shows or showed it: its own, or that of a task merged into it.
+    has_message: bool = False
+    #: Uid of the root under which it was last shown; `NOWHERE` while nothing of it is shown.
+    shown_below: bytes = b""
+    #: The status last shown.
+    status: str = ""
+    #: Where routes last sent its messages.
+    places: tuple[str, ...] = ()
+    #: Checkpoints held until the task is announced.
+    held: tuple[Checkpoint, ...] = ()
+    #: Of a root task: milestones held for its messages, by ordering key.
+    held_back: dict[str, Held] = {}
+    reached: Reached | None = None
+    runs: dict[Key, ReportedRun] = {}
+    counted: CountedUse = NOTHING_COUNTED
+    #: A timer runs for figures that are not counted yet.
+    is_counting: bool = False
+    has_started: bool = False
+    is_over: bool = False
+    #: Its parent task knows that it failed.
+    is_failed: bool = False
+    #: Its newest event when its stall timer was set, and when it was found stalled.
+    watched_ns: int = 0
+    quiet_ns: int = 0
+
+    @property
+    def waits(self) -> list[Checkpoint]:
+        """Its checkpoints that are held for any reason."""
+        return [*self.held, *(held.checkpoint for held in self.held_back.values() if held.checkpoint is not None)]
+
+    def holding(self, checkpoint: Checkpoint) -> Reported:
+        """Return the value that also holds a new checkpoint."""
+        return msgspec.structs.replace(self, held=(*self.held, checkpoint)[-HELD_CAP:])
+
+    def taking(self, checkpoints: Iterable[Checkpoint]) -> Reported:
+        """Return the value that also holds checkpoints of another task."""
+        known = {c.id for c in self.held}
+        more = [*self.held, *(c for c in checkpoints if c.id not in known)]
+        return msgspec.structs.replace(self, held=tuple(sorted(more, key=lambda c: (c.at, c.id))[-HELD_CAP:]))
+
+    def holding_nothing(self) -> Reported:
+        """Return the value without held checkpoints."""
+        return msgspec.structs.replace(self, held=(), held_back={})
+
+
+NOT_REPORTED = Reported()

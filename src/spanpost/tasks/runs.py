@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from spanpost.tasks.records import Run, Subtree, TaskState
 from spanpost.tasks.work import Key
 
 #: Runs kept of a task, the newest; older ones keep only their counted figures.
 RUN_CAP = 16
+
+
+class KeyedRun(msgspec.Struct, frozen=True, gc=False):
+    """A run and the key of its root."""
+
+    root: Key
+    run: Run
 
 
 def is_loose(root: Key) -> bool:
@@ -24,16 +33,18 @@ def runs_of(state: TaskState) -> dict[Key, Run]:
 
 def newest_run(state: TaskState) -> Run | None:
     """Return the run that started last."""
-    newest = newest_keyed_run(state)
-    return newest[1] if newest is not None else None
+    runs = runs_of(state)
+    return runs[_newest(runs)] if runs else None
 
 
-def newest_keyed_run(state: TaskState) -> tuple[Key, Run] | None:
+def newest_keyed_run(state: TaskState) -> KeyedRun | None:
     """Return the run that started last, with the key of its root."""
     runs = runs_of(state)
-    if len(runs) <= 1:
-        return next(iter(runs.items()), None)
-    return max(runs.items(), key=lambda item: (item[1].start_ns, item[0]))
+    return KeyedRun(root := _newest(runs), runs[root]) if runs else None
+
+
+def _newest(runs: dict[Key, Run]) -> Key:
+    return next(iter(runs)) if len(runs) == 1 else max(runs, key=lambda root: (runs[root].start_ns, root))
 
 
 def enter_run(state: TaskState, subtree: Subtree, own: Key, span_id: bytes) -> None:
@@ -64,3 +75,6 @@ def enter_run(state: TaskState, subtree: Subtree, own: Key, span_id: bytes) -> N
     if len(state.runs) > RUN_CAP:
         oldest = min(state.runs, key=lambda k: (state.runs[k].start_ns, k))
         del state.runs[oldest]
+        if oldest in state.reported.runs:
+            left = {root: run for root, run in state.reported.runs.items() if root != oldest}
+            state.reported = msgspec.structs.replace(state.reported, runs=left)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import Reading, Role
 from spanpost.tasks.amounts import NOTHING, of_call
+from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree, domain_of, node_key
@@ -258,9 +259,9 @@ def link_of(o: Observation) -> bytes:
     return domain_of(o.tenant, traces.pop()) if len(traces) == 1 else b""
 
 
-def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
+def _closed(p: Placed) -> SpanEnd:
     """Return how a span ended, for the ending of the spans below it."""
     o, failure = p.observation, p.reading.failure
     outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
     kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
-    return o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP]
+    return SpanEnd(o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP])

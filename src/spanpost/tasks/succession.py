@@ -18,42 +18,51 @@ itself. This module only reports where to check (`Folded.woken`).
 
 from __future__ import annotations
 
-from spanpost.model.checkpoints import Checkpoint
+from uuid import UUID
+
+from msgspec.structs import replace
+
 from spanpost.model.ids import message_of, uuid_of
 from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Folded
+from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import NOWHERE, Seen, TaskState, domain_of, given_key, node_key
+from spanpost.tasks.records import Seen, TaskState, domain_of, given_key, node_key
+from spanpost.tasks.reported import NOWHERE
 from spanpost.tasks.work import Key
-
-#: Checkpoints held for a task that is not announced yet; the newest are kept.
-HELD_CAP = 50
 
 
 def is_shown(state: TaskState) -> bool:
     """Tell whether a task is shown: it has a root span, counted calls, or facts beyond attributes."""
     if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
         return True
-    if state.facts.maps.keys() - {"attributes"}:  # routes decide which attributes are kept
+    if state.facts.has_entries(apart_from=("attributes",)):  # routes decide which attributes are kept
         return True
-    return state.facts.value("status") is not None
+    return value_of(state.facts.status) is not None
 
 
-def successor_of(states: TaskStates, key: Key) -> tuple[Key, TaskState | None]:
+def successor_of(states: TaskStates, key: Key) -> KeyedTask | None:
     """Return the task that took over a task's last subtree; if that was merged too, the next one."""
-    found: tuple[Key, TaskState | None] = b"", None
+    found: KeyedTask | None = None
     seen = {key}
     state = states.state(key)
     if state is not None and is_shown(state):
-        return key, state
+        return KeyedTask(key, state)
     while (key := _next(states, key)) and key not in seen:
         seen.add(key)
         state = states.state(key)
         if state is not None:
-            found = key, state
+            found = KeyedTask(key, state)
             if is_shown(state):
                 break
     return found
+
+
+def gone_to(states: TaskStates, key: Key, uid: bytes) -> tuple[UUID, UUID | None]:
+    """Return the uid of a task that is gone, and its successor's, if any."""
+    successor = successor_of(states, key)
+    return uuid_of(uid), uuid_of(successor.state.uid) if successor is not None else None
 
 
 def _next(states: TaskStates, key: Key) -> Key:
@@ -74,81 +83,81 @@ def move_messages(states: TaskStates, out: Folded) -> None:
         if state is None:
             continue
         if not is_shown(state):
-            if state.status:
+            if state.reported.status:
                 _inherit(states, key, state, out)
         elif _has_own(state):
-            root_key, root = states.root(key, state)
-            if root_key != key:
-                _take_over(states, key, state, root_key, root)
+            root = states.root(key, state)
+            if root.key != key:
+                _take_over(states, key, state, root)
 
 
 def _has_own(state: TaskState) -> bool:
     """Tell whether a task was a root with a message when it was last shown."""
-    return state.has_message and state.is_announced and state.shown_below == state.uid
+    before = state.reported
+    return before.has_message and before.is_announced and before.shown_below == state.uid
 
 
 def _inherit(states: TaskStates, key: Key, former: TaskState, out: Folded) -> None:
     """Move a merged task's messages and held checkpoints to its successor."""
-    successor_key, successor = successor_of(states, key)
-    if former.has_message:
-        out.woken.append(uuid_of(successor.uid if successor is not None else former.uid))
-    if successor is None:
+    to = successor_of(states, key)
+    if former.reported.has_message:
+        out.woken.append(uuid_of(to.state.uid if to is not None else former.uid))
+    if to is None:
         return
+    successor = to.state
     pass_on_held(former, successor)
-    if former.has_message:
-        successor.has_message, successor.shown_below = True, successor.shown_below or NOWHERE
+    if former.reported.has_message:
+        shown_below = successor.reported.shown_below or NOWHERE
+        successor.reported = replace(successor.reported, has_message=True, shown_below=shown_below)
         if _has_own(former):
-            _take_over(states, key, former, *states.root(successor_key, successor))
-            former.is_announced = False  # if it comes back, it is announced again
-    states.touch(successor_key, successor)
+            _take_over(states, key, former, states.root(to.key, successor))
+            former.reported = replace(former.reported, is_announced=False)  # if it comes back, it is announced again
+    states.touch(to.key, successor)
 
 
-def _take_over(states: TaskStates, key: Key, former: TaskState, root_key: Key, root: TaskState) -> None:
+def _take_over(states: TaskStates, key: Key, former: TaskState, to: KeyedTask) -> None:
     """Give a task's message to a root that has none."""
-    if root.is_announced:
+    root = to.state
+    if root.reported.is_announced:
         return
-    root.message_uid, root.is_announced, root.has_message = former.message_uid, True, True
-    root.shown_below = root.shown_below or NOWHERE
-    states.touch(root_key, root)
-    states.touch_below(root_key)
-    if root_key != key:
+    root.reported = replace(
+        root.reported,
+        message_uid=former.reported.message_uid,
+        is_announced=True,
+        has_message=True,
+        shown_below=root.reported.shown_below or NOWHERE,
+    )
+    states.touch(to.key, root)
+    states.touch_below(to.key)
+    if to.key != key:
         given = states.given.get(given_key(key)) or Seen()
         given.at_ns += 1
         states.given.put(given_key(key), given)
-        former.message_uid = message_of(former.uid, given.at_ns)
+        former.reported = replace(former.reported, message_uid=message_of(former.uid, given.at_ns))
 
 
 def _move_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
     """Move held checkpoints of a task that lost a subtree along with that subtree."""
-    if former is None or not former.held:
+    if former is None or not former.reported.held:
         return
     stays = []
-    for checkpoint in former.held:
+    for checkpoint in former.reported.held:
         domain = domain_of(former.tenant, checkpoint.trace_id)
         to = states.key_of(node_key(domain, checkpoint.subtree)) if checkpoint.subtree else b""
         successor = states.state(to) if to and to != key else None
         if successor is None:
             stays.append(checkpoint)
         else:
-            _hold(successor, [checkpoint])
+            successor.reported = successor.reported.taking([checkpoint])
             states.touch(to, successor)
-    if len(stays) < len(former.held):
-        former.held = stays
+    if len(stays) < len(former.reported.held):
+        former.reported = replace(former.reported, held=tuple(stays))
         if key not in states.dropped:
             states.states.put(key, former)
 
 
 def pass_on_held(former: TaskState, successor: TaskState) -> None:
     """Move the held checkpoints and milestones of a task to its successor."""
-    waits = [held.checkpoint for held in former.held_back.values() if held.checkpoint is not None]
-    if former is successor or not (former.held or waits):
-        return
-    _hold(successor, [*former.held, *waits])
-    former.held, former.held_back = [], {}
-
-
-def _hold(successor: TaskState, checkpoints: list[Checkpoint]) -> None:
-    known = {c.id for c in successor.held}
-    successor.held = sorted(
-        [*successor.held, *(c for c in checkpoints if c.id not in known)], key=lambda c: (c.at, c.id)
-    )[-HELD_CAP:]
+    if former is not successor and (waits := former.reported.waits):
+        successor.reported = successor.reported.taking(waits)
+        former.reported = former.reported.holding_nothing()

@@ -61,7 +61,7 @@ def said_cost(state: TaskState) -> Decimal | None:
 
     It is stated on the root span, or by the only span that states a cost.
     """
-    said = state.facts.maps.get("costs")
+    said = state.facts.costs
     if not said:
         return None
     each = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in runs_of(state).values()]
@@ -70,13 +70,7 @@ def said_cost(state: TaskState) -> Decimal | None:
         if len(each) > 1 or len(said) > 1:
             return None
         found = list(said.values())
-    return dollars(sum(fact[3] for fact in found))
-
-
-def is_counted(state: TaskState) -> bool:
-    """Return whether all of a task's figures are counted, under their models."""
-    whole = figures(state)
-    return whole == state.counted and by_model(state, whole) == state.counted_models
+    return dollars(sum(fact.value for fact in found))
 
 
 def counter_growth(whole: Amounts, reported: Amounts, grown: Models) -> Models:

@@ -101,7 +101,7 @@ def _name(alert: Alert, locale: Locale, limit: int = 150) -> str:
 
 
 def _line(alert: Alert, locale: Locale) -> str:
-    """Return an alert in one line, as `tasks.reported` does."""
+    """Return an alert in one line, as `tasks.occurrences` does."""
     severity, name, summary = line(alert.severity, 40), _name(alert, locale), _summary(alert)
     head = locale.say("alert.resolved") if alert.is_resolved else severity or locale.say("alert.head")
     return f"{head.capitalize()} · {f'{name}: {summary}' if summary and summary != name else name}"

@@ -1,0 +1,84 @@
+"""When a task is announced, and what waits for a timer: settling, the counting of use, a call that failed last."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from spanpost.tasks.counting import count
+from spanpost.tasks.facts import value_of
+from spanpost.tasks.folded import Difference, FoldRules, Timer
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import TaskState
+from spanpost.tasks.reported import Reported
+from spanpost.tasks.status import may_be_given_up
+from spanpost.tasks.work import Key
+
+#: Time without events after which a task whose last call failed counts as failed without an end of its root.
+GIVEN_UP_AFTER = timedelta(seconds=60)
+
+
+def is_sure(states: TaskStates, key: Key, state: TaskState) -> bool:
+    """Tell whether a task is announced at once: an explicit task, a live start, a top root span. Others settle.
+
+    An explicit task with events only settles, too: its question may arrive before its start.
+    """
+    if state.task_id and (state.has_root_span or _is_seen_at_work(state)):
+        return True
+    subtree = states.subtree(key) if state.has_root_span else None
+    return subtree is not None and (subtree.is_live or subtree.is_top) and not subtree.is_held
+
+
+def is_root(states: TaskStates, key: Key, state: TaskState) -> bool:
+    """Tell whether a task is a root. One task of a cycle is a root too, whatever the order of arrival."""
+    return not state.parent or states.root(key, state).key == key
+
+
+def _is_seen_at_work(state: TaskState) -> bool:
+    """Tell whether work is known of a task without a run: a session that was joined in the middle."""
+    return state.amounts[0] > 0 or any(state.tools) or value_of(state.facts.is_session) is not None
+
+
+def is_worth_a_message(state: TaskState) -> bool:
+    """Tell whether to announce a task: not a lone model call, nor tools without a model (a tool server)."""
+    if state.has_root_span or state.task_id or state.amounts[0] > 1 or (state.amounts[0] and any(state.tools)):
+        return True
+    if state.amounts[0] and value_of(state.facts.failed_turn) is not None:
+        return True  # a run whose root never arrives, as smolagents' does not when its model fails
+    return state.facts.has_entries(apart_from=("acts", "attributes")) or value_of(state.facts.status) is not None
+
+
+def must_be_watched(state: TaskState) -> bool:
+    """Tell whether a timer is needed for a task whose last call failed.
+
+    Its root may never end, and retries take a while.
+    """
+    before, newest = state.reported, state.facts.last_ns
+    return before.watched_ns != newest and newest > before.quiet_ns and may_be_given_up(state)
+
+
+class Settled(NamedTuple):
+    """What is reported of a task from now on, and what that adds to the reports before."""
+
+    after: Reported
+    difference: Difference
+
+
+def settled(key: Key, state: TaskState, rules: FoldRules, now: datetime) -> Settled:
+    """Announce a task whose settling time is over, if it is worth a message, else count its usage."""
+    before, newest = state.reported, state.facts.last_ns
+    after, found = replace(before, is_settling=False, is_counting=False), Difference()
+    if before.is_settling and not before.is_announced and is_worth_a_message(state):
+        after = replace(after, is_announced=True)
+    elif before.is_counting or before.is_settling:  # only counters change, nothing that is shown
+        use = count(state, rules, is_announced=before.is_announced)
+        after, found = replace(after, counted=use.counted), use.growth or found
+    if not before.is_over and newest > before.quiet_ns and may_be_given_up(state):
+        if before.watched_ns == newest:
+            after = replace(after, quiet_ns=newest)
+        else:
+            after = replace(after, watched_ns=newest)
+            found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
+    return Settled(after, found)

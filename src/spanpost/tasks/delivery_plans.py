@@ -1,0 +1,92 @@
+"""Deliveries of one root task: which of its checkpoints go out now, and which are held until later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Mode
+from spanpost.model.tasks import Task
+from spanpost.routing.planned import PlannedDelivery
+from spanpost.routing.routes import Routes, deliveries, places
+from spanpost.tasks import milestones
+from spanpost.tasks.folded import Timer
+from spanpost.tasks.reported import Reported
+from spanpost.tasks.work import Key
+
+
+class RootMessage(msgspec.Struct, frozen=True, gc=False):
+    """A root task whose message carries deliveries, its row, and the routes and the clock."""
+
+    key: Key
+    row: Task | None
+    routes: Routes
+    now: datetime
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The places where routes show its message."""
+        return tuple(places(self.row, self.routes)) if self.row is not None and self.routes.routes else ()
+
+    def planned(
+        self, task: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
+    ) -> list[PlannedDelivery]:
+        """Return the deliveries of a task's checkpoint, or of its state, that routes ask for."""
+        if task is None or self.row is None:
+            return []
+        return deliveries(task, checkpoint, self.routes, root=self.row, now=self.now, is_milestone=is_milestone)
+
+
+class RootPlan(msgspec.Struct, frozen=True, gc=False):
+    """What is reported of a root task from now on, and the deliveries and timers that follow."""
+
+    after: Reported
+    deliveries: list[PlannedDelivery]
+    timers: list[Timer]
+    #: Its task, where its message may have moved.
+    woken: list[UUID]
+
+
+def plan(
+    root: RootMessage, before: Reported, checkpoint: Checkpoint, of: Key, task: Task | None, *, is_milestone: bool
+) -> RootPlan:
+    """Plan the deliveries of a checkpoint of task `of`; a milestone may have to wait for its interval."""
+    held_back, found, timers = before.held_back, list[PlannedDelivery](), list[Timer]()
+    for planned in root.planned(task, checkpoint, is_milestone=is_milestone):
+        if planned.interval and planned.mode is Mode.CHECKPOINT:
+            held_back, until = milestones.hold(held_back, planned, checkpoint, of, root.now)
+            if until is not None:
+                timers.append(Timer(milestones.timer_key(root.key), until))
+                continue
+        found.append(planned)
+    if checkpoint.kind is Kind.END and of == root.key:
+        held_back = milestones.without_held(held_back)
+    after = before if held_back is before.held_back else replace(before, held_back=held_back)
+    return RootPlan(after, found, timers, [])
+
+
+def plan_root(root: RootMessage, before: Reported, row: Callable[[Key], Task | None], *, is_due: bool) -> RootPlan:
+    """Plan what a root task held until it was announced, the milestones that are due, and its state."""
+    row_of, used = root.row, root.places
+    has_moved = row_of is not None and bool(before.places) and before.places != used
+    after, found, timers = before, list[PlannedDelivery](), list[Timer]()
+    if not before.has_message or before.places != used or before.held:
+        after = replace(before, has_message=True, places=used, held=())
+    for checkpoint in before.held:
+        planned = plan(root, after, checkpoint, root.key, row_of, is_milestone=True)
+        after = planned.after
+        found += planned.deliveries
+        timers += planned.timers
+    if is_due and (due := milestones.due(after.held_back, root.now)):
+        for ordering_key, waiting in due.items():
+            several = root.planned(row(waiting.of) or row_of, waiting.checkpoint, is_milestone=True)
+            found += [delivery for delivery in several if delivery.ordering_key == ordering_key]
+        after = replace(after, held_back=milestones.released(after.held_back, due, root.now))
+    found += root.planned(row_of, None)
+    # A message in a place that routes no longer use is checked.
+    return RootPlan(after, found, timers, [row_of.uid] if row_of is not None and has_moved else [])

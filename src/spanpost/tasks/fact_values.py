@@ -1,0 +1,162 @@
+"""Values of facts (`facts`): each is stored as an array of its fields."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Point(NamedTuple):
+    """Input of a model call. The model and the conversation name its context window."""
+
+    at_ns: int
+    key: bytes
+    start_ns: int
+    tokens: int
+    model: str
+    conversation: int
+
+
+class Deed(NamedTuple):
+    """A model or tool call that ended. Outcome: a `Finish`, or a tool's result: unknown 0, nothing 1, something 2."""
+
+    at_ns: int
+    key: bytes
+    start_ns: int
+    is_tool: bool
+    has_failed: bool
+    outcome: int
+    name: str
+    id: str
+
+
+class CallEnd(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a model call or a tool call ended; name and id are a tool's."""
+
+    has_failed: bool
+    outcome: int
+    name: str = ""
+    id: str = ""
+
+
+class FirstCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The call that a run began with; name and id are a tool's."""
+
+    is_tool: bool
+    name: str = ""
+    id: str = ""
+
+
+class FailureWords(NamedTuple):
+    """Why something failed."""
+
+    type: str
+    message: str
+    log_tail: str
+
+
+class StepNow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The current step; the message is packed (`text.wording`)."""
+
+    name: str | None = None
+    index: int | None = None
+    count: int | None = None
+    message: Any = None
+
+
+class StepBegin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A step and when it began."""
+
+    name: str
+    index: int | None
+    began_ns: int
+    message: Any = None
+
+
+class ToolAct(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A tool call, shown as a step."""
+
+    name: str
+    began_ns: int
+    ended_ns: int
+
+
+class LifetimeTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Tokens that an agent's own span states."""
+
+    input: int | None
+    output: int | None
+
+    def minus(self, input: int, output: int) -> LifetimeTokens:
+        """Return the tokens used since."""
+        return LifetimeTokens(
+            self.input - input if self.input is not None else None,
+            self.output - output if self.output is not None else None,
+        )
+
+
+class RequestedAct(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a person asked of a task, and what they had seen of it."""
+
+    verb: str
+    by: str
+    seen_ns: int
+
+
+class KeptArtifact(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A reported artifact."""
+
+    name: str
+    uri: str
+    kind: str
+
+
+class AskedQuestion(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A question as it was asked."""
+
+    question: str
+    detail: str
+    options: tuple[str, ...]
+    risk: str
+    expires_at: str
+    at_expiry: str
+    has_id: bool
+    is_cut: bool
+    is_altered: bool
+    span: str
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An answer to a question."""
+
+    decision: str
+    by: str
+    comment: str
+    is_expired: bool
+    source: str = ""
+
+
+class FinalStatus(NamedTuple):
+    """An explicit final status. The earliest stands, because final is final: the rank is the negative time (ns)."""
+
+    rank: int
+    key: bytes
+    status: str
+
+
+class SpanEnd(NamedTuple):
+    """The end of a root span; outcome: error, cancelled, ok, unset (or rested: `status`)."""
+
+    at_ns: int
+    key: bytes
+    outcome: str
+    failure_type: str = ""
+    failure_message: str = ""
+
+
+class Sign(NamedTuple):
+    """Something that was seen at a time (ns)."""
+
+    at_ns: int
+    key: bytes

@@ -1,0 +1,132 @@
+"""The first part of the close: judge the touched tasks, and those above and below that this changes.
+
+Theory. The verdict on a task is a function of its own facts and of what was reported of it before. It reads
+no verdict on another task, so the order of the tasks does not matter.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from spanpost import semconv as c
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.ids import uuid_of
+from spanpost.tasks.announcing import GIVEN_UP_AFTER, is_root, is_sure, must_be_watched
+from spanpost.tasks.context_use import ContextUse, use_of
+from spanpost.tasks.counting import count, is_counted
+from spanpost.tasks.folded import Difference, FoldRules, Timer
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import ChildTasks, TaskState
+from spanpost.tasks.reported import Reported
+from spanpost.tasks.run_reports import count_end, report_runs
+from spanpost.tasks.status import TaskVerdict, judge
+from spanpost.tasks.succession import is_shown
+from spanpost.tasks.work import Key
+
+
+class JudgedTask(msgspec.Struct, frozen=True, gc=False):
+    """A task and the verdict on it, what is reported of it from now on, and what that adds to the reports before."""
+
+    state: TaskState
+    use: ContextUse
+    verdict: TaskVerdict
+    after: Reported
+    #: The start and the end of its runs.
+    checkpoints: list[Checkpoint]
+    difference: Difference
+
+    @property
+    def is_at_work(self) -> bool:
+        return not self.verdict.is_over and self.verdict.status in (c.WORKING, c.CONTEXT_WARNING)
+
+
+class Judgements(msgspec.Struct, frozen=True, gc=False):
+    """The judged tasks of a batch, and the changed records of child tasks, by the key of their parent."""
+
+    tasks: dict[Key, JudgedTask]
+    child_tasks: dict[Key, ChildTasks]
+
+
+def judge_all(states: TaskStates, rules: FoldRules, now: datetime) -> Judgements:
+    """Judge the touched tasks, their parents where they failed or began to work, and those below announced ones."""
+    found = Judgements({}, {})
+    states.touch_all_below()
+    waiting = list(states.touched)
+    while waiting:
+        parents = []
+        for key in waiting:
+            states.tick()
+            state = states.state(key)
+            if state is None:
+                continue
+            judged = found.tasks[key] = judge_task(states, key, state, rules, now)
+            if judged.after.is_announced and not state.reported.is_announced:
+                states.touch_below(key)
+            if state.parent and _changes_parent(states, key, judged, found.child_tasks):
+                parents.append(state.parent)
+        waiting = [key for key in dict.fromkeys(parents) if key not in states.touched]
+        states.touched.update(dict.fromkeys(waiting))
+        waiting = waiting or states.touch_all_below()
+    return found
+
+
+def _changes_parent(states: TaskStates, key: Key, judged: JudgedTask, changed: dict[Key, ChildTasks]) -> bool:
+    """Enter in `changed` whether a child task failed and works; return whether that is new."""
+    state, after = judged.state, judged.after
+    siblings = changed.get(state.parent) or states.child_tasks(state.parent)
+    if after.is_failed == state.reported.is_failed and judged.is_at_work == (key in siblings.at_work):
+        return False
+    if state.parent not in changed:
+        siblings = changed[state.parent] = ChildTasks(dict(siblings.tasks), dict(siblings.at_work))
+    siblings.tasks[key] = after.is_failed
+    siblings.at_work.pop(key, None)
+    if judged.is_at_work:
+        siblings.at_work[key] = True
+    return True
+
+
+def judge_task(states: TaskStates, key: Key, state: TaskState, rules: FoldRules, now: datetime) -> JudgedTask:
+    """Judge one task: announce it, report its runs, count its use, and set its timer."""
+    before, uid = state.reported, uuid_of(state.uid)
+    use = use_of(state.facts, rules)
+    verdict = judge(state, use, rules)
+    is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
+    checkpoints, found = list[Checkpoint](), Difference()
+    is_announced = before.is_announced or is_sure(states, key, state)
+    settles = not (is_announced or before.is_settling) and is_shown(state) and is_root(states, key, state)
+    after = replace(
+        before,
+        has_started=before.has_started or state.has_root_span,
+        is_over=is_final,
+        is_failed=verdict.is_over and verdict.status == c.ERROR,
+        is_announced=is_announced,
+        is_settling=before.is_settling or settles,
+    )
+    if after.has_started and not before.has_started:
+        found.started.append(uid)
+    if (state.has_root_span or is_announced) and is_shown(state):
+        reports = report_runs(state, verdict, before.runs)
+        if reports.after is not before.runs:
+            after = replace(after, runs=reports.after)
+        checkpoints, found.retracted = reports.checkpoints, reports.retracted
+    if is_final and (runs := count_end(state, before, after.runs)) is not None:
+        after = replace(after, runs=runs)
+        found.ended.append(uid)
+    if is_final:
+        use_now = count(state, rules, is_announced=is_announced)
+        if use_now.growth is not None:
+            after = replace(after, counted=use_now.counted)
+            found.add(use_now.growth)
+    elif not (after.is_counting or after.is_settling or is_counted(state)):
+        after = replace(after, is_counting=True)
+    if settles:
+        found.timers.append(Timer(key, now + rules.settle))
+    elif after.is_counting and not before.is_counting:
+        found.timers.append(Timer(key, now + rules.usage_settles))
+    elif not (verdict.is_over or after.is_counting or after.is_settling) and must_be_watched(state):
+        after = replace(after, watched_ns=state.facts.last_ns)
+        found.timers.append(Timer(key, now + GIVEN_UP_AFTER))
+    return JudgedTask(state, use, verdict, after, checkpoints, found)

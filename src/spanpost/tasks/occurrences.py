@@ -1,0 +1,164 @@
+"""The checkpoints that a batch reports: each occurrence once, under the task that finally shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.ids import uuid_of
+from spanpost.model.observations import Part
+from spanpost.model.readings import Approval
+from spanpost.tasks import checkpoints
+from spanpost.tasks.approvals import answered_id
+from spanpost.tasks.checkpoints import TaskCheckpoint
+from spanpost.tasks.folded import Placed
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import Node, Seen, Subtree, seen_key
+from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.work import Key, RecordSet
+
+#: Unconfirmed exceptions kept of one subtree, the earliest.
+DOUBTFUL_CAP = 16
+_ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
+_OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
+_ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
+
+
+class Occurrences:
+    """The checkpoints reported by one batch."""
+
+    def __init__(self, states: TaskStates) -> None:
+        self.states = states
+        self.seen = RecordSet(states.work, Seen)
+        #: (checkpoint, domain, may belong to no task). The task is known when the batch closes.
+        self.found: list[tuple[Checkpoint, bytes, bool]] = []
+        self.retracted: list[UUID] = []
+        #: Retracted checkpoints, with the number of reports made before the retraction.
+        self._retracted_at: dict[UUID, int] = {}
+
+    def report(self, tree: SpanTree, p: Placed, owner: bytes, node: Node, kind: Kind) -> None:
+        """Report an occurrence, unless an earlier copy of it was reported."""
+        o, r = p.observation, p.reading
+        if p.occurrence is not None and p.occurrence[0] is kind:
+            _, id, key = p.occurrence
+        else:
+            id = checkpoints.occurrence_id(o, r, kind)
+            key = seen_key(p.domain, id.bytes)
+        seen = self.seen.get(key)
+        copy = p.content_hash + o.trace_id + o.span_id  # two spans may report the same approval in the same words
+        at_ns = o.at_ns if o.part is not _INTERVENTION else 0
+        if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
+            self._replace_reported(p, r.approval, Seen(-1, copy))
+        if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
+            return
+        self.seen.put(key, Seen(at_ns, copy))
+        if kind is _ERROR and seen is None:
+            if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(node.errors) < 16:
+                node.errors = (*node.errors, id.bytes)
+                tree.nodes.put(o.span_id, node)
+            self._count_error(tree, owner, 1)
+        subtree = tree.subtrees.get(owner)
+        assert subtree is not None
+        uid = self._uid(subtree)
+        is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
+        self.found.append((checkpoints.checkpoint_of(o, r, kind, id, uid, owner), tree.domain, is_doubtful))
+
+    def _replace_reported(self, p: Placed, decided: Approval, seen: Seen) -> None:
+        """Replace what telemetry reported of a decision, before and from now on, by the person's own."""
+        uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
+        key = seen_key(p.domain, uid.bytes)
+        known = self.seen.get(key)
+        if known is not None and known.at_ns >= 0:
+            self.retracted.append(uid)
+            self.found = [n for n in self.found if n[0].id != uid]
+        self.seen.put(key, seen)
+
+    def _count_error(self, tree: SpanTree, owner: bytes, by: int) -> None:
+        subtree = tree.subtrees.get(owner)
+        state = self.states.state(subtree.state) if subtree is not None else None
+        if subtree is not None and state is not None:
+            subtree.errors += by
+            tree.subtrees.put(owner, subtree)
+            state.errors += by
+            self.states.touch(subtree.state, state)
+
+    def retract(self, tree: SpanTree, node: Node, span_id: bytes) -> None:
+        """Retract the exceptions of a span that turned out to be an agent's: its own end reports them."""
+        for id in node.errors:
+            uid = uuid_of(id)
+            self.retracted.append(uid)
+            self._retracted_at[uid] = len(self.found)
+            subtree = tree.subtrees.get(tree.owner(span_id))
+            if subtree is not None:
+                subtree.doubtful = [d for d in subtree.doubtful if d.id != uid]
+            self._count_error(tree, tree.owner(span_id), -1)
+        node.errors = ()
+        tree.nodes.put(span_id, node)
+
+    def resolved(self) -> list[TaskCheckpoint]:
+        """Return the batch's checkpoints with their tasks, and the exceptions that are confirmed now."""
+        resolved: dict[UUID, TaskCheckpoint] = {}
+
+        def keep(checkpoint: Checkpoint, key: Key) -> None:
+            known = resolved.get(checkpoint.id)
+            # At equal times, and for questions, the later report ranks first.
+            if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known.checkpoint.at:
+                resolved[checkpoint.id] = TaskCheckpoint(checkpoint, key)
+
+        for domain, _, _, subtree_to, state_key in self.states.moves:
+            state = self.states.state(state_key)
+            tree = self.states.tree(domain)
+            subtree = tree.subtrees.get(subtree_to)
+            if (
+                state is not None
+                and state.has_root_span
+                and subtree is not None
+                and subtree.doubtful
+                and subtree.state == state_key
+            ):
+                self._keep_all(tree, subtree_to, subtree, keep)
+        for state_key in self.states.gained_root:
+            for own in self.states.members(state_key).subtrees:
+                subtree = self.states.subtree(own)
+                if subtree is not None and subtree.doubtful and subtree.state == state_key:
+                    self._keep_all(self.states.tree(own[:16]), own[17:], subtree, keep)
+        for number, (checkpoint, domain, is_doubtful) in enumerate(self.found):
+            if number < self._retracted_at.get(checkpoint.id, 0):
+                continue
+            tree = self.states.tree(domain)
+            owner = tree.owner(checkpoint.subtree)
+            subtree = tree.subtrees.get(owner)
+            state = self.states.state(subtree.state) if subtree is not None else None
+            if subtree is None or state is None:
+                continue
+            checkpoint = _with(checkpoint, self._uid(subtree), owner)
+            if is_doubtful and not state.has_root_span:
+                known = [c for c in subtree.doubtful if c.id != checkpoint.id]
+                subtree.doubtful = sorted([*known, checkpoint], key=lambda c: (c.at, c.id))[:DOUBTFUL_CAP]
+                tree.subtrees.put(owner, subtree)
+            else:
+                keep(checkpoint, subtree.state)
+        return list(resolved.values())
+
+    def _keep_all(
+        self, tree: SpanTree, subtree_id: bytes, subtree: Subtree, keep: Callable[[Checkpoint, Key], None]
+    ) -> None:
+        """Report the unconfirmed exceptions of a subtree that turned out to lie in a task."""
+        for checkpoint in subtree.doubtful:
+            keep(_with(checkpoint, self._uid(subtree), subtree_id), subtree.state)
+        subtree.doubtful = []
+        tree.subtrees.put(subtree_id, subtree)
+
+    def _uid(self, subtree: Subtree) -> UUID:
+        state = self.states.state(subtree.state)
+        return uuid_of(state.uid) if state is not None else UUID(int=0)
+
+
+def _with(checkpoint: Checkpoint, uid: UUID, subtree: bytes) -> Checkpoint:
+    if checkpoint.task_uid == uid and checkpoint.subtree == subtree:
+        return checkpoint
+    return msgspec.structs.replace(checkpoint, task_uid=uid, subtree=subtree)

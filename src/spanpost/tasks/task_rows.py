@@ -1,0 +1,251 @@
+"""The row of a task: what is shown of it, from its merged facts, its verdict and the tasks around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from spanpost import semconv as c
+from spanpost.model.ids import uuid_of
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Artifact, Failure
+from spanpost.model.tasks import Step, Task
+from spanpost.tasks import acts, approvals
+from spanpost.tasks.amounts import as_usage
+from spanpost.tasks.context import window_of
+from spanpost.tasks.context_use import ContextUse, ahead
+from spanpost.tasks.fact_values import StepBegin, StepNow
+from spanpost.tasks.facts import Fact, Facts, time_of, value_of
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.records import ChildTasks, Run, TaskState
+from spanpost.tasks.runs import newest_run, runs_of
+from spanpost.tasks.status import TaskVerdict
+from spanpost.tasks.times import moment
+from spanpost.tasks.usage import figures, unpriced
+from spanpost.tasks.work import Key
+from spanpost.text.wording import message, unpacked, worded
+
+T = TypeVar("T")
+_NO_STEP = StepNow()
+
+
+def as_task(
+    state: TaskState,
+    verdict: TaskVerdict,
+    use: ContextUse,
+    rules: FoldRules,
+    *,
+    parent: TaskState | None,
+    root: TaskState,
+    is_announced: bool,
+    children: Mapping[bytes, bool],
+    agents_at_work: LocaleMessage | None = None,
+) -> Task:
+    """Return the row of a task; `is_announced`: its root is."""
+    facts = state.facts
+    run = newest_run(state) or Run()
+    whole = figures(state)
+    usage = as_usage(whole)
+    is_aggregate = usage.input is None and usage.output is None and state.amounts[0] == 0
+    aggregate = value_of(facts.aggregate) if is_aggregate else None
+    window = use.window
+    if aggregate is not None and state.before is not None and value_of(facts.totals_of) is not None:
+        aggregate = aggregate.minus(*state.before)
+    steps = _steps(facts)
+    messages: dict[str, LocaleMessage] = {}
+
+    def text(field: str, said: LocaleMessage | str | None) -> str | None:
+        if not isinstance(said, LocaleMessage):
+            return said
+        messages[field] = said
+        return worded(said)[0]
+
+    step = value_of(facts.step) or _NO_STEP
+    step_name = step.name
+    if step.index is None and steps and steps[-1].name.endswith(f". {step.name}"):
+        step, step_name = _NO_STEP, text("step_name", steps[-1].message or steps[-1].name)
+    elif step.message is not None:
+        step_name = text("step_name", unpacked(step.message))
+    parent_id = public_id(parent) if parent is not None else value_of(facts.parent_id)
+    task_id = public_id(state)
+    name = value_of(facts.name) or value_of(facts.agent_label) or value_of(facts.service) or value_of(facts.model) or ""
+    failure = verdict.failure if verdict.status == c.ERROR else None
+    if failure is not None and verdict.reason is not None:
+        messages["error"] = verdict.reason
+    runs = runs_of(state)
+    if len(runs) == 1:
+        started = run.start_ns or facts.first_ns
+    else:
+        started = min((s.start_ns for s in runs.values() if s.start_ns), default=0) or facts.first_ns
+    return Task(
+        uid=uuid_of(state.uid),
+        tenant=state.tenant,
+        task_id=task_id,
+        aliases=_aliases(state),
+        parent_uid=uuid_of(parent.uid) if parent is not None else None,
+        parent_task_id=parent_id,
+        root_uid=uuid_of(root.uid),
+        message_uid=uuid_of(root.reported.message_uid),
+        trace_id=run.trace_id or state.trace_id,
+        span_id=run.span_id or state.span_id,
+        name=name,
+        type=value_of(facts.type),
+        agent_name=value_of(facts.agent_name) or value_of(facts.agent_label),
+        agent_id=value_of(facts.agent_id),
+        agent_version=value_of(facts.agent_version),
+        service=value_of(facts.service),
+        environment=value_of(facts.environment),
+        repo=value_of(facts.repo),
+        topic=value_of(facts.topic),
+        requested_by=value_of(facts.requested_by),
+        retry_of=value_of(facts.retry_of),
+        caused_by=value_of(facts.caused_by),
+        order_id=value_of(facts.order_id),
+        session_id=value_of(facts.conversation),
+        status=verdict.status,
+        end_reason=verdict.end_reason,
+        is_inferred=verdict.is_inferred,
+        rule=verdict.rule,
+        is_announced=is_announced,
+        progress=value_of(facts.progress),
+        action=text("action", _action(facts, verdict, agents_at_work)),
+        step_name=step_name,
+        step_index=step.index,
+        step_count=step.count,
+        started_at=moment(started),
+        ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
+        last_event_at=moment(facts.last_ns),
+        runs=max(1, len(runs)),
+        input_tokens=aggregate.input if aggregate is not None else usage.input,
+        output_tokens=aggregate.output if aggregate is not None else usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        reasoning_tokens=usage.reasoning,
+        cost_usd=usage.cost_usd,
+        unpriced_calls=unpriced(whole),
+        context_used_tokens=use.used,
+        context_window_tokens=window.tokens if window is not None else None,
+        context_window_source=window.source if window is not None else "",
+        context_model=use.model,
+        context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
+        context_forecast=None if verdict.is_over else ahead(use, rules),
+        model=value_of(facts.model),
+        llm_calls=state.amounts[0],
+        tool_calls=state.tools[0],
+        tool_errors=state.tools[1],
+        error_count=state.errors,
+        child_count=len(children),
+        child_failed=sum(children.values()),
+        steps=steps,
+        artifacts=_artifacts(facts),
+        approvals=approvals.approvals(facts, state.tenant, rules.expiry)
+        if facts.asks or facts.answers or facts.reported
+        else (),
+        is_muted=acts.is_muted(state),
+        cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
+        cancel_at=moment(time_of(facts.cancel_asked)) if cancel_by else None,
+        paused_by=text("paused_by", acts.paused_by(state)) or "",
+        links=_by_name(facts.links),
+        results=_by_name(facts.results),
+        attributes=_by_name(facts.attributes),
+        error=Failure(type=failure.type, message=failure.message, log_tail=failure.log_tail)
+        if failure is not None
+        else None,
+        messages=messages,
+    )
+
+
+def _by_name(entries: Mapping[str, Fact[T]]) -> dict[str, T]:
+    return {name: entries[name].value for name in sorted(entries)}
+
+
+def public_id(state: TaskState) -> str:
+    """Return the highest-ranked alias known."""
+    return state.task_id or value_of(state.facts.alias) or _span_id(state)
+
+
+def _span_id(state: TaskState) -> str:
+    return f"{state.trace_id.hex()}-{state.span_id.hex()}" if state.span_id else state.trace_id.hex()
+
+
+def _aliases(state: TaskState) -> tuple[str, ...]:
+    newest = newest_run(state)
+    span = (
+        f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if state.task_id and newest is not None else _span_id(state)
+    )
+    known = (state.task_id, value_of(state.facts.alias), span)
+    return tuple(dict.fromkeys(a for a in known if a))
+
+
+def _steps(facts: Facts) -> tuple[Step, ...]:
+    entries = facts.steps
+    if not entries:
+        return _acts(facts)
+    order = sorted([(step.index is None, step.index or 0, step.began_ns, entry) for entry, step in _values(entries)])
+    return tuple(_step(n, entry, entries[entry].value) for n, (_, _, _, entry) in enumerate(order, 1))
+
+
+def _values(entries: Mapping[str, Fact[T]]) -> list[tuple[str, T]]:
+    return [(entry, fact.value) for entry, fact in entries.items()]
+
+
+def _step(n: int, entry: str, step: StepBegin) -> Step:
+    said = unpacked(step.message) or step.name
+    if step.index is None and entry[0] != "~":  # a prompt has no name of its own: its number tells it apart
+        said = message("task.nth_step", n=n, name=said)
+    text, rendered = worded(said)
+    return Step(name=text, index=step.index, at=moment(step.began_ns), message=rendered)
+
+
+def _action(facts: Facts, verdict: TaskVerdict, agents_at_work: LocaleMessage | None) -> LocaleMessage | str | None:
+    """Return the current action: as reported, else its working agents, else the newest thing that began."""
+    action, doing = facts.action, facts.doing
+    if agents_at_work and (action is None or action.priority == 0):
+        return agents_at_work
+    # What only a start reports was seen live, and holds while the task runs.
+    if (
+        doing is not None
+        and not verdict.is_over
+        and (action is None or (action.priority, action.at_ns) < (0, doing.at_ns))
+    ):
+        action = doing
+    return unpacked(action.value) if action is not None else None
+
+
+def _acts(facts: Facts) -> tuple[Step, ...]:
+    """Return the tool calls as steps, for an agent without steps; a call in several layers is one."""
+    entries = facts.acts
+    if not entries:
+        return ()
+    out: list[Step] = []
+    last, last_ended_ns = "", 0
+    calls = [(call.began_ns, -call.ended_ns, entry, call.name) for entry, call in _values(entries)]
+    for began_ns, ended, _, name in sorted(calls):
+        if name != last or began_ns >= last_ended_ns:
+            last, last_ended_ns = name, -ended
+            out.append(Step(name=name, index=None, at=moment(began_ns)))
+    return tuple(out)
+
+
+def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
+    entries = sorted(facts.artifacts.items(), key=lambda item: (item[1].at_ns, item[0]))
+    return tuple(Artifact(name=fact.value.name, uri=fact.value.uri, kind=fact.value.kind) for _, fact in entries)
+
+
+def agents_at_work(child_tasks: ChildTasks, state_of: Callable[[Key], TaskState | None]) -> LocaleMessage | None:
+    """Return the working agents of a task: "2 of 8 agents at work: planner, writer"."""
+    if not child_tasks.at_work:
+        return None
+    names = []
+    for key in sorted(child_tasks.at_work)[:3]:
+        child = state_of(key)
+        name = value_of(child.facts.name) if child is not None else None
+        if name:
+            names.append(str(name))
+    many = len(child_tasks.tasks)
+    some = (
+        message("task.agents_at_work", open=len(child_tasks.at_work), all=many)
+        if many > 1
+        else message("task.agent_at_work")
+    )
+    return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
