@@ -209,7 +209,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(rows, "write_checkpoints", "checkpoints")
     watch(outbox, "put", "deliveries")
     watch(PostgresStore, "_without_known", "known events?")
-    watch(PostgresStore, "_lock", "lock")
+    watch(PostgresStore, "lock", "lock")
     watch(PostgresStore, "_write", "timers")
     store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=("console",))))
     await store.open()
