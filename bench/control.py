@@ -53,7 +53,7 @@ Answers = Callable[[UUID, int], Awaitable[None]]
 
 
 async def _slack(request: web.Request) -> web.Response:
-    """Answer as Slack's Web API does what the desk asks of it."""
+    """Answer like Slack's Web API."""
     told: dict[str, object] = {"team_id": TEAM, "user_id": "U0BOT", "bot_id": BOT}
     if request.path.endswith("users.info"):
         told = {"user": {"id": USER, "team_id": TEAM, "name": "alice", "profile": {"display_name": "alice"}}}
@@ -147,7 +147,7 @@ def processor_seconds(pid: int) -> float:
 async def measure(
     dsn: str, port: int, pid: int, waiting: int, rounds: int, idle: float, *, is_click: bool
 ) -> dict[str, float]:
-    """Return what was measured, in milliseconds."""
+    """Return the measured times, in milliseconds."""
     store = PostgresStore(dsn, pool_size=2)
     await store.open()
     async with slack(port + 1), clicking(f"http://127.0.0.1:{port}") as click:

@@ -140,7 +140,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
 
 
 async def main(dsn: str, sizes: Sequence[int], rounds: int) -> None:
-    """Measure each size and tell it."""
+    """Measure and print each size."""
     await upgrade(dsn)
     for ordering_keys in sizes:
         found = await measure(dsn, ordering_keys, rounds)

@@ -63,7 +63,7 @@ def conversation(growth: Growth, random: Random, window: int, climbs: int, share
 
 
 def spans(calls: list[Call], trace: bytes) -> Iterator[Observation]:
-    """Yield the box, open, and a span for each call."""
+    """Yield the open root span, and a span for each call."""
     box = b"\0" * 7 + b"\1"
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench"}
     yield Observation(

@@ -11,8 +11,8 @@ MiB of its OTLP body, at both sizes, in groups of 2,048; the growth of the time 
 the longest time that the loop's own thread worked without coming round, and the longest that it did not come
 round (on a busy machine that is the others' doing).
 
-*Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the shape again and
-again, each time as a new trace.
+*Beside* posts single spans of one tenant to `spanpost run`, first alone, then while another tenant posts the
+shape repeatedly, each time as a new trace.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def one(dsn: str, told: Sequence[Observation]) -> dict[str, float]:
 
 
 async def shapes(dsn: str, names: list[str], order: str, size: int, *, as_json: bool) -> None:
-    """Tell what each shape costs."""
+    """Print the cost of each shape."""
     await upgrade(dsn)
     rarely_collect()
     rows = []
@@ -180,7 +180,7 @@ def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: Q
 
 
 def beside(dsn: str, names: list[str], size: int, seconds: float, *, as_json: bool) -> None:
-    """Tell what an honest tenant waits, alone and beside each shape."""
+    """Print the waits of an honest tenant, alone and beside each shape."""
     asyncio.run(upgrade(dsn))
     tokens = {tenant: f"spt_{tenant}" for tenant in ("honest", "hostile")}
     known = [{"tenant": tenant, "sha256": [sha256(token.encode()).hexdigest()]} for tenant, token in tokens.items()]

@@ -308,7 +308,7 @@ def _percentiles(what: str, waits: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure as told."""
+    """Measure by the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=_MIB)
     parser.add_argument("--only", default="", help="shapes with this in their name")

@@ -128,7 +128,7 @@ def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
 
 
 def main() -> None:
-    """Measure each store and tell it."""
+    """Measure and print each store."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=400)
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")

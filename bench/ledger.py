@@ -35,13 +35,13 @@ from spanpost.tasks import batches as walk
 from spanpost.tasks.folded import FoldRules
 from spanpost.testing.observed import ended
 
-#: Spans in a trace: a box, then model and tool calls by turns. About 440 B each on the wire.
+#: Spans in a trace: a root span, then model and tool calls in turn. About 440 B each on the wire.
 IN_TRACE = 16
 NOW = datetime.now(UTC)
 
 
 def traces(first: int, count: int) -> list[list[Observation]]:
-    """Return traces as an exporter sends them: children before their box."""
+    """Return traces as an exporter sends them: children before their root span."""
     out = []
     for trace in range(first, first + count):
         spans = []
@@ -94,7 +94,8 @@ _COLUMNS = {name: kind for name, kind in audit.EVENT_COLUMNS.items() if name != 
 _ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
 _VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
 BARE = (
-    f"INSERT INTO audit_rows ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS given({', '.join(_COLUMNS)})"
+    f"INSERT INTO audit_rows ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS "
+    f"given({', '.join(_COLUMNS)})"
     " ON CONFLICT DO NOTHING"
 )
 

@@ -74,7 +74,7 @@ class Records(dict[Key, Any]):
 
 
 def strangers(name: str, attributes: dict[str, Any], scope: str) -> list[list[Body]]:
-    """Return a run of one body, as a door of the gateway decodes it: spans that are alike, sixteen of a trace."""
+    """Return a run of one body, as the gateway decodes it: equal spans, sixteen in each trace."""
     spans = [
         loads.span(random.Random(i), (1 + i // 16).to_bytes(16, "big"), (1 + i).to_bytes(8, "big"),
                    (i // 16 * 16 + 1).to_bytes(8, "big") if i % 16 else b"", name, 10**18 + i, attributes)

@@ -1,11 +1,13 @@
-"""What a span costs in the database: bytes by table and by index, rows and WAL, after `spanpost run` recorded a load.
+"""What a span costs in the database: bytes by table and by index, rows and WAL, after `spanpost run`
+recorded a load.
 
     python bench/space.py [--spans 20000] [--system] [--load whole|split|stacked|strangers] [--slices 10] [--wal]
 
-A PostgreSQL of its own for each load. Sizes are those of the files when every span is committed, dead rows included; rows are those
-that can be read. WAL is told without the whole pages that PostgreSQL writes once after each checkpoint, and beside it with them:
-how many those are depends on how often there is a checkpoint. With `--slices` a load is sent in equal parts and each has a row:
-speed, and the gateway's memory. `--wal` tells by kind of record what the WAL is made of (PostgreSQL 15 or newer).
+A PostgreSQL of its own for each load. Sizes are those of the files when every span is committed, dead rows
+included; rows are those that can be read. WAL is told without the whole pages that PostgreSQL writes once
+after each checkpoint, and beside it with them: how many those are depends on how often there is a
+checkpoint. With `--slices` a load is sent in equal parts and each has a row: speed, and the gateway's
+memory. `--wal` tells by kind of record what the WAL is made of (PostgreSQL 15 or newer).
 """
 
 from __future__ import annotations
@@ -102,7 +104,8 @@ async def measure(dsn: str, gateway: Running, load: str, asked: argparse.Namespa
         await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
         for row in await connection.fetch(_KINDS, lsn, until):
             print(
-                f"  {row['kind']:28} {row['count'] / sent:6.2f} records, {int(row['bytes']) / sent:6.0f} bytes, {int(row['pages']) / sent:6.0f} of pages"
+                f"  {row['kind']:28} {row['count'] / sent:6.2f} records, {int(row['bytes']) / sent:6.0f} bytes, "
+                f"{int(row['pages']) / sent:6.0f} of pages"
             )
     await connection.close()
 

@@ -1,4 +1,4 @@
-"""How a benchmark tells its figures: rows as JSON, or as a table in Markdown."""
+"""The output of a benchmark: rows as JSON, or as a table in Markdown."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from spanpost.agent.adapters.langgraph import ainvoke
 
 
 class Trip(TypedDict, total=False):
-    """What is known of a trip."""
+    """The state of a trip."""
 
     city: str
     room: str

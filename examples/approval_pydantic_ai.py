@@ -32,12 +32,12 @@ booking = Agent(FunctionModel(answer), name="booking", output_type=[str, Deferre
 
 @booking.tool_plain(requires_approval=True)
 def book_hotel(city: str, nights: int) -> str:
-    """Book a room; somebody has to agree."""
+    """Book a hotel room. A person has to approve it."""
     return f"booked {nights} nights in {city}"
 
 
 async def travel() -> str:
-    """Have the agent book a room, once a person agreed."""
+    """Let the agent book a hotel room after a person approved it."""
     async with agent_task("Book a trip", agent="booking", task_id="trip-7"):
         result = await run(booking, "Book a room in Oslo", risk="costs money")
         return str(result.output)

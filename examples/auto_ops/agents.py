@@ -23,7 +23,7 @@ from spanpost.agent.control import approval, cancelled
 
 #: Plans that are made at most, each on what review objected to the one before.
 ROUNDS = 3
-#: What is told of an action's output, characters; and how long it may take, seconds.
+#: Maximum length of an action's output that is reported, characters; and time limit of an action, seconds.
 _SHOWN, _LONGEST = 300, 600
 
 ANALYSIS = "You are the analysis agent of people on call. Say in one sentence what is most likely wrong."
@@ -42,7 +42,7 @@ tracer = trace.get_tracer("auto_ops")
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert, as the gateway's API tells it. Its texts are untrusted."""
+    """An alert from the gateway's API. Its texts are untrusted."""
 
     id: str
     name: str
@@ -50,7 +50,7 @@ class Alert:
     traceparent: str
 
     def told(self) -> dict[str, str]:
-        """Return what a model is told."""
+        """Return the fields that a model receives."""
         return {"name": self.name, "summary": self.summary}
 
 
@@ -136,7 +136,7 @@ async def look_after(
 
 
 async def analyse(alert: Alert, model: Model) -> str:
-    """Say what is most likely wrong."""
+    """Return the most likely cause."""
     with agent_task(f"Analyse {alert.name}", agent="analysis", type="auto_ops", task_id=f"{alert.id}/analysis") as task:
         verdict = (await model.ask(ANALYSIS, {"alert": alert.told()}, "verdict"))["verdict"]
         task.checkpoint(f"Verdict: {verdict}")
@@ -157,7 +157,7 @@ async def propose(
 
 
 async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Model) -> str | None:
-    """Return what is to be objected to a plan; None where it is accepted."""
+    """Return the objection to a plan; None if it is accepted."""
     name, id = f"Review plan {number}", f"{alert.id}/review-{number}"
     with agent_task(name, agent="review", type="auto_ops", task_id=id) as task:
         told = {"alert": alert.told(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
@@ -192,6 +192,6 @@ async def run(alert: Alert, action: Action) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without what is ours: tokens and the database."""
+    """Return the environment without this process's tokens and database."""
     ours = ("SPANPOST_", "OPENAI_", "OTEL_", "DATABASE_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

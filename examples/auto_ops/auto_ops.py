@@ -100,7 +100,7 @@ class Gateway:
 
 @dataclass(frozen=True)
 class Shift:
-    """What is needed to look after alerts."""
+    """Settings and clients of the alert handler."""
 
     gateway: Gateway
     watermark: Watermark
@@ -166,7 +166,7 @@ async def once(shift: Shift) -> bool:
 
 
 async def forever(shift: Shift, every: float) -> None:
-    """Look after what fires, until told to stop."""
+    """Handle firing alerts until it is stopped."""
     under_way: set[str] = set()
     running: set[asyncio.Task[None]] = set()
     not_before: dict[str, float] = {}

@@ -17,7 +17,7 @@ tracer = trace.get_tracer("auto_ops")
 
 
 class ModelFailed(Exception):
-    """The model cannot be reached, or what it answers is not what was asked for."""
+    """The model cannot be reached, or its answer has the wrong form."""
 
 
 class Model:

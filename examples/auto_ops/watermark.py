@@ -55,7 +55,7 @@ class Work:
         self.was_acting = was_acting
 
     async def acting(self) -> None:
-        """Note that what was approved is run now."""
+        """Record that the approved action runs now."""
         await self._connection.execute("UPDATE auto_ops SET acting = true WHERE alert = $1", self._alert)
 
     async def done(self, outcome: str) -> None:
@@ -83,11 +83,11 @@ class Watermark:
         return cls(pool)
 
     async def close(self) -> None:
-        """Let all connections go, and with them what is held."""
+        """Close all connections, which releases the locks."""
         await self._pool.close()
 
     async def since(self) -> datetime | None:
-        """Return from when on alerts are to be looked at; None where none was ever seen."""
+        """Return the time from which alerts are handled; None if there was none yet."""
         if await self._pool.fetchval("SELECT to_regclass('auto_ops')") is None:
             return None
         mark = await self._pool.fetchval(_MARK)

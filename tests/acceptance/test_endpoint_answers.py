@@ -19,6 +19,7 @@ from spanpost.http.tokens import hash_of, new_token
 from spanpost.model.observations import Repair
 from tests.acceptance.gateway_process import Gateway, query
 from tests.conftest import ROOT, fresh_database
+from tests.eventually import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 PAGE = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
@@ -348,9 +349,14 @@ def test_the_door_answers_as_the_page_says(what: str, tried: Tried) -> None:
     status, outcome = LINES[what]
     name = f"chat {list(CASES).index(what)}"
     kept = query(dsn, "SELECT count(*) FROM quarantine")[0][0]
-    assert CASES[what](tried, name) == status
-    rows = query(dsn, f"SELECT repairs FROM agent_events WHERE name = '{name}'")
+    # A busy machine may ask a sender to come back.
+    assert eventually(lambda: CASES[what](tried, name), lambda found: status == 503 or found != 503) == status
     wanted = ROWS.get(what, 1) if status == 200 and outcome not in ("an empty request", "accepted") else 0
+    # On a busy machine a body is acknowledged from the journal, and its rows come after the answer.
+    statement = f"SELECT repairs FROM agent_events WHERE name = '{name}'"
+    rows = eventually(lambda: query(dsn, statement), lambda rows: len(rows) >= wanted)
     flags = sum(FLAGS[flag] for flag in re.findall(r"`(\w+)`", outcome))
     assert [row[0] or 0 for row in rows] == [flags] * wanted
-    assert query(dsn, "SELECT count(*) FROM quarantine")[0][0] - kept == (1 if outcome.startswith("kept") else 0)
+    expected = kept + (1 if outcome.startswith("kept") else 0)
+    statement = "SELECT count(*) FROM quarantine"
+    assert eventually(lambda: query(dsn, statement)[0][0], lambda count: count >= expected) == expected

@@ -129,7 +129,7 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
     await store.record(
         [ended(trace=1, span=1, name="invoke_agent", attributes={"gen_ai.operation.name": "invoke_agent"})]
     )
-    assert (await store.record(calls[:9])).repeats == 9
+    assert (await store.record(calls[:9])).duplicates == 9
     assert await database.fetchval(
         "SELECT input_tokens FROM agent_tasks WHERE span_id = $1", calls[0].parent_id
     ) == len(calls)

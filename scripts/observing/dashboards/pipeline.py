@@ -71,6 +71,18 @@ def pipeline() -> d.Dashboard:
             (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
         ),
         lines(
+            "Lag of the journal",
+            "Age of the oldest request that is answered and not recorded yet.",
+            ("max by (tenant) (spanpost_journal_lag_seconds)", "{{tenant}}"),
+            unit="s",
+        ),
+        lines(
+            "Bytes in the journal",
+            "Requests that are answered and not recorded yet, compressed.",
+            ("sum by (tenant) (spanpost_journal_bytes)", "{{tenant}}"),
+            unit="bytes",
+        ),
+        lines(
             "Time to commit",
             "Time in which half, and 99 of 100, of the batches are committed.",
             *(
@@ -169,7 +181,8 @@ def pipeline() -> d.Dashboard:
             'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", '
             "sum(pg_total_relation_size(oid))::float8 AS \"Size\" FROM pg_class WHERE relkind = 'r' AND relname "
             "~ "
-            "'^(agent_|attribute_sets|audit_rows|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)' GROUP BY 1 ORDER BY 3 DESC",
+            "'^(agent_|attribute_sets|audit_rows|deliveries|human_|task_|quarantine|approvals|"
+            "model_usage|task_state|ordering_keys|journal)' GROUP BY 1 ORDER BY 3 DESC",
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),

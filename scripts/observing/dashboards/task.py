@@ -29,7 +29,10 @@ def _of_one(one: str) -> tuple[Note, ...]:
 
 def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
-    one = "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
+    one = (
+        "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} "
+        "OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
+    )
     choose = (
         "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text "
         "FROM agent_tasks"

@@ -51,7 +51,7 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     queue: float = 1.0
     queue_bytes: int = 1024 * 1024
     #: Bytes in the journal, of all tenants; 0: the journal is not used.
-    journal: int = 1024 * 1024 * 1024
+    journal: int = 2048 * 1024 * 1024
     #: Seconds of work, at the recent pace, that may wait to be recorded directly before requests go to the
     #: journal; and the bytes that may always wait.
     direct: float = 0.2

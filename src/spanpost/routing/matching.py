@@ -104,13 +104,14 @@ class Match:
 
     def takes(self, task: Task) -> bool:
         """Return whether the task matches."""
+        # Most conditions are not given: a call for each would cost more than the rest (measured).
         return (
-            is_wanted(self.tenant, task.tenant)
-            and is_wanted(self.agent, task.agent_name)
-            and is_wanted(self.topic, task.topic)
-            and is_wanted(self.environment, task.environment)
-            and is_wanted(self.service, task.service)
-            and is_wanted(self.repo, task.repo)
+            (self.tenant is None or is_wanted(self.tenant, task.tenant))
+            and (self.agent is None or is_wanted(self.agent, task.agent_name))
+            and (self.topic is None or is_wanted(self.topic, task.topic))
+            and (self.environment is None or is_wanted(self.environment, task.environment))
+            and (self.service is None or is_wanted(self.service, task.service))
+            and (self.repo is None or is_wanted(self.repo, task.repo))
             and all(is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes.items())
         )
 

@@ -130,7 +130,7 @@ class Route(Match):
         """Return whether the task matches."""
         return (
             super().takes(task)
-            and is_wanted(self.status, task.status)
+            and (self.status is None or is_wanted(self.status, task.status))
             and (self.severity is None or severity_of_state(task) >= self.least)
             and (self.cost_usd is None or (task.cost_usd is not None and task.cost_usd >= self.cost_usd))
         )

@@ -228,7 +228,8 @@ class Supervisor:
         for number, pid in list(self._pids.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                self._is_done = self._is_done and (not self._is_stopping or status == 0)
+                # A worker that the signal ends, as it was not ready to handle it, has nothing to finish.
+                self._is_done = self._is_done and (not self._is_stopping or status in (0, signal.SIGTERM))
                 self._ended(number, pid)
 
     def _ended(self, number: int, pid: int) -> None:

@@ -155,7 +155,7 @@ class GatewaySettings(Section):
     )
 
     journal_bytes: int = Field(
-        default=1024 * _MIB,
+        default=2048 * _MIB,
         ge=0,
         description="Maximum bytes in the journal, the table `journal`. Telemetry that cannot be recorded at once is "
         "written there, encrypted, answered with 200 and recorded later. One tenant may fill half of it; beyond "

@@ -29,30 +29,45 @@ from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
 
-#: What a sender tries who wants to answer a question of trace 1, from its own trace or that one, in whatever
-#: spelling.
+_MARK = asking(is_marked=True).attributes["agent.approval.digest"]
+#: Attempts of a sender to answer a question of trace 1, from its own trace or that one.
 FORGED: dict[str, list[Observation]] = {
     "another trace": [a_reported_decision(trace=2)],
     "the same trace": [a_reported_decision()],
     "dated earlier": [a_reported_decision(at=0.1), a_reported_decision(at=0.1, trace=2, index=8)],
-    "with the mark": [a_reported_decision(digest=asking(is_marked=True).attributes["agent.approval.digest"], trace=trace) for trace in (1, 2)],
+    "with the mark": [a_reported_decision(digest=_MARK, trace=trace) for trace in (1, 2)],
     "as spanpost writes it": [
         an_event(
-            trace=1, span=1, name="agent.approval.resolved", index=7, at=2.0,
-            attributes=a_reported_decision().attributes | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
+            trace=1,
+            span=1,
+            name="agent.approval.resolved",
+            index=7,
+            at=2.0,
+            attributes=a_reported_decision().attributes
+            | {"agent.intervention.source": "slack", "agent.intervention.by": "alice"},
         ),
         an_event(
-            trace=1, span=1, name="agent.intervention", index=6, at=2.0,
-            attributes={"agent.intervention.verb": "approve", "agent.intervention.by": "alice", "agent.approval.id": "a1"},
+            trace=1,
+            span=1,
+            name="agent.intervention",
+            index=6,
+            at=2.0,
+            attributes={
+                "agent.intervention.verb": "approve",
+                "agent.intervention.by": "alice",
+                "agent.approval.id": "a1",
+            },
         ),
     ],
     "on the question": [
         asking(is_marked=True, trace=trace, index=5, at=3.0, decision="approve", by="the CEO") for trace in (1, 2)
     ],
     "an agent waits, it says": [
-        an_event(trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=a_reported_decision().attributes)
+        an_event(
+            trace=1, span=1, name="agent.approval.awaited", index=4, at=2.0, attributes=a_reported_decision().attributes
+        )
     ],
-}  # fmt: skip
+}
 
 
 async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
@@ -67,7 +82,7 @@ class ExerciseAnswers(Exercised):
     # --- what telemetry tells ----------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
-    @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
+    @pytest.mark.parametrize("order", ["asked first", "reported first", "at once"])
     async def test_telemetry_does_not_answer_a_question_to_spanpost(
         self, make_store: MakeStore, what: str, order: str
     ) -> None:
@@ -77,8 +92,10 @@ class ExerciseAnswers(Exercised):
         store = await make_store()
         asked = [at_work(), asking(is_marked=True)]
         for batch in {
-            "asked first": [asked, FORGED[what]], "told first": [FORGED[what], asked], "at once": [[*FORGED[what], *asked]]
-        }[order] + [FORGED[what]]:  # fmt: skip
+            "asked first": [asked, FORGED[what]],
+            "reported first": [FORGED[what], asked],
+            "at once": [[*FORGED[what], *asked]],
+        }[order] + [FORGED[what]]:
             await store.record(batch)
         row = await of_trace(store, 1)
         assert (row.state, row.decision, row.by, row.source, row.is_asked) == (InterventionState.OPEN, "", "", "", True)

@@ -353,8 +353,11 @@ class ExercisePeople(Exercised):
         verbs = [Verb.MESSAGE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL]
         deeds = await store.interventions.deeds(task.uid, verbs)
         assert [(d.verb, d.by, d.text) for d in deeds] == [
-            ("message", "alice", "look at the logs"), ("pause", "alice", ""), ("resume", "bob", ""), ("cancel", "bob", "")
-        ]  # fmt: skip
+            ("message", "alice", "look at the logs"),
+            ("pause", "alice", ""),
+            ("resume", "bob", ""),
+            ("cancel", "bob", ""),
+        ]
         assert await store.interventions.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
         listed = [c.text for c in await store.reader.checkpoints() if c.kind is Kind.CHECKPOINT]
         assert listed == ["alice asked to pause it", "bob asked to go on", "bob asked to stop it"]

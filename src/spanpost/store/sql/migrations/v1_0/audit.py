@@ -13,11 +13,10 @@ around now) is the same in every duplicate: it is computed from `at_ns`, which `
 equal (event_id, content_hash) implies equal occurred_at, and the key (occurred_at, event_id, content_hash)
 refuses exactly what (event_id, content_hash) would.
 
-Gains over one table: old data is dropped as a table instead
-of deleted row by row. With time in front, the key's index grows at its right edge instead of at random pages
-and serves time ranges without another index. The month being written stays small enough for memory. Costs: a
-look-up by trace or task without a time range visits each month's index (a handful, by retention), and months
-must exist beforehand.
+Gains over one table: old data is dropped as a table instead of deleted row by row. With time in front, the
+key's index grows at its right edge instead of at random pages and serves time ranges without another index.
+The month being written stays small enough for memory. Costs: a look-up by trace or task without a time range
+visits each month's index (a handful, by retention), and months must exist beforehand.
 
 `spanpost_add_month` makes a month. The store makes the previous, the current and the next two months when it
 opens and daily after. Rows of all other months (senders with broken clocks, replayed recordings, a role that

@@ -124,7 +124,7 @@ TASKS: Final = table(
     # Most updates change no indexed column: with room on the page they stay there (HOT). Rows of some
     # kilobytes stay uncompressed in the table: compressing them took a tenth of the time that writing them
     # did.
-    options="WITH (fillfactor = 70, toast_tuple_target = 8160)",
+    options="WITH (fillfactor = 80, toast_tuple_target = 8160)",
     indexes=[
         "CREATE INDEX agent_tasks_task_id ON agent_tasks USING hash (task_id)",
         "CREATE INDEX agent_tasks_aliases ON agent_tasks USING gin (aliases jsonb_path_ops)",
@@ -251,7 +251,7 @@ TREE: Final = table(
             "Empty in place of a pack: the domain's records have rows of their own.",
         ),
     ],
-    options="WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, toast_tuple_target = 8160)",
+    options="WITH (autovacuum_vacuum_scale_factor = 0.05, toast_tuple_target = 8160)",
 )
 
 TIMERS: Final = table(
