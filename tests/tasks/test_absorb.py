@@ -11,7 +11,7 @@ from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import Act, Artifact, EventReport, Failure, Finish, Reading, Role
 from spanpost.model.usage import Usage
 from spanpost.tasks.absorb import keep
-from spanpost.tasks.fact_values import CallEnd, FirstCall, KeptArtifact, RequestedAct, StepBegin, StepNow
+from spanpost.tasks.fact_values import ActFact, CallEnd, FirstCall, KeptArtifact, StepBegin, StepNow
 from spanpost.tasks.facts import Facts, value_of
 from tests.tasks.learning import SECOND, SPAN, TRACE, Say, ended, event, learned, root, started
 
@@ -238,7 +238,7 @@ def case(id: str, says: list[Say], fact: str, value: Any, sentence: str) -> Any:
             "a person's act",
             [Say(Reading(act=Act(verb="cancel", by="eve", seen_ns=7)), 0, 3, False, {"part": Part.INTERVENTION})],
             "cancel_asked",
-            RequestedAct("cancel", "eve", 7),
+            ActFact("cancel", "eve", 7),
             "what a person asked is kept with who asked",
         ),
     ],

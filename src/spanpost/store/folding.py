@@ -43,7 +43,11 @@ _LEVELS = 32
 
 
 class Wider(Exception):
-    """The fold touched domains that others have locked: restart with all of them locked in order."""
+    """The fold touched domains that others have locked: restart with all of them locked in order.
+
+    An exception, because the transaction must end without a result: advisory locks can be taken in order only
+    from its beginning, and the fold runs in a thread of its own that has to be left.
+    """
 
     def __init__(self, domains: set[bytes]) -> None:
         super().__init__(f"{len(domains)} domains")

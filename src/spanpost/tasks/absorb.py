@@ -21,12 +21,12 @@ from spanpost.tasks.fact_values import (
     FirstCall,
     KeptArtifact,
     LifetimeTokens,
-    Point,
     Sign,
     SpanEnd,
     StepBegin,
     StepNow,
     ToolAct,
+    UsePoint,
 )
 from spanpost.tasks.facts import LOG_CAP, Ending, Facts, newest
 from spanpost.text.sanitise import paragraph
@@ -232,7 +232,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.model = newest(facts.model, -1 if r.is_aside else 0, at, key, r.model)
         if usage is not None and usage.input is not None and not r.is_aside:
             model = canonical_model(r.model or NO_MODEL)
-            facts.point(_tuple(Point, (at, key[:8], o.start_ns or at, usage.input, model, _conversation(r))))
+            facts.point(_tuple(UsePoint, (at, key[:8], o.start_ns or at, usage.input, model, _conversation(r))))
             if not has_failed:
                 facts.accept(model, usage.input)
     elif role is _TOOL:
@@ -319,7 +319,7 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:
         facts.context_used = newest(facts.context_used, 0, at, key, r.context_used)
-        facts.point(Point(at, key[:8], at, r.context_used, AGENT_CONVERSATION, _conversation(r)))
+        facts.point(UsePoint(at, key[:8], at, r.context_used, AGENT_CONVERSATION, _conversation(r)))
     if r.context_window is not None:
         facts.context_window = newest(facts.context_window, 0, at, key, r.context_window)
     for name, url in r.links.items():

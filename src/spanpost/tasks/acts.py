@@ -5,7 +5,7 @@ from __future__ import annotations
 from spanpost.model.interventions import Verb
 from spanpost.model.messages import LocaleMessage
 from spanpost.model.readings import Act
-from spanpost.tasks.fact_values import RequestedAct
+from spanpost.tasks.fact_values import ActFact
 from spanpost.tasks.facts import Fact, Facts, newest, value_of
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.runs import newest_run
@@ -25,7 +25,7 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     """Add a person's act to the facts."""
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
-        setattr(facts, fact, newest(getattr(facts, fact), 0, at, key, RequestedAct(act.verb, act.by, act.seen_ns)))
+        setattr(facts, fact, newest(getattr(facts, fact), 0, at, key, ActFact(act.verb, act.by, act.seen_ns)))
 
 
 def cancel_by(state: TaskState) -> LocaleMessage | str:
@@ -49,7 +49,7 @@ def is_muted(state: TaskState) -> bool:
     return request is not None and request.verb == Verb.MUTE
 
 
-def _since_last_run(state: TaskState, asked: Fact[RequestedAct] | None) -> RequestedAct | None:
+def _since_last_run(state: TaskState, asked: Fact[ActFact] | None) -> ActFact | None:
     """Return the request, unless it was made of a run that has ended since.
 
     The comparison uses what the person had seen of the task, not our clock.

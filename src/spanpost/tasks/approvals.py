@@ -25,7 +25,7 @@ from spanpost.model.ids import named, uuid_of
 from spanpost.model.interventions import ApprovalRow
 from spanpost.model.observations import Observation, Part
 from spanpost.model.readings import Approval, Reading, ReportedDecision
-from spanpost.tasks.fact_values import AskedQuestion, KeptAnswer
+from spanpost.tasks.fact_values import KeptAnswer, QuestionFact
 from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
@@ -144,7 +144,7 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
         rank = 2 * a.is_asked + (not a.is_cut)
-        asked = AskedQuestion(
+        asked = QuestionFact(
             a.question,
             a.detail,
             tuple(a.options),
@@ -245,7 +245,7 @@ def _entry(id: str, mark: str, trace: str) -> str:
     return "\0".join(part[:TEXT_CAP].replace("\0", "") for part in (id, mark, trace))
 
 
-def _standing(asks: Mapping[str, Fact[AskedQuestion]]) -> set[str]:
+def _standing(asks: Mapping[str, Fact[QuestionFact]]) -> set[str]:
     """Return the questions that are not void: of an id the newest wording of each trace.
 
     One that was altered on its way replaces no other. Outside any trace no question replaces another: it is

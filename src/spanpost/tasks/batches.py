@@ -26,17 +26,16 @@ from spanpost.tasks.records import (
     Subtree,
     TaskState,
     candidates_key,
-    child_roots_key,
     child_tasks_key,
     domain_of,
     duplicates_key,
-    given_key,
     linked_traces_key,
     members_key,
     node_key,
     seen_key,
+    span_keys,
     state_key,
-    subtree_key,
+    task_keys,
     tenant_key,
 )
 from spanpost.tasks.spans import link_of
@@ -213,7 +212,13 @@ def is_new(node: Node | None, p: Placed) -> bool:
 
 
 class Prefetch:
-    """The keys that the fold of a batch will ask for, found step by step from the records fetched so far.
+    """The keys that the fold of a batch will probably ask for, found step by step from the records fetched so far.
+
+    It only saves queries: one for each level of parents, in place of one for each key. A key that is missing
+    here is fetched when the fold asks, and a key too many is not used, so the result is the same. The fold's own
+    asking cannot replace it. The fold decides on each record before it knows the next key, so it asks one key
+    at a time; and to run it once only for its keys would double its cost. What a span and a task consist
+    of is said once, in `records.span_keys` and `task_keys`, for both.
 
     `loaded` is what was fetched, `whole` the domains that were fetched completely, `leads` the subtrees and
     task states among the records, in order of arrival.
@@ -286,7 +291,7 @@ class Prefetch:
         if (domain, span_id) in self._met:
             return False
         self._met.add((domain, span_id))
-        for key in (node_key(domain, span_id), subtree_key(domain, span_id), child_roots_key(domain, span_id)):
+        for key in span_keys(domain, span_id):
             self._look(key)
         return True
 
@@ -296,7 +301,7 @@ class Prefetch:
 
     def _task(self, key: Key) -> None:
         if key:
-            for asked in (key, members_key(key), child_tasks_key(key), given_key(key)):
+            for asked in task_keys(key):
                 self._look(asked)
 
 

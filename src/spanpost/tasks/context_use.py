@@ -16,7 +16,7 @@ from spanpost.model.context import Forecast
 from spanpost.tasks.absorb import AGENT_CONVERSATION
 from spanpost.tasks.context import Window, resolve
 from spanpost.tasks.context_limits import alarm, named
-from spanpost.tasks.fact_values import Point
+from spanpost.tasks.fact_values import UsePoint
 from spanpost.tasks.facts import Facts, time_of, value_of
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.forecast import Call, climb_of, forecast, may_reach
@@ -46,7 +46,7 @@ def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
         if said_window is None:
             return NO_USE
         return ContextUse(window=resolve(value_of(facts.model), rules.known_windows, said=said_window))
-    conversations: dict[str, list[Point]] = {}
+    conversations: dict[str, list[UsePoint]] = {}
     for point in facts.points:
         if (point.model == AGENT_CONVERSATION) == (said_used is not None):
             conversations.setdefault(point.model, []).append(point)
@@ -71,7 +71,7 @@ def _accepted(accepted: Mapping[str, int], model: str) -> int:
     return accepted.get(model, 0)
 
 
-def _conversation(points: list[Point], compacted: int) -> list[Call]:
+def _conversation(points: list[UsePoint], compacted: int) -> list[Call]:
     """Return the calls of a model's newest conversation since its last compaction."""
     current = next((point.conversation for point in reversed(points) if point.conversation), 0)
     return [

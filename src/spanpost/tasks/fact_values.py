@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 
-class Point(NamedTuple):
+class UsePoint(NamedTuple):
     """Input of a model call. The model and the conversation name its context window."""
 
     at_ns: int
@@ -96,7 +96,7 @@ class LifetimeTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
 
-class RequestedAct(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ActFact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a person asked of a task, and what they had seen of it."""
 
     verb: str
@@ -112,7 +112,7 @@ class KeptArtifact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: str
 
 
-class AskedQuestion(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class QuestionFact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A question as it was asked."""
 
     question: str

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from spanpost.tasks.fact_values import (
-    AskedQuestion,
+    ActFact,
     CallEnd,
     Deed,
     FailureWords,
@@ -27,13 +27,13 @@ from spanpost.tasks.fact_values import (
     KeptAnswer,
     KeptArtifact,
     LifetimeTokens,
-    Point,
-    RequestedAct,
+    QuestionFact,
     Sign,
     SpanEnd,
     StepBegin,
     StepNow,
     ToolAct,
+    UsePoint,
 )
 
 #: Entries kept of each map. Beyond that, a task shows only counts.
@@ -129,7 +129,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     active_ns: int = 0
     ending: Ending = msgspec.field(default_factory=Ending)
     #: The newest calls in order of time; and the largest input that each model accepted.
-    points: list[Point] = []
+    points: list[UsePoint] = []
     accepted: dict[str, int] = {}
     #: The newest model and tool calls, in order of time.
     deeds: list[Deed] = []
@@ -177,9 +177,9 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     failed_turn: Fact[bool] | None = None
     exception: Fact[bool] | None = None
     # What people asked.
-    cancel_asked: Fact[RequestedAct] | None = None
-    pause_asked: Fact[RequestedAct] | None = None
-    mute_asked: Fact[RequestedAct] | None = None
+    cancel_asked: Fact[ActFact] | None = None
+    pause_asked: Fact[ActFact] | None = None
+    mute_asked: Fact[ActFact] | None = None
     # Bounded maps.
     acts: dict[str, Fact[ToolAct]] = {}
     steps: dict[str, Fact[StepBegin]] = {}
@@ -189,13 +189,13 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     results: dict[str, Fact[Any]] = {}
     attributes: dict[str, Fact[str]] = {}
     # Of questions, by question (`approvals`). `reported` holds telemetry's answers.
-    asks: dict[str, Fact[AskedQuestion]] = {}
+    asks: dict[str, Fact[QuestionFact]] = {}
     answers: dict[str, Fact[KeptAnswer]] = {}
     escalations: dict[str, Fact[int]] = {}
     awaited: dict[str, Fact[bool]] = {}
     reported: dict[str, Fact[KeptAnswer]] = {}
 
-    def point(self, point: Point) -> None:
+    def point(self, point: UsePoint) -> None:
         """Keep a model call's input if it is among the newest."""
         points = self.points
         if not points or point > points[-1]:

@@ -20,8 +20,8 @@ from spanpost.tasks.records import (
     Subtree,
     TaskState,
     child_tasks_key,
-    given_key,
     members_key,
+    task_keys,
 )
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet, Work
@@ -114,7 +114,7 @@ class Hierarchy:
         """Announce that tasks, their subtrees and their child tasks are needed next."""
         asked = [key for key in dict.fromkeys(keys) if key and key not in self.states]
         if asked:
-            self.work.want([of(key) for key in asked for of in (bytes, members_key, child_tasks_key, given_key)])
+            self.work.want([one for key in asked for one in task_keys(key)])
 
     def forget(self, key: Key) -> None:
         """Delete a task that is gone."""

@@ -103,6 +103,16 @@ def given_key(state: Key) -> Key:
     return state[:16] + b"o" + blake2b(state, digest_size=16, person=b"given").digest()
 
 
+def span_keys(domain: bytes, span_id: bytes) -> tuple[Key, Key, Key]:
+    """Return the keys of the records that the fold reads of an owning span."""
+    return node_key(domain, span_id), subtree_key(domain, span_id), child_roots_key(domain, span_id)
+
+
+def task_keys(state: Key) -> tuple[Key, Key, Key, Key]:
+    """Return the keys of the records that the fold reads of a task."""
+    return state, members_key(state), child_tasks_key(state), given_key(state)
+
+
 #: State and rank of one copy of a span.
 Copy = tuple[int, tuple[int, int, bytes]]
 NO_COPY: Copy = (0, (0, 0, b""))

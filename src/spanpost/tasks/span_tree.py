@@ -40,7 +40,7 @@ from spanpost.tasks.amounts import (
     models_minus,
     together,
 )
-from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree
+from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree, span_keys
 from spanpost.tasks.work import Key, RecordSet, Work
 
 #: Bound once: looking up an enum's member is slow.
@@ -128,6 +128,7 @@ class SpanTree:
 
     def __init__(self, work: Work, domain: bytes, tick: Callable[[], None]) -> None:
         self.domain = domain
+        self._work = work
         self._tick = tick
         self.nodes = RecordSet(work, Node, domain + b"c")
         self.subtrees = RecordSet(work, Subtree, domain + b"u")
@@ -159,9 +160,10 @@ class SpanTree:
 
     def want(self, span_ids: Iterable[bytes]) -> None:
         """Announce that the records of these owning spans are needed next."""
-        asked = list(span_ids)
-        for records in (self.subtrees, self.nodes, self._child_roots):
-            records.want(asked)
+        known = (self.nodes, self.subtrees, self._child_roots)
+        asked = [span_id for span_id in span_ids if not all(span_id in records for records in known)]
+        if asked:
+            self._work.want([key for span_id in asked for key in span_keys(self.domain, span_id)])
 
     def add_child_root(self, up: bytes, span_id: bytes, child_root: ChildRoot) -> bool:
         """Enter a subtree below another; return whether that changed anything."""
