@@ -137,7 +137,7 @@ async def street(
     environment = {
         "SPANPOST_SLACK__TOKEN": BOT_TOKEN,
         "SPANPOST_SLACK__CHANNEL": CHANNEL,
-        "SPANPOST_SLACK__SETTLE": "1",
+        "SPANPOST_SLACK__RECONCILE_TIMEOUT": "1",
         "SPANPOST_SLACK__BASE_URL": f"http://127.0.0.1:{port}/api/",
         **(
             {"SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET}

@@ -20,14 +20,16 @@ from tests.receivers.endpoints import JSON, Endpoint, opened, traces
 
 
 @asynccontextmanager
-async def workers(directory: Path, total: int = 2, running: int = 2) -> AsyncIterator[list[Endpoint]]:
+async def workers(
+    directory: Path, total: int = 2, running: int = 2, answer_timeout: float = 60
+) -> AsyncIterator[list[Endpoint]]:
     """Lend the endpoints of workers; those beyond `running` do not exist."""
     async with asyncio.TaskGroup() as group:
         ended = asyncio.Event()
         ready: list[asyncio.Future[Endpoint]] = [asyncio.get_running_loop().create_future() for _ in range(running)]
 
         async def work(number: int) -> None:
-            dealer = Dealer(number, total, directory)
+            dealer = Dealer(number, total, directory, answer_timeout=answer_timeout)
             async with opened(dealer=dealer) as endpoint:
                 await dealer.start(endpoint.receiver.take_share)
                 ready[number].set_result(endpoint)
@@ -83,6 +85,21 @@ async def test_a_share_whose_owner_is_gone_is_recorded_here(tmp_path: Path) -> N
         assert (await only.post("/v1/traces", traces(3, 4))).status == 200
         dead.close()
         assert only.interaction_store.spans == [1, 2, 3, 4]
+
+
+async def test_a_share_whose_owner_hangs_is_recorded_here(tmp_path: Path) -> None:
+    """An owner that takes a share and never answers (a stopped process) costs its time limit; all spans are recorded."""
+    async with workers(tmp_path, running=1, answer_timeout=0.05) as (only,):
+        is_over = asyncio.Event()
+
+        async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await is_over.wait()
+            writer.close()
+
+        async with await asyncio.start_unix_server(hang, tmp_path / "worker-1.sock"):
+            assert (await only.post("/v1/traces", traces(1, 2))).status == 200
+            assert only.interaction_store.spans == [1, 2]
+            is_over.set()
 
 
 async def test_the_sender_hears_what_the_owner_answers(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from spanpost.receivers.protobuf_pieces import fields_beside, messages_in, wrap
 _TRACE_ID: Final = b"\x0a\x10"
 #: Bytes of the trace id by which traces are dealt: the last are random in every kind of id.
 _FIRST, _LAST = 10, 18
+#: Seconds for an owner's answer. It answers within `AdmissionLimits.commit_timeout` (4 s), unless it hangs.
+_ANSWER: Final = 6.0
 
 
 class Share(msgspec.Struct, frozen=True, array_like=True):
@@ -76,7 +78,8 @@ class Dealer:
     Call `start`, then `pass_on`, then `close`, in one loop.
     """
 
-    def __init__(self, number: int, total: int, directory: Path) -> None:
+    def __init__(self, number: int, total: int, directory: Path, *, answer_timeout: float = _ANSWER) -> None:
+        self._answer_timeout = answer_timeout
         self.number = number
         self.total = total
         self._directory = directory
@@ -107,9 +110,10 @@ class Dealer:
             free = self._free.setdefault(owner, [])
             reader, writer = free.pop() if free else await asyncio.open_unix_connection(self._path(owner))
             try:
-                _write(writer, share)
-                await writer.drain()
-                outcome = msgspec.msgpack.decode(await _read(reader), type=Outcome)
+                async with asyncio.timeout(self._answer_timeout):
+                    _write(writer, share)
+                    await writer.drain()
+                    outcome = msgspec.msgpack.decode(await _read(reader), type=Outcome)
             except BaseException:
                 writer.close()
                 raise
