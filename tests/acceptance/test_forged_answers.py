@@ -118,7 +118,7 @@ def test_who_begins_to_wait_hears_nothing_that_was_told(app: App) -> None:
     for _ in range(2):
         status, told = ask(app, f"/control/v1/approvals/{id}")
         assert (status, told["state"], told["decision"], told["source"]) == (200, "open", "", "")
-        assert told["told"] == {"decision": "approve", "by": "the CEO", "comment": ""}
+        assert told["reported_decision"] == {"decision": "approve", "by": "the CEO", "comment": ""}
         send(app, "agent.approval.resolved", trace, id=id, decision="approve", by="you", digest=MARK)
     assert (question(app, id).state, question(app, id).is_asked) == (InterventionState.OPEN, True)
     app.decide(row.key, Verb.DENY)

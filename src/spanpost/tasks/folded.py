@@ -72,8 +72,9 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attributes(self) -> frozenset[str]:
-        """Attributes that routes and budgets use and that no field of a task holds."""
-        return self.routes.attributes.union(*(budget.kept for budget in self.budgets))
+        """Attributes that routes, budgets and launch rules match on, and that no field of a task holds."""
+        conditions = (*self.budgets, *self.launches.retries, *self.launches.rules)
+        return self.routes.attributes.union(*(condition.kept for condition in conditions))
 
     @property
     def known_windows(self) -> Windows:

@@ -197,6 +197,13 @@ class ExerciseOrders(Exercised):
             assert (order.text, order.parameters) == ("After analysis: two bugs", {"repo": "acme/shop"})
             assert (order.caused_by, order.rule, order.depth, order.source) == (task.task_id, "next", 1, "rule")
 
+    async def test_a_rule_matches_on_an_attribute(self, make_store: MakeStore) -> None:
+        """A rule that names an attribute starts its orders for a task that has this value, and for no other."""
+        store = await make_store(on_end(attributes={"team": "shop"}))
+        await store.record([done("analysis", {"team": "bank"}), done("analysis", {"team": "shop"}, trace=2)])
+        orders = [delivery.order for delivery in await carried(store) if delivery.order is not None]
+        assert sorted(o.carrier for o in orders) == ["launch:fix", "launch:review"]
+
     async def test_an_old_end_starts_nothing(self, make_store: MakeStore) -> None:
         """The ends in a backlog that is recorded late start nothing."""
         store = await make_store(on_end())
