@@ -30,9 +30,9 @@ from spanpost.tasks.facts import Fact, Facts
 from spanpost.tasks.times import EPOCH, moment
 from spanpost.text.wording import TEXT_CAP
 
-#: Maps of facts, by question (`_entry`). `REPORTED` holds telemetry's answers, under an empty mark where they
+#: Maps of facts, by question (`_entry`). `CLAIMED` holds telemetry's answers, under an empty mark where they
 #: have none.
-ASKS, ANSWERS, ESCALATIONS, AWAITED, REPORTED = "asks", "answers", "escalations", "awaited", "reported"
+ASKS, ANSWERS, ESCALATIONS, AWAITED, CLAIMED = "asks", "answers", "escalations", "awaited", "claimed_answers"
 #: Kinds of topics.
 APPROVAL, TASK = "approval", "task"
 #: No plausible deadline lies outside.
@@ -139,7 +139,7 @@ def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None
         else:
             facts.enter(AWAITED, entry, 0, -at, key, True)
     elif a.decision:
-        facts.enter(REPORTED, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired))
+        facts.enter(CLAIMED, entry, 0, -at, key, KeptAnswer(a.decision, a.by, a.comment, a.is_expired))
     else:
         # Of equal words, those stand by which spanpost itself is asked, and that arrived whole: a copy may
         # be cut on the way.
@@ -264,14 +264,14 @@ def _reported(facts: Facts, id: str, mark: str, trace: str) -> Fact[KeptAnswer] 
 
     Outside any trace it is unknown who reports.
     """
-    known = facts.reported if trace else {}
+    known = facts.claimed_answers if trace else {}
     reported = [fact for which in (mark, "") if (fact := known.get(_entry(id, which, trace))) is not None]
     return max(reported, key=lambda fact: fact.rank, default=None)
 
 
 def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
     found: dict[str, Approval] = {}
-    for entries in (facts.reported, facts.answers):
+    for entries in (facts.claimed_answers, facts.answers):
         for entry, fact in sorted(entries.items()):
             id, given = entry.split("\0")[0], fact.value
             if id not in asked:

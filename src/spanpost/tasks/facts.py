@@ -42,7 +42,7 @@ MAP_CAP = 100
 ACTS_CAP = 20
 #: Maps about questions keep more entries than there are questions: a question whose answer is forgotten
 #: would be open again.
-_QUESTION_MAPS = frozenset({"answers", "reported", "awaited", "escalations"})
+_QUESTION_MAPS = frozenset({"answers", "claimed_answers", "awaited", "escalations"})
 _CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_QUESTION_MAPS, 4 * MAP_CAP)
 #: Newest model calls of which the use is kept: a forecast needs seven steps, and instrumentations report a
 #: call twice.
@@ -188,12 +188,12 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     links: dict[str, Fact[str]] = {}
     results: dict[str, Fact[Any]] = {}
     attributes: dict[str, Fact[str]] = {}
-    # Of questions, by question (`approvals`). `reported` holds telemetry's answers.
+    # Of questions, by question (`approvals`). `claimed_answers` holds telemetry's answers.
     asks: dict[str, Fact[QuestionFact]] = {}
     answers: dict[str, Fact[KeptAnswer]] = {}
     escalations: dict[str, Fact[int]] = {}
     awaited: dict[str, Fact[bool]] = {}
-    reported: dict[str, Fact[KeptAnswer]] = {}
+    claimed_answers: dict[str, Fact[KeptAnswer]] = {}
 
     def point(self, point: UsePoint) -> None:
         """Keep a model call's input if it is among the newest."""

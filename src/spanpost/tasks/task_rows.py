@@ -139,7 +139,7 @@ def as_task(
         steps=steps,
         artifacts=_artifacts(facts),
         approvals=approvals.approvals(facts, state.tenant, rules.expiry)
-        if facts.asks or facts.answers or facts.reported
+        if facts.asks or facts.answers or facts.claimed_answers
         else (),
         is_muted=acts.is_muted(state),
         cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(state)) or ""),
