@@ -228,7 +228,7 @@ async def test_nothing_retries_where_nothing_could(app: App) -> None:
     """Without anything that starts tasks, a retry is refused honestly, and kept."""
     key, ts = await app.task()
     await app.slack.press(ts, "spanpost:retry", str(key))
-    assert "could start this task again" in (await app.slack.whispered())[0]
+    assert "can start this task again" in (await app.slack.whispered())[0]
     assert app.interaction_store.rows[0].refusal != ""
 
 

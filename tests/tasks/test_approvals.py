@@ -131,12 +131,12 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
     facts = Facts()
     for n in range(MAP_CAP):
         facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
-        for name in ("answers", "reported"):
+        for name in ("answers", "claimed_answers"):
             facts.enter(name, f"z{n}\0m\0t", 0, -n, b"k", None)
     for n in range(1000):
-        for name in ("answers", "reported"):
+        for name in ("answers", "claimed_answers"):
             facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
-    for name in ("answers", "reported"):
+    for name in ("answers", "claimed_answers"):
         kept = getattr(facts, name)
         assert len(kept) == 4 * MAP_CAP
         assert facts.asks.keys() <= kept.keys()

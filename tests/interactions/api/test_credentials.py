@@ -163,7 +163,7 @@ def test_grafanas_role_reads_and_writes_nothing(asked: Served, api_dsn: str) -> 
                     "SELECT secret FROM session_secret",
                     "SELECT key FROM redaction_key",
                     "UPDATE human_interventions SET actor = 'x'",
-                    "DELETE FROM agent_events",
+                    "DELETE FROM audit_rows",
                     "INSERT INTO deliveries DEFAULT VALUES",
                 ):
                     try:
