@@ -19,7 +19,8 @@ def _rules() -> set[tuple[str, str | None]]:
     for node in ast.walk(ast.parse(inspect.getsource(tasks))):
         match node:
             case ast.Call(
-                func=ast.Name(id="TaskVerdict"), args=[ast.Attribute(attr=status), ast.Constant(value=rule), *_]
+                func=ast.Name(id="TaskVerdict"),
+                args=[ast.Attribute(value=ast.Name(id="c"), attr=status), ast.Constant(value=rule), *_],
             ):
                 found.add((rule, getattr(semconv, status)))
             case ast.Call(func=ast.Name(id="TaskVerdict"), args=[_, ast.Constant(value=rule), *_]):
