@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import uvloop
-from gateway import Running, offer
+from gateway import DIRECT, Running, offer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from options import parse
 from stages import batches, server_cpu
@@ -256,7 +256,7 @@ def main(asked: argparse.Namespace) -> None:
             asyncio.run(upgrade(dsn))
         direct, journaled = databases
         pid = postmaster(server)
-        gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
+        gateway = Running(direct, home / "direct", 0, [*asked.setting, DIRECT])
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), 4, False)
         tables = "audit_rows, agent_tasks, agent_checkpoints, deliveries, task_state, timers"
         asyncio.run(ask(direct, f"TRUNCATE {tables} CASCADE"))

@@ -68,7 +68,10 @@ _ports = itertools.cycle(range(_OF_EACH_WORKER))
 
 
 def free_port() -> int:
-    """Return a port for a process that cannot take port 0. Another test never gets it, and no connection does."""
+    """Return a port for a server that cannot take port 0, or that must see no request which is not for it.
+
+    Another test never gets it, no connection does, and no exporter that outlived its own server sends to it.
+    """
     first = _FIRST + _worker % 20 * _OF_EACH_WORKER
     for _ in range(_OF_EACH_WORKER):
         port = first + next(_ports)

@@ -21,6 +21,7 @@ from spanpost.cli.assistant import server
 from spanpost.cli.remote import Remote, RemoteAnswered, path_of
 from spanpost.model.errors import ConfigError
 from spanpost.settings import TOKEN_VARIABLE
+from tests.eventually import free_port
 from tests.thorough import thorough
 
 TASK = {"uid": "7" * 32, "task_id": "t1", "name": "Deploy", "status": "working", "cost_usd": None, "model": ""}
@@ -57,7 +58,7 @@ class Gateway:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 

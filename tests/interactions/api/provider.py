@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.eventually import free_port
+
 
 class Provider:
     """Listens on a free port: ``with Provider() as provider``. `claims` are those of whoever logs in next."""
@@ -52,7 +54,7 @@ class Provider:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Provider:
