@@ -10,10 +10,11 @@ import pytest
 
 from spanpost.http.shares import Sender
 from spanpost.model.observations import Observation
-from spanpost.receivers.admission import AdmissionLimits, Busy, MemoryReservation
+from spanpost.receivers.admission import Busy, MemoryReservation
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.pieces import PIECE
 from spanpost.receivers.receiver import TakenRequest
-from tests.receivers.endpoints import Answer, Endpoint, away, opened, traces
+from tests.receivers.endpoints import Answer, Endpoint, SetLimits, away, opened, traces
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_what_waits_is_committed_together(endpoint: Endpoint) -> None:
 
 async def test_two_writers_overlap() -> None:
     """While one transaction is under way another one begins, once half a group has come together for it."""
-    async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
+    async with opened(AdmissionLimits(writers=2, group_size=6)) as endpoint:
         first = await held(endpoint, 1)
         endpoint.interaction_store.entered.clear()
         rest = await posted(endpoint, 2, 3)
@@ -69,7 +70,7 @@ async def test_two_writers_overlap() -> None:
 
 async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
     """What waits and is too little for a transaction beside the one under way is taken after that one, by whichever writer."""
-    async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
+    async with opened(AdmissionLimits(writers=2, group_size=6)) as endpoint:
         first = await held(endpoint, 1)
         rest = await posted(endpoint, 2, 3)
         endpoint.interaction_store.gate.set()
@@ -79,7 +80,7 @@ async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
 
 async def test_a_group_has_bounds() -> None:
     """A transaction takes no more than its bound; a request larger than that is answered after its last part."""
-    async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, group_size=10)) as endpoint:
         first = await held(endpoint)
         rest = await posted(endpoint, *range(2, 17))
         big = asyncio.create_task(endpoint.post("/v1/traces", traces(*range(100, 135))))
@@ -93,7 +94,7 @@ async def test_a_group_has_bounds() -> None:
 @pytest.mark.parametrize(("numbers", "groups"), [((1, 1, 1, 1), [1, 1, 2]), ((1, 2, 3, 4), [1, 1, 1, 1])])
 async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], groups: list[int]) -> None:
     """Where two groups held parts of one trace, the next waits for as many requests as were under way; of other traces none waits."""
-    async with opened(AdmissionLimits(writers=1, lingering=1e9)) as endpoint:
+    async with opened(SetLimits(writers=1, lingering=1e9)) as endpoint:
         gate, entered = endpoint.interaction_store.gate, endpoint.interaction_store.entered
 
         def let_one_through() -> None:
@@ -118,7 +119,7 @@ async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], gr
 
 async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> None:
     """The store going away between two parts of a request is a 503 for it; its repeat is taken whole."""
-    async with opened(AdmissionLimits(writers=1, group=10)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, group_size=10)) as endpoint:
         endpoint.interaction_store.fail = lambda batch: away(batch) if any(o.span_id[-1] == 25 for o in batch) else None
         assert (await endpoint.post("/v1/traces", traces(*range(1, 31)))).status == 503
         endpoint.interaction_store.fail = lambda batch: None
@@ -168,7 +169,7 @@ async def test_while_the_ledger_is_away_one_request_tries(endpoint: Endpoint) ->
 
 async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
     """Without any commit for as long as the patience is, those who wait are sent away, and new ones at once."""
-    async with opened(AdmissionLimits(writers=1, commit_timeout=0.05)) as endpoint:
+    async with opened(SetLimits(writers=1, commit_timeout=0.05)) as endpoint:
         first = await held(endpoint)
         assert (await first).status == 503
         assert endpoint.receiver.in_flight > 0  # it is still under way
@@ -187,7 +188,7 @@ async def test_what_is_more_than_a_share_is_sent_away() -> None:
     """Beyond its sender's share of the bytes under way a request is refused before it is read; one body
     alone is always taken."""
     body = traces(1, filler="x" * 3000)
-    async with opened(AdmissionLimits(writers=1, body=len(body), in_flight=1)) as endpoint:
+    async with opened(AdmissionLimits(writers=1, max_body=len(body), max_in_flight=1)) as endpoint:
         assert (await endpoint.post("/v1/traces", body)).status == 200
         first = await held(endpoint)
         assert endpoint.receiver.in_flight > 0
@@ -208,7 +209,7 @@ async def test_who_fills_the_memory_leaves_some_for_others(hostile: tuple[str, s
     """While a sender holds as much as it may, with bodies that never end, another's requests are let in,
     whatever they announce."""
     body = traces(1, filler="x" * 3000)
-    async with opened(AdmissionLimits(in_flight=20_000, body=20_000)) as endpoint:
+    async with opened(AdmissionLimits(max_in_flight=20_000, max_body=20_000)) as endpoint:
         seats: list[MemoryReservation] = []
         with suppress(Busy):
             while True:
@@ -226,7 +227,7 @@ async def test_what_was_announced_takes_no_memory(endpoint: Endpoint) -> None:
     same sender, too."""
     sender = Sender("default", "")
     for _ in range(100):
-        endpoint.receiver.admit(sender, endpoint.receiver.limits.body)
+        endpoint.receiver.admit(sender, endpoint.receiver.limits.max_body)
     assert endpoint.receiver.in_flight == 0
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
 
@@ -235,7 +236,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
     """A tenant that has more waiting than can be recorded soon is sent away; another's request is let in
     meanwhile and recorded."""
     size = len(traces(1))
-    async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
+    async with opened(SetLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
         await posted(endpoint, 2, 3, 4)
         flooding, other = Sender("default", ""), Sender("other", "")
@@ -253,7 +254,7 @@ async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
 async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:
     """What may wait is bounded by the pace of late, so that who is taken is answered soon."""
     size = len(traces(1))
-    async with opened(AdmissionLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
+    async with opened(SetLimits(writers=1, queue=0.0, queue_bytes=3 * size)) as endpoint:
         first = await held(endpoint)
         rest = await posted(endpoint, 2, 3, 4)
         assert (await endpoint.post("/v1/traces", traces(5))).status == 503

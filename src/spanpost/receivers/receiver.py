@@ -19,13 +19,14 @@ import msgspec
 from spanpost.http.rate_limited_log import RateLimitedLog
 from spanpost.http.shares import Sender
 from spanpost.model.errors import StoreUnavailable
-from spanpost.receivers.admission import Admission, AdmissionLimits, Busy, MemoryReservation, jitter
+from spanpost.receivers.admission import Admission, Busy, MemoryReservation, jitter
 from spanpost.receivers.dealing import Dealer, Outcome, Share, outcome_of, split
 from spanpost.receivers.decoded import Decoded, Spoiled, Undecodable
 from spanpost.receivers.decoding import Decoding
 from spanpost.receivers.elements import KEPT_BYTES
 from spanpost.receivers.journal import Journal, JournalQueue
 from spanpost.receivers.json_pieces import NotStrict
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.receivers.otlp_protobuf import elements_of
 from spanpost.receivers.pieces import LEAST, WHOLE, checked_pieces, pieces
 from spanpost.receivers.recording_groups import RecordBatch, RecordingGroups

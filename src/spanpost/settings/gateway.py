@@ -12,10 +12,10 @@ from pydantic import Field, SecretStr, StringConstraints, field_validator, model
 
 from spanpost.http.hosts import is_loopback
 from spanpost.model.errors import ConfigError
+from spanpost.receivers.limits import AdmissionLimits
 from spanpost.settings.guards import are_hosts, are_networks, are_origins
 from spanpost.settings.section import Section
 
-_MIB = 1024 * 1024
 #: Fewest characters of a secret that a key is derived from.
 _KEY = 32
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -39,7 +39,7 @@ class TokenSettings(Section):
     _digests = field_validator("sha256")(digests)
 
 
-class GatewaySettings(Section):
+class GatewaySettings(Section, AdmissionLimits):
     """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` ignores this
     section.
     """
@@ -117,13 +117,13 @@ class GatewaySettings(Section):
         "the port may write.",
     )
     max_body: int = Field(
-        default=64 * _MIB,
+        default=AdmissionLimits.max_body,
         ge=1024,
-        le=1024 * _MIB,
+        le=1024 * 1024 * 1024,
         description="Maximum bytes of one request after decompression; a larger one gets 413.",
     )
     max_in_flight: int = Field(
-        default=64 * _MIB,
+        default=AdmissionLimits.max_in_flight,
         ge=1024,
         description="Maximum bytes in flight of a sender that is alone, at least `max_body`. Beyond its share a sender "
         "gets 503 and retries. All senders together have at most twice as much, shared by tenant and address.",
@@ -144,9 +144,11 @@ class GatewaySettings(Section):
         "`max_connections`, "
         "shared by tenant and address; 0: none.",
     )
-    group_size: int = Field(default=2048, ge=1, le=10_000, description="Maximum number of spans in one commit.")
+    group_size: int = Field(
+        default=AdmissionLimits.group_size, ge=1, le=10_000, description="Maximum number of spans in one commit."
+    )
     writers: int = Field(
-        default=2,
+        default=AdmissionLimits.writers,
         ge=1,
         le=16,
         description="Maximum number of parallel transactions; each after the first starts with at least half a "
@@ -155,7 +157,7 @@ class GatewaySettings(Section):
     )
 
     journal_bytes: int = Field(
-        default=2048 * _MIB,
+        default=AdmissionLimits.journal_bytes,
         ge=0,
         description="Maximum bytes in the journal, the table `journal`. Telemetry that cannot be recorded at once is "
         "written there, encrypted, answered with 200 and recorded later. One tenant may fill half of it; beyond "
