@@ -93,8 +93,8 @@ def _module_names() -> Iterator[str]:
 def _metric_names() -> Iterator[str]:
     from prometheus_client.metrics import MetricWrapperBase
 
-    from spanpost.metrics import Metrics
     from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED
+    from spanpost.metrics.recorder import Metrics
 
     for metric in Metrics().registry._collector_to_names:
         if isinstance(metric, MetricWrapperBase):

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.http.tokens import SenderTokens
-from spanpost.metrics import Metrics
+from spanpost.metrics.recorder import Metrics
 from spanpost.model.errors import OverBudget, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import OVER_BUDGET, Recorded

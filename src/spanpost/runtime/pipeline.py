@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from spanpost.dispatch.dispatcher import Dispatcher
     from spanpost.interactions.answers import Answers
     from spanpost.launchers.carrier import Carrier
-    from spanpost.metrics import Metrics
+    from spanpost.metrics.recorder import Metrics
     from spanpost.model.interventions import ApprovalRow, Verdict
     from spanpost.receivers.attachment import Attachment
     from spanpost.receivers.follower import TellEnd
@@ -247,7 +247,7 @@ class Pipeline:
 
     def _make_metrics(self) -> Metrics | None:
         try:
-            from spanpost.metrics import Metrics
+            from spanpost.metrics.recorder import Metrics
         except ImportError:
             return None
         section = self.settings.metrics or MetricsSettings()
@@ -256,12 +256,7 @@ class Pipeline:
             from spanpost.metrics.bridge import Bridge
 
             bridge = Bridge()
-        metrics = Metrics(
-            max_values=section.max_values,
-            max_series=section.max_series,
-            expire_after=section.expire_after,
-            bridge=bridge,
-        )
+        metrics = Metrics(section, bridge=bridge)
         for name, sink in self._sinks.items():
             # Start at 0, so that the first deliveries are an increase for `rate`.
             metrics.delivery_age.labels(name)
