@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.encryption import is_key
 from spanpost.http.urls import http_url
+from spanpost.model.installations import InstallTerms
 from spanpost.settings.interactions import Word
 from spanpost.settings.section import Section
 
@@ -21,7 +22,7 @@ SCOPES = (
 )  # fmt: skip
 
 
-class SlackOauthSettings(Section):
+class SlackOauthSettings(Section, InstallTerms):
     """People install the app in more workspaces at the gateway's `/slack/install`: in those with a `team`
     in `slack`, or as `allow` says.
     """
