@@ -262,7 +262,7 @@ def test_what_is_closed_is_told_and_opened(
         no = RetryAt(
             at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True
         )
-        await store.outbox.settle(delivery, no)
+        await store.outbox.finish(delivery, no)
         await store.close()
 
     asyncio.run(refused())

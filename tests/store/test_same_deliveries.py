@@ -127,11 +127,11 @@ class _Store:
                 return [_as_lent(d) for d in found]
             case "settle":
                 if self.claimed:
-                    await self._settle(self.claimed.pop(given[0] % len(self.claimed)), given[1])
+                    await self._finish(self.claimed.pop(given[0] % len(self.claimed)), given[1])
             case "settle all":
                 claimed, self.claimed = self.claimed, []
                 for delivery in claimed:
-                    await self._settle(delivery, given)
+                    await self._finish(delivery, given)
             case "pass":
                 await self.pass_time(given)
             case "retry":
@@ -141,11 +141,11 @@ class _Store:
                 return await self.store.outbox.discard([entries[given % len(entries)].id] if entries else [])
         return None
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
+    async def _finish(self, delivery: Delivery, outcome: Outcome | _Retry) -> None:
         if isinstance(outcome, _Retry):
             flags = {name: getattr(outcome, name) for name in ("reason", "reconcile", "is_unsent", "has_looked")}
             outcome = RetryAt(at=self.now() + timedelta(seconds=outcome.seconds), **flags)
-        await self.store.outbox.settle(delivery, outcome)
+        await self.store.outbox.finish(delivery, outcome)
 
 
 class _Memory(_Store):

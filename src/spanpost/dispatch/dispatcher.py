@@ -407,7 +407,7 @@ class Dispatcher:
         tries = 0
         while True:
             try:
-                for closed in await self._outbox.settle(delivery, outcome):
+                for closed in await self._outbox.finish(delivery, outcome):
                     self._opened(delivery.sink, closed)
                 return
             except StoreUnavailable as error:

@@ -125,7 +125,7 @@ class ExercisePacing(Exercised):
             await store.record(moved(12.0, index=1, trace=trace))
         [edit] = await store.outbox.claim([SINK], 10, rate_limits)
         assert (edit.mode, edit.drawn, edit.message_receipt) == (Mode.STATE, ("edit",), POSTED)
-        await store.outbox.settle(edit, POSTED)
+        await store.outbox.finish(edit, POSTED)
         for percent in (13.0, 14.0, 15.0):
             await store.record(moved(percent, index=int(percent), trace=2))
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
@@ -136,7 +136,7 @@ class ExercisePacing(Exercised):
         passed = await store.outbox.claim([SINK], 10, rate_limits)
         assert sorted((d.mode, d.task.name) for d in passed) == [(Mode.CHECKPOINT, "moving"), (Mode.STATE, "steps 9")]
         for delivery in passed:
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
         rest = await drain(store)
         assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
@@ -182,10 +182,10 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         rate_limits = limits(post=[paced("p")])
         first = await _first(store, rate_limits)
-        await store.outbox.settle(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
+        await store.outbox.finish(first, RetryAt(at=in_seconds(-1), reason="late", is_unsent=True))
         again = await _first(store, rate_limits)
         assert (again.attempt, again.is_unknown, again.sent_at) == (1, False, None)
-        await store.outbox.settle(again, Receipt(skipped="muted"))
+        await store.outbox.finish(again, Receipt(skipped="muted"))
         assert len(await store.outbox.claim([SINK], 1, rate_limits)) == 1
         assert await store.outbox.claim([SINK], 1, rate_limits) == []
 
@@ -211,7 +211,7 @@ class ExercisePacing(Exercised):
         rate_limits = limits(post=[RateLimit(key="post")], edit=[RateLimit(key="edit")])
         first = await _first(store, rate_limits)
         wait = RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",))
-        [closed] = await store.outbox.settle(first, wait)
+        [closed] = await store.outbox.finish(first, wait)
         assert (closed.key, closed.why, closed.reason) == ("post", "throttled", "ratelimited")
         await store.record(_asks(3))
         assert await store.outbox.claim([SINK], 10, rate_limits) == []
@@ -233,7 +233,7 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         claimed = await store.outbox.claim([SINK], 6, BROKEN)
         down = RetryAt(at=in_seconds(-1), reason="connect", is_failure=True)
-        closed = [await store.outbox.settle(delivery, down) for delivery in claimed]
+        closed = [await store.outbox.finish(delivery, down) for delivery in claimed]
         assert [[c.why for c in each] for each in closed] == [[], [], [], [], ["failing"], []]
         assert await store.outbox.claim([SINK], 10, BROKEN) == []
         due = await store.outbox.due_in([SINK], BROKEN)
@@ -245,11 +245,11 @@ class ExercisePacing(Exercised):
         assert await store.outbox.claim([SINK], 10, BROKEN) == []
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert (row.state, row.why) == ("probing", "failing")
-        [again] = await store.outbox.settle(probe, down)
+        [again] = await store.outbox.finish(probe, down)
         assert again.why == "failing"
         await self.pass_time(store, 25)
         probe = await _first(store, BROKEN)
-        assert await store.outbox.settle(probe, POSTED) == []
+        assert await store.outbox.finish(probe, POSTED) == []
         assert len(await store.outbox.claim([SINK], 10, BROKEN)) == 8
         assert await store.outbox.rate_limits(is_closed=True) == []
 
@@ -261,17 +261,17 @@ class ExercisePacing(Exercised):
         down = RetryAt(at=in_seconds(600), reason="connect", is_failure=True)
         claimed = await store.outbox.claim([SINK], 8, BROKEN)
         for delivery in claimed:
-            await store.outbox.settle(delivery, down)
+            await store.outbox.finish(delivery, down)
         # The first four failed before it opened: those wait by themselves.
         held = {d.id for d in claimed[4:]}
         for _ in range(3):
             await self.pass_time(store, 80)
             probe = await _first(store, BROKEN)
             assert probe.id in held
-            await store.outbox.settle(probe, down)
+            await store.outbox.finish(probe, down)
         await self.pass_time(store, 80)
         back = await _first(store, BROKEN)
-        await store.outbox.settle(back, POSTED)
+        await store.outbox.finish(back, POSTED)
         assert held - {back.id} <= {d.id for d in await store.outbox.claim([SINK], 10, BROKEN)}
         await self.pass_time(store, 600)
         assert "steps 4" in _names(await store.outbox.claim([SINK], 10, BROKEN))
@@ -285,11 +285,11 @@ class ExercisePacing(Exercised):
         for _ in range(5):
             guilty = await _first(store, BROKEN)
             assert guilty.task.name == "steps 2"
-            await store.outbox.settle(guilty, down)
+            await store.outbox.finish(guilty, down)
         await self.pass_time(store, 13)
         other = await _first(store, BROKEN)
         assert other.task.name == "steps 1"
-        await store.outbox.settle(other, down)
+        await store.outbox.finish(other, down)
         await self.pass_time(store, 25)
         assert (await _first(store, BROKEN)).task.name == "steps 2"
 
@@ -306,7 +306,7 @@ class ExercisePacing(Exercised):
         for longest in (360, 720, 1440):
             probe = await _first(store, BROKEN)
             assert longest == 360 or await store.outbox.claim([SINK], 10, BROKEN) == []
-            [closed] = await store.outbox.settle(probe, no)
+            [closed] = await store.outbox.finish(probe, no)
             assert (closed.why, closed.reason) == ("refused", "token_revoked")
             due = await store.outbox.due_in([SINK], BROKEN)
             assert due is not None
@@ -326,9 +326,9 @@ class ExercisePacing(Exercised):
             await store.record(steps(0, trace=trace))
         no = RetryAt(at=in_seconds(-1), reason="token_revoked", closes=("breaker",), is_refusal=True)
         first, second, third = await store.outbox.claim([SINK], 10, BROKEN)
-        [closed] = await store.outbox.settle(first, no)
-        assert await store.outbox.settle(second, no) == []
-        assert await store.outbox.settle(third, POSTED) == []
+        [closed] = await store.outbox.finish(first, no)
+        assert await store.outbox.finish(second, no) == []
+        assert await store.outbox.finish(third, POSTED) == []
         [row] = await store.outbox.rate_limits(is_closed=True)
         assert row.until == closed.until
 
@@ -347,11 +347,11 @@ class ExercisePacing(Exercised):
         await store.record(steps(0, trace=1))
         rate_limits = limits(post=[RateLimit(key="post")], look=[RateLimit(key="look")])
         first = await _first(store, rate_limits)
-        await store.outbox.settle(first, _unsure())
+        await store.outbox.finish(first, _unsure())
         look = await _first(store, rate_limits)
         assert (look.drawn, look.is_unknown, look.lookups) == (("look",), True, 0)
         assert look.sent_at == first.claimed_at
-        await store.outbox.settle(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
+        await store.outbox.finish(look, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("look",)))
         await store.record(steps(0, trace=2))
         assert _names(await store.outbox.claim([SINK], 10, rate_limits)) == ["steps 2"]
         await self.pass_time(store, 601)
@@ -364,7 +364,7 @@ class ExercisePacing(Exercised):
         await store.record(steps(0))
         first = await _first(store)
         late = RetryAt(at=in_seconds(-1), reason="late", is_unsent=True, reconcile=True, has_looked=True)
-        await store.outbox.settle(first, late)
+        await store.outbox.finish(first, late)
         again = await _first(store)
         assert (again.id, again.attempt, again.is_unknown, again.lookups, again.sent_at) == (
             first.id,
@@ -382,28 +382,28 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
-        await store.outbox.settle(first, _unsure())
+        await store.outbox.finish(first, _unsure())
         for lookups, has_looked in ((0, True), (1, False), (1, True)):
             look = await _first(store)
             assert (look.is_unknown, look.lookups, look.sent_at) == (True, lookups, first.claimed_at)
             more = RetryAt(at=in_seconds(-1), reason="unreconciled", reconcile=has_looked, has_looked=has_looked)
-            await store.outbox.settle(look, more)
+            await store.outbox.finish(look, more)
         look = await _first(store)
         assert look.lookups == 2
-        await store.outbox.settle(look, NotArrived())
+        await store.outbox.finish(look, NotArrived())
         sent = await _first(store)
         assert (sent.id, sent.is_unknown, sent.lookups, sent.sent_at) == (first.id, False, 0, first.claimed_at)
-        await store.outbox.settle(sent, _unsure())
+        await store.outbox.finish(sent, _unsure())
         assert (await _first(store)).sent_at == sent.claimed_at
 
     async def test_a_found_checkpoint_is_delivered(self, make_store: MakeStore) -> None:
         """A checkpoint that a reconciliation finds is delivered, with the receipt that was found."""
         store = await make_store()
         await store.record(steps(1))
-        await store.outbox.settle(await _first(store), POSTED)
+        await store.outbox.finish(await _first(store), POSTED)
         delivery = await _first(store)
-        await store.outbox.settle(delivery, _unsure())
-        await store.outbox.settle(await _first(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
+        await store.outbox.finish(delivery, _unsure())
+        await store.outbox.finish(await _first(store), Arrived(receipt=Receipt(ref={"ts": "2.0"})))
         assert [r.state for r in await store.outbox.deliveries() if r.id == delivery.id] == ["delivered"]
         assert delivery.id not in {d.id for d in await drain(store)}
 
@@ -414,10 +414,10 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         state = await _first(store)
-        await store.outbox.settle(state, _unsure())
+        await store.outbox.finish(state, _unsure())
         look = await _first(store)
         found = Receipt(ref={"ts": "7.0"})
-        await store.outbox.settle(look, Arrived(receipt=found))
+        await store.outbox.finish(look, Arrived(receipt=found))
         rate_limits = limits(edit=[RateLimit(key="edit")])
         edits = [d for d in await drain_with(store, rate_limits) if d.id == state.id]
         assert [(d.is_unknown, d.message_receipt, d.drawn) for d in edits] == [(False, found, ("edit",))]
@@ -427,7 +427,7 @@ class ExercisePacing(Exercised):
         store = await make_store()
         await store.record(steps(0))
         first = await _first(store)
-        await store.outbox.settle(first, GiveUp(reason="expired", reconcile=True))
+        await store.outbox.finish(first, GiveUp(reason="expired", reconcile=True))
         assert await store.outbox.retry([first.id]) == 1
         assert (await _first(store)).is_unknown is True
 
@@ -457,15 +457,15 @@ class ExercisePacing(Exercised):
             await store.record(steps(0))
             late = await _first(store)
             await self.pass_time(store, 61)
-            await store.outbox.settle(await _first(store), NotArrived())
+            await store.outbox.finish(await _first(store), NotArrived())
             second = await _first(store)
             assert (second.id, second.is_unknown) == (late.id, False)
             if is_finished_before:
-                await store.outbox.settle(second, POSTED)
-            await store.outbox.settle(late, Receipt(ref={"ts": "late"}))
+                await store.outbox.finish(second, POSTED)
+            await store.outbox.finish(late, Receipt(ref={"ts": "late"}))
             if not is_finished_before:
                 assert await store.outbox.claim([SINK], 10) == []
-                await store.outbox.settle(second, POSTED)
+                await store.outbox.finish(second, POSTED)
             out = await drain(store, lambda d: Arrived(receipt=POSTED) if d.is_unknown else POSTED)
             again = [(d.is_unknown, d.message_receipt) for d in out if d.id == late.id]
             assert again == [(True, POSTED), (False, POSTED)]
@@ -479,17 +479,17 @@ class ExercisePacing(Exercised):
         """
         store = await make_store()
         await store.record(steps(1))
-        await store.outbox.settle(await _first(store), POSTED)
+        await store.outbox.finish(await _first(store), POSTED)
         late = await _first(store)
         await self.pass_time(store, 61)
-        await store.outbox.settle(await _first(store), NotArrived())
+        await store.outbox.finish(await _first(store), NotArrived())
         second = await _first(store)
         assert second.id == late.id
-        await store.outbox.settle(second, POSTED)
-        await store.outbox.settle(late, POSTED)
+        await store.outbox.finish(second, POSTED)
+        await store.outbox.finish(late, POSTED)
         look = await _first(store)
         assert (look.id, look.is_unknown) == (late.id, True)
-        await store.outbox.settle(look, NotArrived())
+        await store.outbox.finish(look, NotArrived())
         assert late.id not in {d.id for d in await drain(store)}
         assert [r.state for r in await store.outbox.deliveries() if r.id == late.id] == ["delivered"]
 
@@ -502,11 +502,11 @@ class ExercisePacing(Exercised):
         await store.record(steps(0))
         late = await _first(store)
         await self.pass_time(store, 61)
-        await store.outbox.settle(await _first(store), Arrived(receipt=POSTED))
+        await store.outbox.finish(await _first(store), Arrived(receipt=POSTED))
         for delivery in await drain(store):
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
         for outcome in (Receipt(skipped="muted"), RetryAt(at=in_seconds(-1), reason="down"), GiveUp(reason="no")):
-            await store.outbox.settle(late, outcome)
+            await store.outbox.finish(late, outcome)
         assert await store.outbox.claim([SINK], 10) == []
         assert {r.state for r in await store.outbox.deliveries()} == {"delivered"}
 
@@ -518,7 +518,7 @@ class ExercisePacing(Exercised):
         late = await _first(store, rate_limits)
         await self.pass_time(store, 61)
         await _first(store, rate_limits)
-        [closed] = await store.outbox.settle(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
+        [closed] = await store.outbox.finish(late, RetryAt(at=in_seconds(600), reason="ratelimited", closes=("post",)))
         assert closed.key == "post"
 
 
@@ -527,6 +527,6 @@ async def drain_with(store: Store, rate_limits: RateLimits) -> list[Delivery]:
     out: list[Delivery] = []
     while claimed := await store.outbox.claim([SINK], 100, rate_limits):
         for delivery in claimed:
-            await store.outbox.settle(delivery, POSTED)
+            await store.outbox.finish(delivery, POSTED)
             out.append(delivery)
     return out
