@@ -67,7 +67,6 @@ STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE = (
     "too_large",
     "unpackable",
 )
-REASONS = (STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE)
 _CURES = {
     STALLED: "the disk is slow",
     FULL: "it has reached SPANPOST_INTAKE__SPOOL_MAX_BYTES",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.section import Duration, Section
+from spanpost.settings.section import Duration, Section, are_ascending
 from spanpost.tasks.context import ContextRules
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -43,9 +43,4 @@ class ContextSettings(Section, ContextRules):
         default=None, gt=0, description="Window in tokens of unknown models. Not given: no warnings for them."
     )
 
-    @field_validator("warn_at", "warn_tokens")
-    @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError("must be ascending, without repeats")
-        return value
+    _ascending = field_validator("warn_at", "warn_tokens")(are_ascending)

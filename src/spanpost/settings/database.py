@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.database_url import understood
-from spanpost.settings.section import Section
+from spanpost.settings.section import Section, expanded
 
 
 class DatabaseSettings(Section):
@@ -67,10 +67,7 @@ class DatabaseSettings(Section):
             return None
         return understood(text if isinstance(text, str) else "")
 
-    @field_validator("data_dir", "pg_bin")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("data_dir", "pg_bin")(expanded)
 
 
 def default_data_dir() -> Path:

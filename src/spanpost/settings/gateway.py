@@ -14,7 +14,7 @@ from spanpost.http.hosts import is_loopback
 from spanpost.model.errors import ConfigError
 from spanpost.receivers.limits import AdmissionLimits
 from spanpost.settings.guards import are_hosts, are_networks, are_origins
-from spanpost.settings.section import Section
+from spanpost.settings.section import Section, expanded
 
 #: Fewest characters of a secret that a key is derived from.
 _KEY = 32
@@ -182,10 +182,7 @@ class GatewaySettings(Section, AdmissionLimits):
             raise ValueError(f"the first must have {_KEY} characters or more, as `spanpost token new` makes them")
         return value
 
-    @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")(expanded)
 
     @model_validator(mode="after")
     def _whole(self) -> GatewaySettings:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.section import Duration, Section
+from spanpost.settings.section import Duration, Section, expanded
 
 
 class IntakeSettings(Section):
@@ -55,7 +55,4 @@ class IntakeSettings(Section):
         description="Maximum size of that directory; when it is full, nothing is written until space is free again.",
     )
 
-    @field_validator("spool_dir")
-    @classmethod
-    def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser() if value else None
+    _expand = field_validator("spool_dir")(expanded)

@@ -146,7 +146,7 @@ def reconcile(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now
     for delivery, generation in doubtful:
         found = sorted(seen.get((_mark_of(delivery), generation), ()), key=lambda m: _seconds(m.get("ts")))
         if found:
-            answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
+            answers[delivery.id] = yield from _keep_one(group, channel, generation, found, memory)
         elif not is_whole:
             if _elapsed(delivery, now) > LONGEST_THROTTLE:
                 answers[delivery.id] = _impossible(
@@ -158,7 +158,6 @@ def reconcile(group: DoubtfulDeliveries, memory: Memory, *, wait: timedelta, now
 
 
 def _keep_one(
-    delivery: Delivery,
     group: DoubtfulDeliveries,
     channel: str,
     generation: int,
