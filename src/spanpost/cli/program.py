@@ -17,7 +17,7 @@ from spanpost.cli.database import db
 from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, refuse_unknown, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import HERE, Url
 from spanpost.cli.slack import slack
@@ -339,11 +339,8 @@ def tasks(
 ) -> None:
     """List tasks, newest first."""
     from spanpost.cli import listing
-    from spanpost.semconv import STATUSES
 
-    for one in status or ():
-        if one not in STATUSES:
-            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
+    refuse_unknown(status)
     words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
     asked = listing.ListRequest(
         words={name: tuple(said or ()) for name, said in words.items()},

@@ -14,7 +14,8 @@ from datetime import timedelta
 from prometheus_client.exposition import choose_encoder
 
 from spanpost.http.guard import Guard
-from spanpost.metrics.counting import RecordedCounter, RecordedObserver
+from spanpost.metrics.bridge import Bridge
+from spanpost.metrics.counting import RecordedCounter
 from spanpost.metrics.families import MetricFamilies
 from spanpost.metrics.labels import BYPASSED, CALLED, OTHER, SeriesLimits
 from spanpost.metrics.series import Registry
@@ -38,7 +39,7 @@ class Metrics(MetricFamilies):
         limits: SeriesLimits | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        bridge: RecordedObserver | None = None,
+        bridge: Bridge | None = None,
     ) -> None:
         super().__init__(Registry(limits or SeriesLimits(), clock))
         self._lock = self.registry.counting

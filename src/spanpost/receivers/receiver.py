@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -58,10 +58,8 @@ class _Step(NamedTuple):
     reason: str = ""
 
 
-class Keep(Protocol):
-    """**Protocol:** stores a body that cannot be decoded; raises `StoreUnavailable`."""
-
-    async def __call__(self, tenant: str, source: str, error: str, body: bytes, /) -> None: ...
+#: Stores a body that cannot be decoded: tenant, source, error, body. Raises `StoreUnavailable`.
+Keep = Callable[[str, str, str, bytes], Awaitable[None]]
 
 
 class ReceiverMetrics(Protocol):
