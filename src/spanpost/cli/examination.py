@@ -114,7 +114,7 @@ def _forward(settings: Settings) -> Iterator[NamedFinding]:
     section = settings.forward
     if section is None:
         return
-    from spanpost.receivers.forwarder import try_out
+    from spanpost.receivers.forward_target import try_out
     from spanpost.runtime.forwarding import target_of
 
     try:

@@ -15,7 +15,8 @@ from opentelemetry import trace
 
 from spanpost.agent.gateway import ControlUnavailable, GatewayClient
 from spanpost.model.observations import Observation
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.runtime.assembly import enabled_sinks, redaction_of
 from spanpost.runtime.pipeline import Pipeline, log
 from spanpost.settings import ForwardSettings, Settings
