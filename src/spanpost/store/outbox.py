@@ -19,7 +19,8 @@ from uuid import UUID
 
 from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
-from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.planned import Again, PlannedDelivery
 from spanpost.store import delivery_rows, takeovers
 from spanpost.store.claims import REFRESH, ordering_key_columns
