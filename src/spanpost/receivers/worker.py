@@ -354,8 +354,8 @@ class Feed:
                 if self._beat_every is not None and now >= beat_at and len(follower):
                     beat_at = now + self._beat_every
                     self._pass_on([follower.beat(self._beat_every)])
-            if spool is not None and spool.to_delete and now >= clean_at:
-                spool.delete_recorded(self._read)
+            if spool is not None and spool.files.to_delete and now >= clean_at:
+                spool.files.delete_recorded(self._read)
                 clean_at = time.monotonic() + _CLEAN_EVERY
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
@@ -366,7 +366,7 @@ class Feed:
             if not len(self.queue):
                 due = scan_at if len(follower) else now + _IDLE
                 wake.acquire(
-                    timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.to_delete else due) - now)
+                    timeout=max(0.0, (min(due, clean_at) if spool is not None and spool.files.to_delete else due) - now)
                 )
             self.is_asleep = False
 
@@ -407,7 +407,7 @@ class Feed:
             return worked, None, False
         if marker[0] == QueuedKind.SPOOLED:
             assert self.spool is not None
-            self.spool.on_marker(marker[1])
+            self.spool.files.on_marker(marker[1])
             return worked, None, False
         waiter: _Waiter = marker[1]
         waiter.finish(self._clean_spool(final if is_close and not is_taken else [], is_close) and self._refused == 0)
@@ -421,7 +421,7 @@ class Feed:
             return True
         if not is_close:
             spool.finish_unrecorded()
-            return spool.delete_recorded(self._read)
+            return spool.files.delete_recorded(self._read)
         if len(self.queue):  # queued during the close
             spool.mark_unrecorded()
         left = [
