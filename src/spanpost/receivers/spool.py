@@ -22,12 +22,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from secrets import token_hex
 from threading import get_native_id
 from typing import Any
 
+from spanpost.model.observations import Observation
 from spanpost.receivers import spool_files
 from spanpost.receivers.spool_bypass import (
     FAILED,
@@ -43,7 +44,7 @@ from spanpost.receivers.spool_disk import HUNG, SLOW, SpoolDisk
 from spanpost.receivers.spool_files import SpoolSettings
 from spanpost.receivers.spool_keeper import SpoolKeeper
 from spanpost.receivers.spool_packing import MAX_RECORD, RecordTooLarge, pack_event, pack_header, pack_log, pack_span
-from spanpost.receivers.spool_writer import OURS, OpenSpan, OwnFiles, SpoolFile, is_root_span
+from spanpost.receivers.spool_writer import OURS, OwnFiles, SpoolFile, is_root_span
 
 log = logging.getLogger("spanpost.receivers")
 
@@ -273,30 +274,30 @@ class Spool:
             self._keeper.wake()
         return oldest > self._bypassed_at + 1
 
-    def finish_unrecorded(self) -> None:
-        """Finish unrecorded files without waiting for their markers, the open one too: they are read anyway."""
+    def flush(self, read: Callable[[SpoolFile], bool]) -> bool:
+        """Delete what is recorded; read unrecorded files without waiting for their markers. True: none is left."""
         for spool_file in self.files.all():
             if spool_file.is_unrecorded:
                 self._end(spool_file)
                 self.files.on_marker(spool_file)
+        return self.files.delete_recorded(read)
 
-    def close(self, read: Callable[[SpoolFile], bool], interrupted: Iterable[OpenSpan]) -> bool:
+    def close(self, read: Callable[[SpoolFile], bool], interruptions: Sequence[Observation]) -> bool:
         """Stop: delete recorded files, leave the others for the next start. True: none is left.
 
-        `interrupted`: open spans whose interruption could not be recorded.
+        `interruptions` of open spans are those that could not be recorded.
         """
         self.is_closed = True
-        open_spans = list(interrupted)
         with self._opening:
             spool_file = self._spool_file
-            if spool_file is None and open_spans and self.bypass is None and self._open():
+            if spool_file is None and interruptions and self.bypass is None and self._open():
                 spool_file = self._spool_file
             self._spool_file = None
         if spool_file is not None:
-            if open_spans:
+            if interruptions:
                 spool_file.is_unrecorded = True
             with suppress(Exception):
-                spool_file.write_last(self._disk.write, open_spans)
+                spool_file.write_last(self._disk.write, interruptions)
             spool_file.is_finished = True
         for one in self.files.all():
             self.files.on_marker(one)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from spanpost import semconv as c
+from spanpost.model.observations import Observation
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.spans import is_ours
 from spanpost.receivers.spool_bypass import Gap
@@ -21,8 +22,6 @@ _MAX_SCOPES, _MAX_OPEN = 1024, 1000
 
 #: Writes bytes to a descriptor, as `os.write` does.
 Write: TypeAlias = Callable[[int, bytes], int]
-#: An open span whose interruption could not be recorded: trace id, span id, name, time, origin.
-OpenSpan: TypeAlias = tuple[bytes, bytes, str, int, Any]
 
 #: Attributes that mark a span, at its start, as an agent's or a workflow's.
 _ROOT_SPAN = frozenset(
@@ -120,12 +119,12 @@ class SpoolFile:
             if new_origin is not None:
                 self.keep(new_origin)
 
-    def write_last(self, write: Write, open_spans: Iterable[OpenSpan]) -> None:
+    def write_last(self, write: Write, interruptions: Iterable[Observation]) -> None:
         """Write the end of the process's last file: the interruptions of open spans."""
-        for trace_id, span_id, name, at_ns, origin in open_spans:
-            number = next(self._numbers)
+        for o in interruptions:
+            number, origin, name = next(self._numbers), o.origin, str(o.attributes.get(c.SPAN_NAME, ""))
             head = spool_packing.pack_origin(number, origin.resource, origin.scope, origin.scope_version)
-            interruption = spool_packing.pack_interruption(trace_id, span_id, name, at_ns, number)
+            interruption = spool_packing.pack_interruption(o.trace_id, o.span_id, name, o.at_ns, number)
             write(self.fd, spool_files.frame(head) + spool_files.frame(interruption))
         write(self.fd, spool_files.frame(spool_packing.encode((spool_packing.CLOSED,))))
 

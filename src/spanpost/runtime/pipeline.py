@@ -24,12 +24,13 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost.model.errors import ConfigError, SpanpostError, StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.model.recorded import Recorded
+from spanpost.receivers.forks import after_fork
 from spanpost.runtime import workers
 from spanpost.runtime.assembly import enabled_sinks, open_launchers, open_sinks, open_store, rules_of
 from spanpost.runtime.fanout import Fanout
 from spanpost.runtime.interactions import InteractionsRuntime, needs_interactions
 from spanpost.runtime.prices import Prices
-from spanpost.runtime.process import Sigterm, after_fork
+from spanpost.runtime.process import Sigterm
 from spanpost.runtime.spool_location import open_spool, spool_settings
 from spanpost.runtime.workspaces import Workspaces, lend, workspaces_of
 from spanpost.settings import MetricsSettings, Settings
@@ -352,7 +353,7 @@ class Pipeline:
             raise StoreUnavailable("the pipeline has not started")
         await self.price(batch)
         if self._metrics is not None and self._feed is not None:
-            self._metrics.queued.set(self._feed.waiting)
+            self._metrics.queued.set(len(self._feed.queue))
         return await self.counted(self._store.record(batch, is_whole=is_whole))
 
     async def price(self, batch: Sequence[Observation]) -> None:
