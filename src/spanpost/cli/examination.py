@@ -172,7 +172,7 @@ def _gateway(settings: Settings) -> Iterator[NamedFinding]:
     if section is None or not section.enabled:
         return
     from spanpost.runtime.certificates import tls_context
-    from spanpost.runtime.gateway import refuse_missing
+    from spanpost.runtime.ports import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for verify in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
