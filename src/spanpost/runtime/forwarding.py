@@ -102,7 +102,7 @@ class Forwarding(Pipeline):
 
     def shutdown(self, timeout: float = 3.0) -> bool:
         """Send what is left and close everything, within about `timeout` seconds. Safe to repeat."""
-        if self._is_shut:
+        if self.is_shut:
             return True
         if self._forwarder is not None:
             self._forwarder.give_up()
