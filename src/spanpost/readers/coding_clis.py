@@ -9,7 +9,7 @@ says its answer in a record of its own, so their sessions end by what follows, o
 
 from __future__ import annotations
 
-from spanpost.readers.sessions import Cli, SessionPart
+from spanpost.readers.session_records import Cli, SessionPart
 
 GEMINI_CLI = Cli(
     name="gemini-cli",

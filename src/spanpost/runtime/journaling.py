@@ -53,7 +53,7 @@ class PipelineJournal:
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
         """Record waiting rows of a tenant."""
-        await self._pipeline.load_prices()
+        await self._pipeline.prices.load()
         return await self._pipeline.counted(self._store.record_journal(tenant, most, self))
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
