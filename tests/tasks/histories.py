@@ -115,6 +115,10 @@ class Twin:
             for c in list(self.checkpoints.values()):
                 if c.subtree == move.subtree_from and c.trace_id == move.trace_id:
                     self.checkpoints[c.id] = msgspec.structs.replace(c, subtree=move.subtree_to, task_uid=move.task_uid)
+        for moved in folded.moved_spans:
+            for c in list(self.checkpoints.values()):
+                if (c.span_id, c.trace_id) == (moved.span_id, moved.trace_id):
+                    self.checkpoints[c.id] = msgspec.structs.replace(c, subtree=moved.subtree, task_uid=moved.task_uid)
         for id in folded.retracted:
             self.checkpoints.pop(id, None)
         for c in folded.checkpoints:

@@ -256,10 +256,11 @@ class Folding(ABC):
         new: set[UUID] = set()
         if folded.checkpoints or folded.retracted:
             new = await rows.write_checkpoints(connection, folded, is_first=is_first)
+        if folded.moved_spans:
+            await rows.write_span_moves(connection, folded.moved_spans)
         if folded.tasks:
-            has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
+                connection, ready.tasks, ready.given, has_moved=folded.has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []

@@ -36,6 +36,16 @@ class MovedUse(NamedTuple):
     models: Models
 
 
+class SubtreeMove(NamedTuple):
+    """What was recorded below one owning span is now below another, or in another task."""
+
+    domain: bytes
+    trace_id: bytes
+    subtree_from: bytes
+    subtree_to: bytes
+    state: Key
+
+
 class TaskStates(Hierarchy):
     """The tasks touched in one transaction, and the subtrees shown in them."""
 
@@ -47,8 +57,9 @@ class TaskStates(Hierarchy):
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to rebuild from their subtrees.
         self.stale: set[Key] = set()
-        #: (domain, trace id, old owning span, new owning span, state key)
-        self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
+        self.moves: list[SubtreeMove] = []
+        #: Spans that hang below another owning span than before, by domain and id, with their trace.
+        self.moved_spans: dict[tuple[bytes, bytes], bytes] = {}
         #: Tasks that lost their last subtree, and the task it moved to.
         self.gone: dict[Key, Key] = {}
         #: Tasks that lost a subtree, and the task that the last one moved to; the former states of tasks
@@ -71,6 +82,13 @@ class TaskStates(Hierarchy):
     def retracted_ids(self) -> list[UUID]:
         """Return the ids of the start and end of runs that are gone."""
         return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
+
+    def moved_subtrees(self) -> dict[Key, None]:
+        """Return the keys of the subtrees that may have come to a task with a root span."""
+        found = {subtree_key(move.domain, move.subtree_to): None for move in self.moves}
+        for state in self.gained_root:
+            found.update(self.members(state).subtrees)
+        return found
 
     def where_outdone(self) -> dict[Key, Key]:
         """Return, by task whose copy of a call no longer counts, the task of the copy that does.
@@ -154,7 +172,10 @@ class TaskStates(Hierarchy):
         assert node is not None
         up, _ = tree.above(node)
         successor = self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-        successor.facts.merge(subtree.facts)
+        if node.state == STARTED:
+            successor.unended.setdefault(span_id, Facts()).merge(subtree.facts)
+        else:
+            successor.facts.merge(subtree.facts)
         for below, facts in subtree.unended.items():
             successor.unended.setdefault(below, Facts()).merge(facts)
         successor.errors += subtree.errors
@@ -174,7 +195,7 @@ class TaskStates(Hierarchy):
         tree.subtrees.drop(span_id)
         if subtree.candidate_sets:
             self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
-        self.moves.append((tree.domain, subtree.trace_id, span_id, up, successor.state))
+        self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, up, successor.state))
         successor_state = self.state(successor.state)
         if successor_state is not None and successor.state != subtree.state:
             successor_state.errors += subtree.errors
@@ -235,7 +256,7 @@ class TaskStates(Hierarchy):
         return owner, facts
 
     def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give these facts to the owning span that is above now; mark the task that lost them stale."""
+        """Give these facts to the owning span that is above now, with all else that was reported on the span."""
         former, facts = taken
         owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
         subtree = self.need_subtree(tree, owner, o.trace_id, o.tenant)
@@ -246,8 +267,13 @@ class TaskStates(Hierarchy):
         tree.subtrees.put(owner, subtree)
         tree.learned[owner] = None
         loser = tree.subtrees.get(former)
-        if owner != former and loser is not None and loser.state:
-            self.stale.add(loser.state)
+        if owner == former or loser is None:
+            return
+        self.moved_spans[tree.domain, o.span_id] = o.trace_id
+        loser.errors -= node.error_count
+        subtree.errors += node.error_count
+        tree.subtrees.put(former, loser)
+        self.stale.update({loser.state, subtree.state} - {b""})
 
     # --- placement --------------------------------------------------------------------------------------------------
 
@@ -287,7 +313,7 @@ class TaskStates(Hierarchy):
         old = subtree.state
         if old and old != state:
             self._leave(tree, span_id, subtree, state)
-            self.moves.append((tree.domain, subtree.trace_id, span_id, span_id, state))
+            self.moves.append(SubtreeMove(tree.domain, subtree.trace_id, span_id, span_id, state))
         elif old:
             self.stale.add(old)
         subtree.state, subtree.root = state, root

@@ -30,9 +30,10 @@ from spanpost.tasks.work import Key
 #: are followed to any depth.
 DEPTH = 64
 
-PLACEHOLDER, STARTED, ENDED = 0, 1, 2
-#: Roles of a running span that may still become a root span.
-_UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
+#: States of a span. A copy in a greater state outranks the others, so a state only grows: a running span is
+#: `UNDECIDED` until a copy gives it another role than `UNDECIDED_ROLES`, because it may become a root span.
+PLACEHOLDER, UNDECIDED, STARTED, ENDED = 0, 1, 2, 3
+UNDECIDED_ROLES = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 def domain_of(tenant: str, trace_id: bytes) -> bytes:
@@ -150,6 +151,8 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     model: str = ""
     model_below: str = ""
     others: Others = NO_OTHERS
+    #: Errors reported on this span.
+    error_count: int = 0
 
     @property
     def is_root_span(self) -> bool:
@@ -158,16 +161,12 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     @property
     def is_open_question(self) -> bool:
         """True while the span may still turn out to be a root span."""
-        state = self.state
-        return state == PLACEHOLDER or (state == STARTED and self.role in _UNDECIDED)
+        return self.state <= UNDECIDED
 
     @property
     def owns_subtree(self) -> bool:
         """True for a span that owns the subtree below it, for now or for good."""
-        role, state = self.role, self.state
-        if not self.parent or self.is_cut or 4 <= role <= 6 or state == PLACEHOLDER:
-            return True
-        return state == STARTED and role in _UNDECIDED
+        return not self.parent or self.is_cut or self.state <= UNDECIDED or 4 <= self.role <= 6
 
 
 class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
@@ -193,7 +192,7 @@ class Subtree(msgspec.Struct, omit_defaults=True, gc=False):
     named_by: Copy = NO_COPY
     identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
-    #: Facts of spans that have not ended, by span. They move with the span if it ends under another parent.
+    #: Facts of spans that have not ended, by span: they move with a span that ends under another parent.
     unended: dict[bytes, Facts] = {}
     #: The task that shows it, and the root of its run there.
     state: Key = b""

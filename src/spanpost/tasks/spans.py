@@ -2,8 +2,9 @@
 
 A span is reported in several copies (its start, a later state, its end, duplicates with other content). The
 greatest by (state, end time, number of attributes, hash) stands; a greater copy replaces a smaller one, and
-what the smaller one added to the spans above is taken back. All of it happens in the span tree of the span's
-domain.
+what the smaller one added to the spans above is taken back. What was recorded of a span that has not ended is
+kept apart (`TaskStates.put_unended`), and goes with it if a greater copy names another parent. All of it
+happens in the span tree of the span's domain.
 """
 
 from __future__ import annotations
