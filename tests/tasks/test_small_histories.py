@@ -164,6 +164,25 @@ FAILED = Reading(reports=EventReport.ERROR, failure=Failure(type="KeyError", mes
         pytest.param(
             [
                 ended("a", "", 1, 9, AGENT),
+                started("t", "u", 3, TOOL),
+                started("u", "t", 3, TOOL),
+                ended("u", "a", 3, 8, TOOL),
+            ],
+            "a circle that is open again cuts nothing off",
+            id="open circle",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, Reading(role=Role.TASK, task_id="job")),
+                a_note(Part.INTERVENTION, "a", "", 0, 4, PAUSED, name=c.EVENT_INTERVENTION),
+                ended("s", "", 0, 10, Reading(task_id="job"), trace="2"),
+            ],
+            "what a span outside names is no run that ended after a person asked",
+            id="pause",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
                 started("h", "a", 2, Reading(role=Role.HANDOFF)),
                 ended("b", "h", 3, 8, Reading(role=Role.WORKFLOW)),
                 ended("h", "a", 2, 8, TOOL),

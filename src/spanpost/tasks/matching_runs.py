@@ -406,7 +406,7 @@ class RunMatching:
 def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
     """Return the lifetime totals that a run reported at its end, if none of its calls reports tokens."""
     total = value_of(facts.aggregate)
-    if value_of(facts.totals_of) is None or total is None or state.amounts[0]:
+    if value_of(facts.totals_of) is None or total is None or state.amounts.calls:
         return None
     return (total.input or 0, total.output or 0)
 

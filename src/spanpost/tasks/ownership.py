@@ -7,6 +7,7 @@ marked stale and rebuilt when the batch closes (`rebuild`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import msgspec
 from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
 from spanpost.model.observations import Observation
 from spanpost.model.readings import METERED
-from spanpost.tasks.amounts import ZERO, Amounts, Count, Models, count_plus, models_plus, plus
+from spanpost.tasks.amounts import ZERO, Figures, Models, count_plus, each, models_plus, plus
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.hierarchy import Hierarchy
 from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
@@ -373,7 +374,7 @@ class TaskStates(Hierarchy):
         node = tree.nodes.get(span_id)
         if node is not None:
             tree.former.pop(span_id, None)
-            add_figures(state, span_id, *total(node))
+            add_figures(state, span_id, total(node))
         enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
         self.touch(key, state)
         if subtree.root == subtree_key(tree.domain, span_id):
@@ -416,11 +417,10 @@ class TaskStates(Hierarchy):
             return
         if span_id == METERED and before.amounts != ZERO:
             return
-        _, _, models = total(node)
         counted = before.reported.counted
-        known = {model: tuple(map(min, own, counted.models.get(model, ZERO))) for model, own in models.items()}
-        moved = counter_growth(counted.whole, ZERO, known)  # type: ignore[arg-type]
-        share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
+        known = {model: each(min, own, counted.models.get(model, ZERO)) for model, own in total(node).models.items()}
+        moved = counter_growth(counted.whole, ZERO, known)
+        share = reduce(plus, moved.values(), ZERO)
         self.moved_use.append(MovedUse(before.uid, after.uid, before.tenant, moved))
         set_counted(before, counted.minus(CountedUse(share, moved, share)))
         set_counted(after, after.reported.counted.plus(CountedUse(share, moved, share)))
@@ -446,15 +446,15 @@ def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor:
     states.moved_use.append(MovedUse(former.uid, to, former.tenant, counted.models))
 
 
-def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:
+def add_figures(state: TaskState, span_id: bytes, more: Figures) -> None:
     """Add a subtree's figures, or their change, to its task; metric data points are kept apart."""
     if span_id == METERED:
-        state.metered = plus(state.metered, amounts)
-        state.metered_models = models_plus(state.metered_models, models)
+        state.metered = plus(state.metered, more.amounts)
+        state.metered_models = models_plus(state.metered_models, more.models)
     else:
-        state.amounts = plus(state.amounts, amounts)
-        state.models = models_plus(state.models, models)
-        state.tools = count_plus(state.tools, tools)
+        state.amounts = plus(state.amounts, more.amounts)
+        state.models = models_plus(state.models, more.models)
+        state.tools = count_plus(state.tools, more.tools)
 
 
 def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:

@@ -19,7 +19,7 @@ import msgspec
 
 from spanpost.model.checkpoints import Checkpoint
 from spanpost.model.readings import Role
-from spanpost.tasks.amounts import NO_OTHERS, ZERO, Amounts, Count, Models, Others, Tools
+from spanpost.tasks.amounts import NO_COUNT, ZERO, Amount, Amounts, Models, ToolCount
 from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.reported import NOT_REPORTED, Reported
@@ -132,7 +132,7 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     own: Amounts | None = None
     wins: bool = True
     #: Sums of the spans below; None, as for most spans, when they are empty.
-    below: tuple[Amounts, Amounts, Amounts, Tools] | None = None
+    below: Amount | None = None
     tool_name: str = ""
     failed: bool = False
     #: Checkpoint ids of errors reported on this span; retracted when it turns out to be a root span.
@@ -147,10 +147,8 @@ class Node(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     lent: int = 0
     #: Domain of the trace that it links to, if that is exactly one other trace.
     link: bytes = b""
-    #: Model of its own usage; model of the spans below; usage of other models below (`Amount`).
+    #: Model of its own usage.
     model: str = ""
-    model_below: str = ""
-    others: Others = NO_OTHERS
     #: Errors reported on this span.
     error_count: int = 0
 
@@ -316,7 +314,7 @@ class TaskState(msgspec.Struct, omit_defaults=True, gc=False):
     models: Models = {}
     metered_models: Models = {}
     #: Tool calls, and how many of them failed.
-    tools: Count = (0, 0)
+    tools: ToolCount = NO_COUNT
     runs: dict[Key, Run] = {}
     #: The parent task's key; of several runs the earliest that has a parent decides.
     parent: Key = b""

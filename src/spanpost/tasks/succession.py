@@ -35,7 +35,7 @@ from spanpost.tasks.work import Key
 
 def is_shown(state: TaskState) -> bool:
     """Tell whether a task is shown: it has a root span, counted calls, or facts beyond attributes."""
-    if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
+    if state.has_root_span or state.amounts.calls > 0 or state.tools.calls or state.metered != ZERO:
         return True
     if state.facts.has_entries(apart_from=("attributes",)):  # routes decide which attributes are kept
         return True
