@@ -23,7 +23,8 @@ from spanpost.readers import NOTHING
 from spanpost.tasks import batches
 from spanpost.tasks.conversations import conversation_domain
 from spanpost.tasks.folded import Folded, FoldRules, Placed
-from spanpost.tasks.records import DEPTH, domain_of, duplicates_key
+from spanpost.tasks.record_keys import domain_of, duplicates_key
+from spanpost.tasks.records import DEPTH
 from spanpost.tasks.work import Key, R
 
 SECOND = 10**9

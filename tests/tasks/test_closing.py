@@ -25,7 +25,8 @@ from spanpost.tasks.facts import Ending
 from spanpost.tasks.fold import go_on
 from spanpost.tasks.folded import FoldRules
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Run, Seen, Subtree, TaskState, state_key, subtree_key
+from spanpost.tasks.record_keys import state_key, subtree_key
+from spanpost.tasks.records import Run, Seen, Subtree, TaskState
 from spanpost.tasks.reported import Reported
 from spanpost.tasks.stall import NO_STALL
 from spanpost.tasks.work import RecordSet

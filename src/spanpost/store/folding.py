@@ -30,8 +30,9 @@ from spanpost.store.task_state import Changed, FetchedRecords
 from spanpost.store.transactions import unfoldable
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.folded import Folded, FoldRules, Placed
+from spanpost.tasks.prefetch import Prefetch
 from spanpost.tasks.questions import speaks_of_approvals
-from spanpost.tasks.records import node_key
+from spanpost.tasks.record_keys import node_key
 from spanpost.tasks.work import Interrupted, Key
 
 T = TypeVar("T")
@@ -203,9 +204,7 @@ class Folding(ABC):
 
         Beyond `_LEVELS`, which no normal trace has, in pages.
         """
-        trail = await self._threads.run(
-            meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new)
-        )
+        trail = await self._threads.run(meter, lambda: Prefetch(records.loaded, records.whole, records.leads, new))
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1

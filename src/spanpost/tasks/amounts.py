@@ -215,7 +215,7 @@ def models_minus(a: Models, b: Models) -> Models:
     return {model: amounts for model, amounts in found.items() if amounts is not ZERO}
 
 
-class Figures(msgspec.Struct, frozen=True, gc=False):
+class SubtreeFigures(msgspec.Struct, frozen=True, gc=False):
     """What a subtree adds to its task: model calls, tool calls, model calls by model."""
 
     amounts: Amounts = ZERO
@@ -223,7 +223,7 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     models: Models = NO_MODELS
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ModelPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One model's part of an `Amount`."""
 
     plain: Amounts = ZERO
@@ -237,9 +237,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 #: Parts of an `Amount` by model.
-Others = dict[str, Part]
+Others = dict[str, ModelPart]
 NO_OTHERS: Others = {}
-_NO_PART = Part()
+_NO_PART = ModelPart()
 
 
 class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -286,7 +286,7 @@ class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
         found = _parts(self)
         for model, part in _parts(other).items():
             known = found.get(model, _NO_PART)
-            found[model] = Part(
+            found[model] = ModelPart(
                 add_up(known.plain, part.plain), add_up(known.slotted, part.slotted), add_up(known.barred, part.barred)
             )
         return _named(found)
@@ -316,7 +316,7 @@ class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def all_barred(self) -> Others:
         """The parts of other models, after a tool call lies around all of it."""
-        return {m: Part(ZERO, ZERO, part.calls) for m, part in self.others.items()} if self.others else NO_OTHERS
+        return {m: ModelPart(ZERO, ZERO, part.calls) for m, part in self.others.items()} if self.others else NO_OTHERS
 
     @property
     def is_nothing(self) -> bool:
@@ -331,7 +331,7 @@ def together(amounts: Sequence[Amount]) -> Amount:
     """Return the sum of many amounts, each added once."""
     plain, slotted, barred = ZERO, ZERO, ZERO
     tools: Tools = {}
-    parts: dict[str, Part] = {}
+    parts: dict[str, ModelPart] = {}
     for amount in amounts:
         plain, slotted, barred = plus(plain, amount.plain), plus(slotted, amount.slotted), plus(barred, amount.barred)
         for name, count in amount.tools.items():
@@ -354,11 +354,11 @@ def _few(tools: Tools) -> Tools:
     return found
 
 
-def _part_plus(a: Part, b: Part) -> Part:
-    return Part(plus(a.plain, b.plain), plus(a.slotted, b.slotted), plus(a.barred, b.barred))
+def _part_plus(a: ModelPart, b: ModelPart) -> ModelPart:
+    return ModelPart(plus(a.plain, b.plain), plus(a.slotted, b.slotted), plus(a.barred, b.barred))
 
 
-def _named(parts: dict[str, Part]) -> tuple[str, Others]:
+def _named(parts: dict[str, ModelPart]) -> tuple[str, Others]:
     """Return the main model, and the parts of the others, at most as many as are kept.
 
     The main model has all that is in no part; where there are too many models, it is the empty name.
@@ -369,13 +369,13 @@ def _named(parts: dict[str, Part]) -> tuple[str, Others]:
     return (left[0], {model: parts[model] for model in left[1:]}) if left else ("", NO_OTHERS)
 
 
-def _parts(amount: Amount) -> dict[str, Part]:
+def _parts(amount: Amount) -> dict[str, ModelPart]:
     """Return all parts of an amount, the main model's among them."""
     plain, slotted, barred = amount.plain, amount.slotted, amount.barred
     if not amount.others:
-        return {amount.model: Part(plain, slotted, barred)}
+        return {amount.model: ModelPart(plain, slotted, barred)}
     found = dict(amount.others)
     for part in amount.others.values():
         plain, slotted, barred = minus(plain, part.plain), minus(slotted, part.slotted), minus(barred, part.barred)
-    found[amount.model] = Part(plain, slotted, barred)
+    found[amount.model] = ModelPart(plain, slotted, barred)
     return found

@@ -31,7 +31,8 @@ from spanpost.tasks.folded import Difference, FoldRules, Timer
 from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.judging import Judgements, judge_all
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import ChildTasks, Seen, TaskState, seen_key
+from spanpost.tasks.record_keys import seen_key
+from spanpost.tasks.records import ChildTasks, Seen, TaskState
 from spanpost.tasks.reported import NOWHERE, Reached, Reported
 from spanpost.tasks.runs import newest_keyed_run
 from spanpost.tasks.status import judge

@@ -13,7 +13,7 @@ from spanpost.tasks.amounts import ZERO, Amounts, Models, as_usage, dollars, eac
 from spanpost.tasks.context_use import use_of
 from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Difference, FoldRules
-from spanpost.tasks.ownership import MovedUse
+from spanpost.tasks.hierarchy import MovedUse
 from spanpost.tasks.records import TaskState
 from spanpost.tasks.reported import CountedUse
 from spanpost.tasks.status import judge

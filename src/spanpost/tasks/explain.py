@@ -14,17 +14,8 @@ from spanpost.model.readings import Reading, Role
 from spanpost.model.tasks import Task
 from spanpost.readers import read
 from spanpost.tasks.facts import value_of
-from spanpost.tasks.records import (
-    DuplicateCalls,
-    Members,
-    Node,
-    Subtree,
-    TaskState,
-    domain_of,
-    members_key,
-    node_key,
-    subtree_key,
-)
+from spanpost.tasks.record_keys import domain_of, members_key, node_key, subtree_key
+from spanpost.tasks.records import DuplicateCalls, Members, Node, Subtree, TaskState
 from spanpost.tasks.work import Key, Work
 
 #: What gave a task its name, by the priority of the fact (see `absorb`).

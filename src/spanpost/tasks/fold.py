@@ -29,16 +29,8 @@ from spanpost.tasks.matching_runs import RunMatching
 from spanpost.tasks.occurrences import Occurrences
 from spanpost.tasks.ownership import TaskStates
 from spanpost.tasks.rebuild import gather, rebuild
-from spanpost.tasks.records import (
-    ENDED,
-    PLACEHOLDER,
-    STARTED,
-    UNDECIDED,
-    UNDECIDED_ROLES,
-    Node,
-    Seen,
-    domain_of,
-)
+from spanpost.tasks.record_keys import domain_of
+from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, UNDECIDED, UNDECIDED_ROLES, Node, Seen
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.spans import Spans, link_of
 from spanpost.tasks.succession import gone_to, move_messages

@@ -17,7 +17,8 @@ from spanpost.tasks.approvals import answered_id
 from spanpost.tasks.checkpoints import TaskCheckpoint
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Node, Seen, Subtree, seen_key
+from spanpost.tasks.record_keys import seen_key
+from spanpost.tasks.records import Node, Seen, Subtree
 from spanpost.tasks.span_tree import SpanTree
 from spanpost.tasks.work import Key, RecordSet
 

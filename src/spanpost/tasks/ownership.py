@@ -7,34 +7,21 @@ marked stale and rebuilt when the batch closes (`rebuild`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
 from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
 from spanpost.model.observations import Observation
-from spanpost.model.readings import METERED
-from spanpost.tasks.amounts import ZERO, Figures, Models, count_plus, each, models_plus, plus
 from spanpost.tasks.facts import Ending, Facts
 from spanpost.tasks.hierarchy import Hierarchy
 from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
-from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
-from spanpost.tasks.reported import CountedUse, Reported
+from spanpost.tasks.record_keys import given_key, subtree_key
+from spanpost.tasks.records import PLACEHOLDER, STARTED, ChildRoot, Node, Subtree, TaskState
+from spanpost.tasks.reported import Reported
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import SpanTree, total
-from spanpost.tasks.usage import counter_growth
+from spanpost.tasks.task_figures import add_figures, move_counted
 from spanpost.tasks.work import Key, Work
-
-
-class MovedUse(NamedTuple):
-    """CountedUse figures, by model, that moved from one task to another; `after` is empty for none."""
-
-    before: bytes
-    after: bytes
-    tenant: str
-    models: Models
 
 
 class SubtreeMove(NamedTuple):
@@ -77,7 +64,6 @@ class TaskStates(Hierarchy):
         #: Roots of runs that changed (for `matching_runs`); traces joined by links.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
-        self.moved_use: list[MovedUse] = []
         self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
@@ -113,7 +99,9 @@ class TaskStates(Hierarchy):
             return subtree
         made = []
         while subtree is None:
-            new = self._new_subtree(tree, span_id, trace_id, tenant)
+            new, node = Subtree(trace_id=trace_id, tenant=tenant), tree.nodes.get(span_id)
+            if node is not None:
+                _hang(tree, node, new)
             tree.subtrees.put(span_id, new)
             made.append((span_id, new))
             span_id = new.up
@@ -122,45 +110,30 @@ class TaskStates(Hierarchy):
             subtree = tree.subtrees.get(span_id)
         for span_id, new in reversed(made):
             if new.up:
-                tree.add_child_root(new.up, span_id, _child_root(tree, span_id, new))
+                _add_child_root(tree, span_id, new)
             self.regroup(tree, span_id)
         return made[0][1]
-
-    @staticmethod
-    def _new_subtree(tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
-        node = tree.nodes.get(span_id)
-        subtree = Subtree(trace_id=trace_id, tenant=tenant)
-        if node is not None:
-            subtree.role = node.role
-            subtree.up, subtree.is_via_tool = tree.above(node)
-            subtree.is_top = node.state != 0 and not node.parent
-            if node.closed is not None:
-                subtree.facts.ending.merge(Ending(closed=node.closed))
-        return subtree
 
     def update(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
         """Place a subtree again after its owning span, or the span above, changed."""
         node = tree.nodes.get(span_id)
         if node is None:
             return
-        up, via_tool = tree.above(node)
         old_up = subtree.up
+        _hang(tree, node, subtree)
+        up = subtree.up
         if up != old_up and old_up:
             tree.drop_child_root(old_up, span_id)
-        subtree.up, subtree.is_via_tool, subtree.role = up, via_tool, node.role
-        subtree.is_top = node.state != 0 and not node.parent
-        if node.closed is not None:
-            subtree.facts.ending.merge(Ending(closed=node.closed))
         tree.subtrees.put(span_id, subtree)
         if up:
             self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
-            tree.add_child_root(up, span_id, _child_root(tree, span_id, subtree))
+            _add_child_root(tree, span_id, subtree)
         if old_up and old_up != up:
             self._recount(tree, old_up)
         if up:
             self._recount(tree, up)
         self.regroup(tree, span_id)
-        shape = (int(subtree.role), subtree.agent_name, subtree.task_id, up, via_tool)
+        shape = (int(subtree.role), subtree.agent_name, subtree.task_id, up, subtree.is_via_tool)
         if subtree.shape != shape:
             subtree.shape = shape
             tree.subtrees.put(span_id, subtree)
@@ -192,7 +165,7 @@ class TaskStates(Hierarchy):
         tree.drop_child_roots(span_id)
         self._leave(tree, span_id, subtree, successor.state)
         if successor.state != subtree.state:
-            self._move_counted(tree, span_id, subtree.state, successor.state)
+            move_counted(self, tree, span_id, subtree.state, successor.state)
         tree.subtrees.drop(span_id)
         if subtree.candidate_sets:
             self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.candidate_sets)
@@ -209,7 +182,7 @@ class TaskStates(Hierarchy):
                 assert child_node is not None
                 child.up, child.is_via_tool = tree.above(child_node)
                 tree.subtrees.put(child_root, child)
-                tree.add_child_root(child.up, child_root, _child_root(tree, child_root, child))
+                _add_child_root(tree, child_root, child)
         self._recount(tree, up)
         for child_root in moved:
             self.regroup(tree, child_root)
@@ -250,8 +223,7 @@ class TaskStates(Hierarchy):
             return None
         owner = tree.owner(node.parent)
         subtree = tree.subtrees.get(owner)
-        facts = subtree.unended.pop(span_id, None) if subtree is not None else None
-        if subtree is None or facts is None:
+        if subtree is None or (facts := subtree.unended.pop(span_id, None)) is None:
             return None
         tree.subtrees.put(owner, subtree)
         return owner, facts
@@ -320,7 +292,7 @@ class TaskStates(Hierarchy):
         subtree.state, subtree.root = state, root
         if old != state:
             self._join(tree, span_id, subtree)
-            self._move_counted(tree, span_id, old, state)
+            move_counted(self, tree, span_id, old, state)
         elif root == subtree_key(tree.domain, span_id):
             self.relate(tree, subtree)  # it was shown there already, without a known root span
         return True
@@ -332,7 +304,7 @@ class TaskStates(Hierarchy):
         """
         subtree = tree.subtrees.get(span_id)
         while subtree is not None and not subtree.is_root_span:
-            if not subtree.up or not tree.add_child_root(subtree.up, span_id, _child_root(tree, span_id, subtree)):
+            if not subtree.up or not _add_child_root(tree, span_id, subtree):
                 return
             span_id, subtree = subtree.up, tree.subtrees.get(subtree.up)
         if subtree is None or subtree.agent_name:
@@ -410,54 +382,18 @@ class TaskStates(Hierarchy):
             self.went[key] = successor
         self.stale.add(key)
 
-    def _move_counted(self, tree: SpanTree, span_id: bytes, old: Key, new: Key) -> None:
-        """Move the counted share of a subtree's figures to the task that it moves to."""
-        before, after, node = self.state(old) if old else None, self.state(new), tree.nodes.get(span_id)
-        if before is None or before.reported.counted.whole == ZERO or after is None or node is None:
-            return
-        if span_id == METERED and before.amounts != ZERO:
-            return
-        counted = before.reported.counted
-        known = {model: each(min, own, counted.models.get(model, ZERO)) for model, own in total(node).models.items()}
-        moved = counter_growth(counted.whole, ZERO, known)
-        share = reduce(plus, moved.values(), ZERO)
-        self.moved_use.append(MovedUse(before.uid, after.uid, before.tenant, moved))
-        set_counted(before, counted.minus(CountedUse(share, moved, share)))
-        set_counted(after, after.reported.counted.plus(CountedUse(share, moved, share)))
-        self.states.put(old, before)
-        self.states.put(new, after)
+
+def _hang(tree: SpanTree, node: Node, subtree: Subtree) -> None:
+    """Take over into a subtree where its owning span hangs, what it is, and how it ended."""
+    subtree.role = node.role
+    subtree.up, subtree.is_via_tool = tree.above(node)
+    subtree.is_top = node.state != PLACEHOLDER and not node.parent
+    if node.closed is not None:
+        subtree.facts.ending.merge(Ending(closed=node.closed))
 
 
-def set_counted(state: TaskState, counted: CountedUse) -> None:
-    """Store other counted figures of a task: calls moved between tasks."""
-    state.reported = msgspec.structs.replace(state.reported, counted=counted)
-
-
-def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor: TaskState | None) -> None:
-    """Pass the counted figures of a task that is gone to its successor."""
-    former = states.state(key)
-    if former is None or former.reported.counted.whole == ZERO:
-        return
-    counted = former.reported.counted
-    if successor is not None:
-        set_counted(successor, successor.reported.counted.plus(counted))
-        states.touch(successor_key, successor)
-    to = successor.uid if successor is not None else b""
-    states.moved_use.append(MovedUse(former.uid, to, former.tenant, counted.models))
-
-
-def add_figures(state: TaskState, span_id: bytes, more: Figures) -> None:
-    """Add a subtree's figures, or their change, to its task; metric data points are kept apart."""
-    if span_id == METERED:
-        state.metered = plus(state.metered, more.amounts)
-        state.metered_models = models_plus(state.metered_models, more.models)
-    else:
-        state.amounts = plus(state.amounts, more.amounts)
-        state.models = models_plus(state.models, more.models)
-        state.tools = count_plus(state.tools, more.tools)
-
-
-def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:
-    return ChildRoot(
-        subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree)
-    )
+def _add_child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
+    """Enter a subtree below the owning span above it; return whether that changed anything."""
+    said = says(tree, span_id, subtree)
+    child_root = ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, said)
+    return tree.add_child_root(subtree.up, span_id, child_root)

@@ -10,11 +10,13 @@ import msgspec
 
 from spanpost.tasks.amounts import NO_COUNT, ZERO
 from spanpost.tasks.facts import Facts
-from spanpost.tasks.ownership import TaskStates, add_figures, pass_on_counted
-from spanpost.tasks.records import Subtree, TaskState, node_key, subtree_key
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.record_keys import node_key, subtree_key
+from spanpost.tasks.records import Subtree, TaskState
 from spanpost.tasks.runs import enter_run
 from spanpost.tasks.span_tree import total
 from spanpost.tasks.succession import pass_on_held
+from spanpost.tasks.task_figures import add_figures, pass_on_counted
 from spanpost.tasks.work import Key
 
 

@@ -34,16 +34,17 @@ from spanpost.tasks.amounts import (
     ZERO,
     Amount,
     Amounts,
-    Figures,
-    Part,
+    ModelPart,
+    SubtreeFigures,
     ToolCount,
     count_minus,
     minus,
     models_minus,
     together,
 )
-from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree, span_keys
-from spanpost.tasks.work import Key, RecordSet, Work
+from spanpost.tasks.record_keys import span_keys
+from spanpost.tasks.records import MANY, ChildRoot, ChildRoots, Node, Subtree
+from spanpost.tasks.work import RecordSet, Work
 
 #: Bound once: looking up an enum's member is slow.
 _LLM = Role.LLM
@@ -53,10 +54,7 @@ _TOOL = Role.TOOL
 SAME_CALL = "\0"
 #: One tool call.
 _DONE, _FAILED = ToolCount(1), ToolCount(1, 1)
-_NO_FIGURES = Figures()
-#: Copies kept of one response id. Honest telemetry has fewer; those that rank last are counted by
-#: themselves.
-CALL_COPY_CAP = 16
+_NO_FIGURES = SubtreeFigures()
 
 
 def passes(node: Node) -> Amount:
@@ -94,12 +92,12 @@ def hands(node: Node) -> Amount:
         return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
     if role is _LLM and own is not None:
         if not node.wins:
-            others = {m: Part(ZERO, part.slotted, part.barred) for m, part in below.others.items()}
+            others = {m: ModelPart(ZERO, part.slotted, part.barred) for m, part in below.others.items()}
             return Amount(ZERO, below.slotted, below.barred, below.tools, below.model, others)
         if own.has_tokens or not (below.plain.calls or below.slotted.calls):
             if below.barred == ZERO:
                 return Amount(tools=below.tools).plus(_call(node, own))
-            others = {m: Part(barred=part.barred) for m, part in below.others.items()}
+            others = {m: ModelPart(barred=part.barred) for m, part in below.others.items()}
             return Amount(ZERO, ZERO, below.barred, below.tools, below.model, others).plus(_call(node, own))
     return below
 
@@ -115,7 +113,7 @@ def below_of(node: Node) -> Amount:
     return NOTHING if node.below is None else node.below
 
 
-def total(node: Node) -> Figures:
+def total(node: Node) -> SubtreeFigures:
     """Return the figures of a node's subtree."""
     # The top of a trace that is not a root span counts itself.
     amount = below_of(node) if node.is_root_span or node.is_open_question else hands(node)
@@ -123,7 +121,7 @@ def total(node: Node) -> Figures:
     for name, count in amount.tools.items():
         if name != SAME_CALL:
             calls, failed = calls + count.calls, failed + count.failed
-    return Figures(amount.calls, ToolCount(calls, failed), amount.models)
+    return SubtreeFigures(amount.calls, ToolCount(calls, failed), amount.models)
 
 
 class SpanTree:
@@ -138,7 +136,7 @@ class SpanTree:
         self._child_roots = RecordSet(work, ChildRoots, domain + b"k")
         #: Figures of subtrees that change, as they were before the batch: the tasks that show them hold
         #: these.
-        self.former: dict[bytes, Figures] = {}
+        self.former: dict[bytes, SubtreeFigures] = {}
         #: Owning spans whose subtree changed: their tasks merge its facts when the batch closes.
         self.learned: dict[bytes, None] = {}
         #: Positions of the batch by the owning span under which they were recorded.
@@ -297,7 +295,7 @@ class SpanTree:
             return hands(node).minus(old)
         return NOTHING if owns_subtree else change
 
-    def recast(self, span_id: bytes, node: Node, old: Amount, before: Figures | None) -> None:
+    def recast(self, span_id: bytes, node: Node, old: Amount, before: SubtreeFigures | None) -> None:
         """Carry the difference after a node changed. `old`: what it passed up; `before`: its figures."""
         self.nodes.put(span_id, node)
         owns_subtree = node.owns_subtree
@@ -308,7 +306,7 @@ class SpanTree:
             if not change.is_nothing:
                 self.push(node.parent, change)
 
-    def changes(self) -> Iterator[tuple[bytes, Figures]]:
+    def changes(self) -> Iterator[tuple[bytes, SubtreeFigures]]:
         """Yield the owning spans whose figures changed, with the differences."""
         for span_id, former in self.former.items():
             node = self.nodes.get(span_id)
@@ -316,7 +314,7 @@ class SpanTree:
             amounts, models = minus(now.amounts, former.amounts), models_minus(now.models, former.models)
             tools = count_minus(now.tools, former.tools)
             if amounts is not ZERO or tools != NO_COUNT or models:
-                yield span_id, Figures(amounts, tools, models)
+                yield span_id, SubtreeFigures(amounts, tools, models)
 
     # --- cycles -----------------------------------------------------------------------------------------------------
 
@@ -367,41 +365,3 @@ def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> No
 def agent_below(child_roots: ChildRoots) -> str | None:
     """Return the name of the only agent directly below an owning span; None: no agent, `MANY`: several."""
     return next(iter(child_roots.names), None) if len(child_roots.names) <= 1 else MANY
-
-
-def claim(
-    duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None
-) -> Key:
-    """Enter, change or remove (None) a copy of a call. Return the copy beyond the cap; empty for none."""
-    duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
-    out = b""
-    if call_copy is None:
-        duplicates.call_copies.pop(node_key, None)
-    else:
-        duplicates.call_copies[node_key] = call_copy
-        if len(duplicates.call_copies) > CALL_COPY_CAP:
-            out = min(duplicates.call_copies, key=lambda key: duplicates.call_copies[key].rank)
-            del duplicates.call_copies[out]
-    if out != node_key:
-        duplicates_of.put(duplicates_key, duplicates)
-    return out
-
-
-def winners(duplicates: DuplicateCalls) -> set[Key]:
-    """Return the nodes that count: of copies that overlap in time the greatest; others are separate calls."""
-    if len(duplicates.call_copies) <= 1:
-        return set(duplicates.call_copies)
-    won: list[tuple[Key, CallCopy]] = []
-    for key, c in sorted(duplicates.call_copies.items(), key=lambda item: item[1].rank, reverse=True):
-        if not any(c.start_ns <= w.end_ns and w.start_ns <= c.end_ns for _, w in won):
-            won.append((key, c))
-    return {key for key, _ in won}
-
-
-def borrowed(duplicates: DuplicateCalls, holder: Key) -> int:
-    """Return the cost that a duplicate of the call knows and the holder does not; 0 for none."""
-    own = duplicates.call_copies[holder]
-    if own.cost >= 0:
-        return 0
-    costs = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
-    return max(0, *costs)

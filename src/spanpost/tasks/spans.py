@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from spanpost.model.observations import Observation, Part, Status
 from spanpost.model.readings import Reading, Role
 from spanpost.tasks.amounts import NOTHING, of_call
+from spanpost.tasks.duplicate_calls import borrowed, claim, winners
 from spanpost.tasks.fact_values import SpanEnd
 from spanpost.tasks.folded import Placed
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree, domain_of, node_key
-from spanpost.tasks.span_tree import SAME_CALL, SpanTree, borrowed, claim, hands, passes, total, winners
+from spanpost.tasks.record_keys import domain_of, node_key
+from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree
+from spanpost.tasks.span_tree import SAME_CALL, SpanTree, hands, passes, total
 from spanpost.tasks.work import Key, RecordSet
 from spanpost.text.wording import TEXT_CAP
 

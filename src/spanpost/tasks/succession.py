@@ -28,7 +28,8 @@ from spanpost.tasks.facts import value_of
 from spanpost.tasks.folded import Folded
 from spanpost.tasks.hierarchy import KeyedTask
 from spanpost.tasks.ownership import TaskStates
-from spanpost.tasks.records import Seen, TaskState, domain_of, given_key, node_key
+from spanpost.tasks.record_keys import domain_of, given_key, node_key
+from spanpost.tasks.records import Seen, TaskState
 from spanpost.tasks.reported import NOWHERE
 from spanpost.tasks.work import Key
 
