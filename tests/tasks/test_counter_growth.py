@@ -18,7 +18,7 @@ WHOLES = st.builds(Amounts, *[st.integers(0, 20) for _ in FIGURES])
 
 @given(WHOLES, WHOLES, st.dictionaries(st.sampled_from("abc"), GROWN, max_size=3))
 def test_counters_are_told_all_that_grew_and_no_more(whole: Amounts, told: Amounts, grown: dict[str, Amounts]) -> None:
-    """No model's figure falls or grows by more than it did, and of each figure as much is told as the whole grew and models did."""
+    """No model's figure falls, or grows by more than it did; together they grow as far as whole and models did."""
     found = counter_growth(whole, told, grown)
     for model, more in found.items():
         assert more != ZERO

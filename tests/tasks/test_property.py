@@ -65,7 +65,7 @@ def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: 
 
 @given(seed=seeds, most=st.integers(min_value=1, max_value=12))
 def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
-    """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
+    """Each observation and each trace is in one part; only one trace alone makes a part touch more than allowed."""
     told = history(Random(seed))
     found = batches.parts(told, most)
     parts = [part for part, _ in found]
@@ -116,7 +116,7 @@ def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
 
 
 def test_resumptions_are_joined_by_each_rule() -> None:
-    """The random conversations hold runs joined by a tool call, by their conversation, and by links, as segments and below."""
+    """The random conversations hold runs joined by a tool call, by conversation and by links: runs and child tasks."""
     joined, below = 0, 0
     for seed in range(60):
         tasks = feed(resumptions(Random(seed)), None).tasks.values()
@@ -127,7 +127,7 @@ def test_resumptions_are_joined_by_each_rule() -> None:
 
 
 def test_histories_hold_what_the_property_is_about() -> None:
-    """The random histories have what makes placement hard: stacked calls, shared response ids, lost parents, late boxes."""
+    """The random histories hold stacked calls, shared response ids, lost parents and late root spans."""
     seen: set[str] = set()
     for seed in range(200):
         told = history(Random(seed))

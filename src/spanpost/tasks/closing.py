@@ -187,7 +187,10 @@ def show(before: Reported, status: str, below: bytes) -> Reported:
 
 
 class Milestones(msgspec.Struct, frozen=True, gc=False):
-    """What tasks have newly reached; the ids of all milestones, those that were made, and the keys by which they are known."""
+    """What tasks have newly reached.
+
+    The ids of all milestones, those that were made, and the keys by which they are known.
+    """
 
     reached: dict[Key, Reached | None]
     ids: set[UUID]
