@@ -9,7 +9,8 @@ import pytest
 
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.task_state import SMALL, FetchedRecords
-from spanpost.tasks.records import Node, node_key
+from spanpost.tasks.record_keys import node_key
+from spanpost.tasks.records import Node
 from spanpost.testing.observed import ended
 
 DOMAIN = b"d" * 16

@@ -19,6 +19,7 @@ import msgspec
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
 from spanpost.tasks import records
+from spanpost.tasks.record_keys import is_tenant
 from spanpost.tasks.work import Key
 
 #: Record types by the byte after the domain in the key.
@@ -36,7 +37,7 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("w"): records.Conversation,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
-#: Records that link to other domains: subtrees and task states. `batches.Prefetch` follows them.
+#: Records that link to other domains: subtrees and task states. `prefetch.Prefetch` follows them.
 _LEADING = frozenset(b"ug")
 #: Records that tie traces together: duplicate calls, run candidates, linked traces. `retention` reads them.
 TIES = frozenset(b"srl")
@@ -104,7 +105,7 @@ def _cannot(keys: Sequence[Key]) -> None:
 
 
 class FetchedRecords:
-    """The fold's `Work` over fetched records; `batches.Prefetch` reads `loaded`.
+    """The fold's `Work` over fetched records; `prefetch.Prefetch` reads `loaded`.
 
     `ask` fetches missing records while the fold waits: it is called in the fold's thread and runs `fetch` or
     `fetch_around` in the event loop.
@@ -169,7 +170,7 @@ class FetchedRecords:
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch the packs of domains."""
-        await self.fetch(connection, [d for d in domains if not records.is_tenant(d) and d not in self._apart])
+        await self.fetch(connection, [d for d in domains if not is_tenant(d) and d not in self._apart])
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key, and the packs of their domains.
