@@ -156,7 +156,8 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
     asked = urlsplit(bare_server)
     environment = {
         "PATH": f"{Path(needs('psql')).parent}:{os.environ['PATH']}", "PGHOST": parse_qs(asked.query)["host"][0],
-        "PGPASSWORD": unquote(asked.password or ""), "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+        "PGPASSWORD": unquote(asked.password or ""),
+        "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
     }  # fmt: skip
     done = subprocess.run(
         [DEPLOY / "compose" / "roles.sh"], env=environment | passwords, capture_output=True, text=True, check=False

@@ -72,11 +72,13 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     The gateway has a writer's rights in the database, and who asks has Grafana's.
     """
     settings = load(
-        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-        slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
+        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0},
+        gateway={"http_port": 0, "grpc_port": -1}, slack={"preview_file": str(directory / "slack.jsonl")},
+        notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
         budgets=[
-            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "all", "period": "month", "limit_usd": 80},
+            {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
         ],
     )  # fmt: skip

@@ -60,7 +60,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     own = {"tenant": "default", "sha256": [hash_of("spt_tenant")]}
     settings: dict[str, Any] = {
         "gateway": {
-            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own], "operator_tokens": [hash_of("spt_operators")],
+            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own],
+            "operator_tokens": [hash_of("spt_operators")],
         },
         "webhooks": {"max_body": LIMIT, "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
         "interactions": {"tokens": tokens(), "signing_secret": SECRET},

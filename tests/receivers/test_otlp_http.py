@@ -281,7 +281,8 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint
 async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: Endpoint) -> None:
     """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
-        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+        {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
         {"key": "e", "value": {}},
     ])  # fmt: skip
     body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()

@@ -166,7 +166,8 @@ def test_settings_make_routes():
     routes = [
         {
             "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
-            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"],
+            "content": True,
         },
         {"sink": "slack", "enabled": False, "agent": "noisy"},
     ]  # fmt: skip
@@ -302,8 +303,9 @@ def test_arguments_are_shown_where_a_route_allows_it():
 @pytest.mark.parametrize(
     "posing",
     [
-        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack", "[Approve] [Deny]", "Approve",
-        "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board", "🟢 Approve  🔴 Deny", "Cancelled by Mina",
+        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack",
+        "[Approve] [Deny]", "Approve", "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board",
+        "🟢 Approve  🔴 Deny", "Cancelled by Mina",
     ],
 )  # fmt: skip
 def test_what_poses_as_ours_stands_in_quotation_marks(posing):

@@ -99,13 +99,18 @@ def logged() -> Iterator[str]:
     """Yield log lines and stack traces as Python makes them."""
     form = logging.Formatter("%(asctime)s %(levelname)s [%(name)s:%(lineno)d] %(message)s")
     says = (
-        "GET /v1/items?page=2&limit=50 HTTP/1.1 200 1532 0.042", "user 4711 logged in with password authentication from 10.0.0.7",
-        "token count 1532 exceeds max_tokens=1024", "refreshing token for tenant acme, expires in 3600 s", "cache key user:4711:profile missed",
-        "loaded 25 secrets from vault path secret/data/app", "password reset mail was sent to ann@example.com", "auth=none scheme=https",
-        "commit a94a8fe5ccb19ba61c4c0873d391e987982fbbd3 of acme/shop was checked out", "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7",
-        "image sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 was pulled", "session.id=5f2b9c1e-7a4d-4f0e-9b1a-2c3d4e5f6a7b started",
-        "retrying in 2.0 s (attempt 3 of 5): connection refused", "invalid api key supplied", "401 Unauthorized: missing bearer token",
-        "model=gpt-4o-mini-2024-07-18 input_tokens=812 output_tokens=120 finish=stop", "etag W/\"5e8c1b2f-1a2b\" last-modified Tue, 03 Nov 2026",
+        "GET /v1/items?page=2&limit=50 HTTP/1.1 200 1532 0.042",
+        "user 4711 logged in with password authentication from 10.0.0.7", "token count 1532 exceeds max_tokens=1024",
+        "refreshing token for tenant acme, expires in 3600 s", "cache key user:4711:profile missed",
+        "loaded 25 secrets from vault path secret/data/app", "password reset mail was sent to ann@example.com",
+        "auth=none scheme=https", "commit a94a8fe5ccb19ba61c4c0873d391e987982fbbd3 of acme/shop was checked out",
+        "trace_id=4bf92f3577b34da6a3ce929d0e0e4736 span_id=00f067aa0ba902b7",
+        "image sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 was pulled",
+        "session.id=5f2b9c1e-7a4d-4f0e-9b1a-2c3d4e5f6a7b started",
+        "retrying in 2.0 s (attempt 3 of 5): connection refused", "invalid api key supplied",
+        "401 Unauthorized: missing bearer token",
+        "model=gpt-4o-mini-2024-07-18 input_tokens=812 output_tokens=120 finish=stop",
+        "etag W/\"5e8c1b2f-1a2b\" last-modified Tue, 03 Nov 2026",
         "POST https://api.openai.com/v1/chat/completions 200 OK", "SELECT id, token_type FROM sessions WHERE key = $1",
     )  # fmt: skip
     for number, said in enumerate(says * 3):

@@ -164,11 +164,14 @@ PASSWORD_NAMES = (
 TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
                "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN", "webhook_secret", "secret")  # fmt: skip
 NAMED = (
-    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}", "ENV {n} {v}", "--{n}={v}", "--{n} {v}",
-    '{{"user": "bob", "{n}": "{v}", "host": "db"}}', '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
-    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})", "Error: invalid {n} '{v}'",
-    "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]', '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
-    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')", "{n}%3D{v}", "{n}:{v}",
+    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}",
+    "ENV {n} {v}", "--{n}={v}", "--{n} {v}", '{{"user": "bob", "{n}": "{v}", "host": "db"}}',
+    '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
+    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})",
+    "Error: invalid {n} '{v}'", "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]',
+    '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
+    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')",
+    "{n}%3D{v}", "{n}:{v}",
 )  # fmt: skip
 
 

@@ -73,7 +73,8 @@ def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
     share = max(allowed - SPARE - min(_OTHERS, allowed // 2), 2) / (http + grpc)
     less = max(1, int(http * share)), max(1, int(grpc * share))
     log.warning(
-        "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are had, not %d and %d; "
+        "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are had, "
+        "not %d and %d; "
         "raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
         *(allowed, wanted, *less, http, grpc, wanted),
     )

@@ -113,8 +113,9 @@ _UNDER: Final = sorted((path for path in ENDPOINTS if path.endswith("/") and pat
 #: "ip".
 _PROXY_WORDS: Final = frozenset(
     {
-        "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy", "fastly", "fly",
-        "ngrok", "original", "real", "remote", "surrogate", "tailscale", "traefik", "varnish", "vercel", "via",
+        "akamai", "amz", "amzn", "appengine", "arr", "azure", "cdn", "cf", "cloud", "cloudfront", "cluster", "envoy",
+        "fastly", "fly", "ngrok", "original", "real", "remote", "surrogate", "tailscale", "traefik", "varnish",
+        "vercel", "via",
     }
 )  # fmt: skip
 _PROXY_NAMES: Final = frozenset(

@@ -168,7 +168,8 @@ class Recovery:
         for begun, ended, count, reason in unpacked.gaps:
             self.dropped.count(GAP, count)
             log.warning(
-                "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory when the process "
+                "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory "
+                "when the process "
                 "ended is lost",
                 _clock(begun), _clock(ended), count, reason,
             )  # fmt: skip

@@ -206,7 +206,8 @@ def on_end(task: Task, launches: Launches, by: Order | None, now: datetime) -> I
 
 #: Fields of a task that a rule's texts may use.
 FIELDS: Final = (
-    "task_id", "name", "agent_name", "type", "repo", "topic", "environment", "requested_by", "status", "tenant", "session_id",
+    "task_id", "name", "agent_name", "type", "repo", "topic", "environment", "requested_by", "status", "tenant",
+    "session_id",
 )  # fmt: skip
 
 

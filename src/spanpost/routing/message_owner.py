@@ -23,9 +23,9 @@ from spanpost.semconv import COMPLETE
 
 #: Fields that identify a task, and those by which it is routed.
 _NAMES = (
-    "tenant", "task_id", "aliases", "message_uid", "trace_id", "span_id", "name", "type", "agent_name", "agent_id", "agent_version",
-    "service", "environment", "repo", "topic", "requested_by", "session_id", "is_announced", "started_at", "last_event_at",
-    "attributes",
+    "tenant", "task_id", "aliases", "message_uid", "trace_id", "span_id", "name", "type", "agent_name", "agent_id",
+    "agent_version", "service", "environment", "repo", "topic", "requested_by", "session_id", "is_announced",
+    "started_at", "last_event_at", "attributes",
 )  # fmt: skip
 
 

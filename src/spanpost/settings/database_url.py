@@ -23,8 +23,9 @@ _HOST: Final = re.compile(r"^(\[[0-9a-f:.%]+\]|[^\s:\[\]]*)(?::([0-9]{1,5}))?$",
 #: Keywords that libpq and asyncpg both know; and those of them that have a place of their own in a URL.
 _KEYWORDS: Final = frozenset(
     {
-        "host", "port", "dbname", "user", "password", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword",
-        "sslnegotiation", "passfile", "service", "target_session_attrs", "application_name", "krbsrvname", "gsslib",
+        "host", "port", "dbname", "user", "password", "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl",
+        "sslpassword", "sslnegotiation", "passfile", "service", "target_session_attrs", "application_name",
+        "krbsrvname", "gsslib",
     }
 )  # fmt: skip
 _IN_URL: Final = ("user", "password", "dbname")
@@ -32,7 +33,8 @@ _IN_URL: Final = ("user", "password", "dbname")
 _OTHERS: Final = frozenset(
     {
         "sqlite", "sqlite3", "mysql", "mysql2", "mariadb", "mssql", "sqlserver", "oracle", "mongodb", "redis", "rediss",
-        "cockroachdb", "duckdb", "snowflake", "redshift", "bigquery", "clickhouse", "libsql", "firebird", "db2", "jdbc", "file",
+        "cockroachdb", "duckdb", "snowflake", "redshift", "bigquery", "clickhouse", "libsql", "firebird", "db2",
+        "jdbc", "file",
     }
 )  # fmt: skip
 _HOW: Final = (

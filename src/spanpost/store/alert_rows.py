@@ -17,8 +17,8 @@ from spanpost.store.rows import json_text
 
 _DOCUMENTS = ("links", "labels", "annotations")
 _COLUMNS = (
-    "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description", *_DOCUMENTS,
-    "trace_id", "span_id",
+    "id", "tenant", "source", "fingerprint", "starts_at", "ends_at", "name", "severity", "summary", "description",
+    *_DOCUMENTS, "trace_id", "span_id",
 )  # fmt: skip
 _READ = (
     "SELECT "

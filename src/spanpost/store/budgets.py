@@ -26,8 +26,8 @@ from spanpost.tasks.budgets import Budget, SpentKey, key_of
 from spanpost.tasks.provider_limits import of_account
 
 _COLUMNS = (
-    "budget", "tenant", "scope", "began_at", "ends_at", "cost_usd", "tokens", "calls", "unpriced", "limit_usd", "limit_tokens",
-    "warned",
+    "budget", "tenant", "scope", "began_at", "ends_at", "cost_usd", "tokens", "calls", "unpriced", "limit_usd",
+    "limit_tokens", "warned",
 )  # fmt: skip
 _SELECT = "SELECT " + ", ".join(f"s.{c}" if c != "scope" else "s.scope::text" for c in _COLUMNS) + " FROM spending s"
 _KEYS = "unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])"

@@ -20,11 +20,11 @@ _decode_receipt = msgspec.json.Decoder(Receipt).decode
 _FIXED = {"tenant": "text", "sink": "text", "mode": "text"}
 #: Columns that the state machine writes.
 _WRITTEN = {
-    "address": "text", "ordering_key": "text", "key": "text", "urgency": "text", "rank": "int2", "task_uid": "uuid", "checkpoint_id": "uuid",
-    "state": "text", "attempt": "int4", "born_at": "timestamptz", "not_before": "timestamptz", "owner": "uuid",
-    "claimed_at": "timestamptz", "lease_until": "timestamptz", "revision": "int8", "claimed_revision": "int8", "sent_at": "timestamptz",
-    "lookups": "int4", "unsure": "boolean", "recheck": "boolean", "receipt": "jsonb", "reason": "text", "error": "text",
-    "finalized_at": "timestamptz",
+    "address": "text", "ordering_key": "text", "key": "text", "urgency": "text", "rank": "int2", "task_uid": "uuid",
+    "checkpoint_id": "uuid", "state": "text", "attempt": "int4", "born_at": "timestamptz",
+    "not_before": "timestamptz", "owner": "uuid", "claimed_at": "timestamptz", "lease_until": "timestamptz",
+    "revision": "int8", "claimed_revision": "int8", "sent_at": "timestamptz", "lookups": "int4", "unsure": "boolean",
+    "recheck": "boolean", "receipt": "jsonb", "reason": "text", "error": "text", "finalized_at": "timestamptz",
 }  # fmt: skip
 #: Columns whose field has another name.
 _FIELD = {"unsure": "is_unsure", "recheck": "is_rechecked"}

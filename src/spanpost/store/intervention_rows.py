@@ -32,9 +32,9 @@ CHANNEL = "spanpost_last_seen"
 REMEMBERED = timedelta(hours=1)
 
 _COLUMNS = (
-    "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options", "risk",
-    "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
-    "reported_decision",
+    "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options",
+    "risk", "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment",
+    "source", "decided_at", "reported_decision",
 )  # fmt: skip
 _JSON = ("options", "reported_decision")
 #: The columns of `approvals a` that `row_of` reads.
@@ -255,8 +255,8 @@ async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: A
         json_text(row.options if row is not None else ()), row.risk if row is not None else "",
         row.expires_at.isoformat() if row is not None and row.expires_at is not None else "",
         decision, rules.name_of(act.actor), act.text, act.source or act.actor.provider, act.at, bytes.fromhex(trace),
-        bytes.fromhex(span), act.key, act.idempotency_key, str(act.verb), str(verdict.result), act.refusal, rules.id_of(act.actor),
-        act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
+        bytes.fromhex(span), act.key, act.idempotency_key, str(act.verb), str(verdict.result), act.refusal,
+        rules.id_of(act.actor), act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
     )  # fmt: skip
 
 
@@ -266,8 +266,8 @@ async def write_deadline(connection: Any, row: ApprovalRow) -> None:
     trace, _, span = row.span.partition("-")
     await connection.execute(
         _DEADLINE,
-        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant, row.task_uid,
-        row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
+        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant,
+        row.task_uid, row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
         row.expires_at.isoformat() if row.expires_at is not None else "", row.decision, row.source, row.decided_at,
         bytes.fromhex(trace), bytes.fromhex(span), row.key,
     )  # fmt: skip

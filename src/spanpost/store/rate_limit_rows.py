@@ -12,9 +12,9 @@ from spanpost.routing.rate_limiting import Bucket
 from spanpost.text.repair import mend_text
 
 _FIELDS = {
-    "key": "text", "tokens": "float8", "at": "timestamptz", "blocked_until": "timestamptz", "reason": "text", "error": "text",
-    "failures": "int4", "window_at": "timestamptz", "calls": "int4", "failed": "int4", "opened": "int4", "refused": "boolean",
-    "probe_at": "timestamptz", "probe_until": "timestamptz",
+    "key": "text", "tokens": "float8", "at": "timestamptz", "blocked_until": "timestamptz", "reason": "text",
+    "error": "text", "failures": "int4", "window_at": "timestamptz", "calls": "int4", "failed": "int4",
+    "opened": "int4", "refused": "boolean", "probe_at": "timestamptz", "probe_until": "timestamptz",
 }  # fmt: skip
 _OF = {"refused": "is_refused"}
 _NAMES = ", ".join(_FIELDS)

@@ -69,7 +69,8 @@ _WITHOUT: Final = {"quarantine": ("bytes",), "launch_orders": ("body",)}
 #: Tables that only the owner may use.
 OWNERS: Final = ("granted_roles",)
 VIEWS: Final = (
-    "agent_events", "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health", "grafana_annotations",
+    "agent_events", "agent_spans", "agent_timeline", "agent_tasks_now", "agent_task_totals", "agent_health",
+    "grafana_annotations",
 )  # fmt: skip
 #: Function that adds months to `audit_rows` with the owner's rights; a writer may call it.
 _MONTHS: Final = "spanpost_keep_months()"

@@ -91,20 +91,20 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}, defaults: Map
 #: Columns whose Task field has another name: column names carry no is_.
 _OF_TASK = {"inferred": "is_inferred", "announced": "is_announced"}
 _TASK_COLUMNS = {
-    "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid", "parent_task_id": "text",
-    "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea", "name": "text", "type": "text",
-    "agent_name": "text", "agent_id": "text", "agent_version": "text", "service": "text", "environment": "text", "repo": "text",
-    "topic": "text", "requested_by": "text", "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text",
-    "status": "text", "end_reason": "text",
-    "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8", "action": "text", "step_name": "text",
-    "step_index": "int8", "step_count": "int8", "started_at": "timestamptz", "ended_at": "timestamptz",
-    "last_event_at": "timestamptz", "runs": "int8", "input_tokens": "int8", "output_tokens": "int8",
-    "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8", "cost_usd": "numeric",
-    "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8", "context_window_source": "text",
-    "context_forecast": "jsonb", "model": "text",
+    "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid",
+    "parent_task_id": "text", "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea",
+    "name": "text", "type": "text", "agent_name": "text", "agent_id": "text", "agent_version": "text",
+    "service": "text", "environment": "text", "repo": "text", "topic": "text", "requested_by": "text",
+    "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text", "status": "text",
+    "end_reason": "text", "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8",
+    "action": "text", "step_name": "text", "step_index": "int8", "step_count": "int8", "started_at": "timestamptz",
+    "ended_at": "timestamptz", "last_event_at": "timestamptz", "runs": "int8", "input_tokens": "int8",
+    "output_tokens": "int8", "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8",
+    "cost_usd": "numeric", "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8",
+    "context_window_source": "text", "context_forecast": "jsonb", "model": "text",
     "llm_calls": "int8", "tool_calls": "int8", "tool_errors": "int8", "error_count": "int8", "child_count": "int8",
-    "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb", "results": "jsonb",
-    "error": "jsonb", "doc": "bytea",
+    "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb",
+    "results": "jsonb", "error": "jsonb", "doc": "bytea",
 }  # fmt: skip
 #: Defaults of the fields that a row and its document leave out when they have this value: most fields of a
 #: task do.
@@ -125,8 +125,9 @@ UPSERT_TASKS = (
 UPSERT_STALLED_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", last_seen_at = now()"
 _COUNTS = (
-    "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-    "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
+    "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "reasoning_tokens", "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls",
+    "tool_errors",
 )  # fmt: skip
 
 
@@ -165,9 +166,9 @@ def task_of(doc: bytes) -> Task:
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 _CHECKPOINT_COLUMNS = {
-    "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text", "detail": "text",
-    "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea", "span_id": "bytea", "subtree": "bytea",
-    "message": "jsonb",
+    "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text",
+    "detail": "text", "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea",
+    "span_id": "bytea", "subtree": "bytea", "message": "jsonb",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: it orders the stream (`store.reader`).

@@ -17,8 +17,8 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _NAME_ON = re.compile(r"[\w.$-]{0,64}")
 #: Words that form a name with the next one: "api key", "secret access key".
 _BEFORE = VENDORS | words(
-    "api access private secret account client auth authentication refresh bot bearer session signing encryption shared personal service webhook "
-    "connection master license app security admin root"
+    "api access private secret account client auth authentication refresh bot bearer session signing encryption "
+    "shared personal service webhook connection master license app security admin root"
 )
 _QUOTE = r"(?:\\{0,8}[\"'`]|&quot;|&#(?:34|39|x22|x27);|%2[27]|\\{1,2}u00(?:22|27)|[“”‘’])"
 _SET = re.compile(
