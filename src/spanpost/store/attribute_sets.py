@@ -51,13 +51,15 @@ _OFTEN: Final = 4
 _MOST: Final = 8192
 _LEARN: Final = """
 WITH given AS (
-  SELECT * FROM json_to_recordset($1::text::json) AS g(id bigint, tenant text, resource jsonb, scope text, name text, attributes jsonb)
+  SELECT * FROM json_to_recordset($1::text::json)
+    AS g(id bigint, tenant text, resource jsonb, scope text, name text, attributes jsonb)
 ), kept AS (
   INSERT INTO attribute_sets (id, tenant, resource, scope, name, attributes) SELECT * FROM given ORDER BY id
   ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at RETURNING *
 )
 SELECT g.id FROM given g JOIN kept k USING (id)
-WHERE (k.tenant, k.resource, k.scope, k.name, k.attributes) IS NOT DISTINCT FROM (g.tenant, g.resource, g.scope, g.name, g.attributes)"""
+WHERE (k.tenant, k.resource, k.scope, k.name, k.attributes)
+  IS NOT DISTINCT FROM (g.tenant, g.resource, g.scope, g.name, g.attributes)"""
 _json: Final = msgspec.json.Encoder().encode
 
 

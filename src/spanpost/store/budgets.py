@@ -42,16 +42,19 @@ _OF = f"""
   ON s.budget = k.budget AND s.tenant = k.tenant AND s.scope = k.scope::jsonb AND s.began_at = k.began_at
 ORDER BY s.budget, s.tenant, s.scope, s.began_at"""
 _WRITE = """
-UPDATE spending SET cost_usd = $5, tokens = $6, calls = $7, unpriced = $8, limit_usd = $9, limit_tokens = $10, warned = $11,
+UPDATE spending SET cost_usd = $5, tokens = $6, calls = $7, unpriced = $8,
+  limit_usd = $9, limit_tokens = $10, warned = $11,
   changed_at = clock_timestamp()
 WHERE budget = $1 AND tenant = $2 AND scope = $3::text::jsonb AND began_at = $4"""
 _NOW = f"""
-{_SELECT} WHERE s.ends_at > clock_timestamp() AND ($1::text IS NULL OR s.tenant = $1) ORDER BY s.changed_at DESC LIMIT $2"""
+{_SELECT} WHERE s.ends_at > clock_timestamp() AND ($1::text IS NULL OR s.tenant = $1)
+ORDER BY s.changed_at DESC LIMIT $2"""
 
 _LIMIT = """
 INSERT INTO provider_limits AS l (tenant, account, provider, model, kind, day, count)
 SELECT k.tenant, k.account, k.provider, k.model, k.kind, (clock_timestamp() AT TIME ZONE 'UTC')::date, k.n
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS k(tenant, account, provider, model, kind, n)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+  AS k(tenant, account, provider, model, kind, n)
 ON CONFLICT (tenant, account, provider, model, kind, day)
 DO UPDATE SET count = l.count + excluded.count, last_at = clock_timestamp()"""
 _LIMITS = """

@@ -50,20 +50,27 @@ _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text 
   AND ($7::text IS NULL OR split_part(a.span, '-', 1) = $7)
 ORDER BY a.requested_at DESC, a.key LIMIT $5"""
 #: Decisions of people on the same wording under the same id, in any trace.
-_DECIDED = f"""{_SELECT.replace("SELECT", "SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark)", 1)} JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
+_DECIDED = f"""
+SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark) {COLUMNS} FROM approvals a
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
   ON a.tenant = asked.tenant AND a.approval_id = asked.id AND a.mark = asked.mark
 WHERE a.state = 'decided' AND a.source <> '' ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
 _LOCK_WORDS = """
-SELECT a.key FROM approvals a JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
+SELECT a.key FROM approvals a
+JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
 WHERE k.key = $1 ORDER BY a.key FOR UPDATE OF a"""
 _ANSWER_OTHERS = """
-UPDATE approvals a SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9, reported_decision = NULL
-WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3 AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
+UPDATE approvals a
+SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9,
+  reported_decision = NULL
+WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3
+  AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
 RETURNING a.span"""
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = $1
 UNION ALL
-SELECT t.doc, spanpost_phase(t) FROM task_redirects r JOIN agent_tasks t ON t.uid = r.merged_into WHERE r.uid = $1 LIMIT 1"""
+SELECT t.doc, spanpost_phase(t) FROM task_redirects r JOIN agent_tasks t ON t.uid = r.merged_into
+WHERE r.uid = $1 LIMIT 1"""
 _REFERRED = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND (t.task_id = $2 OR t.aliases @> to_jsonb($2::text))
@@ -73,25 +80,29 @@ SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.trace_id = $2 AND (t.ended_at IS NULL OR t.end_reason = 'interrupted')
 ORDER BY t.parent_uid IS NULL DESC, t.started_at NULLS LAST, t.uid LIMIT 1"""
 _SHOWN = """
-SELECT d.task_uid, d.ordering_key FROM deliveries d WHERE d.sink = $1 AND d.receipt IS NOT NULL AND d.receipt -> 'ref' @> $2::text::jsonb
+SELECT d.task_uid, d.ordering_key FROM deliveries d
+WHERE d.sink = $1 AND d.receipt IS NOT NULL AND d.receipt -> 'ref' @> $2::text::jsonb
 ORDER BY d.mode = 'state' DESC, d.id DESC LIMIT 1"""
 _TIMERS = """
-INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[]) ON CONFLICT (key) DO UPDATE SET at = excluded.at"""
+INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[])
+ON CONFLICT (key) DO UPDATE SET at = excluded.at"""
 _VERDICT = "SELECT verdict::text FROM human_interventions WHERE tenant = $1 AND idempotency_key = $2"
 _ACT = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal, actor_id, actor_email, verdict)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25::text::jsonb)"""
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, key, idempotency_key, verb, result, refusal,
+  actor_id, actor_email, verdict)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+  $22, $23, $24, $25::text::jsonb)"""
 _DEADLINE = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, key)
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, key)
 VALUES ($1, $2, $3, $4, 'resolved', $5, $6, $7::text::jsonb, $8, $9, $10, '', '', $11, $12, $13, $14, $15)
 ON CONFLICT (id) DO NOTHING"""
 _OPERATION = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
-VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2, 'done', 'cli:' || $4)"""
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk,
+  expires_at, decision, actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
+VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2,
+  'done', 'cli:' || $4)"""
 _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
 WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])

@@ -114,7 +114,7 @@ class MemoryTables:
         self._requests[request] = now
         return True
 
-    # --- span trees -----------------------------------------------------------------------------------------------------
+    # --- span trees ---------------------------------------------------------------------------------------------------
 
     def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool:
         """Tell whether these tasks have an open tool or model call that began after `since`."""

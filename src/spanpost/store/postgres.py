@@ -111,7 +111,8 @@ class PostgresStore(Journaling, Elapsing):
         try:
             pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=0,  # the pool would log a traceback for each attempt to restore more while the database is down
+                # With a minimum, the pool logs a traceback for each failed connection while the database is down.
+                min_size=0,
                 max_size=self._pool_size,
                 timeout=10,
                 command_timeout=transactions.WAIT,
@@ -197,7 +198,8 @@ class PostgresStore(Journaling, Elapsing):
                 " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
                 " AND ($3::text IS NULL OR (ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3)"
                 " AND ($4::text IS NULL OR agent_name = $4)"
-                " AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
+                " AND ($5::boolean IS NULL OR announced = $5)"
+                " ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
                 query.tenant,
                 query.task_id,
                 query.status,

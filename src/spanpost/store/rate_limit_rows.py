@@ -26,8 +26,9 @@ SELECT key, cap, cap, rate, reserve, clock_timestamp()
 FROM unnest($1::text[], $2::float8[], $3::float8[], $4::float8[]) AS g(key, cap, rate, reserve) ORDER BY key
 ON CONFLICT (key) DO NOTHING"""
 _UPDATE = f"""
-UPDATE rate_limits SET {", ".join(f"{name} = g.{name}" for name in list(_FIELDS)[1:])}, cap = g.cap, rate = g.rate, reserve = g.reserve
-FROM unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate([*_FIELDS.values(), "float8", "float8", "float8"], 1))})
+UPDATE rate_limits SET {", ".join(f"{name} = g.{name}" for name in list(_FIELDS)[1:])},
+  cap = g.cap, rate = g.rate, reserve = g.reserve
+FROM unnest({", ".join(f"${i}::{kind}[]" for i, kind in enumerate([*_FIELDS.values(), *["float8"] * 3], 1))})
   AS g({_NAMES}, cap, rate, reserve)
 WHERE rate_limits.key = g.key"""
 #: Rate limits with failures or a stopped circuit, which a sink's answer may end.

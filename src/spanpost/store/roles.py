@@ -80,11 +80,13 @@ _INSPECT: Final = """
 SELECT r.rolname, r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_owner
 FROM pg_roles r, pg_class c WHERE c.oid = 'spanpost_version'::regclass AND r.rolname = $1"""
 _REMEMBER: Final = """
-INSERT INTO granted_roles (role, kind) VALUES ($1, $2) ON CONFLICT (role) DO UPDATE SET kind = excluded.kind, granted_at = clock_timestamp()"""
+INSERT INTO granted_roles (role, kind) VALUES ($1, $2)
+ON CONFLICT (role) DO UPDATE SET kind = excluded.kind, granted_at = clock_timestamp()"""
 _GRANTED: Final = "SELECT role, kind FROM granted_roles ORDER BY 1"
 _IS_OWNER: Final = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'spanpost_version'::regclass"
 _COLUMNS: Final = """
-SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+SELECT attname FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 
 
 async def grant(connection: Any, names: Mapping[Kind, str]) -> list[str]:

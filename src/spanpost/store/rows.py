@@ -174,7 +174,8 @@ CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: it orders the stream (`store.reader`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
 UPSERT_CHECKPOINTS = (
-    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
+    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)})"
+    f" {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
@@ -249,12 +250,14 @@ def checkpoint_of(row: Any) -> Checkpoint:
 _UPSERT_ARTIFACTS = """
 INSERT INTO task_artifacts AS known (task_uid, key, tenant, name, uri, kind, at, checkpoint_id)
 SELECT given.*, newest.at, newest.id
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS given(task_uid, key, tenant, name, uri, kind)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+  AS given(task_uid, key, tenant, name, uri, kind)
 LEFT JOIN LATERAL (
   SELECT c.id, c.at FROM agent_checkpoints c
   WHERE c.task_uid = given.task_uid AND c.kind = 'artifact' AND c.ref = given.key ORDER BY c.at, c.id LIMIT 1
 ) AS newest ON true
-ON CONFLICT (task_uid, key) DO UPDATE SET name = excluded.name, uri = excluded.uri, kind = excluded.kind, at = excluded.at,
+ON CONFLICT (task_uid, key) DO UPDATE SET name = excluded.name, uri = excluded.uri, kind = excluded.kind,
+  at = excluded.at,
   checkpoint_id = excluded.checkpoint_id
 WHERE (known.name, known.uri, known.kind, known.at, known.checkpoint_id)
   IS DISTINCT FROM (excluded.name, excluded.uri, excluded.kind, excluded.at, excluded.checkpoint_id)"""

@@ -181,7 +181,9 @@ END $$""",
 CREATE FUNCTION spanpost_keep_months() RETURNS integer LANGUAGE sql AS $$
   SELECT count(*)::integer
   FROM generate_series(-1, 2) AS ahead
-  WHERE spanpost_add_month(((date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month') AT TIME ZONE 'UTC'))
+  WHERE spanpost_add_month(
+    (date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month') AT TIME ZONE 'UTC'
+  )
 $$""",
     "COMMENT ON FUNCTION spanpost_keep_months IS 'Make the months of audit_rows around now; return how "
     "many were missing.'",
@@ -189,7 +191,9 @@ $$""",
     # A role that may not make tables calls this function, which has the owner's rights and takes no argument.
     """
 DO $$ BEGIN
-  EXECUTE format('ALTER FUNCTION spanpost_keep_months() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+  EXECUTE format(
+    'ALTER FUNCTION spanpost_keep_months() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema()
+  );
 END $$""",
     "REVOKE EXECUTE ON FUNCTION spanpost_keep_months(), spanpost_add_month(timestamptz) FROM PUBLIC",
 ]
