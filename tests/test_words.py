@@ -28,14 +28,15 @@ def _of(text: str) -> frozenset[str]:
 
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
 _NOUNS = _of(
-    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir handover offspring claimant strand"
-    " segment errand manner guise patience silence"
+    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir "
+    "handover offspring claimant strand segment errand manner guise patience silence"
 )
 PRIVATE = (
     _NOUNS
     | {f"{noun}s" for noun in _NOUNS}
     | _of(
-        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried"
+        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed "
+        "sealing bury buried"
     )
 )
 #: Ordinary English in a sentence, and no good in a name.

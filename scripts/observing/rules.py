@@ -324,7 +324,8 @@ ALERTS = (
             "never released in `pg_locks`.",
             "Rows whose key no running gateway has are not recorded: `SELECT encode(key, 'hex'), count(*) FROM "
             "journal GROUP BY 1` shows "
-            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into `gateway.journal_keys`.",
+            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into "
+            "`gateway.journal_keys`.",
             "At `gateway.journal_bytes` senders are asked to retry (503). Exporters give up after about a minute.",
         ),
         dashboard="pipeline",

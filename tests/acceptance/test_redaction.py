@@ -103,7 +103,10 @@ def test_memory_holds_none() -> None:
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway which writes what it would post to Slack."""
-    toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
+    toml = (
+        f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\n"
+        "level = 'DEBUG'\n"
+    )
     gateway = Gateway(dsn, tmp_path, toml)
     try:
         yield gateway.ready()

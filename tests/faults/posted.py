@@ -85,8 +85,10 @@ async def left(dsn: str) -> list[str]:
     try:
         deliveries = await connection.fetch(
             "SELECT to_jsonb(d)::text FROM deliveries d WHERE state <> 'delivered'"
-            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
-            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b WHERE blocked_until > clock_timestamp() OR opened > 0"
+            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l "
+            "WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
+            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b "
+            "WHERE blocked_until > clock_timestamp() OR opened > 0"
         )
         return [f"by {time.time():.0f}:", *(row[0] for row in deliveries)]
     finally:
@@ -107,7 +109,10 @@ CREATE TRIGGER see_bucket AFTER UPDATE ON rate_limits FOR EACH ROW EXECUTE FUNCT
 _IMPATIENT = """
 SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_rate_limits b JOIN seen_claims c ON c.tx = b.tx
 WHERE b.was_blocked_until > c.at ORDER BY c.at"""
-_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+_CLOSINGS = (
+    "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits "
+    "WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+)
 
 
 async def watch_claims(dsn: str) -> None:

@@ -125,6 +125,8 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for first, at in enumerate(times):
         assert bisect_right(times, at + timedelta(minutes=1)) - first <= pace.burst + pace.rate * 60
     print(
-        f"\n{TASKS} tasks: {away} calls while it was away, found back after {(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
-        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in {shown.total_seconds():.0f} s"
+        f"\n{TASKS} tasks: {away} calls while it was away, found back after "
+        f"{(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
+        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in "
+        f"{shown.total_seconds():.0f} s"
     )

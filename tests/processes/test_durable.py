@@ -251,7 +251,10 @@ def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
+    code = (
+        "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\n"
+        "spanpost.attach()"
+    )
     code = code.replace(
         "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
         "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
@@ -473,7 +476,11 @@ def test_refused_without_a_database(run: Run, spool: Path) -> None:
 def test_refused_where_others_can_look(run: Run, database: Database, spool: Path) -> None:
     """A directory that is open to others is refused, for prompts are in the files; the one made is closed, as are the files."""
     spool.mkdir(mode=0o755)
-    code = "try: spanpost.attach()\nexcept spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\nelse: raise SystemExit(1)"
+    code = (
+        "try: spanpost.attach()\n"
+        "except spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\n"
+        "else: raise SystemExit(1)"
+    )
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool / "in")}
     run(code, **{**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(spool)})
     run(

@@ -145,7 +145,10 @@ def test_the_daily_roles_are_no_superusers(home: Path) -> None:
         where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
         reading = address(READER, secret, where)
         for each, name in ((dsn, USER), (reading, READER)):
-            rights = "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles WHERE rolname = session_user"
+            rights = (
+                "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles "
+                "WHERE rolname = session_user"
+            )
             assert ask(each, rights) == f"{name} f f f"
             memberships = "SELECT count(*) FROM pg_auth_members WHERE member = session_user::regrole"
             assert ask(each, memberships) == 0

@@ -163,7 +163,8 @@ class TestStore:
         """Recording and deleting are one transaction: where the server refuses the one, nothing of the other is there."""
         await store.append([opener.row(a_run("a"))])
         await database.execute(
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
             "CREATE TRIGGER no BEFORE DELETE ON journal FOR EACH ROW EXECUTE FUNCTION no()"
         )
         with pytest.raises(StoreUnavailable):

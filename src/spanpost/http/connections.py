@@ -74,8 +74,7 @@ def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
     less = max(1, int(http * share)), max(1, int(grpc * share))
     log.warning(
         "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are had, "
-        "not %d and %d; "
-        "raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
+        "not %d and %d; raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
         *(allowed, wanted, *less, http, grpc, wanted),
     )
     return less

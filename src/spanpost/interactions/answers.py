@@ -101,7 +101,8 @@ class Answers:
         if found is None:
             said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
             raise UnknownQuestion(
-                f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as they were sent"
+                f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as "
+                "they were sent"
             )
         return answer_of(*found)
 

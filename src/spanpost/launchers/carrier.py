@@ -30,7 +30,10 @@ class Carrier:
         """Launch it again where a duplicate is harmless; else leave it to a person."""
         if self._launcher.retry_uncertain:
             return {delivery.id: None for delivery in deliveries}
-        why = "it may have been started, and cannot be looked up: look, then retry this delivery or leave it as a dead letter"
+        why = (
+            "it may have been started, and cannot be looked up: look, then retry this delivery or leave it as "
+            "a dead letter"
+        )
         return {delivery.id: Unverifiable(why, reason="unverifiable") for delivery in deliveries}
 
     def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:

@@ -171,7 +171,8 @@ def finish(value: Any) -> Finish | None:
 
 
 _ID = re.compile(
-    r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
+    r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b"
+    r"|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
 )
 _VERB = re.compile(
     r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE

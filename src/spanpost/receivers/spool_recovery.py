@@ -110,8 +110,13 @@ class Recovery:
             files = spool_files.found(directory)
             others = [s for s in files if s.destination != self._destination]
             if others:
-                self._log_once("others", "%d files in %s wait for another database: they are recorded when a process with that "
-                          "database starts with this spool", len(others), directory)  # fmt: skip
+                self._log_once(
+                    "others",
+                    "%d files in %s wait for another database: they are recorded when a process with that database "
+                    "starts with this spool",
+                    len(others),
+                    directory,
+                )
             for _, group in groupby((s for s in files if s.destination == self._destination), key=lambda s: s.process):
                 self._import(list(group))
         return self.imported - before
@@ -169,8 +174,7 @@ class Recovery:
             self.dropped.count(GAP, count)
             log.warning(
                 "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory "
-                "when the process "
-                "ended is lost",
+                "when the process ended is lost",
                 _clock(begun), _clock(ended), count, reason,
             )  # fmt: skip
 

@@ -33,6 +33,7 @@ class ConditionSettings(Section, Match):
     repo: Words | None = Field(default=None, description="Matches tasks with this `agent.repo`.")
     attributes: dict[str, Words] = Field(
         default={},
-        description='Matches tasks with these attributes of their spans or their resource: `{"team.name" = "payments"}`. '
+        description='Matches tasks with these attributes of their spans or their resource: `{"team.name" = '
+        '"payments"}`. '
         "Attributes that are named here are kept with the task, 200 characters of each; no others are kept.",
     )

@@ -39,9 +39,11 @@ _VOCABULARY = _NOTHING | words(
     "without required expired invalid missing wrong correct"
 )
 _TEMPLATE = re.compile(
-    r"<[^>]{0,80}>?$|\$\{|\$\(|\$[A-Za-z_]\w*$|\$[A-Z]|\$\d?$|\{\{|[{\[(][\w .:!|-]{0,60}[}\])]?$|%[sdr](?![A-Za-z0-9])|%\(\w+\)|%[A-Z_]+%|@@|"
+    r"<[^>]{0,80}>?$|\$\{|\$\(|\$[A-Za-z_]\w*$|\$[A-Z]|\$\d?$|\{\{"
+    r"|[{\[(][\w .:!|-]{0,60}[}\])]?$|%[sdr](?![A-Za-z0-9])|%\(\w+\)|%[A-Z_]+%|@@|"
     r"(?:\*|x|X|•|\.|…|-|_|#|\?){3,}$|(?:\*{3}|x{4}|X{4}|•{2}|…|\.{3})|.{0,8}(?:\*{3,}|•{3,}|…|\.{3})$|"
-    r"(?:your|my|some|insert|enter|put|replace|example|dummy|fake|change|a|the|new)[-_ ](?:own|api|secret|token|password|key|access|client|"
+    r"(?:your|my|some|insert|enter|put|replace|example|dummy|fake|change|a|the|new)[-_ ]"
+    r"(?:own|api|secret|token|password|key|access|client|"
     r"auth|me|this|here|with|it)",
     re.IGNORECASE,
 )

@@ -24,7 +24,10 @@ def test_the_document_holds(served: Served, tmp_path: Path) -> None:
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
     # A cursor is opaque: no schema says which text is one (test_looking tries others). The stream would not end.
-    config = '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\nenabled = false\n'
+    config = (
+        '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\n'
+        "enabled = false\n"
+    )
     (tmp_path / "schemathesis.toml").write_text(config)
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/api/openapi.json"),

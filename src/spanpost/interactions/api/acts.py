@@ -41,7 +41,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
 _NO_EFFECT = {
     Result.DECIDED: "it was decided before, and the first answer stands",
     Result.VOID: "the agent has asked this again in other words: answer that question",
-    Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; it can be denied",
+    Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; "
+    "it can be denied",
     Result.EXPIRED: "the time for an answer is over",
     Result.TOO_LATE: "the task has ended, or is in a state in which this cannot be done",
 }

@@ -64,8 +64,9 @@ class EventQuery(TaskWords):
     | NOT_FOUND
     | {
         200: {
-            "description": "A stream that does not end: `event: checkpoint` (with an id), `event: task` (a task as it is now), "
-            "`event: hello` at its beginning, `event: reset` when the client must ask for the tasks again, and comments as heartbeats.",
+            "description": "A stream that does not end: `event: checkpoint` (with an id), "
+            "`event: task` (a task as it is now), `event: hello` at its beginning, `event: reset` when the "
+            "client must ask for the tasks again, and comments as heartbeats.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },

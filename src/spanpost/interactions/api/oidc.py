@@ -43,9 +43,11 @@ _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES2
 _MOST: Final = 1024 * 1024
 #: Page of a failed login, in the style of the board.
 _PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
-<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p><p><a class="button" href="/">Try again</a></p></section></main></body></html>
+<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p>
+<p><a class="button" href="/">Try again</a></p></section></main></body></html>
 """
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 #: How a client authenticates, in the providers' words.

@@ -150,7 +150,10 @@ class GrafanaSink:
                 found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
                 continue
             if answer.status == 404:
-                cure = "Grafana would take its annotations and show them nowhere: mend grafana.dashboard, or the route's address"
+                cure = (
+                    "Grafana would take its annotations and show them nowhere: mend grafana.dashboard, or the "
+                    "route's address"
+                )
                 found.append(Finding(ok=False, found=f"there is no dashboard {uid!r}", cure=cure))
             else:
                 found.append(Finding(ok=True, found=f"dashboard {uid} is there"))

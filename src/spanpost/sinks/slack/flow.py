@@ -3,7 +3,8 @@ receipt.
 
 The sink, the preview and the tests drive the same generator. Rules:
 
-1. State: the root message. It is edited (`chat.update`) if a receipt says where it is, else posted (`chat.postMessage`).
+1. State: the root message. It is edited (`chat.update`) if a receipt says where it is, else posted
+   (`chat.postMessage`).
 2. An unchanged rendering is not sent, unless the delivery was in doubt: the visible message may then be older.
 3. Checkpoint: a reply in the root message's thread. The state goes first; if it was given up there is no thread:
    `Rejected`.

@@ -99,7 +99,8 @@ class SlackSink:
             if space and self._known(space) is None:
                 known = ", ".join(sorted(self._spaces))
                 raise ConfigError(
-                    f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set slack.workspaces.{space}.token"
+                    f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set "
+                    f"slack.workspaces.{space}.token"
                 )
             if "/" in route.fallback:
                 raise ConfigError(
@@ -309,7 +310,10 @@ class SlackSink:
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:
-            cure = f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list --state waiting"
+            cure = (
+                f"set slack.workspaces.{name}.token again, or discard its deliveries: spanpost deliveries list "
+                "--state waiting"
+            )
             raise DeliveryRefused(
                 f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}"
             )
