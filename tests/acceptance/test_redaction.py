@@ -64,7 +64,8 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**9),
         "attributes": attributes, "status": {"code": 2, "message": case.text},
         "events": [
-            {"name": name, "timeUnixNano": str(now + i), "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
+            {"name": name, "timeUnixNano": str(now + i),
+             "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
             for i, (name, values) in enumerate(events)
         ],
     }  # fmt: skip

@@ -102,7 +102,8 @@ CREATE TABLE seen_rate_limits (tx xid8, key text, was_blocked_until timestamptz,
 CREATE FUNCTION see_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO seen_claims VALUES (pg_current_xact_id(), NEW.claimed_at); RETURN NULL; END $$;
 CREATE FUNCTION see_bucket() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
+  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until);
+  RETURN NULL; END $$;
 CREATE TRIGGER see_claim AFTER UPDATE ON deliveries FOR EACH ROW
   WHEN (NEW.state = 'sending' AND OLD.state <> 'sending') EXECUTE FUNCTION see_claim();
 CREATE TRIGGER see_bucket AFTER UPDATE ON rate_limits FOR EACH ROW EXECUTE FUNCTION see_bucket()"""

@@ -113,7 +113,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     assert Counter(news) == {"approval_requested": len(asks), "end": len(ends)}
 
     took = edits[-1][0] - back_at
-    # Question and end are told one after another at the pace of a channel, and shown at the pace of edits; then the rest.
+    # Questions and ends go first: posts at the channel's rate, edits at the rate of edits. The rest follows.
     urgent = {d.ordering_key for _, d in world.calls if d.urgency in (Urgency.APPROVAL, Urgency.END)}
     assert len(urgent) == len(asks) + len(ends)
     shown = max(at for at, d in world.calls if d.ordering_key in urgent) - back_at

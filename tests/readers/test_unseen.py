@@ -83,7 +83,8 @@ def test_other_spans_are_passed_over_by_their_names_alone(attributes: dict[str, 
 
 def test_spring_ai() -> None:
     """Spring AI, as its reference has it: Micrometer writes all values as text, tools and clients say their kind."""
-    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o",
+    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai",
+                                "gen_ai.request.model": "gpt-4o",
         "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12",
         "gen_ai.usage.output_tokens": "3",
         "gen_ai.usage.total_tokens": "15"})  # fmt: skip

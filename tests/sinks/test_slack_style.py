@@ -75,7 +75,7 @@ def said(message: SlackMessage) -> str:
     return json.dumps([message.text, message.blocks, message.attachments], ensure_ascii=False)
 
 
-# --- where ----------------------------------------------------------------------------------------------------------------
+# --- where ----------------------------------------------------------------------------------------------------------
 
 
 async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
@@ -202,7 +202,7 @@ def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
     assert "canary" not in repr(settings)
 
 
-# --- whom -----------------------------------------------------------------------------------------------------------------
+# --- whom -----------------------------------------------------------------------------------------------------------
 
 
 def _mentioned(message: SlackMessage) -> list[str]:
@@ -233,7 +233,7 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
     assert _mentioned(reply(failed, end, key="k", slack_style=slack_style, count=2)) == []
 
 
-# --- what is hidden -------------------------------------------------------------------------------------------------------
+# --- what is hidden -------------------------------------------------------------------------------------------------
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
@@ -376,11 +376,12 @@ def test_buttons_fit_the_state(task, offered):
         assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
 
 
-# --- links ----------------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{", "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
+    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{",
+                "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
 )  # fmt: skip
 def test_a_template_that_leads_astray_is_refused(address):
     """No field before the path, none that is not known, no scheme but http and https, no secret."""
@@ -402,7 +403,7 @@ def test_a_filled_link_leads_where_its_template_does(text, name):
         assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
 
 
-# --- news that is told again, and files -----------------------------------------------------------------------------------
+# --- news that is told again, and files -----------------------------------------------------------------------------
 
 
 def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:

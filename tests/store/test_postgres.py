@@ -38,7 +38,7 @@ from tests.tasks.test_links import agent
 pytestmark = pytest.mark.acceptance
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_event_is_a_row_under_its_task(store: PostgresStore, database: Any) -> None:
@@ -127,7 +127,7 @@ async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) 
     }
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- schema ---------------------------------------------------------------------------------------------------------
 
 
 async def test_every_column_is_documented_in_the_database(database: Any) -> None:
@@ -216,7 +216,7 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: Any) -> None:
@@ -252,7 +252,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     assert [t.uid for t in await store.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
 
 
-# --- replicas ---------------------------------------------------------------------------------------------------------
+# --- replicas -------------------------------------------------------------------------------------------------------
 
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
@@ -365,7 +365,7 @@ async def test_lost_prepared_statements_are_told_with_the_setting_that_exists(mo
     assert load(console={}).database.statement_cache == 0
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
@@ -416,7 +416,7 @@ def test_the_batch_is_ordered_by_key() -> None:
     assert len(keys) == len(batch)
 
 
-# --- silence ----------------------------------------------------------------------------------------------------------
+# --- silence --------------------------------------------------------------------------------------------------------
 
 _AGO = "UPDATE agent_tasks SET last_seen_at = now() - interval '1 hour'"
 JOB = {"agent.task.name": "job"}
@@ -472,7 +472,7 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     await asyncio.gather(*(one.close() for one in stores))
 
 
-# --- one of several ---------------------------------------------------------------------------------------------------
+# --- one of several -------------------------------------------------------------------------------------------------
 
 
 async def under_way(store: PostgresStore) -> dict[str, int] | None:
@@ -530,7 +530,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
         await store.close()
 
 
-# --- what lies in several traces ---------------------------------------------------------------------------------------
+# --- what lies in several traces ------------------------------------------------------------------------------------
 
 
 async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: PostgresStore) -> None:

@@ -21,12 +21,15 @@ from spanpost.receivers.recordings import read_recording
 HERE = Path(__file__).parents[1]
 #: Modules of the standard library and of packages that speak of passwords, tokens and keys all the time.
 MODULES = """
-    argparse getpass netrc secrets hmac ssl smtplib ftplib imaplib http.client http.cookies http.cookiejar urllib.request urllib.parse
-    tokenize token hashlib email.message configparser logging.config asyncpg.connection asyncpg.connect_utils aiohttp.client
-    slack_sdk.web.client slack_sdk.oauth.installation_store.models.installation starlette.middleware.sessions fastapi.security.oauth2
-    fastapi.security.api_key fastapi.security.http httpx requests.auth requests.sessions joserfc.jwt joserfc.jwk sqlalchemy.engine.url
-    pydantic.types pydantic.networks redis.connection kombu.utils.url celery.app.base mcp.server.auth.provider uvicorn.config
-    opentelemetry.exporter.otlp.proto.http.trace_exporter urllib3.util.request urllib3.connection playwright.sync_api cryptography.fernet
+    argparse getpass netrc secrets hmac ssl smtplib ftplib imaplib http.client http.cookies http.cookiejar
+    urllib.request urllib.parse tokenize token hashlib email.message configparser logging.config
+    asyncpg.connection asyncpg.connect_utils aiohttp.client slack_sdk.web.client
+    slack_sdk.oauth.installation_store.models.installation starlette.middleware.sessions
+    fastapi.security.oauth2 fastapi.security.api_key fastapi.security.http httpx requests.auth
+    requests.sessions joserfc.jwt joserfc.jwk sqlalchemy.engine.url pydantic.types pydantic.networks
+    redis.connection kombu.utils.url celery.app.base mcp.server.auth.provider uvicorn.config
+    opentelemetry.exporter.otlp.proto.http.trace_exporter urllib3.util.request urllib3.connection
+    playwright.sync_api cryptography.fernet
 """
 
 
