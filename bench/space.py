@@ -38,7 +38,8 @@ WITH tables AS (
 SELECT t.name, '' AS index, sum(pg_table_size(t.oid))::float8 AS bytes FROM tables t GROUP BY 1
 UNION ALL
 SELECT t.name, coalesce(
-    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid), i.indexrelid::regclass::text
+    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid),
+    i.indexrelid::regclass::text
   ),
   sum(pg_relation_size(i.indexrelid))::float8 FROM tables t JOIN pg_index i ON i.indrelid = t.oid GROUP BY 1, 2
 ORDER BY 1, 2"""

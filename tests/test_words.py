@@ -1,7 +1,7 @@
-"""One word for one thing: class names are unique, and words that only this project used stay out of public names and pages.
+"""One word for one thing: unique class names, and no private words in public names and pages.
 
 `words_not_yet.txt` lists what is still to be renamed, and may only shrink. After a renaming,
-``python -m tests.test_words`` removes what is done from it, and adds nothing.
+``python -m tests.test_words`` removes finished entries and adds none.
 """
 
 from __future__ import annotations

@@ -206,9 +206,9 @@ def panel_of(name: str, title: str) -> str:
 
 
 def test_panels_show_what_the_spans_say(day: Observed) -> None:
-    """Figures of dashboards and counters are those that stand on the audit's own spans: each call once, under its own model.
+    """Dashboards and counters show the sums of the spans' attributes: each call once, under its model.
 
-    Nothing here asks what spanpost made of them: the sums are over the attributes of the spans, as they were sent.
+    The expected sums are taken from the attributes as sent, without spanpost's own columns.
     """
     day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
@@ -259,7 +259,7 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
 
 
 def test_links_lead_where_they_say(day: Observed) -> None:
-    """A task in a table leads to its own dashboard and time, its trace to its spans, and its thread to the message in Slack."""
+    """A task in a table links to its dashboard and time, its trace to its spans, its thread to Slack."""
     row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
     [(started, ended)] = day.sql(
         "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks "

@@ -128,7 +128,7 @@ def rows(dsn: str) -> str:
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
 def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
-    """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
+    """No table, API page, command, message, log line or metric contains a secret."""
     json_type = {"content-type": "application/json"}
     for number, case in enumerate(CASES):
         assert request(gateway.http + "/v1/traces", json.dumps(told(case, number)).encode(), **json_type)[0] == 200

@@ -78,7 +78,7 @@ async def settled(dsn: str, seconds: float) -> Counter[str]:
 
 
 async def left(dsn: str) -> list[str]:
-    """Say of each delivery that is not delivered what it waits for: its own row, its lane's, and what closes the budgets."""
+    """Describe for each undelivered delivery why it waits: its row, its ordering key, its closed rate limits."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -117,7 +117,7 @@ _CLOSINGS = (
 
 
 async def watch_claims(dsn: str) -> None:
-    """Have the database write down from now on which claims drew on which budgets: the clocks of busy processes play no part."""
+    """Record in the database which claims drew on which rate limits, so that no process clock matters."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -126,7 +126,7 @@ async def watch_claims(dsn: str) -> None:
 
 
 async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
-    """Return the claims that drew on a budget while that was closed, and how often one was closed; see `watch_claims`."""
+    """Return the claims on closed rate limits, and how often a rate limit was closed; see `watch_claims`."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)

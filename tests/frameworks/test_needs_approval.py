@@ -131,7 +131,8 @@ async def nested():
 async def main():
     print(json.dumps({
         "several": await several(), "expire": await expired("expire"), "deny": await expired("deny"),
-        "restarted": await restarted(), "streamed": await streamed(), "shell": await shell(), "not_json": await not_json(), "nested": await nested(),
+        "restarted": await restarted(), "streamed": await streamed(), "shell": await shell(),
+        "not_json": await not_json(), "nested": await nested(),
     }))
 
 asyncio.run(main())
@@ -176,7 +177,7 @@ def test_a_time_that_is_over(played: dict[str, Any]) -> None:
 
 
 def test_a_run_that_goes_on_from_its_kept_state(played: dict[str, Any]) -> None:
-    """From the state before the questions the run goes on with what was decided of them: nobody is asked a second time."""
+    """From its kept state the run continues with the decisions, and no question is asked a second time."""
     assert played["restarted"] == {"heard": ["booked in Oslo", "Denied by alice: too hot"], "kept": 1}
 
 

@@ -59,7 +59,7 @@ def started(url: str, directory: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment: Path) -> None:
-    """With nothing but `attach()` and two tokens, a question stands in Slack, is answered with a comment, and the agent goes on."""
+    """With `attach()` and two tokens a question in Slack is answered with a comment, and the agent continues."""
     slack = LocalSlack(slack_url)
     await slack.reset()
     agent = started(slack_url, clean_environment)

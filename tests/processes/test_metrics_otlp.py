@@ -34,7 +34,7 @@ TOLD = """
 
 
 def test_a_process_tells_its_own_meter(start: Start, database: Database) -> None:
-    """With `metrics.otlp` tokens and calls are told under the conventions' names, each call under its own model; once."""
+    """With `metrics.otlp` tokens and calls use the conventions' names, each call once under its model."""
     environment = {"SPANPOST_METRICS__OTLP": "true", "SPANPOST_METRICS__PORT": "0"}
     child = start(TOLD, DATABASE_URL=database.dsn, **environment)
     assert child.process.stdout is not None

@@ -1,4 +1,4 @@
-"""Instrumentations that nobody declared, and those known by their documentation alone: read by the shape of their names."""
+"""Undeclared instrumentations, and ones known from documentation alone, are read by their names' shape."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_spring_ai() -> None:
 
 
 def test_langfuse_leaves_out_of_input_and_output_what_it_tells_beside_them() -> None:
-    """Cached input and reasoning stand beside `input` and `output`; as the OpenAI client writes them, they are within."""
+    """Cached input and reasoning are beside `input` and `output`, or within them as OpenAI's client writes."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
     apart = span(
         "ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}

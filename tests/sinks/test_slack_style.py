@@ -133,7 +133,7 @@ async def test_without_a_fallback_a_channel_is_refused(slack):
 
 
 async def test_a_dry_route_posts_nothing(slack):
-    """Its deliveries are written down and taken for delivered; the others are posted. Set free, they are posted after all."""
+    """A dry route's deliveries are written to the preview as delivered; switched off, the route posts."""
     out = io.StringIO()
     sink = SlackSink(transport=api(slack), dry=Preview(out))
     sink.routed([Route(sink="slack", address="#dry", dry_run=True)])
@@ -214,7 +214,7 @@ def _mentioned(message: SlackMessage) -> list[str]:
 
 
 def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
-    """An open question and a failure mention; nothing else does, nor a muted task, nor what was merely inferred, nor a repeat."""
+    """Only open questions and failures mention people, and only those in the settings, once."""
     slack_style = SlackStyle(mention=("U012AB3CD", "S0GROUP1"))
     failed = a_task(status="error")
     end = a_checkpoint(failed, kind=Kind.END, status="error")
@@ -237,7 +237,7 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
-    """A pattern of the settings holds for every text of a task and its news, however an invisible character parts it."""
+    """A pattern hides matching text of tasks and checkpoints in Slack, also with invisible characters within."""
     slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
     hidden = "deploy AC\u200bME-4123 of Project X"
     task = a_task(
@@ -259,7 +259,7 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
 
 
 def test_patterns_hide_what_messages_carry():
-    """A pattern holds for the values of a message, nested ones included, in each language; its key and placeholders stay."""
+    """A pattern hides matching values of messages, nested ones too, in each language; keys stay."""
     patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
@@ -327,7 +327,7 @@ def test_prose_stands_as_it_is(prose):
 
 
 def test_a_decision_says_whose_it_is():
-    """Through spanpost: who decided. As an agent tells it: its words. Late: nobody. Asked anew: void. Open: with buttons."""
+    """A decision names its source: a person through spanpost, the agent's words, a timeout, or none."""
     slack_style = SlackStyle(is_interactive=True)
 
     def shown(**more: Any) -> SlackMessage:
@@ -452,7 +452,7 @@ async def test_a_question_shows_its_decision_where_it_stands(slack):
 
 
 async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
-    """Above 2.8 kB the whole log, scrubbed, follows its news as a file; without the scope its end stands alone, and that is said once."""
+    """Above 2.8 kB the whole log follows as a file; without the scope its end is shown with a note, once."""
     sink = SlackSink(transport=api(slack))
     log = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     error = a_checkpoint(kind=Kind.ERROR, text="pytest failed", detail=log)
@@ -490,7 +490,7 @@ async def test_being_heard_of_is_no_change_for_a_while(slack):
 
 
 def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
-    """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
+    """A route's language, digest and board reach its messages; the sink's language is the default."""
     slack = {"language": "ko"}
     routes = [
         {

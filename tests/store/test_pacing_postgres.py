@@ -82,7 +82,7 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
 
 
 async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database: Any) -> None:
-    """The address and the call of a lane are hints: where they are wrong, a claim draws what the delivery needs, and corrects them."""
+    """An ordering key's address and call are hints: a claim draws what the delivery needs and corrects them."""
     async with opened(postgres_dsn) as (store,):
         for trace in (1, 2):
             await store.record(moved(10.0, index=0, trace=trace))

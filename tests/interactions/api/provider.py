@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider: code flow with PKCE, as RFC 6749, 7636 and OpenID Connect Core have it. Everybody consents."""
+"""A small OpenID Connect provider: code flow with PKCE by RFC 6749, 7636 and OpenID Connect Core."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _CASES = os.environ.get("SPANPOST_TEST_API_CASES", "3")
 
 
 def test_the_document_holds(served: Served, tmp_path: Path) -> None:
-    """For what the document allows and what it does not, every answer is one that it names, of the shape that it says, and never a 500.
+    """Every request, allowed or not, gets an answer that the document names, in its shape, and never a 500.
 
     Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries harder.
     """
