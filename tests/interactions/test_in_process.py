@@ -90,7 +90,7 @@ def test_check_looks_at_the_desk(slack_url: str, clean_environment: Path) -> Non
     assert (True, "the bot token is spanpost of Acme") in told
     assert (True, "Socket Mode can be used") in told
     assert any("no rule names cancel" in finding for _, finding in told)
-    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule says who may do anything, so nobody may")
+    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule allows anything, so every act is refused")
 
 
 def test_check_names_what_is_missing(clean_environment: Path) -> None:

@@ -51,7 +51,7 @@ _READS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class Credential(StrEnum):
-    """What an endpoint asks for, if the settings require it."""
+    """The credential of an endpoint, if the settings require it."""
 
     #: Nothing.
     NONE = "none"

@@ -12,7 +12,7 @@ from spanpost.settings.section import Section
 
 def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if not value or (not isinstance(value, str) and any(not one for one in value)):
-        raise ValueError("matches nothing: name what is matched, or leave it out")
+        raise ValueError("matches nothing: give a word to match, or leave it out")
     return value
 
 

@@ -91,7 +91,7 @@ def _of_url(text: str) -> str:
         parts = urlsplit(text)
         asked = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
     except ValueError:
-        raise NotUnderstood("its host or what follows the question mark cannot be read") from None
+        raise NotUnderstood("its host or the part after the question mark cannot be read") from None
     if parts.fragment or "#" in text:
         raise NotUnderstood("it has a #")
     if "@" in parts.path or "@" in parts.query or "/" in parts.path.removeprefix("/"):

@@ -1,4 +1,4 @@
-"""Attribute sets: what many audit rows share (`attribute_sets`), stored once and named by its rows.
+"""Attribute sets: values that many audit rows share (`attribute_sets`), stored once and named by the rows.
 
 A process uses a set only after it has read it back from the database with equal content. It asks for a set
 once its content was met `_OFTEN` times, so that unique values make no sets. Until then, and whenever in doubt,
@@ -17,7 +17,7 @@ import msgspec
 
 T = TypeVar("T")
 
-#: Attributes of few values: what kind of call it is, of which model, tool, agent or service.
+#: Attributes with few distinct values: the kind of call, its model, tool, agent or service.
 SHARED: Final = frozenset(
     {
         "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model",

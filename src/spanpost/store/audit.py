@@ -40,7 +40,7 @@ _HASH = 8
 
 
 def event_at(o: Observation) -> datetime:
-    """Return an observation's own time, a pure function of what its content hash covers."""
+    """Return an observation's own time, a pure function of the values that the content hash covers."""
     return _EPOCH + timedelta(microseconds=o.at_ns // 1000)
 
 
@@ -108,7 +108,7 @@ def events(
 
 
 class _Origin:
-    """What the rows of one sender share: encoded as columns, and as the content of a set."""
+    """The shared part of one sender's rows: encoded as columns, and as the content of a set."""
 
     def __init__(self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime) -> None:
         self.origin = origin

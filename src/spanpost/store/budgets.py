@@ -65,7 +65,7 @@ WHERE ($1::text IS NULL OR tenant = $1) ORDER BY last_at DESC LIMIT $2"""
 async def keep(
     connection: Any, growths: Sequence[Growth], budgets: Sequence[Budget], now: datetime, begun: usage.Begun
 ) -> list[Observation]:
-    """Add what was spent; return the records of the thresholds that it passed.
+    """Add spending; return the records of the thresholds that it passed.
 
     Call it before `usage.keep` of the same growths.
     """
@@ -92,7 +92,7 @@ async def keep(
 async def _begin(
     connection: Any, budgets: Sequence[tuple[Budget, datetime]], now: datetime, begun: usage.Begun
 ) -> None:
-    """Write what was spent before budgets were set, for new budgets."""
+    """Write the earlier spending of new budgets."""
     for budget, growths in await usage.begin(connection, budgets, begun):
         rows = sorted(spend.begun(budget, growths, now), key=key_of)
         if rows:
@@ -107,7 +107,7 @@ def _row(spent: Spent) -> tuple[Any, ...]:
 
 
 async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begun: usage.Begun) -> list[Spent]:
-    """Return each budget that a task spends from, with what is spent."""
+    """Return each budget that a task spends from, with its spending."""
     now = await connection.fetchval("SELECT clock_timestamp()")
     asked = [budget for budget in budgets if spend.scope_of(budget, task) is not None]
     await _begin(connection, [(budget, spend.period_of(budget, now)[0]) for budget in asked], now, begun)
@@ -117,7 +117,7 @@ async def allowance(connection: Any, budgets: Sequence[Budget], task: Task, begu
 
 
 async def listed(connection: Any, tenant: str | None, limit: int) -> list[Spent]:
-    """List what is spent in the current periods, last changed first."""
+    """List the spending in the current periods, last changed first."""
     return [_spent(row) for row in await connection.fetch(_NOW, tenant, limit)]
 
 
@@ -166,7 +166,7 @@ class PostgresBudgets:
         return await self._run(lambda c: allowance(c, budgets, task, self._begun)) if budgets else []
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
-        """List what is spent in the current periods."""
+        """List the spending in the current periods."""
         return await self._run(lambda c: listed(c, tenant, limit))
 
     async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:

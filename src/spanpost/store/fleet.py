@@ -1,4 +1,4 @@
-"""Figures of all open work on a database, and whose turn it is to publish them: one process at a time."""
+"""Figures of all open work on a database. One process at a time publishes them."""
 
 from __future__ import annotations
 

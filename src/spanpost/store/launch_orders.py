@@ -1,4 +1,4 @@
-"""Launch orders in PostgreSQL: placed with their deliveries, in the transaction of what caused them."""
+"""Launch orders in PostgreSQL: each is placed with its delivery, in the transaction of its cause."""
 
 from __future__ import annotations
 

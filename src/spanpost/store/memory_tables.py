@@ -1,4 +1,4 @@
-"""The rows of the memory store, which its parts share: what tables are to the Postgres store."""
+"""The rows of the memory store, shared by its parts: its counterpart of the tables in PostgreSQL."""
 
 from __future__ import annotations
 

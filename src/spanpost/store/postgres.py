@@ -143,7 +143,7 @@ class PostgresStore(Journaling, Elapsing):
                 f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it"
             ) from None
         stall = self.rules.stall_rules
-        if not stall.is_endless:  # endless rules belong to a replayed recording: live processes keep their own
+        if not stall.is_endless:  # a replay has endless rules: live processes keep theirs
             await self.run(
                 lambda c: c.execute(heartbeats.SET_RULES, stall.stall_after, stall.open_call_after, self.rules.outage)
             )

@@ -293,7 +293,7 @@ class PostgresReader:
     async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
         """Return the open tasks that changed after `since`, with the time, oldest first.
 
-        See `Browses.changed`.
+        See `CheckpointStream.changed`.
         """
         rows = await self._run(lambda c: c.fetch(_CHANGED, since, limit))
         return [(row["uid"], row["updated_at"]) for row in rows]
@@ -308,7 +308,7 @@ class PostgresReader:
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_OF_UIDS, list(uids)))]
 
     async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
-        """Return the root tasks whose end was first recorded in `[since, until)`. See `Browses.ended`."""
+        """Return the root tasks whose end was first recorded in `[since, until)`. See `Reader.ended`."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_ENDED, since, until, latest))]
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:

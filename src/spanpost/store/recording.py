@@ -1,6 +1,6 @@
 """The part of the Postgres store that records observations.
 
-A batch is one transaction as far as no other process is recording the same traces. Observations that the
+A batch is one transaction unless another process is recording some of its traces. Observations that the
 database refuses go to quarantine.
 """
 

@@ -83,7 +83,7 @@ _DROP_ORDERING_KEYS = f"DELETE FROM ordering_keys l {_GIVEN} WHERE l.sink = g.si
 
 
 class Pruned(msgspec.Struct, kw_only=True):
-    """The result of pruning: what was deleted, or would be."""
+    """The result of pruning: deleted rows, or rows to delete."""
 
     before: datetime
     is_done: bool

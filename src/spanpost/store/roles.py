@@ -157,7 +157,7 @@ async def _unfit(connection: Any, role: str) -> str:
     if found is None:
         return f"there is no role {role!r} in this database's server: CREATE ROLE it first, with LOGIN"
     if found["rolsuper"] or found["is_owner"]:
-        return f"role {role!r} owns the tables, or is a superuser: it can do all whatever is granted; name another role"
+        return f"role {role!r} owns the tables or is a superuser, so grants do not limit it; name another role"
     return ""
 
 

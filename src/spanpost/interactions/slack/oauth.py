@@ -63,7 +63,7 @@ _WHY: Final = {
     "invalid_browser": f"This installation was not begun in this browser, or too long ago. {_BEGIN_AGAIN}",
     "invalid_state": f"This installation is finished already, or was begun too long ago. {_BEGIN_AGAIN}",
     "missing_code": f"Slack sent no code. {_BEGIN_AGAIN}",
-    "invalid_code": f"Slack does not take the code that it sent. {_BEGIN_AGAIN}",
+    "invalid_code": f"Slack does not accept the code. {_BEGIN_AGAIN}",
 }
 
 
@@ -139,10 +139,10 @@ class SlackInstallations(AsyncInstallationStore):
         if not installation.bot_token or not _ID.match(installation.team_id):
             raise _InstallRefused("Slack gave no bot token. Nothing was installed.")
         if self._terms.app_id and installation.app_id != self._terms.app_id:
-            raise _InstallRefused("This is another app than the one that is heard here. Nothing was installed.")
+            raise _InstallRefused("This is another app than the one that is set up here. Nothing was installed.")
         ends = installation.bot_token_expires_at
         if (ends is not None) is not bool(installation.bot_refresh_token):
-            raise _InstallRefused("Slack gave a token that ends, and nothing to renew it with. Nothing was installed.")
+            raise _InstallRefused("Slack gave a token that expires and no refresh token. Nothing was installed.")
         given = Installed(
             client=self._terms.client_id,
             team=installation.team_id,
@@ -267,7 +267,7 @@ class OauthHttp:
         name = self._keeps.name_of(team)
         text = (
             f"The app is installed in {line(done.installation.team_name or team, 200)}. "
-            f"Invite it to a channel, and have routes lead there: they call this workspace {name}."
+            f"Invite it to a channel, and set a route to that channel: routes call this workspace {name}."
         )
         return self._ended(200, "Installed", text, "installed")
 

@@ -25,9 +25,9 @@ _WORDS, _NAME, _PARAMETER = 4_000, 100, 1_000
 
 
 class HookCarrier:
-    """Does what a provider's settings make of a request. Safe to repeat, however an earlier attempt ended.
+    """Does the act that a provider's settings choose for a request.
 
-    `take` gets what a request recorded.
+    Safe to repeat, however an earlier attempt ended. `take` receives the records of a request.
     """
 
     def __init__(

@@ -81,10 +81,10 @@ _CHANNEL: Final[dict[str, str]] = {
     "access_denied": _INVITE,
     "is_archived": "{channel} is archived: unarchive it, or route to another channel",
     "is_inactive": "{channel} is frozen or archived: unarchive it, or route to another channel",
-    "restricted_action": "who may post in {channel} is restricted: allow the app in the channel's posting permissions",
+    "restricted_action": "posting in {channel} is restricted: allow the app in the channel's posting permissions",
     "restricted_action_read_only_channel": "{channel} is read-only: allow the app in the channel's posting permissions",
     "restricted_action_thread_only_channel": "{channel} takes replies only: route to another channel",
-    "posting_to_channel_denied": "who may post in {channel} is restricted: allow the app in the channel's "
+    "posting_to_channel_denied": "posting in {channel} is restricted: allow the app in the channel's "
     "posting permissions",
     "channel_is_limited_access": "{channel} is closed to apps: route to another channel",
     "method_not_supported_for_channel_type": "{channel} is no channel to post in: route to another one",

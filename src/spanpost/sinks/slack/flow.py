@@ -236,7 +236,7 @@ def _checkpoint(
     known = known_of(delivery)
     if "ts" not in known:
         # Not `Unavailable`, which would count against Slack: the state's delivery came first, and failed.
-        raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
+        raise Rejected("there is no message for its thread: retry the task's state first", reason="no_root")
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
     own = delivery.receipt.ref if delivery.receipt is not None else {}

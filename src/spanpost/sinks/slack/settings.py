@@ -85,9 +85,9 @@ class WorkspaceSettings(PluginSettings, Rates):
     @model_validator(mode="after")
     def _is_installed_or_has_a_token(self) -> WorkspaceSettings:
         if self.team and self.token is not None:
-            raise ValueError("say either token or team: whose token comes by an installation has none here")
+            raise ValueError("give either token or team: the token of a team comes from its installation")
         if self.team and not self.tenant.strip():
-            raise ValueError("team needs tenant: whose tasks are told in that workspace")
+            raise ValueError("team needs tenant: only that tenant's tasks are posted there")
         if "*" in self.tenant:
             raise ValueError("tenant is one tenant's name, without *")
         return self

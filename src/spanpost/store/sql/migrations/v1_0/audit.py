@@ -116,7 +116,8 @@ EVENTS: Final = table(
 
 SETS: Final = table(
     "attribute_sets",
-    "What many audit rows share, once. Rows are never changed; `spanpost db prune` deletes those that no row names.",
+    "Values that many audit rows share, stored once. Rows are never changed; `spanpost db prune` deletes those "
+    "that no row names.",
     [
         ("id", "bigint PRIMARY KEY", "Hash of tenant and content."),
         ("used_at", "timestamptz NOT NULL DEFAULT now()", "When a process last asked for it; for pruning."),
