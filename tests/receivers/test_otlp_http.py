@@ -425,7 +425,7 @@ async def test_a_fault_of_ours_is_no_500(
     answer = await endpoint.post("/v1/traces", traces(1), JSON, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert (answer.status, answer.retry_delay, answer.headers["retry-after"]) == (503, 5, "5")
     assert "secret" not in answer.said
-    assert [record.trace_id for record in caplog.records if "failed in here" in record.message] == [trace]
+    assert [record.trace_id for record in caplog.records if "internal error" in record.message] == [trace]
 
 
 async def test_a_sender_that_goes_away_is_let_go(endpoint: Endpoint) -> None:
