@@ -26,7 +26,7 @@ def _refine(span: ReadSpan) -> None:
     if operation in _LEAVES:
         span.is_leaf = True
     elif span.role is _AGENT and span.rule == "gen_ai.operation.name" and "agent" not in span.inner:
-        span.role = _WORKFLOW  # an invocation of nobody: the run around the agents
+        span.role = _WORKFLOW  # an invocation without an agent: the run around the agents
 
 
 GENAI = Dialect(

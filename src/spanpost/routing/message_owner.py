@@ -1,4 +1,4 @@
-"""Whether an ordering key is that of its root task's message, and what happens when it no longer is.
+"""Whether an ordering key is the key of its root task's message, and the effects when it no longer is.
 
 `tasks.succession` says when that is. The store asks `carries` for each delivery of a state that it hands
 out, with the current task of the delivery. A message that is no longer carried is edited to its end

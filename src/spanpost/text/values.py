@@ -10,7 +10,7 @@ from math import log2
 
 from spanpost.text.names import Strength, words
 
-#: What is written in place of a secret; compared in lower case, without brackets and quotes.
+#: Words that are written in place of a secret; compared in lower case, without brackets and quotes.
 _NOTHING = words(
     "none null nil undefined nan true false yes no on off empty unset missing invalid required optional default "
     "disabled enabled n/a na tbd todo fixme placeholder redacted masked hidden filtered removed omitted scrubbed "

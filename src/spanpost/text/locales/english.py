@@ -1,4 +1,4 @@
-"""What spanpost says, in English."""
+"""spanpost's texts in English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What spanpost says, in Korean: labels as nouns, sentences in the formal polite style (합쇼체).
+"""spanpost's texts in Korean: labels as nouns, sentences in the formal polite style (합쇼체).
 
 No particle follows a placeholder whose last sound is not known: a word of ours stands in between (님, 작업, 채널).
 """
