@@ -1,4 +1,4 @@
-"""Sinks are found by their entry points: a stranger's as ours, and those that break the contract are refused by name."""
+"""Sinks are found by entry points, and plugins that break the contract are refused by name."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ async def shown(database: Any) -> list[tuple[Any, ...]]:
 
 
 async def test_rows_share_a_set_and_show_as_they_came(store: PostgresStore, database: Any) -> None:
-    """Rows after the first few name one set, hold their own attributes alone, and read as those that hold everything."""
+    """Rows after the first few name one attribute set, hold only their own, and read as complete ones."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     sets = await database.fetch("SELECT id, name, tenant FROM attribute_sets WHERE name IS NOT NULL")
@@ -132,7 +132,10 @@ async def test_a_process_asks_again_before_unused_sets_are_pruned(store: Postgre
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     await database.execute("UPDATE attribute_sets SET used_at = used_at - interval '3 days'")
-    unused = "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    unused = (
+        "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) "
+        "VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    )
     await database.execute(unused, 1, timedelta(days=3))
     await database.execute(unused, 2, timedelta(days=1))
     before = set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets"))

@@ -79,7 +79,7 @@ class Opener(Protocol):
         ...
 
     def count(self, opened: Opened, /) -> None:
-        """Count what was left out of a row, once it is recorded."""
+        """Count the elements left out of a row, once it is recorded."""
         ...
 
 
@@ -282,7 +282,7 @@ class Journaling(Recording):
         return recorded
 
     async def _delete(self, connection: Any, tenant: str, rows: Sequence[_Row]) -> None:
-        """Delete recorded rows. What could not be read of them goes to `quarantine`."""
+        """Delete recorded rows. Their unreadable parts go to `quarantine`."""
         redaction = self.redaction
         for source, error, body in (each for row in rows for each in row.opened.unreadable):
             if redaction is not None:
@@ -291,7 +291,7 @@ class Journaling(Recording):
         await connection.execute(_DELETE, tenant, [row.id for row in rows])
 
     async def _finished(self, recorded: Recorded, taken: _Taken, opener: Opener) -> Recorded:
-        """Count what was left out of recorded rows, and record their heartbeats."""
+        """Count the elements left out of recorded rows, and record their heartbeats."""
         beats = [beat for each in taken.ready for beat in each.row.beats]
         for each in taken.ready:
             opener.count(each.row.opened)

@@ -67,7 +67,8 @@ _FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key > $1 AND key < $2 ORD
 _SAVE = (
     "INSERT INTO task_state (key, doc, ties)"
     " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size), ties FROM ("
-    "SELECT key_size, doc_size, ties, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
+    "SELECT key_size, doc_size, ties,"
+    " (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
     "SELECT given.k::int AS key_size, given.d::int AS doc_size, given.t = 't' AS ties, i FROM unnest("
     "string_to_array($2::text, ','), string_to_array($3::text, ','), string_to_array($4::text, ',')"
     ") WITH ORDINALITY AS given(k, d, t, i)) AS sized ORDER BY i) AS laid"
