@@ -182,22 +182,21 @@ class Folding(ABC):
         """
         loop = asyncio.get_running_loop()
 
-        async def bring(keys: Sequence[Key]) -> None:
+        async def bring(records: FetchedRecords, keys: Sequence[Key]) -> None:
             await self.lock_more(connection, locked, {key[:16] for key in keys})
             if len(keys) == 1:
                 await records.fetch_around(connection, keys[0])
             else:
                 await records.fetch(connection, keys)
 
-        def ask(keys: Sequence[Key]) -> None:
+        def ask(records: FetchedRecords, keys: Sequence[Key]) -> None:
             meter.asked()
             try:
-                asyncio.run_coroutine_threadsafe(bring(keys), loop).result()
+                asyncio.run_coroutine_threadsafe(bring(records, keys), loop).result()
             except BaseException as error:
                 raise Interrupted(error) from error
 
-        records = FetchedRecords(ask)
-        return records
+        return FetchedRecords(ask)
 
     async def _follow(
         self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter
