@@ -115,13 +115,13 @@ async def test_the_sender_hears_what_the_owner_answers(tmp_path: Path) -> None:
         assert first.interaction_store.spans == [4]
 
 
-#: A span that the parser accepts and the reader does not, each of a trace of its own: of the first worker and of the second.
+#: Spans that the parser accepts and the reader refuses, of two traces: the first worker's and the second worker's.
 BAD = [traces(n).replace(b"\x12\x06\x0a\x04chat", b"\x12\x06\x0a\x05chat") for n in (2, 1)]
 
 
 @pytest.mark.parametrize("owner", [0, 1])
 async def test_a_bad_span_fails_no_span_of_another_worker(tmp_path: Path, owner: int) -> None:
-    """A request whose only span of one worker is bad is answered as by one process: the others are recorded, one is rejected."""
+    """One bad span, the only one of its worker, is rejected; the others are recorded, as by one process."""
     async with workers(tmp_path) as endpoints:
         answer = await endpoints[0].post("/v1/traces", BAD[owner] + traces(3 + owner, 5 + owner))
         assert answer.status == 200

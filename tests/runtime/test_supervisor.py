@@ -20,7 +20,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_directory_is_kept_from_others_and_from_programs_that_clean_up(parent: Path) -> None:
-    """systemd-tmpfiles takes an exclusive lock on what it removes, and passes by what is locked; no other user may enter."""
+    """The directory is locked, so that systemd-tmpfiles does not remove it, and closed to other users."""
     path, lock = _new_directory()
     assert path.stat().st_mode & 0o777 == 0o700
     cleaning = os.open(path, os.O_RDONLY)

@@ -79,7 +79,7 @@ async def test_unique_values_make_no_sets(store: PostgresStore, database: Any) -
 
 
 async def test_a_large_resource_is_stored_once(store: PostgresStore, database: Any) -> None:
-    """A body states a large resource once for many spans; the rows hold it once, too, whatever their names and attributes."""
+    """Rows whose body states a large resource once hold it once, whatever their names and attributes."""
     origin = Origin(resource={"key": "x" * 2 * attribute_sets.LARGE}, scope="lib")
     for first in (1, 101):
         batch = [msgspec.structs.replace(o, origin=origin) for n in range(first, first + 100) for o in calls(n, 1)]

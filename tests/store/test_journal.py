@@ -266,7 +266,7 @@ class TestStore:
     async def test_one_transaction_records_some_megabytes(
         self, store: PostgresStore, opener: Opener, is_inflated: bool
     ) -> None:
-        """Large rows of few observations, and small rows that inflate, are recorded some at a time: each fits into memory."""
+        """Large rows, and small rows that inflate, are recorded a few at a time: each transaction fits into memory."""
         rows = [opener.row(a_run(f"run {n}", trace=n), size=2**20 if is_inflated else 0) for n in range(1, 13)]
         bodies = [row.body if is_inflated else row.body.ljust(2**20) for row in rows]
         await store.append([msgspec.structs.replace(r, body=b) for r, b in zip(rows, bodies, strict=True)])

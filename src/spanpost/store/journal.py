@@ -61,7 +61,9 @@ _DEPTH = """
 SELECT tenant, count(*)::int8 AS rows, sum(octet_length(body))::int8 AS size, sum(observations)::int8 AS observations,
   greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 AS age,
   (count(*) FILTER (WHERE NOT is_own))::int8 AS undecryptable,
-  coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE is_own)), 0), 0)::float8 AS own_age
+  coalesce(
+    greatest(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE is_own)), 0), 0
+  )::float8 AS own_age
 FROM journal CROSS JOIN LATERAL (SELECT $1::bytea[] IS NULL OR key = ANY($1::bytea[]) AS is_own) AS whose
 GROUP BY tenant ORDER BY min(id)"""
 
