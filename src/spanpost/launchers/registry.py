@@ -34,5 +34,5 @@ def open_launcher(name: str, kind: str, settings: LauncherSettings) -> Launcher:
         kind, lambda: plugin.open(name, settings), _METHODS, what="launcher", called=name
     )
     if not isinstance(getattr(launcher, "retry_uncertain", None), bool):
-        raise _group.refusal(kind, "what it opens is no launcher: retry_uncertain missing")
+        raise _group.refusal(kind, "its open returns no launcher: retry_uncertain missing")
     return launcher

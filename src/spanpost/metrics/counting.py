@@ -1,4 +1,4 @@
-"""Counts what a batch recorded: tasks, checkpoints, model calls. The only place that counts tasks."""
+"""Counts the tasks, checkpoints and model calls of a batch. The only place that counts tasks."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from spanpost.text.locales import ENGLISH, Locale
 
 
 def why_hidden(reasons: Sequence[Hidden], locale: Locale = ENGLISH) -> str:
-    """Return what is hidden of a question, and the next step.
+    """Return why a part of a question is hidden, and the next step.
 
     A question that is readable elsewhere is decided there.
     """
