@@ -284,9 +284,8 @@ def local_token(
     found = token_here(data_dir)
     if not found:
         raise ConfigError(
-            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API "
-            "requires no other token; "
-            "--data-dir names that directory"
+            "this machine has no token yet: `spanpost run` makes it beside its data directory if the API requires no "
+            "other token; --data-dir names that directory"
         )
     if as_json:
         print_json({"token": found, "url": link(url, found)})

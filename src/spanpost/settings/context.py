@@ -26,9 +26,8 @@ class ContextSettings(Section, ContextRules):
     ahead_calls: int = Field(
         default=ContextRules.ahead_calls,
         ge=0,
-        description="Warn ahead when the largest share or number of tokens is forecast to be reached within "
-        "this number "
-        "of model calls; 0: never.",
+        description="Warn ahead when the largest share or number of tokens is forecast to be reached within this "
+        "number of model calls; 0: never.",
     )
     ahead: Duration = Field(
         default=ContextRules.ahead,

@@ -34,9 +34,8 @@ class DatabaseSettings(Section):
     batch_budget: timedelta = Field(
         default=timedelta(seconds=2),
         gt=timedelta(0),
-        description="Processor time allowed for one transaction that records several traces. Beyond it, they "
-        "are recorded "
-        "one by one, and for ten minutes that tenant's telemetry is recorded apart from that of other "
+        description="Processor time allowed for one transaction that records several traces. Beyond it, they are "
+        "recorded one by one, and for ten minutes that tenant's telemetry is recorded apart from that of other "
         "tenants.",
     )
     trace_budget: timedelta = Field(

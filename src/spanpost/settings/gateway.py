@@ -73,16 +73,14 @@ class GatewaySettings(Section, AdmissionLimits):
     )
     tokens: tuple[TokenSettings, ...] = Field(
         default=(),
-        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, "
-        "or of two "
-        "while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
+        description="Who may send, and for which tenant: a list of `tenant` and `sha256`, a list of one hash, or of "
+        "two while a token is replaced (`spanpost token new` makes them). Without any, all senders are "
         "`intake.tenant`.",
     )
     operator_tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set "
-        "and this is "
-        "not, the two pages are closed here; `metrics.port` serves metrics too.",
+        description="Hashes of the tokens that `/metrics` and `/health/detailed` require. If `tokens` is set and this "
+        "is not, the two pages are closed here; `metrics.port` serves metrics too.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
@@ -112,9 +110,8 @@ class GatewaySettings(Section, AdmissionLimits):
     )
     allow_insecure: bool = Field(
         default=False,
-        description="Listen beyond loopback without requiring tokens or client certificates: every program "
-        "that reaches "
-        "the port may write.",
+        description="Listen beyond loopback without requiring tokens or client certificates: every program that "
+        "reaches the port may write.",
     )
     max_body: int = Field(
         default=AdmissionLimits.max_body,
@@ -133,16 +130,14 @@ class GatewaySettings(Section, AdmissionLimits):
         ge=1,
         le=100_000,
         description="Maximum number of connections, for HTTP and gRPC each. When all are used, a new HTTP connection "
-        "replaces one of the address with the most, an idle one first. Lower if the system allows fewer open "
-        "files.",
+        "replaces one of the address with the most, an idle one first. Lower if the system allows fewer open files.",
     )
     max_waiters: int = Field(
         default=1000,
         ge=0,
         le=100_000,
         description="Maximum number of agents that wait for a person's answer (`/control/v1`), besides "
-        "`max_connections`, "
-        "shared by tenant and address; 0: none.",
+        "`max_connections`, shared by tenant and address; 0: none.",
     )
     group_size: int = Field(
         default=AdmissionLimits.group_size, ge=1, le=10_000, description="Maximum number of spans in one commit."

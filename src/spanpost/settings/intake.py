@@ -39,9 +39,8 @@ class IntakeSettings(Section):
     )
     durable: bool = Field(
         default=False,
-        description="Write telemetry to a file before the agent goes on, so that none is lost if the process "
-        "is killed. "
-        "Needs a database. It costs the agent's thread some microseconds per span, and the file holds prompts "
+        description="Write telemetry to a file before the agent goes on, so that none is lost if the process is "
+        "killed. Needs a database. It costs the agent's thread some microseconds per span, and the file holds prompts "
         "until they are recorded.",
     )
     spool_dir: Path | None = Field(

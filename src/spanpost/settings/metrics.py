@@ -25,9 +25,8 @@ class MetricsSettings(Section, SeriesLimits):
     )
     tokens: tuple[str, ...] = Field(
         default=(),
-        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels "
-        "name tenants "
-        "and agents: set a token if `host` is not loopback.",
+        description="Hashes of the tokens that scrapers must send (`spanpost token new` makes one). Labels name "
+        "tenants and agents: set a token if `host` is not loopback.",
     )
     max_values: int = Field(
         default=SeriesLimits.max_values,
