@@ -140,7 +140,7 @@ def _answering(decision: str) -> Callable[..., None]:
 
 
 _WHO: Final = "A gateway applies its rules; the database allows everybody who can reach it."
-approvals.command("approve", help=f"Approve what an agent asks, after you have read all of it. {_WHO}")(
+approvals.command("approve", help=f"Approve what an agent asks, after you have read all of it.\n{_WHO}")(
     _answering("approve")
 )
 approvals.command("deny", help=f"Deny what an agent asks. {_WHO}")(_answering("deny"))
