@@ -1,4 +1,4 @@
-"""The spool's file: how it is read when it is damaged, and what the agent's thread does when the disk is slow or fails."""
+"""The spool file: reading damaged ones, and the agent's thread when the disk is slow or fails."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]
 
 
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
-    """A write that waits for the disk has what follows go past the file, which is counted; when it answers again, it is used."""
+    """While a write waits for the disk, further spans bypass the file and are counted until it answers."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
@@ -165,7 +165,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
 
 
 def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
-    """While a write hangs and a sync as well, so that nobody watches, another thread's spans go past the file at once."""
+    """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
@@ -196,7 +196,7 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
     [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
 )
 def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -> None:
-    """An error is no exception of the agent's: it is counted by its reason, and another file is begun when that works."""
+    """A disk error does not reach the agent: it is counted by reason, and a new file is begun later."""
     tell(spool)
     disk.error = error
     assert tell(spool, 3) == [False] * 3
@@ -308,7 +308,7 @@ def followed(
 
 
 def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
-    """A batch that the receiver refused is told again from the file, at the latest by the next flush; nothing counts as lost."""
+    """A batch that the receiver refused is read again by the next flush, and nothing counts as lost."""
     seen = Store()
     provider, feed, _ = followed(tmp_path, seen)
     tracer = provider.get_tracer("an.agent")
@@ -343,7 +343,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
 
 
 def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
-    """While the store is away nothing of the directory is touched; a store that refuses a file has it set aside at last."""
+    """While the store is down the directory is untouched; a file that the store refuses is set aside."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True

@@ -113,7 +113,7 @@ def an_owner(data: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize("name", ["plain", "with spaces, a comma and 'quotes\"", "l" * 150])
 def test_any_path_will_do(home: Path, name: str) -> None:
-    """Spaces, quotes and a path longer than a socket's may be: the server starts, answers, stops, and keeps what it was told."""
+    """With spaces, quotes and a path longer than a socket's the server starts, stops and keeps its rows."""
     server = EmbeddedPostgres(home / name, options=FAST)
     dsn = server.start()
     assert ask(dsn, "SELECT current_database()") == "spanpost"
@@ -139,14 +139,16 @@ def test_a_password_is_asked_for(home: Path) -> None:
 
 
 def test_the_daily_roles_are_no_superusers(home: Path) -> None:
-    """Neither who owns the database nor who reads it may make roles and databases, run programs or enter another database; who reads
-    makes nothing."""
+    """Neither owner nor reader can make roles or databases, run programs or enter another database."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         secret = (home / "db" / "password").read_text()
         where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
         reading = address(READER, secret, where)
         for each, name in ((dsn, USER), (reading, READER)):
-            rights = "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles WHERE rolname = session_user"
+            rights = (
+                "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles "
+                "WHERE rolname = session_user"
+            )
             assert ask(each, rights) == f"{name} f f f"
             memberships = "SELECT count(*) FROM pg_auth_members WHERE member = session_user::regrole"
             assert ask(each, memberships) == 0
@@ -186,7 +188,7 @@ def test_kill_9_of_both_reopens(home: Path) -> None:
 
 
 def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
-    """A server that outlived its owner (no death signal where there is none) is found by where it works, and stopped."""
+    """A server that outlived its owner is found by its directory and stopped."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x")
         uid = (home / "db" / "pg").stat().st_uid

@@ -60,15 +60,20 @@ def serve_one(read: Callable[[], Settings]) -> bool:
 
 @contextmanager
 def _signals(*numbers: int) -> Iterator[Iterator[int]]:
-    """Yield the signals as they arrive, through a pipe: nothing else reliably wakes a waiting thread."""
+    """Yield the signals as they arrive, through a pipe: nothing else reliably wakes a waiting thread.
+
+    Those that a supervisor has blocked until now arrive, too.
+    """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
     def received() -> Iterator[int]:
         while True:
-            yield from (number for number in reader.recv(64) if number in numbers)
+            # Each once, and SIGHUP last: a stop does not wait behind many reloads.
+            yield from sorted(set(reader.recv(4096)) & set(numbers), key=signal.SIGHUP.__eq__)
 
     try:
         yield received()

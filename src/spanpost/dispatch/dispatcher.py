@@ -276,7 +276,7 @@ class Dispatcher:
 
     def _outage(self, error: StoreUnavailable | None = None) -> float:
         if self._outages == 0 and error is not None:
-            log.warning("the store is away, deliveries wait: %s", line(str(error), 300))
+            log.warning("the store is down, deliveries wait: %s", line(str(error), 300))
         first, last = self._pace.outage
         self._outages += 1
         return min(last, first * 2.0 ** min(self._outages - 1, 16)) * (0.5 + self._jitter() / 2)
@@ -387,6 +387,6 @@ class Dispatcher:
                 return
             except StoreUnavailable as error:
                 if tries == 0 and self._outages == 0:
-                    log.warning("the store is away, a receipt waits: %s", line(str(error), 300))
+                    log.warning("the store is down, a receipt waits: %s", line(str(error), 300))
                 await asyncio.sleep(min(last, first * 2.0 ** min(tries, 16)))
                 tries += 1

@@ -1,10 +1,11 @@
 """Claude Code (CLI 2.1.329; https://code.claude.com/docs/en/monitoring-usage, 2026-11): beta traces, records
 and data points.
 
-Spans say ``span.type``; tokens are un-prefixed and `input_tokens` leaves out what came from and went to the
-cache. A session's prompts are one task, known by ``session.id``. Without beta traces there are log records
-without trace ids, joined by ``session.id`` and ``prompt.id``. With traces the records lie in the prompt's
-span, and tell two things that no span does: that a prompt began, at once, and what a call cost.
+Spans have ``span.type``; token names have no prefix, and `input_tokens` excludes tokens read from and
+written to the cache. A session's prompts are one task, known by ``session.id``. Without beta traces there
+are log records without trace ids, joined by ``session.id`` and ``prompt.id``. With traces the records lie
+in the prompt's span and report two facts that no span has: the start of a prompt, at once, and the cost of
+a call.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from spanpost.readers.sessions import approval_of, failure_key, prompt
 from spanpost.text.wording import worded
 
 _PART_ENDED = Part.ENDED
-#: The tool that runs a sub-agent, as it is called and as it was.
+#: Names of the tool that runs a sub-agent: the current one and the former one.
 _DELEGATES = frozenset({"Agent", "Task"})
 AGENT_NAME = "Claude Code"
 _REQUEST = ("request_id", "client_request_id")
@@ -29,10 +30,10 @@ _USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_c
 
 
 def call_key(session: str, attributes: Mapping[str, Any]) -> str:
-    """Return what a model call is known by in its span and in its record: the request's id, else what it
-    used.
+    """Return the key of a model call, the same in its span and its record: the request's id, else its
+    usage.
 
-    Calls of one session that used the very same are told apart by their time.
+    Calls of one session with equal usage are distinguished by their time.
     """
     for name in _REQUEST:
         found = v.identifier(attributes.get(name))
@@ -77,7 +78,7 @@ def _refine(span: ReadSpan) -> None:
             said.pop("task_id", None)
             said.pop("tool_name", None)
     elif kind == "tool.execution":
-        # Where a tool's failure is told: it is the call above it, not another.
+        # The span of a tool's failure: it belongs to the call above it.
         said.pop("tool_name", None)
         said["is_same_call"] = True
         if has_failed:

@@ -1,4 +1,4 @@
-"""Which attributes hold what something is known by: read from the dialects, so that a new one is in it."""
+"""Attributes that hold identities, collected from the dialects, so that a new dialect is included."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Attachment:
         return self.feed is None or self.feed.flush(timeout)
 
     def shutdown(self, timeout: float = MAX_CLOSE) -> bool:
-        """Mark open spans as interrupted, pass on what is queued, leave the providers; at most 3 s, safe to
+        """Mark open spans as interrupted, pass on the queued items, leave the providers; at most 3 s, safe to
         repeat.
         """
         if self.feed is None:

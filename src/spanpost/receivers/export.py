@@ -51,7 +51,7 @@ class _ExportPipeline:
         self._is_shut = False
 
     def shutdown(self) -> None:
-        """Pass on what is queued; at most 3 s, safe to repeat."""
+        """Pass on the queued items; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True

@@ -165,9 +165,7 @@ class Forwarder:
             why, is_final = f"{type(error).__name__}: {error}", log.is_final or not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final
-            outcome = (
-                "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
-            )
+            outcome = "they are lost, and counted" if is_final else "trying again; new telemetry waits in memory"
             _log.warning("forwarding %s to %s fails: %s (%s)", signal, self.target.endpoint, why, outcome)
         return False, is_final
 

@@ -158,7 +158,7 @@ class SdkSpanProcessor(SpanProcessor):
         return not isinstance(in_flight, (Exception, GeneratorExit, SystemExit)) and began_in != id(in_flight)
 
     def shutdown(self) -> None:
-        """Mark open spans as interrupted and pass on what is queued; at most 3 s, safe to repeat."""
+        """Mark open spans as interrupted and pass on the queued items; at most 3 s, safe to repeat."""
         try:
             if not self._is_shut:
                 self._is_shut = True

@@ -54,11 +54,11 @@ class InProcess:
         return await self._in_loop(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
 
     async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
-        """Return what people asked of a task."""
+        """Return people's acts on a task."""
         return await self._in_loop(lambda answers, tenant: answers.task(tenant, ref, after, wait))
 
     async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
-        """Return what a task may still spend."""
+        """Return a task's remaining budgets."""
         return await self._in_loop(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {
             "budgets": []
         }

@@ -153,7 +153,7 @@ class Prices:
         self._logged.add((provider, model))
         whose = f" of {line(provider, 60)}" if provider else ""
         log.warning(
-            "no price is known for the model %s%s: what it costs is shown as unknown; see cost.prices",
+            "no price is known for the model %s%s: its cost is shown as unknown; see cost.prices",
             line(model, 100),
             whose,
         )

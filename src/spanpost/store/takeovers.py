@@ -24,9 +24,12 @@ from spanpost.tasks.stall import now_shown
 _TASKS = """
 SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
 LEFT JOIN task_redirects r ON r.uid = asked.uid
-JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+JOIN agent_tasks t
+  ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
 _STATES = """
-SELECT sink, address, ordering_key, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, ordering_key"""
+SELECT sink, address, ordering_key, task_uid FROM deliveries
+WHERE mode = 'state' AND task_uid = ANY($1::uuid[])
+ORDER BY sink, ordering_key"""
 _UNSEEN = "d.mode = 'checkpoint' AND d.receipt IS NULL AND NOT d.unsure"
 _WAITS = f"{_UNSEEN} AND d.state = 'waiting'"
 #: Deliveries that were set aside because their task did not exist yet.
@@ -40,11 +43,14 @@ _THESE = f"{_DELIVERY} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WA
 _TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
 #: Ordering keys whose message was sent or is about to be.
 _BEGUN = """
-SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key) JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
 WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
-  WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.mode = 'state' AND d.state IN ('waiting', 'sending'))"""
+  WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.mode = 'state'
+    AND d.state IN ('waiting', 'sending'))"""
 _LOCK = """
-SELECT FROM ordering_keys l JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+SELECT FROM ordering_keys l
+JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON l.sink = g.sink AND l.ordering_key = g.ordering_key
 ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
 
 
