@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+LONGEST = 400
 
 
 def _run(*command: str) -> None:
@@ -34,6 +35,12 @@ def test_style() -> None:
 def test_imports_go_one_way() -> None:
     """Rooms import downwards only, do not know one another, and the fold is pure."""
     _run(str(BIN / "lint-imports"), "--no-cache")
+
+
+def test_files_are_short() -> None:
+    """No source file has more than 400 lines."""
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ROOT.glob("src/**/*.py")}
+    assert {path: number for path, number in lines.items() if number > LONGEST} == {}
 
 
 def test_typed() -> None:

@@ -16,10 +16,13 @@ from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_answers import ExerciseAnswers
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_budgets import ExerciseSpend
+from spanpost.testing.exercise_deliveries import ExerciseDeliveries
 from spanpost.testing.exercise_installations import ExerciseInstallations
 from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_questions import ExerciseQuestions
+from spanpost.testing.exercise_reconciling import ExerciseReconciling
 from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_stall import ExerciseStall
 from spanpost.testing.exercise_store import ROUTED_RULES, ExerciseStore, MakeStore
@@ -45,11 +48,14 @@ class Everything(
     ExerciseAlerts,
     ExerciseAnswers,
     ExerciseBrowse,
+    ExerciseDeliveries,
     ExerciseInstallations,
     ExerciseTakeovers,
     ExerciseOrders,
     ExercisePacing,
     ExercisePeople,
+    ExerciseQuestions,
+    ExerciseReconciling,
     ExerciseRuns,
     ExerciseStall,
     ExerciseSpend,
