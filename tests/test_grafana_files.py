@@ -1,4 +1,4 @@
-"""grafana/ is what its code makes, names nothing that is not there, and every rule has been seen firing and staying quiet."""
+"""grafana/ is what its code makes, uses existing names, and each rule was seen firing and silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheels, installed, in environments that are made here: another Python, and both ends of the range of OpenTelemetry."""
+"""The installed wheels in fresh environments: another Python, and both ends of OpenTelemetry's range."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One word for one thing: class names are unique, and words that only this project used stay out of public names and pages.
+"""One word for one thing: unique class names, and no private words in public names and pages.
 
 `words_not_yet.txt` lists what is still to be renamed, and may only shrink. After a renaming,
-``python -m tests.test_words`` removes what is done from it, and adds nothing.
+``python -m tests.test_words`` removes finished entries and adds none.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ def _of(text: str) -> frozenset[str]:
 
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
 _NOUNS = _of(
-    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir handover offspring claimant strand"
-    " segment errand manner guise patience silence"
+    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir "
+    "handover offspring claimant strand segment errand manner guise patience silence"
 )
 PRIVATE = (
     _NOUNS
     | {f"{noun}s" for noun in _NOUNS}
     | _of(
-        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried"
+        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed "
+        "sealing bury buried"
     )
 )
 #: Ordinary English in a sentence, and no good in a name.

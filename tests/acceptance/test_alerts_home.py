@@ -1,6 +1,7 @@
-"""A rule fires on what the pipeline made of an agent's telemetry, and comes home: Prometheus, Alertmanager, gateway, Slack.
+"""A rule fires on metrics of an agent's telemetry, and its alert reaches the task's thread in Slack.
 
-All of them real but Slack, on the rules and the Alertmanager configuration that are shipped, with shorter times. About 10 s.
+Prometheus, Alertmanager and the gateway are real and use the shipped rules and configuration with shorter times;
+only Slack is a fake. About 10 s.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
         slack = await stack.enter_async_context(FakeSlack())
         token = {"tenant": "default", "sha256": [hash_of(TOKEN)]}
         settings = load(
-            database={"url": dsn}, metrics={"port": 0}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            database={"url": dsn}, metrics={"port": 0},
+            slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
             gateway={"http_port": 0, "grpc_port": -1, "tokens": [token]},
         )  # fmt: skip
         gateway = Gateway(settings)
@@ -112,9 +114,10 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
 
 
 async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn: str, tmp_path: Path) -> None:
-    """An agent's context fills: the shipped rule's alert stands in its task's thread, and is over there when the task has ended.
+    """The shipped context alert appears in its task's thread and is resolved there when the task ends.
 
-    It stands there once, though scrapes failed meanwhile. An alert about no task is one message in the channel, edited when it is over.
+    It appears once although scrapes fail in between. An alert about no task is one message in the channel; it is
+    edited when it is over.
     """
     async with street(dsn, tmp_path) as there:
         full = ROOT_SPAN | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}

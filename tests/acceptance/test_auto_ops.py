@@ -1,4 +1,4 @@
-"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 20 s."""
+"""examples/auto_ops: three agents handle alerts of a real Alertmanager in their threads, each once. About 20 s."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ class OnCall:
         path = self.directory / "actions.toml"
         command = 'echo "$AUTO_OPS_ALERT" >> acted; echo freed 21 GB'
         path.write_text(
-            f"[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\nrun = ['sh', '-c', '{command}']\n"
+            "[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\n"
+            f"run = ['sh', '-c', '{command}']\n"
         )
         return path
 
@@ -137,7 +138,7 @@ class OnCall:
         return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
 
     async def question(self) -> dict[str, Any]:
-        """Wait for the one question that is open, and for the task that it is of: it comes before the batch with that."""
+        """Wait until there is one open question, and for its task, which the batch with the question precedes."""
 
         async def look() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = (await self.ask("/api/approvals?state=open"))["items"]
@@ -182,10 +183,10 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
 
 
 async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
-    """Verdict, plans, reviews and the question stand in the alert's thread; what a person approved is run, once, whoever looks again.
+    """The alert's thread shows verdict, plans, reviews and question, and the approved command runs once.
 
-    A dry run does nothing; what is killed while it asks is taken up by the next under the same question; two at once do it once; of an
-    alert that is over meanwhile nothing is done, approved or not.
+    A dry run does nothing. After a kill during the question the next process continues under the same question. Two
+    processes at once run the command once. After the alert is over nothing runs, whether approved or not.
     """
     async with on_call(dsn, tmp_path) as there:
         await there.alert("DiskFull")
@@ -199,7 +200,10 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
         assert "old logs fill the disk" in asked["detail"]
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-        left = "INSERT INTO auto_ops (alert, fired_at, taken_at) VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        left = (
+            "INSERT INTO auto_ops (alert, fired_at, taken_at) "
+            "VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        )
         await there.rows(left)
 
         daemon = there.run("--every", "0.5")

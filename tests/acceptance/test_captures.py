@@ -1,6 +1,6 @@
-"""Recorded runs of real frameworks through replay: the same for any order and form of the bodies, and what they really were.
+"""Replays of recorded runs of real frameworks: any order and encoding of the bodies gives the true result.
 
-The recordings are the committed ones, or those where `SPANPOST_CAPTURES` says.
+The recordings are the committed ones, or those in the directory `SPANPOST_CAPTURES`.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def _hex_ids(value: Any) -> Any:
 @pytest.mark.slow
 @every_run
 def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> None:
-    """Files in any order and repeated, each span in a file of its own, JSON lines, gzip: all give the very same output."""
+    """Files in any order, repeated, one span a file, as JSON lines or gzip give identical output."""
     files, random = files_of(run), Random(run)
     expected = made_of(run)
     assert replayed([*reversed(files), *random.sample(files, len(files) // 2)]) == expected
@@ -235,7 +235,7 @@ def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @every_run
 def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
-    """Observations in any order, each a batch of its own and some repeated, give the same tasks and told checkpoints."""
+    """Observations in any order, each a batch of its own and some repeated, give the same tasks and checkpoints."""
     files = files_of(run)
     observations = [o for file in files for decoded in read_recording(file) for o in decoded.observations]
     expected = without_judged(made_of(run))
@@ -275,7 +275,7 @@ def test_agents_hang_below_those_that_called_them(run: str) -> None:
 
 @every_run
 def test_tokens_are_what_the_model_served(run: str) -> None:
-    """The tasks' own tokens add up to what the model's stub really served wherever they are on the wire, else they are null."""
+    """A task's tokens equal those that the stub model served if the spans carry them, else they are null."""
     tasks = made_of(run)["tasks"]
     said = [_sum(t[field] for t in tasks) for field in ("input_tokens", "output_tokens", "cache_read_tokens")]
     dialect = run.partition("/")[0]
@@ -303,7 +303,7 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:
-    """``spanpost replay --json`` prints one object, the same for any order of the files, for runs of several dialects."""
+    """``spanpost replay --json`` prints one object, the same for any order of files of several dialects."""
     for dialect in sorted({run.partition("/")[0] for run in RUNS})[::15]:
         run = next(run for run in RUNS if run.startswith(f"{dialect}/"))
         files = files_of(run)

@@ -1,4 +1,4 @@
-"""Claude Code's recorded telemetry through `spanpost run` before a real PostgreSQL: each signal, each door, each form."""
+"""Claude Code's recorded telemetry through `spanpost run` with PostgreSQL: each signal, protocol and encoding."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def as_json(body: bytes, signal: str) -> bytes:
 
 
 def test_each_signal_by_each_door(gateway: Gateway) -> None:
-    """Spans, records and points of one session by HTTP; records of another as JSON; points alone by gRPC and as JSON: each
-    session is one row with what was served, and sending all of it again, in any order, changes nothing."""
+    """A session by HTTP, gRPC or JSON is one row with the tokens served; sending all again changes nothing."""
     import grpc
 
     sent: list[tuple[str, bytes, str]] = []

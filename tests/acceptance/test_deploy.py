@@ -98,7 +98,7 @@ def test_the_compose_file_mounts_what_is_there() -> None:
 
 
 def test_the_compose_file_has_no_password_of_its_own() -> None:
-    """Whatever it takes from the environment must be set, passwords are taken from nowhere else, and none is Grafana's own."""
+    """Every value from the environment is required, no password is built in, and none is Grafana's default."""
     for path in (DEPLOY / "compose").iterdir():
         text = re.sub(r"^#.*$", "", path.read_text(), flags=re.MULTILINE)
         for variable, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
@@ -116,7 +116,7 @@ def test_the_compose_file_has_no_password_of_its_own() -> None:
 
 
 def test_the_compose_file_runs_nothing_as_root_for_long() -> None:
-    """Images have a version, and none of them is told to be root but the one that gives a directory away, without a network."""
+    """Images are pinned and none runs as root, except the one without a network that changes a directory's owner."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image)] == []
@@ -146,8 +146,7 @@ def bare_server(needs: Callable[[str], str]) -> Iterator[str]:
 
 @pytest.mark.needs("postgres", "psql")
 def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], str], tmp_path: Path) -> None:
-    """With the roles that its script makes the schema is upgraded by the owner, a gateway records as the writer, and Grafana's role reads
-    what the dashboards read and may change nothing."""
+    """With the script's roles the owner upgrades the schema, the gateway writes and Grafana can only read."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     [datasource] = [
         one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one
@@ -156,7 +155,8 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
     asked = urlsplit(bare_server)
     environment = {
         "PATH": f"{Path(needs('psql')).parent}:{os.environ['PATH']}", "PGHOST": parse_qs(asked.query)["host"][0],
-        "PGPASSWORD": unquote(asked.password or ""), "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+        "PGPASSWORD": unquote(asked.password or ""),
+        "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
     }  # fmt: skip
     done = subprocess.run(
         [DEPLOY / "compose" / "roles.sh"], env=environment | passwords, capture_output=True, text=True, check=False
@@ -220,7 +220,7 @@ def passes(
 
 
 def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes, scrapes, Collectors and Alertmanager reach a gateway by the hosts of each deployment, and a page of elsewhere reaches none."""
+    """Probes, scrapes, Collectors and Alertmanager reach each deployment's gateway; a foreign page does not."""
     _, deployment, *_ = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     pod = {one["name"]: one["value"] for one in container["env"]}
@@ -296,7 +296,8 @@ def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
 
 
-#: Has the kernel refuse memory that is written and executed, as MemoryDenyWriteExecute does, and runs a gateway on the embedded database.
+#: Makes the kernel refuse memory that is both written and executed, as MemoryDenyWriteExecute does, and runs a
+#: gateway on the embedded database.
 CONFINED = """
 import ctypes, sys, urllib.request
 from pathlib import Path
@@ -304,7 +305,8 @@ if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):
     sys.exit(77)
 from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
-gateway = Gateway(load(database={"embedded": True, "data_dir": Path(sys.argv[1])}, gateway={"http_port": 0, "grpc_port": 0}))
+database = {"embedded": True, "data_dir": Path(sys.argv[1])}
+gateway = Gateway(load(database=database, gateway={"http_port": 0, "grpc_port": 0}))
 gateway.start()
 print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=20).read().decode())
 gateway.stop()
@@ -367,8 +369,7 @@ def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Path) -> None:
-    """The script leaves a service that is ready, installed by uv; a version that does not get ready, by pip, is taken back, and the
-    one before runs."""
+    """The script installs a ready service; if a new version does not get ready the old one runs again."""
 
     def deploy(what: Path, **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(DEPLOY / "deploy"), str(what)]

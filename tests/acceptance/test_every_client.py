@@ -1,4 +1,4 @@
-"""The same spans by OpenTelemetry's own HTTP and gRPC exporters and through a real Collector, at peace and under kills."""
+"""The same spans through OpenTelemetry's HTTP and gRPC exporters and a real Collector, with and without kills."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Client:
 def test_the_same_spans_come_to_the_same_through_each_client(
     server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """By HTTP, by gRPC and through a Collector the same spans are rows, each once, and the same tasks with the same figures."""
+    """By HTTP, gRPC and Collector each span is one row, and the tasks have the same figures."""
     find("otelcol")
     count = SPANS * 2 // 5
     began = time.time_ns()
@@ -146,7 +146,8 @@ def test_the_same_spans_come_to_the_same_through_each_client(
             assert rows == Counter(identity(s) for batch in batches for s in batch)
             figures.append(
                 database.fetch(
-                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at FROM agent_tasks ORDER BY 1"
+                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at "
+                    "FROM agent_tasks ORDER BY 1"
                 )
             )
             print(f"{kind}: {count} spans acknowledged in {acknowledged:.1f} s, rows in {took:.1f} s")
@@ -158,8 +159,7 @@ def test_the_same_spans_come_to_the_same_through_each_client(
 def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     kind: str, server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """The gateway (and the Collector) are killed at random moments: every span is a row, once, and every task one message
-    with its newest text."""
+    """Under random kills of gateway and Collector each span is one row and each task one current message."""
     if kind == "collector":
         find("otelcol")
     database = Database(stack.enter_context(fresh_database(server)))

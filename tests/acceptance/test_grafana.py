@@ -72,11 +72,13 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     The gateway has a writer's rights in the database, and who asks has Grafana's.
     """
     settings = load(
-        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-        slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
+        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0},
+        gateway={"http_port": 0, "grpc_port": -1}, slack={"preview_file": str(directory / "slack.jsonl")},
+        notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
         budgets=[
-            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "all", "period": "month", "limit_usd": 80},
+            {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
         ],
     )  # fmt: skip
@@ -128,8 +130,10 @@ def of_dashboards() -> list[Any]:
 def rich_task(day: Observed) -> str:
     """Return a task that has all that a task can have."""
     (row,) = day.sql(
-        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0 AND jsonb_array_length(t.artifacts) > 0"
-        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') ORDER BY t.started_at LIMIT 1"
+        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0"
+        " AND jsonb_array_length(t.artifacts) > 0"
+        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') "
+        "ORDER BY t.started_at LIMIT 1"
     )
     return str(row[0])
 
@@ -202,14 +206,15 @@ def panel_of(name: str, title: str) -> str:
 
 
 def test_panels_show_what_the_spans_say(day: Observed) -> None:
-    """Figures of dashboards and counters are those that stand on the audit's own spans: each call once, under its own model.
+    """Dashboards and counters show the sums of the spans' attributes: each call once, under its model.
 
-    Nothing here asks what spanpost made of them: the sums are over the attributes of the spans, as they were sent.
+    The expected sums are taken from the attributes as sent, without spanpost's own columns.
     """
     day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
     said = day.sql(
-        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, e.resource->>'agent.team' AS team,"
+        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, "
+        "e.resource->>'agent.team' AS team,"
         " count(*) AS calls, sum((e.attributes->>'gen_ai.usage.input_tokens')::bigint)::bigint AS input,"
         " sum((e.attributes->>'gen_ai.usage.output_tokens')::bigint)::bigint AS output"
         " FROM agent_events e WHERE e.part = 0 AND e.attributes->>'gen_ai.operation.name' = 'chat' GROUP BY 1, 2, 3"
@@ -246,18 +251,19 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
         {team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")}
     )
     ended = day.sql(
-        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed FROM agent_events"
-        " WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
+        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed "
+        "FROM agent_events WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
     )[0]
     assert day.sql(expanded(panel_of("fleet", "Ended in this range"), day))[0][0] == ended["all"]
     assert day.sql(expanded(panel_of("fleet", "Failed"), day))[0][0] == pytest.approx(ended["failed"] / ended["all"])
 
 
 def test_links_lead_where_they_say(day: Observed) -> None:
-    """A task in a table leads to its own dashboard and time, its trace to its spans, and its thread to the message in Slack."""
+    """A task in a table links to its dashboard and time, its trace to its spans, its thread to Slack."""
     row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
     [(started, ended)] = day.sql(
-        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks WHERE task_id = $1",
+        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks "
+        "WHERE task_id = $1",
         row["Task"],
     )
     assert row["from"] / 1000 < started <= ended < row["to"] / 1000

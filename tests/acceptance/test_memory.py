@@ -1,6 +1,6 @@
-"""Hostile bodies, several at once, at a real gateway: what they cost in memory is bounded by the settings, whatever they hold.
+"""Hostile bodies sent at once to a real gateway stay within the memory that the settings allow.
 
-`SPANPOST_TEST_BODY_MIB=64` tries it with the bodies that the default takes at most.
+`SPANPOST_TEST_BODY_MIB=64` sends the largest bodies that the default accepts.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable[[], int]) -> None:
-    """Six senders with the same large body at once: every answer is one that is foreseen, and memory stays within the bound."""
+    """Six senders of one large body at once get only the foreseen answers, and memory stays within the bound."""
     kind, encoding, make, answers = BODIES[name]
     body = make()
     headers = {"content_type": f"application/{kind}"} | ({"content_encoding": encoding} if encoding else {})
@@ -137,7 +137,7 @@ def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable
 
 
 def test_compressed_messages_over_grpc_are_bounded(gateway: Gateway, grown: Callable[[], int]) -> None:
-    """Forty small messages over gRPC that would each become as large as is taken cost as much as one at a time, and say so."""
+    """Forty small gRPC messages that inflate to the limit take the memory of one, and the others are told to wait."""
     with grpc.insecure_channel(gateway.grpc.removeprefix("http://")) as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
         message = _wrapped(b"\x1a" + bytes((0xFF, 0xFF, 0x7F)) + bytes(LARGEST - 1024))

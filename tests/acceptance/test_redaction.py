@@ -64,7 +64,8 @@ def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**9),
         "attributes": attributes, "status": {"code": 2, "message": case.text},
         "events": [
-            {"name": name, "timeUnixNano": str(now + i), "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
+            {"name": name, "timeUnixNano": str(now + i),
+             "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
             for i, (name, values) in enumerate(events)
         ],
     }  # fmt: skip
@@ -103,7 +104,10 @@ def test_memory_holds_none() -> None:
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway which writes what it would post to Slack."""
-    toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
+    toml = (
+        f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\n"
+        "level = 'DEBUG'\n"
+    )
     gateway = Gateway(dsn, tmp_path, toml)
     try:
         yield gateway.ready()
@@ -124,7 +128,7 @@ def rows(dsn: str) -> str:
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
 def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
-    """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
+    """No table, API page, command, message, log line or metric contains a secret."""
     json_type = {"content-type": "application/json"}
     for number, case in enumerate(CASES):
         assert request(gateway.http + "/v1/traces", json.dumps(told(case, number)).encode(), **json_type)[0] == 200

@@ -1,4 +1,4 @@
-"""The Slack sink against `emulate`, a Slack that others wrote: messages, threads, metadata and scopes as they know them."""
+"""The Slack sink against `emulate`, an independent fake of Slack: messages, threads, metadata and scopes."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> No
 
 
 async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
-    """Without chat:write posting is refused with the scope's name; without the history a doubtful delivery is parked."""
+    """Without chat:write posting fails with the scope's name; without history an uncertain delivery is parked."""
     async with Interactions(emulate, "xoxb-mute") as mute:
         with pytest.raises(DeliveryRefused) as caught:
             await mute.sink.deliver(a_delivery(sink="slack"))

@@ -1,4 +1,4 @@
-"""A workspace is installed at a running gateway, through a Slack that others wrote; what waited for it is posted there."""
+"""A workspace is installed at a running gateway through a fake of Slack, and its waiting messages are posted."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def ask(emulated: Emulated, method: str, **given: str) -> dict[str, Any]:
 
 
 async def say_yes(emulated: Emulated) -> tuple[int, str]:
-    """Install the app as a person does: begin, choose oneself at Slack, be sent back. Returns the status and the page."""
+    """Install the app as a person does: begin, choose a user in Slack, return. Gives the status and the page."""
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{emulated.port}/slack/install", allow_redirects=False) as answer:
             assert answer.status == 302
@@ -95,7 +95,7 @@ async def say_yes(emulated: Emulated) -> tuple[int, str]:
 
 
 async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, start: Start) -> None:
-    """Before, its deliveries wait; installed, they are posted without a restart, and the token is in the database in no clear form."""
+    """Waiting deliveries are posted after the installation without a restart, and the token is stored encrypted."""
     gateway = start(
         f"""
         [slack]

@@ -1,4 +1,4 @@
-"""Two tenants of one gateway who use the same ids on purpose: neither joins, reads, moves or ends what is the other's."""
+"""Two tenants of one gateway that use the same ids on purpose do not affect each other."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def spanpost(dsn: str, *arguments: str) -> Any:
 def test_the_same_ids_of_two_tenants_never_meet(
     dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]
 ) -> None:
-    """Trace, span, task, response, conversation, approval and artifact ids are equal: rows, tasks, figures, endings, messages and
-    what is pruned are each tenant's own, and a tenant's token reads no page."""
+    """With equal ids of every kind, rows, tasks, figures, endings, messages and pruning stay per tenant."""
     now = time.time_ns() - 20 * 10**9
     gateway = Gateway(dsn, tmp_path, TOML, **settings(slack.url)).ready()
     try:
@@ -111,7 +110,8 @@ def test_the_same_ids_of_two_tenants_never_meet(
             span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Red's job"}), now, end=0),
         )
         send(gateway, "red", span(2, "chat gpt-4o", call(100), now, parent=1))
-        # Blue ends a task of that id, in that trace, as parent and child of red's spans; and names red's task as its own parent.
+        # Blue ends a task with the same id in the same trace, as parent and child of red's spans, and names red's
+        # task as its own parent.
         send(gateway, "blue", span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Blue's job"}), now))
         send(gateway, "blue", span(2, "chat gpt-4o", call(7), now, parent=1))
         send(

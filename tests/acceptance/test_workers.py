@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -61,7 +62,7 @@ def post(gateway: Gateway, body: bytes) -> None:
 
 
 def test_a_killed_worker_loses_nothing(start: Start) -> None:
-    """kill -9 of a worker under load: what was acknowledged is there, each row once; it is started again, counted, and ready."""
+    """After kill -9 of a worker under load each acknowledged span is one row, and the worker restarts."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     until_ready(gateway)
@@ -94,7 +95,7 @@ def test_a_killed_worker_loses_nothing(start: Start) -> None:
 
 
 def test_one_metrics_port_shows_the_sum(start: Start) -> None:
-    """Forty connections, HTTP and gRPC, reach both workers; the one metrics port counts all spans, and so does the gateway's own page."""
+    """Forty connections reach both workers, and the metrics port and the gateway's page count all spans."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     for number in range(39):
@@ -121,6 +122,19 @@ def test_settings_are_refused_once(start: Start) -> None:
     second = start("", "--workers", "2", "--http-port", port, "--grpc-port", "0")
     assert second.process.wait(60) == 2
     assert len([line for line in second.lines if "SPANPOST_GATEWAY__HTTP_PORT" in line]) == 1
+
+
+def test_a_signal_to_reload_ends_no_worker_that_starts(start: Start) -> None:
+    """SIGHUP at any moment of a worker's start makes it read the settings again, and nothing else."""
+    gateway = start("", *OPTIONS)
+    eventually(lambda: workers_of(gateway), bool)
+    while not any("2 workers share" in line for line in gateway.lines):
+        gateway.process.send_signal(signal.SIGHUP)
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {gateway.process.wait(0.02)}: {gateway.lines}")
+    until_ready(gateway)
+    assert samples(gateway, "spanpost_worker_restarts_total") == 0
+    assert gateway.end() == 0
 
 
 def test_workers_stop_when_their_supervisor_is_killed(start: Start) -> None:

@@ -39,7 +39,7 @@ def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pyt
 
 
 async def test_it_is_told_what_is_left(provider: TracerProvider, pipeline: Pipeline) -> None:
-    """A task spends from the budgets of its team and its agent; what settled before is gone, for another task of the team too."""
+    """A task spends the budgets of its team and agent, and another task of the team sees what is left."""
     tracer: Any = provider.get_tracer("test")
     async with agent_task("dig", tracer=tracer):
         before = await budget()

@@ -74,7 +74,7 @@ class Interactions:
     async def _intervene(self, act: Intervention) -> Verdict:
         verdict = await self.pipeline.store.interventions.intervene(act)
         if verdict.recorded is not None:
-            self.pipeline.take(verdict.recorded)
+            self.pipeline.components.take(verdict.recorded)
         return verdict
 
     def tasks(self) -> list[Task]:
@@ -152,7 +152,7 @@ def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interactions, tracer: Tracer) -> None:
-    """A timeout of the agent's own, and a cancellation, end the wait alone; asked again, the answer given meanwhile is there."""
+    """A timeout or cancellation by the agent ends only the wait: asked again, the question has its answer."""
     with pytest.raises(ApprovalTimeout, match="nobody decided within"):
         await approval("Deploy?", id="release-1", timeout=0.05)
     asking = asyncio.create_task(approval("Deploy?", id="release-1"))
@@ -166,7 +166,7 @@ async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interac
 
 
 async def test_other_words_under_the_same_id_are_another_question(interactions: Interactions, tracer: Tracer) -> None:
-    """What was approved in other words does not count, and who waits for words that were replaced is told that nobody decided."""
+    """An approval of other words does not count, and the agent that waits for the old words gets no decision."""
     async with agent_task("release", tracer=tracer):
         first = asyncio.create_task(approval("Deploy v1?", id="release"))
         await asyncio.to_thread(interactions.asked)
@@ -232,7 +232,7 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
 async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
     tracer: Tracer, provider: TracerProvider
 ) -> None:
-    """Of a task that is taken for ended old acts are not told; who runs it again goes on listening, whatever is answered."""
+    """A task taken for ended reports no old acts, and a second run receives the new ones."""
     asked: list[int] = []
     answers: list[Any] = [
         {"status": "cancelled", "after": 0, "acts": []},
@@ -268,7 +268,7 @@ async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interaction
         for n in range(101):
             interactions.do(Verb.MESSAGE, shown.uid, f"{n}")
     interactions.tasks()
-    assert interactions.pipeline.ask(interactions.pipeline.answers.task("default", "job-5"))["acts"] == []
+    assert interactions.pipeline.ask(interactions.pipeline.components.answers.task("default", "job-5"))["acts"] == []
     async with agent_task("long", task_id="job-5", tracer=tracer):
         interactions.tasks()
         interactions.do(Verb.CANCEL, shown.uid)
@@ -277,7 +277,7 @@ async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interaction
 
 
 async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Tracer) -> None:
-    """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
+    """A shutdown of spanpost in this process ends every wait with the reason."""
     waiting = asyncio.create_task(approval("Deploy?"))
     await asyncio.to_thread(interactions.asked)
     assert await asyncio.to_thread(interactions.pipeline.shutdown)
@@ -349,7 +349,7 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
     ],
 )
 async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions, wrong: dict[str, Any]) -> None:
-    """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
+    """Empty questions or ids, past deadlines, unknown words and unusable options are errors of the caller."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):
@@ -357,7 +357,7 @@ async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions
 
 
 async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: Interactions, tracer: Tracer) -> None:
-    """A question that is too long raises at once, says how long it may be, and is asked of nobody; an adapter's call is denied with that."""
+    """A question that is too long is not asked: it raises with the limit, and an adapter denies the call."""
     for words in (
         {"question": "x" * 8193},
         {"question": "Deploy?", "detail": "y" * 8193},
@@ -373,7 +373,7 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: I
 async def test_an_agent_is_told_why_nobody_can_approve(
     interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a part of the question is hidden from people the agent's log says so, once, and a refusal still reaches it."""
+    """The agent's log says once that a hidden part prevents approval, and a denial still reaches the agent."""
     loop, is_said = asyncio.get_running_loop(), asyncio.Event()
     says = logging.Filter()
     says.filter = lambda record: loop.call_soon_threadsafe(is_said.set) is not None  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""What an MCP server asks of people, by the protocol's own client and server, answered in the process that follows the agent."""
+"""An MCP server's questions, by the protocol's own client and server, answered in the agent's process."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def called(
     ("answer", "told"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
 )
 async def test_a_choice(pipeline: spanpost.Pipeline, mode: str, answer: str, told: str) -> None:
-    """A choice is made by its option, in the protocol's older and in its newer form; beside the options one may decline."""
+    """A choice is made by its option in both forms of the protocol, and it can be declined."""
     heard, [row] = await answering(pipeline, called(Elicitation("hotel"), "choose", mode=mode, city="Oslo"), answer)
     assert (row.question, row.options) == ("Which room in Oslo?", ("garden", "street", "decline"))
     assert "asked by the MCP server hotel" in row.detail
@@ -181,7 +181,7 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
     ],
 )
 async def test_a_time_that_is_over(pipeline: spanpost.Pipeline, then: Any, action: str, words: str) -> None:
-    """Nobody's answer is a cancel, not a decline, and the model is told so; a denial where the question asks for that."""
+    """Without an answer the result is a cancel, or a denial if the question asks for that."""
     elicitation = Elicitation("hotel", expires_in=0.1, at_expiry=then)
     assert await called(elicitation, "book", city="Oslo") == action
     assert elicitation.refusals() == [words]
@@ -199,7 +199,7 @@ async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
 
 
 async def test_without_a_task_id_nobody_else_s_answer_counts(pipeline: spanpost.Pipeline) -> None:
-    """Where nothing tells one run from another each question is asked anew; a name of the agent's own makes it one decision."""
+    """Without an id of the run each question is asked anew; with the agent's own name there is one decision."""
     for answer, told in (("approve", "True"), ("deny", "decline")):
         heard, _ = await answering(pipeline, called(Elicitation("hotel"), "book", task=None, city="Oslo"), answer)
         assert heard == told

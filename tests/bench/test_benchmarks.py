@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 #: What a benchmark needs, and how it is asked to use that.
 PARTS = {
-    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store", "outage", "peers", "shares", "space", "stages"),
+    "postgres": ("board", "control", "deliveries", "gateway", "hostile", "hostile_bodies", "latency", "store",
+                 "outage", "peers", "shares", "space", "stages"),
     "chromium": ("board",),
 }  # fmt: skip
 #: Modules that benchmarks share.

@@ -250,7 +250,7 @@ def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) 
 def test_what_is_closed_is_told_and_opened(
     spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path
 ) -> None:
-    """A budget that a refusal closed is told with its key, its time, its reason and the cure, beside the deliveries; opened, it is gone."""
+    """A closed rate limit is listed with key, time, reason and remedy; after opening it is gone."""
     key = "slack:default"
 
     async def refused() -> None:

@@ -277,7 +277,7 @@ async def test_wake_delivers_at_once():
 
 
 async def test_an_idle_pump_looks_seldom():
-    """With nothing due the store is not asked again until it is time; with something that cannot be had, ever more seldom."""
+    """With nothing due the store is asked at the due time only; a delivery that cannot be claimed ever more rarely."""
     interaction_store, window = InteractionStore(), Window()
     dispatcher = a_dispatcher(interaction_store, window)
     dispatcher.start()
@@ -351,7 +351,7 @@ async def test_throttled_closes_what_the_call_drew_on():
 
 
 async def test_a_sink_without_a_breaker_has_one():
-    """Every call draws on a breaker: the sink's own, or one with the sink's name; budgets that make no sense count as none."""
+    """Every call draws on a circuit breaker: the sink's, or one with its name; invalid rate limits are ignored."""
 
     class Named(Window):
         def rate_limits(self, address, call):
@@ -406,7 +406,7 @@ async def test_unknown_that_had_not_arrived_is_sent():
 
 
 async def test_a_state_that_had_arrived_is_edited_once_more():
-    """The text that arrived may be old, so an edit follows with the receipt that was found; failing, it stays an edit."""
+    """A delivery that had arrived is edited with the found receipt; if that fails, it stays an edit."""
     found = Receipt(ref={"ts": "7"})
     interaction_store, window = (
         InteractionStore(),
@@ -425,7 +425,7 @@ async def test_a_state_that_had_arrived_is_edited_once_more():
     ids=["left-out", "unavailable", "bug"],
 )
 async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_failure):
-    """Left out, or when looking fails, the delivery waits and is looked up again; it is not sent; only a look that saw counts."""
+    """A delivery whose lookup is missing or fails stays uncertain: it is looked up again and not sent."""
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), known=known)
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     dispatcher = a_dispatcher(interaction_store, window)
@@ -439,7 +439,7 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
 
 
 async def test_each_letter_of_a_look_has_its_own_outcome():
-    """A look may find one delivery, miss another, and be throttled or impossible for others: each is settled by its own answer."""
+    """Each delivery of one lookup has its own outcome: found, missing, throttled or impossible."""
     found = Receipt(ref={"ts": "7"})
     stall_rules = Throttled("later", retry_after=timedelta(hours=1), closes="lookups")
     known = {1: found, 2: None, 3: stall_rules, 4: Unverifiable("no scope")}
@@ -458,7 +458,7 @@ async def test_each_letter_of_a_look_has_its_own_outcome():
 
 
 async def test_a_look_that_never_answers_changes_nothing():
-    """A look that hangs is tried again later; it is a failure of the far side and does not count as having seen nothing."""
+    """A lookup that hangs is retried; it counts as a failure of the sink, and not as a miss."""
 
     class Blind(Window):
         async def reconcile(self, deliveries):
@@ -492,7 +492,7 @@ async def test_a_look_has_its_own_patience():
 
 
 async def test_what_was_held_too_long_goes_back_unsent():
-    """When the lease is nearly over before the call (the process was frozen), the delivery is not sent, and is told to be unsent."""
+    """A delivery whose lease is nearly over before the call is not sent, and is known to be unsent."""
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
     interaction_store.post(a_delivery())
     dispatcher = a_dispatcher(
@@ -505,7 +505,7 @@ async def test_what_was_held_too_long_goes_back_unsent():
 
 
 async def test_a_lease_that_is_too_short_is_refused():
-    """A call that may take as long as the lease lasts would be taken over while it is made: the dispatcher does not start so."""
+    """A sink's time limit as long as the lease is refused at the start: another process could claim the call."""
     with pytest.raises(ConfigError, match="lease"):
         a_dispatcher(InteractionStore(), Window(), pace=Pace(timeout=60.0))
 
@@ -668,7 +668,7 @@ async def test_a_paced_sink_is_called_at_its_pace():
 
 @pytest.mark.slow
 async def test_a_far_side_that_is_down_is_left_alone():
-    """When every call fails, those under way are the last; thirty lanes wait for the one breaker that every sink has."""
+    """While every call fails no new calls begin: thirty ordering keys wait for the sink's circuit breaker."""
     store, far = await a_store_with(30), Far(Unavailable("down", reason="connect"))
     dispatcher = a_dispatcher(store, far, pace=Pace(per_sink=8))
     assert await dispatcher.drain(10) is False

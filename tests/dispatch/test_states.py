@@ -18,7 +18,8 @@ from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states
-from spanpost.routing.delivery_states import TRANSITIONS, DeliveryEvent, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_transitions import TRANSITIONS, DeliveryEvent, DeliveryState
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -236,7 +237,7 @@ def test_a_newer_state_keeps_the_place_and_the_urgency_of_the_one_that_waits() -
 
 
 def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> None:
-    """The outcome of an older revision says nothing about the newer one, which waits as if it was put a moment later."""
+    """The outcome of an older revision does not touch the newer one, which waits with attempts of its own."""
     claimed = delivery_states.claim(delivery_states.begin(delivery(mode=Mode.STATE), NOW), SinkCall.POST, NOW, LEASE)
     behind = delivery_states.put(claimed, delivery(mode=Mode.STATE), NOW)
     later = NOW + timedelta(days=2)
@@ -245,7 +246,7 @@ def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> 
 
 
 def test_a_milestone_that_comes_while_one_is_sent_is_told_beside_it() -> None:
-    """News of which the newest is enough is a new message, whether it was put before or after the older one was delivered."""
+    """Of milestones of which only the newest counts, a newer one is a new message, before or after a delivery."""
     claimed = delivery_states.claim(
         delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE
     )
@@ -268,7 +269,7 @@ def test_reasons_and_errors_are_cut_and_mended() -> None:
 
 
 def test_the_order_within_an_ordering_key() -> None:
-    """The message first, then news in the order of its numbers, newest-only news, and the edit of the message at last."""
+    """The message goes first, then checkpoints by number, newest-only checkpoints, and the message's edit last."""
     state, news, way = (
         delivery_states.begin(x, NOW) for x in (delivery(mode=Mode.STATE), delivery(), delivery(again=Again.NEWEST))
     )  # fmt: skip

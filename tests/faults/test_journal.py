@@ -34,9 +34,14 @@ POINTS = {
     "at the commit": ("SELECT pg_advisory_xact_lock(77)", "COMMIT%"),
 }
 _SLOW_COMMIT = """
-CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()"""
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 AND datname = current_database()"
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION slowly()"""
+_WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 "
+    "AND datname = current_database()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +186,7 @@ async def check(dsn: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., Gateway], point: str) -> None:
-    """Killed after the answers, and again while it records, a gateway loses and doubles nothing: rows, sums, messages."""
+    """A gateway killed after its answers, and again while it records, neither loses nor doubles anything."""
     before = await journaled(dsn, start)
     lock, waits = POINTS[point]
     if point == "at the commit":

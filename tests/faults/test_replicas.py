@@ -72,7 +72,7 @@ async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
 
 
 def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
-    """Overlapping, shuffled, repeated batches of tangled runs, twelve transactions at once: no deadlock, the figures of one."""
+    """Overlapping, shuffled, repeated batches in twelve transactions cause no deadlock and the figures of one."""
     began = time.time_ns()
     whole = tangled(RUNS, began)
     children = [
@@ -94,5 +94,6 @@ def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], s
     assert told == expected_told
     assert came_to == expected
     print(
-        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} refused and sent again"
+        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} "
+        "refused and sent again"
     )

@@ -1,4 +1,4 @@
-"""Three processes post a stream of tasks to a Slack that throttles, fails, resets and hangs, and are killed all the while."""
+"""Three processes post to a Slack that throttles, fails, resets and hangs, and are killed meanwhile."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Sender:
 
 
 def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: Path) -> None:
-    """Under faults and kills: one root message a task with the newest text, no news missing or doubled, nobody impatient."""
+    """Under faults and kills each task has one current message, each checkpoint one reply, no limit is exceeded."""
     began = time.time_ns()
     asyncio.run(watch_claims(dsn))
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
     assert set(replies.values()) == {1}
     news = [c for c in told.values() if c.kind is not Kind.START]
     assert len(replies) == len(news)
-    # When calls arrive is the machine's affair, and of a 429 whose reader was killed nobody knows: what was claimed when is ours.
+    # The machine decides when calls arrive, and a killed process takes its 429 along: only the times of claims count.
     too_soon, closings = asyncio.run(impatient(dsn))
     assert too_soon == []
     assert closings > 0

@@ -79,7 +79,7 @@ def basic(user: str, password: str) -> str:
     ],
 )
 def test_a_token_in_the_url_is_refused(query: str) -> None:
-    """A token in the URL is refused, also beside a good one: every log between has the URL; the answer repeats none of it."""
+    """A token in the URL is refused even beside a valid one, since logs contain URLs; the answer hides it."""
     for tokens in ((), (TENANT,)):
         with pytest.raises(HttpError) as caught:
             authorization_of(scope_of(*tokens, query=query))
@@ -102,7 +102,8 @@ def test_of_several_credentials_none_counts() -> None:
         assert caught.value.status_code == 401
 
 
-@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",), ("Digest x",)])  # fmt: skip
+@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",),
+                                   ("Digest x",)])  # fmt: skip
 def test_without_a_known_token_there_is_no_tenant(given: tuple[str, ...]) -> None:
     """A request without a known token is nobody's, and is told how to bring one."""
     for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).tenant_or_operator):
@@ -167,7 +168,7 @@ async def test_a_token_goes_before_a_session() -> None:
 
 
 async def test_a_session_changes_nothing_from_elsewhere() -> None:
-    """By a session one reads; what changes something needs an Origin, which a browser sends and the guard has judged."""
+    """A session may read; a change needs an Origin header that the guard has accepted."""
     known = Callers("the session's")
     for method in ("GET", "HEAD", "OPTIONS"):
         assert await caller_of(Request(scope_of(method=method)), known) == "the session's"

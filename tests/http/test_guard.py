@@ -85,7 +85,7 @@ hosts = st.one_of(
 @example("127.0.0.1\xa0")
 @example("[::1]\n")
 def test_what_passes_as_this_machine_is_this_machine(text: str) -> None:
-    """Whatever stands in Host, it passes only where it is `localhost` or an address that Python calls loopback, and perhaps a port."""
+    """A Host passes only if it is `localhost` or a loopback address by Python, with or without a port."""
     verdict = LOCAL.judge(a_request("/metrics", "GET", headers={"host": text}))
     assert status(verdict) in (200, 400, 403)
     if not isinstance(verdict, Refusal):
@@ -112,7 +112,7 @@ def test_only_our_own_origin_passes(text: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_rebound_name_gets_nothing(path: str) -> None:
-    """H3: a page under a name of somebody else that leads here is refused at every endpoint where no token is asked for."""
+    """H3: a page under a foreign name that resolves here is refused at every endpoint without tokens."""
     method = "GET" if endpoint_of(path).takes == READ else "POST"
     for more in ({}, {"origin": "http://evil.example"}, {"origin": "http://127.0.0.1:4318"}):
         headers = {**OTLP, "host": "evil.example:4318", **more}
@@ -137,7 +137,7 @@ def test_a_page_of_elsewhere_gets_nothing(guard: Guard, path: str) -> None:
 
 
 def test_a_host_is_named_once() -> None:
-    """No host in HTTP/1.1, two, or another one in the target is 400; a client of HTTP/1.0 need not name one, and is not known then."""
+    """A missing Host in HTTP/1.1, two, or another in the target is 400; HTTP/1.0 without Host is unknown."""
     assert get(LOCAL, host=[]) == get(LOCAL, host=["127.0.0.1", "127.0.0.1"]) == get(LOCAL, host="") == 400
     for target, wanted in {
         "http://127.0.0.1:4318/metrics": 200,
@@ -154,7 +154,7 @@ def test_a_host_is_named_once() -> None:
 
 
 def test_names_of_ours() -> None:
-    """Beside loopback a listed name passes, on the listed port where there is one; after a dot all below it; beyond loopback services do."""
+    """Listed names pass with their port, a leading dot covers subdomains, and beyond loopback services pass."""
     listed = Guard(hosts=frozenset({Host("agents.example.com"), Host("other.example", 8443), Host(".svc")}))
     passes = [
         "AGENTS.example.com",
@@ -240,7 +240,7 @@ def test_a_body_says_what_it_is() -> None:
 
 
 def test_a_browser_from_elsewhere_may_open_a_page() -> None:
-    """By a link from another site a page opens in a tab; nothing else of another site, no frame and no other port of this host, gets in."""
+    """A link from another site may open a page in a tab; frames, other requests and other ports may not."""
     opened = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     framed = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
     asked = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
@@ -275,18 +275,22 @@ def test_origins_that_are_let_in_send_telemetry_and_nothing_else() -> None:
 
 
 PROXIED = [
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for", "x-real-ip", "via",
-    "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip", "x-cluster-client-ip", "x-envoy-external-address",
-    "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id", "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login",
-    "x-original-url", "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip", "x-request-id",
-    "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection", "x_forwarded_for", "x-remote-addr",
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for",
+    "x-real-ip", "via", "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip",
+    "x-cluster-client-ip", "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id",
+    "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login", "x-original-url",
+    "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip",
+    "x-request-id", "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection",
+    "x_forwarded_for", "x-remote-addr",
 ]  # fmt: skip
 BROWSERS = [
-    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform", "upgrade-insecure-requests",
-    "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest",
-    "sec-purpose", "sec-gpc", "referer", "cookie", "origin", "authorization", "content-type", "content-length", "idempotency-key", "dnt",
-    "last-event-id", "if-none-match", "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect",
-    "range", "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade", "http2-settings",
+    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+    "upgrade-insecure-requests", "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site",
+    "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest", "sec-purpose", "sec-gpc", "referer", "cookie", "origin",
+    "authorization", "content-type", "content-length", "idempotency-key", "dnt", "last-event-id", "if-none-match",
+    "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect", "range",
+    "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade",
+    "http2-settings",
 ]  # fmt: skip
 
 
@@ -337,7 +341,7 @@ def test_headers_of_proxies_are_believed_of_trusted_ones_alone() -> None:
 
 
 def test_a_rebound_page_cannot_speak_as_a_trusted_proxy() -> None:
-    """With a trusted proxy on this machine a browser of it has the same address: the host that it asks must be ours, whatever it adds."""
+    """With a trusted proxy on this machine a browser has its address, so the Host must still be ours."""
     for more in (
         {"x-forwarded-host": "agents.example.com"},
         {"x-forwarded-host": "127.0.0.1"},

@@ -23,7 +23,7 @@ from spanpost.http.urls import http_url
     ],
 )
 def test_urls_are_taken(given_url: str, options: dict[str, bool], taken: str) -> None:
-    """What leads somewhere is kept as it was written, but for blanks and the last slashes of one that paths are added to."""
+    """An address is kept as written, except for spaces and final slashes of a base address."""
     assert http_url(given_url, **options) == taken
 
 

@@ -111,7 +111,7 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
     [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}],
 )
 def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
-    """Bots, those who left, guests, strangers and people of other workspaces are refused though a rule names them, and not told who may."""
+    """Bots, former members, guests and foreigners are refused although a rule names them, without details."""
     person = Person(**({"id": "UALICE", "team": "T1"} | flaw))
     ruling = ruled(World(person), rule(users=("UALICE",)))
     assert not ruling.is_granted
@@ -148,7 +148,7 @@ def test_each_condition_narrows() -> None:
     "said", ["UALICE", "<@UALICE>", "slack:UALICE", "alice@acme.example", " ALICE@acme.example ", "alice"]
 )
 def test_the_requester(said: str) -> None:
-    """Known by id, by address or through the map, they may where a rule says so, and may not where one shuts them out."""
+    """Known by id, address or map, requesters may act where a rule says so, and not where one excludes them."""
     people = {"alice": "UALICE"}
     assert ruled(World(), rule(requester=True), requested_by=said, people=people).is_granted
     shut = rule(users=("UALICE",), not_requester=True)
@@ -158,7 +158,7 @@ def test_the_requester(said: str) -> None:
 
 
 def test_no_rule_is_got_around_by_a_sub_agent() -> None:
-    """What a sub-agent's task does not say of itself is as the tasks say for which it works; who asked for those is shut out too."""
+    """A sub-agent's missing attributes come from the tasks above it, whose requester is excluded too."""
     above = (
         a_task("between", agent_name="coder"),
         a_task("root", agent_name="boss", topic="deploy", environment="prod", requested_by="UALICE"),
@@ -233,7 +233,7 @@ RULES = st.builds(
 
 @given(st.lists(RULES, max_size=4), st.sampled_from(ACTIONS), st.lists(FOUND, min_size=8, max_size=8))
 def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, found: list[Found]) -> None:
-    """Whatever look-ups answer, even nonsense: a grant rests on a person of this workspace whom a way in of the deciding rule holds."""
+    """With any results of lookups a grant rests on a workspace member whom the deciding rule includes."""
     asked = Asked(key=uuid4(), task=a_task(requested_by="UBOB"), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=tuple(rules)), action, asked, "UALICE", PLACE)
     answers, seen = iter(found), []

@@ -76,9 +76,8 @@ class Web:
         if method == "chat.getPermalink":
             if given["channel"] != "C1":
                 raise Trouble("channel_not_found")
-            return {
-                "permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"
-            }
+            number = given["message_ts"].replace(".", "")
+            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{number}"}
         assert method == "chat.postEphemeral", method
         self.told.append((given["user"], given["text"], given.get("blocks", [])))
         return {}
@@ -155,7 +154,7 @@ ANY = Rule(actions=frozenset({"cancel", "start"}), users=("UALICE",))
 
 
 async def test_what_runs_and_what_waits() -> None:
-    """Tasks under way and open questions are listed with their ids and links; what has ended and what is another tenant's is not."""
+    """The lists show running tasks and open questions with ids and links, of the own tenant only."""
     app = App()
     app.task("one", name="Nightly <!channel> *report*")
     app.task("over", status="complete")
@@ -182,7 +181,7 @@ async def test_what_runs_and_what_waits() -> None:
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
-    """Of forty tasks fifteen are listed, and the rest is counted; long names do not make a message that Slack refuses."""
+    """Of forty tasks fifteen are listed and the rest counted; long names do not exceed Slack's limits."""
     app = App()
     for n in range(40):
         app.task(f"task-{n}", name="x" * 5000)
@@ -193,7 +192,7 @@ async def test_long_lists_are_cut_and_counted() -> None:
 
 
 async def test_show_by_id_and_by_words() -> None:
-    """An id or words that fit one task show it; words that fit several name the candidates; nothing is said to be nothing."""
+    """An id or words of one task show it, of several list them, and of none say so."""
     app = App()
     app.task("report-1", name="Report of May")
     app.task("report-2", name="Report of June")
@@ -235,7 +234,7 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
 
 
 async def test_a_command_is_weighed_where_its_task_is_told() -> None:
-    """A rule's channel "here" is that of the task's message, not one of the writer's choosing; told nowhere, it lets nobody in."""
+    """A rule's channel "here" is the channel of the task's message, not the writer's; without one it denies."""
     here = Rule(actions=frozenset({"cancel", "start"}), channels=("here",))
     app = App(here)
     app.task("told", channel="C1")
@@ -248,7 +247,7 @@ async def test_a_command_is_weighed_where_its_task_is_told() -> None:
 
 
 async def test_a_rule_about_seeing_holds_in_lists() -> None:
-    """Where a rule says who may view a task, others are not told of it, by list, id or words; that something is left out is said."""
+    """A rule for `view` hides tasks in lists, by id and by words; the answer says that some are left out."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     app.task("hidden", name="Merger", agent_name="secretive", channel="C1")
     app.task("plain", name="Lunch", channel="C1")
@@ -274,7 +273,7 @@ async def test_guests_and_strangers_see_and_do_nothing(user: str) -> None:
 
 
 async def test_a_start_is_one_start() -> None:
-    """A launcher gets the words, once; one that is not there is answered with those that are; who may not is refused, with a row."""
+    """A launcher starts once with the words; an unknown one lists those that exist; a refusal is a row."""
     app = App(ANY)
     assert "fix was asked" in await app.say("start fix the\nbroken  <build>")
     assert await app.say("start fix the\nbroken  <build>", again=True) == ""
@@ -288,7 +287,7 @@ async def test_a_start_is_one_start() -> None:
 
 
 async def test_mentions_have_the_same_words() -> None:
-    """A mention is answered in its channel, to its writer alone; in a task's thread it is the agent's, and no command."""
+    """A mention is answered to its writer alone; in a task's thread it goes to the agent."""
     app = App(ANY)
     task = app.task("deploy-77", channel="C1")
     assert "deploy-77" in await app.mention(f"hello <@{BOT}>")
@@ -398,7 +397,7 @@ def buttons(app: App) -> list[dict[str, Any]]:
 
 
 async def test_a_long_list_goes_on_at_a_button() -> None:
-    """Page after page each task is listed once, in order, to the end; a page is for who presses, by the rules of now, and once per press."""
+    """Paging lists each task once, in order; each page applies the presser's rules, once for a click."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     for number in range(40):
         agent = "secretive" if number % 5 == 0 else "plain"
@@ -436,8 +435,10 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
 
 
 async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
-    """In a workspace of nobody's own: its own tenant's tasks for all members, another's for whom a rule for `view` lets that names it, and none
-    besides. In a tenant's workspace there is that tenant alone, whatever rules say."""
+    """In a shared workspace another tenant's tasks need a rule for `view` that names the tenant.
+
+    In a tenant's own workspace there is only that tenant, whatever the rules say.
+    """
     rule = Rule(actions=frozenset({"view"}), tenant="acme", users=("UALICE",))
     app = App(rule, Rule(actions=frozenset({"view"}), tenant="beta", agent="open", users=("UALICE",)))
     started = {"started_at": AT}
@@ -458,7 +459,7 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
 
 
 async def test_commands_are_answered_in_korean() -> None:
-    """Where the route speaks Korean, lists, one task, refusals and help do: not one English word of ours, and agents' words as they are."""
+    """With a Korean route lists, tasks, refusals and help are Korean; the agent's text is unchanged."""
     app = App(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
     app.one.interactions.speaks = lambda task, channels: KOREAN
     for n in range(17):

@@ -74,8 +74,8 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
-            "client": (address, 1) if address else None,
+            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query,
+            "headers": list(headers), "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"] or b"{}")
@@ -107,7 +107,7 @@ async def test_without_one_token_nobody_is_answered(headers: tuple[tuple[bytes, 
 
 
 async def test_the_client_knows_what_is_not_known_yet() -> None:
-    """The 404 of a question that was not asked yet is told apart from that of a path which is no gateway's, by the module of both sides."""
+    """The client tells the 404 of a question not asked yet from that of a path of no gateway."""
     poll, token = Poll(), (b"authorization", b"Bearer a-x")
     target = approval_target("a/b ü", "0" * 64, "1" * 32, 0.0)
     path, _, query = target.partition("?")
@@ -119,7 +119,7 @@ async def test_the_client_knows_what_is_not_known_yet() -> None:
 
 
 async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
-    """Where all places are taken, who waited longest of the tenant that has most is answered with what is known; its next is refused."""
+    """With all places taken, the longest waiter of the tenant with the most is answered; its next is refused."""
     poll = Poll()
     many = [asyncio.create_task(poll.wait("a")) for _ in range(4)]
     await poll.lookups(4)
@@ -161,7 +161,7 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
 def test_whatever_is_asked_is_answered(
     path: bytes, headers: list[tuple[bytes, bytes]], query: bytes, method: str
 ) -> None:
-    """Any path, header, query and method has an answer that is no fault of ours, and JSON with a message where it is refused."""
+    """Any path, header, query and method gets an answer below 500, with a JSON message if refused."""
     for more in ([], [(b"authorization", b"Bearer a-x")]):
         status, told = asyncio.run(Poll()(path, *headers, *more, query=query, method=method))
         assert status in (400, 401, 403, 404, 405)

@@ -1,4 +1,4 @@
-"""What a person approves in Slack is what they read: signed presses and dialogues, whatever the message's buttons were."""
+"""A person approves in Slack exactly what they read, whatever buttons the message had."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ async def test_what_is_hidden_in_part_can_only_be_denied(question: str, more: di
 
 
 async def test_a_dialogue_of_other_words_decides_nothing() -> None:
-    """What stood in it travels with it: asked anew meanwhile, without what stood in it or with another's, it is void."""
+    """A dialogue decides only the words that it carried: reworded, missing or foreign ones void it."""
     slack = Slack(LONG)
     view = await slack.press("read")
     assert view is not None
@@ -310,7 +310,7 @@ async def test_who_may_not_decide_reads_nothing() -> None:
 
 
 async def test_a_comment_is_asked_for_of_what_was_read() -> None:
-    """Where each decision has a comment, one press on a brief question asks for it; what was asked anew meanwhile is void."""
+    """With comments required a click on a short question opens a dialogue, void if the question changed."""
     slack = Slack("Deploy?", comments="always")
     view = await slack.press("approve")
     assert view is not None
@@ -367,7 +367,7 @@ def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
 def test_all_that_an_agent_wrote_stands_quoted(
     question: str, detail: str, options: list[str], risk: str, code: str
 ) -> None:
-    """Any question: the dialogue is valid, every word stands in quotation or in a label, and outside them are our words alone."""
+    """For any question the dialogue is valid and quotes or labels every word of the agent."""
     read = shown(Approval(id="a", question=question, detail=detail, options=tuple(options), risk=risk))
     verbs = (Verb.DENY,) if not read.is_whole else (Verb.CHOOSE,) if options else (Verb.APPROVE, Verb.DENY)
     view = checked(modals.decision(META, read, verbs, LOCALES[code]))
@@ -406,7 +406,7 @@ def test_a_submission_carries_a_choice() -> None:
 
 
 def test_a_question_stands_as_its_channel_shows_it() -> None:
-    """Of several routes that of the channel counts, else the strictest: what Slack does not show is not decided there."""
+    """Of several routes the channel's counts, else the strictest: a hidden question is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
     open_, closed = (
         Route(sink="slack", address="C1", status=("waiting",)),

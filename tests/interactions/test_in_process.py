@@ -59,7 +59,7 @@ def started(url: str, directory: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment: Path) -> None:
-    """With nothing but `attach()` and two tokens, a question stands in Slack, is answered with a comment, and the agent goes on."""
+    """With `attach()` and two tokens a question in Slack is answered with a comment, and the agent continues."""
     slack = LocalSlack(slack_url)
     await slack.reset()
     agent = started(slack_url, clean_environment)
@@ -90,7 +90,7 @@ def test_check_looks_at_the_desk(slack_url: str, clean_environment: Path) -> Non
     assert (True, "the bot token is spanpost of Acme") in told
     assert (True, "Socket Mode can be used") in told
     assert any("no rule names cancel" in finding for _, finding in told)
-    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule says who may do anything, so nobody may")
+    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule allows anything, so every act is refused")
 
 
 def test_check_names_what_is_missing(clean_environment: Path) -> None:

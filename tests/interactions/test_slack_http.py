@@ -1,4 +1,4 @@
-"""`/slack/events`: any bytes get an answer that is no 500, and only what Slack signed, just now, for us, once, does anything."""
+"""`/slack/events`: any bytes get an answer below 500, and only Slack's fresh signed requests act, once."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
 
 
 async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
-    """The same signed request is refused the second time, by another process too; repeated by Slack itself it is one act."""
+    """A replayed request is refused, by another process too; Slack's own repeat is one act."""
     knock, body = Knock(), b""
     body = form(knock.click())
     assert await knock.signed(body, kind=FORM) == 200
@@ -211,7 +211,7 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
 
 
 async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
-    """A thread that we began just now may be a task's whose receipt is under way: Slack is asked to bring the reply again, for a while."""
+    """For a reply in a thread that may be a task's, Slack is asked for a while to send the event again."""
     knock, now = Knock(), int(time.time())
     event = {
         "type": "message",
@@ -319,7 +319,7 @@ def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click
 
 
 def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
-    """An option taken from a list is its number; a line feed behind an id, a key or a time makes it none, and raises nothing."""
+    """A listed option is its number; an id, key or time with a line feed is invalid, without an exception."""
     key = "0" * 31 + "1"
     assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
     assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
@@ -385,7 +385,7 @@ def test_what_stands_in_for_slack_is_called_back_there_alone() -> None:
     assert not leads_to_slack("https://hooks.slack.com/1", base)
 
 
-# --- the real thing over HTTP --------------------------------------------------------------------------------------------
+# --- the real thing over HTTP ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +443,7 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStor
 @pytest.mark.acceptance
 @pytest.mark.needs("local-slack")
 async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionStore]) -> None:
-    """A slash command that `local-slack` signs, and a mention, are answered to who wrote them, with the task's message to open."""
+    """A command signed by `local-slack`, and a mention, are answered to their writer with a link to the message."""
     slack, interaction_store = served
     task = a_task("deploy-77", name="Deploys <!channel>")
     interaction_store.known[task.uid] = (task, None, {(CHANNEL, await slack.post())})
@@ -461,8 +461,10 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
 
 
 async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documented event, signed: by those who may cancel it is one act of the thread's task, however often it comes, and the session is said
-    to rest; by others it is refused, told to them alone, and the session works on. In a thread of nobody's nothing is done."""
+    """A signed stop event is one act of the thread's task by an allowed person, and the session rests.
+
+    Other people are refused, privately, and the session continues. In other threads nothing happens.
+    """
     knock, now = Knock(), int(time.time())
     rule = Rule(actions=frozenset({"cancel"}), users=("UALICE",))
     for one in knock.app.installations:

@@ -1,4 +1,4 @@
-"""Installing the app in further workspaces: who may, once, in one browser; where its token is kept, and when it is let go."""
+"""Installing the app in further workspaces: permission, single use, storage of the token, removal."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 async def test_an_installation_gives_a_token_and_keeps_it_sealed(
     slack: FakeSlack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page says what routes call it; the token opens for that workspace alone; it is in no row, page, header or line of the log."""
+    """The token opens for its workspace only and is in no row, page, header or log line; the page names routes."""
     app = App(slack)
     with caplog.at_level(logging.DEBUG):
         state, cookie = await app.begin()
@@ -140,8 +140,7 @@ async def test_an_installation_gives_a_token_and_keeps_it_sealed(
 async def test_a_state_holds_once_in_its_browser_and_not_for_long(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another browser's, none, a forged one, one that was used in another replica, one of eleven minutes ago: each is refused, and no
-    code is spent on it."""
+    """A missing, forged, used, old or another browser's state is refused, and its code is not redeemed."""
     app = App(slack)
     other = App(slack, app.store)
     code = slack.workspace.oauth.code()
@@ -165,8 +164,7 @@ async def test_a_state_holds_once_in_its_browser_and_not_for_long(
 
 
 async def test_who_may_install(slack: FakeSlack) -> None:
-    """A workspace that is not listed is refused and its token dropped; in a listed organisation, or with `any`, it is taken, as a tenant
-    of its own; an organisation as a whole is not."""
+    """An unlisted workspace is refused and its token dropped; a listed organisation or `any` makes a tenant."""
     app = App(slack)
     status, page = await app.install("T0STRANGER")
     assert status == 403
@@ -252,7 +250,7 @@ async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
 
 
 async def test_keys_are_replaced(slack: FakeSlack) -> None:
-    """With the old key beside it the new one opens what that sealed; sealed anew, the old key is not needed; a stranger's opens nothing."""
+    """A new key beside the old one reads its tokens; after re-encryption the old one is not needed."""
     app, key = App(slack), new_key()
     await app.install()
     token = await app.workspaces.token(TEAM)
@@ -271,7 +269,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
 
 
 async def test_a_token_that_ends_is_renewed_by_one_process(slack: FakeSlack) -> None:
-    """Two hours before its end one of several fetches the next one; all have it then; where Slack gives none, what there is holds."""
+    """One of several processes renews a token two hours early, and all use it; on failure the old one stays."""
     slack.workspace.oauth.rotates = True
     app = App(slack)
     await app.install()
@@ -301,7 +299,7 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 
 
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
-    """Removed, its token is gone from the row; an event of before it was installed again, or of another token, takes nothing away."""
+    """A removal deletes the token; an event from before a later installation deletes nothing."""
     app = App(slack)
     interactions_runtime = InteractionsRuntime(app.settings, app.store, lambda _: None, workspaces=app.workspaces)
     assert interactions_runtime.app.everywhere is not None
@@ -334,7 +332,7 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
 
 
 async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
-    """Before, what comes from there is refused; then it is that tenant's alone, and rules that name no tenant are not for it."""
+    """Requests of a workspace are refused before its installation; then they are its tenant's alone."""
     app = App(slack)
     settings = app.settings.model_copy(
         update={

@@ -199,7 +199,7 @@ async def test_buttons_belong_to_their_message(app: App) -> None:
 
 
 async def test_a_message_whose_receipt_is_not_here_yet(app: App) -> None:
-    """A button of ours counts though the store does not know the message yet: through the dialogue, too. Not so in another's."""
+    """A button of ours counts although the store does not know its message yet; another app's does not."""
     key, _ = await app.question()
     fresh = await app.slack.post()
     await app.slack.press(fresh, "spanpost:deny", str(key))
@@ -321,7 +321,7 @@ async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest
 
 
 async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A connection that breaks is made anew, and a Slack that is not there at the start is waited for; said once each."""
+    """A broken connection is made again, and a missing Slack is awaited at the start; each is logged once."""
     caplog.set_level("INFO", logger="spanpost.interactions")
     port, interaction_store = free_port(), InteractionStore()
     url = f"http://127.0.0.1:{port}"

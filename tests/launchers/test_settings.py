@@ -76,7 +76,7 @@ class _People:
 
 
 async def test_what_a_person_starts() -> None:
-    """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
+    """An allowed person starts a launcher once a request; other people and unknown launchers are refused rows."""
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
     interactions = Interactions(

@@ -17,8 +17,8 @@ from spanpost.text.locales.catalogue import Phrase
 PLACE = Path(spanpost.__file__).parent
 #: Nothing in them is a word.
 BARE = {
-    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time", "checkpoint.spent_usd",
-    "task.nth_step", "root.went_on_after", "command.form_help",
+    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time",
+    "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
 #: What makes a key of a word that is known beforehand: f"status.{status}".
 MADE = ("status.", "kind.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
@@ -63,7 +63,7 @@ def test_the_languages_fill_the_same_placeholders() -> None:
 
 
 def test_stored_messages_format_the_same_values() -> None:
-    """A value that is stored as a number is formatted as one in each language: a template asks for no text where another asks for a number."""
+    """A value stored as a number is formatted as one by each language's template."""
     for key in STORED:
         asked = {name: spec != "" for name, spec in fields_of(key).items()}
         forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
@@ -73,7 +73,7 @@ def test_stored_messages_format_the_same_values() -> None:
 
 
 def test_korean_is_korean() -> None:
-    """Each Korean phrase has Korean deliveries, and no Latin ones but names: commands as they are typed, API, US$, placeholders."""
+    """Each Korean message has Korean text, and Latin only for names: commands, API, US$, placeholders."""
     for key, phrase in korean.PHRASES.items():
         assert isinstance(phrase, str), key
         literal = "".join(text for text, *_ in Formatter().parse(phrase))

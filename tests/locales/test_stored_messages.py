@@ -1,4 +1,4 @@
-"""Messages that are stored beside their English text: what makes them, how they are read back, in which languages they are rendered."""
+"""Messages stored beside their English text: who makes them, how they are read, how they are rendered."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ SPOKEN = SlackStyle(locale=KOREAN)
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 #: What breaks a template, a format, a line or markup where it is taken for one.
 TRICKS = [
-    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>", "*b* _i_ `c`", "[red]x[/]",
-    "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
+    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>",
+    "*b* _i_ `c`", "[red]x[/]", "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
 ]  # fmt: skip
 tricky = st.one_of(st.sampled_from(TRICKS), st.text(st.characters(), max_size=30))
 
@@ -231,7 +231,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
     ],
 )
 def test_what_checkpoints_carry(told: Checkpoint, text: str, korean: str) -> None:
-    """A checkpoint has its English text, and the message for other languages; an agent's words have none, whatever they look like."""
+    """A checkpoint has English text and a message for other languages; an agent's own text has none."""
     assert told.text == text
     assert KOREAN.translate(told.message, told.text) == korean
     assert (told.message is None) == (text == korean)
@@ -274,7 +274,7 @@ def texts_of(said: LocaleMessage) -> list[str]:
 @thorough(200)
 @given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:
-    """Braces, percent signs, line feeds and markup in values are never taken for a template, in any language and depth."""
+    """Braces, percent signs, line feeds and markup in values are never read as a template."""
     try:
         shown = locale.tell(said)
     except (ValueError, OverflowError):  # a length of time that is none
@@ -354,7 +354,7 @@ async def folded(*spans: Observation, **rules: Any) -> MemoryStore:
 
 
 async def test_a_run_is_told_in_korean() -> None:
-    """From spans to Slack: what spanpost says of a run is Korean there, and English in the row and in JSON, with key and values beside."""
+    """From spans to Slack spanpost's text is Korean there, and English with key and values in rows and JSON."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
     told = {one.kind: one for one in await store.reader.checkpoints()}
@@ -381,7 +381,7 @@ async def test_a_run_is_told_in_korean() -> None:
 
 
 async def test_no_secret_is_stored_in_a_message() -> None:
-    """Where a secret is taken out of a text it is not in the values either: of starts, ends, tools, steps, questions, decisions."""
+    """A secret removed from a text is absent from the message's values too, for every kind."""
     attributes = {
         c.TASK_NAME: f"run {TOKEN}",
         "gen_ai.operation.name": "invoke_agent",

@@ -119,7 +119,7 @@ async def test_steps_calls_and_answers_are_timed_once():
 
 
 def test_exemplars_lead_to_the_trace():
-    """A scraper of OpenMetrics gets trace and checkpoint of the newest that was counted, within the allowed 128 characters."""
+    """An OpenMetrics scrape gets the newest trace and checkpoint as exemplar, within 128 characters."""
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     metrics = Metrics()
@@ -146,7 +146,7 @@ def test_exemplars_lead_to_the_trace():
 
 
 def test_the_fleet_is_shown_whole_and_taken_back():
-    """What waits, how long, and how full; of equal labels counts add and ages are the longest; then nothing is left of it."""
+    """For equal labels counts add up and ages take the maximum; without rows the series disappear."""
     metrics = Metrics(max_values=1)
     fleet = Fleet(
         tasks=[

@@ -1,4 +1,4 @@
-"""A run that is forwarded over OTLP comes to what it comes to when it is followed in its process, or known by its end alone."""
+"""A run forwarded over OTLP gives the same as one followed in process, or known from its end alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Statu
 from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.otlp_encoder import Encoder
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.spans import with_log_index
@@ -51,7 +52,7 @@ def outcome(store: Store) -> dict[str, Any]:
 
 
 class Over(SpanExporter):
-    """An exporter whose wire is a function call: what it is handed is encoded, decoded as the gateway does, and recorded."""
+    """An exporter whose wire is a function call: encode, decode as the gateway does, record."""
 
     def __init__(self, signal: str, store: Store, log: list[Observation] | None = None) -> None:
         self.signal = signal
@@ -327,7 +328,7 @@ def _observations(draw: st.DrawFn) -> Observation:
 
 @given(_observations())
 def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
-    """Encoded by the stock exporter's encoder and decoded by the door, it is the same observation, its wire identity included."""
+    """Encoded by the stock exporter and decoded by the receiver, an observation is the same, identity included."""
     [back] = decode_logs(encode_logs([Encoder().record(o)]).SerializeToString()).observations
     if o.part is Part.EVENT:  # comes back in its log form
         assert back.part is Part.LOG
@@ -348,7 +349,7 @@ def test_equal_events_stay_apart_and_repeats_do_not(o: Observation, one: int, ot
 
 
 def test_a_cancelled_task_is_cancelled_at_the_gateway_too() -> None:
-    """What only the agent's process can know, that a cancellation ended a span, is sent, also where spans are its own to send."""
+    """The forwarder sends that a cancellation ended a span, also if it sends its own spans."""
     run = Three(ForwardedSpans.AUTO)
     run.wire.endpoint = "http://collector:4318"
     with suppress(KeyboardInterrupt), run.tracer.start_as_current_span("job", attributes=_KINDS["task"]):

@@ -91,9 +91,12 @@ def tool(run: Run, *, fails: bool = False) -> None:
 
 
 def steps(run: Run) -> None:
-    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context."""
+    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context.
+
+    The first step is told by an event: an attribute that is set again shows its first value to a scan alone.
+    """
     with agent_task("Tidy up", agent="ann", tracer=run.tracer) as task:
-        task.step("plan", 1, 2)
+        task.checkpoint("planning", step="plan", step_index=1, step_count=2)
         call(run, 100)
         task.checkpoint("planned", progress=50)
         with pytest.raises(KeyError):
@@ -233,7 +236,7 @@ def shown(run: Run) -> dict[str, Any]:
 
 
 def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
-    """An attribute that is set late beats an earlier event, and one that stays as it was does not beat a later event."""
+    """An attribute set late wins over an earlier event; an unchanged one loses to a later event."""
     looked = threading.Event()
     follower = run.feed._follower
     look = follower.scan

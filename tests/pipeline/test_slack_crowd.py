@@ -1,7 +1,7 @@
-"""A thousand tasks in one channel for ten minutes, on a clock that only the test moves: how old each message gets, and what it costs.
+"""A thousand tasks in one channel for ten minutes on a test clock: age of each message, and calls.
 
-The bound: of N tasks that change, each message shows the newest state within N / (edits a minute) and a minute, because the one that
-waits longest goes first; what is urgent goes before the rest, on calls kept for it.
+The bound: of N changing tasks each message shows the newest state within N / (edits a minute) plus a minute, because
+the longest waiting one goes first. Urgent ones go before the rest, on calls reserved for them.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _root_span(number: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
-    """Every message is brought up to date within the bound; no call shows what stood there; what is urgent is told within seconds."""
+    """Each message is updated within the bound, no call repeats a text, urgent ones take seconds."""
     dice, crowd = random.Random(7), Crowd()
     for number in range(TASKS):
         crowd.tell(started(trace=number + 1, span=1, name="agent", attributes=_root_span(number)))
@@ -176,8 +176,10 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     posts = [r for r in crowd.wire.calls if r.method == "chat.postMessage"]
     ordered = sorted(crowd.staleness)
     print(
-        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} replies, {crowd.skipped} deliveries"
-        f" without a call, {crowd.wire.wasted} calls wasted; staleness median {ordered[len(ordered) // 2].total_seconds():.0f} s,"
+        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} "
+        f"replies, {crowd.skipped} deliveries"
+        f" without a call, {crowd.wire.wasted} calls wasted; staleness median "
+        f"{ordered[len(ordered) // 2].total_seconds():.0f} s,"
         f" worst {worst.total_seconds():.0f} s (bound {bound.total_seconds():.0f} s); urgent at most"
         f" {', '.join(f'{kind} {seconds} s' for kind, seconds in sorted(crowd.waited.items()))}"
     )

@@ -96,7 +96,7 @@ def _said(text: str, index: int) -> Observation:
 
 
 async def test_a_trace_whose_box_comes_late_is_ended_and_leads_to_the_task(channel: Channel) -> None:
-    """What was told in its thread stays there alone, what follows is told below the other; no button, and no edit ever again."""
+    """Replies stay in the old thread, later ones go to the other; the old message is never edited again."""
     await channel.hear(started(trace=1, span=1, name="agent", attributes=JOB))
     calls = [ended(trace=5, span=s, parent=1, name="part", attributes=a) for s, a in ((2, CALL), (3, TOOL))]
     await channel.hear(*calls, _said("found it", 0), wait=15)
@@ -125,7 +125,7 @@ async def test_a_trace_whose_box_comes_late_is_ended_and_leads_to_the_task(chann
 
 
 async def test_a_run_that_is_found_to_go_on_with_another_is_ended(channel: Channel) -> None:
-    """A run resumed before the end of the one that waited was heard: once it is joined, its message leads to the first."""
+    """A run resumed before its predecessor's wait was known links to the first once they are joined."""
 
     def root_span(trace: int, start: int, end: int | None) -> Observation:
         said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann", **TALK}

@@ -1,4 +1,4 @@
-"""The whole way to Slack, through everything that goes wrong: each task one message with the newest text, each news once."""
+"""The whole way to Slack under every fault: each task one current message, each checkpoint once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
     """Let agents work while Slack fails; return when all is delivered."""
     store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
-    # Longer than a call may take and its message may stay unseen, as the settings have it: else a slow machine posts twice.
+    # As in the settings, longer than a call takes plus the time until its message is visible: else a slow machine
+    # posts twice.
     sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
     dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]
@@ -173,7 +174,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
     ids=["fair", "resets", "mixed"],
 )
 async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
-    """Deleted messages stay deleted and leave no strays; those of tasks that failed come back once, current, with later news."""
+    """Deleted messages stay deleted; only those of failed tasks return once, with later checkpoints."""
     async with FakeSlack() as slack:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))

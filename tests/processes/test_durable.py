@@ -228,7 +228,7 @@ def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Pat
 def test_a_living_process_is_left_alone(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
-    """One process is dead, one lives, a third starts: it imports the dead one's and leaves the living one's file alone."""
+    """A third process imports the dead process's file and leaves the living one's alone."""
     killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('told'); pause()"), **environment)
     [dead] = spool_files(spool)
     living = start(
@@ -251,7 +251,10 @@ def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
+    code = (
+        "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\n"
+        "spanpost.attach()"
+    )
     code = code.replace(
         "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
         "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
@@ -302,7 +305,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         import threading
         app = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()
@@ -471,9 +474,13 @@ def test_refused_without_a_database(run: Run, spool: Path) -> None:
 
 
 def test_refused_where_others_can_look(run: Run, database: Database, spool: Path) -> None:
-    """A directory that is open to others is refused, for prompts are in the files; the one made is closed, as are the files."""
+    """A spool directory open to other users is refused; the directory and files made are private."""
     spool.mkdir(mode=0o755)
-    code = "try: spanpost.attach()\nexcept spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\nelse: raise SystemExit(1)"
+    code = (
+        "try: spanpost.attach()\n"
+        "except spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\n"
+        "else: raise SystemExit(1)"
+    )
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool / "in")}
     run(code, **{**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(spool)})
     run(

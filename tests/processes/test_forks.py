@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:
-    """A span that was open at the fork is the parent's alone; both processes go on, each with connections of its own."""
+    """A span open at the fork belongs to the parent; both processes continue with their own connections."""
     code = """
         spanpost.attach()
         shared = agent("shared")
@@ -137,7 +137,7 @@ def get(address: str) -> str:
 
 
 def test_gunicorn_that_preloads(start: Start, tmp_path: Path, database: Database) -> None:
-    """Attached before gunicorn forks, its workers are followed, each under connections of its own, to their orderly end."""
+    """Workers forked by gunicorn after attach are followed with their own connections to their end."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WSGI)
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", "127.0.0.1:0", "web:app"]

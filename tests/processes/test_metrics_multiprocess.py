@@ -28,7 +28,8 @@ from spanpost.testing.builders import a_task
 metrics, task = Metrics(), a_task(agent_name="coder")
 metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
 def tasks(status, count):
-    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count, stall=1.0)
+    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count,
+                     stall=1.0)
 if sys.argv[1] == "first":
     metrics.fleet(Fleet(tasks=[tasks("working", 3), tasks("stalled", 1)]))
     metrics.fleet(Fleet(tasks=[tasks("working", 5)]))
@@ -40,7 +41,7 @@ print(metrics.page("application/openmetrics-text; version=1.0.0")[1].decode())
 
 @pytest.mark.slow
 def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
-    """Each worker's page counts what all counted; the fleet is what the one whose turn it is said last, and nothing raises."""
+    """Each worker's page has the sum of all counters and the newest fleet figures, without exceptions."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     page = ""
     for which in ("first", "second"):
@@ -106,7 +107,7 @@ def shown(address: str, name: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Database) -> None:
-    """One worker has the port that was asked for and shows what all three counted; what one counted stays when it is killed."""
+    """One worker serves the port with all three counts, and a killed worker's counts stay."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WEB)
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)

@@ -27,13 +27,14 @@ TOLD = """
             for metric in scope.metrics:
                 if metric.name in ("gen_ai.client.inference.usage.input_tokens", "gen_ai.invoke_agent.inference_calls"):
                     for point in metric.data.data_points:
-                        say("told", metric.name.rpartition(".")[2], point.attributes["gen_ai.request.model"], point.value)
+                        model = point.attributes["gen_ai.request.model"]
+                        say("told", metric.name.rpartition(".")[2], model, point.value)
     say("done")
 """
 
 
 def test_a_process_tells_its_own_meter(start: Start, database: Database) -> None:
-    """With `metrics.otlp` tokens and calls are told under the conventions' names, each call under its own model; once."""
+    """With `metrics.otlp` tokens and calls use the conventions' names, each call once under its model."""
     environment = {"SPANPOST_METRICS__OTLP": "true", "SPANPOST_METRICS__PORT": "0"}
     child = start(TOLD, DATABASE_URL=database.dsn, **environment)
     assert child.process.stdout is not None

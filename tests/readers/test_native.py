@@ -70,7 +70,7 @@ def test_logfire_tells_what_was_cached_in_the_raw_usage() -> None:
 
 
 def test_tools_that_wait_are_known_by_what_is_missing() -> None:
-    """openai-agents: a tool with arguments and no result waits; the same tool with the same arguments is the same call."""
+    """openai-agents: a tool with arguments and no result waits; equal arguments make it the same call."""
     scope = "opentelemetry.instrumentation.genai.openai_agents"
     asked = {
         "gen_ai.operation.name": "execute_tool",
@@ -107,7 +107,8 @@ def test_a_crew_tells_its_tokens_as_text() -> None:
     attributes = {
         "traceloop.span.kind": "workflow",
         "gen_ai.operation.name": "invoke_agent",
-        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 completion_tokens=53 successful_requests=3",
+        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 "
+        "completion_tokens=53 successful_requests=3",
     }
     crew = span("opentelemetry.instrumentation.crewai", "crewai.workflow", attributes)
     assert crew.role is Role.WORKFLOW

@@ -68,7 +68,7 @@ def kept(o: Observation, redaction: Redaction | None = None, **options: Any) -> 
     ],
 )
 def test_secrets_are_taken_out_of_attributes(name, value):
-    """By the name of an attribute, within lists and maps, by two fields of one map, as an argument, in names: no secret is kept."""
+    """No secret is kept in attributes: by name, in lists and maps, by paired fields, as argument, in names."""
     shown = json.dumps(kept(a_task(**{name: value})))
     assert "[redacted:" in shown
     for secret in (TOKEN, PASSWORD, "wordsonly", "plain", "def456", "abcdef123456"):
@@ -132,7 +132,7 @@ def test_ids_are_known_from_the_dialects():
 
 
 def test_everything_else_of_an_observation_is_looked_at():
-    """A secret in a span's name, message, resource and scope, in a record's body, and what the reading made of them is gone."""
+    """A secret in a span's name, message, resource, scope, in a body, or in its reading is removed."""
     span = msgspec.structs.replace(
         a_task(**{c.ACTION: f"using {TOKEN}"}),
         name=f"fetch {TOKEN}",
@@ -165,7 +165,7 @@ def test_what_is_taken_of_content_that_is_not_kept_is_looked_at():
 
 
 def test_a_repeat_is_known_again():
-    """The same observation has the same keys and content each time, in another process with the same key, and scanned before, too."""
+    """An observation has the same keys and content each time, in other processes and scanned before."""
     span = a_task(**{"db.password": PASSWORD, "note": TOKEN})
     record = msgspec.structs.replace(
         SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={c.CHECKPOINT_MESSAGE: TOKEN}
@@ -178,7 +178,7 @@ def test_a_repeat_is_known_again():
 
 
 def test_the_keys_do_not_tell_a_secret():
-    """Neither the content's hash nor a record's index is made of the secret: who reads rows cannot try passwords by them."""
+    """Neither the content hash nor a record's index is made of the secret, so rows cannot test passwords."""
     record = msgspec.structs.replace(SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={"password": PASSWORD})
     record = msgspec.structs.replace(record, index=log_index(record))
     [placed] = batches.prepare([record], redaction=a_redaction())
@@ -191,7 +191,7 @@ def test_the_keys_do_not_tell_a_secret():
 
 
 def test_an_exception_is_one_whoever_took_the_secret_out():
-    """A message that a forwarding process scanned with its own key is the same occurrence as the one that came as it was."""
+    """A message scanned with the forwarder's own key is the same occurrence as the original one."""
 
     def told(message: str) -> Observation:
         said = {c.EXCEPTION_TYPE: "E", c.EXCEPTION_MESSAGE: message}
@@ -206,7 +206,7 @@ def test_an_exception_is_one_whoever_took_the_secret_out():
 
 
 def test_a_questions_mark_is_of_its_own_words():
-    """The words that people see hold no secret; id and mark, by which the agent knows the answer, are those of the original."""
+    """Shown words hold no secret, while id and mark, by which the agent finds the answer, stay the original."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", c.APPROVAL_DIGEST: "mark-of-the-agent"}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     [raw], [placed] = batches.prepare([asked]), batches.prepare([asked], redaction=a_redaction())
@@ -231,7 +231,7 @@ def test_a_decision_that_telemetry_claims_is_looked_at():
 
 
 def test_questions_are_forwarded_in_their_own_words():
-    """A process that forwards leaves the words of questions to the gateway, which computes their mark; the rest is taken out."""
+    """A forwarding process leaves a question's words to the gateway, which computes the mark."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", "note": TOKEN}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     sent = a_redaction(spares_questions=True).clean(asked)

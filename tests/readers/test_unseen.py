@@ -1,4 +1,4 @@
-"""Instrumentations that nobody declared, and those known by their documentation alone: read by the shape of their names."""
+"""Undeclared instrumentations, and ones known from documentation alone, are read by their names' shape."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from spanpost.readers import NOTHING, is_silent, read
 def span(name: str, attributes: dict[str, Any], *, parent: bytes = b"p" * 8) -> Reading:
     return read(
         Observation(
-            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name, origin=Origin(scope="unheard.of"),
-            attributes=attributes,
+            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name,
+            origin=Origin(scope="unheard.of"), attributes=attributes,
         )
     )  # fmt: skip
 
@@ -83,8 +83,10 @@ def test_other_spans_are_passed_over_by_their_names_alone(attributes: dict[str, 
 
 def test_spring_ai() -> None:
     """Spring AI, as its reference has it: Micrometer writes all values as text, tools and clients say their kind."""
-    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o",
-        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12", "gen_ai.usage.output_tokens": "3",
+    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai",
+                                "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12",
+        "gen_ai.usage.output_tokens": "3",
         "gen_ai.usage.total_tokens": "15"})  # fmt: skip
     assert (call.role, call.finish) == (Role.LLM, Finish.TOOLS)
     assert call.usage is not None
@@ -102,7 +104,7 @@ def test_spring_ai() -> None:
 
 
 def test_langfuse_leaves_out_of_input_and_output_what_it_tells_beside_them() -> None:
-    """Cached input and reasoning stand beside `input` and `output`; as the OpenAI client writes them, they are within."""
+    """Cached input and reasoning are beside `input` and `output`, or within them as OpenAI's client writes."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
     apart = span(
         "ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}

@@ -1,4 +1,4 @@
-"""A gateway's door without a network: requests as ASGI has them, a store in memory or one that fails as it is told to."""
+"""A gateway's receiver without a network: ASGI requests and a memory store that fails on demand."""
 
 from __future__ import annotations
 

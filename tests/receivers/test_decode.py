@@ -86,7 +86,7 @@ def test_json_and_protobuf_logs_say_the_same() -> None:
 
 
 def test_a_span_its_events_and_links() -> None:
-    """A span is one observation, each event another by its position and its number among equals; links stay on the span."""
+    """A span is one observation, each event one by position and number among equals; links stay on the span."""
     events = [
         {"name": "a", "timeUnixNano": AT + 1},
         {"name": "exception", "timeUnixNano": AT + 2},
@@ -249,7 +249,7 @@ def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
 
 
 def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
-    """Where no attribute has a name that an agent uses, they are counted and left; its edge and its end are as they were."""
+    """Attributes without an agent's names are counted and not read; start and end of the span are kept."""
     strange = a_span(attributes=[text("http.route", "/x"), text("k", "\0")], status={"code": 2, "message": "boom"})
     (seen,) = traces(strange).observations
     assert (seen.attributes, seen.unread, seen.repairs) == ({}, 2, 0)
@@ -259,7 +259,8 @@ def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
 
 
 VALUES = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.binary(),
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(),
+    st.binary(),
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.integers(-9, 9), max_size=20),
     st.sampled_from(["", "x" * 5000, "\0", "ä" * 4096]),
 )  # fmt: skip
@@ -294,8 +295,9 @@ TIMES = st.sampled_from([0, 1, AT, AT + 7, 2**63, 2**64 - 1])
 KEYS = st.sampled_from(["gen_ai.operation.name", "agent.a", "http.route", "logfire.span_type", "", "é", "k" * 130])
 SPANS = st.fixed_dictionaries(
     {
-        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8], "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]),
-        "kind": st.integers(0, 5), "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
+        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8],
+        "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]), "kind": st.integers(0, 5),
+        "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
         "message": st.just("") | PLAIN, "links": st.integers(0, 2), "events": st.integers(0, 2),
         "attributes": st.lists(
             st.tuples(
@@ -317,7 +319,7 @@ SPANS = st.fixed_dictionaries(
 @given(st.lists(SPANS, max_size=6))
 @thorough(300)
 def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[str, Any]]) -> None:
-    """Whether a span is plain enough to be taken at once, and its attributes met before, changes nothing of what is seen of it."""
+    """A plain and an unusual span, and known and new attributes, decode alike in JSON and protobuf."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for given_span in [*spans, *spans]:
@@ -354,7 +356,7 @@ def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:
 
 
 def test_an_attribute_that_is_no_message_is_undecodable() -> None:
-    """Bytes that are no attribute are found only when they are read; the request is then undecodable, as it always was."""
+    """Bytes that are no attribute fail when they are read, and the request is undecodable."""
     request = ExportTraceServiceRequest()
     span = (
         request.resource_spans.add()

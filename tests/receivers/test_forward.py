@@ -1,4 +1,4 @@
-"""The forwarder against a real receiver: what it sends, what it keeps to itself, and what it does when nobody answers."""
+"""The forwarder against a real receiver: what it sends, keeps back, and does without an answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ import spanpost
 from spanpost import app
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target, endpoints_of, is_same_place, protocol_of
+from spanpost.receivers.forward_target import Target, protocol_of
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
+from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.worker import MAX_FLUSH
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
 
@@ -70,7 +72,7 @@ def span(provider: Any, name: str = "work", **attributes: Any) -> Any:
 
 
 def test_what_happens_arrives_while_it_happens(gateway: RunningGateway, process: Process) -> None:
-    """A start and an event arrive before the span has ended, the finished span at its end, all of one process and scope."""
+    """Start and event arrive before the span ends, and the finished span at its end."""
     pipeline, provider = process.attach(gateway.url)
     one = span(provider)
     one.add_event("agent.checkpoint", {"agent.progress": 40}, timestamp=123)
@@ -143,7 +145,7 @@ def test_an_exporter_that_is_added_later_counts_too(
 def test_what_the_application_sends_its_backend_is_not_sent_here(
     gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Headers of OTEL_EXPORTER_OTLP_HEADERS, the application's key among them, stay away; ours arrive and are never written."""
+    """OTEL_EXPORTER_OTLP_HEADERS are not sent to the gateway; our headers arrive and are not logged."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-honeycomb-team=theirs,authorization=Basic theirs")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-other=theirs")
@@ -177,7 +179,7 @@ def test_a_gateway_that_comes_back_gets_what_waited(
 
 
 def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: RunningGateway, process: Process) -> None:
-    """With nobody answering, spans start, tell and end; a flush says False in time; what finds no room is lost and counted."""
+    """Without an answer spans work, flush returns False in time, and what finds no room is counted."""
     gateway.held = threading.Event()
     pipeline, provider = process.attach(gateway.url, timeout=60)
     pipeline.feed.queue.capacity = 100
@@ -257,7 +259,7 @@ def test_grpc(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
     process: Process, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver with traces alone gets the traces at once; the live records are lost by count, and it is said what to do."""
+    """A receiver without logs gets traces at once; live records are dropped, counted, and explained."""
     with ExitStack() as stack:
         there: Any = stack.enter_context(RunningGateway() if protocol == "http" else GrpcGateway(takes=("traces",)))
         if protocol == "http":
@@ -303,7 +305,7 @@ def test_a_second_provider_is_forwarded_too(gateway: RunningGateway, process: Pr
     ],
 )
 def test_the_same_place(one: str, other: str, same: bool) -> None:
-    """Two addresses are one place when host and port are, or when both ports are OTLP's own; whichever is named first."""
+    """Two addresses are one place if host and port agree, or both ports are OTLP's, in either order."""
     assert is_same_place(one, other) is same
     assert is_same_place(other, one) is same
 

@@ -39,7 +39,7 @@ async def busy(endpoint: Endpoint, writers: int) -> None:
 
 
 async def test_tenants_take_turns() -> None:
-    """Who has one request waiting is in the next group, however many another has; each tenant's own keep their order."""
+    """A tenant's one request is in the next group however many another has; each tenant's order stays."""
     async with opened(AdmissionLimits(writers=1, group=3)) as endpoint:
         parts = [put(endpoint, "loud", n) for n in range(1, 6)] + [put(endpoint, "quiet", 7), put(endpoint, "other", 8)]
         for part in parts:
@@ -52,7 +52,7 @@ async def test_tenants_take_turns() -> None:
 
 
 async def test_a_tenant_has_not_all_writers() -> None:
-    """While one tenant's groups hang in all writers, what another sends is committed, and what the one sends more is not."""
+    """While one tenant's groups block their writers, another tenant commits, and the first gets no more."""
     async with opened(AdmissionLimits(writers=2, group=2)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "loud"
         loud = [put(endpoint, "loud", n) for n in range(1, 9)]
@@ -66,7 +66,7 @@ async def test_a_tenant_has_not_all_writers() -> None:
 
 
 async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
-    """What may take long does not share a transaction with small requests of others; those of its own tenant come along."""
+    """A large request shares its transaction with requests of its own tenant only."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "first"
         first = put(endpoint, "first", 1)
@@ -85,7 +85,7 @@ async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
 
 
 async def test_what_takes_too_long_is_taken_apart_by_tenants() -> None:
-    """The others of a group are committed, each by itself; of the one that takes too long its sender hears how much is kept aside."""
+    """Of a group that takes too long the other tenants commit; the slow sender is told its rejected count."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5
         a, evil, b = put(endpoint, "a", 2), put(endpoint, "evil", 4, 5, 6), put(endpoint, "b", 3)
@@ -94,7 +94,7 @@ async def test_what_takes_too_long_is_taken_apart_by_tenants() -> None:
 
 
 async def test_what_a_slow_tenant_sends_keeps_no_other_waiting() -> None:
-    """While the lane of slow ones hangs, the only other writer goes on; and there a tenant's healthy requests are recorded together."""
+    """While the writer for slow tenants hangs the other continues, and healthy requests there are grouped."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         groups = endpoint.receiver.groups
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5

@@ -19,7 +19,7 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.testing.receivers import SeenRequest, Stuck
 
-#: Far more than any agent's call takes, however busy the machine is; to wait for a receiver that never answers takes for ever.
+#: Far longer than a call of the agent takes on a busy machine. Waiting for a receiver that never answers takes longer.
 AT_ONCE = 30.0
 
 
@@ -31,7 +31,7 @@ def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProce
 
 
 def test_a_receiver_that_hangs_is_not_felt() -> None:
-    """While the receiver hangs the agent goes on at once; what the queue cannot hold is counted, what it holds arrives later."""
+    """While the receiver hangs the agent continues; overflow is counted, and queued spans arrive later."""
     stuck = Stuck()
     provider, processor = followed(stuck, capacity=100)
     tracer = provider.get_tracer("t")
@@ -134,7 +134,7 @@ def test_flush_waits_two_seconds_at_most() -> None:
 
 @pytest.mark.slow
 def test_shutdown_is_bounded_and_happens_once() -> None:
-    """Shutdown gives up on a receiver that hangs after 3 s at most; a second one does nothing, and spans after it are counted."""
+    """Shutdown leaves a hanging receiver after 3 s; a second one does nothing, and later spans are counted."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     tracer = provider.get_tracer("t")
@@ -152,7 +152,7 @@ def test_shutdown_is_bounded_and_happens_once() -> None:
 
 
 def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> None:
-    """Between whatever two steps of a close another begins in the same thread, as at SIGTERM, both end: no lock is held there."""
+    """A second close that a signal begins between any two steps of the first in one thread does not block."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("a").end()

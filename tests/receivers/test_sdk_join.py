@@ -1,4 +1,4 @@
-"""Joining providers: once, beside what is there, whoever made them. The global providers are tried in real processes."""
+"""Joining providers once, whoever made them; global providers are tried in real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool's file: how it is read when it is damaged, and what the agent's thread does when the disk is slow or fails."""
+"""The spool file: reading damaged ones, and the agent's thread when the disk is slow or fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from spanpost.model.observations import Observation, Part
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.export import SdkSpanExporter
 from spanpost.receivers.sdk import SdkSpanProcessor
-from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_disk import SpoolDisk
+from spanpost.receivers.spool_files import SpoolSettings
+from spanpost.receivers.spool_keeper import SpoolKeeper
 from spanpost.receivers.spool_recovery import Recovery
 from spanpost.receivers.spool_writer import SpoolFile
 from spanpost.receivers.worker import Feed
@@ -57,11 +60,19 @@ def test_a_flipped_bit_costs_one_record(payloads: list[bytes], where: int, bit: 
     assert read.records == payloads[:hit] + payloads[hit + 1 :]
 
 
+class NoKeeper(SpoolKeeper):
+    """A keeper that has no thread."""
+
+    def wake(self) -> None:
+        pass
+
+
 class Unkept(Spool):
     """A spool whose keeper is the test."""
 
-    def _wake_keeper(self) -> None:
-        pass
+    def begin(self) -> None:
+        super().begin()
+        self._keeper = NoKeeper(self._tend, 0.0)
 
 
 class Disk:
@@ -104,7 +115,7 @@ def disk() -> Disk:
 def spool(tmp_path: Path, disk: Disk) -> Iterator[Unkept]:
     directory = tmp_path / "spool"
     spool_files.prepare(directory)
-    spool = Unkept(SpoolSettings(directory, "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=disk.waits)
+    spool = Unkept(SpoolSettings(directory, "somewhere"), SpoolDisk(disk.write, disk.clock, disk.waits))
     spool.marked: list[SpoolFile] = []  # type: ignore[misc]
     spool.bind(spool.marked.append, list, "p")  # type: ignore[attr-defined]
     yield spool
@@ -122,15 +133,14 @@ def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]
 
 
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
-    """A write that waits for the disk has what follows go past the file, which is counted; when it answers again, it is used."""
+    """While a write waits for the disk, further spans bypass the file and are counted until it answers."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
     disk.waiting = {thread.native_id}
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool, 2) == [False, False]
     assert (spool.bypass, spool.bypassed.totals()) == ("stalled", {"stalled": 2})
     hangs.set()
@@ -147,8 +157,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool) == [True]
     hangs.set()
     thread.join()
@@ -156,13 +165,13 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
 
 
 def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
-    """While a write hangs and a sync as well, so that nobody watches, another thread's spans go past the file at once."""
+    """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    spool._syncing = disk.now
+    spool._disk.syncing = disk.now
     disk.now += 1.0
     assert tell(spool, 2) == [False, False]
     assert spool.bypass == "stalled"
@@ -173,9 +182,7 @@ def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
 def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Disk) -> None:
     """On a system without such knowledge a write of a fifth of a second is enough."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(
-        SpoolSettings(tmp_path / "spool", "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=None
-    )
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"), SpoolDisk(disk.write, disk.clock, None))
     spool.bind(lambda spool_file: None, list, "p")
     disk.takes = 0.1
     assert tell(spool, 3) == [True] * 3
@@ -189,7 +196,7 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
     [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
 )
 def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -> None:
-    """An error is no exception of the agent's: it is counted by its reason, and another file is begun when that works."""
+    """A disk error does not reach the agent: it is counted by reason, and a new file is begun later."""
     tell(spool)
     disk.error = error
     assert tell(spool, 3) == [False] * 3
@@ -236,7 +243,7 @@ def test_what_cannot_be_packed(spool: Unkept) -> None:
 def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
     """A full file is finished; it is deleted when it is recorded, and read before if it is unrecorded."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), write=disk.write)
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), SpoolDisk(disk.write))
     marked: list[SpoolFile] = []
     spool.bind(marked.append, list, "p")
     tell(spool, 20)
@@ -247,10 +254,10 @@ def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
     assert [(s.number, s.is_unrecorded) for s in marked] == [(1, False), (2, True)]
     read: list[int] = []
     for spool_file in marked:
-        spool.on_marker(spool_file)
-    assert not spool.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
+        spool.files.on_marker(spool_file)
+    assert not spool.files.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
     assert [s.number for s in spool_files.found(tmp_path / "spool")] == [2, 3]
-    assert spool.delete_recorded(lambda spool_file: True)
+    assert spool.files.delete_recorded(lambda spool_file: True)
     assert (read, [s.number for s in spool_files.found(tmp_path / "spool")]) == ([2], [3])
     spool.close(lambda spool_file: True, ())
 
@@ -301,7 +308,7 @@ def followed(
 
 
 def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
-    """A batch that the receiver refused is told again from the file, at the latest by the next flush; nothing counts as lost."""
+    """A batch that the receiver refused is read again by the next flush, and nothing counts as lost."""
     seen = Store()
     provider, feed, _ = followed(tmp_path, seen)
     tracer = provider.get_tracer("an.agent")
@@ -336,7 +343,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
 
 
 def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
-    """While the store is away nothing of the directory is touched; a store that refuses a file has it set aside at last."""
+    """While the store is down the directory is untouched; a file that the store refuses is set aside."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True

@@ -27,8 +27,8 @@ _budgets = st.builds(
     st.floats(0, 2),
     st.booleans(),
 )
-#: Time until the next thing happens, in times in which half a call is gained, or any; and what: a call of either urgency, or the
-#: outcome of an earlier one.
+#: Time until the next step (often a multiple of the time that earns half a call), and the step: a call of either
+#: urgency, or the outcome of an earlier call.
 _steps = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 1, 2, 8]) | st.floats(0, 200),
@@ -111,7 +111,7 @@ class Run:
 
 @given(_budgets, _steps)
 def test_never_more_than_its_burst_and_pace(budget, steps):
-    """In any stretch of time no more calls go out than the burst and what is gained in it, refunds, failures and all."""
+    """In any period no more calls go out than burst plus rate, including refunds and failures."""
     run = Run(budget)
     for step in steps:
         run.step(*step)
@@ -135,7 +135,7 @@ def test_it_opens_when_it_says(budget, steps, is_urgent, share):
 
 
 def test_what_is_given_back_makes_no_burst():
-    """A call that was not made is given back at once; later only as far as the bucket, being full, gained nothing for it."""
+    """A call not made is refunded at once; later only as far as the full bucket missed its gain."""
     slow = RateLimit(key=KEY, rate=1.0)
     drawn = granted(rate_limiting.full(slow, NOON), NOON, budget=slow)
     skipped = Receipt(skipped="unchanged")
@@ -145,7 +145,7 @@ def test_what_is_given_back_makes_no_burst():
 
 
 def test_the_reserve_is_for_the_urgent():
-    """Of five calls the last two are kept for urgent deliveries; a reserve as large as the burst leaves others one call."""
+    """Two of five calls are reserved for urgent deliveries; a reserve as large as the burst leaves one."""
     bucket = rate_limiting.full(PACED, NOON)
     for _ in range(3):
         bucket = granted(bucket, NOON, budget=PACED)
@@ -237,7 +237,7 @@ def _open(outcome=None):
 
 @pytest.mark.parametrize("bucket", [_open(), _open(closing(is_refusal=True))], ids=["failing", "refused"])
 def test_one_probe_at_a_time(bucket):
-    """After the pause one call goes, urgent or not, until its outcome or the end of its lease; its success opens all."""
+    """After the pause one probe goes until its outcome or lease end; its success opens the circuit."""
     at = bucket.blocked_until
     probing = granted(bucket, at)
     assert granted(probing, at + timedelta(seconds=1), is_urgent=True) is None
@@ -268,7 +268,7 @@ def test_probes_take_turns(sorts, opened):
 
 
 def test_what_an_open_circuit_holds_has_no_wait_of_its_own():
-    """A failure or refusal leaves the delivery to the circuit that it meets open; patience, a look in vain or success do not."""
+    """A failure leaves the delivery's wait to the open circuit; throttling and failed lookups do not."""
     buckets = [rate_limiting.full(BREAKER, NOON), _open()]
     assert rate_limiting.is_held(buckets, failed())
     assert rate_limiting.is_held(buckets, closing(is_refusal=True))
@@ -312,7 +312,7 @@ def test_a_probe_that_is_throttled_closes_the_circuit_and_waits():
 
 
 def test_what_expires_counts_as_what_it_was():
-    """A delivery that is given up after a failure is a failure of the far side, and its patience holds for the others."""
+    """A delivery given up after a failure counts as a failure of the sink, with its pause for all."""
     bucket = rate_limiting.full(BREAKER, NOON)
     for _ in range(rate_limiting.FAILURES):
         bucket = after(bucket, GiveUp(reason="expired", is_failure=True), NOON)

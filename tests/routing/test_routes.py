@@ -149,7 +149,8 @@ _routes = st.builds(
     Routes,
     sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
     routes=st.lists(
-        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), verbosity=st.sampled_from(Verbosity),
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]),
+                  verbosity=st.sampled_from(Verbosity),
                   agent=st.sampled_from([None, "reporter", "x"]), topic=st.sampled_from([None, "legal"]),
                   status=st.sampled_from([None, "working", "error"])),
         max_size=6,
@@ -159,7 +160,7 @@ _routes = st.builds(
 
 @given(_routes, st.sampled_from(["working", "error"]), st.sampled_from([None, "legal"]), st.sampled_from(Kind))
 def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
-    """For any table: no two deliveries share (sink, key), none goes to a sink that is off, news never goes without state."""
+    """For any table deliveries are unique by (sink, key), to sinks that are on, never without a state."""
     told = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
     assert len({(x.sink, x.key) for x in told}) == len(told)
     assert {x.sink for x in told} <= set(routes.sinks)
@@ -218,7 +219,7 @@ def test_of_a_muted_task_only_questions_alerts_and_the_end_are_told():
 
 
 def test_where_news_can_be_edited_a_decision_is_shown_with_its_question():
-    """A sink that edits has the question's delivery anew in place of another; the others hear of the decision by itself."""
+    """A sink that edits shows the decision in its question; other sinks get it as a delivery."""
     told = UUID(int=5)
     task = a_task(approvals=(Approval(id="a", question="Deploy?", reported_by=told, decision="deny"),))
     resolved = a_checkpoint(task, kind=Kind.APPROVAL_RESOLVED, ref="a")
@@ -229,7 +230,7 @@ def test_where_news_can_be_edited_a_decision_is_shown_with_its_question():
 
 
 def test_errors_that_are_alike_have_one_key():
-    """Numbers, ids, paths and quotes differ between two accidents of one kind; another text or type is another error."""
+    """Two failures that differ in numbers, ids, paths and quotes have one key; other text or type has not."""
     routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
 
     def key(text, ref="Timeout"):

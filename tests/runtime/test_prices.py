@@ -122,7 +122,7 @@ def test_a_model_without_a_price_is_reported_once(caplog: pytest.LogCaptureFixtu
             prices=prices,
         )
     assert [r.getMessage() for r in caplog.records if "no price" in r.getMessage()] == [
-        "no price is known for the model nobodys: what it costs is shown as unknown; see cost.prices"
+        "no price is known for the model nobodys: its cost is shown as unknown; see cost.prices"
     ]
 
 
@@ -169,7 +169,7 @@ def test_nothing_is_loaded_before_a_call_is_priced() -> None:
 
 
 def test_a_call_does_not_wait_for_prices_that_another_thread_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the prices are being loaded a call is recorded without one, and nobody is told that it has none; afterwards it is priced."""
+    """A call during the loading of prices is recorded unpriced without a warning, and priced afterwards."""
     pytest.importorskip("genai_prices")
     from genai_prices import data_snapshot
 

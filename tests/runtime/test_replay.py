@@ -24,8 +24,7 @@ def settings(database: Database, tmp_path: Path, **sections: Any) -> Settings:
 
 
 def test_a_recording_is_recorded_once_and_told_to_nobody(database: Database, tmp_path: Path) -> None:
-    """The tasks are those that a replay prints, a second time adds nothing, and there is no delivery and no timer left from
-    which another process could make one."""
+    """Recording twice adds nothing, and no delivery or timer remains that another process could send."""
     first = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     again = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     printed = replay(RECORDING)

@@ -77,7 +77,7 @@ async def test_it_behaves_as_a_sink(check: Any, api: str) -> None:
 
 
 async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """Opened at its start, a region at its end, with name, outcome, links that may be followed, agent and environment as tags."""
+    """A task is an open annotation, then a region with name, outcome, safe links, agent and environment."""
     grafana, one = sink
     task = a_task(name="Refactor <b>", links=LINKED, environment="prod")
     receipt = await one.deliver(a_delivery(task, sink="grafana"))
@@ -109,7 +109,8 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
         await one.deliver(a_delivery(a_task(), checkpoint, sink="grafana"))
     shown = {a["tags"][2] for a in grafana.shown()}
     assert shown == {
-        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction", "stalled", "alert",
+        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction",
+        "stalled", "alert",
     }  # fmt: skip
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 
@@ -195,9 +196,10 @@ def test_any_letter_fits(task, checkpoint, more) -> None:
 @pytest.mark.parametrize(
     ("status", "method", "expected"),
     [
-        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused), (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused),
-        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain), (500, "PATCH", Unavailable),
-        (503, "GET", Unavailable),
+        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused),
+        (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused), (400, "POST", Rejected),
+        (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain),
+        (500, "PATCH", Unavailable), (503, "GET", Unavailable),
     ],
 )  # fmt: skip
 def test_statuses(status: int, method: str, expected: type[DeliveryError]) -> None:
@@ -226,7 +228,7 @@ async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplo
 
 
 async def test_check_sees_what_grafana_does_not_say(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """A dashboard that is not there takes annotations and shows none: check says so, and so it says of a wrong token."""
+    """`check` reports a missing dashboard, which would accept annotations and show none, and a wrong token."""
     grafana, one = sink
     await one.deliver(a_delivery(a_task(), sink="grafana", address="nobody-has-it"))
     assert (len(grafana.annotations), grafana.shown()) == (1, [])
@@ -250,7 +252,7 @@ def test_addresses_that_are_none(url: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight tasks, a third of them failing, through pump and store while Grafana fails at every other call: each annotation once. About 3 s."""
+    """With every other call to Grafana failing, each of eight tasks has its annotations once. About 3 s."""
     monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
     odds = {GrafanaFault(f): 0.45 / len(GrafanaFault) for f in GrafanaFault}
     async with FakeGrafana(

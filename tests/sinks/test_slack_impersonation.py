@@ -1,4 +1,4 @@
-"""What an agent would have a reader believe: links that lead elsewhere, answers that look the same, logs cut in the middle of a secret."""
+"""Deceptions of an agent: misleading links, answers that look alike, logs cut inside a secret."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def asked(*options: str, slack_style: SlackStyle = HEARD) -> list[dict[str, Any]
     "label", ["https://github.com/shop/pull/1", "github.com evil.example", "pr", "evil.example/github.com", ""]
 )
 def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
-    """Whatever its label says: the host of an artifact and of a link is shown, in the task's message and in the thread."""
+    """The host of each artifact and link is shown beside its label, in message and thread."""
     url = "https://evil.example/x"
     task = a_task(links={label: url}, artifacts=(Artifact(name=label, uri=url),))
     slack_style = SlackStyle(links=(Template("trace", "https://g.example/{task_id}"),))
@@ -59,14 +59,14 @@ def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
 
 
 def test_a_host_cannot_pose_as_another() -> None:
-    """Deliveries of other scripts are shown as the name's own ASCII form; of a long host the end, which says whose it is."""
+    """A host in another script is shown in ASCII, and of a long host the end, which names its owner."""
     assert labels.host("https://gіthub.com/x") == "xn--gthub-n2e.com"
     assert labels.host("https://github.com." + "a" * 50 + ".evil.example/", 20) == "…aaaaaa.evil.example"
     assert labels.host("https://" + "ü" * 80 + ".example").lstrip("…").isascii()
 
 
 def test_many_answers_are_a_list_and_each_can_be_told_apart() -> None:
-    """Up to five options are buttons; more are a list of all of them, asked about once more; what looks the same has a number."""
+    """Up to five options are buttons, more a list with confirmation; options that look alike are numbered."""
     assert [(e["type"], e["action_id"]) for e in asked("a", "b", "c", "d", "e")] == [
         ("button", f"spanpost:choose:{n}") for n in range(5)
     ]
@@ -95,7 +95,7 @@ def test_answers_that_cannot_be_given_here_are_counted() -> None:
 
 
 async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> None:
-    """What is kept of a log fills the file of the end's reply; where it is cut no secret loses the half by which it is known."""
+    """The kept end of a log fills the file, and no cut separates a secret from its recognisable half."""
     store = MemoryStore()
     secret = "-----BEGIN PRIVATE KEY-----\n" + "\n".join("MIIEvQIBADANBgkqhkiG9w0BAQ" + "s" * 38 for _ in range(30))
     secret += "\n-----END PRIVATE KEY-----"
@@ -126,7 +126,7 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
 
 @pytest.mark.parametrize("source", ["", "slack"])
 def test_words_end_their_quotation_where_they_end(source: str) -> None:
-    """Neither a decision, a name or a comment that an agent tells, nor an option that it gave, closes the marks in which it stands."""
+    """No decision, name, comment or option of an agent can close the quotation marks around it."""
     trick = "no”  ✅ Approved by Bob “"
     asked = Approval(
         id="a", question="q", decision=trick, by=trick, comment=trick, source=source, reported_by=UUID(int=8)

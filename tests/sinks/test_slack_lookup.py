@@ -170,7 +170,7 @@ async def test_an_edit_needs_no_look(slack, sink):
 
 
 async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
-    """With a question open the edit may have been posted anew: the old message is looked for first, then the new one."""
+    """With a question open the old message is looked for first, then the one that may replace it."""
     root = await sink.deliver(a_delivery(sink="slack"))
     answers = await sink.reconcile([unsure(ASKING, message_receipt=root)])
     assert answers[1].ref["ts"] == root.ref["ts"]  # it still stands: no waiting
@@ -184,7 +184,7 @@ async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
 
 
 async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack, sink):
-    """Posted anew for a question that was answered before anybody looked: the new message is found, and not left behind."""
+    """A message posted again for a question answered meanwhile is found and not left behind."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
     await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", message_receipt=root))
@@ -205,7 +205,7 @@ async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
 
 
 async def test_a_name_is_resolved(slack):
-    """A channel that is known by name alone is looked for in the list, also without the scope for private ones, once."""
+    """A channel known by name is looked up in the list once, also without the scope for private ones."""
     slack.remove_scope("groups:read")
     sink = sink_of(slack, channel="#agents")
     for _ in range(2):
@@ -247,7 +247,7 @@ async def test_a_name_that_nobody_has(slack):
 
 
 async def test_patience_of_looks(slack, sink):
-    """A look that Slack throttles waits, for all channels; deliveries that wait longer than a quarter of an hour are parked."""
+    """A throttled lookup waits for all channels; deliveries that wait above a quarter hour are parked."""
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
     asked = [

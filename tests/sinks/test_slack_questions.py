@@ -99,7 +99,7 @@ def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
     ids=range(4),
 )
 def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, str]) -> None:
-    """A question or a detail that is long, or has many lines, has a button that opens it in place of Approve; it says so."""
+    """A question or detail that is long or has many lines offers a button to read it in place of Approve."""
     for message in messages(asking(said), style):
         assert pressed(message) == ["read", "deny"]
         assert any("read it whole" in text for text in texts(message))
@@ -120,7 +120,7 @@ def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, s
     ids=range(5),
 )
 def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], what: str) -> None:
-    """A plain line says what nobody can read, in both messages, and only Deny is offered; decided, nothing of it remains."""
+    """A plain line says what is hidden, in both messages, and only Deny is offered until it is decided."""
     task = asking(said)
     for message in messages(task, style):
         assert pressed(message) == ["deny"]

@@ -16,6 +16,7 @@ from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import MERGED, Step
 from spanpost.semconv import STATUSES
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.cards import CARDS
 from spanpost.sinks.slack.links import Template
 from spanpost.sinks.slack.render import SlackMessage, Style
 from spanpost.sinks.slack.replies import reply
@@ -59,7 +60,7 @@ manners = st.builds(
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), manners)
 def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
-    """Any task with any children, in both styles and any manner: Slack's own types, every limit kept, nothing parsed, JSON without NaN."""
+    """Any task with any children, in both styles, is valid by Slack's types and limits, with text as text."""
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
@@ -116,7 +117,7 @@ def test_slack_sdks_own_models_take_it(status):
 
 
 def test_the_root_says_it_all():
-    """One message shows status, name, bar, step, agents, action, context, tokens, cost, time, when it was heard, artifact, links."""
+    """One message shows all facts of a task: status, progress, action, context, tokens, cost, time, links."""
     task = a_task(
         progress=60.0,
         step_name="Fetch data",
@@ -176,7 +177,7 @@ def test_a_task_that_ended_is_short():
 
 
 def test_the_plain_style_uses_nothing_new():
-    """The fallback consists of sections and context of plain text, which every workspace takes, and says the same in short."""
+    """The plain style is sections and context of plain text, and says the same briefly."""
     task = a_task(progress=60.0, action="reading", steps=(Step(name="a"), Step(name="b")))
     message = render.root(task, (a_task("c", name="Check sources"),), key="k", style=Style.PLAIN)
     assert {b["type"] for b in blocks_of(message)} <= {"section", "context"}
@@ -190,7 +191,7 @@ def test_equal_tasks_render_equally():
 
 
 def test_steps_that_are_done_are_one_card():
-    """What is done is folded, the step under way has a card with what it is doing, and the head does not say it again."""
+    """Finished steps are folded into one card; the current step's card has its action, not repeated above."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
     plan = render.root(
         a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k"
@@ -211,12 +212,12 @@ def test_of_many_agents_the_ones_at_work_are_shown():
     plan = render.root(a_task(), children, key="k").blocks[1]
     assert [c["title"] for c in plan["tasks"]] == ["agent 3", "agent 7", "38 agents done"]
     plan = render.root(a_task(), [a_task(f"c{i}", name=f"agent {i}") for i in range(40)], key="k").blocks[1]
-    assert len(plan["tasks"]) == render.CARDS
+    assert len(plan["tasks"]) == CARDS
     assert plan["tasks"][-1]["title"] == "and 31 more"
 
 
 def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
-    """The log's last lines stand in the thread, to be unfolded, without the token that they hold; the root stays short."""
+    """A failure's last log lines are folded in the thread without their token; the root stays short."""
     tail = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     task = a_task(status="error", error=Failure(type="TimeoutError", message="gave up", log_tail=tail))
     text = shown(render.root(task, key="k"))

@@ -57,7 +57,7 @@ class Run:
 
 
 async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
-    """It works, waits and rests as the task does; one call for each change, one each half hour; a task that has ended begins none."""
+    """A session works, waits and rests with its task, one call a change and half hour; none for ended tasks."""
     sink = opened(slack)
     run = Run(slack, sink)
     steps = [
@@ -81,7 +81,7 @@ async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
 
 
 async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:
-    """Broken off, it is said with the next edit; refused for good, the message stands, why is logged once, and it is not asked each time."""
+    """A failed session call is retried with the next edit; a final refusal is logged once, the message stays."""
     sink = opened(slack)
     run = Run(slack, sink)
     slack.faults.script(METHOD, [Fault.RESET_BEFORE, Fault.ERROR_AFTER])

@@ -75,7 +75,7 @@ def said(message: SlackMessage) -> str:
     return json.dumps([message.text, message.blocks, message.attachments], ensure_ascii=False)
 
 
-# --- where ----------------------------------------------------------------------------------------------------------------
+# --- where ----------------------------------------------------------------------------------------------------------
 
 
 async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
@@ -133,7 +133,7 @@ async def test_without_a_fallback_a_channel_is_refused(slack):
 
 
 async def test_a_dry_route_posts_nothing(slack):
-    """Its deliveries are written down and taken for delivered; the others are posted. Set free, they are posted after all."""
+    """A dry route's deliveries are written to the preview as delivered; switched off, the route posts."""
     out = io.StringIO()
     sink = SlackSink(transport=api(slack), dry=Preview(out))
     sink.routed([Route(sink="slack", address="#dry", dry_run=True)])
@@ -166,7 +166,8 @@ def test_settings_make_routes():
     routes = [
         {
             "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
-            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"],
+            "content": True,
         },
         {"sink": "slack", "enabled": False, "agent": "noisy"},
     ]  # fmt: skip
@@ -201,7 +202,7 @@ def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
     assert "canary" not in repr(settings)
 
 
-# --- whom -----------------------------------------------------------------------------------------------------------------
+# --- whom -----------------------------------------------------------------------------------------------------------
 
 
 def _mentioned(message: SlackMessage) -> list[str]:
@@ -213,7 +214,7 @@ def _mentioned(message: SlackMessage) -> list[str]:
 
 
 def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
-    """An open question and a failure mention; nothing else does, nor a muted task, nor what was merely inferred, nor a repeat."""
+    """Only open questions and failures mention people, and only those in the settings, once."""
     slack_style = SlackStyle(mention=("U012AB3CD", "S0GROUP1"))
     failed = a_task(status="error")
     end = a_checkpoint(failed, kind=Kind.END, status="error")
@@ -232,11 +233,11 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
     assert _mentioned(reply(failed, end, key="k", slack_style=slack_style, count=2)) == []
 
 
-# --- what is hidden -------------------------------------------------------------------------------------------------------
+# --- what is hidden -------------------------------------------------------------------------------------------------
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
-    """A pattern of the settings holds for every text of a task and its news, however an invisible character parts it."""
+    """A pattern hides matching text of tasks and checkpoints in Slack, also with invisible characters within."""
     slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
     hidden = "deploy AC\u200bME-4123 of Project X"
     task = a_task(
@@ -258,7 +259,7 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
 
 
 def test_patterns_hide_what_messages_carry():
-    """A pattern holds for the values of a message, nested ones included, in each language; its key and placeholders stay."""
+    """A pattern hides matching values of messages, nested ones too, in each language; keys stay."""
     patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
@@ -302,8 +303,9 @@ def test_arguments_are_shown_where_a_route_allows_it():
 @pytest.mark.parametrize(
     "posing",
     [
-        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack", "[Approve] [Deny]", "Approve",
-        "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board", "🟢 Approve  🔴 Deny", "Cancelled by Mina",
+        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack",
+        "[Approve] [Deny]", "Approve", "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board",
+        "🟢 Approve  🔴 Deny", "Cancelled by Mina",
     ],
 )  # fmt: skip
 def test_what_poses_as_ours_stands_in_quotation_marks(posing):
@@ -325,7 +327,7 @@ def test_prose_stands_as_it_is(prose):
 
 
 def test_a_decision_says_whose_it_is():
-    """Through spanpost: who decided. As an agent tells it: its words. Late: nobody. Asked anew: void. Open: with buttons."""
+    """A decision names its source: a person through spanpost, the agent's words, a timeout, or none."""
     slack_style = SlackStyle(is_interactive=True)
 
     def shown(**more: Any) -> SlackMessage:
@@ -374,11 +376,12 @@ def test_buttons_fit_the_state(task, offered):
         assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
 
 
-# --- links ----------------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{", "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
+    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{",
+                "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
 )  # fmt: skip
 def test_a_template_that_leads_astray_is_refused(address):
     """No field before the path, none that is not known, no scheme but http and https, no secret."""
@@ -400,7 +403,7 @@ def test_a_filled_link_leads_where_its_template_does(text, name):
         assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
 
 
-# --- news that is told again, and files -----------------------------------------------------------------------------------
+# --- news that is told again, and files -----------------------------------------------------------------------------
 
 
 def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:
@@ -449,7 +452,7 @@ async def test_a_question_shows_its_decision_where_it_stands(slack):
 
 
 async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
-    """Above 2.8 kB the whole log, scrubbed, follows its news as a file; without the scope its end stands alone, and that is said once."""
+    """Above 2.8 kB the whole log follows as a file; without the scope its end is shown with a note, once."""
     sink = SlackSink(transport=api(slack))
     log = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     error = a_checkpoint(kind=Kind.ERROR, text="pytest failed", detail=log)
@@ -487,7 +490,7 @@ async def test_being_heard_of_is_no_change_for_a_while(slack):
 
 
 def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
-    """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
+    """A route's language, digest and board reach its messages; the sink's language is the default."""
     slack = {"language": "ko"}
     routes = [
         {

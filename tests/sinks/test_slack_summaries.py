@@ -1,4 +1,4 @@
-"""Digests and boards in Slack: whole, within every limit, literal, in either language; one message each through doubt and restarts."""
+"""Digests and boards in Slack: within every limit, text as text, one message each through restarts."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ few = st.lists(tasks, max_size=4, unique_by=lambda t: t.uid)
 
 def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], living: dict[str, int]) -> Digest:
     return Digest(
-        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6, cost_usd=Decimal("1.5"), unpriced=3,
-        failed=tuple(failed), needy=tuple(needy),
+        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6,
+        cost_usd=Decimal("1.5"), unpriced=3, failed=tuple(failed), needy=tuple(needy),
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_any_summary_is_valid_within_limits_and_literal(
     style: Style,
     slack_style: SlackStyle,
 ) -> None:
-    """Any tasks and any counts, in both styles, any manner and language: Slack's own types, every limit kept, nothing parsed."""
+    """Any summary in both styles and languages is valid by Slack's types and limits, with text as text."""
     check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, slack_style=slack_style))
     check(
         draw(
@@ -160,7 +160,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: FakeSlack) -> None:
-    """Slack took the post, its answer was lost: the message is found, and another process edits it; never is there a second."""
+    """After a lost answer another process finds the posted board and edits it; there is never a second."""
     first, now = Channel(slack), datetime.now(UTC)
     await first.store.record([at_work("writer", 1)])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])

@@ -17,13 +17,15 @@ from spanpost.testing.observed import a_run
 pytestmark = pytest.mark.acceptance
 
 _LATE = (
-    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, trace_id, span_id)"
-    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' FROM agent_tasks"
+    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, "
+    "trace_id, span_id)"
+    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' "
+    "FROM agent_tasks"
 )
 
 
 async def test_what_commits_late_is_not_passed_over(store: PostgresStore, database: Any) -> None:
-    """A transaction that began first and commits last keeps what came after it from being read before it; then both are, in order."""
+    """A transaction that commits late holds back later rows, and then both are read in order."""
     await store.record([at_work_on(1)])
     head = await store.reader.head()
     late = database.transaction()
@@ -82,7 +84,7 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
 
 
 async def test_recorded_content_is_given_to_those_who_ask_for_it(store: PostgresStore) -> None:
-    """Steps, model calls and tools stand in the timeline with their seconds; attributes only where content is asked for."""
+    """Steps, calls and tools are in the timeline with their seconds; attributes only if content is requested."""
     await store.record(a_run("a", trace=1))
     task = await store.reader.task("default", f"{1:032x}")
     assert task is not None

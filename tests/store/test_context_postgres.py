@@ -33,8 +33,8 @@ def a_turn(
     """Return a turn of a conversation: an agent and its one call."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {
-        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 10,
-        "gen_ai.conversation.id": "talk",
+        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used,
+        "gen_ai.usage.output_tokens": 10, "gen_ai.conversation.id": "talk",
     }  # fmt: skip
     start, place = n * 10 * SECOND, n if trace is None else trace
     return [
@@ -54,7 +54,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Any]:
 
 
 async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, database: Any) -> None:
-    """Turns that are traces and tasks of their own, recorded by two replicas side by side, are warned of once and forecast once."""
+    """Turns as traces of their own, recorded by two replicas, cause one warning and one forecast."""
     stores = [PostgresStore(postgres_dsn, rules=RULES, pool_size=2) for _ in range(2)]
     await asyncio.gather(*(one.open() for one in stores))
     for n, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1):

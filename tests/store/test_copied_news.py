@@ -48,7 +48,7 @@ def news(number: int, **fields: Any) -> Checkpoint:
 
 
 async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, database: Any) -> None:
-    """Rows are the same by either way, NUL and lone surrogates mended alike, and the same of them are told to be new."""
+    """Copied rows equal inserted ones, NUL and lone surrogates included, and the same ones are new."""
     of_old = [news(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
     given = [
         *map(news, range(1, 14)),
@@ -71,7 +71,7 @@ async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, datab
 
 
 async def test_somebody_else_tells_the_same_meanwhile(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
-    """Told by another after it was looked for, and before it is copied, news is met as a repeat: all of the batch is recorded."""
+    """A checkpoint that another process writes before the copy is a duplicate, and the batch is recorded."""
     batch = [o for trace in range(1, 6) for o in a_run(f"run {trace}", trace=trace)]
     memory = MemoryStore(rules=ROUTED_RULES)
     expected = (await memory.record(batch)).checkpoints

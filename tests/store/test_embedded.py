@@ -21,7 +21,8 @@ from spanpost.model.errors import ConfigError
 from spanpost.testing.postgres import FAST
 
 asyncpg = pytest.importorskip("asyncpg")
-from spanpost.store.embedded import AlreadyOpen, EmbeddedPostgres  # noqa: E402
+from spanpost.store.embedded import EmbeddedPostgres  # noqa: E402
+from spanpost.store.embedded_lock import AlreadyOpen  # noqa: E402
 from spanpost.store.embedded_roles import READER, USER, address  # noqa: E402
 from spanpost.store.embedded_surroundings import binaries  # noqa: E402
 
@@ -112,7 +113,7 @@ def an_owner(data: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize("name", ["plain", "with spaces, a comma and 'quotes\"", "l" * 150])
 def test_any_path_will_do(home: Path, name: str) -> None:
-    """Spaces, quotes and a path longer than a socket's may be: the server starts, answers, stops, and keeps what it was told."""
+    """With spaces, quotes and a path longer than a socket's the server starts, stops and keeps its rows."""
     server = EmbeddedPostgres(home / name, options=FAST)
     dsn = server.start()
     assert ask(dsn, "SELECT current_database()") == "spanpost"
@@ -138,14 +139,16 @@ def test_a_password_is_asked_for(home: Path) -> None:
 
 
 def test_the_daily_roles_are_no_superusers(home: Path) -> None:
-    """Neither who owns the database nor who reads it may make roles and databases, run programs or enter another database; who reads
-    makes nothing."""
+    """Neither owner nor reader can make roles or databases, run programs or enter another database."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         secret = (home / "db" / "password").read_text()
         where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
         reading = address(READER, secret, where)
         for each, name in ((dsn, USER), (reading, READER)):
-            rights = "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles WHERE rolname = session_user"
+            rights = (
+                "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles "
+                "WHERE rolname = session_user"
+            )
             assert ask(each, rights) == f"{name} f f f"
             memberships = "SELECT count(*) FROM pg_auth_members WHERE member = session_user::regrole"
             assert ask(each, memberships) == 0
@@ -185,7 +188,7 @@ def test_kill_9_of_both_reopens(home: Path) -> None:
 
 
 def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
-    """A server that outlived its owner (no death signal where there is none) is found by where it works, and stopped."""
+    """A server that outlived its owner is found by its directory and stopped."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x")
         uid = (home / "db" / "pg").stat().st_uid
@@ -206,7 +209,7 @@ def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
     with pytest.raises(AlreadyOpen, match=f"process {owner.pid}") as refused:
         second.start()
     assert (home / "db" / "password").read_text().strip() not in str(refused.value)
-    assert refused.value.is_reachable
+    assert refused.value.socket_dir is not None
     assert ask(second.dsn(), "SELECT 1") == 1
     assert owner.stdin is not None
     owner.stdin.close()
@@ -292,7 +295,8 @@ def test_root_steps_down(home: Path) -> None:
     with server as dsn:
         assert ask(dsn, "SELECT 1") == 1
         assert 0 not in {Path(f"/proc/{pid}").stat().st_uid for pid in working_in(home / "deep" / "db" / "pg")}
-        assert server.runs_as in ("spanpost", "postgres", "nobody")
+        assert server.runs_as is not None
+        assert server.runs_as.name in ("spanpost", "postgres", "nobody")
     assert home.stat().st_mode & 0o777 == 0o755
     assert (home / "deep" / "db").stat().st_mode & 0o777 == 0o700
 

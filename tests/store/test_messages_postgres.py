@@ -62,7 +62,7 @@ class _Carried:
 
 
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
-    """Whatever comes late, deliveries or what they tell of: each message shows its task or where it went on, all news is told once."""
+    """With any delays each message shows its task or successor, and each checkpoint is reported once."""
     store = PostgresStore(postgres_dsn, rules=_AT_ONCE, pool_size=2)
     await store.open()
     try:

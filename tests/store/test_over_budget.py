@@ -46,7 +46,7 @@ async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
 
 
 async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
-    """Of a batch the other traces are recorded, the one is kept with its bytes; sent again, it is known, and has not come back."""
+    """A trace beyond its time is quarantined with its bytes, the others are recorded; repeats are known."""
     recorded = await store.record([*POISON, honest(1), honest(2)])
     assert recorded.dropped == {OVER_BUDGET: len(POISON)}
     assert recorded.events == 2
@@ -66,7 +66,7 @@ async def test_who_takes_batches_apart_itself_is_told(store: PostgresStore) -> N
 
 
 async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
-    """Texts in which a search for secrets takes long are within the same bound: the batch is given up before it is read to its end."""
+    """The search for secrets counts towards the same time bound, and a batch beyond it is given up."""
     redaction = Redaction(key=b"k" * 32)
     store = PostgresStore(
         postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET
@@ -91,7 +91,7 @@ async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) 
 
 
 async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(store: PostgresStore) -> None:
-    """Requests of two tenants in one group: the one's are committed, the other is told how many of its spans are set aside."""
+    """Of two tenants in one group one commits, and the other is told how many spans are in quarantine."""
     receiver = Receiver(store.record, limits=AdmissionLimits(writers=1))
     evil = receiver.groups.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
     good = [receiver.groups.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]

@@ -82,7 +82,7 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
 
 
 async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database: Any) -> None:
-    """The address and the call of a lane are hints: where they are wrong, a claim draws what the delivery needs, and corrects them."""
+    """An ordering key's address and call are hints: a claim draws what the delivery needs and corrects them."""
     async with opened(postgres_dsn) as (store,):
         for trace in (1, 2):
             await store.record(moved(10.0, index=0, trace=trace))
@@ -103,7 +103,8 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
     read = []
     for first, count in ((0, 200), (200, 7_800)):
         await database.execute(
-            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
+            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) "
+            "SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
             " '{}', 'C' || i % 5, 'edit' FROM generate_series($1::int, $1 + $2::int - 1) AS i",
             first,
             count,

@@ -38,7 +38,7 @@ from tests.tasks.test_links import agent
 pytestmark = pytest.mark.acceptance
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_event_is_a_row_under_its_task(store: PostgresStore, database: Any) -> None:
@@ -77,7 +77,7 @@ async def test_a_task_reads_back_as_it_was_told(store: PostgresStore, database: 
 
 
 async def test_what_telemetry_tells_of_a_question_is_no_act(store: PostgresStore, database: Any) -> None:
-    """A question and the answer that the agent tells are one row of approvals; human_interventions has what people did, and nothing of it."""
+    """A question and its answer from telemetry are one approval row and no human intervention."""
     asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?", "agent.approval.risk": "high"}
     answered = {"agent.approval.id": "a1", "agent.approval.decision": "approve", "agent.approval.by": "ada"}
     await store.record(
@@ -116,7 +116,7 @@ async def test_other_content_under_one_identity_is_kept_beside(store: PostgresSt
 
 
 async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: PostgresStore, database: Any) -> None:
-    """The fold's records of a trace may be pruned before its rows are: what is sent again then stands in the audit once."""
+    """After the pruning of a trace's records a repeated span is still in the audit once."""
     run = a_run("long ago")
     await store.record(run)
     rows = await database.fetchval("SELECT count(*) FROM agent_events")
@@ -128,7 +128,7 @@ async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: P
 
 
 async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) -> None:
-    """Spans that name no task and hang below the boxes of forty named tasks, in forty traces, are recorded in one batch."""
+    """Spans below forty named tasks in forty traces, without a task of their own, are recorded in one batch."""
     root_spans = range(1, 41)
     for trace in root_spans:
         await store.record([started(trace=trace, span=1, name="agent", attributes={"agent.task.id": f"named {trace}"})])
@@ -140,7 +140,7 @@ async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) 
     }
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- schema ---------------------------------------------------------------------------------------------------------
 
 
 async def test_every_column_is_documented_in_the_database(database: Any) -> None:
@@ -155,7 +155,7 @@ async def test_every_column_is_documented_in_the_database(database: Any) -> None
 
 
 async def test_many_starts_migrate_once(postgres_server: str) -> None:
-    """Six processes that start at once on an empty database upgrade it once to `HEAD`, the newest revision, and all succeed."""
+    """Six processes on an empty database upgrade it once to `HEAD`, and all succeed."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE fresh")
     try:
@@ -187,7 +187,7 @@ async def test_a_schema_that_does_not_fit_is_refused(
 
 
 async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, database: Any) -> None:
-    """A version that is no revision of ours, and a table of ours that another program made, are refused with what to do."""
+    """An unknown revision, or a table of another program, is refused with the remedy."""
     await database.execute("UPDATE spanpost_version SET version_num = 'ae1027a6acf'")
     for refused in (PostgresStore(postgres_dsn).open(), schema.upgrade(postgres_dsn)):
         with pytest.raises(ConfigError, match=r"'ae1027a6acf', which is no revision .* name another database"):
@@ -215,7 +215,7 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
 
 
 async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, database: Any) -> None:
-    """Events of a month that nobody foresaw are recorded; when the month is made they move; repeats stay repeats throughout."""
+    """Events of an unforeseen month are recorded, move when the month is made, and stay duplicates."""
     years = 3 * 365 * 86400.0
     batch = a_run("long ago", at=-years)
     await store.record(batch)
@@ -229,7 +229,7 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: Any) -> None:
@@ -242,7 +242,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
 
 
 async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, database: Any) -> None:
-    """One observation that nobody can read goes to quarantine with its bytes, in one transaction with its siblings' rows."""
+    """An unreadable observation goes to quarantine with its bytes in the transaction of its siblings."""
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)
@@ -265,7 +265,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     assert [t.uid for t in await store.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
 
 
-# --- replicas ---------------------------------------------------------------------------------------------------------
+# --- replicas -------------------------------------------------------------------------------------------------------
 
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
@@ -348,7 +348,7 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
 
 
 async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str) -> None:
-    """`database.statement_cache` is what a connection of the pool keeps, of a named database and of the embedded one."""
+    """`database.statement_cache` sets the statements of a pool's connection, for both kinds of database."""
     named = open_store(load(database={"url": postgres_dsn, "statement_cache": 3}, console={}))
     embedded = open_store(load(database={"embedded": True, "data_dir": "/nowhere", "statement_cache": 3}, console={}))
     assert isinstance(named, PostgresStore)
@@ -378,7 +378,7 @@ async def test_lost_prepared_statements_are_told_with_the_setting_that_exists(mo
     assert load(console={}).database.statement_cache == 0
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
@@ -400,7 +400,7 @@ async def test_an_unreadable_url_is_not_shown(url: str) -> None:
 async def test_a_database_that_goes_away_is_told_in_time(
     postgres_server: str, store: PostgresStore, database: Any
 ) -> None:
-    """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
+    """When connections are cut the batch uses another; without any, the caller learns it soon."""
     await store.record(a_run("before"))
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
     assert (await store.record(a_run("after", trace=2))).events == 4
@@ -429,7 +429,7 @@ def test_the_batch_is_ordered_by_key() -> None:
     assert len(keys) == len(batch)
 
 
-# --- silence ----------------------------------------------------------------------------------------------------------
+# --- silence --------------------------------------------------------------------------------------------------------
 
 _AGO = "UPDATE agent_tasks SET last_seen_at = now() - interval '1 hour'"
 JOB = {"agent.task.name": "job"}
@@ -485,7 +485,7 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     await asyncio.gather(*(one.close() for one in stores))
 
 
-# --- one of several ---------------------------------------------------------------------------------------------------
+# --- one of several -------------------------------------------------------------------------------------------------
 
 
 async def under_way(store: PostgresStore) -> dict[str, int] | None:
@@ -494,7 +494,7 @@ async def under_way(store: PostgresStore) -> dict[str, int] | None:
 
 
 async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
-    """Of two processes one counts the open tasks of both; when it leaves, or is not heard of for its turn, the other does."""
+    """One of two processes counts the open tasks of both; when it is gone, the other takes over."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
@@ -509,7 +509,7 @@ async def test_one_of_several_tells_of_all(store: PostgresStore, postgres_dsn: s
 
 @pytest.mark.parametrize("names", ["their traces", "ids of their own"])
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
+    """Timers of many traces are folded together, without a query for each."""
     store = PostgresStore(
         postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
     )
@@ -543,11 +543,11 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
         await store.close()
 
 
-# --- what lies in several traces ---------------------------------------------------------------------------------------
+# --- what lies in several traces ------------------------------------------------------------------------------------
 
 
 async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: PostgresStore) -> None:
-    """Runs that a link joins, and totals of a lifetime, each span a transaction of its own: rows as the memory store has them."""
+    """Linked runs and lifetime totals, each span a transaction of its own, give the memory store's rows."""
     spans = [
         *(agent(number, 4, number, 9, "writer", links=(1,)) for number in (2, 3)),
         agent(1, 1, 0, 9, "planner"),

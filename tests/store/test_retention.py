@@ -59,7 +59,7 @@ async def counts(database: Any) -> dict[str, int]:
 
 
 async def test_what_is_old_and_closed_goes_and_the_history_stays(store: PostgresStore, database: Any) -> None:
-    """Told first without a change, then done: audit rows, records and deliveries of a closed run go, its task and news stay."""
+    """A dry run changes nothing; then a closed run's rows, records and deliveries go, its task stays."""
     await store.record(back(a_run("old")))
     await deliver(store)
     await age(database)
@@ -166,7 +166,7 @@ async def test_letters_on_their_way_stay(store: PostgresStore, database: Any) ->
 async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_their_turn(
     year: int, store: PostgresStore, database: Any
 ) -> None:
-    """They make no partition, stay for as long as others that came with them, and go when they have been here for so long."""
+    """Rows with a wrong clock make no partition and are deleted at the age of their arrival."""
     await store.record(a_run("right", trace=9))
     months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass")
     off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Roles of the database: who reads runs nothing and sees no secrets, who records changes no audit row. With real servers."""
+"""Roles of the database: a reader runs nothing and sees no secrets, a writer changes no audit row."""
 
 from __future__ import annotations
 
@@ -127,8 +127,10 @@ def refusal(reading: tuple[DatabaseSettings, str | None], sql: str) -> str:
 
 
 def test_who_reads_runs_nothing(reading: tuple[DatabaseSettings, str | None], open_dir: Callable[[], Path]) -> None:
-    """Each try to run a program, to touch a file, to become another role, to write or to see a secret is refused in words; nothing is on
-    disk afterwards, and reading goes on."""
+    """Each attempt to run a program, touch a file, change role, write or read a secret is refused.
+
+    Nothing is on disk afterwards, and reading continues.
+    """
     there = open_dir()
     there.chmod(0o777)
     for attack in ATTACKS:
@@ -167,8 +169,10 @@ def test_a_refused_query_is_one_message(
 def test_a_role_that_may_run_programs_is_not_used(
     dsn: str, addresses: dict[str, str], open_dir: Callable[[], Path]
 ) -> None:
-    """A superuser, or who can become one or run programs, is refused with what to do: a read-only transaction alone lets them. An ordinary
-    owner reads, and runs nothing."""
+    """A superuser, or a role that can become one or run programs, is refused with the remedy.
+
+    A read-only transaction alone would not stop such a role. An ordinary owner reads and runs nothing.
+    """
     there = open_dir()
     there.chmod(0o777)
     asyncio.run(_execute(dsn, f"BEGIN READ ONLY; COPY (SELECT 1) TO PROGRAM 'touch {there}/touched'; ROLLBACK"))
@@ -197,8 +201,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses: dict[str, str]) -> None:
-    """A store with a writer's rights records, asks and is answered; with them nobody changes or deletes what was told or done, or makes
-    tables."""
+    """A writer's store records and answers, and cannot change or delete history or make tables."""
     await writer.record([at_work(), asking()])
     row = await the_question(writer)
     assert (await writer.interventions.intervene(an_act(Verb.APPROVE, row.key))).result == "done"
@@ -245,7 +248,8 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
     """The table of rights names each table and view of the schema, so that a new one is not forgotten."""
     connection = await asyncpg.connect(dsn)
     found = await connection.fetch(
-        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
+        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
     )
     assert {name for name, kind in found if kind != "v"} == {*roles.WRITER, *roles.OWNERS}
     assert {name for name, kind in found if kind == "v"} == set(roles.VIEWS)
@@ -253,8 +257,10 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
 
 
 async def test_an_upgrade_grants_new_tables(dsn: str, addresses: dict[str, str]) -> None:
-    """A role that was granted its rights has them on what a newer schema adds, and no other role gets any. Where nothing is new, a
-    gateway's role may ask for an upgrade, too."""
+    """A granted role gets its rights on new tables, and no other role gets any.
+
+    With nothing to upgrade the gateway's role may ask for an upgrade too.
+    """
     connection = await asyncpg.connect(dsn)
     for table in ("ended_sessions", "approvals"):  # as if they were new
         await connection.execute(f"REVOKE ALL ON {table} FROM {WRITER}, {READER}")

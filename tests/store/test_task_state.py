@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from spanpost.store.postgres import PostgresStore
 from spanpost.store.task_state import SMALL, FetchedRecords
 from spanpost.tasks.record_keys import node_key
 from spanpost.tasks.records import Node
-from spanpost.testing.observed import ended
+from spanpost.testing.observed import a_run, ended
 
 DOMAIN = b"d" * 16
 
@@ -72,7 +73,7 @@ async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) ->
 
 @pytest.mark.parametrize("first", [0, SMALL], ids=["at once", "from a pack"])
 async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore, database: Any, first: int) -> None:
-    """With more records than a pack holds, each has a row of its own, none is lost, and a change writes its row alone."""
+    """Records beyond one pack get a row each, none is lost, and a change writes its row alone."""
     numbers = range(SMALL + 1)
     if first:
         await changed(store, put(*numbers[:first]))
@@ -134,3 +135,14 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
     assert await database.fetchval(
         "SELECT input_tokens FROM agent_tasks WHERE span_id = $1", calls[0].parent_id
     ) == len(calls)
+
+
+async def test_records_are_freed_with_their_transaction(store: PostgresStore) -> None:
+    """The records of a transaction are freed when it ends, not when garbage is collected: they are in no cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        await store.record(a_run("freed"))
+        assert [one for one in gc.get_objects() if type(one) is FetchedRecords] == []
+    finally:
+        gc.enable()

@@ -129,7 +129,7 @@ def test_a_digest_knows_each_word() -> None:
 @thorough(200)
 @given(st.text(), st.text(), st.lists(st.text(max_size=40), max_size=5), st.text(max_size=40))
 def test_whole_means_every_word(question: str, detail: str, options: list[str], risk: str) -> None:
-    """Of whatever is whole each character is read that is no blank, no control and no joiner; of the rest a reason is told."""
+    """In a whole text each character is visible, no control and no joiner; otherwise a reason is given."""
     one = asked(question, detail=detail, options=tuple(options), risk=risk)
     read = shown(one)
     assert read.is_whole is (not read.hidden)

@@ -44,9 +44,9 @@ from spanpost.tasks.work import Key, Work
 class MemoryStore:
     """A `Store` without a database. It keeps no audit rows, only the identities of the newest `remember` observations.
 
-    It lives as long as an agent's process, so it is bounded: beyond `keep` traces it drops those without activity for the
-    longest time, with their tasks, checkpoints and finished deliveries. Open tasks are dropped only beyond ten times as
-    many traces (counted as dropped, reason ``memory``). With `keep` None nothing is dropped. `clock` replaces the
+    It lives as long as an agent's process, so it is bounded. Beyond `keep` traces it drops the least recently
+    active ones with their tasks, checkpoints and finished deliveries. It drops open tasks only beyond ten times
+    `keep` traces (counted as dropped, reason ``memory``). With `keep` None it drops nothing. `clock` replaces the
     database's clock.
     """
 

@@ -1,4 +1,4 @@
-"""The rows of the memory store, which its parts share: what tables are to the Postgres store."""
+"""The rows of the memory store, shared by its parts: its counterpart of the tables in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class MemoryTables:
         self._requests[request] = now
         return True
 
-    # --- span trees -----------------------------------------------------------------------------------------------------
+    # --- span trees ---------------------------------------------------------------------------------------------------
 
     def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool:
         """Tell whether these tasks have an open tool or model call that began after `since`."""

@@ -26,7 +26,7 @@ def decide(client: httpx.Client, question: dict[str, Any], decision: str, **head
 
 
 def test_a_decision_is_an_approvers(served: Served) -> None:
-    """Who is no approver is refused, which is kept; an approver decides; the first decision stands, and later ones are told it."""
+    """A non-approver's refusal is recorded, an approver decides, and later approvers are told the first decision."""
     question = served.question("decide-1")
     for role in ("viewer", "operator", "auditor"):
         answer = decide(served.as_of(role), question, "approve")
@@ -48,7 +48,8 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
         "decided", "deny", "approver", "as agreed", "api",
     )  # fmt: skip
     assert [one[1:] for one in acts(served, question["task_uid"])] == [
-        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"), ("decided", "approver"),
+        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"),
+        ("decided", "approver"),
     ]  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_options_are_answers(served: Served) -> None:
 
 
 def test_what_operators_do(served: Served) -> None:
-    """Acts reach the task; a viewer's are refused; what cannot be started again says so; after the end it is too late."""
+    """Acts reach the task; viewers, tasks that cannot restart and ended tasks are refused with the reason."""
     task = served.task("operate")
     client = served.as_of("operator")
     assert served.as_of("viewer").post(f"/api/tasks/{task['uid']}/cancel").status_code == 403
@@ -82,7 +83,7 @@ def test_what_operators_do(served: Served) -> None:
 
 
 def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
-    """Twenty requests at once with one Idempotency-Key are one act and one answer; another body with that key is another act."""
+    """Twenty requests with one Idempotency-Key are one act; another body with that key is another act."""
     task = served.task("repeat")
     client = served.as_of("operator")
 
@@ -128,7 +129,7 @@ def test_two_callers_with_one_key_are_two(served: Served) -> None:
 def test_bodies_that_are_not_understood(
     served: Served, body: bytes, content_type: str, status: int, field: str | None
 ) -> None:
-    """Bodies that are malformed, of another type, too large or nested without end are refused with the field; nothing is done."""
+    """Malformed, mistyped, oversized or deeply nested bodies are refused with the field and change nothing."""
     task = served.task("bodies")
     headers = {"content-type": content_type}
     answer = served.as_of("operator").post(f"/api/tasks/{task['uid']}/messages", content=body, headers=headers)
@@ -137,7 +138,7 @@ def test_bodies_that_are_not_understood(
 
 
 def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
-    """Without a token nothing is done here, whatever a page of elsewhere has a browser send; with one its Host does not matter."""
+    """Without a token no foreign page's browser request acts here; with one the Host does not matter."""
     task = served.task("elsewhere")
     path = f"/api/tasks/{task['uid']}/cancel"
     for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):

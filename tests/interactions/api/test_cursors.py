@@ -147,7 +147,7 @@ def test_writing_an_answer_cannot_fail(value: Any) -> None:
 
 
 def test_money_and_times_are_text() -> None:
-    """Dollars keep their digits, times their zone; what is no number is null; ids and content are exact, other texts are stripped."""
+    """Money keeps its digits and times their zone, NaN is null, and ids and content are exact."""
     hostile = "a\x00\u202eb"
     assert plain(
         {

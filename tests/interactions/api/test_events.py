@@ -28,7 +28,7 @@ def said(events: Any) -> dict[str, Any]:
 
 
 def test_a_stream_is_resumed_where_it_was_cut(served: Served) -> None:
-    """From any event's id a stream goes on with the next one, read from memory or from the store; states come as they are now."""
+    """From any event's id a stream continues with the next, from memory or store; tasks come as they are now."""
     task = served.task("resumed")
     client = served.as_of("viewer")
     with streamed(client, task=task["uid"], event="checkpoint") as events:
@@ -60,7 +60,7 @@ def test_states_are_told_as_they_are_now(served: Served) -> None:
 
 
 def test_filters_and_tenants(served: Served) -> None:
-    """A stream has what its filter takes and nothing of another tenant, whose resumption with the same id has only its own."""
+    """A stream and its resumption hold only events of its filter and tenant."""
     with streamed(served.as_of("viewer"), agent="red") as ours, streamed(served.client("spt_theirs")) as theirs:
         place = begun(ours)["id"]
         begun(theirs)
@@ -77,7 +77,7 @@ def test_filters_and_tenants(served: Served) -> None:
 
 
 def test_heartbeats_carry_the_place(served: Served) -> None:
-    """Where nothing is told a stream says that it is there, with an id from which it is resumed; an id of elsewhere is said to be."""
+    """A quiet stream sends heartbeats with an id for resumption, and an unknown id is reported."""
     with streamed(served.as_of("viewer"), agent="nobody") as events:
         begun(events)
         beat = next(events)
@@ -90,7 +90,7 @@ def test_heartbeats_carry_the_place(served: Served) -> None:
 
 
 def test_another_process_is_heard(served: Served, api_dsn: str) -> None:
-    """What another gateway on the same database records is told here, checkpoints and states; and an id of there is good here."""
+    """Checkpoints and states that another gateway records arrive here, and its ids are valid here."""
     with Served(api_dsn) as other:
         other._traces = 5_000
         with streamed(served.as_of("viewer"), q="far away") as events:
@@ -108,7 +108,7 @@ def test_another_process_is_heard(served: Served, api_dsn: str) -> None:
 
 
 def test_a_hundred_breaks_under_load(served: Served) -> None:
-    """A stream that is cut a hundred times at any byte while four writers tell has each checkpoint once, in order for each task."""
+    """A stream cut a hundred times under four writers has each checkpoint once, in order for each task."""
     tasks = [served.task(f"load {n}", agent__topic="load") for n in range(4)]
     dice = random.Random(7)
     with streamed(served.as_of("viewer"), topic="load", event="checkpoint") as events:
@@ -145,7 +145,7 @@ def test_a_hundred_breaks_under_load(served: Served) -> None:
 
 
 def cut(url: str, token: str, place: str, most: int) -> list[dict[str, Any]]:
-    """Read a stream over a connection that is reset after so many bytes, or when it is silent; return the events that came whole."""
+    """Read a stream whose connection is reset after some bytes or when silent; return the whole events."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=0.4) as connection:
         request = (
@@ -180,7 +180,7 @@ def whole_events(text: str) -> Any:
 
 
 def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> None:
-    """One stream more than may be is asked to come back; a slow reader holds nobody up; at the stop all end, at a reload too."""
+    """A stream beyond the limit is told to return, a slow reader delays no other, and stop and reload end all."""
     with Served(api_dsn, api={"max_streams": 2, "heartbeat": 1}) as served:
         client = served.as_of("viewer")
         with streamed(client) as one:
@@ -227,7 +227,7 @@ def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: An
 
 
 def test_streams_that_begin_together(served: Served) -> None:
-    """Streams that are opened in one moment, the first there are, have each checkpoint once: one reader reads for all of them."""
+    """Streams opened at the same moment each have every checkpoint once, with one reader for all."""
     task = served.task("together")
     count = 12
     begun_all, told = threading.Barrier(count + 1, timeout=60), list[list[str]]()

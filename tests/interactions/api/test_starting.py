@@ -57,7 +57,7 @@ def test_work_is_started_once(served: Served) -> None:
 
 
 def test_starts_that_are_refused(served: Served) -> None:
-    """Who may not start is refused, whether there is such a launcher or not; who may is told that there is none. Nothing is ordered."""
+    """Without the right to start every launcher is refused; with it an unknown one is reported as missing."""
     before = len(orders(served))
     for name in ("fix", "locked", "nothere"):
         assert reason_of(served.as_of("viewer").post(f"/api/launchers/{name}/start").json()) == "refused"
@@ -77,7 +77,7 @@ def test_starts_that_are_refused(served: Served) -> None:
 
 
 def test_a_task_says_what_may_be_done(served: Served) -> None:
-    """`acts` holds what stands and what the rules let one: by role, as the task is; retry only where something would start it again."""
+    """`acts` lists the possible acts that the rules allow the role; retry only if something would start it."""
     task = served.task("acts", agent__name="again")
     path = f"/api/tasks/{task['uid']}"
     operator = served.as_of("operator")
@@ -97,7 +97,7 @@ def test_a_task_says_what_may_be_done(served: Served) -> None:
 
 
 def test_a_question_says_how_it_is_answered(served: Served) -> None:
-    """A question's `acts` are those of who may decide it, while it is open; a task in a list says what it asks, and why it failed."""
+    """A question's `acts` are its decider's while it is open; a listed task has its question and failure."""
     question = served.question("Deploy\n1.2")
     choice = served.question("may-2", options=["blue", "green"])
     for role, expected in (("operator", [[], []]), ("approver", [["approve", "deny"], ["choose"]])):
@@ -122,7 +122,7 @@ def test_a_question_says_how_it_is_answered(served: Served) -> None:
 
 
 def test_what_followed_a_task(served: Served) -> None:
-    """A retry, and what a task's end started, are told with it and found by any of its ids; another tenant's are not."""
+    """A task's retry and the work after its end are listed with it, found by any id, in its tenant only."""
     task = failed(served, "first", agent__task__id="follow-1", agent__name="again")
     answer = served.as_of("operator").post("/api/tasks/follow-1/retry").json()
     again = served.task("again", agent__retry_of="follow-1", agent__order__id=answer["order_id"])

@@ -56,7 +56,7 @@ async def test_the_page_names_files_that_there_are() -> None:
 
 
 async def test_files_are_kept_for_ever_and_pages_asked_for() -> None:
-    """A file has an address of its content and need not be asked for again; of another version's address the file is fresh."""
+    """A file's address contains its hash and is cached for ever; an older address gives the new file."""
     _, kept, body = await ask(static("main.js"))
     assert "immutable" in kept["cache-control"]
     status, fresh, same = await ask("/board/static/0123456789abcdef/main.js")
@@ -83,7 +83,7 @@ async def test_who_takes_no_gzip_gets_none() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/board/static/x/none.js"])
 async def test_every_answer_is_guarded(path: str) -> None:
-    """Whatever is answered, nothing is fetched from elsewhere, no script stands in a page, nobody frames it, no text becomes HTML."""
+    """No answer loads foreign content, holds inline script, can be framed or turns text into HTML."""
     _, headers, _ = await ask(path)
     policy = dict(one.strip().partition(" ")[::2] for one in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -125,7 +125,8 @@ def test_nothing_stands_in_the_page() -> None:
 def test_no_text_becomes_html(script: Path) -> None:
     """No script reads text as HTML or code, and none names another host."""
     found = re.findall(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser|setHTML|importScripts",
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser|setHTML"
+        r"|importScripts",
         script.read_text(),
     )
     assert found == []

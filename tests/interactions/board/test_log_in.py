@@ -104,7 +104,7 @@ def ask(app: Served, id: str) -> str:
 
 
 def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str], Page]) -> None:
-    """One comes back from the provider to the page one wanted, decides in one's own name, and is nobody after signing out."""
+    """A login returns to the wanted page, the decision has the user's name, and logout ends the session."""
     path = ask(app, "Log-in")
     page = open_page(path)
     log_in(page, "ann")
@@ -121,7 +121,7 @@ def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str
 
 
 def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever acts after their session says that they are signed out, loses nothing, and is back where they were once they log in again."""
+    """An act after the session's end says so, loses nothing, and the page returns after the login."""
     path = ask(app, "Expired")
     page = open_page(path)
     log_in(page, "ann")
