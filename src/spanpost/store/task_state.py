@@ -33,7 +33,7 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("s"): records.DuplicateCalls,
     ord("o"): records.Seen,
     ord("r"): records.RunCandidates,
-    ord("l"): records.LinkedTraces,
+    ord("l"): records.RunCandidates,
     ord("w"): records.Conversation,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
