@@ -305,7 +305,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         import threading
         app = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()

@@ -53,6 +53,19 @@ async def test_every_event_is_a_row_under_its_task(store: PostgresStore, databas
     assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", told)
 
 
+async def test_rows_of_a_call_go_where_it_ends(store: PostgresStore, database: Any) -> None:
+    """All rows of a call are its last task's, also those that were written while it hung below another agent."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    agents = [
+        ended(trace=1, span=span, name="agent", attributes={"gen_ai.operation.name": "invoke_agent"}) for span in (1, 2)
+    ]
+    await store.record([*agents, started(trace=1, span=3, parent=1, name="grep", attributes=tool)])
+    await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool)])
+    rows = await database.fetch("SELECT span_id, array_agg(DISTINCT task_uid) FROM agent_events GROUP BY 1 ORDER BY 1")
+    (_, ann), (_, bob), (_, of_call) = map(tuple, rows)
+    assert (of_call == bob, of_call == ann) == (True, False)
+
+
 async def test_a_task_reads_back_as_it_was_told(store: PostgresStore, database: Any) -> None:
     """The task that a batch told is the task that is read, and its public columns say the same."""
     recorded = await store.record(a_run("same"))

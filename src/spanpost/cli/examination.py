@@ -114,7 +114,7 @@ def _forward(settings: Settings) -> Iterator[NamedFinding]:
     section = settings.forward
     if section is None:
         return
-    from spanpost.receivers.forwarder import try_out
+    from spanpost.receivers.forward_target import try_out
     from spanpost.runtime.forwarding import target_of
 
     try:
@@ -172,7 +172,7 @@ def _gateway(settings: Settings) -> Iterator[NamedFinding]:
     if section is None or not section.enabled:
         return
     from spanpost.runtime.certificates import tls_context
-    from spanpost.runtime.gateway import refuse_missing
+    from spanpost.runtime.ports import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for verify in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):

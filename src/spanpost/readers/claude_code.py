@@ -17,7 +17,8 @@ from spanpost.model.observations import Part
 from spanpost.model.readings import Failure, Role
 from spanpost.readers import values as v
 from spanpost.readers.dialect import Dialect, ReadSpan
-from spanpost.readers.sessions import Cli, SessionPart, TokenMeter, approval_of, failure_key, is_aside, prompt
+from spanpost.readers.session_records import Cli, SessionPart, TokenMeter
+from spanpost.readers.sessions import approval_of, failure_key, prompt
 from spanpost.text.wording import worded
 
 _PART_ENDED = Part.ENDED
@@ -61,9 +62,8 @@ def _refine(span: ReadSpan) -> None:
         span.excludes_cache = True
         if session is not None:
             said["call_key"] = call_key(session, attributes)
-        said["is_aside"] = is_aside(
-            CLAUDE_CODE_CLI, attributes.get("query_source_safe") or attributes.get("query_source")
-        )
+        source = attributes.get("query_source_safe") or attributes.get("query_source")
+        said["is_aside"] = CLAUDE_CODE_CLI.is_aside(source)
         if has_failed:
             said["occurrence"] = failure_key(
                 next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None)

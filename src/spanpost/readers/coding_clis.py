@@ -9,7 +9,7 @@ last event. Neither has a record for its answer, so a session ends with its next
 
 from __future__ import annotations
 
-from spanpost.readers.sessions import Cli, SessionPart
+from spanpost.readers.session_records import Cli, SessionPart
 
 GEMINI_CLI = Cli(
     name="gemini-cli",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from spanpost import semconv as c
-from spanpost.readers import DIALECTS
 from spanpost.readers.agent import ON_RESOURCE
 from spanpost.readers.events import CLIS
+from spanpost.readers.known_dialects import DIALECTS
 
 _FIELDS = frozenset(
     [

@@ -12,9 +12,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanpost.model.errors import ConfigError
+from spanpost.receivers.protocols import Receive
 from spanpost.receivers.queue import CAPACITY
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
-from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed, Receive
+from spanpost.receivers.worker import MAX_CLOSE, MAX_FLUSH, SCAN_INTERVAL, Feed
 
 _log = logging.getLogger("spanpost.receivers")
 

@@ -20,7 +20,7 @@ from spanpost.model.errors import StoreUnavailable
 from spanpost.model.observations import Observation
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.queue import Counts
-from spanpost.receivers.spool import VERSION, SpoolSettings
+from spanpost.receivers.spool_files import VERSION, SpoolSettings
 from spanpost.receivers.spool_unpacking import Unpacked, Unpacker
 from spanpost.receivers.spool_writer import SpoolFile
 

@@ -70,7 +70,7 @@ class InProcess:
             raise GatewayClosed("spanpost was shut down in this process: no person can be asked any more")
         try:
             await asyncio.to_thread(pipeline.start)  # a forked child has not started it yet
-            answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))
+            answer = pipeline.begin(question(pipeline.components.answers, pipeline.settings.intake.tenant))
             return await asyncio.wrap_future(answer)
         except UnknownQuestion:
             return None

@@ -1,4 +1,4 @@
-"""Process events: a fork, an end without atexit, SIGTERM.
+"""Process events: an end without atexit, SIGTERM.
 
 Callbacks hold the pipeline by weak references: they can never be unregistered, but a pipeline can be
 collected.
@@ -44,19 +44,6 @@ def rarely_collect() -> None:
 def switch_often() -> None:
     """Let threads take turns in short intervals. Only for spanpost's own processes."""
     sys.setswitchinterval(_SWITCH)
-
-
-def after_fork(begin: Callable[[], None]) -> None:
-    """Call a bound method in every forked child, as long as its object lives."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    weak = weakref.WeakMethod(begin)
-
-    def in_child() -> None:
-        if (method := weak()) is not None:
-            method()
-
-    os.register_at_fork(after_in_child=in_child)
 
 
 def at_child_end(owner: object, end: Callable[[], object]) -> None:

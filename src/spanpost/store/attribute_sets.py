@@ -1,13 +1,16 @@
 """Attribute sets: values that many audit rows share (`attribute_sets`), stored once and named by the rows.
 
 A process uses a set only after it has read it back from the database with equal content. It asks for a set
-once its content was met `_OFTEN` times, so that unique values make no sets. Until then, and whenever in doubt,
+once its content was met `OFTEN` times, so that unique values make no sets. Until then, and whenever in doubt,
 a row holds everything itself: sets save bytes, and nothing depends on them.
+
+Except for resources of more than `LARGE` bytes: a body states its resource once for thousands of spans. Such a
+resource that `OFTEN` rows of a batch share becomes a set in the batch's own transaction, and is in no other set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
@@ -46,7 +49,9 @@ SHARED: Final = frozenset(
 #: A process asks for a set again after this time: `retention` deletes unused sets after two days.
 FRESH: Final = timedelta(hours=12)
 #: How often content is met before it becomes a set.
-_OFTEN: Final = 4
+OFTEN: Final = 4
+#: Bytes of a resource, as JSON, that is not repeated: not by the rows of a batch, and not by several sets.
+LARGE: Final = 4096
 #: Most sets, and most contents that are counted, that a process remembers.
 _MOST: Final = 8192
 _LEARN: Final = """
@@ -98,7 +103,7 @@ class AttributeSets:
         """Note how many rows of a batch had to hold a content themselves."""
         id = content.id
         count += self._met.pop(id, 0)
-        if count < _OFTEN:
+        if count < OFTEN:
             _keep(self._met, id, count)
         elif len(self._wanted) < _MOST:
             self._wanted[id] = content
@@ -108,17 +113,22 @@ class AttributeSets:
         if not self._wanted:
             return
         wanted, self._wanted = self._wanted, {}
-        given = _json([{"id": id, **msgspec.structs.asdict(content)} for id, content in wanted.items()]).decode()
 
-        async def work(connection: Any) -> tuple[datetime, list[Any]]:
-            return await connection.fetchval("SELECT now()"), await connection.fetch(_LEARN, given)
+        async def work(connection: Any) -> tuple[datetime, set[int]]:
+            return await connection.fetchval("SELECT now()"), await add(connection, wanted)
 
         try:
-            now, rows = await run(work)
+            now, ids = await run(work)
         except asyncpg.DataError:
             return  # a value that PostgreSQL refuses: the batch that has it is repaired
-        for row in rows:
-            _keep(self._known, row[0], now)
+        for id in ids:
+            _keep(self._known, id, now)
+
+
+async def add(connection: Any, contents: Mapping[int, Content]) -> set[int]:
+    """Make sets of contents, by id; return the ids of those that can be used from now on."""
+    given = _json([{"id": id, **msgspec.structs.asdict(content)} for id, content in contents.items()]).decode()
+    return {row[0] for row in await connection.fetch(_LEARN, given)}
 
 
 def _keep(found: dict[int, T], id: int, value: T) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.model.observations import Observation, Origin, Part, Repair
-from spanpost.store.attribute_sets import SHARED, AttributeSets, Content
+from spanpost.store.attribute_sets import LARGE, OFTEN, SHARED, AttributeSets, Content
 from spanpost.store.copying import NULL, copy_into, jsonb, size, sized
 from spanpost.tasks.folded import Placed
 from spanpost.text.repair import DROPPED
@@ -92,13 +93,14 @@ def events(
     recorded: Mapping[int, tuple[UUID | None, bytes]],
     now: datetime,
     sets: AttributeSets | None = None,
+    own_sets: Collection[int] = (),
 ) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
     """Return the audit rows encoded for COPY, each with its key, sorted by key.
 
-    A row names one of the `sets` where its content has one. Raises `ValueError` or `OverflowError` for a
-    value that does not fit its column.
+    A row names one of the `sets`, or of `own_sets` that this transaction made, where its content has one.
+    Raises `ValueError` or `OverflowError` for a value that does not fit its column.
     """
-    shared = _Shared(sets if sets is not None else AttributeSets(), now)
+    shared = _Shared(sets if sets is not None else AttributeSets(), now, own_sets)
     try:
         found = sorted(_events(placed, recorded, (now - _EPOCH) // timedelta(microseconds=1) - _YEAR_2000, shared))
     except struct.error as error:
@@ -107,19 +109,38 @@ def events(
     return found
 
 
+def large_resources(placed: Sequence[Placed], sets: AttributeSets, now: datetime) -> dict[int, Content]:
+    """Return the contents with a large resource that many rows of a batch would repeat, by id."""
+    counts = Counter([(id(p.source.origin), p.source.tenant) for p in placed])
+    origins = {id(p.source.origin): p.source.origin for p in placed}
+    often = [_content(origins[each], tenant) for (each, tenant), count in counts.items() if count >= OFTEN]
+    return {c.id: c for c in often if len(c.resource) > LARGE and sets.find(c, now) is None}
+
+
+def _content(origin: Origin, tenant: str) -> Content:
+    # In jsonb's own order, so that the server need not sort the members for each row.
+    resource = _json(dict(sorted(origin.resource.items(), key=_laid_out)))
+    return Content(tenant, msgspec.Raw(resource), f"{origin.scope} {origin.scope_version}".strip())
+
+
 class _Origin:
     """The shared part of one sender's rows: encoded as columns, and as the content of a set."""
 
-    def __init__(self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime) -> None:
+    def __init__(
+        self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime, own_sets: Collection[int]
+    ) -> None:
         self.origin = origin
-        scope = f"{origin.scope} {origin.scope_version}".strip()
-        # In jsonb's own order, so that the server need not sort the members for each row.
-        resource = _json(dict(sorted(origin.resource.items(), key=_laid_out)))
-        self.content = Content(tenant, msgspec.Raw(resource), scope)
-        id = sets.find(self.content, now)
-        #: set_id, resource and scope of rows whose name and attributes are their own.
-        self.columns = NULL + jsonb(resource) + sized(scope.encode()) if id is None else _int8(8, id) + NULL * 2
+        self.content = content = _content(origin, tenant)
+        id = sets.find(content, now)
         self.has_set = id is not None
+        self.is_large = len(content.resource) > LARGE
+        if id is None and self.is_large and content.id in own_sets:
+            id = content.id
+        #: set_id, resource and scope of rows whose name and attributes are their own.
+        if id is None:
+            self.columns = NULL + jsonb(bytes(content.resource)) + sized(content.scope.encode())
+        else:
+            self.columns = _int8(8, id) + NULL * 2
         #: By name and shared attributes: the full content, its columns if it has a set, and its rows.
         self.full: dict[tuple[str, bytes], list[Any]] = {}
         self.rows = 0
@@ -128,9 +149,10 @@ class _Origin:
 class _Shared:
     """Attribute sets of the rows of one batch."""
 
-    def __init__(self, sets: AttributeSets, now: datetime) -> None:
+    def __init__(self, sets: AttributeSets, now: datetime, own_sets: Collection[int]) -> None:
         self._sets = sets
         self._now = now
+        self._own_sets = own_sets
         self._origins: dict[tuple[int, str], _Origin] = {}
 
     def columns(self, o: Observation) -> bytes:
@@ -138,9 +160,12 @@ class _Shared:
         key = id(o.origin), o.tenant
         sent_by = self._origins.get(key)
         if sent_by is None:
-            sent_by = self._origins[key] = _Origin(o.origin, o.tenant, self._sets, self._now)
+            sent_by = self._origins[key] = _Origin(o.origin, o.tenant, self._sets, self._now, self._own_sets)
         sent_by.rows += 1
         name, attributes = o.name, o.attributes if not o.unread else {DROPPED: o.unread}
+        if sent_by.is_large:
+            own = _json(attributes)
+            return b"".join((sent_by.columns, sized(name.encode()), size(len(own) + 1), b"\x01", own))
         shared = {said: value for said, value in attributes.items() if said in SHARED}
         raw = _json(shared) if shared else b""
         full = sent_by.full.get((name, raw))

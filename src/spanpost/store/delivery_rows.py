@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from spanpost.model.deliveries import Mode, Receipt, Urgency
-from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.store.rows import json_text
 
 _decode_receipt = msgspec.json.Decoder(Receipt).decode

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-from spanpost.tasks.records import is_tenant
+from spanpost.tasks.record_keys import is_tenant
 
 #: More domains than this are locked by their tenants. Only a single trace has more: larger batches are split.
 FINE = 512
@@ -40,7 +40,7 @@ _TRY_LOCK = (
 
 
 async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
-    """Lock domains and their tenants (`records.tenant_key`) until the transaction ends.
+    """Lock domains and their tenants (`record_keys.tenant_key`) until the transaction ends.
 
     Return the time after that.
     """

@@ -33,7 +33,7 @@ from spanpost.store.memory_reader import MemoryReader
 from spanpost.store.memory_sessions import MemorySessions
 from spanpost.store.memory_tables import MemoryTables, own_domains_of
 from spanpost.tasks import batches, durations, provider_limits
-from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
+from spanpost.tasks.folded import Folded, FoldRules, Move, Placed, SpanMove
 from spanpost.tasks.health import health
 from spanpost.tasks.interventions import TIMER
 from spanpost.tasks.questions import speaks_of_approvals
@@ -268,11 +268,21 @@ class MemoryStore:
             if ids:
                 known.setdefault((move.trace_id, move.subtree_to), []).extend(ids)
 
+    def _move_spans(self, moves: Sequence[SpanMove]) -> None:
+        """Move checkpoints of spans that hang below another owning span than before."""
+        for move in moves:
+            for id, checkpoint in list(self._tables.checkpoints.items()):
+                if (checkpoint.trace_id, checkpoint.span_id) == (move.trace_id, move.span_id):
+                    self._tables.checkpoints[id] = msgspec.structs.replace(
+                        checkpoint, subtree=move.subtree, task_uid=move.task_uid
+                    )
+
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
             self._tables.timers[timer.key] = timer.at
         if folded.moves:
             self._move(folded.moves)
+        self._move_spans(folded.moved_spans)
         for id in folded.retracted:
             self._tables.checkpoints.pop(id, None)
             self._tables.ends.pop(id, None)

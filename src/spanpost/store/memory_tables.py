@@ -17,7 +17,8 @@ from spanpost.model.tasks import Task
 from spanpost.readers.redaction import Redaction
 from spanpost.store.memory_tasks import Tasks
 from spanpost.tasks.folded import FoldRules
-from spanpost.tasks.records import STARTED, Node, Subtree, TaskState, domain_of, node_key, subtree_key
+from spanpost.tasks.record_keys import domain_of, node_key, subtree_key
+from spanpost.tasks.records import STARTED, Node, Subtree, TaskState
 from spanpost.tasks.work import Key, R
 
 #: Requests that are remembered, and for how long; the oldest are dropped.

@@ -19,10 +19,10 @@ from uuid import UUID
 
 from spanpost.model.deliveries import DeliveryRow, Mode
 from spanpost.routing import delivery_states
-from spanpost.routing.delivery_states import RANK, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import RANK, OutboxEntry
+from spanpost.routing.delivery_transitions import DeliveryState
 from spanpost.routing.planned import Again, PlannedDelivery
-from spanpost.store import delivery_rows, takeovers
-from spanpost.store.claims import REFRESH, ordering_key_columns
+from spanpost.store import delivery_rows, ordering_key_rows, takeovers
 from spanpost.store.takeovers import Takeover
 
 #: A leased ordering key keeps its next call: settling updates it. Without a receipt, or for a checkpoint,
@@ -103,7 +103,7 @@ async def put(
     if ordering_keys:
         ordered = sorted(ordering_keys)
         figures = (list(column) for column in zip(*(ordering_keys[at] for at in ordered), strict=True))
-        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_columns(ordered), *figures)
+        now = await connection.fetchval(_ORDERING_KEYS, *ordering_key_rows.columns(ordered), *figures)
     if retracted:  # first: the same checkpoint may be put again, perhaps under another ordering key
         await connection.execute(_WITHDRAW, list(retracted))
     count, coalesced = 0, Counter[str]()
@@ -124,7 +124,7 @@ async def put(
     if concerned:
         # The insert above assumed a post or an edit now; an existing delivery may need another call or a
         # later time.
-        await connection.execute(REFRESH, *ordering_key_columns(sorted(set(concerned))))
+        await ordering_key_rows.refresh(connection, sorted(set(concerned)))
     return count, dict(coalesced)
 
 
@@ -170,7 +170,7 @@ async def _without_quiet(connection: Any, deliveries: Sequence[PlannedDelivery])
     quiet = sorted({(x.sink, x.ordering_key) for x in deliveries if x.is_quiet})
     if not quiet:
         return deliveries
-    begun = {(row[0], row[1]) for row in await connection.fetch(_STATES, *ordering_key_columns(quiet))}
+    begun = {(row[0], row[1]) for row in await connection.fetch(_STATES, *ordering_key_rows.columns(quiet))}
     kept = []
     for x in deliveries:
         if not x.is_quiet or (x.sink, x.ordering_key) in begun:
@@ -208,5 +208,5 @@ async def _change(
     now = await connection.fetchval("SELECT clock_timestamp()")
     entries = [e for e in await delivery_rows.lock(connection, [row["id"] for row in found]) if e.state is state]
     await delivery_rows.write(connection, [event(entry, now) for entry in entries])
-    await connection.execute(REFRESH, *ordering_key_columns(ordering_keys))
+    await ordering_key_rows.refresh(connection, ordering_keys)
     return len(entries)

@@ -26,15 +26,8 @@ import msgspec
 from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
 from spanpost.store.task_state import FetchedRecords, unpacked
-from spanpost.tasks.records import (
-    DuplicateCalls,
-    LinkedTraces,
-    Members,
-    RunCandidates,
-    domain_of,
-    members_key,
-    state_key,
-)
+from spanpost.tasks.record_keys import domain_of, members_key, state_key
+from spanpost.tasks.records import DuplicateCalls, LinkedTraces, Members, RunCandidates
 
 #: Rows of one transaction: short transactions delay neither vacuum nor recording.
 CHUNK = 10_000

@@ -19,7 +19,7 @@ from spanpost.model.messages import LocaleMessage
 from spanpost.model.tasks import Task
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import NULL, copy_into, jsonb, sized
-from spanpost.tasks.folded import Folded, Move
+from spanpost.tasks.folded import Folded, Move, SpanMove
 from spanpost.text.repair import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -274,6 +274,14 @@ _MOVES = [
 ]
 
 
+_SPAN_MOVES = [
+    f"UPDATE {table} AS moved SET subtree = g.subtree, task_uid = g.task_uid"
+    " FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::uuid[]) AS g(trace_id, span_id, subtree, task_uid)"
+    " WHERE moved.trace_id = g.trace_id AND moved.span_id = g.span_id"
+    for table in ("audit_rows", "agent_checkpoints")
+]
+
+
 async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     """Re-point the rows that were recorded under a subtree, as if by one move after the other."""
     given = json_text(
@@ -289,6 +297,18 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
     )
     for statement in _MOVES:
         await connection.execute(statement, given)
+
+
+async def write_span_moves(connection: Any, moves: Sequence[SpanMove]) -> None:
+    """Re-point the rows of spans that hang below another owning span than before."""
+    for statement in _SPAN_MOVES:
+        await connection.execute(
+            statement,
+            [m.trace_id for m in moves],
+            [m.span_id for m in moves],
+            [m.subtree for m in moves],
+            [m.task_uid for m in moves],
+        )
 
 
 def final_moves(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:

@@ -17,7 +17,7 @@ from spanpost.routing import delivery_states
 from spanpost.routing.message_owner import anew, carries
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.store import delivery_rows
+from spanpost.store import delivery_rows, ordering_key_rows
 from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 from spanpost.tasks.stall import now_shown
 
@@ -97,7 +97,7 @@ async def plan(connection: Any, woken: Collection[UUID], routes: Routes) -> Take
         root = root_of(tasks.get(row["task_uid"]), roots)
         if root is None or not carries(row["ordering_key"], row["sink"], row["address"], root, routes):
             left.append((row["sink"], row["ordering_key"]))
-    rows = await connection.fetch(_UNSENT, *_columns(left), uids)
+    rows = await connection.fetch(_UNSENT, *ordering_key_rows.columns(left), uids)
     if not (states or rows):
         return None
     return await _plan(connection, [(row["sink"], row["ordering_key"]) for row in states], rows, routes)
@@ -131,7 +131,7 @@ async def _plan(connection: Any, ordering_keys: list[tuple[str, str]], rows: Seq
 
 async def lock(connection: Any, ordering_keys: Collection[tuple[str, str]]) -> None:
     """Lock the rows of existing ordering keys, in their order."""
-    await connection.execute(_LOCK, *_columns(sorted(set(ordering_keys))))
+    await connection.execute(_LOCK, *ordering_key_rows.columns(sorted(set(ordering_keys))))
 
 
 async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDelivery], list[tuple[str, str, int]]]:
@@ -151,14 +151,13 @@ async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDeliver
     deliveries = [delivery for id, _, found in takeover.moves if id in taken for delivery in found]
     messages = sorted({(x.sink, x.ordering_key) for x in deliveries if x.mode is Mode.STATE})
     begun = (
-        {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))}
+        {
+            (row["sink"], row["ordering_key"])
+            for row in await connection.fetch(_BEGUN, *ordering_key_rows.columns(messages))
+        }
         if messages
         else set()
     )
     deliveries = [x for x in deliveries if x.mode is Mode.CHECKPOINT or (x.sink, x.ordering_key) not in begun]
     counts = [(x.sink, x.key, by) for id, by, found in takeover.moves if id in taken and by for x in found]
     return deliveries, counts
-
-
-def _columns(ordering_keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]
