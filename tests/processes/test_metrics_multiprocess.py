@@ -1,4 +1,4 @@
-"""Metrics of a server of many processes, through prometheus_client's common directory."""
+"""Metrics of a server of several processes, through prometheus_client's common directory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ print(metrics.page("application/openmetrics-text; version=1.0.0")[1].decode())
 
 @pytest.mark.slow
 def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
-    """Each worker's page counts what all counted; the fleet is what the one whose turn it is said last, and nothing raises."""
+    """Each worker's page has the counts of all; the fleet is the elected one's last value, and nothing
+    raises.
+    """
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     page = ""
     for which in ("first", "second"):
@@ -81,7 +83,7 @@ def app(environ, start_response):
     return [str(os.getpid()).encode()]
 """
 )
-#: As the how-to has it.
+#: As in the how-to.
 CONFIG = """
 from prometheus_client import multiprocess
 
@@ -106,7 +108,7 @@ def shown(address: str, name: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Database) -> None:
-    """One worker has the port that was asked for and shows what all three counted; what one counted stays when it is killed."""
+    """One worker has the configured port and shows the counts of all three; a killed worker's counts stay."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WEB)
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
@@ -150,7 +152,7 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Tell whether a process has the socket that listens on a port."""
+    """Return whether a process has the socket that listens on a port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
     held = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
