@@ -1,4 +1,6 @@
-"""Installing the app in further workspaces: who may, once, in one browser; where its token is kept, and when it is let go."""
+"""Installations of the app in further workspaces: who may, once, in one browser; storage and removal of
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ ACME = {"acme": {"team": TEAM, "tenant": "acme", "channel": "#agents"}}
 
 
 class App:
-    """A gateway's doors to Slack, before a Slack that is ours. `said` are the words that were counted."""
+    """A gateway's Slack endpoints, with a Slack of ours. `said` has the counted words."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None, /, **oauth: Any) -> None:
         self.slack = slack
@@ -82,8 +84,8 @@ class App:
         headers = [(b"accept", b"text/html"), *([(b"cookie", cookie.encode())] if cookie else [])]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.http(scope, receive, send)
-        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], told, sent[1]["body"].decode()
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], answered, sent[1]["body"].decode()
 
     async def begin(self) -> tuple[str, str]:
         """Begin an installation; return the state, and the cookie of that browser."""
@@ -97,7 +99,7 @@ class App:
         return await self.get(REDIRECT, urlencode({"code": code, "state": state} | more), cookie)
 
     async def install(self, team: str = TEAM, enterprise: str = "", *, is_org: bool = False) -> tuple[int, str]:
-        """Install the app, as somebody does who says yes; return the status and the page."""
+        """Install the app, as a person does who consents; return the status and the page."""
         state, cookie = await self.begin()
         status, _, page = await self.finish(
             self.slack.workspace.oauth.code(team, enterprise, is_org=is_org), state, cookie
@@ -114,10 +116,12 @@ async def slack() -> AsyncIterator[FakeSlack]:
         yield slack
 
 
-async def test_an_installation_gives_a_token_and_keeps_it_sealed(
+async def test_an_installation_gives_a_token_and_keeps_it_encrypted(
     slack: FakeSlack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page says what routes call it; the token opens for that workspace alone; it is in no row, page, header or line of the log."""
+    """The page has the name for routes; the token decrypts for that workspace alone; it is in no row, page,
+    header or log.
+    """
     app = App(slack)
     with caplog.at_level(logging.DEBUG):
         state, cookie = await app.begin()
@@ -140,8 +144,9 @@ async def test_an_installation_gives_a_token_and_keeps_it_sealed(
 async def test_a_state_holds_once_in_its_browser_and_not_for_long(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another browser's, none, a forged one, one that was used in another replica, one of eleven minutes ago: each is refused, and no
-    code is spent on it."""
+    """A state from another browser, missing, forged, used at another replica, or eleven minutes old is
+    refused unspent.
+    """
     app = App(slack)
     other = App(slack, app.store)
     code = slack.workspace.oauth.code()
@@ -165,8 +170,11 @@ async def test_a_state_holds_once_in_its_browser_and_not_for_long(
 
 
 async def test_who_may_install(slack: FakeSlack) -> None:
-    """A workspace that is not listed is refused and its token dropped; in a listed organisation, or with `any`, it is taken, as a tenant
-    of its own; an organisation as a whole is not."""
+    """An unlisted workspace is refused and its token dropped; in a listed organisation, or with `any`, it is
+    accepted.
+
+    It is then a tenant of its own; an organisation as a whole is not accepted.
+    """
     app = App(slack)
     status, page = await app.install("T0STRANGER")
     assert status == 403
@@ -179,7 +187,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
     anybody = App(slack, by_org.store, allow="any")
     assert (await anybody.install("T0ANY"))[0] == 200
     assert (await anybody.install("T0ANY", "E0ORG", is_org=True))[0] == 403
-    # Who is not let in any more is not used any more, either.
+    # A workspace that is no longer allowed is no longer used, either.
     assert await anybody.workspaces.find("T0OTHER") is not None
     narrower = App(slack, anybody.store)
     assert await narrower.workspaces.find("T0OTHER") is None
@@ -188,7 +196,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
 
 
 async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
-    """The page says what whoever runs it must do, at either path, and Slack is asked nothing."""
+    """Without a key the page says what the operator must do, at either path, and Slack is not called."""
     app = App(slack, key=None)
     for path in (INSTALL, REDIRECT):
         status, _, page = await app.get(path, "code=x&state=y")
@@ -211,7 +219,9 @@ async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
 async def test_whatever_slack_answers_is_a_page(
     slack: FakeSlack, fault: Fault, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An answer that is none, or is lost: a page that says to begin again, nothing kept, and no code in the log."""
+    """An invalid or lost answer gives a page that says to begin again; nothing is kept, and no code is
+    logged.
+    """
     app = App(slack)
     slack.faults.script("oauth.v2.access", [fault])
     state, cookie = await app.begin()
@@ -225,7 +235,7 @@ async def test_whatever_slack_answers_is_a_page(
 
 
 async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a state was used cannot be known then: it is refused, and no code is spent."""
+    """Without the database it is unknown whether a state was used: it is refused, and no code is spent."""
     app = App(slack)
 
     async def away(key: str) -> bool:
@@ -237,7 +247,7 @@ async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkey
 
 
 async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
-    """What is not ours is refused in words of ours; a team that is none does not come into the header."""
+    """Foreign input is refused in words of ours; an invalid team does not reach the header."""
     app = App(slack)
     assert (await app.get(INSTALL, method="POST"))[0] == 405
     assert (await app.get(REDIRECT, "x" * 5000))[0] == 400
@@ -252,7 +262,7 @@ async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
 
 
 async def test_keys_are_replaced(slack: FakeSlack) -> None:
-    """With the old key beside it the new one opens what that sealed; sealed anew, the old key is not needed; a stranger's opens nothing."""
+    """With the old key beside it the new one decrypts older tokens; re-encrypted, the old key is not needed."""
     app, key = App(slack), new_key()
     await app.install()
     token = await app.workspaces.token(TEAM)
@@ -262,7 +272,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     assert await App(slack, app.store, key=key).workspaces.token(TEAM) == token
     with pytest.raises(NoToken, match="another key"):
         await App(slack, app.store).workspaces.token(TEAM)
-    # A row that was copied over another workspace's opens nothing there.
+    # A row copied over another workspace's decrypts nothing there.
     (row,) = await app.workspaces.listed()
     encryption = both.workspaces.encryption
     assert encryption is not None
@@ -271,7 +281,9 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
 
 
 async def test_a_token_that_ends_is_renewed_by_one_process(slack: FakeSlack) -> None:
-    """Two hours before its end one of several fetches the next one; all have it then; where Slack gives none, what there is holds."""
+    """Two hours before a token's end one process fetches the next for all; if Slack gives none, the old one
+    stays in use.
+    """
     slack.workspace.oauth.rotates = True
     app = App(slack)
     await app.install()
@@ -301,7 +313,9 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 
 
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
-    """Removed, its token is gone from the row; an event of before it was installed again, or of another token, takes nothing away."""
+    """The token of a removed app leaves the row; an event from before a new installation, or of another
+    token, does not.
+    """
     app = App(slack)
     interactions_runtime = InteractionsRuntime(app.settings, app.store, lambda _: None, workspaces=app.workspaces)
     assert interactions_runtime.app.everywhere is not None
@@ -333,8 +347,10 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     await interactions_runtime.close()
 
 
-async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
-    """Before, what comes from there is refused; then it is that tenant's alone, and rules that name no tenant are not for it."""
+async def test_a_workspace_is_accepted_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
+    """Before the installation its requests are refused; then it has its tenant alone, and needs rules for
+    that tenant.
+    """
     app = App(slack)
     settings = app.settings.model_copy(
         update={
@@ -375,7 +391,9 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
 
 
 def test_encryption_binds_owner_and_time() -> None:
-    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too late."""
+    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too
+    late.
+    """
     encryption = Encryption([KEY])
     encrypted = encryption.encrypt("a", {"token": "x"})
     assert encryption.open("a", encrypted) == {"token": "x"}

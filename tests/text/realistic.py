@@ -1,4 +1,4 @@
-"""Secrets as vendors document them, with bodies drawn anew by a seed, and the texts in which agents let them slip.
+"""Secrets as vendors document them, with random bodies from a seed, and texts in which agents leak them.
 
 Nothing here is read from the scanner's own table: each form is written down from the vendor's documentation, whole and in full length.
 A form is a sequence of literal text and `(alphabet, length)`; a text has `{}` where the secret stands.
@@ -134,7 +134,7 @@ FORMS: dict[str, Form] = {
     "spanpost": ("sp" "t_", (URL, 43)),
 }  # fmt: skip
 
-#: Where a secret of a known form may stand: nothing else tells what it is.
+#: Places of a secret of a known form, without a name that gives its kind.
 TEXTS = (
     "{}",
     "using {} for the call",
@@ -173,7 +173,7 @@ NAMED = (
 
 
 class Case(NamedTuple):
-    """A text, and what must not be left of it."""
+    """A text, and the secret that must be removed from it."""
 
     what: str
     text: str
@@ -181,7 +181,7 @@ class Case(NamedTuple):
 
 
 def drawn(form: Form, rng: random.Random) -> str:
-    """Return a secret of a form."""
+    """Return a random secret of a form."""
     return "".join(part if isinstance(part, str) else "".join(rng.choices(part[0], k=part[1])) for part in form)
 
 
@@ -402,7 +402,7 @@ def by_place(seed: int) -> Iterator[Case]:
 
 
 def all_cases(seed: int) -> Iterator[Case]:
-    """Yield everything."""
+    """Yield all cases."""
     yield from by_form(seed)
     yield from by_name(seed)
     yield from by_place(seed)

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the API does: schemathesis tries it against a gateway."""
+"""The OpenAPI document describes the API: schemathesis tries it with a gateway."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CASES = os.environ.get("SPANPOST_TEST_API_CASES", "3")
 
 
 def test_the_document_holds(served: Served, tmp_path: Path) -> None:
-    """For what the document allows and what it does not, every answer is one that it names, of the shape that it says, and never a 500.
+    """For allowed and forbidden requests, every answer is a documented one of the documented shape, and
+    never a 500.
 
-    Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries harder.
-    """
+    Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries more."""
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
-    # A cursor is opaque: no schema says which text is one (test_looking tries others). The stream would not end.
+    # A cursor is opaque: no schema describes it (test_looking tries others). The stream would not end.
     config = '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\nenabled = false\n'
     (tmp_path / "schemathesis.toml").write_text(config)
     command = [
