@@ -483,7 +483,7 @@ async def test_a_lookup_that_never_answers_changes_nothing():
     assert (looked.reason, looked.is_failure, looked.has_looked, looked.reconcile) == ("timeout", True, False, False)
 
 
-async def test_the_deadline_of_lookups_counts_from_the_first_one():
+async def test_the_deadline_of_lookups_counts_from_the_call():
     """A delivery that was old when it was sent is not given up by the first lookup that does not find it."""
     interaction_store, window = InteractionStore(), Window(Receipt(), known={})
     interaction_store.post(a_delivery(a_task(), a_checkpoint(), is_unknown=True))
