@@ -155,9 +155,7 @@ def needs() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def open_dir() -> Iterator[Callable[[], Path]]:
-    """Lend new empty directories that the embedded PostgreSQL can reach even for root: pytest's own are
-    closed to others.
-    """
+    """Lend new empty directories that the embedded PostgreSQL can reach as root too; pytest's own are private."""
     made: list[Path] = []
 
     def make() -> Path:
@@ -216,9 +214,7 @@ def database(dsn: str) -> Database:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run one worker more than there are cores for slow tests: half of their time is waiting for processes
-    and clocks.
-    """
+    """Run one worker more than there are cores for slow tests, because they wait half of their time."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return len(os.sched_getaffinity(0)) + ("not slow" not in config.option.markexpr)
@@ -243,7 +239,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _offline() -> Iterator[None]:
-    """Let tests reach this machine alone: none may need the internet, or send it anything."""
+    """Allow connections to this machine only, as without the internet."""
     connect, find_address = socket.socket.connect, socket.getaddrinfo
 
     def connect_here(self: socket.socket, address: Any) -> None:
@@ -309,7 +305,8 @@ WRITER = "spanpost_writer"
 def made_server(pg_bin: Path | None) -> Iterator[str]:
     """Run a throw-away server with a migrated database ``made``; `pg_bin` None takes the embedded binaries.
 
-    The database belongs to the role spanpost; `WRITER` records in it, and spanpost_reader reads (`spanpost.testing.postgres.as_role`).
+    The role spanpost owns the database, `WRITER` records in it, and spanpost_reader reads it
+    (`spanpost.testing.postgres.as_role`).
     """
     import asyncpg
 

@@ -97,9 +97,7 @@ def test_without_a_database_it_is_said_once_that_rows_are_not_kept() -> None:
 
 @pytest.mark.slow
 def test_the_embedded_database_is_left_quietly_and_keeps_the_rows(open_dir: Callable[[], Path]) -> None:
-    """The exit of a script that never flushes records the rest, stops the server silently, and keeps the
-    rows.
-    """
+    """A script without a flush records its rest at exit, stops the server silently and keeps the rows."""
     data = str(open_dir() / "data")
     first = run(
         'spanpost.attach(); agent(trace.get_tracer_provider(), "a")',
@@ -168,9 +166,7 @@ def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
 
 
 def test_the_default_port_of_metrics_may_be_taken(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A second process on a host goes on without metrics and logs how to get them; a gateway needs its
-    configured port.
-    """
+    """A second process runs without metrics on a taken default port and says so; a gateway refuses to start."""
     with ExitStack() as stack:
         with suppress(OSError):  # another process has it: that serves as well
             stack.enter_context(socket.create_server(("127.0.0.1", 9464)))

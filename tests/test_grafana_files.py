@@ -1,6 +1,4 @@
-"""grafana/ equals the output of its code, names only existing things, and each rule fires and stays quiet in
-a test.
-"""
+"""grafana/ is what its code makes, uses existing names, and each rule was seen firing and silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installed wheels, in new environments: another Python, and both ends of OpenTelemetry's range."""
+"""The installed wheels in fresh environments: another Python, and both ends of OpenTelemetry's range."""
 
 from __future__ import annotations
 

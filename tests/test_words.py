@@ -1,14 +1,7 @@
-"""One word for one thing: class names are unique, and words that only this project used stay out of names and prose.
-
-Three rules, from strict to narrow:
-
-- Public names (modules, metrics, settings, commands, tables, the API): no word of `IN_NAMES`.
-- Pages: no word of `IN_PAGES`.
-- Files of `OURS` (tests, benchmarks, scripts, examples): no word of `IN_OUR_NAMES` in a name that they define, and no word of
-  `IN_OUR_PROSE` in a docstring or a comment. Names from other packages and strings (recorded data, texts of agents) are free.
+"""One word for one thing: unique class names, and no private words in public names and pages.
 
 `words_not_yet.txt` lists what is still to be renamed, and may only shrink. After a renaming,
-``python -m tests.test_words`` removes what is done from it, and adds nothing.
+``python -m tests.test_words`` removes finished entries and adds none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Number of examples of property tests: in full in CI, a quarter on a laptop.
+"""How many examples the property tests try: the full number in CI, a quarter on a laptop.
 
-CI tries the same examples each time, so that a change is judged by what it changes; a laptop tries new ones,
-and keeps what fails. With SPANPOST_TEST_SEEDS=new the full number runs with new ones.
+CI tries the same examples each time, so that a change is judged by its own effect; a laptop tries new ones and keeps
+failures. With SPANPOST_TEST_SEEDS=new the full number is tried with new examples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agents that ask a person: one in any language (OTLP records in JSON), and one that waits through `spanpost.agent.control`."""
+"""Agents that ask a person: one sends OTLP records in JSON, one waits through `spanpost.agent.control`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A day of many tasks, as agents report it: two sorts of agents, failures, questions to people, filling
-contexts, sub-agents.
-"""
+"""A day of many tasks as agents report it: failures, questions, filling context windows, sub-agents."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A rule fires on an agent's telemetry, and its alert reaches the agent's thread: Prometheus, Alertmanager,
-gateway, Slack.
+"""A rule fires on metrics of an agent's telemetry, and its alert reaches the task's thread in Slack.
 
-All of them real but Slack, with the shipped rules and Alertmanager configuration, with shorter times. About
-10 s.
+Prometheus, Alertmanager and the gateway are real and use the shipped rules and configuration with shorter times;
+only Slack is a fake. About 10 s.
 """
 
 from __future__ import annotations
@@ -114,11 +113,10 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
 
 
 async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn: str, tmp_path: Path) -> None:
-    """An agent's context fills: the shipped rule's alert is in its task's thread, and is resolved there
-    after the task's end.
+    """The shipped context alert appears in its task's thread and is resolved there when the task ends.
 
-    It is there once, though scrapes failed meanwhile. An alert without a task is one message in the channel,
-    edited when it is resolved.
+    It appears once although scrapes fail in between. An alert about no task is one message in the channel; it is
+    edited when it is over.
     """
     async with street(dsn, tmp_path) as there:
         full = ROOT_SPAN | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}

@@ -1,8 +1,6 @@
-"""An agent asks, a person presses, the agent gets the answer: agent, gateway, PostgreSQL and a third-party
-Slack as processes.
+"""An agent asks and a person answers in Slack: agent, gateway, PostgreSQL and an independent fake of Slack.
 
-The gateway is killed at each point between; after each there is one answer, and Slack shows it. About a
-minute.
+The gateway is killed at each point in between. In every case there is one answer, and Slack shows it. About a minute.
 """
 
 from __future__ import annotations
@@ -169,9 +167,7 @@ async def street(
 
 @pytest.mark.parametrize("is_http", [False, True], ids=["socket mode", "http"])
 async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http: bool) -> None:
-    """Bob is refused, Alice approves, the agent goes on; all are rows, and Slack shows the decision in place
-    of the buttons.
-    """
+    """Bob is refused, Alice approves, the agent continues; both acts are rows and Slack names the decider."""
     async with street(dsn, tmp_path, is_http=is_http) as on:
         agent, reply = await on.question()
         await on.press(reply, "Approve", BOB)
@@ -221,9 +217,7 @@ async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) ->
 
 
 async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path: Path) -> None:
-    """A forged Approve of a long question opens it; if it is asked anew meanwhile the dialogue is void;
-    read, it counts.
-    """
+    """A forged Approve opens a long question whole; a reworded question voids the dialogue, a read one counts."""
     async with street(dsn, tmp_path) as on:
         plan = "\n".join(f"{n}. drain host-{n}" for n in range(200)) + "\nand DROP-ALL-DATABASES"
         agent, reply = await on.asked_and_posted("Roll it out?", detail=plan)
@@ -276,9 +270,7 @@ async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Pat
 
 
 async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
-    """A click while no process listens is lost, as Slack shows; repeated after the start it counts, and the
-    agent goes on.
-    """
+    """A click while the gateway is down has no effect and Slack shows it; clicked again after the start it counts."""
     async with street(dsn, tmp_path) as on:
         agent, reply = await on.question()
         await on.rest()
@@ -293,9 +285,7 @@ async def test_killed_before_the_click(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
-    """A click that waited for the database when its process was killed changed nothing; repeated it counts,
-    once.
-    """
+    """A click whose process is killed before the commit changes nothing; clicked again it counts once."""
     async with street(dsn, tmp_path) as on:
         agent, reply = await on.question()
         await on.rest()
@@ -319,7 +309,7 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
-    """After a kill between commit and answer the click counts: the next process informs agent and Slack."""
+    """A committed click counts although Slack got no answer: the next process answers the agent and Slack."""
     async with street(dsn, tmp_path) as on:
         agent, reply = await on.question()
         await on.rest()

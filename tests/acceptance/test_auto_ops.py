@@ -1,6 +1,4 @@
-"""examples/auto_ops: three agents handle a real Alertmanager's alerts in their threads, each once. About 20
-s.
-"""
+"""examples/auto_ops: three agents handle alerts of a real Alertmanager in their threads, each once. About 20 s."""
 
 from __future__ import annotations
 
@@ -139,7 +137,7 @@ class OnCall:
         return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
 
     async def question(self) -> dict[str, Any]:
-        """Wait for the one open question, and for its task, whose batch comes later."""
+        """Wait until there is one open question, and for its task, which the batch with the question precedes."""
 
         async def find_alert() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = (await self.ask("/api/approvals?state=open"))["items"]
@@ -184,10 +182,10 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
 
 
 async def test_an_alert_is_handled_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
-    """Verdict, plans, reviews and the question are in the alert's thread; an approved action runs once.
+    """The alert's thread shows verdict, plans, reviews and question, and the approved command runs once.
 
-    A dry run does nothing. A killed run is continued by the next one under the same question, and two
-    concurrent ones act once. For an alert that is resolved meanwhile nothing is done, approved or not.
+    A dry run does nothing. After a kill during the question the next process continues under the same question. Two
+    processes at once run the command once. After the alert is over nothing runs, whether approved or not.
     """
     async with on_call(dsn, tmp_path) as there:
         await there.alert("DiskFull")

@@ -1,7 +1,6 @@
-"""Recorded runs of real frameworks through replay: the same for any order and form of the bodies, with known
-results.
+"""Replays of recorded runs of real frameworks: any order and encoding of the bodies gives the true result.
 
-The recordings are the committed ones, or those at `SPANPOST_CAPTURES`.
+The recordings are the committed ones, or those in the directory `SPANPOST_CAPTURES`.
 """
 
 from __future__ import annotations
@@ -210,7 +209,7 @@ def _hex_ids(value: Any) -> Any:
 @pytest.mark.slow
 @every_run
 def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> None:
-    """Files in any order and repeated, one per span, JSON lines, gzip: all give the very same output."""
+    """Files in any order, repeated, one span a file, as JSON lines or gzip give identical output."""
     files, random = files_of(run), Random(run)
     expected = made_of(run)
     assert replayed([*reversed(files), *random.sample(files, len(files) // 2)]) == expected
@@ -237,9 +236,7 @@ def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @every_run
 def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
-    """Observations in any order, in batches of one and some repeated, give the same tasks and reported
-    checkpoints.
-    """
+    """Observations in any order, each a batch of its own and some repeated, give the same tasks and checkpoints."""
     files = files_of(run)
     observations = [o for file in files for decoded in read_recording(file) for o in decoded.observations]
     expected = without_judged(made_of(run))
@@ -279,7 +276,7 @@ def test_agents_are_below_their_callers(run: str) -> None:
 
 @every_run
 def test_tokens_are_what_the_model_served(run: str) -> None:
-    """The tasks' tokens add up to the stub's served tokens if they are in the telemetry, else they are null."""
+    """A task's tokens equal those that the stub model served if the spans carry them, else they are null."""
     tasks = made_of(run)["tasks"]
     said = [_sum(t[field] for t in tasks) for field in ("input_tokens", "output_tokens", "cache_read_tokens")]
     dialect = run.partition("/")[0]
@@ -307,9 +304,7 @@ def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_result_of_replay(tmp_path: Path) -> None:
-    """``spanpost replay --json`` prints one object, the same for any order of the files, for runs of several
-    dialects.
-    """
+    """``spanpost replay --json`` prints one object, the same for any order of files of several dialects."""
     for dialect in sorted({run.partition("/")[0] for run in RUNS})[::15]:
         run = next(run for run in RUNS if run.startswith(f"{dialect}/"))
         files = files_of(run)

@@ -1,6 +1,4 @@
-"""Claude Code's recorded telemetry through `spanpost run` with a real PostgreSQL: each signal, endpoint and
-form.
-"""
+"""Claude Code's recorded telemetry through `spanpost run` with PostgreSQL: each signal, protocol and encoding."""
 
 from __future__ import annotations
 
@@ -41,11 +39,7 @@ def as_json(body: bytes, signal: str) -> bytes:
 
 
 def test_each_signal_by_each_endpoint(gateway: Gateway) -> None:
-    """Each signal of a session, by HTTP, gRPC and as JSON, gives one row with the served usage.
-
-    Spans, records and points of one session by HTTP; records of another as JSON; points alone by gRPC and as
-    JSON. Sending all of it again, in any order, changes nothing.
-    """
+    """A session by HTTP, gRPC or JSON is one row with the tokens served; sending all again changes nothing."""
     import grpc
 
     sent: list[tuple[str, bytes, str]] = []

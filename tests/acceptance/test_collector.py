@@ -139,9 +139,7 @@ def test_what_is_sent_arrives_once(
 
 
 def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the redacting Collector even a spanpost that keeps content has no prompts or tokens; ids and
-    names stay.
-    """
+    """Behind the redacting Collector no prompt or token reaches spanpost, and tasks are still followed."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
     collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
@@ -201,7 +199,7 @@ def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_
 
 
 def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
-    """Behind the load balancer, spans for a killed replica reach the database through the other or later."""
+    """Spans that the load balancer gave to a killed replica reach the database through the other one."""
     directories = open_dir(), open_dir()
     first, second = (stack.enter_context(run_gateway(database.dsn, directory)) for directory in directories)
     collector = start(
@@ -228,9 +226,7 @@ SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
 def test_what_was_acknowledged_survives_every_kill(
     database: Database, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """While Collector and gateway are killed at random, every span that the Collector acknowledged is a row,
-    exactly once.
-    """
+    """While Collector and gateway are killed at random, each span that the Collector acknowledged is one row."""
     directory = open_dir()
     gateway = stack.enter_context(run_gateway(database.dsn, directory))
     collector = start(stack, "durable", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")

@@ -30,9 +30,7 @@ def phrases(value: Any) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
 def test_nothing_that_was_said_is_kept(run: str) -> None:
-    """No audit row and no checkpoint holds a phrase of the conversation; with `capture_content` the rows
-    hold them.
-    """
+    """No audit row and no checkpoint holds text of the conversation unless `capture_content` is on."""
     seen = observations(files_of(run)[0].parent)
     kept = "".join(text_of(p.source) for p in batches.prepare(seen))
     assert phrases(kept) == set()

@@ -1,6 +1,4 @@
-"""Agents that wait for people through a real gateway: despite kills, the first decision reaches the agent,
-once.
-"""
+"""Agents wait for people through a real gateway: under any kill the first decision reaches the agent once."""
 
 from __future__ import annotations
 
@@ -139,7 +137,7 @@ def test_a_decision_made_anywhere_reaches_the_agent(app: App, agent: Callable[..
 
 
 def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """A gateway killed after it recorded the question returns, after its restart, a decision made meanwhile."""
+    """A decision made while the killed gateway was down is there when the gateway is back."""
     waiting = agent("Deploy?", id="while-waiting")
     key = app.asked("while-waiting").key
     app.gateway.kill()
@@ -195,7 +193,7 @@ asyncio.run(main())
 
 
 def test_an_agent_killed_while_it_waits_finds_the_decision(app: App) -> None:
-    """A killed and restarted agent asks again under the same id, and gets the decision made meanwhile."""
+    """A restarted agent asks under the same id and receives the decision made in between."""
     code = "from spanpost.agent.control import approval_sync; print(approval_sync('Deploy?', id='restart', timeout=60))"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))},
@@ -267,7 +265,7 @@ def test_a_wrong_token_is_an_error_of_the_agents(app: App) -> None:
 
 
 def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """A hundred agents wait at once for their own answers, without queries; a stop answers them all in time."""
+    """A hundred agents wait at once without queries to the database; a stop of the gateway answers all in time."""
     ids = [f"many-{uuid4()}" for _ in range(100)]
     waiting = [agent("Deploy?", id=id) for id in ids]
     rows = [app.asked(id) for id in ids]
@@ -332,9 +330,7 @@ def decide(app: App, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """`spanpost decide` answers by the id, in a person's name; an invalid or second answer fails with the
-    reason.
-    """
+    """`spanpost decide` answers a question by id and name; an invalid or second answer fails with the reason."""
     waiting = agent("Which?", id="cli", options=["blue", "green"])
     app.asked("cli")
     wrong = decide(app, "cli", "red", "--as", "carol")
@@ -367,9 +363,7 @@ def spent(app: App) -> None:
 
 
 def test_the_remaining_budget_is_returned_through_the_gateway(app: App, spent: None) -> None:
-    """An agent gets its tenant's remaining budget: by its trace, or by its attributes before its first span
-    arrives.
-    """
+    """An agent reads its tenant's remaining budget by its trace, or by attributes before its first telemetry."""
     for token, task, left in ((TOKEN, "miner", "6"), (OTHER, "miner", "10"), (TOKEN, "smith", "10")):
         headers = {"authorization": f"Bearer {token}"}
         result = asyncio.run(gateway.GatewayClient(app.gateway.url, headers=headers).budget("", {"agent.name": task}))

@@ -100,7 +100,7 @@ def test_the_compose_file_mounts_what_is_there() -> None:
 
 
 def test_the_compose_file_has_no_password_of_its_own() -> None:
-    """Passwords come from required environment variables alone, and none is Grafana's default."""
+    """Every value from the environment is required, no password is built in, and none is Grafana's default."""
     for path in (DEPLOY / "compose").iterdir():
         text = re.sub(r"^#.*$", "", path.read_text(), flags=re.MULTILINE)
         for variable, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
@@ -118,7 +118,7 @@ def test_the_compose_file_has_no_password_of_its_own() -> None:
 
 
 def test_the_compose_file_runs_nothing_as_root_for_long() -> None:
-    """Images have a version, and only the one that changes a directory's owner is root, without a network."""
+    """Images are pinned and none runs as root, except the one without a network that changes a directory's owner."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     images = [service["image"] for service in compose["services"].values() if "image" in service]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image)] == []
@@ -148,9 +148,7 @@ def bare_server(needs: Callable[[str], str]) -> Iterator[str]:
 
 @pytest.mark.needs("postgres", "psql")
 def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], str], tmp_path: Path) -> None:
-    """With the roles of its script the owner upgrades the schema, a gateway records as the writer, and
-    Grafana only reads.
-    """
+    """With the script's roles the owner upgrades the schema, the gateway writes and Grafana can only read."""
     [compose] = documents(DEPLOY / "compose" / "compose.yaml")
     [datasource] = [
         one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one
@@ -223,9 +221,7 @@ def passes(
 
 
 def test_the_guard_accepts_the_hosts_of_each_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Probes, scrapes, Collectors and Alertmanager reach a gateway by the hosts of each deployment; a
-    foreign page does not.
-    """
+    """Probes, scrapes, Collectors and Alertmanager reach each deployment's gateway; a foreign page does not."""
     _, deployment, *_ = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     pod = {one["name"]: one["value"] for one in container["env"]}
@@ -373,9 +369,7 @@ def host(tmp_path: Path, open_dir: Callable[[], Path]) -> Iterator[dict[str, str
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Path) -> None:
-    """The script installs a ready service with uv; with pip, a version that does not get ready is replaced
-    by the former.
-    """
+    """The script installs a ready service; if a new version does not get ready the old one runs again."""
 
     def deploy(what: Path, **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(DEPLOY / "deploy"), str(what)]

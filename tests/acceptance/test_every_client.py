@@ -1,6 +1,4 @@
-"""The same spans by OpenTelemetry's HTTP and gRPC exporters and through a real Collector, with and without
-kills.
-"""
+"""The same spans through OpenTelemetry's HTTP and gRPC exporters and a real Collector, with and without kills."""
 
 from __future__ import annotations
 
@@ -129,9 +127,7 @@ class Client:
 def test_the_same_spans_come_to_the_same_through_each_client(
     server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """By HTTP, by gRPC and through a Collector the same spans are rows, each once, and the same tasks with
-    the same figures.
-    """
+    """By HTTP, gRPC and Collector each span is one row, and the tasks have the same figures."""
     find("otelcol")
     count = SPANS * 2 // 5
     began = time.time_ns()
@@ -162,9 +158,7 @@ def test_the_same_spans_come_to_the_same_through_each_client(
 def test_acknowledged_spans_survive_kills_and_each_task_has_one_message(
     kind: str, server: str, stack: ExitStack, open_dir: Callable[[], Path]
 ) -> None:
-    """Gateway and Collector are killed at random: every span is one row, and every task one message with its
-    newest text.
-    """
+    """Under random kills of gateway and Collector each span is one row and each task one current message."""
     if kind == "collector":
         find("otelcol")
     database = Database(stack.enter_context(fresh_database(server)))

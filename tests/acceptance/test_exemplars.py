@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("prome
 
 
 def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
-    """For a task's end and for a failure, Prometheus keeps the recorded checkpoint's id beside the trace's."""
+    """Exemplars of a task's end and of a failure in Prometheus hold the recorded trace and checkpoint ids."""
     store, metrics = MemoryStore(), Metrics()
     task = ended(trace=1, span=1, name="agent", attributes=AGENT, seconds=60.0)
     tool = ended(trace=1, span=2, parent=1, name="tool", attributes=FAILS, seconds=2.0, status=Status.ERROR)

@@ -1,4 +1,4 @@
-"""A sender with a tenant's token cannot answer a waiting agent: with a real gateway and the real client."""
+"""A sender with a tenant's token cannot answer for a waiting agent: a real gateway, the real client."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_an_answer_that_was_there_before_the_question(app: App, agent: Callable[
 
 
 def test_a_question_with_a_stolen_mark_is_another_question(app: App, agent: Callable[..., Future[Decision]]) -> None:
-    """Other words with the victim's mark are another question: people are asked both, and the victim gets
-    its own answer.
-    """
+    """Other words with the victim's mark are another question: people see both, and the victim gets its own answer."""
     id = f"bait-{uuid4()}"
     waiting = agent(WORDS, id=id)
     victim = app.asked(id)
@@ -109,9 +107,7 @@ def test_a_question_with_a_stolen_mark_is_another_question(app: App, agent: Call
 
 
 def test_an_earlier_record_does_not_answer_a_later_wait(app: App) -> None:
-    """A question without a mark that telemetry answered stays open for the first waiting agent, until a
-    person decides.
-    """
+    """An answer from telemetry to a question without a mark does not reach the agent: a person must decide."""
     id, trace = f"unmarked-{uuid4()}", "cd" * 16
     send(app, "agent.approval.requested", trace, id=id, question=WORDS)
     send(app, "agent.approval.resolved", trace, id=id, decision="approve", by="the CEO")

@@ -186,9 +186,7 @@ def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
 
 
 def test_while_the_database_is_down_senders_are_asked_to_come_back(start: Start, dsn: str, server: str) -> None:
-    """Without its database the gateway lives, is not ready and answers 503, never 500; later all is
-    recorded.
-    """
+    """Without its database the gateway stays alive, is not ready and answers 503; afterwards all is recorded."""
     gateway = start().ready()
     assert said(gateway.get("/health/ready")) == (200, {"status": "ready"})
     stream = Stream(bodies=60, size=10)
@@ -216,9 +214,7 @@ def test_while_the_database_is_down_senders_are_asked_to_come_back(start: Start,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
-    """At a stop received requests are answered and recorded; a body that is still being sent gets 503; the
-    exit is 0.
-    """
+    """At a stop complete requests are recorded, an incomplete body is answered 503, and the exit code is 0."""
     gateway = start().ready()
     stream = Stream(bodies=10_000, size=10)
     stream.begin(gateway.http)
@@ -241,9 +237,7 @@ def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
 
 
 def test_tokens_and_routes_are_read_again(start: Start, dsn: str) -> None:
-    """At SIGHUP a new token is valid beside the old one, then alone; wrong settings change nothing; no
-    request is cut off.
-    """
+    """SIGHUP adds and removes tokens without cutting connections; wrong settings change nothing."""
     old, new = new_token(), new_token()
 
     def toml(*hashes: str, more: str = "") -> str:

@@ -201,10 +201,10 @@ def panel_of(name: str, title: str) -> str:
 
 
 def test_panels_show_what_the_spans_say(day: Observed) -> None:
-    """Figures of dashboards and counters equal those of the audit's spans: each call once, under its own
-    model.
+    """Dashboards and counters show the sums of the spans' attributes: each call once, under its model.
 
-    The expected sums are over the spans' attributes as they were sent, not over spanpost's results."""
+    The expected sums are taken from the attributes as sent, without spanpost's own columns.
+    """
     day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
     said = day.sql(
@@ -253,9 +253,7 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
 
 
 def test_links_lead_where_they_say(day: Observed) -> None:
-    """A task in a table links to its own dashboard and time, its trace to its spans, and its thread to the
-    Slack message.
-    """
+    """A task in a table links to its dashboard and time, its trace to its spans, its thread to Slack."""
     row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
     [(started, ended)] = day.sql(
         "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks WHERE task_id = $1",

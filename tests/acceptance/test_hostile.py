@@ -37,9 +37,7 @@ def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
 
 
 def test_acknowledged_spans_survive_a_crash_of_the_database(gateway: Gateway) -> None:
-    """The kill of a connection's process makes the server end all of them and recover: no acknowledged span
-    is lost.
-    """
+    """When the server restarts after the crash of one backend, no acknowledged span is lost."""
     stream = Stream(bodies=120, size=10)
     stream.begin(gateway.http)
     while len(stream.acknowledged) < 20:
@@ -66,9 +64,7 @@ FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEG
     ids=["at the insert", "at the commit"],
 )
 def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, trigger: str) -> None:
-    """A failed transaction, at its commit too, is 503 and leaves nothing; with room again the same body is
-    recorded.
-    """
+    """A transaction that fails, even at its commit, is answered 503; with free space the same body is recorded."""
     query(gateway.dsn, FULL, trigger)
     assert gateway.post(body(0, 10)) == 503
     assert gateway.recorded == []
@@ -103,9 +99,7 @@ def test_half_requests_do_not_block_others(gateway: Gateway) -> None:
 
 
 def test_a_poison_is_answered_and_does_not_come_back(dsn: str, tmp_path: Path) -> None:
-    """A trace that takes too long is 200 with all of it rejected, another is recorded, and neither is
-    requested again.
-    """
+    """A trace beyond the time bound is rejected with 200, others are recorded, and neither is sent again."""
     budgets = "[database]\nbatch_budget = 0.05\ntrace_budget = 0.1\n"
     gateway = Gateway(dsn, tmp_path, budgets).ready()
     try:

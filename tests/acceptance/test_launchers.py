@@ -1,7 +1,6 @@
-"""Work started from Slack and by webhooks: agents, gateways, PostgreSQL and a third-party Slack as
-processes.
+"""Work is launched from Slack and by webhooks: agents, gateways, PostgreSQL and an independent fake of Slack.
 
-However often it is requested, through however many processes, of which any is killed, it is started once.
+However often and through however many processes work is requested, and whichever is killed, it starts once.
 About a minute.
 """
 
@@ -99,9 +98,7 @@ async def _failed(on: Street, name: str = "Deploy the shop") -> str:
 
 @pytest.mark.needs("local-slack")
 async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
-    """Twenty clicks of Retry, each received by three processes: one order, one agent, one new task that
-    names the first.
-    """
+    """Twenty clicks on Retry in three processes make one order, one agent and one task that names its original."""
     shop = Shop(tmp_path)
     port = free_port()
     rules = RULES + shop.launcher(f"http://127.0.0.1:{port}")
@@ -128,9 +125,7 @@ async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
 
 @pytest.mark.needs("local-slack")
 async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> None:
-    """`/agents start` and the same words in a mention, each once, by authorized people: agents run, and
-    Slack shows their tasks.
-    """
+    """`/agents start` and a mention each start work once if the rule for `start` allows the person."""
     shop = Shop(tmp_path)
     port = free_port()
     rules = f'[[interactions.rules]]\nactions = ["start"]\nlauncher = "fix"\nusers = ["{ALICE}"]\n' + shop.launcher(
@@ -159,9 +154,7 @@ async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> N
 
 @pytest.mark.needs("local-slack")
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
-    """A committed order stands though its process was killed: the next process starts it, under the one
-    order's id.
-    """
+    """A committed order starts although its process was killed: the next process uses the same order id."""
     shop = Shop(tmp_path)
     async with street(dsn, tmp_path, rules=RULES + shop.launcher("http://127.0.0.1:9")) as on:
         ts = await _failed(on)
@@ -188,9 +181,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
 
 
 async def test_a_request_starts_an_agent(dsn: str, tmp_path: Path) -> None:
-    """GitHub's signed request is answered once stored, starts an agent, whose end starts another by a rule;
-    a replay none.
-    """
+    """GitHub's signed request starts one agent, whose end starts the next by a rule; a replay starts none."""
     shop = Shop(tmp_path)
     port = free_port()
     hooks = """

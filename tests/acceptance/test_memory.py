@@ -1,6 +1,7 @@
-"""Several hostile bodies at once at a real gateway: the settings limit their memory, whatever they contain.
+"""Hostile bodies sent at once to a real gateway stay within the memory that the settings allow.
 
-`SPANPOST_TEST_BODY_MIB=64` tries it with the largest bodies that the default accepts."""
+`SPANPOST_TEST_BODY_MIB=64` sends the largest bodies that the default accepts.
+"""
 
 from __future__ import annotations
 
@@ -119,9 +120,7 @@ BODIES: dict[str, tuple[str, str, Callable[[], bytes], set[int]]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_hostile_bodies_are_bounded(name: str, gateway: Gateway, grown: Callable[[], int]) -> None:
-    """Six senders with the same large body at once get only allowed answers, and memory stays within the
-    limit.
-    """
+    """Six senders of one large body at once get only the foreseen answers, and memory stays within the bound."""
     kind, encoding, make, answers = BODIES[name]
     body = make()
     headers = {"content_type": f"application/{kind}"} | ({"content_encoding": encoding} if encoding else {})

@@ -124,9 +124,7 @@ def rows(dsn: str) -> str:
 @pytest.mark.slow
 @pytest.mark.needs("postgres")
 def test_no_readable_place_holds_a_secret(gateway: Gateway) -> None:
-    """No row of any table, page of the API, output of the command line, message, log line or metric has a
-    secret.
-    """
+    """No table, API page, command, message, log line or metric contains a secret."""
     json_type = {"content-type": "application/json"}
     for number, case in enumerate(CASES):
         assert (

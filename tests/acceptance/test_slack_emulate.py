@@ -1,4 +1,4 @@
-"""The Slack sink with `emulate`, a third-party Slack: its messages, threads, metadata and scopes."""
+"""The Slack sink against `emulate`, an independent fake of Slack: messages, threads, metadata and scopes."""
 
 from __future__ import annotations
 
@@ -158,9 +158,7 @@ async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> No
 
 
 async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
-    """Without chat:write a post is refused with the scope's name; without history an unknown delivery is a
-    dead letter.
-    """
+    """Without chat:write posting fails with the scope's name; without history an uncertain delivery is parked."""
     async with Interactions(emulate, "xoxb-mute") as mute:
         with pytest.raises(DeliveryRefused) as caught:
             await mute.sink.deliver(a_delivery(sink="slack"))

@@ -1,6 +1,4 @@
-"""A workspace is installed at a running gateway with a third-party Slack; its waiting deliveries are posted
-there.
-"""
+"""A workspace is installed at a running gateway through a fake of Slack, and its waiting messages are posted."""
 
 from __future__ import annotations
 
@@ -76,9 +74,7 @@ async def ask(emulated: Emulated, method: str, **given: str) -> dict[str, Any]:
 
 
 async def say_yes(emulated: Emulated) -> tuple[int, str]:
-    """Install the app as a person does: begin, choose a user at Slack, be redirected. Return the status and
-    the page.
-    """
+    """Install the app as a person does: begin, choose a user in Slack, return. Gives the status and the page."""
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{emulated.port}/slack/install", allow_redirects=False) as answer:
             assert answer.status == 302
@@ -99,9 +95,7 @@ async def say_yes(emulated: Emulated) -> tuple[int, str]:
 
 
 async def test_waiting_deliveries_are_posted_after_the_installation(emulate: Emulated, start: Start) -> None:
-    """Deliveries wait before the installation and are posted after it without a restart; the stored token is
-    encrypted.
-    """
+    """Waiting deliveries are posted after the installation without a restart, and the token is stored encrypted."""
     gateway = start(
         f"""
         [slack]

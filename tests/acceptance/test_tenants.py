@@ -1,6 +1,4 @@
-"""Two tenants of one gateway use the same ids on purpose: neither joins, reads, moves or ends the other's
-data.
-"""
+"""Two tenants of one gateway that use the same ids on purpose do not affect each other."""
 
 from __future__ import annotations
 
@@ -100,11 +98,7 @@ def spanpost(dsn: str, *arguments: str) -> Any:
 def test_the_same_ids_of_two_tenants_never_meet(
     dsn: str, slack: Slack, tmp_path: Path, needs: Callable[[str], str]
 ) -> None:
-    """With equal ids of everything, rows, tasks, figures, ends, messages and pruning are each tenant's own.
-
-    Trace, span, task, response, conversation, approval and artifact ids are equal. A tenant's token reads no
-    page.
-    """
+    """With equal ids of every kind, rows, tasks, figures, endings, messages and pruning stay per tenant."""
     now = time.time_ns() - 20 * 10**9
     gateway = Gateway(dsn, tmp_path, TOML, **settings(slack.url)).ready()
     try:

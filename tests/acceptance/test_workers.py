@@ -61,9 +61,7 @@ def post(gateway: Gateway, body: bytes) -> None:
 
 
 def test_a_killed_worker_loses_nothing(start: Start) -> None:
-    """kill -9 of a worker under load: each acknowledged span is one row; the worker is started again,
-    counted, and ready.
-    """
+    """After kill -9 of a worker under load each acknowledged span is one row, and the worker restarts."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     until_ready(gateway)
@@ -96,9 +94,7 @@ def test_a_killed_worker_loses_nothing(start: Start) -> None:
 
 
 def test_one_metrics_port_shows_the_sum(start: Start) -> None:
-    """Forty connections, HTTP and gRPC, reach both workers; the one metrics port and the gateway's page
-    count all spans.
-    """
+    """Forty connections reach both workers, and the metrics port and the gateway's page count all spans."""
     gateway = start("", *OPTIONS).ready()
     gateway.hear("2 workers share")
     for number in range(39):

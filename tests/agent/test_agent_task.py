@@ -47,7 +47,7 @@ def emitted() -> Emitted:
 
 
 def test_a_task_says_who_and_what_it_is(emitted: Emitted) -> None:
-    """Every argument becomes its attribute of the conventions, an omitted one none; a good end is complete."""
+    """Every argument becomes its attribute, arguments left out are absent, and a normal end is complete."""
     with agent_task(
         "Review PR 7",
         task_id="t-7",
@@ -82,9 +82,7 @@ def test_a_task_says_who_and_what_it_is(emitted: Emitted) -> None:
 
 
 def test_a_checkpoint_is_an_event_and_stays_on_the_task(emitted: Emitted) -> None:
-    """A checkpoint is an event with all its arguments; its progress stays on the task's span, its attributes
-    do not.
-    """
+    """A checkpoint is an event with all its attributes; of these only progress stays on the task's span."""
     with agent_task("t", tracer=emitted.tracer) as task:
         task.checkpoint(
             "half way",
@@ -147,7 +145,7 @@ def test_what_a_task_makes_and_keeps(emitted: Emitted) -> None:
 
 
 def test_module_level_calls_act_on_the_current_span(emitted: Emitted) -> None:
-    """Inside a tool's span, a checkpoint's event is the tool's and its progress the task's; the innermost task is current."""
+    """A checkpoint inside a tool's span is an event of the tool; its progress goes to the innermost task."""
     with agent_task("outer", tracer=emitted.tracer) as outer:
         assert current_task() is outer
         with emitted.tracer.start_as_current_span("tool"):
@@ -281,9 +279,7 @@ def test_a_cancelled_coroutine_is_a_cancelled_task(emitted: Emitted) -> None:
 
 
 def test_as_decorator_of_a_generator(emitted: Emitted) -> None:
-    """A generator's task is current in the generator's code and never in its consumer's; send, throw and
-    return work.
-    """
+    """A generator's task is current in the generator's code only; send, throw and return work."""
 
     @agent_task("stream", tracer=emitted.tracer)
     def stream() -> Generator[int, str, str]:
@@ -418,7 +414,7 @@ def test_an_agent_imports_the_api_and_the_conventions_alone() -> None:
 
 
 def test_an_order_is_taken_once(emitted: Emitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first topmost task of a launched process names its launch order; tasks below and after it do not."""
+    """The first topmost task of a launched process carries the order's id; tasks below and after it do not."""
     monkeypatch.setenv(
         "SPANPOST_ORDER", '{"id": "o-1", "retry_of": "t-1", "caused_by": null, "requested_by": "alice", "text": "x"}'
     )

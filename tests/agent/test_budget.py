@@ -39,9 +39,7 @@ def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pyt
 
 
 async def test_the_remaining_budget_is_returned(provider: TracerProvider, pipeline: Pipeline) -> None:
-    """A task spends from the budgets of its team and its agent; finalized usage of the team's other tasks
-    counts too.
-    """
+    """A task spends the budgets of its team and agent, and another task of the team sees what is left."""
     tracer: Any = provider.get_tracer("test")
     async with agent_task("dig", tracer=tracer):
         before = await budget()

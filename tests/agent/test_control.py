@@ -152,7 +152,7 @@ def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interactions, tracer: Tracer) -> None:
-    """A timeout or a cancellation ends the wait alone; a second call returns an answer given meanwhile."""
+    """A timeout or cancellation by the agent ends only the wait: asked again, the question has its answer."""
     with pytest.raises(ApprovalTimeout, match="nobody decided within"):
         await approval("Deploy?", id="release-1", timeout=0.05)
     asking = asyncio.create_task(approval("Deploy?", id="release-1"))
@@ -166,9 +166,7 @@ async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interac
 
 
 async def test_other_words_under_the_same_id_are_another_question(interactions: Interactions, tracer: Tracer) -> None:
-    """An approval of one wording does not count for another; an agent that waits for a replaced wording gets
-    no decision.
-    """
+    """An approval of other words does not count, and the agent that waits for the old words gets no decision."""
     async with agent_task("release", tracer=tracer):
         first = asyncio.create_task(approval("Deploy v1?", id="release"))
         await asyncio.to_thread(interactions.asked)
@@ -236,7 +234,7 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
 async def test_a_second_run_receives_acts_before_its_start_is_recorded(
     tracer: Tracer, provider: TracerProvider
 ) -> None:
-    """Acts of an ended run are not delivered to the next one, which keeps polling for any answer."""
+    """A task taken for ended reports no old acts, and a second run receives the new ones."""
     asked: list[int] = []
     answers: list[Any] = [
         {"status": "cancelled", "after": 0, "acts": []},
@@ -281,7 +279,7 @@ async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interaction
 
 
 async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Tracer) -> None:
-    """A shutdown of this process's spanpost ends each wait with an error that says so."""
+    """A shutdown of spanpost in this process ends every wait with the reason."""
     waiting = asyncio.create_task(approval("Deploy?"))
     await asyncio.to_thread(interactions.asked)
     assert await asyncio.to_thread(interactions.pipeline.shutdown)
@@ -353,9 +351,7 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
     ],
 )
 async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions, wrong: dict[str, Any]) -> None:
-    """An empty question or id, a past deadline, an unknown word and unusable options are errors of the
-    caller.
-    """
+    """Empty questions or ids, past deadlines, unknown words and unusable options are errors of the caller."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):
@@ -363,9 +359,7 @@ async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions
 
 
 async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: Interactions, tracer: Tracer) -> None:
-    """A question that is too long raises at once with the limit and is not asked; an adapter denies the
-    call.
-    """
+    """A question that is too long is not asked: it raises with the limit, and an adapter denies the call."""
     for words in (
         {"question": "x" * 8193},
         {"question": "Deploy?", "detail": "y" * 8193},
@@ -381,9 +375,7 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: I
 async def test_the_agents_log_says_why_a_question_cannot_be_approved(
     interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The agent's log says once that a part of the question is hidden from people; a denial still reaches
-    the agent.
-    """
+    """The agent's log says once that a hidden part prevents approval, and a denial still reaches the agent."""
     loop, is_said = asyncio.get_running_loop(), asyncio.Event()
     says = logging.Filter()
     says.filter = lambda record: loop.call_soon_threadsafe(is_said.set) is not None  # type: ignore[method-assign]

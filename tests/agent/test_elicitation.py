@@ -1,6 +1,4 @@
-"""Questions of an MCP server to people, with the protocol's own client and server, answered in the agent's
-process.
-"""
+"""An MCP server's questions, by the protocol's own client and server, answered in the agent's process."""
 
 from __future__ import annotations
 
@@ -129,9 +127,7 @@ async def called(
     ("answer", "result"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
 )
 async def test_a_choice(pipeline: spanpost.Pipeline, mode: str, answer: str, result: str) -> None:
-    """A choice is made by its option, in the protocol's older and in its newer form; people may also
-    decline.
-    """
+    """A choice is made by its option in both forms of the protocol, and it can be declined."""
     answered, [row] = await answering(pipeline, called(Elicitation("hotel"), "choose", mode=mode, city="Oslo"), answer)
     assert (row.question, row.options) == ("Which room in Oslo?", ("garden", "street", "decline"))
     assert "asked by the MCP server hotel" in row.detail
@@ -185,9 +181,7 @@ async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline)
     ],
 )
 async def test_a_time_that_is_over(pipeline: spanpost.Pipeline, then: Any, action: str, words: str) -> None:
-    """An expired question is a cancel, not a decline, and the model learns it; it is a denial where the
-    question says so.
-    """
+    """Without an answer the result is a cancel, or a denial if the question asks for that."""
     elicitation = Elicitation("hotel", expires_in=0.1, at_expiry=then)
     assert await called(elicitation, "book", city="Oslo") == action
     assert elicitation.refusals() == [words]
@@ -207,7 +201,7 @@ async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
 
 
 async def test_without_a_task_id_other_answers_do_not_count(pipeline: spanpost.Pipeline) -> None:
-    """Without a task id each question is asked anew; a name that the agent gives makes it one decision."""
+    """Without an id of the run each question is asked anew; with the agent's own name there is one decision."""
     for answer, result in (("approve", "True"), ("deny", "decline")):
         answered, _ = await answering(pipeline, called(Elicitation("hotel"), "book", task=None, city="Oslo"), answer)
         assert answered == result

@@ -117,7 +117,7 @@ ANYTHING = st.recursive(
     comment=st.text(max_size=30),
 )
 def test_a_form_that_is_none(properties: Any, required: Any, comment: str) -> None:
-    """Any form of a server is shown and answered, or refused with a reason; its options are valid ones."""
+    """Any form of a server is answered, or refused with a reason, and its options can be asked."""
     asked = read_form({"properties": properties, "required": required})
     assert asked.hint == "" or asked.hint.startswith("To ")
     assert all(isinstance(field.shown, str) for field in asked.fields)

@@ -34,9 +34,7 @@ async def serving(hear: Callable[..., object], tls: ssl.SSLContext | None = None
 
 
 async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A remote gateway is asked through the proxy with the proxy's credentials; NO_PROXY hosts and this
-    machine are not.
-    """
+    """A distant gateway is reached through the proxy with its credentials; NO_PROXY and loopback are direct."""
     async with HttpReceiver([HttpAnswer(body=KNOWN)]) as proxy, HttpReceiver([HttpAnswer(body=KNOWN)]) as here:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
         expected = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval(
@@ -56,9 +54,7 @@ async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """HTTPS_PROXY opens a tunnel in which the gateway's certificate is checked; the token is in the tunnel
-    alone.
-    """
+    """HTTPS_PROXY opens a tunnel in which the certificate is checked; only the tunnel carries the token."""
     authority = trustme.CA()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("gateway.test").configure_cert(tls)
@@ -112,9 +108,7 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
 async def test_a_proxy_that_lets_nothing_through(
     monkeypatch: pytest.MonkeyPatch, proxy: str, status: int, kind: type[Exception], said: str
 ) -> None:
-    """A proxy's refusal is reported with what to set, a temporary one is tried again; neither shows its
-    password.
-    """
+    """A proxy's refusal names the setting, a passing error is retried, and the proxy's password is not shown."""
     async with HttpReceiver([HttpAnswer(status=status)]) as receiver:
         monkeypatch.setenv("HTTP_PROXY", proxy or receiver.url.replace("//", "//me:secret@"))
         with pytest.raises(kind, match=said) as raised:
@@ -141,7 +135,7 @@ async def test_a_proxy_that_lets_nothing_through(
     ids=range(12),
 )
 async def test_whatever_answers_is_asked_again(answer: bytes) -> None:
-    """An answer that is no HTTP, or too long, counts as an unreachable gateway, and is tried again."""
+    """A malformed or oversized HTTP answer counts as a gateway that cannot be reached now."""
 
     async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):

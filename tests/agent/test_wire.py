@@ -130,9 +130,7 @@ def test_the_proxy_of_an_address(
 
 @pytest.mark.parametrize("said", ["socks5://p:1080", "http://:80", "http://p:port", "ftp://p", "http://[::1"])
 def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    """An unusable proxy is refused with the variable's name, without the address, which may contain a
-    password.
-    """
+    """An unusable proxy is refused with its variable's name and without its address, which may hold a password."""
     monkeypatch.setenv("https_proxy", said)
     with pytest.raises(NoProxy, match="HTTPS_PROXY") as caught:
         proxy_for("https", "gw.example", 443)

@@ -252,7 +252,7 @@ def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) 
 def test_a_closed_circuit_is_listed_and_opened(
     spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path
 ) -> None:
-    """A circuit that a refusal closed is listed with key, time, reason and remedy; after `open` it is gone."""
+    """A closed rate limit is listed with key, time, reason and remedy; after opening it is gone."""
     key = "slack:default"
 
     async def refused() -> None:

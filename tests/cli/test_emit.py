@@ -319,9 +319,7 @@ _keys = st.text(min_size=1).filter(lambda key: key not in _RESERVED)
 
 @given(st.text(min_size=1), st.dictionaries(_keys, _values, max_size=5))
 def test_what_is_sent_is_what_is_read(name: str, attributes: dict[str, Any]) -> None:
-    """Any name and attributes survive the token, the JSON and the gateway's decoder; the end repeats the
-    start's values.
-    """
+    """Any name and attributes survive the token, JSON and the gateway's decoder; the end repeats the start."""
     task = wire.task_of(wire.begin(name, attributes).token)
     _, logs = wire.request({}, records=[wire.started(task)])
     _, traces = wire.request({}, spans=[wire.ended(task, {})])

@@ -1,4 +1,4 @@
-"""`spanpost check`: findings about a forwarding target and the gateway's files, each with a next step."""
+"""`spanpost check`: what it finds about the forwarding target and the gateway's files, with remedies."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def test_what_is_wrong_there_is_said() -> None:
 
 
 def test_launchers_are_looked_at(tmp_path: Path) -> None:
-    """Check asks each enabled launcher whether it could launch: a missing program is reported; nothing is
-    started.
-    """
+    """Each launcher that is on reports a missing program with the remedy, and starts nothing."""
     mark = tmp_path / "started"
     named = {
         "good": {"kind": "command", "command": ["/bin/sh", "-c", f"touch {mark}"]},
@@ -74,7 +72,7 @@ def test_launchers_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
-    """A socket's missing directory, another file in its place, and unreadable certificates are found."""
+    """A missing socket directory, another file in its place and unreadable certificates are found."""
     ports = {"http_port": 0, "grpc_port": 0}
     nowhere, file = tmp_path / "nowhere" / "otlp.sock", tmp_path / "file"
     file.touch()

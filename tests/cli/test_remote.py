@@ -28,9 +28,7 @@ TASK = {"uid": "7" * 32, "task_id": "t1", "name": "Deploy", "status": "working",
 
 
 class Gateway:
-    """Answers requests in turn: (status, body) each, where a body is JSON, or raw bytes. `seen` has the
-    requests.
-    """
+    """Answers requests in turn with (status, body): JSON, or bytes as they are. `seen` holds the requests."""
 
     def __init__(self) -> None:
         self.answers: deque[tuple[int, Any]] = deque()
@@ -106,7 +104,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("answer", "said"), REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_says_what_to_do(gateway: Gateway, answer: tuple[int, Any], said: str) -> None:
-    """Any unexpected answer ends the command with one sentence, without the token and without a traceback."""
+    """Any other answer of a server ends the command with one sentence, without token and traceback."""
     gateway.answers.append(answer)
     with Remote(gateway.url) as there, pytest.raises(RemoteAnswered) as caught:
         there.get("/api/tasks", {})
@@ -171,9 +169,7 @@ def test_the_last_page_ends_a_list(gateway: Gateway) -> None:
 
 
 def test_a_stream_goes_on_where_it_broke_off(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    """After an interruption, a passing error or half an event, reading continues after the last whole event,
-    each once.
-    """
+    """After an interruption, a passing error or half an event, reading continues after the last whole event."""
     gateway.answers += [
         (200, HELLO + event("1", "checkpoint", {"n": 1}) + b'id: 2\nevent: checkpoint\ndata: {"n"'),
         (503, {"message": "starting", "details": []}),
@@ -200,9 +196,7 @@ def test_an_event_of_no_form_is_no_traceback(gateway: Gateway) -> None:
 
 
 def test_watching_says_once_that_it_began(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    """`watch --json` prints each checkpoint as a line, and its start once on stderr, however often it
-    connects.
-    """
+    """`watch --json` prints each checkpoint as a line and says once on stderr that it watches."""
     gateway.answers += [
         (200, HELLO + event("1", "checkpoint", {"text": "one"})),
         (200, HELLO + event("2", "checkpoint", {"text": "two"}) + event("3", "checkpoint", {"text": "three"})),
@@ -247,7 +241,7 @@ async def call(gateway: Gateway, tool: str, allow_acts: bool = False, **said: An
 async def test_an_id_is_one_part_of_a_path(
     gateway: Gateway, tool: str, said: dict[str, str], path: str, id: str
 ) -> None:
-    """Any id from a model is one segment of the request's path, and requests no other resource."""
+    """An id is one segment of the path whatever it contains, so it cannot name another resource."""
     given = {name: value.replace("{}", id) for name, value in said.items()}
     seen, _ = await call(gateway, tool, allow_acts=True, **given)
     assert seen.path == path.replace("{}", path_of(id))

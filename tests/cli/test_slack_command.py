@@ -30,9 +30,7 @@ OAUTH = {"client_id": "1.2", "client_secret": "client-secret", "public_url": "ht
 def test_installations_are_listed_reencrypted_and_removed(
     dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A list of installations has no token; after re-encryption the old key is not needed; `check` reports
-    each state.
-    """
+    """The list shows no token, encryption with a new key frees the old one, and a removed token is gone."""
     settings = load(database={"url": dsn}, slack=ACME, slack_oauth=OAUTH | {"key": OLD})
 
     def ask(work: Callable[[Workspaces], Awaitable[Any]]) -> Any:

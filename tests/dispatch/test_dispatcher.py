@@ -277,9 +277,7 @@ async def test_wake_delivers_at_once():
 
 
 async def test_an_idle_dispatcher_queries_rarely():
-    """With nothing due the store is not queried before the next due time; with a blocked delivery, ever more
-    rarely.
-    """
+    """With nothing due the store is asked at the due time only; a delivery that cannot be claimed ever more rarely."""
     interaction_store, window = InteractionStore(), Window()
     dispatcher = a_dispatcher(interaction_store, window)
     dispatcher.start()
@@ -355,9 +353,7 @@ async def test_throttled_closes_what_the_call_drew_on():
 
 
 async def test_a_sink_without_a_breaker_has_one():
-    """Every call draws on a circuit breaker: the sink's own, or one with its name; invalid rate limits are
-    ignored.
-    """
+    """Every call draws on a circuit breaker: the sink's, or one with its name; invalid rate limits are ignored."""
 
     class Named(Window):
         def rate_limits(self, address, call):
@@ -412,9 +408,7 @@ async def test_unknown_that_had_not_arrived_is_sent():
 
 
 async def test_a_state_that_had_arrived_is_edited_once_more():
-    """A state that had arrived may be outdated, so an edit with the found receipt follows; if it fails, it
-    stays an edit.
-    """
+    """A delivery that had arrived is edited with the found receipt; if that fails, it stays an edit."""
     found = Receipt(ref={"ts": "7"})
     interaction_store, window = (
         InteractionStore(),
@@ -433,7 +427,7 @@ async def test_a_state_that_had_arrived_is_edited_once_more():
     ids=["left-out", "unavailable", "bug"],
 )
 async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_failure):
-    """An unknown delivery is not sent while reconciling fails or omits it; only a successful lookup counts."""
+    """A delivery whose lookup is missing or fails stays uncertain: it is looked up again and not sent."""
     interaction_store, window = InteractionStore(), Window(DeliveryUncertain("reset"), known=known)
     interaction_store.post(a_delivery(a_task(), a_checkpoint()))
     dispatcher = a_dispatcher(interaction_store, window)
@@ -447,7 +441,7 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
 
 
 async def test_each_reconciled_delivery_has_its_own_outcome():
-    """One lookup can find one delivery, miss another and fail for others: each gets its own outcome."""
+    """Each delivery of one lookup has its own outcome: found, missing, throttled or impossible."""
     found = Receipt(ref={"ts": "7"})
     stall_rules = Throttled("later", retry_after=timedelta(hours=1), closes="lookups")
     known = {1: found, 2: None, 3: stall_rules, 4: Unverifiable("no scope")}
@@ -466,7 +460,7 @@ async def test_each_reconciled_delivery_has_its_own_outcome():
 
 
 async def test_a_lookup_that_never_answers_changes_nothing():
-    """A hanging lookup is tried again later; it counts as a failure of the sink and not as "did not arrive"."""
+    """A lookup that hangs is retried; it counts as a failure of the sink, and not as a miss."""
 
     class Blind(Window):
         async def reconcile(self, deliveries):
@@ -500,7 +494,7 @@ async def test_the_deadline_of_lookups_counts_from_the_call():
 
 
 async def test_what_was_held_too_long_goes_back_unsent():
-    """A delivery whose lease is nearly over before the call (the process was frozen) goes back as unsent."""
+    """A delivery whose lease is nearly over before the call is not sent, and is known to be unsent."""
     interaction_store, window, clock = InteractionStore(), Window(), iter([0.0, 26.0])
     interaction_store.post(a_delivery())
     dispatcher = a_dispatcher(
@@ -513,9 +507,7 @@ async def test_what_was_held_too_long_goes_back_unsent():
 
 
 async def test_a_lease_that_is_too_short_is_refused():
-    """The dispatcher refuses to start with a lease shorter than a call, which another dispatcher would take
-    over.
-    """
+    """A sink's time limit as long as the lease is refused at the start: another process could claim the call."""
     with pytest.raises(ConfigError, match="lease"):
         a_dispatcher(InteractionStore(), Window(), pace=Pace(timeout=60.0))
 
@@ -680,9 +672,7 @@ async def test_a_paced_sink_is_called_at_its_pace():
 
 @pytest.mark.slow
 async def test_a_far_side_that_is_down_is_left_alone():
-    """When every call fails, no call follows those under way; thirty ordering keys wait for one circuit
-    breaker.
-    """
+    """While every call fails no new calls begin: thirty ordering keys wait for the sink's circuit breaker."""
     store, far = await a_store_with(30), Far(Unavailable("down", reason="connect"))
     dispatcher = a_dispatcher(store, far, pace=Pace(per_sink=8))
     assert await dispatcher.drain(10) is False

@@ -240,9 +240,7 @@ def test_a_newer_state_keeps_the_place_and_the_urgency_of_the_one_that_waits() -
 
 
 def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> None:
-    """The outcome of an older revision does not count for the newer one, which waits as if it was put a
-    moment later.
-    """
+    """The outcome of an older revision does not touch the newer one, which waits with attempts of its own."""
     claimed = delivery_states.claim(delivery_states.begin(delivery(mode=Mode.STATE), NOW), SinkCall.POST, NOW, LEASE)
     behind = delivery_states.put(claimed, delivery(mode=Mode.STATE), NOW)
     later = NOW + timedelta(days=2)
@@ -251,9 +249,7 @@ def test_what_is_put_while_a_delivery_is_given_up_gets_attempts_of_its_own() -> 
 
 
 def test_a_milestone_put_during_a_call_is_a_new_message() -> None:
-    """A newest-only checkpoint is a new message, whether it was put before or after the older one was
-    delivered.
-    """
+    """Of milestones of which only the newest counts, a newer one is a new message, before or after a delivery."""
     claimed = delivery_states.claim(
         delivery_states.begin(delivery(1, again=Again.NEWEST), NOW), SinkCall.POST, NOW, LEASE
     )
@@ -276,9 +272,7 @@ def test_reasons_and_errors_are_cut_and_mended() -> None:
 
 
 def test_the_order_within_an_ordering_key() -> None:
-    """The message is first, then checkpoints by number, newest-only checkpoints, and the edit of the
-    message.
-    """
+    """The message goes first, then checkpoints by number, newest-only checkpoints, and the message's edit last."""
     state, reply, way = (
         delivery_states.begin(x, NOW) for x in (delivery(mode=Mode.STATE), delivery(), delivery(again=Again.NEWEST))
     )  # fmt: skip

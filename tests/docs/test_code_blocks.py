@@ -1,9 +1,8 @@
-"""Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page, as a reader would run them.
+"""Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page.
 
-The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the
-language leaves a block out; a bash block's ``export`` lasts for the page. A block that fails fails its page.
-The embedded PostgreSQL runs throughout, so that commands join it instead of starting it each time;
-`tests/cli/test_cli.py` proves that they start it.
+The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language
+leaves a block out; a bash block's ``export`` lasts for the page. A failing block fails its page. The embedded
+PostgreSQL runs throughout, so commands join it; `tests/cli/test_cli.py` proves that they start it.
 """
 
 from __future__ import annotations

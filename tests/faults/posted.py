@@ -78,7 +78,7 @@ async def final_states(dsn: str, seconds: float) -> Counter[str]:
 
 
 async def left(dsn: str) -> list[str]:
-    """Return what each undelivered delivery waits for: its row, its ordering key's head, and open circuits."""
+    """Describe for each undelivered delivery why it waits: its row, its ordering key, its closed rate limits."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -111,9 +111,7 @@ _CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits W
 
 
 async def watch_claims(dsn: str) -> None:
-    """Record from now on in the database which claims drew on which rate limits: clocks of processes play no
-    part.
-    """
+    """Record in the database which claims drew on which rate limits, so that no process clock matters."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -122,7 +120,7 @@ async def watch_claims(dsn: str) -> None:
 
 
 async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
-    """Return the claims on a closed rate limit, and how often one was closed; see `watch_claims`."""
+    """Return the claims on closed rate limits, and how often a rate limit was closed; see `watch_claims`."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)

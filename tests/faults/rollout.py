@@ -1,8 +1,8 @@
-"""A newer spanpost beside this one on one database: parts of the test of a rollout.
+"""A newer spanpost beside this one on one database: the parts for the test of a rollout.
 
-The newer one is this source with one more, synthetic, revision of the schema. This one makes the database and takes a part of a
-stream; while it writes, two processes of the newer one upgrade the database at once; then gateways of both take shuffled,
-overlapping, repeated batches of the rest, one of this version is started anew on the newer schema, and the older ones leave.
+The newer one is this source with one more, synthetic, revision of the schema. This version makes the database and
+records part of a stream. Meanwhile two processes of the newer version upgrade the database at once. Then gateways of
+both record shuffled, overlapping, repeated batches; one of this version restarts on the newer schema.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""A stream of runs with a known result: so many tasks of fifty events each, equal in every process with the
-same numbers.
-"""
+"""A stream of runs with a known result: a given number of tasks of fifty events, the same in every process."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ _SECOND = 1_000_000_000
 
 
 def task(number: int, began: int) -> list[Observation]:
-    """Return the events of task `number` in order of time; `began` is when the stream began, in nanoseconds since 1970."""
+    """Return the events of task `number` by time; `began` is the start of the stream in nanoseconds since 1970."""
     trace, at = (began + number).to_bytes(16, "big"), began + number * 1000
 
     def span(
@@ -109,10 +107,9 @@ def share(tasks: int, of: int, mine: int, began: int, size: int) -> Iterator[lis
 
 
 def tangled(runs: int, began: int) -> list[Observation]:
-    """Return runs that share everything that concurrent transactions can conflict about.
+    """Return runs that share everything for which transactions can compete.
 
-    Calls are stacked (an outer call around the inner one), two traces share response ids, agents nest, several traces name one
-    task.
+    Calls are nested in calls, two traces share response ids, agents nest, and several traces name one task.
     """
     chance = random.Random(began)
     out: list[Observation] = []

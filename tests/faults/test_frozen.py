@@ -44,9 +44,7 @@ def frozen(dsn: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Pope
 async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     dsn: str, frozen: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process frozen with its task locked delays others only briefly; after waking it records its batch
-    anew.
-    """
+    """A frozen process with a locked task delays others only briefly; when it wakes, it records its batch anew."""
     monkeypatch.setattr(transactions, "IDLE", timedelta(seconds=1))
     monkeypatch.setattr(transactions, "WAIT", 2.0)
     store = PostgresStore(dsn)

@@ -181,9 +181,7 @@ async def check(dsn: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., Gateway], point: str) -> None:
-    """A gateway killed after the answers, and again while it records, loses and doubles nothing: rows, sums,
-    messages.
-    """
+    """A gateway killed after its answers, and again while it records, neither loses nor doubles anything."""
     before = await journaled(dsn, start)
     lock, waits = POINTS[point]
     if point == "at the commit":

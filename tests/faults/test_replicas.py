@@ -72,9 +72,7 @@ async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
 
 
 def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
-    """Overlapping, shuffled, repeated batches of tangled runs in twelve transactions: no deadlock, the
-    figures of one.
-    """
+    """Overlapping, shuffled, repeated batches in twelve transactions cause no deadlock and the figures of one."""
     began = time.time_ns()
     whole = tangled(RUNS, began)
     children = [

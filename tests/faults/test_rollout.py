@@ -1,4 +1,4 @@
-"""A rollout: a newer revision of the schema is applied while this version writes, and both run side by side."""
+"""A rollout: a newer revision of the schema comes while this version writes, and both run side by side."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ OLDER = ROOT / "src"
 
 
 def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path) -> None:
-    """After two upgrades at once under a writer, and writes of both versions, each row, task and message is
-    there once.
-    """
+    """Upgraded twice at once and written by both versions, the database has each row, task and message once."""
     newer, revision = newer_source(tmp_path)
     whole, chance = stream(RUNS, time.time_ns()), random.Random(RUNS)
     first, rest = whole[: len(whole) // 3], whole[len(whole) // 3 :]

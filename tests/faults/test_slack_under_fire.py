@@ -1,4 +1,4 @@
-"""Three processes that are killed again and again post to a Slack that throttles, fails, resets and hangs."""
+"""Three processes post to a Slack that throttles, fails, resets and hangs, and are killed meanwhile."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ class Sender:
 
 
 def test_each_task_has_one_message_and_each_checkpoint_one_reply(dsn: str, tmp_path: Path) -> None:
-    """Despite faults and kills: one root message a task with the newest text, each reply once, no call while
-    throttled.
-    """
+    """Under faults and kills each task has one current message, each checkpoint one reply, no limit is exceeded."""
     began = time.time_ns()
     asyncio.run(watch_claims(dsn))
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""Runs an example in its framework's own environment, as a test commands: not a test, and not run by pytest.
+"""Runs an example in its framework's own environment as a test directs; pytest does not collect this file.
 
-``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN names what the example shall do. When its tool asks the
-outside world, a line "tool" goes to OUT and the tool waits for a line: "go", or "fail"; when it asks a person, "asked", and it
-waits for "yes" or "no". When it is done, "done" or "raised TYPE".
+``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN is a command for the example. When its tool asks the
+outside world, the line "tool" goes to OUT and the tool waits for "go" or "fail". When it asks a person, the line is
+"asked" and it waits for "yes" or "no". At the end the line is "done" or "raised TYPE".
 """
 
 from __future__ import annotations

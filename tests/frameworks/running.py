@@ -18,7 +18,7 @@ STALL_RULES = 60
 
 
 class Message:
-    """One call of Slack's Web API: the line of its notification, and all its text; empty if it has none."""
+    """One call of Slack's Web API: the line of its notification and its whole text; empty if it writes nothing."""
 
     def __init__(self, line: str) -> None:
         call = json.loads(line)
@@ -122,7 +122,7 @@ class Running:
 
 
 def as_installed(directory: Path) -> Path:
-    """Write the metadata of an installation of this tree, so that its sinks are found; return the directory."""
+    """Write the metadata of an installed package, so that the tree's sinks are found; return the directory."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     info = directory / f"spanpost-{project['version']}.dist-info"
     info.mkdir()

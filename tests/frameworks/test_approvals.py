@@ -1,4 +1,4 @@
-"""A person's decision resumes a run: the adapters with the real frameworks, by the examples of the docs."""
+"""A person's decision resumes a run: the adapters in the docs' examples against the real frameworks."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def test_a_tool_of_openai_agents(tmp_path: Path, typed: str, shown_end: str) -> 
 
 
 def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
-    """A choice is made by its name, a number by the comment; an invalid answer is asked again; a denial
-    keeps its words.
-    """
+    """A choice is made by name, a number by comment; an invalid answer is asked again, a denial has its words."""
     shown = played("approval_mcp", None, tmp_path, "garden\napprove a week\napprove 3\n")
     assert "garden or street or decline? " in shown
     assert "The answer was not taken: nights: 'a week' is not a whole number" in shown
@@ -87,9 +85,7 @@ def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
     [("street\napprove\n", "booked: street"), ("red\ngarden\ndeny\n", "not booked")],
 )
 def test_interrupts_of_langgraph(tmp_path: Path, typed: str, shown_end: str) -> None:
-    """Two interrupts of a graph are answered in turn, by an option and by yes or no; an unknown option is
-    asked again.
-    """
+    """Two interrupts of a graph are answered in turn; an answer that is no option is asked again."""
     shown = played("approval_langgraph", "langgraph", tmp_path, typed)
     assert "Which room in Oslo?\ngarden or street? " in shown
     assert ("'red' is no answer to it; answer garden or street" in shown) is typed.startswith("red")
@@ -129,9 +125,7 @@ print("\\n" + "\\n".join(m.content for m in state["messages"] if m.type == "tool
 
 
 def test_the_middleware_of_langchain(tmp_path: Path) -> None:
-    """Two calls that `HumanInTheLoopMiddleware` holds back at once are decided separately, from code that is
-    not async.
-    """
+    """Two calls held back by `HumanInTheLoopMiddleware` are decided separately, from synchronous code."""
     (tmp_path / "script.py").write_text(MIDDLEWARE)
     environment = {
         "HOME": str(tmp_path), "PATH": os.environ["PATH"], "LOGNAME": "alice",

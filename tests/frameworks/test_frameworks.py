@@ -1,7 +1,7 @@
-"""`attach()` with agent frameworks: messages while they work, and the result when they are done.
+"""`attach()` with agent frameworks: the task while they work and after they are done.
 
-The frameworks are real, their models scripted. While an example's tool waits for the test, nothing else can
-happen: a message that is shown then was sent live.
+The frameworks are real and their models scripted. While an example's tool waits for the test nothing else happens,
+so everything visible then was shown live.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Start = Callable[[str], Running]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start examples by the framework's name, each once; anew if a failed test left one within an action."""
+    """Lend running examples by framework, each started once, and again if a failed test left one half done."""
     known: dict[str, Running] = {}
     with ExitStack() as stack:
 
@@ -73,9 +73,7 @@ def ends(text: str) -> Callable[[Message], bool]:
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_tool_is_shown_while_it_runs(name: str, start: Start) -> None:
-    """While the tool waits, the task is working with the tool as its action; afterwards it is complete, each
-    token counted once.
-    """
+    """While the tool runs, the task works and shows it as its action; afterwards each token is counted once."""
     run = start(name).begin("answer")
     run.hear("tool")
     working = run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")

@@ -179,9 +179,7 @@ def test_a_time_that_is_over(played: dict[str, Any]) -> None:
 
 
 def test_a_run_that_goes_on_from_its_kept_state(played: dict[str, Any]) -> None:
-    """A run that resumes from the state before its questions uses the earlier decisions and asks no second
-    time.
-    """
+    """From its kept state the run continues with the decisions, and no question is asked a second time."""
     assert played["restarted"] == {"answers": ["booked in Oslo", "Denied by alice: too hot"], "kept": 1}
 
 

@@ -79,9 +79,7 @@ def basic(user: str, password: str) -> str:
     ],
 )
 def test_a_token_in_the_url_is_refused(query: str) -> None:
-    """A token in the URL is refused, even beside a valid one, because logs contain the URL; the answer
-    repeats none of it.
-    """
+    """A token in the URL is refused even beside a valid one, since logs contain URLs; the answer hides it."""
     for tokens in ((), (TENANT,)):
         with pytest.raises(HttpError) as caught:
             authorization_of(scope_of(*tokens, query=query))
@@ -171,7 +169,7 @@ async def test_a_token_goes_before_a_session() -> None:
 
 
 async def test_a_session_changes_nothing_from_elsewhere() -> None:
-    """A session can read; a change needs an Origin, which a browser sends and the guard has checked."""
+    """A session may read; a change needs an Origin header that the guard has accepted."""
     known = Callers("the session's")
     for method in ("GET", "HEAD", "OPTIONS"):
         assert await caller_of(Request(scope_of(method=method)), known) == "the session's"

@@ -1,4 +1,4 @@
-"""Every route of a gateway with bad requests: one error body, the right code, never a 500."""
+"""Every route of a gateway with all its endpoints, wrongly asked: one error body, the right code, never a 500."""
 
 from __future__ import annotations
 

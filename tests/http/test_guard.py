@@ -85,7 +85,7 @@ hosts = st.one_of(
 @example("127.0.0.1\xa0")
 @example("[::1]\n")
 def test_what_passes_as_this_machine_is_this_machine(text: str) -> None:
-    """Any Host passes as this machine only if it is `localhost` or a loopback address, perhaps with a port."""
+    """A Host passes only if it is `localhost` or a loopback address by Python, with or without a port."""
     verdict = LOCAL.judge(a_request("/metrics", "GET", headers={"host": text}))
     assert status(verdict) in (200, 400, 403)
     if not isinstance(verdict, Refusal):
@@ -112,7 +112,7 @@ def test_only_our_own_origin_passes(text: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_rebound_name_gets_nothing(path: str) -> None:
-    """H3: a page under a rebound name is refused at every endpoint without a token."""
+    """H3: a page under a foreign name that resolves here is refused at every endpoint without tokens."""
     method = "GET" if endpoint_of(path).takes == READ else "POST"
     for more in ({}, {"origin": "http://evil.example"}, {"origin": "http://127.0.0.1:4318"}):
         headers = {**OTLP, "host": "evil.example:4318", **more}
@@ -137,9 +137,7 @@ def test_a_page_of_elsewhere_gets_nothing(guard: Guard, path: str) -> None:
 
 
 def test_a_host_is_named_once() -> None:
-    """No host in HTTP/1.1, two, or another one in the target is 400; HTTP/1.0 needs none, and is then not
-    this machine.
-    """
+    """A missing Host in HTTP/1.1, two, or another in the target is 400; HTTP/1.0 without Host is unknown."""
     assert get(LOCAL, host=[]) == get(LOCAL, host=["127.0.0.1", "127.0.0.1"]) == get(LOCAL, host="") == 400
     for target, wanted in {
         "http://127.0.0.1:4318/metrics": 200,
@@ -156,9 +154,7 @@ def test_a_host_is_named_once() -> None:
 
 
 def test_names_of_ours() -> None:
-    """A listed name passes, on the listed port if there is one; a name with a leading dot covers all below
-    it.
-    """
+    """Listed names pass with their port, a leading dot covers subdomains, and beyond loopback services pass."""
     listed = Guard(hosts=frozenset({Host("agents.example.com"), Host("other.example", 8443), Host(".svc")}))
     passes = [
         "AGENTS.example.com",
@@ -246,9 +242,7 @@ def test_a_body_says_what_it_is() -> None:
 
 
 def test_a_browser_from_elsewhere_may_open_a_page() -> None:
-    """A link from another site opens a page in a tab; a frame, another site's request and another port are
-    refused.
-    """
+    """A link from another site may open a page in a tab; frames, other requests and other ports may not."""
     opened = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     framed = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
     asked = {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
@@ -351,7 +345,7 @@ def test_headers_of_proxies_are_believed_of_trusted_ones_alone() -> None:
 
 
 def test_a_rebound_page_cannot_speak_as_a_trusted_proxy() -> None:
-    """With a trusted proxy on this machine a browser has the same address: its host must be a known one."""
+    """With a trusted proxy on this machine a browser has its address, so the Host must still be ours."""
     for more in (
         {"x-forwarded-host": "agents.example.com"},
         {"x-forwarded-host": "127.0.0.1"},

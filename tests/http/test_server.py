@@ -104,7 +104,7 @@ def test_a_good_request_is_answered(gateway: Served, path: str) -> None:
 
 @pytest.mark.parametrize("path", GOOD)
 def test_a_page_of_elsewhere_is_refused(gateway: Served, path: str) -> None:
-    """H3: with a rebound name, a foreign page's origin or both, every endpoint answers 403 with a next step."""
+    """H3: with a rebound name, a page's origin or both, every endpoint answers 403 with the remedy."""
     evil = {"host": "evil.example", "origin": "http://evil.example"}
     for headers in (evil, {"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}):
         for method in ("", "OPTIONS"):
@@ -156,9 +156,7 @@ def test_every_endpoint_is_known_to_the_guard(gateway: Served) -> None:
 
 
 def test_pages_that_are_let_in_send_telemetry(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A web app of `gateway.allowed_origins` gets the CORS headers, and its telemetry is recorded; a reload
-    may change the list.
-    """
+    """A web app in `gateway.allowed_origins` may send telemetry, and a reload can change the list."""
     monkeypatch.chdir(tmp_path)
     section = {"http_port": 0, "grpc_port": -1}
     shop = {"origin": "https://shop.example.com", "sec_fetch_site": "cross-site"}
@@ -190,9 +188,7 @@ def test_refusals_are_counted(gateway: Served) -> None:
 def test_a_reload_loosens_nothing_that_holds_until_the_next_start(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reload with another `gateway.host` or `client_ca` changes nothing until the next start; new tokens
-    apply at once.
-    """
+    """A reload with another `gateway.host` or `client_ca` changes no listening socket; new tokens count at once."""
     monkeypatch.chdir(tmp_path)
     section: dict[str, Any] = {"http_port": 0, "grpc_port": -1}
     with Served(None, interactions=None, gateway=section) as served:
@@ -230,7 +226,7 @@ def scrape(port: int, **headers: str) -> int:
     ids=["loopback", "listed", "beyond", "tokens"],
 )
 def test_the_port_of_metrics_has_the_same_guard(section: dict[str, Any], cases: dict[str, int]) -> None:
-    """H3, L9: a rebound name and a foreign page read no metrics; with a known token any name does."""
+    """H3, L9: a rebound name or foreign page reads no metrics; with tokens a known one does by any name."""
     made = load(metrics={**section, "port": 0}).metrics
     assert made is not None
     metrics, tokens = Metrics(), [bytes.fromhex(one) for one in made.tokens]

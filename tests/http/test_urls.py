@@ -23,7 +23,7 @@ from spanpost.http.urls import http_url
     ],
 )
 def test_urls_are_taken(given_url: str, options: dict[str, bool], taken: str) -> None:
-    """A valid URL is kept as written, except for blanks and trailing slashes before an added path."""
+    """An address is kept as written, except for spaces and final slashes of a base address."""
     assert http_url(given_url, **options) == taken
 
 

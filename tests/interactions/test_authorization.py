@@ -111,9 +111,7 @@ def test_each_way_in(fields: dict[str, Any], found: dict[str, Found]) -> None:
     [{"is_bot": True}, {"is_gone": True}, {"is_guest": True}, {"is_stranger": True}, {"team": "T2"}, {"team": ""}],
 )
 def test_some_people_may_nothing(flaw: dict[str, Any]) -> None:
-    """Bots, former members, guests, strangers and foreign users are refused despite a rule, and do not learn
-    who may.
-    """
+    """Bots, former members, guests and foreigners are refused although a rule names them, without details."""
     person = Person(**({"id": "UALICE", "team": "T1"} | flaw))
     ruling = ruled(World(person), rule(users=("UALICE",)))
     assert not ruling.is_granted
@@ -150,9 +148,7 @@ def test_each_condition_narrows() -> None:
     "said", ["UALICE", "<@UALICE>", "slack:UALICE", "alice@acme.example", " ALICE@acme.example ", "alice"]
 )
 def test_the_requester(said: str) -> None:
-    """A requester, known by id, address or the map, is granted by a rule for requesters, and refused by one
-    that excludes them.
-    """
+    """Known by id, address or map, requesters may act where a rule says so, and not where one excludes them."""
     people = {"alice": "UALICE"}
     assert ruled(World(), rule(requester=True), requested_by=said, people=people).is_granted
     shut = rule(users=("UALICE",), not_requester=True)
@@ -162,7 +158,7 @@ def test_the_requester(said: str) -> None:
 
 
 def test_no_rule_is_got_around_by_a_sub_agent() -> None:
-    """Missing fields of a sub-agent's task are taken from its parents; their requesters are excluded too."""
+    """A sub-agent's missing attributes come from the tasks above it, whose requester is excluded too."""
     above = (
         a_task("between", agent_name="coder"),
         a_task("root", agent_name="boss", topic="deploy", environment="prod", requested_by="UALICE"),
@@ -237,9 +233,7 @@ RULES = st.builds(
 
 @given(st.lists(RULES, max_size=4), st.sampled_from(ACTIONS), st.lists(FOUND, min_size=8, max_size=8))
 def test_nothing_is_granted_without_a_reason(rules: list[Rule], action: str, found: list[Found]) -> None:
-    """Whatever look-ups return, a grant needs a person of this workspace who is a member in the deciding
-    rule.
-    """
+    """With any results of lookups a grant rests on a workspace member whom the deciding rule includes."""
     asked = Asked(key=uuid4(), task=a_task(requested_by="UBOB"), is_shown_there=True)
     talk = judge(AuthorizationRules(rules=tuple(rules)), action, asked, "UALICE", PLACE)
     answers, seen = iter(found), []

@@ -157,9 +157,7 @@ ANY = Rule(actions=frozenset({"cancel", "start"}), users=("UALICE",))
 
 
 async def test_what_runs_and_what_waits() -> None:
-    """Working tasks and open questions are listed with their ids and links; ended ones and another tenant's
-    are not.
-    """
+    """The lists show running tasks and open questions with ids and links, of the own tenant only."""
     app = App()
     app.task("one", name="Nightly <!channel> *report*")
     app.task("over", status="complete")
@@ -186,9 +184,7 @@ async def test_what_runs_and_what_waits() -> None:
 
 
 async def test_long_lists_are_cut_and_counted() -> None:
-    """Of forty tasks fifteen are listed, and the rest is counted; long names still make a message that Slack
-    accepts.
-    """
+    """Of forty tasks fifteen are listed and the rest counted; long names do not exceed Slack's limits."""
     app = App()
     for n in range(40):
         app.task(f"task-{n}", name="x" * 5000)
@@ -199,9 +195,7 @@ async def test_long_lists_are_cut_and_counted() -> None:
 
 
 async def test_show_by_id_and_by_words() -> None:
-    """An id or words that fit one task show it; words that fit several list the candidates; no match is
-    reported.
-    """
+    """An id or words of one task show it, of several list them, and of none say so."""
     app = App()
     app.task("report-1", name="Report of May")
     app.task("report-2", name="Report of June")
@@ -243,9 +237,7 @@ async def test_a_cancel_counts_once_however_often_it_comes() -> None:
 
 
 async def test_a_command_is_judged_by_its_tasks_channel() -> None:
-    """A rule's channel "here" is that of the task's message, not the writer's; a task without a message
-    matches none.
-    """
+    """A rule's channel "here" is the channel of the task's message, not the writer's; without one it denies."""
     here = Rule(actions=frozenset({"cancel", "start"}), channels=("here",))
     app = App(here)
     app.task("told", channel="C1")
@@ -258,7 +250,7 @@ async def test_a_command_is_judged_by_its_tasks_channel() -> None:
 
 
 async def test_a_rule_about_seeing_holds_in_lists() -> None:
-    """A rule on who may view a task hides it from others in lists, by id or words; the omission is reported."""
+    """A rule for `view` hides tasks in lists, by id and by words; the answer says that some are left out."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     app.task("hidden", name="Merger", agent_name="secretive", channel="C1")
     app.task("plain", name="Lunch", channel="C1")
@@ -284,9 +276,7 @@ async def test_guests_and_strangers_see_and_change_nothing(user: str) -> None:
 
 
 async def test_a_start_is_one_start() -> None:
-    """A launcher gets the words, once; an unknown one is answered with the known ones; a refusal is
-    recorded.
-    """
+    """A launcher starts once with the words; an unknown one lists those that exist; a refusal is a row."""
     app = App(ANY)
     assert "fix was asked" in await app.say("start fix the\nbroken  <build>")
     assert await app.say("start fix the\nbroken  <build>", again=True) == ""
@@ -300,9 +290,7 @@ async def test_a_start_is_one_start() -> None:
 
 
 async def test_mentions_have_the_same_words() -> None:
-    """A mention is answered in its channel, to its writer alone; in a task's thread it is the agent's, and
-    no command.
-    """
+    """A mention is answered to its writer alone; in a task's thread it goes to the agent."""
     app = App(ANY)
     task = app.task("deploy-77", channel="C1")
     assert "deploy-77" in await app.mention(f"hello <@{BOT}>")
@@ -414,9 +402,7 @@ def buttons(app: App) -> list[dict[str, Any]]:
 
 
 async def test_a_long_list_goes_on_at_a_button() -> None:
-    """Page after page each task is listed once, in order, to the end; a page follows its presser's current
-    rights, once.
-    """
+    """Paging lists each task once, in order; each page applies the presser's rules, once for a click."""
     app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
     for number in range(40):
         agent = "secretive" if number % 5 == 0 else "plain"
@@ -454,10 +440,9 @@ async def test_a_long_list_goes_on_at_a_button() -> None:
 
 
 async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
-    """A workspace without a tenant lists its own tenant's tasks, and another's to people whom a `view` rule
-    grants them.
+    """In a shared workspace another tenant's tasks need a rule for `view` that names the tenant.
 
-    A tenant's workspace lists that tenant's tasks alone, whatever rules say.
+    In a tenant's own workspace there is only that tenant, whatever the rules say.
     """
     rule = Rule(actions=frozenset({"view"}), tenant="acme", users=("UALICE",))
     app = App(rule, Rule(actions=frozenset({"view"}), tenant="beta", agent="open", users=("UALICE",)))
@@ -479,9 +464,7 @@ async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
 
 
 async def test_commands_are_answered_in_korean() -> None:
-    """With a Korean route, lists, one task, refusals and help have no English word of ours; agents' words
-    are unchanged.
-    """
+    """With a Korean route lists, tasks, refusals and help are Korean; the agent's text is unchanged."""
     app = App(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
     app.one.interactions.speaks = lambda task, channels: KOREAN
     for n in range(17):

@@ -121,9 +121,7 @@ async def test_the_client_knows_what_is_not_known_yet() -> None:
 
 
 async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
-    """When all places are taken, the longest waiter of the tenant with most is answered; that tenant's next
-    is refused.
-    """
+    """With all places taken, the longest waiter of the tenant with the most is answered; its next is refused."""
     poll = Poll()
     many = [asyncio.create_task(poll.wait("a")) for _ in range(4)]
     await poll.lookups(4)
@@ -166,7 +164,7 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
 def test_whatever_is_asked_is_answered(
     path: bytes, headers: list[tuple[bytes, bytes]], query: bytes, method: str
 ) -> None:
-    """Any path, header, query and method has an answer that is no 500, and a refusal is JSON with a message."""
+    """Any path, header, query and method gets an answer below 500, with a JSON message if refused."""
     for more in ([], [(b"authorization", b"Bearer a-x")]):
         status, body = asyncio.run(Poll()(path, *headers, *more, query=query, method=method))
         assert status in (400, 401, 403, 404, 405)

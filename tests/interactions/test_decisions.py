@@ -1,6 +1,4 @@
-"""A person approves in Slack only what they have read: signed presses and dialogues, whatever the buttons
-were.
-"""
+"""A person approves in Slack exactly what they read, whatever buttons the message had."""
 
 from __future__ import annotations
 
@@ -271,7 +269,7 @@ async def test_what_is_hidden_in_part_can_only_be_denied(question: str, more: di
 
 
 async def test_a_dialogue_of_other_words_decides_nothing() -> None:
-    """A dialogue carries the words that it showed: if the question was asked anew, its decision is void."""
+    """A dialogue decides only the words that it carried: reworded, missing or foreign ones void it."""
     slack = Slack(LONG)
     view = await slack.press("read")
     assert view is not None
@@ -316,9 +314,7 @@ async def test_an_unauthorized_person_reads_nothing() -> None:
 
 
 async def test_a_comment_is_asked_for_of_what_was_read() -> None:
-    """Where decisions need a comment, one press on a brief question asks for it; a question asked anew
-    meanwhile is void.
-    """
+    """With comments required a click on a short question opens a dialogue, void if the question changed."""
     slack = Slack("Deploy?", comments="always")
     view = await slack.press("approve")
     assert view is not None
@@ -375,9 +371,7 @@ def test_the_longest_question_fits_into_one_dialogue(delivery: str) -> None:
 def test_all_that_an_agent_wrote_stands_quoted(
     question: str, detail: str, options: list[str], risk: str, code: str
 ) -> None:
-    """For any question the dialogue is valid, each of its words is quoted or a label, and the others are
-    ours.
-    """
+    """For any question the dialogue is valid and quotes or labels every word of the agent."""
     read = shown(Approval(id="a", question=question, detail=detail, options=tuple(options), risk=risk))
     verbs = (Verb.DENY,) if not read.is_whole else (Verb.CHOOSE,) if options else (Verb.APPROVE, Verb.DENY)
     view = checked(modals.decision(META, read, verbs, LOCALES[code]))
@@ -416,9 +410,7 @@ def test_a_submission_carries_a_choice() -> None:
 
 
 def test_a_question_stands_as_its_channel_shows_it() -> None:
-    """Of several routes the channel's own counts, else the strictest: a question hidden from Slack is not
-    decided there.
-    """
+    """Of several routes the channel's counts, else the strictest: a hidden question is not decided there."""
     asked = Approval(id="a", question="Run it?", detail='{"sql": "DROP TABLE customers"}')
     open_, closed = (
         Route(sink="slack", address="C1", status=("waiting",)),

@@ -1,4 +1,4 @@
-"""Interactions with `emulate`, another third-party Slack: its signed events, scopes, people and members."""
+"""Interactions against `emulate`, an independent fake of Slack: signed events, scopes, people, members."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[In
 
 
 async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate: Emulated, alice: Web) -> None:
-    """Alice's message in a task's thread is recorded as hers; the app's own and edited messages are ignored."""
+    """Alice's reply in a task's thread reaches the agent; the app's own posts and edits do not."""
     app = Web("xoxb-all", base_url=emulate.api)
     posted = await app.call("chat.postMessage", channel="agents", text="a task")
     key = served.ask(a_task(), posted["channel"], posted["ts"])
@@ -127,9 +127,7 @@ async def test_signed_replies_reach_the_agent(served: InteractionStore, emulate:
 async def test_without_scopes_nobody_is_let_through(
     emulate: Emulated, clean_environment: Path, served: InteractionStore, alice: Web
 ) -> None:
-    """A token that may not read people refuses everybody with the scope's name, and `check` lists missing
-    scopes.
-    """
+    """A token without the right to read people refuses all and names the scope; `check` lists missing scopes."""
     rules = [{"actions": ["decide"], "channels": ["here"], "emails": ["alice@acme.example"]}]
     settings = load(
         slack={"token": "xoxb-blind", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}

@@ -59,9 +59,7 @@ def started(url: str, directory: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 async def test_an_agent_alone_gets_its_persons_answer(slack_url: str, clean_environment: Path) -> None:
-    """With only `attach()` and two tokens, a question is in Slack, is answered with a comment, and the agent
-    goes on.
-    """
+    """With `attach()` and two tokens a question in Slack is answered with a comment, and the agent continues."""
     slack = LocalSlack(slack_url)
     await slack.reset()
     agent = started(slack_url, clean_environment)

@@ -129,9 +129,7 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     "name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"]
 )
 def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) -> None:
-    """Scopes are those that rules and the sink need, and no more; events and interactivity depend on the
-    transport.
-    """
+    """The manifests request exactly the scopes of rules and sink, and the events of the connection in use."""
     manifest = yaml.safe_load((ROOT / "docs" / "slack" / name).read_text())
     rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
     settings = load(interactions={"rules": [rule]})

@@ -150,9 +150,7 @@ async def test_what_slack_says_of_people(
 async def test_an_address_must_be_confirmed_and_a_home_must_be_here(
     api: Api, people: tuple[SlackPeople, Clock]
 ) -> None:
-    """An unconfirmed address does not count; of an organisation's people those in this workspace too are
-    members.
-    """
+    """An unconfirmed address does not count; organisation members of this workspace belong to it."""
     api.answers["users.info"] = [
         {"ok": True, "user": ALICE | {"is_email_confirmed": False}},
         {"ok": True, "user": ALICE | {"id": "U2", "team_id": "T2"}},
@@ -202,9 +200,7 @@ async def test_groups_and_channels(api: Api, people: tuple[SlackPeople, Clock]) 
 
 
 async def test_a_refusal_is_looked_up_again(api: Api, people: tuple[SlackPeople, Clock]) -> None:
-    """A person added to a group a moment ago need not wait five minutes; a repeat just after a refusal asks
-    nothing.
-    """
+    """A new group member is known before five minutes pass; a fresh refusal is not looked up at once."""
     them, clock = people
     api.answers["usergroups.users.list"] = {"ok": True, "users": []}
     await them.lookup(MembersOf("S1", True), PLACE, QUESTION)
@@ -226,9 +222,7 @@ async def test_a_slack_that_does_not_answer(api: Api, people: tuple[SlackPeople,
 
 
 async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
-    """A plugin's answer counts; one that raises, hangs, answers oddly or is missing grants nothing, without
-    its words.
-    """
+    """A plugin's answer counts; a plugin that raises, hangs, answers badly or is missing admits nobody."""
     alice = Person(id="UALICE", team="T1", email="alice@acme.example")
 
     async def ask(name: str) -> Any:

@@ -1,6 +1,4 @@
-"""`/slack/events`: no request causes a 500, and only a recent request that Slack signed for us has an
-effect, once.
-"""
+"""`/slack/events`: any bytes get an answer below 500, and only Slack's fresh signed requests act, once."""
 
 from __future__ import annotations
 
@@ -157,9 +155,7 @@ async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
 
 
 async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
-    """The same signed request is refused the second time, by another process too; Slack's own retry is the
-    same act.
-    """
+    """A replayed request is refused, by another process too; Slack's own repeat is one act."""
     knock, body = Knock(), b""
     body = form(knock.click())
     assert await knock.signed(body, kind=FORM) == 200
@@ -219,9 +215,7 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
 
 
 async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
-    """A new thread may be a task's whose receipt is under way: Slack is asked for a while to send the reply
-    again.
-    """
+    """For a reply in a thread that may be a task's, Slack is asked for a while to send the event again."""
     knock, now = Knock(), int(time.time())
     event = {
         "type": "message",
@@ -329,9 +323,7 @@ def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click
 
 
 def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
-    """An option of a list is its number; a line feed after an id, a key or a time makes it invalid without
-    an error.
-    """
+    """A listed option is its number; an id, key or time with a line feed is invalid, without an exception."""
     key = "0" * 31 + "1"
     assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
     assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
@@ -457,9 +449,7 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStor
 @pytest.mark.acceptance
 @pytest.mark.needs("local-slack")
 async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionStore]) -> None:
-    """A slash command that `local-slack` signs, and a mention, are answered to their writer, with a link to
-    the message.
-    """
+    """A command signed by `local-slack`, and a mention, are answered to their writer with a link to the message."""
     slack, interaction_store = served
     task = a_task("deploy-77", name="Deploys <!channel>")
     interaction_store.known[task.uid] = (task, None, {(CHANNEL, await slack.post())})
@@ -477,11 +467,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
 
 
 async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documented event, signed: from authorized people it is one act on the thread's task, however often
-    it comes.
+    """A signed stop event is one act of the thread's task by an allowed person, and the session rests.
 
-    The session then rests. From others it is refused with a message to them alone, and the session works on.
-    In a thread without a task it has no effect.
+    Other people are refused, privately, and the session continues. In other threads nothing happens.
     """
     knock, now = Knock(), int(time.time())
     rule = Rule(actions=frozenset({"cancel"}), users=("UALICE",))

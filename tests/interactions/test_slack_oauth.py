@@ -1,6 +1,4 @@
-"""Installations of the app in further workspaces: who may, once, in one browser; storage and removal of
-tokens.
-"""
+"""Installing the app in further workspaces: permission, single use, storage of the token, removal."""
 
 from __future__ import annotations
 
@@ -119,9 +117,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 async def test_an_installation_gives_a_token_and_keeps_it_encrypted(
     slack: FakeSlack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page has the name for routes; the token decrypts for that workspace alone; it is in no row, page,
-    header or log.
-    """
+    """The token opens for its workspace only and is in no row, page, header or log line; the page names routes."""
     app = App(slack)
     with caplog.at_level(logging.DEBUG):
         state, cookie = await app.begin()
@@ -144,9 +140,7 @@ async def test_an_installation_gives_a_token_and_keeps_it_encrypted(
 async def test_a_state_holds_once_in_its_browser_and_not_for_long(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A state from another browser, missing, forged, used at another replica, or eleven minutes old is
-    refused unspent.
-    """
+    """A missing, forged, used, old or another browser's state is refused, and its code is not redeemed."""
     app = App(slack)
     other = App(slack, app.store)
     code = slack.workspace.oauth.code()
@@ -170,11 +164,7 @@ async def test_a_state_holds_once_in_its_browser_and_not_for_long(
 
 
 async def test_who_may_install(slack: FakeSlack) -> None:
-    """An unlisted workspace is refused and its token dropped; in a listed organisation, or with `any`, it is
-    accepted.
-
-    It is then a tenant of its own; an organisation as a whole is not accepted.
-    """
+    """An unlisted workspace is refused and its token dropped; a listed organisation or `any` makes a tenant."""
     app = App(slack)
     status, page = await app.install("T0STRANGER")
     assert status == 403
@@ -262,7 +252,7 @@ async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
 
 
 async def test_keys_are_replaced(slack: FakeSlack) -> None:
-    """With the old key beside it the new one decrypts older tokens; re-encrypted, the old key is not needed."""
+    """A new key beside the old one reads its tokens; after re-encryption the old one is not needed."""
     app, key = App(slack), new_key()
     await app.install()
     token = await app.workspaces.token(TEAM)
@@ -281,9 +271,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
 
 
 async def test_a_token_that_ends_is_renewed_by_one_process(slack: FakeSlack) -> None:
-    """Two hours before a token's end one process fetches the next for all; if Slack gives none, the old one
-    stays in use.
-    """
+    """One of several processes renews a token two hours early, and all use it; on failure the old one stays."""
     slack.workspace.oauth.rotates = True
     app = App(slack)
     await app.install()
@@ -313,9 +301,7 @@ def departure(kind: str, at: float | None, team: str = TEAM, **event: Any) -> di
 
 
 async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
-    """The token of a removed app leaves the row; an event from before a new installation, or of another
-    token, does not.
-    """
+    """A removal deletes the token; an event from before a later installation deletes nothing."""
     app = App(slack)
     interactions_runtime = InteractionsRuntime(app.settings, app.store, lambda _: None, workspaces=app.workspaces)
     assert interactions_runtime.app.everywhere is not None
@@ -348,9 +334,7 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
 
 
 async def test_a_workspace_is_accepted_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
-    """Before the installation its requests are refused; then it has its tenant alone, and needs rules for
-    that tenant.
-    """
+    """Requests of a workspace are refused before its installation; then they are its tenant's alone."""
     app = App(slack)
     settings = app.settings.model_copy(
         update={

@@ -199,9 +199,7 @@ async def test_buttons_belong_to_their_message(app: App) -> None:
 
 
 async def test_a_message_whose_receipt_is_not_here_yet(app: App) -> None:
-    """A button of ours counts before the store knows its message, through the dialogue too; another app's
-    does not.
-    """
+    """A button of ours counts although the store does not know its message yet; another app's does not."""
     key, _ = await app.question()
     fresh = await app.slack.post()
     await app.slack.press(fresh, "spanpost:deny", str(key))
@@ -325,7 +323,7 @@ async def test_what_slack_is_answered_is_never_in_a_log(app: App, caplog: pytest
 
 
 async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A broken connection is made anew, and an absent Slack at the start is waited for; each is logged once."""
+    """A broken connection is made again, and a missing Slack is awaited at the start; each is logged once."""
     caplog.set_level("INFO", logger="spanpost.interactions")
     port, interaction_store = free_port(), InteractionStore()
     url = f"http://127.0.0.1:{port}"

@@ -43,7 +43,7 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
 
 
 async def test_a_working_task_is_found_with_its_message() -> None:
-    """A task is listed with its message in Slack and its link; a task that Slack does not show has none."""
+    """A task is listed with its message in Slack, where it has one."""
     store = MemoryStore(rules=FoldRules(routes=Routes(sinks=("slack",))))
     await store.record([at_work("told")])
     for delivery in await store.outbox.claim(["slack"], 10):

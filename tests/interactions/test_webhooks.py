@@ -1,4 +1,4 @@
-"""Requests of other programs: their proof, their storage, their effects, and failed ones."""
+"""Webhooks of other programs: their proof, their row, their effect, and the rest of failed ones."""
 
 from __future__ import annotations
 
@@ -171,9 +171,7 @@ async def test_a_request_starts_work() -> None:
 
 
 async def test_the_same_request_counts_once() -> None:
-    """A replay is refused, a repeat under a signed id is recognized; neither has an effect again, at any
-    process.
-    """
+    """A replay is refused and a signed id is handled once, through any process."""
     app = App()
     first = await app.github({"action": "opened", "label": {"name": "agent"}})
     again = await app.github({"action": "opened", "label": {"name": "agent"}})
@@ -249,9 +247,7 @@ async def test_what_meets_no_condition_does_nothing() -> None:
 
 
 async def test_what_is_not_proven_is_refused() -> None:
-    """Without a valid signature, in time, by a known provider and POST, nothing is stored, and the answer
-    says what to fix.
-    """
+    """Without a valid signature, in time, of a known provider, by POST, nothing is stored; the answer says why."""
     app = App()
     body = b'{"action": "opened"}'
     right = github(body)

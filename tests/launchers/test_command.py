@@ -90,9 +90,7 @@ async def test_what_an_exit_means() -> None:
 
 
 async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    """A command that cannot be run is refused with the next step, and waits for a person; `check` finds it
-    beforehand.
-    """
+    """A missing command is refused with the next step and waits; `check` reports it beforehand."""
     launcher = _launcher(str(tmp_path / "none"))
     with pytest.raises(DeliveryRefused, match="cannot be run") as raised:
         await launcher.launch(an_order())

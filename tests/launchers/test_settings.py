@@ -76,9 +76,7 @@ class _People:
 
 
 async def test_what_a_person_starts() -> None:
-    """An authorized person starts a launcher once for each request; other requests are refused, and all are
-    recorded.
-    """
+    """An allowed person starts a launcher once a request; other people and unknown launchers are refused rows."""
     store = MemoryStore()
     rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
     interactions = Interactions(

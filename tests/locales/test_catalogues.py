@@ -63,7 +63,7 @@ def test_the_languages_fill_the_same_placeholders() -> None:
 
 
 def test_stored_messages_format_the_same_values() -> None:
-    """A value that one language formats as a number is a number in each language."""
+    """A value stored as a number is formatted as one by each language's template."""
     for key in STORED:
         asked = {name: spec != "" for name, spec in fields_of(key).items()}
         forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
@@ -73,7 +73,7 @@ def test_stored_messages_format_the_same_values() -> None:
 
 
 def test_korean_is_korean() -> None:
-    """Each Korean phrase has Korean letters, and Latin ones only in names: commands, API, US$, placeholders."""
+    """Each Korean message has Korean text, and Latin only for names: commands, API, US$, placeholders."""
     for key, phrase in korean.PHRASES.items():
         assert isinstance(phrase, str), key
         literal = "".join(text for text, *_ in Formatter().parse(phrase))

@@ -145,9 +145,7 @@ def test_no_english_is_left_in_an_alert() -> None:
 
 
 def test_no_english_is_left_in_the_terminal() -> None:
-    """A card in each status and log lines have no English word of ours; the gallery's agents write Korean
-    here.
-    """
+    """In Korean, cards, threads and log lines of the gallery's tasks contain no English of ours."""
     for piece in gallery():
         console = Console(width=200, file=None, highlight=False)
         task, reported = known(piece.task), [terminal.CheckpointLine(hangul(one)) for one in piece.checkpoints]
@@ -172,9 +170,7 @@ def test_an_agents_words_stand_as_they_are() -> None:
 
 
 def test_what_is_said_anew_poses_as_nothing() -> None:
-    """Our own end of a cancelled task has no quotation marks; an agent's invented verdict has them, in each
-    language.
-    """
+    """Our end of a cancelled task has no quotation marks; an agent's verdict has them, in both languages."""
     task = a_task(status="cancelled")
     text, locale_message = wording.worded(wording.message("checkpoint.cancelled_in", time=401))
     ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text=text, message=locale_message)

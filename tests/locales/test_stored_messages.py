@@ -1,6 +1,4 @@
-"""Messages stored beside their English text: their makers, how they are read back, the languages that render
-them.
-"""
+"""Messages stored beside their English text: who makes them, how they are read, how they are rendered."""
 
 from __future__ import annotations
 
@@ -241,7 +239,7 @@ DECIDED = Approval(id="a", decision="approve", by="민아", comment="좋아요")
     ],
 )
 def test_what_checkpoints_carry(checkpoint: Checkpoint, text: str, korean: str) -> None:
-    """A checkpoint has its English text, and a message for other languages; an agent's words have none."""
+    """A checkpoint has English text and a message for other languages; an agent's own text has none."""
     assert checkpoint.text == text
     assert KOREAN.translate(checkpoint.message, checkpoint.text) == korean
     assert (checkpoint.message is None) == (text == korean)
@@ -284,9 +282,7 @@ def texts_of(said: LocaleMessage) -> list[str]:
 @thorough(200)
 @given(messages(tricky, depth=2), st.sampled_from(list(LOCALES.values())))
 def test_words_of_agents_stand_in_a_message_as_they_are(said: LocaleMessage, locale: Locale) -> None:
-    """Braces, percent signs, line feeds and markup in values are never taken for a template, in any language
-    and depth.
-    """
+    """Braces, percent signs, line feeds and markup in values are never read as a template."""
     try:
         shown = locale.tell(said)
     except (ValueError, OverflowError):  # an invalid duration
@@ -366,9 +362,7 @@ async def folded(*spans: Observation, **rules: Any) -> MemoryStore:
 
 
 async def test_a_run_is_rendered_in_korean() -> None:
-    """From spans to Slack, spanpost's texts are Korean there, and English with key and values in the row and
-    in JSON.
-    """
+    """From spans to Slack spanpost's text is Korean there, and English with key and values in rows and JSON."""
     run = a_run("보고서")
     store = await folded(*run, ended(trace=1, span=77, parent=1, name="tool", attributes={c.CHECKPOINT_MESSAGE: "x"}))
     by_kind = {one.kind: one for one in await store.reader.checkpoints()}
@@ -395,7 +389,7 @@ async def test_a_run_is_rendered_in_korean() -> None:
 
 
 async def test_no_secret_is_stored_in_a_message() -> None:
-    """A secret that is redacted from a text is not in the message's values either, in any checkpoint."""
+    """A secret removed from a text is absent from the message's values too, for every kind."""
     attributes = {
         c.TASK_NAME: f"run {TOKEN}",
         "gen_ai.operation.name": "invoke_agent",

@@ -143,9 +143,7 @@ def test_deliveries_are_counted_by_outcome(outcome, label):
     ],
 )
 def test_what_waits_again_is_counted_by_reason(more, reason):
-    """Each reason to wait has a label of a closed list, whatever the sink called it; closed circuits are
-    counted too.
-    """
+    """Each reason for waiting has a word from a closed list, whatever the sink said; closed limits count too."""
     metrics = Metrics()
     metrics.delivered(a_delivery(), RetryAt(at=NOON, reason="the sink's own word", **more), timedelta(seconds=2))
     assert value(metrics, "spanpost_deliveries_retried_total", sink="console", reason=reason) == 1

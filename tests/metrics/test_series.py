@@ -119,9 +119,7 @@ async def test_steps_calls_and_answers_are_timed_once():
 
 
 def test_exemplars_lead_to_the_trace():
-    """An OpenMetrics scrape gets trace and checkpoint of the newest count, within the allowed 128
-    characters.
-    """
+    """An OpenMetrics scrape gets the newest trace and checkpoint as exemplar, within 128 characters."""
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     metrics = Metrics()
@@ -148,9 +146,7 @@ def test_exemplars_lead_to_the_trace():
 
 
 def test_the_fleet_is_shown_whole_and_taken_back():
-    """The fleet's waiting, ages and fill are shown: equal labels add counts and take the longest age; then
-    all are removed.
-    """
+    """For equal labels counts add up and ages take the maximum; without rows the series disappear."""
     metrics = Metrics(max_values=1)
     fleet = Fleet(
         tasks=[

@@ -1,4 +1,4 @@
-"""Late input, wrong clocks and invalid values are recorded without harm. `tests/README.md` has the list."""
+"""Late input, wrong clocks and invalid values are recorded without harm. `tests/README.md` lists them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...
 
 
 async def test_a_run_of_days_ago_is_recorded_and_not_announced(store: MemoryStore) -> None:
-    """Item 20: a run of three days ago and a later call of it are counted, and not announced as current."""
+    """Item 20: a run three days old, and its later call, are counted and not reported as current."""
     store.record_now(a_run("of days ago", at=-3 * DAY))
     assert store.record_now([late_tool(-3 * DAY + 3)]).events == 1
     task = the_task(store)
@@ -82,7 +82,7 @@ async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStor
 
 @pytest.mark.parametrize("years", [-30, -3, 3, 30, 200])
 async def test_the_clock_of_a_sender_moves_nothing_of_ours(store: MemoryStore, years: int) -> None:
-    """Item 23: deliveries of a sender whose clock is years off are due and dated now; retries use our clock."""
+    """Item 23: deliveries of a sender with a wrong clock are due now, and retries follow our clock."""
     store.record_now(a_run("off", trace=1, at=years * 365 * DAY))
     store.record_now(a_run("right", trace=2))
     assert await store.outbox.due_in() == 0
@@ -137,7 +137,7 @@ def test_nothing_is_asked_of_what_is_no_value(value: Any) -> None:
 
 
 def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
-    """Item 32: invalid attributes that bypass the SDK's check neither raise in the agent nor hide the span."""
+    """Item 32: invalid attributes set past the SDK's check do not raise and do not hide the span."""
     seen = SeenRequest()
     provider = TracerProvider(shutdown_on_exit=False)
     processor = SdkSpanProcessor(Feed(seen))
@@ -164,9 +164,7 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     ids=["as today", "renamed since", "of a version to come"],
 )
 def test_names_of_other_versions(store: MemoryStore, said: dict[str, Any]) -> None:
-    """Item 37: a call in the names of another version of the conventions has the same figures; unknown names
-    are harmless.
-    """
+    """Item 37: a call with other versions of the names has the same figures; unknown names do no harm."""
     run = a_run("versions")
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"} | said
     run[1] = ended(trace=1, span=2, parent=1, name="chat", attributes=call, at=4, seconds=2.0)

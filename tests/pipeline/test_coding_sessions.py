@@ -1,6 +1,4 @@
-"""Coding sessions by their records and data points: parallel, resumed, idle, refused, failed, compacted,
-metered.
-"""
+"""Coding sessions from their records and data points: parallel, resumed, idle, refused, failed, compacted."""
 
 from __future__ import annotations
 
@@ -298,9 +296,7 @@ def test_what_the_resource_says_is_there_for_routing() -> None:
 
 @given(st.randoms(use_true_random=False))
 def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
-    """Two prompts with tools, a refusal, an error, a compaction and data points: the same in every order and
-    repetition.
-    """
+    """Prompts with tools, a refusal, an error, a compaction and data points give the same in any order."""
     s = Session().prompt(0).call(1).tool(1).call(3).answer(3).prompt(60, "p2").call(61, "p2", fresh=9000)
     s.tell("api_error", 62, "p2", model="claude-sonnet-4-5", error="Overloaded", status_code=529, request_id="req_1")
     s.tell("tool_decision", 63, "p2", decision="reject", source="user_reject", tool_name="Edit", tool_use_id="t2")
@@ -361,9 +357,7 @@ def test_a_sub_agents_end_is_a_checkpoint() -> None:
 
 
 def test_a_prompt_given_up_rests_once_the_cli_says_that_it_idles() -> None:
-    """Only the hook for an idle prompt reports Escape: a started tool then no longer runs, until the next
-    prompt.
-    """
+    """Only the hook for an idle prompt reports Escape: the tool begun before no longer works then."""
     s = Session().prompt(0).call(1, stop_reason="tool_use")
     s.tell("tool_decision", 2, tool_name="Bash", tool_use_id="t1", decision="accept", source="config")
     assert folded(*s.records)[0][0].status == "working"
@@ -526,7 +520,7 @@ def test_gemini_cli_is_read_by_its_declaration() -> None:
 
 
 def test_codex_cli_is_read_by_its_declaration() -> None:
-    """Records named ``codex.*``: the last stream event holds the tokens; decisions and tools are joined."""
+    """Records named ``codex.*``: the stream's last event has the tokens; decisions join their tools."""
 
     def tell(event: str, at: float, **attributes: Any) -> Observation:
         return other("codex_cli_rs", f"codex.{event}", at, conversation__id="c1", model="gpt-5.1", **attributes)
@@ -584,7 +578,7 @@ def traced(session: Session, parent: int) -> list[Observation]:
 
 @given(st.randoms(use_true_random=False))
 def test_a_session_below_its_callers_span(random: Random) -> None:
-    """With TRACEPARENT a session is the child task of its starting agent, in any order of spans and records."""
+    """With TRACEPARENT a session is a child task of its agent, in any order of spans and records."""
     caller = msgspec.structs.replace(
         span(1, "", 0, 20),
         attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "boss"},
@@ -652,7 +646,7 @@ def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:
 
 
 def test_a_second_prompts_first_span_takes_the_session_up_again() -> None:
-    """An ended session works again once a call of its next prompt arrives, before the prompt is named."""
+    """An ended session works again with the first call of its next prompt, before the prompt is named."""
     first = [span(2, "interaction", 1, 9), span(3, "llm_request", 2, 9, parent=2, **USED, stop_reason="end_turn")]
     assert folded(*first)[0][0].status == "complete"
     call = msgspec.structs.replace(span(8, "llm_request", 20, 21, parent=7, **USED), trace_id=b"u" * 16)
@@ -661,7 +655,7 @@ def test_a_second_prompts_first_span_takes_the_session_up_again() -> None:
 
 
 def test_calls_of_equal_size_are_distinguished_by_their_time() -> None:
-    """Without request ids, a call is known by its usage; a later one of the same size is another call."""
+    """Without request ids a call is known by its usage; a later call of the same size is another call."""
     spans = [span(2, "interaction", 1, 9), *(span(n, "llm_request", n, n + 0.4, parent=2, **USED) for n in (3, 5))]
     s = Session(terminal="non-interactive").prompt(1).call(3.4, cached=900).call(5.4, cached=900)
     for o in s.records:

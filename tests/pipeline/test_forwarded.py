@@ -1,4 +1,4 @@
-"""A run gives the same result forwarded over OTLP, followed in its process, or known by its end alone."""
+"""A run forwarded over OTLP gives the same as one followed in process, or known from its end alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def outcome(store: Store) -> dict[str, Any]:
 
 
 class Over(SpanExporter):
-    """An exporter without a network: its spans are encoded, decoded as the gateway does, and recorded."""
+    """An exporter whose wire is a function call: encode, decode as the gateway does, record."""
 
     def __init__(self, signal: str, store: Store, log: list[Observation] | None = None) -> None:
         self.signal = signal
@@ -330,9 +330,7 @@ def _observations(draw: st.DrawFn) -> Observation:
 
 @given(_observations())
 def test_a_live_observation_comes_back_as_it_was(o: Observation) -> None:
-    """An observation encoded by the stock exporter and decoded by the receiver is the same, with its wire
-    identity.
-    """
+    """Encoded by the stock exporter and decoded by the receiver, an observation is the same, identity included."""
     [back] = decode_logs(encode_logs([Encoder().record(o)]).SerializeToString()).observations
     if o.part is Part.EVENT:  # comes back in its log form
         assert back.part is Part.LOG
@@ -353,9 +351,7 @@ def test_equal_events_are_two_and_duplicates_are_one(o: Observation, one: int, o
 
 
 def test_a_cancelled_task_is_cancelled_at_the_gateway_too() -> None:
-    """A cancellation that only the agent's process knows is sent, even if the application exports its spans
-    itself.
-    """
+    """The forwarder sends that a cancellation ended a span, also if it sends its own spans."""
     run = Three(ForwardedSpans.AUTO)
     run.wire.endpoint = "http://collector:4318"
     with suppress(KeyboardInterrupt), run.tracer.start_as_current_span("job", attributes=_KINDS["task"]):

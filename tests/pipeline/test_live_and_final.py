@@ -237,7 +237,7 @@ def shown(run: Run) -> dict[str, Any]:
 
 
 def test_the_newest_progress_is_shown_however_it_was_said(run: Run) -> None:
-    """An attribute set late beats an earlier event, and an unchanged one does not beat a later event."""
+    """An attribute set late wins over an earlier event; an unchanged one loses to a later event."""
     looked = threading.Event()
     follower = run.feed._follower
     scan = follower.scan

@@ -57,9 +57,7 @@ def recorded(*observations: Observation) -> MemoryStore:
 
 
 def test_a_pending_span_is_a_start(logfire: Any, gateway: RunningGateway) -> None:
-    """A task is followed from its pending span on, under the real span's ids; the result is the same as
-    without.
-    """
+    """A task is followed from its pending span under the real span's ids, with the same result in the end."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     with logfire.span("invoke_agent {name}", name="ann", **agent):  # noqa: SIM117

@@ -1,9 +1,7 @@
-"""A thousand tasks in one channel for ten minutes, on a simulated clock: how old each message gets, and how
-many calls that needs.
+"""A thousand tasks in one channel for ten minutes on a test clock: age of each message, and calls.
 
-The bound: of N tasks that change, each message shows the newest state within N / (edits a minute) and a
-minute, because the one that waits longest goes first; urgent deliveries go before the rest, on reserved
-calls.
+The bound: of N changing tasks each message shows the newest state within N / (edits a minute) plus a minute, because
+the longest waiting one goes first. Urgent ones go before the rest, on calls reserved for them.
 """
 
 from __future__ import annotations
@@ -126,9 +124,7 @@ def _root_span(number: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
-    """Every message is updated within the bound; no call repeats a shown text; urgent checkpoints arrive
-    within seconds.
-    """
+    """Each message is updated within the bound, no call repeats a text, urgent ones take seconds."""
     dice, crowd = random.Random(7), Crowd()
     for number in range(TASKS):
         crowd.tell(started(trace=number + 1, span=1, name="agent", attributes=_root_span(number)))

@@ -96,9 +96,7 @@ def _said(text: str, index: int) -> Observation:
 
 
 async def test_a_trace_whose_root_comes_late_links_to_the_task(channel: Channel) -> None:
-    """The trace's message keeps its replies and gets no buttons and no edits; later replies go to the
-    other's thread.
-    """
+    """Replies stay in the old thread, later ones go to the other; the old message is never edited again."""
     await channel.hear(started(trace=1, span=1, name="agent", attributes=JOB))
     calls = [ended(trace=5, span=s, parent=1, name="part", attributes=a) for s, a in ((2, CALL), (3, TOOL))]
     await channel.hear(*calls, _said("found it", 0), wait=15)
@@ -127,7 +125,7 @@ async def test_a_trace_whose_root_comes_late_links_to_the_task(channel: Channel)
 
 
 async def test_a_run_that_is_found_to_go_on_with_another_is_ended(channel: Channel) -> None:
-    """A resumed run whose earlier wait arrives late is joined: its message links to the first."""
+    """A run resumed before its predecessor's wait was known links to the first once they are joined."""
 
     def root_span(trace: int, start: int, end: int | None) -> Observation:
         said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann", **TALK}

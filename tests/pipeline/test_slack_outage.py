@@ -26,9 +26,7 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
 
 
 class World:
-    """A dispatcher and a Slack in one loop: claims are answered at once, and time passes when nothing can be
-    claimed.
-    """
+    """A dispatcher and a Slack in one loop: claims are answered at once; time passes when none is possible."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,9 +72,7 @@ class World:
 
 
 async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_goes_first() -> None:
-    """Slack is hardly called while it is down; then each task is edited once, within the rate limit, urgent
-    ones first.
-    """
+    """During an outage calls are rare; then each task is edited once, questions and ends first."""
     world = World()
     for number in range(TASKS):
         world.store.record_now([started(trace=number + 1, span=1, name="agent", attributes=ROOT_SPAN)])

@@ -1,4 +1,4 @@
-"""The whole way to Slack with every fault: each task one message with the newest text, each reply once."""
+"""The whole way to Slack under every fault: each task one current message, each checkpoint once."""
 
 from __future__ import annotations
 
@@ -178,9 +178,7 @@ async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.L
     ids=["fair", "resets", "mixed"],
 )
 async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
-    """Deleted messages stay deleted without stray replies; those of failed tasks return once, current, with
-    later replies.
-    """
+    """Deleted messages stay deleted; only those of failed tasks return once, with later checkpoints."""
     async with FakeSlack() as slack:
         store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))

@@ -228,9 +228,7 @@ def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Pat
 def test_a_living_process_is_left_alone(
     start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
-    """Of a dead and a living process, a third one imports the dead one's file and leaves the living one's
-    alone.
-    """
+    """A third process imports the dead process's file and leaves the living one's alone."""
     killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('sent'); pause()"), **environment)
     [dead] = spool_files(spool)
     living = start(
@@ -475,9 +473,7 @@ def test_refused_without_a_database(run: Run, spool: Path) -> None:
 
 
 def test_refused_where_others_can_read(run: Run, database: Database, spool: Path) -> None:
-    """A directory that others can read is refused, because files contain prompts; a created one and its
-    files are private.
-    """
+    """A spool directory open to other users is refused; the directory and files made are private."""
     spool.mkdir(mode=0o755)
     code = "try: spanpost.attach()\nexcept spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\nelse: raise SystemExit(1)"
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool / "in")}

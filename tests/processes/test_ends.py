@@ -122,9 +122,7 @@ def test_sigterm_is_left_alone_unless_asked_for(run: Run) -> None:
 
 
 def test_sigterm_that_cannot_be_joined(run: Run) -> None:
-    """In another thread than the main one, or where SIGTERM is ignored, attach works and logs why it does
-    not flush then.
-    """
+    """Off the main thread, or with SIGTERM ignored, attach works and says why it does not flush then."""
     said = run("""
         import logging, signal, threading
         logging.basicConfig(level="INFO")

@@ -17,9 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:
-    """A span open at the fork belongs to the parent alone; both processes go on, each with its own
-    connections.
-    """
+    """A span open at the fork belongs to the parent; both processes continue with their own connections."""
     code = """
         spanpost.attach()
         shared = agent("shared")
@@ -139,7 +137,7 @@ def get(address: str) -> str:
 
 
 def test_gunicorn_that_preloads(start: Start, tmp_path: Path, database: Database) -> None:
-    """Gunicorn's workers, forked after attach, are followed with their own connections to their regular end."""
+    """Workers forked by gunicorn after attach are followed with their own connections to their end."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WSGI)
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", "127.0.0.1:0", "web:app"]

@@ -38,9 +38,7 @@ def test_the_process_stays_light(run: Run, gateway: RunningGateway) -> None:
 
 
 def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
-    """Under `opentelemetry-instrument`, a program without spanpost code forwards live: span, span event, log
-    event.
-    """
+    """`opentelemetry-instrument` makes an unprepared program forward spans, span events and log events live."""
     assert run(zero_code(tmp_path, SPAN), SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUIET) == ""
     assert gateway.names(Part.ENDED) == ["invoke_agent gardener"]
     assert gateway.names(Part.EVENT) == ["agent.checkpoint"]
@@ -48,9 +46,7 @@ def test_zero_code(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
 
 
 def test_zero_code_beside_the_stock_exporter(run: Run, tmp_path: Path, gateway: RunningGateway) -> None:
-    """Beside the stock OTLP exporter to the same receiver, it sends the finished spans and the forwarder the
-    rest.
-    """
+    """With a stock OTLP exporter to the same place, it sends finished spans and the forwarder the rest."""
     needs_package("opentelemetry.exporter.otlp.proto.http")
     stock = {
         "OTEL_TRACES_EXPORTER": "otlp",

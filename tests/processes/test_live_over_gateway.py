@@ -39,9 +39,7 @@ def gateway(database: Database, tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Database, start: Start, protocol: str) -> None:
-    """An agent's checkpoint is in the audit before its span ends; in the end it is one task with each
-    checkpoint once.
-    """
+    """An agent's checkpoints are audited before its span ends, and the result is one task without repeats."""
     endpoint = gateway.url if protocol == "http" else f"http://127.0.0.1:{gateway.grpc}"
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=endpoint, SPANPOST_FORWARD__PROTOCOL=protocol, **QUICK)
     child.hear("half way")

@@ -40,9 +40,7 @@ print(metrics.page("application/openmetrics-text; version=1.0.0")[1].decode())
 
 @pytest.mark.slow
 def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
-    """Each worker's page has the counts of all; the fleet is the elected one's last value, and nothing
-    raises.
-    """
+    """Each worker's page has the sum of all counters and the newest fleet figures, without exceptions."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     page = ""
     for which in ("first", "second"):
@@ -108,7 +106,7 @@ def shown(address: str, name: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.acceptance
 def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Database) -> None:
-    """One worker has the configured port and shows the counts of all three; a killed worker's counts stay."""
+    """One worker serves the port with all three counts, and a killed worker's counts stay."""
     needs_package("gunicorn")
     (tmp_path / "web.py").write_text(WEB)
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)

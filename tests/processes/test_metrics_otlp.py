@@ -33,9 +33,7 @@ REPORTS = """
 
 
 def test_a_process_exports_by_its_own_meter(start: Start, database: Database) -> None:
-    """With `metrics.otlp` tokens and calls are exported under the conventions' names, each call under its
-    model, once.
-    """
+    """With `metrics.otlp` tokens and calls use the conventions' names, each call once under its model."""
     environment = {"SPANPOST_METRICS__OTLP": "true", "SPANPOST_METRICS__PORT": "0"}
     child = start(REPORTS, DATABASE_URL=database.dsn, **environment)
     assert child.process.stdout is not None

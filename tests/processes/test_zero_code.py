@@ -97,7 +97,7 @@ def test_a_declarative_configuration(run: Run, tmp_path: Path, database: Databas
 
 
 def test_a_wrong_key_in_a_declarative_configuration(run: Run, tmp_path: Path, database: Database) -> None:
-    """A mistake in the file is one log line; the program's own telemetry works, and spanpost does nothing."""
+    """A wrong file is reported in one line; the program's own telemetry works without spanpost."""
     environment = config_file(tmp_path, "{spanpost: {databse: {url: x}}}", "{spanpost: }")
     code = SPAN + "assert type(trace.get_tracer_provider()).__module__ == 'opentelemetry.sdk.trace'\n"
     said = run(zero_code(tmp_path, code), DATABASE_URL=database.dsn, **environment).splitlines()

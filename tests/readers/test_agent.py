@@ -146,9 +146,7 @@ def test_progress_is_held_between_0_and_100(sent: Any, percent: float | None) ->
 
 
 def test_resource_speaks_for_the_process() -> None:
-    """Name, repository and routing words come from the resource; its task id applies only to the process's
-    entry span.
-    """
+    """Name, repository and routing come from the resource; its task id counts at the entry span only."""
     resource = {
         "service.name": "ci",
         "deployment.environment.name": "prod",

@@ -117,7 +117,7 @@ def test_claude_code_records_and_spans_of_a_call_are_one() -> None:
 
 
 def test_claude_code_records_alone_make_a_prompt_with_its_calls() -> None:
-    """Without trace ids the prompt, its calls and its tools get span ids made of the session and the prompt."""
+    """Without trace ids the prompt, calls and tools get span ids made of session and prompt."""
     alone = [r for o, r in _readings("claude-code/logsonly") if r.stands_for is not None and not r.is_metered]
     opens = [r for r in alone if r.is_open and r.role is Role.AGENT]
     root_spans = {r.stands_for[1] for r in opens if r.stands_for}

@@ -72,9 +72,7 @@ def test_logfire_has_cached_tokens_in_the_raw_usage() -> None:
 
 
 def test_tools_that_wait_are_known_by_what_is_missing() -> None:
-    """openai-agents: a tool with arguments and no result waits; the same tool with the same arguments is the
-    same call.
-    """
+    """openai-agents: a tool with arguments and no result waits; equal arguments make it the same call."""
     scope = "opentelemetry.instrumentation.genai.openai_agents"
     asked = {
         "gen_ai.operation.name": "execute_tool",

@@ -68,9 +68,7 @@ def kept(o: Observation, redaction: Redaction | None = None, **options: Any) -> 
     ],
 )
 def test_secrets_are_taken_out_of_attributes(name, value):
-    """No secret is kept: by an attribute's name, in lists and maps, by two fields of a map, as an argument,
-    in names.
-    """
+    """No secret is kept in attributes: by name, in lists and maps, by paired fields, as argument, in names."""
     shown = json.dumps(kept(a_task(**{name: value})))
     assert "[redacted:" in shown
     for secret in (TOKEN, PASSWORD, "wordsonly", "plain", "def456", "abcdef123456"):
@@ -134,9 +132,7 @@ def test_ids_are_known_from_the_dialects():
 
 
 def test_everything_else_of_an_observation_is_looked_at():
-    """Secrets are redacted from a span's name, message, resource, scope, a record's body, and the values
-    read from them.
-    """
+    """A secret in a span's name, message, resource, scope, in a body, or in its reading is removed."""
     span = msgspec.structs.replace(
         a_task(**{c.ACTION: f"using {TOKEN}"}),
         name=f"fetch {TOKEN}",
@@ -169,9 +165,7 @@ def test_what_is_taken_of_content_that_is_not_kept_is_looked_at():
 
 
 def test_a_repeat_is_known_again():
-    """The same observation has the same keys and content each time, in another process with the same key,
-    and rescanned.
-    """
+    """An observation has the same keys and content each time, in other processes and scanned before."""
     span = a_task(**{"db.password": PASSWORD, "note": TOKEN})
     record = msgspec.structs.replace(
         SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={c.CHECKPOINT_MESSAGE: TOKEN}
@@ -184,9 +178,7 @@ def test_a_repeat_is_known_again():
 
 
 def test_keys_do_not_reveal_a_secret():
-    """Neither the content's hash nor a record's index depends on the secret: rows do not help to guess
-    passwords.
-    """
+    """Neither the content hash nor a record's index is made of the secret, so rows cannot test passwords."""
     record = msgspec.structs.replace(SPAN, part=Part.LOG, name=c.EVENT_CHECKPOINT, attributes={"password": PASSWORD})
     record = msgspec.structs.replace(record, index=log_index(record))
     [placed] = batches.prepare([record], redaction=a_redaction())
@@ -199,9 +191,7 @@ def test_keys_do_not_reveal_a_secret():
 
 
 def test_an_exception_is_one_whoever_took_the_secret_out():
-    """A message redacted by a forwarding process with its own key is the same occurrence as the unredacted
-    one.
-    """
+    """A message scanned with the forwarder's own key is the same occurrence as the original one."""
 
     def failed(message: str) -> Observation:
         said = {c.EXCEPTION_TYPE: "E", c.EXCEPTION_MESSAGE: message}
@@ -216,9 +206,7 @@ def test_an_exception_is_one_whoever_took_the_secret_out():
 
 
 def test_a_questions_mark_is_of_its_own_words():
-    """The words that people see hold no secret; id and mark, by which the agent knows the answer, are those
-    of the original.
-    """
+    """Shown words hold no secret, while id and mark, by which the agent finds the answer, stay the original."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", c.APPROVAL_DIGEST: "mark-of-the-agent"}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     [raw], [placed] = batches.prepare([asked]), batches.prepare([asked], redaction=a_redaction())
@@ -245,9 +233,7 @@ def test_a_decision_that_telemetry_claims_is_looked_at():
 
 
 def test_questions_are_forwarded_in_their_own_words():
-    """A forwarding process leaves the words of questions to the gateway, which computes their mark, and
-    redacts the rest.
-    """
+    """A forwarding process leaves a question's words to the gateway, which computes the mark."""
     said = {c.APPROVAL_ID: "q1", c.APPROVAL_QUESTION: f"May I use {TOKEN}?", "note": TOKEN}
     asked = msgspec.structs.replace(SPAN, part=Part.EVENT, name=c.EVENT_APPROVAL_REQUESTED, attributes=said)
     sent = a_redaction(spares_questions=True).clean(asked)

@@ -1,6 +1,4 @@
-"""Undeclared instrumentations, and those known by their documentation alone: read by the shape of their
-names.
-"""
+"""Undeclared instrumentations, and ones known from documentation alone, are read by their names' shape."""
 
 from __future__ import annotations
 
@@ -106,9 +104,7 @@ def test_spring_ai() -> None:
 
 
 def test_langfuse_keeps_cached_tokens_outside_of_input_and_output() -> None:
-    """Cached input and reasoning are beside `input` and `output`; as the OpenAI client writes them, they are
-    within.
-    """
+    """Cached input and reasoning are beside `input` and `output`, or within them as OpenAI's client writes."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
     apart = span(
         "ChatOpenAI", {"langfuse.observation.type": "generation", "langfuse.observation.usage_details": usage}

@@ -1,6 +1,4 @@
-"""A gateway's endpoint without a network: requests as ASGI has them, and a store in memory with scripted
-failures.
-"""
+"""A gateway's receiver without a network: ASGI requests and a memory store that fails on demand."""
 
 from __future__ import annotations
 

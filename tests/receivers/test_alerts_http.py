@@ -131,9 +131,7 @@ async def test_alerts_are_taken_and_counted() -> None:
 
 
 async def test_grafana_is_understood() -> None:
-    """Grafana's webhook has the same content with links of its own; without a fingerprint its labels
-    identify it.
-    """
+    """Grafana's webhook is understood with its own links; without a fingerprint its labels identify it."""
     endpoint = Endpoint()
     sent = {key: value for key, value in FIRING.items() if key != "fingerprint"}
     sent |= {
@@ -258,9 +256,7 @@ async def test_what_takes_too_long_is_left_to_its_repeat() -> None:
 
 
 async def test_who_may_send() -> None:
-    """A tenant's token names its tenant, as Bearer or as Basic's password; an operator's takes the tenant
-    from the label.
-    """
+    """A tenant's token, as Bearer or Basic password, sets the tenant; an operator's uses the label."""
     there = Endpoint(SenderTokens("default", [("globex", hash_of("tenants"))], [hash_of("operators")]))
     basic = b64encode(b"alertmanager:tenants").decode()
     for authorization in ("", "Bearer wrong", "Basic !!!", "Basic " + b64encode(b"tenants").decode(), "Negotiate x"):

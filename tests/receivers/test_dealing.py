@@ -43,9 +43,7 @@ async def workers(
 
 
 def test_shares_hold_whole_traces_and_all_spans() -> None:
-    """Each span is in one share, with its resource and scope; all spans of a trace share one, whatever their
-    bodies.
-    """
+    """Each span is in one share with its resource and scope, and a trace's spans share one in any body."""
     request = ExportTraceServiceRequest.FromString(traces(*range(1, 101)))
     request.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = "agent"
     request.resource_spans[0].scope_spans[0].scope.name = "scope"
@@ -90,9 +88,7 @@ async def test_a_share_whose_owner_is_gone_is_recorded_here(tmp_path: Path) -> N
 
 
 async def test_a_share_whose_owner_hangs_is_recorded_here(tmp_path: Path) -> None:
-    """An owner that accepts a share and never answers (a stopped process) costs its time limit; all spans
-    are recorded.
-    """
+    """A worker that takes a share and never answers costs its time limit, and all spans are recorded."""
     async with workers(tmp_path, running=1, answer_timeout=0.05) as (only,):
         is_over = asyncio.Event()
 

@@ -86,9 +86,7 @@ def test_json_and_protobuf_logs_say_the_same() -> None:
 
 
 def test_a_span_its_events_and_links() -> None:
-    """A span is one observation, each event another by its position and its number among equals; links stay
-    on the span.
-    """
+    """A span is one observation, each event one by position and number among equals; links stay on the span."""
     events = [
         {"name": "a", "timeUnixNano": AT + 1},
         {"name": "exception", "timeUnixNano": AT + 2},
@@ -255,9 +253,7 @@ def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
 
 
 def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
-    """Without an agent's attribute name a span's values are counted and not read; its edge and its end are
-    unchanged.
-    """
+    """Attributes without an agent's names are counted and not read; start and end of the span are kept."""
     strange = a_span(attributes=[text("http.route", "/x"), text("k", "\0")], status={"code": 2, "message": "boom"})
     (seen,) = traces(strange).observations
     assert (seen.attributes, seen.unread, seen.repairs) == ({}, 2, 0)
@@ -325,9 +321,7 @@ SPANS = st.fixed_dictionaries(
 @given(st.lists(SPANS, max_size=6))
 @thorough(300)
 def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[str, Any]]) -> None:
-    """A span is decoded alike whether it is simple enough for the fast way or not, and its attributes new or
-    not.
-    """
+    """A plain and an unusual span, and known and new attributes, decode alike in JSON and protobuf."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for given_span in [*spans, *spans]:
@@ -364,9 +358,7 @@ def test_invalid_utf8_in_one_attribute_flags_its_span_alone() -> None:
 
 
 def test_an_attribute_that_is_no_message_is_undecodable() -> None:
-    """Bytes that are no attribute are found only when they are read; the request is undecodable all the
-    same.
-    """
+    """Bytes that are no attribute fail when they are read, and the request is undecodable."""
     request = ExportTraceServiceRequest()
     span = (
         request.resource_spans.add()

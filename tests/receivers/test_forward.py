@@ -1,4 +1,4 @@
-"""The forwarder with a real receiver: what it sends, what it keeps private, and an absent receiver."""
+"""The forwarder against a real receiver: what it sends, keeps back, and does without an answer."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def span(provider: Any, name: str = "work", **attributes: Any) -> Any:
 
 
 def test_what_happens_arrives_while_it_happens(gateway: RunningGateway, process: Process) -> None:
-    """A start and an event arrive before the span has ended, the finished span at its end, all of one
-    process and scope.
-    """
+    """Start and event arrive before the span ends, and the finished span at its end."""
     pipeline, provider = process.attach(gateway.url)
     one = span(provider)
     one.add_event("agent.checkpoint", {"agent.progress": 40}, timestamp=123)
@@ -147,9 +145,7 @@ def test_an_exporter_that_is_added_later_counts_too(
 def test_what_the_application_sends_its_backend_is_not_sent_here(
     gateway: RunningGateway, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Headers of OTEL_EXPORTER_OTLP_HEADERS, with the application's key, are not sent; ours arrive and are
-    never logged.
-    """
+    """OTEL_EXPORTER_OTLP_HEADERS are not sent to the gateway; our headers arrive and are not logged."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-honeycomb-team=theirs,authorization=Basic theirs")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-other=theirs")
@@ -267,9 +263,7 @@ def test_grpc(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_signal_that_is_never_taken_does_not_hold_up_the_other(
     process: Process, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver with traces alone gets the traces at once; live records are dropped by count, with what to
-    do.
-    """
+    """A receiver without logs gets traces at once; live records are dropped, counted, and explained."""
     with ExitStack() as stack:
         there: Any = stack.enter_context(RunningGateway() if protocol == "http" else GrpcGateway(takes=("traces",)))
         if protocol == "http":
@@ -315,9 +309,7 @@ def test_a_second_provider_is_forwarded_too(gateway: RunningGateway, process: Pr
     ],
 )
 def test_the_same_place(one: str, other: str, same: bool) -> None:
-    """Two addresses are one place if host and port are equal, or if both ports are OTLP's own, in either
-    order.
-    """
+    """Two addresses are one place if host and port agree, or both ports are OTLP's, in either order."""
     assert is_same_place(one, other) is same
     assert is_same_place(other, one) is same
 

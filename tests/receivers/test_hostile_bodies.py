@@ -1,4 +1,4 @@
-"""Hostile bodies: any body's cost is linear in its bytes, counted and not timed, and honest ones are read."""
+"""Hostile bodies of any content cost work linear in their bytes, by counting, and honest ones are read."""
 
 from __future__ import annotations
 
@@ -103,9 +103,7 @@ def _ready() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_known_shapes_cost_what_their_bytes_allow(name: str) -> None:
-    """Each shape has its verdict, bounded calls a byte and between two pauses, and four times as many for
-    four times the bytes.
-    """
+    """Each shape has its verdict and a bounded number of calls a byte, also between two pauses."""
     shape = SHAPES[name]
     small, large = shape.make(SIZE // 4), shape.make(SIZE)
     milder, few, _ = cost(shape, small)
@@ -121,9 +119,7 @@ def test_known_shapes_cost_what_their_bytes_allow(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_known_shapes_take_memory_for_their_bytes(name: str) -> None:
-    """However a body is made, Python's memory for it and its result is bounded by its bytes, beside the
-    pieces under way.
-    """
+    """The memory for any body and its result is bounded by its bytes, plus the pieces being decoded."""
     shape = SHAPES[name]
     body = shape.make(SIZE)
     gc.collect()

@@ -1,6 +1,4 @@
-"""The HTTP server's own limits, on real sockets: slow senders, endless headers, ambiguous requests, many
-connections.
-"""
+"""The HTTP server's bounds on real sockets: slow senders, endless headers, ambiguity, many connections."""
 
 from __future__ import annotations
 
@@ -168,9 +166,7 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused(server: Serve
 @pytest.mark.parametrize("cut", [None, 10, 200, 300])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_an_upgrade_is_not_followed(server: Served, cut: int | None, is_chunked: bool) -> None:
-    """A client that offers HTTP/2 beside its requests (Java's does) is answered in HTTP/1.1, and its bodies
-    are read.
-    """
+    """A client that offers HTTP/2 (as Java's does) is answered in HTTP/1.1, and its bodies are read."""
     sent = b""
     for number in (1, 2):
         body = traces(number)

@@ -96,9 +96,7 @@ def numbers(observations: Sequence[Observation]) -> set[int]:
 async def busy(
     journal: MemoryJournal, limits: AdmissionLimits = BUSY, tokens: Sequence[tuple[str, str]] = (), **headers: str
 ) -> AsyncIterator[tuple[Endpoint, list[asyncio.Task[Answer]]]]:
-    """Lend an endpoint whose writers hang in a transaction while another request waits: a new one would have
-    to wait.
-    """
+    """Lend a receiver whose writers hang while another request waits, so that new ones would wait."""
     async with opened(limits, tokens, journal=journal) as endpoint:
         endpoint.interaction_store.gate.clear()
         direct = [asyncio.create_task(endpoint.post("/v1/traces", traces(901), **headers))]
@@ -133,9 +131,7 @@ async def test_an_idle_gateway_records_directly(journal: MemoryJournal) -> None:
 
 
 async def test_what_would_have_to_wait_is_answered_when_it_is_in_the_journal(journal: MemoryJournal) -> None:
-    """While a transaction hangs and a request waits, others are answered from the journal, and recorded from
-    it later.
-    """
+    """While a transaction hangs further requests are answered from the journal and recorded later."""
     async with busy(journal) as (endpoint, _):
         answers = await asyncio.gather(*(endpoint.post("/v1/traces", traces(number)) for number in range(1, 10)))
         assert {answer.status for answer in answers} == {200}
@@ -149,9 +145,7 @@ async def test_what_would_have_to_wait_is_answered_when_it_is_in_the_journal(jou
 
 
 async def test_a_full_journal_sends_senders_away_as_a_full_queue_does(journal: MemoryJournal) -> None:
-    """One tenant may fill half of the journal; beyond that, and beyond its share of the queue, it is 503
-    with Retry-After.
-    """
+    """A tenant may fill half of the journal; beyond that and its queue share it is 503 with Retry-After."""
     limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
     async with busy(journal, limits) as (endpoint, _):
         answers = [await endpoint.post("/v1/traces", traces(number)) for number in range(1, 6)]
@@ -186,7 +180,7 @@ async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJourn
 async def test_a_body_that_cannot_be_decoded_is_refused_before_it_is_written(
     journal: MemoryJournal, body: bytes, content_type: str
 ) -> None:
-    """An undecodable request on the way to the journal is 400 and quarantined, as it is without a journal."""
+    """With the journal in use an undecodable request is still answered 400 and kept in quarantine."""
     async with busy(journal) as (endpoint, _):
         assert (await endpoint.post("/v1/traces", body, content_type)).status == 400
         assert [kept[1] for kept in endpoint.interaction_store.kept] == ["otlp traces"]
@@ -304,7 +298,7 @@ async def test_tenants_have_their_turns(journal: MemoryJournal) -> None:
 
 
 async def test_stall_timeouts_restart_while_the_journal_is_late(journal: MemoryJournal) -> None:
-    """While the oldest row is old, its heartbeats are not missed: every producer's stall timeout restarts."""
+    """While the journal's oldest row is old, every stall timeout starts again."""
     journal.age = 60.0
     journal.rows.append(Row("default", []))
     async with opened(BUSY, journal=journal):

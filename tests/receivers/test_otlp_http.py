@@ -193,7 +193,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 async def test_what_cannot_be_decoded_is_kept_and_refused(
     endpoint: Endpoint, body: bytes, content_type: str, encoding: str
 ) -> None:
-    """Items 3, 4, 5, 11: 400 with a google.rpc.Status in the request's form; the body is quarantined."""
+    """Items 3, 4, 5, 11: the answer is 400 with a google.rpc.Status, and the body is in quarantine."""
     answer = await endpoint.post("/v1/traces", body, content_type, encoding)
     assert (answer.status, answer.headers["content-type"]) == (400, content_type)
     assert answer.said
@@ -206,9 +206,7 @@ async def test_what_cannot_be_decoded_is_kept_and_refused(
 
 
 async def test_depth_is_read_or_refused(endpoint: Endpoint) -> None:
-    """Item 11: deep JSON is refused, or read where Python's reader goes so deep (3.14's); the next request
-    is answered.
-    """
+    """Item 11: deep JSON is refused, or read if Python's parser can; the next request is answered."""
     answer = await endpoint.post("/v1/traces", b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", JSON)
     assert (answer.status, len(endpoint.interaction_store.kept)) in ((400, 1), (200, 0))
     assert (await endpoint.post("/v1/traces", traces(1))).status == 200
@@ -287,9 +285,7 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint
 
 
 async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: Endpoint) -> None:
-    """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM,
-    giant integers.
-    """
+    """Items 9, 10, 12: hex case, numbers as text, enum names, unknown fields, NaN, BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
         {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
         {"key": "e", "value": {}},
@@ -330,9 +326,7 @@ async def test_a_refused_span_is_reported_as_rejected(endpoint: Endpoint, monkey
 
 
 async def test_a_bad_span_is_kept_and_reported(endpoint: Endpoint) -> None:
-    """Items 5, 8: of a body with one span that protobuf refuses the others are recorded; that one is
-    quarantined and reported.
-    """
+    """Items 5, 8: of a body with one invalid span the others are recorded, and that one is in quarantine."""
     good = traces(1, 2, 3)
     broken = good.replace(b"chat 2", b"chat \xff", 1).replace(b"\x15gen_ai.", b"\x7fgen_ai.", 1)
     answer = await endpoint.post("/v1/traces", broken)
@@ -369,9 +363,7 @@ async def test_methods_that_are_not_taken(endpoint: Endpoint, method: str) -> No
 
 
 async def test_a_token_says_whose_spans_they_are() -> None:
-    """Item 16: each valid token gives its tenant; two of one tenant are valid at once; all others are 401
-    without a reason.
-    """
+    """Item 16: each valid token sets its tenant, two may be valid at once, and others are 401 without reason."""
     one, other, foreign, operator = (new_token() for _ in range(4))
     pairs = [("a", hash_of(one)), ("a", hash_of(other)), ("b", hash_of(foreign))]
     async with opened(tokens=pairs, operators=[hash_of(operator)]) as endpoint:
@@ -429,9 +421,7 @@ async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -
 async def test_a_fault_of_ours_is_no_500(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After any internal fault the sender is asked to repeat without details; the log has the request's
-    trace.
-    """
+    """Any internal failure asks the sender to retry without details; the log has the request's trace."""
 
     async def fails(*values: Any, **named: Any) -> None:
         raise KeyError("a secret")

@@ -60,9 +60,7 @@ def _traces(resources: list[tuple[str, list[tuple[str, list[tuple[str, int, byte
 def test_pieces_hold_what_the_whole_held(
     resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]], most: int
 ) -> None:
-    """Wherever a request is cut, its pieces decode to the same observations in the same order, origins
-    included.
-    """
+    """Wherever a request is cut, its pieces decode into the same observations in the same order."""
     body = _traces(resources).SerializeToString()
     found: list[Observation] = []
     for piece in cuts_of(body, most):
@@ -101,9 +99,7 @@ def test_a_body_cut_off_is_refused(
 
 
 def test_a_spoiled_span_spoils_itself_alone() -> None:
-    """Of a body that protobuf refuses, each readable span is read, and the others are returned with their
-    reasons.
-    """
+    """Of a body that protobuf refuses each readable span is read, and the others are returned with reasons."""
     request = _traces([("s", [("a", [(f"n{i}", 10**18, bytes((i,)) * 16) for i in range(1, 6)])])])
     body = request.SerializeToString()
     good = request.resource_spans[0].scope_spans[0].spans[2].SerializeToString()
@@ -197,10 +193,7 @@ def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: boo
 
 
 def test_what_would_become_too_much_is_refused_or_left_out() -> None:
-    """Millions of empty objects are refused before parsing; a span of too many values is left out alone.
-
-    A long text full of commas is accepted.
-    """
+    """Millions of empty objects are refused before parsing, and a span of too many values is left out alone."""
     empty = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"{}," * 200_000 + b"{}]}]}]}"
     with pytest.raises(BodyTooLarge, match="send batches of at most"):
         read("traces", empty, is_json=True)

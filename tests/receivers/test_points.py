@@ -1,6 +1,4 @@
-"""Metric data points in requests: which become observations, in protobuf and in JSON, and how others are
-counted.
-"""
+"""Metric data points at the receivers: which ones become observations, from protobuf and JSON."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ def request_of(name: str = READ, *, temporality: int = 1, points: int = 1, **mor
 @pytest.mark.parametrize("is_json", [False, True])
 @pytest.mark.parametrize(("temporality", "kind"), [(0, 0), (1, 1), (2, 2)])
 def test_a_point_that_is_read_is_an_observation(is_json: bool, temporality: int, kind: int) -> None:
-    """A known metric's point keeps its times, value, attributes and temporality, the same from protobuf and
-    from JSON.
-    """
+    """A known metric's point keeps times, value, attributes and temporality, from protobuf and JSON alike."""
     request = request_of(temporality=temporality, as_int=7)
     body = json.dumps(MessageToDict(request)).encode() if is_json else request.SerializeToString()
     decoded = decode_metrics(body, tenant="t", is_json=is_json)

@@ -68,7 +68,7 @@ async def test_two_writers_overlap() -> None:
 
 
 async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
-    """Too little for a concurrent transaction is recorded after the one under way, by the first free writer."""
+    """Waiting requests too few for a second transaction go to the first writer that is free."""
     async with opened(AdmissionLimits(writers=2, group=6)) as endpoint:
         first = await held(endpoint, 1)
         rest = await posted(endpoint, 2, 3)
@@ -92,9 +92,7 @@ async def test_a_group_has_bounds() -> None:
 
 @pytest.mark.parametrize(("numbers", "groups"), [((1, 1, 1, 1), [1, 1, 2]), ((1, 2, 3, 4), [1, 1, 1, 1])])
 async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], groups: list[int]) -> None:
-    """If two groups had parts of one trace, the next waits for as many requests as were under way; other
-    traces do not.
-    """
+    """When two groups hold parts of one trace, the next waits for as many requests as were in progress."""
     async with opened(AdmissionLimits(writers=1, lingering=1e9)) as endpoint:
         gate, entered = endpoint.interaction_store.gate, endpoint.interaction_store.entered
 

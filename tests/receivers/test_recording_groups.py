@@ -41,9 +41,7 @@ async def busy(endpoint: Endpoint, writers: int) -> None:
 
 
 async def test_tenants_take_turns() -> None:
-    """A tenant with one waiting request is in the next group, however many another has; each tenant's order
-    is kept.
-    """
+    """A tenant's one request is in the next group however many another has; each tenant's order stays."""
     async with opened(AdmissionLimits(writers=1, group=3)) as endpoint:
         parts = [put(endpoint, "loud", n) for n in range(1, 6)] + [put(endpoint, "quiet", 7), put(endpoint, "other", 8)]
         for part in parts:
@@ -56,9 +54,7 @@ async def test_tenants_take_turns() -> None:
 
 
 async def test_a_tenant_has_not_all_writers() -> None:
-    """While one tenant's groups hang in all writers, another's request is committed, and a further one of
-    the first is not.
-    """
+    """While one tenant's groups block their writers, another tenant commits, and the first gets no more."""
     async with opened(AdmissionLimits(writers=2, group=2)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "loud"
         loud = [put(endpoint, "loud", n) for n in range(1, 9)]
@@ -72,7 +68,7 @@ async def test_a_tenant_has_not_all_writers() -> None:
 
 
 async def test_a_large_request_is_recorded_with_its_own_tenants_alone() -> None:
-    """A request that may take long shares its transaction only with requests of its own tenant."""
+    """A large request shares its transaction with requests of its own tenant only."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         endpoint.interaction_store.is_held = lambda batch: batch[0].tenant == "first"
         first = put(endpoint, "first", 1)
@@ -102,9 +98,7 @@ async def test_what_takes_too_long_is_taken_apart_by_tenants() -> None:
 
 
 async def test_what_a_slow_tenant_sends_keeps_no_other_waiting() -> None:
-    """While the writer for slow tenants hangs, the only other one goes on; a slow tenant's good requests are
-    recorded together.
-    """
+    """While the writer for slow tenants hangs the other continues, and healthy requests there are grouped."""
     async with opened(AdmissionLimits(writers=1)) as endpoint:
         groups = endpoint.receiver.groups
         endpoint.interaction_store.is_slow = lambda o: o.span_id[-1] == 5

@@ -47,9 +47,7 @@ def test_gzip_of_many_members_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_json_lines_and_one_object(tmp_path: Path) -> None:
-    """The Collector's file exporter writes lines of any signal; one pretty object is read as well; metrics
-    are counted.
-    """
+    """The Collector's file exporter's lines of any signal, and one pretty object, are read."""
     lines = list(read_recording(write(tmp_path / "a", TRACES, "", LOGS, METRICS)))
     assert [len(d.observations) for d in lines] == [1, 1, 0]
     assert lines[2].metric_points == 2

@@ -31,9 +31,7 @@ def followed(receive: Any, **options: Any) -> tuple[TracerProvider, SdkSpanProce
 
 
 def test_a_receiver_that_hangs_is_not_felt() -> None:
-    """While the receiver hangs the agent goes on at once; an overflow is counted, the queue's content
-    arrives later.
-    """
+    """While the receiver hangs the agent continues; overflow is counted, and queued spans arrive later."""
     stuck = Stuck()
     provider, processor = followed(stuck, capacity=100)
     tracer = provider.get_tracer("t")
@@ -138,9 +136,7 @@ def test_flush_waits_two_seconds_at_most() -> None:
 
 @pytest.mark.slow
 def test_shutdown_is_bounded_and_happens_once() -> None:
-    """Shutdown gives up on a hanging receiver after 3 s at most; a second one does nothing, and later spans
-    are counted.
-    """
+    """Shutdown leaves a hanging receiver after 3 s; a second one does nothing, and later spans are counted."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     tracer = provider.get_tracer("t")
@@ -158,9 +154,7 @@ def test_shutdown_is_bounded_and_happens_once() -> None:
 
 
 def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> None:
-    """A close that begins in the same thread between any two steps of another, as at SIGTERM, ends: no lock
-    is held there.
-    """
+    """A second close that a signal begins between any two steps of the first in one thread does not block."""
     stuck = Stuck()
     provider, processor = followed(stuck)
     provider.get_tracer("t").start_span("a").end()

@@ -202,9 +202,7 @@ def test_an_event_on_an_ended_span_is_refused_as_ever(
 
 
 def test_cancellation_is_marked(seen: SeenRequest, provider: TracerProvider, tracer: trace.Tracer) -> None:
-    """A span that a cancellation ends is marked; one that began during the cancellation, and one with a
-    status, are not.
-    """
+    """A span ended by cancellation is marked, but not one begun during it, or with a status."""
 
     async def run() -> None:
         try:
@@ -262,9 +260,7 @@ def test_own_spans_are_never_followed(seen: SeenRequest, provider: TracerProvide
 
 
 def test_a_receiver_that_traces_does_not_feed_itself() -> None:
-    """Spans that a receiver starts in the worker's thread are not recorded; instrumentations are suppressed
-    there.
-    """
+    """A receiver's own spans in the worker's thread are not followed, and instrumentations are suppressed."""
     from opentelemetry import context as otel_context
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
@@ -348,9 +344,7 @@ def test_the_exporter_records_ended_spans(seen: SeenRequest) -> None:
 
 
 def test_events_of_many_threads_are_recorded_once_each(seen: SeenRequest) -> None:
-    """Events that threads add to shared spans, faster than the SDK keeps them and between scans, are each
-    recorded once.
-    """
+    """Events that threads add to the same spans, faster than the SDK keeps them, are each reported once."""
     provider = TracerProvider(shutdown_on_exit=False)
     processor = SdkSpanProcessor(Feed(seen, capacity=100_000, scan_interval=0.002))
     provider.add_span_processor(processor)

@@ -175,9 +175,7 @@ inherited.end()
 
 
 def test_fork_with_an_open_span(tmp_path: Path) -> None:
-    """After a fork the child records its own spans as a producer of its own, and the parent's span is the
-    parent's alone.
-    """
+    """After a fork the child has a producer of its own, and the parent's span stays the parent's."""
     received = run(tmp_path, FORK)
     parent = next(r["pid"] for r in received if r["name"] == "inherited")
     of_parent = [r for r in received if r["pid"] == parent]

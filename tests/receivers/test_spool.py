@@ -1,4 +1,4 @@
-"""The spool's file: reading a damaged one, and the agent's thread when the disk is slow or fails."""
+"""The spool file: reading damaged ones, and the agent's thread when the disk is slow or fails."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def tell(spool: Spool, number: int = 1, *, is_queued: bool = True) -> list[bool]
 
 
 def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
-    """While a write waits for the disk, later records bypass the file and are counted; after that the file
-    is used again.
-    """
+    """While a write waits for the disk, further spans bypass the file and are counted until it answers."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
@@ -158,9 +156,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
 
 
 def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
-    """While a write and a sync hang, so that no keeper watches, another thread's spans bypass the file at
-    once.
-    """
+    """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
     thread = threading.Thread(target=tell, args=(spool,))
@@ -193,9 +189,7 @@ def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Dis
     [(errno.ENOSPC, "no_space"), (errno.EDQUOT, "no_space"), (errno.EIO, "failed"), (errno.EROFS, "failed")],
 )
 def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -> None:
-    """An error never reaches the agent: it is counted by its reason, and another file is begun when that
-    works.
-    """
+    """A disk error does not reach the agent: it is counted by reason, and a new file is begun later."""
     tell(spool)
     disk.error = error
     assert tell(spool, 3) == [False] * 3
@@ -309,9 +303,7 @@ def followed(
 
 
 def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
-    """A batch that the receiver refused is read again from the file, at the latest by the next flush; none
-    counts as lost.
-    """
+    """A batch that the receiver refused is read again by the next flush, and nothing counts as lost."""
     seen = Store()
     provider, feed, _ = followed(tmp_path, seen)
     tracer = provider.get_tracer("an.agent")
@@ -348,9 +340,7 @@ def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
 
 
 def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
-    """While the store is down the directory is not touched; a file that a store refuses is set aside in the
-    end.
-    """
+    """While the store is down the directory is untouched; a file that the store refuses is set aside."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True

@@ -166,9 +166,7 @@ def direct(item: Any) -> list[Observation]:
 @thorough(120)
 @given(span=_spans, is_cancelled=st.booleans())
 def test_an_ended_span(span: ReadableSpan, is_cancelled: bool) -> None:
-    """Any ended span with any attributes, events, links and status is the same from the file: identity,
-    content, all fields.
-    """
+    """Any ended span is the same when read from the file: identity, content, all fields."""
     written = Written()
     written.write(span, lambda n: spool_packing.pack_span(n, span, True, is_cancelled))
     expected = direct((QueuedKind.END, span, is_cancelled))
@@ -249,9 +247,7 @@ def test_what_is_too_large_is_refused() -> None:
 
 
 def test_a_start_is_left_out_where_its_end_is_there() -> None:
-    """For a span that ended in the same file the end alone is read; for another the start, and that it was
-    left.
-    """
+    """A span that ended in the same file is read as its end alone; an open one as its start."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
     done, left = tracer.start_span("done"), tracer.start_span("left")
     written = Written()

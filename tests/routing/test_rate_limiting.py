@@ -111,7 +111,7 @@ class Run:
 
 @given(_budgets, _steps)
 def test_never_more_than_its_burst_and_pace(budget, steps):
-    """In any period no more calls are made than the burst and the gain in it, with refunds and failures."""
+    """In any period no more calls go out than burst plus rate, including refunds and failures."""
     run = Run(budget)
     for step in steps:
         run.step(*step)
@@ -135,7 +135,7 @@ def test_it_opens_when_it_says(budget, steps, is_urgent, share):
 
 
 def test_what_is_given_back_makes_no_burst():
-    """A refunded call is available at once; later only as far as the full bucket gained nothing for it."""
+    """A call not made is refunded at once; later only as far as the full bucket missed its gain."""
     slow = RateLimit(key=KEY, rate=1.0)
     drawn = granted(rate_limiting.full(slow, NOON), NOON, budget=slow)
     skipped = Receipt(skipped="unchanged")
@@ -145,9 +145,7 @@ def test_what_is_given_back_makes_no_burst():
 
 
 def test_the_reserve_is_for_the_urgent():
-    """Of five calls the last two are reserved for urgent deliveries; a reserve as large as the burst leaves
-    others one.
-    """
+    """Two of five calls are reserved for urgent deliveries; a reserve as large as the burst leaves one."""
     bucket = rate_limiting.full(PACED, NOON)
     for _ in range(3):
         bucket = granted(bucket, NOON, budget=PACED)
@@ -239,9 +237,7 @@ def _open(outcome=None):
 
 @pytest.mark.parametrize("bucket", [_open(), _open(closing(is_refusal=True))], ids=["failing", "refused"])
 def test_one_probe_at_a_time(bucket):
-    """After the pause one call goes, urgent or not, until its outcome or the end of its lease; its success
-    opens all.
-    """
+    """After the pause one probe goes until its outcome or lease end; its success opens the circuit."""
     at = bucket.blocked_until
     probing = granted(bucket, at)
     assert granted(probing, at + timedelta(seconds=1), is_urgent=True) is None
@@ -274,9 +270,7 @@ def test_probes_take_turns(sorts, opened):
 
 
 def test_what_an_open_circuit_holds_has_no_wait_of_its_own():
-    """A failure or refusal leaves the delivery to the open circuit; a Retry-After, a lookup without result
-    or success do not.
-    """
+    """A failure leaves the delivery's wait to the open circuit; throttling and failed lookups do not."""
     buckets = [rate_limiting.full(BREAKER, NOON), _open()]
     assert rate_limiting.is_held(buckets, failed())
     assert rate_limiting.is_held(buckets, closing(is_refusal=True))
@@ -320,9 +314,7 @@ def test_a_probe_that_is_throttled_closes_the_circuit_and_waits():
 
 
 def test_what_expires_counts_as_what_it_was():
-    """A delivery given up after a failure counts as a failure of the sink, and its Retry-After applies to
-    the others.
-    """
+    """A delivery given up after a failure counts as a failure of the sink, with its pause for all."""
     bucket = rate_limiting.full(BREAKER, NOON)
     for _ in range(rate_limiting.FAILURES):
         bucket = after(bucket, GiveUp(reason="expired", is_failure=True), NOON)

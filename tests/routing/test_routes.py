@@ -167,9 +167,7 @@ _routes = st.builds(
 
 @given(_routes, st.sampled_from(["working", "error"]), st.sampled_from([None, "legal"]), st.sampled_from(Kind))
 def test_deliveries_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
-    """For any table: no two deliveries share (sink, key), none goes to a disabled sink, no checkpoint goes
-    without state.
-    """
+    """For any table deliveries are unique by (sink, key), to sinks that are on, never without a state."""
     found = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
     assert len({(x.sink, x.key) for x in found}) == len(found)
     assert {x.sink for x in found} <= set(routes.sinks)
@@ -228,9 +226,7 @@ def test_a_muted_task_delivers_only_questions_alerts_and_the_end():
 
 
 def test_a_sink_that_edits_shows_a_decision_with_its_question():
-    """A sink that edits gets the question's delivery again; the others get the decision as a delivery of its
-    own.
-    """
+    """A sink that edits shows the decision in its question; other sinks get it as a delivery."""
     asked_by = UUID(int=5)
     task = a_task(approvals=(Approval(id="a", question="Deploy?", reported_by=asked_by, decision="deny"),))
     resolved = a_checkpoint(task, kind=Kind.APPROVAL_RESOLVED, ref="a")
@@ -245,9 +241,7 @@ def test_a_sink_that_edits_shows_a_decision_with_its_question():
 
 
 def test_errors_that_are_alike_have_one_key():
-    """Errors that differ in numbers, ids, paths and quotes share a key; another text or type is another
-    error.
-    """
+    """Two failures that differ in numbers, ids, paths and quotes have one key; other text or type has not."""
     routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
 
     def key(text, ref="Timeout"):

@@ -32,9 +32,7 @@ ZONES = ("UTC", "Asia/Seoul", "Europe/Berlin", "America/St_Johns", "Australia/Lo
     st.datetimes(datetime(2005, 1, 2), datetime(2035, 1, 1), timezones=st.just(UTC)),
 )
 def test_periods_follow_each_other(digest: str, at: time, zone: str, now: datetime) -> None:
-    """The last period is over, the one before ends where it begins, and no other is over, despite changes of
-    the clock.
-    """
+    """The last period is over and the one before ends at its start, whatever the zone's clock changes."""
     route = replace(ROUTE, digest=digest, digest_at=at.replace(second=0, microsecond=0), timezone=zone)
     began, ends = summaries.period(route, now)
     assert began < ends <= now - summaries.GRACE
@@ -53,9 +51,7 @@ def test_a_day_begins_when_it_is_said() -> None:
 
 
 def test_a_digest_counts_its_routes_tasks() -> None:
-    """A digest counts its route's ends, failures and open questions, and adds up known figures; no other
-    routes, no alerts.
-    """
+    """A digest counts its route's tasks by end, failures and needs, with sums, and leaves alerts out."""
     over = [
         a_task("a", status="complete", cost_usd=Decimal("0.5"), unpriced_calls=2),
         a_task(
@@ -88,9 +84,7 @@ def test_of_nothing_no_digest_is_made() -> None:
 
 
 def test_a_board_has_the_neediest_first() -> None:
-    """A board orders: waiting for a person, stalled, failing, filling, working, paused; then the oldest; the
-    rest is counted.
-    """
+    """A board sorts by need: waiting, stalled, failing, filling, working, paused, then age; the rest counts."""
     order = ["waiting", "stalled", "failing", "context_warning", "working", "paused"]
     made = [a_task(status, status=status) for status in order if status != "failing"]
     made.append(a_task("failing", error_count=1))

@@ -44,9 +44,7 @@ def test_models_that_people_use_are_known(model: str, window: int | None) -> Non
 
 
 def test_the_shipped_table_is_sound() -> None:
-    """Each name can be looked up (it is one of its own names), each window is plausible, and the file names
-    its source.
-    """
+    """Each name is found by itself, each context window is plausible, and the file names its source."""
     table = json.loads(resources.files("spanpost.runtime").joinpath("data/model_windows.json").read_text())
     assert table["licence"] == "MIT"
     assert "Permission is hereby granted" in table["notice"]
@@ -143,9 +141,7 @@ COLLAPSED = {
 
 
 def test_the_table_is_made_by_its_rules(generate: Callable[[list[str]], int], tmp_path: Path) -> None:
-    """From a wheel or from its file: makers first, totals undone, a median of the others, differing dates
-    kept.
-    """
+    """From a wheel or its file: makers first, totals undone, the median of others, differing dates kept."""
     wheel, listed, target = (
         tmp_path / "litellm-9.8.7-py3-none-any.whl",
         tmp_path / "listed.json",

@@ -51,9 +51,7 @@ def test_gateways_that_start_at_once_have_one_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["readable", "a link", "a pipe", "a directory", "another's text"])
 def test_a_file_that_others_have_in_their_hands_is_not_believed(tmp_path: Path, kind: str, caplog: Any) -> None:
-    """A file that others can read or redirect is left alone with a warning; the token is then of that
-    process alone.
-    """
+    """A token file that others may read or redirect is left alone and reported; the token is then private."""
     path = path_of(tmp_path / "data")
     token = local_token.new_token()
     if kind == "readable":
@@ -85,7 +83,7 @@ def test_where_nothing_can_be_written_it_is_of_this_process(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_command_line_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same user's commands send it to this machine's gateway, and print it; another directory has none."""
+    """Commands of the same user find and print this machine's token; another directory has none."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None) as served:
         data_dir = str(served.gateway.settings.database.data_dir)

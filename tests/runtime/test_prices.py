@@ -173,9 +173,7 @@ def test_nothing_is_loaded_before_a_call_is_priced() -> None:
 
 
 def test_a_call_does_not_wait_for_prices_that_another_thread_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While prices are loading a call is recorded without one and without a log line; afterwards calls are
-    priced.
-    """
+    """A call during the loading of prices is recorded unpriced without a warning, and priced afterwards."""
     pytest.importorskip("genai_prices")
     from genai_prices import data_snapshot
 

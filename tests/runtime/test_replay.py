@@ -24,9 +24,7 @@ def settings(database: Database, tmp_path: Path, **sections: Any) -> Settings:
 
 
 def test_a_recording_is_recorded_once_and_not_delivered(database: Database, tmp_path: Path) -> None:
-    """The tasks equal those of a printed replay, a repeat adds nothing, and no delivery and no timer
-    remains.
-    """
+    """Recording twice adds nothing, and no delivery or timer remains that another process could send."""
     first = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     again = replay_into(RECORDING, settings(database, tmp_path), deliver=False)
     printed = replay(RECORDING)

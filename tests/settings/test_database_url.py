@@ -79,7 +79,7 @@ def test_what_means_the_same(text: str, url: str) -> None:
     st.text(min_size=1), st.text(min_size=1), st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1)
 )
 def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None:
-    """Any percent-encoded user and password reach the driver unchanged, and the password is not shown."""
+    """Any percent-encoded user and password reach the driver as meant, and the password is not shown."""
     url = understood(
         f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/{name}?a={quote(password)}%20"
     )
@@ -117,7 +117,7 @@ def test_no_command_shows_or_ignores_it(
     texts: tuple[str, ...],
     variable: str,
 ) -> None:
-    """An unreadable address ends each command with exit 2 and the reason, without its password."""
+    """A malformed address ends each command with exit 2 and the reason, without its password."""
     for text in texts:
         monkeypatch.setenv(variable, text)
         monkeypatch.setattr(sys, "argv", ["spanpost", *command])
@@ -134,9 +134,7 @@ def test_no_command_shows_or_ignores_it(
 def test_attach_refuses_a_malformed_address(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """A malformed PostgreSQL address is a `ConfigError` of `attach`, in either variable, without its
-    password.
-    """
+    """A malformed PostgreSQL address in either variable is a `ConfigError` of `attach`, without password."""
     for variable in ("DATABASE_URL", "SPANPOST_DATABASE__URL"):
         with monkeypatch.context() as patch:
             patch.setenv(variable, text)
@@ -150,9 +148,7 @@ def test_attach_refuses_a_malformed_address(
 def test_an_application_keeps_its_own_database(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    """`attach` in an application whose `DATABASE_URL` is no PostgreSQL goes on, and logs that no rows are
-    kept.
-    """
+    """With a `DATABASE_URL` of another database `attach` continues and logs that no rows are kept."""
     monkeypatch.setenv("DATABASE_URL", text)
     attached = app.attach()
     attached.shutdown()

@@ -74,9 +74,7 @@ def test_kinds_of_ones_own_are_taken_out():
     ],
 )
 def test_a_pattern_that_could_take_long_is_refused(pattern):
-    """Refused are unbounded repeats, repeated groups, look-arounds, back references and a missing literal
-    beginning.
-    """
+    """Unbounded and grouped repeats, look-arounds, back references and patterns without a start are refused."""
     with pytest.raises(ConfigError, match=r"redaction"):
         redaction(patterns=[{"kind": "acme-key", "pattern": pattern}])
 

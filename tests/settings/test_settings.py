@@ -91,9 +91,7 @@ def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
 
 
 def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that Kubernetes sets for a service named spanpost do not stop the start; a misspelt one
-    beside them does.
-    """
+    """Kubernetes' variables for a service named spanpost are accepted; a misspelt one beside them is not."""
     monkeypatch.setenv("SPANPOST_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("SPANPOST_PORT", "tcp://10.0.0.1:4318")
     monkeypatch.setenv("SPANPOST_GATEWAY_PORT_4318_TCP_ADDR", "10.0.0.1")

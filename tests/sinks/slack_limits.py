@@ -1,8 +1,7 @@
-"""Slack's limits, as far as they can be checked without Slack: the schema of its types, the table of its
-limits, and ours.
+"""Slack's limits as known without Slack: the schema of its types, its limits, and our own bounds.
 
-Schema: `tests/sinks/slack.schema.json`, made by `scripts/generate_slack_schema.py`. Limits: docs.slack.dev/reference/block-kit
-(2026-08), beside them what slackblocks 3.0.0 lists for plans.
+Schema: `tests/sinks/slack.schema.json`, made by `scripts/generate_slack_schema.py`. Limits:
+docs.slack.dev/reference/block-kit (2026-08), and for plans the list of slackblocks 3.0.0.
 """
 
 from __future__ import annotations
@@ -80,9 +79,7 @@ def _at(node: dict[str, Any], path: str) -> Any:
 
 
 def check(message: SlackMessage, mentions: tuple[str, ...] = ()) -> None:
-    """Check a message against Slack's types, its limits and ours. `mentions`: the only ids that may be
-    mentioned.
-    """
+    """Check a message against Slack's types and limits and our bounds. Only ids in `mentions` may be mentioned."""
     every = list(blocks_of(message))
     post = {"channel": "C1", **message.arguments()}
     # The types are unions: as schemas, blocks and attachments know one at a time. TypeScript accepts both.

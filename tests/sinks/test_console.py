@@ -55,9 +55,7 @@ def a_busy_task():
 
 
 def test_a_card_says_it_all():
-    """A card shows status, name, agent, bar, percent, step, action, context, tokens, cost, time, artifacts,
-    agents, checkpoints.
-    """
+    """A card shows status, name, agent, progress, step, action, context, tokens, cost, time and checkpoints."""
     child = a_task("c", name="Check sources", status="complete")
     lines = [
         render.CheckpointLine(a_checkpoint(text="Fetched 12 pages")),
@@ -111,9 +109,7 @@ def test_markup_is_literal():
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
 def test_any_task_is_drawn_and_steers_nothing(task, children, lines, width):
-    """Any text in any field at any width: no exception, no control or invisible character, no line wider
-    than the terminal.
-    """
+    """Any text in any field at any width draws without exceptions, control characters or long lines."""
     text = drawn(render.card(task, children, [render.CheckpointLine(c, "who") for c in lines]), width=width)
     assert not [ch for ch in text if ch != "\n" and ch != "\u200d" and unicodedata.category(ch) in ("Cc", "Cf", "Cs")]
     assert max(cell_len(row) for row in text.splitlines()) <= width
@@ -207,9 +203,7 @@ async def test_a_long_lived_console_forgets_ended_cards():
 
 @pytest.mark.slow
 def test_live_in_a_real_terminal():
-    """On a pseudo-terminal cards are edited in place while working, printed once when ended, and the cursor
-    returns.
-    """
+    """On a pseudo-terminal cards are edited in place, printed once at their end, and the cursor returns."""
     program = textwrap.dedent("""
         import asyncio
         from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink

@@ -1,4 +1,4 @@
-"""The fake Slack: it refuses what Slack refuses, counts early calls, and is served to other processes."""
+"""The fake Slack refuses what Slack refuses, counts calls made too early, and serves other processes."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ async def test_tokens_scopes_and_channels(slack):
 
 
 async def test_threads_and_tombstones(slack):
-    """A reply is in its thread; a deleted parent with replies leaves a tombstone, one without vanishes and
-    strands replies.
-    """
+    """A reply is in its thread; a deleted parent with replies leaves a tombstone, without replies nothing."""
     first, second = [(await ask(slack, "chat.postMessage", **HELLO)).body["ts"] for _ in range(2)]
     reply = await ask(slack, "chat.postMessage", thread_ts=first, **HELLO)
     assert reply.body["message"]["thread_ts"] == first
@@ -148,7 +146,7 @@ async def test_history_is_paged_newest_first(slack):
 
 
 def test_tiers_keep_account_of_who_did_not_wait():
-    """A throttled method refuses calls until its time, and records each early one; then it accepts them."""
+    """A throttled method refuses calls until its time, notes those made too early, then accepts them."""
     now = [1000.0]
     tiers = Tiers({"chat.update": 60}, lambda: now[0])
     assert [tiers.refuse("chat.update") for _ in range(60)] == [None] * 60

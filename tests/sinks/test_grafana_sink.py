@@ -77,9 +77,7 @@ async def test_it_behaves_as_a_sink(check: Any, api: str) -> None:
 
 
 async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """A point at the start becomes a region at the end, with name, outcome, safe links, and agent and
-    environment as tags.
-    """
+    """A task is an open annotation, then a region with name, outcome, safe links, agent and environment."""
     grafana, one = sink
     task = a_task(name="Refactor <b>", links=LINKED, environment="prod")
     receipt = await one.deliver(a_delivery(task, sink="grafana"))
@@ -232,7 +230,7 @@ async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplo
 
 
 async def test_check_sees_what_grafana_does_not_say(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
-    """Check reports a missing dashboard, which accepts annotations and shows none, and a wrong token."""
+    """`check` reports a missing dashboard, which would accept annotations and show none, and a wrong token."""
     grafana, one = sink
     await one.deliver(a_delivery(a_task(), sink="grafana", address="nobody-has-it"))
     assert (len(grafana.annotations), grafana.shown()) == (1, [])
@@ -256,9 +254,7 @@ def test_addresses_that_are_none(url: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight tasks, a third of them failing, with a Grafana that fails at every other call: each annotation
-    once. About 3 s.
-    """
+    """With every other call to Grafana failing, each of eight tasks has its annotations once. About 3 s."""
     monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
     odds = {GrafanaFault(f): 0.45 / len(GrafanaFault) for f in GrafanaFault}
     async with FakeGrafana(

@@ -1,6 +1,4 @@
-"""Sinks are found by their entry points, foreign ones like ours; those that break the contract are refused
-by name.
-"""
+"""Sinks are found by entry points, and plugins that break the contract are refused by name."""
 
 from __future__ import annotations
 

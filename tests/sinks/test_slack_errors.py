@@ -150,7 +150,7 @@ def test_a_retry_after_closes_the_method(request_, key, answer):
     ],
 )
 def test_a_retry_after_is_bounded(asked, seconds):
-    """Fractions are accepted, nonsense (thirty years) counts as absent, and no wait is a day long or zero."""
+    """Fractions are accepted, thirty years count as nothing, and the pause is never zero or above a day."""
     assert errors.retry_after_of(asked).total_seconds() == seconds
 
 

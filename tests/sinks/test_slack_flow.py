@@ -165,9 +165,7 @@ def test_a_deleted_message_stays_deleted():
 
 @pytest.mark.parametrize("task", [ASKING, FAILED], ids=["open question", "failed"])
 def test_what_needs_a_person_is_posted_anew_once(task):
-    """With an open question or a failure a deleted message is posted anew, in its own generation; deleted
-    again, never.
-    """
+    """With an open question or failure a deleted message is posted again once, in its own generation."""
     asked, receipt = drive(a_delivery(task, message_receipt=ROOT), refusal("message_not_found"), ANEW)
     assert methods(asked) == ["chat.update", "chat.postMessage"]
     assert asked[1].arguments["metadata"]["event_payload"]["g"] == 1
@@ -253,9 +251,7 @@ async def test_a_preview_writes_what_it_would_post():
 
 
 async def test_an_address_names_the_channel():
-    """workspace/#channel posts to #channel there; none posts to the sink's own; an unknown workspace is
-    refused.
-    """
+    """workspace/#channel posts there, none to the sink's channel, and an unknown workspace is refused."""
     out, other = io.StringIO(), io.StringIO()
     acme = Space("acme", Preview(other), "#general")
     sink = SlackSink(channel="#own", transport=Preview(out), others=[acme])
@@ -287,9 +283,7 @@ def _moved(installed_apps: Receipt | None = None, **fields) -> Delivery:
 
 
 def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
-    """The message of a merged task links to its successor once; none is posted if it was unposted or
-    deleted.
-    """
+    """A message that continues elsewhere is edited once to say so, and never posted for it."""
     asked, receipt = drive(_moved(message_receipt=ROOT), POSTED)
     assert methods(asked) == ["chat.update"]
     assert asked[0].arguments["text"] == "↪ This went on as part of Quarterly report"

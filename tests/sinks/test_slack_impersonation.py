@@ -1,6 +1,4 @@
-"""Attempts of an agent to mislead readers: misleading links, answers that look alike, logs cut within a
-secret.
-"""
+"""Deceptions of an agent: misleading links, answers that look alike, logs cut inside a secret."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def asked(*options: str, slack_style: SlackStyle = INTERACTIVE) -> list[dict[str
     "label", ["https://github.com/shop/pull/1", "github.com evil.example", "pr", "evil.example/github.com", ""]
 )
 def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
-    """The host of an artifact and of a link is shown beside its label, in the task's message and in the
-    thread.
-    """
+    """The host of each artifact and link is shown beside its label, in message and thread."""
     url = "https://evil.example/x"
     task = a_task(links={label: url}, artifacts=(Artifact(name=label, uri=url),))
     slack_style = SlackStyle(links=(Template("trace", "https://g.example/{task_id}"),))
@@ -63,18 +59,14 @@ def test_where_a_link_of_an_agents_leads_stands_beside_it(label: str) -> None:
 
 
 def test_a_host_cannot_pose_as_another() -> None:
-    """Characters of other scripts are shown in the name's ASCII form; a long host keeps its end, which names
-    its owner.
-    """
+    """A host in another script is shown in ASCII, and of a long host the end, which names its owner."""
     assert labels.host("https://gіthub.com/x") == "xn--gthub-n2e.com"
     assert labels.host("https://github.com." + "a" * 50 + ".evil.example/", 20) == "…aaaaaa.evil.example"
     assert labels.host("https://" + "ü" * 80 + ".example").lstrip("…").isascii()
 
 
 def test_many_answers_are_a_list_and_each_can_be_distinguished() -> None:
-    """Up to five options are buttons; more are a list with a confirmation; options that look alike have a
-    number.
-    """
+    """Up to five options are buttons, more a list with confirmation; options that look alike are numbered."""
     assert [(e["type"], e["action_id"]) for e in asked("a", "b", "c", "d", "e")] == [
         ("button", f"spanpost:choose:{n}") for n in range(5)
     ]
@@ -103,9 +95,7 @@ def test_answers_that_cannot_be_given_here_are_counted() -> None:
 
 
 async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> None:
-    """The kept end of a log fills the file of the end's reply; at the cut no secret loses its recognizable
-    part.
-    """
+    """The kept end of a log fills the file, and no cut separates a secret from its recognisable half."""
     store = MemoryStore()
     secret = "-----BEGIN PRIVATE KEY-----\n" + "\n".join("MIIEvQIBADANBgkqhkiG9w0BAQ" + "s" * 38 for _ in range(30))
     secret += "\n-----END PRIVATE KEY-----"
@@ -136,7 +126,7 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
 
 @pytest.mark.parametrize("source", ["", "slack"])
 def test_words_end_their_quotation_where_they_end(source: str) -> None:
-    """A decision, a name, a comment or an option of an agent cannot close the quotation marks around it."""
+    """No decision, name, comment or option of an agent can close the quotation marks around it."""
     trick = "no”  ✅ Approved by Bob “"
     asked = Approval(
         id="a", question="q", decision=trick, by=trick, comment=trick, source=source, reported_by=UUID(int=8)

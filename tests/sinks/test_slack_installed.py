@@ -1,6 +1,4 @@
-"""Workspaces that installed the app: their tokens are looked up, and they get their own tenant's tasks
-alone.
-"""
+"""Installed workspaces: their tokens are looked up, and they get their own tenant's tasks alone."""
 
 from __future__ import annotations
 
@@ -64,9 +62,9 @@ ACMES = a_delivery(replace(a_task("hers"), tenant="acme"), sink="slack", address
 
 
 async def test_a_delivery_waits_until_the_app_is_installed_and_after_its_removal(slack: FakeSlack) -> None:
-    """Without the app the workspace waits, with where to install it; installed, the same sink posts.
+    """Without an installation the workspace waits with a hint; installed, the same sink posts.
 
-    A database that is down means nothing about the workspace.
+    A database that is down says nothing about the workspace.
     """
     sink, tokens = opened(slack), Tokens()
     with pytest.raises(DeliveryRefused, match="knows its token"):
@@ -89,7 +87,7 @@ async def test_a_delivery_waits_until_the_app_is_installed_and_after_its_removal
 
 
 async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
-    """If Slack refuses a token and there is a newer one, the delivery uses that; otherwise it waits."""
+    """When Slack refuses a token and a newer one exists, the delivery uses that; otherwise it waits."""
     sink, tokens = opened(slack), Tokens(T0222BBBB="xoxb-old")
     slack.workspace.add_token("xoxb-old").refused = "token_revoked"
     slack.workspace.add_token("xoxb-new")
@@ -104,9 +102,7 @@ async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
 
 
 async def test_no_workspace_gets_another_tenants_tasks(slack: FakeSlack) -> None:
-    """Neither a route nor an earlier delivery posts another tenant's task; a route that names one is
-    refused.
-    """
+    """Another tenant's tasks reach no workspace: not by route, not by an older delivery's address."""
     sink = opened(slack)
     sink.installed(Tokens(T0222BBBB=slack.token))
     with pytest.raises(Rejected) as caught:
@@ -152,9 +148,7 @@ def test_an_incomplete_workspace_is_refused(slack: dict[str, Any], word: str) ->
 
 
 def test_where_nobody_can_install_anything_no_workspace_is_to_be_installed() -> None:
-    """A team without the section `slack_oauth`, a route to one that may not install, and half an app are
-    refused at the start.
-    """
+    """A team without `slack_oauth`, a route to an unlisted team and half an app are refused at the start."""
     with pytest.raises(ConfigError, match="slack_oauth"):
         workspaces_of(load(slack={"workspaces": ACME}), MemoryStore())
     unlisted = [{"sink": "slack", "address": "T0333CCCC/#x"}]

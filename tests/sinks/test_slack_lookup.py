@@ -174,9 +174,7 @@ async def test_an_edit_needs_no_lookup(slack, sink):
 
 
 async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
-    """With an open question the edit may have been posted anew: the old message is looked up first, then the
-    new one.
-    """
+    """With a question open the old message is looked for first, then the one that may replace it."""
     root = await sink.deliver(a_delivery(sink="slack"))
     answers = await sink.reconcile([unsure(ASKING, message_receipt=root)])
     assert answers[1].ref["ts"] == root.ref["ts"]  # it still exists: no waiting
@@ -190,9 +188,7 @@ async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
 
 
 async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack, sink):
-    """A message posted anew for a question that was answered before the lookup is found, and not left
-    behind.
-    """
+    """A message posted again for a question answered meanwhile is found and not left behind."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
     await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", message_receipt=root))
@@ -213,7 +209,7 @@ async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
 
 
 async def test_a_name_is_resolved(slack):
-    """A channel known by name alone is looked up in the list once, also without the scope for private ones."""
+    """A channel known by name is looked up in the list once, also without the scope for private ones."""
     slack.remove_scope("groups:read")
     sink = sink_of(slack, channel="#agents")
     for _ in range(2):
@@ -257,9 +253,7 @@ async def test_a_name_that_nobody_has(slack):
 
 
 async def test_throttled_lookups(slack, sink):
-    """A throttled lookup waits, for all channels; deliveries that wait longer than 15 minutes become dead
-    letters.
-    """
+    """A throttled lookup waits for all channels; deliveries that wait above a quarter hour are parked."""
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
     asked = [

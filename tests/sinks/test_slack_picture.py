@@ -103,9 +103,7 @@ def _plain(text: str) -> str:
 def test_a_picture_says_what_the_message_says_and_runs_nothing(
     task: Any, children: Any, checkpoint: Any, style: Style
 ) -> None:
-    """For any task, children and checkpoints, each text is in the page literally; tags, attributes and links
-    are ours.
-    """
+    """For any task the page contains each text verbatim; tags, attributes and links are only ours."""
     message, answer = root(task, children, key="k", style=style), reply(task, checkpoint, key="n", style=style)
     seen = _plain(Seen(page([ShownImage(message=message, replies=[answer], caption=task.name)])).text)
     for said in _says(message) + _says(answer):

@@ -103,7 +103,7 @@ def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
     ids=range(4),
 )
 def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, str]) -> None:
-    """A long question or detail has a button that opens it in place of Approve, with a hint."""
+    """A question or detail that is long or has many lines offers a button to read it in place of Approve."""
     for message in messages(asking(said), style):
         assert pressed(message) == ["read", "deny"]
         assert any("read it whole" in text for text in texts(message))
@@ -124,9 +124,7 @@ def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, s
     ids=range(5),
 )
 def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], what: str) -> None:
-    """A plain line names the hidden part in both messages, and only Deny is offered; after the decision it
-    is gone.
-    """
+    """A plain line says what is hidden, in both messages, and only Deny is offered until it is decided."""
     task = asking(said)
     for message in messages(task, style):
         assert pressed(message) == ["deny"]

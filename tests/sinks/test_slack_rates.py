@@ -46,9 +46,7 @@ def test_our_rates_never_reach_slacks_limits(wishes):
 
 
 def test_a_minute_at_full_speed():
-    """At full speed for ten minutes, edits reach nine tenths of Slack's tier after their burst, posts one a
-    second.
-    """
+    """At full load for ten minutes edits stay at nine tenths of Slack's tier, and posts at one a second."""
     for call, most in ((SinkCall.EDIT, 45 * 10 + 8), (SinkCall.POST, 60 * 10 + 5), (SinkCall.RECONCILE, 25 * 10 + 5)):
         now, buckets, granted = NOON, {}, 0
         for _ in range(6_000):
@@ -63,9 +61,7 @@ def test_a_minute_at_full_speed():
 
 @pytest.mark.parametrize("call", SinkCall)
 def test_channels_and_methods_are_apart(call):
-    """Each call draws on the workspace, which is the circuit breaker, on its method and on its channel,
-    widest first.
-    """
+    """Each call draws on the workspace, which has the breaker, then on its method, then on its channel."""
     first, second = (rate_limits(SlackPlace(channel=channel), call, Rates()) for channel in ("#a", "#b"))
     assert [b.key for b in first if b.is_breaker] == [first[0].key] == ["slack:default"]
     shared = {b.key for b in first} & {b.key for b in second}

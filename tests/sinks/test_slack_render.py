@@ -59,9 +59,7 @@ slack_styles = st.builds(
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), slack_styles)
 def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
-    """Any task with any children, in both styles and any Slack style: Slack's types and limits, nothing
-    parsed, no NaN.
-    """
+    """Any task with any children, in both styles, is valid by Slack's types and limits, with text as text."""
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
@@ -122,9 +120,7 @@ def test_slack_sdks_own_models_take_it(status):
 
 
 def test_the_root_says_it_all():
-    """One message shows status, name, bar, step, agents, action, context, tokens, cost, time, last event,
-    artifact, link.
-    """
+    """One message shows all facts of a task: status, progress, action, context, tokens, cost, time, links."""
     task = a_task(
         progress=60.0,
         step_name="Fetch data",
@@ -184,9 +180,7 @@ def test_a_task_that_ended_is_short():
 
 
 def test_the_plain_style_uses_nothing_new():
-    """The fallback consists of sections and context of plain text, which every workspace accepts, with a
-    short content.
-    """
+    """The plain style is sections and context of plain text, and says the same briefly."""
     task = a_task(progress=60.0, action="reading", steps=(Step(name="a"), Step(name="b")))
     message = render.root(task, (a_task("c", name="Check sources"),), key="k", style=Style.PLAIN)
     assert {b["type"] for b in blocks_of(message)} <= {"section", "context"}
@@ -200,7 +194,7 @@ def test_equal_tasks_render_equally():
 
 
 def test_steps_that_are_done_are_one_card():
-    """Done steps are folded, the current step has a card with its action, and the head does not repeat it."""
+    """Finished steps are folded into one card; the current step's card has its action, not repeated above."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
     plan = render.root(
         a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k"
@@ -226,7 +220,7 @@ def test_of_many_agents_the_ones_at_work_are_shown():
 
 
 def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
-    """The log's last lines are folded in the thread, without their token; the root message stays short."""
+    """A failure's last log lines are folded in the thread without their token; the root stays short."""
     tail = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     task = a_task(status="error", error=Failure(type="TimeoutError", message="gave up", log_tail=tail))
     text = shown(render.root(task, key="k"))

@@ -61,9 +61,7 @@ class Run:
 
 
 async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
-    """A session works, waits and rests as its task does; one call per change and half hour; an ended task
-    begins none.
-    """
+    """A session works, waits and rests with its task, one call a change and half hour; none for ended tasks."""
     sink = opened(slack)
     run = Run(slack, sink)
     steps = [
@@ -87,9 +85,7 @@ async def test_a_session_follows_its_task(slack: FakeSlack) -> None:
 
 
 async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: pytest.LogCaptureFixture) -> None:
-    """A failure is repaired by the next edit; after a refusal the message stays, with one log line and no
-    more attempts.
-    """
+    """A failed session call is retried with the next edit; a final refusal is logged once, the message stays."""
     sink = opened(slack)
     run = Run(slack, sink)
     slack.faults.script(METHOD, [Fault.RESET_BEFORE, Fault.ERROR_AFTER])

@@ -135,9 +135,7 @@ async def test_without_a_fallback_a_channel_is_refused(slack):
 
 
 async def test_a_dry_route_posts_nothing(slack):
-    """Deliveries of a dry route are written down and count as delivered; the others are posted, and so are
-    these later.
-    """
+    """A dry route's deliveries are written to the preview as delivered; switched off, the route posts."""
     out = io.StringIO()
     sink = SlackSink(transport=api(slack), dry=Preview(out))
     sink.routed([Route(sink="slack", address="#dry", dry_run=True)])
@@ -217,9 +215,7 @@ def _mentioned(message: SlackMessage) -> list[str]:
 
 
 def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
-    """An open question and a failure mention people; nothing else does, nor a muted task, an inferred one,
-    or a repeat.
-    """
+    """Only open questions and failures mention people, and only those in the settings, once."""
     slack_style = SlackStyle(mention=("U012AB3CD", "S0GROUP1"))
     failed = a_task(status="error")
     end = a_checkpoint(failed, kind=Kind.END, status="error")
@@ -242,9 +238,7 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
-    """A pattern of the settings applies to every text of a task and its checkpoints, despite invisible
-    characters.
-    """
+    """A pattern hides matching text of tasks and checkpoints in Slack, also with invisible characters within."""
     slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
     hidden = "deploy AC\u200bME-4123 of Project X"
     task = a_task(
@@ -266,9 +260,7 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
 
 
 def test_patterns_hide_what_messages_carry():
-    """A pattern applies to the values of a message, nested ones included, in each language; key and
-    placeholders stay.
-    """
+    """A pattern hides matching values of messages, nested ones too, in each language; keys stay."""
     patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
     given = wording.message(
         "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
@@ -340,9 +332,7 @@ def test_prose_stands_as_it_is(prose):
 
 
 def test_a_decision_says_whose_it_is():
-    """A decision names its person; a reported one is quoted, a late one names nobody, a replaced one is
-    void.
-    """
+    """A decision names its source: a person through spanpost, the agent's words, a timeout, or none."""
     slack_style = SlackStyle(is_interactive=True)
 
     def shown(**more: Any) -> SlackMessage:
@@ -469,9 +459,7 @@ async def test_a_question_shows_its_decision_where_it_stands(slack):
 
 
 async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
-    """A log above 2.8 kB follows its reply as a file, redacted; without the scope only its end is shown,
-    with one log line.
-    """
+    """Above 2.8 kB the whole log follows as a file; without the scope its end is shown with a note, once."""
     sink = SlackSink(transport=api(slack))
     log = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
     error = a_checkpoint(kind=Kind.ERROR, text="pytest failed", detail=log)
@@ -509,7 +497,7 @@ async def test_a_new_event_alone_is_no_change_for_a_while(slack):
 
 
 def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
-    """A route's language, digest and board reach its messages; without a language the sink's own applies."""
+    """A route's language, digest and board reach its messages; the sink's language is the default."""
     slack = {"language": "ko"}
     routes = [
         {

@@ -1,6 +1,4 @@
-"""Digests and boards in Slack: whole, within every limit, literal, in each language; one message despite
-failures and restarts.
-"""
+"""Digests and boards in Slack: within every limit, text as text, one message each through restarts."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ def test_any_summary_is_valid_within_limits_and_literal(
     style: Style,
     slack_style: SlackStyle,
 ) -> None:
-    """Any tasks and any counts, in both styles, any Slack style and language: Slack's types and limits,
-    nothing parsed.
-    """
+    """Any summary in both styles and languages is valid by Slack's types and limits, with text as text."""
     check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, slack_style=slack_style))
     check(
         draw(
@@ -166,7 +162,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: FakeSlack) -> None:
-    """A post whose answer was lost is found, and another process edits it; there is never a second."""
+    """After a lost answer another process finds the posted board and edits it; there is never a second."""
     first, now = Channel(slack), datetime.now(UTC)
     await first.store.record([at_work("writer", 1)])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])

@@ -25,9 +25,7 @@ def missing(reason: str) -> None:
 
 @pytest.fixture(scope="session", params=["system", "embedded"])
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """DSN of a throw-away server, of the system's PostgreSQL and of the embedded one, with a migrated
-    database ``made``.
-    """
+    """DSN of a throw-away server, of the system's and of the embedded PostgreSQL, with a migrated database."""
     pytest.importorskip("asyncpg")
     if request.param == "system":
         yield request.getfixturevalue("server")

@@ -37,9 +37,7 @@ async def shown(database: Any) -> list[tuple[Any, ...]]:
 
 
 async def test_rows_share_a_set_and_show_as_they_came(store: PostgresStore, database: Any) -> None:
-    """Rows after the first few name one set, hold their own attributes alone, and read like those that hold
-    everything.
-    """
+    """Rows after the first few name one attribute set, hold only their own, and read as complete ones."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     sets = await database.fetch("SELECT id, name, tenant FROM attribute_sets WHERE name IS NOT NULL")

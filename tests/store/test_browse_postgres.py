@@ -23,9 +23,7 @@ _LATE = (
 
 
 async def test_a_late_commit_is_not_skipped(store: PostgresStore, database: Any) -> None:
-    """A transaction that began first and commits last delays later rows in the stream; then both are read,
-    in order.
-    """
+    """A transaction that commits late holds back later rows, and then both are read in order."""
     await store.record([at_work_on(1)])
     head = await store.reader.head()
     late = database.transaction()
@@ -86,9 +84,7 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
 
 
 async def test_recorded_content_is_given_to_those_who_ask_for_it(store: PostgresStore) -> None:
-    """The timeline has steps, model calls and tools with their seconds; attributes only where content is
-    requested.
-    """
+    """Steps, calls and tools are in the timeline with their seconds; attributes only if content is requested."""
     await store.record(a_run("a", trace=1))
     task = await store.reader.task("default", f"{1:032x}")
     assert task is not None

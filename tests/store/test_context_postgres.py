@@ -54,7 +54,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Any]:
 
 
 async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, database: Any) -> None:
-    """Turns in separate traces and tasks, recorded by two replicas, cause one warning and one forecast."""
+    """Turns as traces of their own, recorded by two replicas, cause one warning and one forecast."""
     stores = [PostgresStore(postgres_dsn, rules=RULES, pool_size=2) for _ in range(2)]
     await asyncio.gather(*(one.open() for one in stores))
     for n, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1):

@@ -48,9 +48,7 @@ def copied(number: int, **fields: Any) -> Checkpoint:
 
 
 async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, database: Any) -> None:
-    """Rows are the same either way, with NUL and lone surrogates repaired alike, and the same ones returned
-    as new.
-    """
+    """Copied rows equal inserted ones, NUL and lone surrogates included, and the same ones are new."""
     of_old = [copied(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
     given = [
         *map(copied, range(1, 14)),
@@ -75,7 +73,7 @@ async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, datab
 async def test_a_checkpoint_of_another_process_is_a_duplicate(
     postgres_dsn: str, store: PostgresStore, database: Any
 ) -> None:
-    """A checkpoint that another process writes before the COPY is a duplicate: all of the batch is recorded."""
+    """A checkpoint that another process writes before the copy is a duplicate, and the batch is recorded."""
     batch = [o for trace in range(1, 6) for o in a_run(f"run {trace}", trace=trace)]
     memory = MemoryStore(rules=ROUTED_RULES)
     expected = (await memory.record(batch)).checkpoints

@@ -114,9 +114,7 @@ def an_owner(data: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize("name", ["plain", "with spaces, a comma and 'quotes\"", "l" * 150])
 def test_any_path_will_do(home: Path, name: str) -> None:
-    """With spaces, quotes and a path longer than a socket's limit, the server starts, answers, stops, and
-    keeps its data.
-    """
+    """With spaces, quotes and a path longer than a socket's the server starts, stops and keeps its rows."""
     server = EmbeddedPostgres(home / name, options=FAST)
     dsn = server.start()
     assert ask(dsn, "SELECT current_database()") == "spanpost"
@@ -142,9 +140,7 @@ def test_a_password_is_asked_for(home: Path) -> None:
 
 
 def test_the_daily_roles_are_no_superusers(home: Path) -> None:
-    """Owner and reader may create no roles and databases, run no programs and enter no other database; the
-    reader is read-only.
-    """
+    """Neither owner nor reader can make roles or databases, run programs or enter another database."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         secret = (home / "db" / "password").read_text()
         where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
@@ -192,9 +188,7 @@ def test_kill_9_of_both_reopens(home: Path) -> None:
 
 
 def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
-    """A server that outlived its owner (without a death signal) is found by its working directory, and
-    stopped.
-    """
+    """A server that outlived its owner is found by its directory and stopped."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x")
         uid = (home / "db" / "pg").stat().st_uid

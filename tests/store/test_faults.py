@@ -31,9 +31,7 @@ def broken(*_: Any, **__: Any) -> Any:
 def test_a_fault_is_logged_once_with_its_traceback(
     where: Any, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a NameError in reading or in folding each observation is counted as dropped, with one traceback
-    in the log.
-    """
+    """A fault in reading or folding counts each observation as dropped and logs one traceback."""
     monkeypatch.setattr(where, what, broken)
     store = MemoryStore()
     with caplog.at_level(logging.WARNING, "spanpost"):

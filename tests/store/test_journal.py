@@ -86,9 +86,7 @@ class TestStore:
     async def test_what_came_through_the_journal_is_what_was_recorded_directly(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """Tangled runs, in shuffled pieces, half through the journal and half directly: the tables are those
-        of one store.
-        """
+        """Tangled runs, half through the journal and half directly, give the tables of one store."""
         whole = tangled(12, 1_700_000_000 * 10**9)
         pieces = [whole[i : i + 17] for i in range(0, len(whole), 17)]
         random.Random(1).shuffle(pieces)
@@ -164,9 +162,7 @@ class TestStore:
     async def test_a_row_that_cannot_be_deleted_is_not_recorded(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """Recording and deleting are one transaction: if the server refuses one, nothing of the other
-        remains.
-        """
+        """Recording and deleting a journal row are one transaction: if the delete fails nothing is recorded."""
         await store.append([opener.row(a_run("a"))])
         await database.execute(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
@@ -214,9 +210,7 @@ class TestStore:
         assert (await waiting).events == len(a_run("x"))  # type: ignore[union-attr]
 
     async def test_a_damaged_row_is_set_aside(self, store: PostgresStore, database: Any, opener: Opener) -> None:
-        """A body that cannot be unpacked goes to quarantine with its bytes, and its neighbours are recorded
-        in the same step.
-        """
+        """A body that cannot be unpacked goes to quarantine with its bytes; its neighbours are recorded."""
         await database.execute(
             "INSERT INTO journal (tenant, key, observations, body) VALUES ('default', 'key', 7, 'nonsense')"
         )
@@ -230,9 +224,7 @@ class TestStore:
     async def test_a_value_that_the_server_refuses_holds_up_nobody(
         self, store: PostgresStore, database: Any, opener: Opener
     ) -> None:
-        """An observation that a constraint refuses goes to quarantine; all others, of its request too, are
-        recorded.
-        """
+        """One observation refused by a constraint goes to quarantine; all others are recorded."""
         refused = "role = 2 AND trace_id = decode(repeat('00', 15) || '02', 'hex')"
         await database.execute(f"ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (NOT ({refused}))")
         for trace in (1, 2, 3):

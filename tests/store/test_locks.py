@@ -94,7 +94,7 @@ async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None
 async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(
     two: tuple[Any, Any], postgres_dsn: str
 ) -> None:
-    """A batch with too many domains for single locks is recorded in parts: other traces never wait for it."""
+    """A batch of many domains is recorded in parts, so that others' domains are not blocked."""
     await lock(two[0], {n.to_bytes(16, "little") for n in range(400)})
     store = PostgresStore(postgres_dsn)
     await store.open()
@@ -129,9 +129,7 @@ async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any
 async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(
     two: tuple[Any, Any], postgres_dsn: str
 ) -> None:
-    """The other traces of a batch are committed while one of them is locked elsewhere, and that one when it
-    is free.
-    """
+    """The free traces of a batch commit while another process holds one, and that one afterwards."""
     first, looking = two
     held, free = 1, range(2, 6)
     await lock(first, {domain_of("default", held.to_bytes(16, "big"))})

@@ -64,9 +64,7 @@ class _Carried:
 
 
 async def test_torn_histories_leave_true_messages(postgres_dsn: str) -> None:
-    """However late deliveries or observations are, each message shows its task or its successor, each
-    checkpoint once.
-    """
+    """With any delays each message shows its task or successor, and each checkpoint is reported once."""
     store = PostgresStore(postgres_dsn, rules=_AT_ONCE, pool_size=2)
     await store.open()
     try:

@@ -46,9 +46,7 @@ async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
 
 
 async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
-    """The other traces of a batch are recorded; the long one is quarantined with its bytes, and recognized
-    when it is sent again.
-    """
+    """A trace beyond its time is quarantined with its bytes, the others are recorded; repeats are known."""
     recorded = await store.record([*POISON, honest(1), honest(2)])
     assert recorded.dropped == {OVER_BUDGET: len(POISON)}
     assert recorded.events == 2
@@ -68,7 +66,7 @@ async def test_a_caller_that_splits_batches_itself_gets_an_error(store: Postgres
 
 
 async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
-    """Reading counts too: a batch with texts in which the search for secrets takes long is given up in time."""
+    """The search for secrets counts towards the same time bound, and a batch beyond it is given up."""
     redaction = Redaction(key=b"k" * 32)
     store = PostgresStore(
         postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET

@@ -82,9 +82,7 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
 
 
 async def test_ordering_keys_with_wrong_hints(postgres_dsn: str, database: Any) -> None:
-    """Address and call of an ordering key are hints: a claim corrects wrong ones and draws what the delivery
-    needs.
-    """
+    """An ordering key's address and call are hints: a claim draws what the delivery needs and corrects them."""
     async with opened(postgres_dsn) as (store,):
         for trace in (1, 2):
             await store.record(moved(10.0, index=0, trace=trace))

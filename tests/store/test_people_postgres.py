@@ -47,7 +47,7 @@ async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> No
 
 
 async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
-    """NUL and lone surrogates in a name, a comment or an id are repaired, and the decision stands."""
+    """NUL and lone surrogates in a name, comment or id are repaired, and the decision stands."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
     act = an_act(Verb.APPROVE, row.key, text="a\0b\ud800" + "x" * 20_000, idempotency_key="o\0\ud800")
@@ -61,9 +61,7 @@ async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
 async def test_a_decision_stands_though_the_fold_fails(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault during the task's update takes no decision back: the waiting agent receives it, and it is
-    logged.
-    """
+    """A fault while a task is updated does not undo the decision: the agent gets it and the log has it."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
 

@@ -66,7 +66,7 @@ async def test_a_task_reads_back_as_it_was_recorded(store: PostgresStore, databa
 
 
 async def test_a_reported_decision_is_no_intervention(store: PostgresStore, database: Any) -> None:
-    """A reported question and answer are one row of approvals; human_interventions has only what people did."""
+    """A question and its answer from telemetry are one approval row and no human intervention."""
     asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?", "agent.approval.risk": "high"}
     answered = {"agent.approval.id": "a1", "agent.approval.decision": "approve", "agent.approval.by": "ada"}
     await store.record(
@@ -105,7 +105,7 @@ async def test_other_content_under_one_identity_is_kept_beside(store: PostgresSt
 
 
 async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: PostgresStore, database: Any) -> None:
-    """A span sent again after its trace's fold records were pruned is in the audit once."""
+    """After the pruning of a trace's records a repeated span is still in the audit once."""
     run = a_run("long ago")
     await store.record(run)
     rows = await database.fetchval("SELECT count(*) FROM agent_events")
@@ -117,9 +117,7 @@ async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(store: P
 
 
 async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) -> None:
-    """Spans of forty traces without a task id, below the root spans of forty named tasks, are recorded in
-    one batch.
-    """
+    """Spans below forty named tasks in forty traces, without a task of their own, are recorded in one batch."""
     root_spans = range(1, 41)
     for trace in root_spans:
         await store.record([started(trace=trace, span=1, name="agent", attributes={"agent.task.id": f"named {trace}"})])
@@ -146,7 +144,7 @@ async def test_every_column_is_documented_in_the_database(database: Any) -> None
 
 
 async def test_many_starts_migrate_once(postgres_server: str) -> None:
-    """Six processes that start at once on an empty database upgrade it once to `HEAD`, and all succeed."""
+    """Six processes on an empty database upgrade it once to `HEAD`, and all succeed."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE fresh")
     try:
@@ -178,7 +176,7 @@ async def test_a_schema_that_does_not_fit_is_refused(
 
 
 async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, database: Any) -> None:
-    """An unknown revision, and a table of ours that another program made, are refused with a next step."""
+    """An unknown revision, or a table of another program, is refused with the remedy."""
     await database.execute("UPDATE spanpost_version SET version_num = 'ae1027a6acf'")
     for refused in (PostgresStore(postgres_dsn).open(), schema.upgrade(postgres_dsn)):
         with pytest.raises(ConfigError, match=r"'ae1027a6acf', which is no revision .* name another database"):
@@ -206,9 +204,7 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
 
 
 async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, database: Any) -> None:
-    """Events of an unexpected month are recorded, and move when its partition is created; duplicates stay
-    duplicates.
-    """
+    """Events of an unforeseen month are recorded, move when the month is made, and stay duplicates."""
     years = 3 * 365 * 86400.0
     batch = a_run("long ago", at=-years)
     await store.record(batch)
@@ -235,9 +231,7 @@ async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: 
 
 
 async def test_what_cannot_be_mended_is_kept_aside(store: PostgresStore, database: Any) -> None:
-    """An unreadable observation goes to quarantine with its bytes, in one transaction with its siblings'
-    rows.
-    """
+    """An unreadable observation goes to quarantine with its bytes in the transaction of its siblings."""
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await store.record(batch)
@@ -345,9 +339,7 @@ async def test_without_prepared_statements(postgres_dsn: str) -> None:
 
 
 async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str) -> None:
-    """`database.statement_cache` is a pool connection's limit, for a named database and for the embedded
-    one.
-    """
+    """`database.statement_cache` sets the statements of a pool's connection, for both kinds of database."""
     named = open_store(load(database={"url": postgres_dsn, "statement_cache": 3}, console={}))
     embedded = open_store(load(database={"embedded": True, "data_dir": "/nowhere", "statement_cache": 3}, console={}))
     assert isinstance(named, PostgresStore)
@@ -397,7 +389,7 @@ async def test_an_unreadable_url_is_not_shown(url: str) -> None:
 
 
 async def test_a_lost_database_is_reported_in_time(postgres_server: str, store: PostgresStore, database: Any) -> None:
-    """After a cut connection the batch uses another; if there is none, the caller soon gets an error."""
+    """When connections are cut the batch uses another; without any, the caller learns it soon."""
     await store.record(a_run("before"))
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
     assert (await store.record(a_run("after", trace=2))).events == 4
@@ -493,7 +485,7 @@ async def under_way(store: PostgresStore) -> dict[str, int] | None:
 
 
 async def test_one_elected_process_counts_for_all(store: PostgresStore, postgres_dsn: str, database: Any) -> None:
-    """One of two processes counts the open tasks of both; after its end or its missed turn, the other does."""
+    """One of two processes counts the open tasks of both; when it is gone, the other takes over."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES)
     await other.open()
     root_span = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
@@ -508,7 +500,7 @@ async def test_one_elected_process_counts_for_all(store: PostgresStore, postgres
 
 @pytest.mark.parametrize("names", ["their traces", "ids of their own"])
 async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Due tasks of as many traces are folded together, without a query and a transaction for each."""
+    """Timers of many traces are folded together, without a query for each."""
     store = PostgresStore(
         postgres_dsn, rules=msgspec.structs.replace(ROUTED_RULES, settle=timedelta(0), usage_settles=timedelta(0))
     )
@@ -549,9 +541,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
 
 
 async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: PostgresStore) -> None:
-    """Runs joined by a link, and lifetime totals, with a transaction per span: the rows equal the memory
-    store's.
-    """
+    """Linked runs and lifetime totals, each span a transaction of its own, give the memory store's rows."""
     spans = [
         *(agent(number, 4, number, 9, "writer", links=(1,)) for number in (2, 3)),
         agent(1, 1, 0, 9, "planner"),

@@ -59,9 +59,7 @@ async def counts(database: Any) -> dict[str, int]:
 
 
 async def test_what_is_old_and_closed_goes_and_the_history_stays(store: PostgresStore, database: Any) -> None:
-    """A dry run changes nothing; then rows, records and deliveries of a closed run go, its task and
-    checkpoints stay.
-    """
+    """A dry run changes nothing; then a closed run's rows, records and deliveries go, its task stays."""
     await store.record(back(a_run("old")))
     await deliver(store)
     await age(database)
@@ -168,7 +166,7 @@ async def test_waiting_deliveries_stay(store: PostgresStore, database: Any) -> N
 async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_their_turn(
     year: int, store: PostgresStore, database: Any
 ) -> None:
-    """Rows of a clock that is years off make no partition, and are deleted by their arrival time."""
+    """Rows with a wrong clock make no partition and are deleted at the age of their arrival."""
     await store.record(a_run("right", trace=9))
     months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass")
     off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)

@@ -1,6 +1,4 @@
-"""Roles of the database: the reader runs nothing and sees no secrets, the writer changes no audit row. Real
-servers.
-"""
+"""Roles of the database: a reader runs nothing and sees no secrets, a writer changes no audit row."""
 
 from __future__ import annotations
 
@@ -129,10 +127,9 @@ def refusal(reading: tuple[DatabaseSettings, str | None], sql: str) -> str:
 
 
 def test_who_reads_runs_nothing(reading: tuple[DatabaseSettings, str | None], open_dir: Callable[[], Path]) -> None:
-    """Each attempt to run a program, touch a file, change the role, write or see a secret is refused with a
-    message;
+    """Each attempt to run a program, touch a file, change role, write or read a secret is refused.
 
-    Afterwards nothing is on disk, and reading goes on.
+    Nothing is on disk afterwards, and reading continues.
     """
     there = open_dir()
     there.chmod(0o777)
@@ -172,9 +169,9 @@ def test_a_refused_query_is_one_message(
 def test_a_role_that_may_run_programs_is_not_used(
     dsn: str, addresses: dict[str, str], open_dir: Callable[[], Path]
 ) -> None:
-    """A superuser, or a role that can become one or run programs, is refused with a next step.
+    """A superuser, or a role that can become one or run programs, is refused with the remedy.
 
-    A read-only transaction alone would let them. An ordinary owner reads, and runs nothing.
+    A read-only transaction alone would not stop such a role. An ordinary owner reads and runs nothing.
     """
     there = open_dir()
     there.chmod(0o777)
@@ -204,9 +201,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses: dict[str, str]) -> None:
-    """A store with a writer's rights records, asks and gets answers; it can change or delete no row, and
-    create no table.
-    """
+    """A writer's store records and answers, and cannot change or delete history or make tables."""
     await writer.record([at_work(), asking()])
     row = await the_question(writer)
     assert (await writer.interventions.intervene(an_act(Verb.APPROVE, row.key))).result == "done"
@@ -261,9 +256,9 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
 
 
 async def test_an_upgrade_grants_new_tables(dsn: str, addresses: dict[str, str]) -> None:
-    """A granted role has its rights on what a newer schema adds, and no other role gets any.
+    """A granted role gets its rights on new tables, and no other role gets any.
 
-    Where nothing is new, a gateway's role may run an upgrade, too.
+    With nothing to upgrade the gateway's role may ask for an upgrade too.
     """
     connection = await asyncpg.connect(dsn)
     for table in ("ended_sessions", "approvals"):  # as if they were new

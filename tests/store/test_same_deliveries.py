@@ -1,6 +1,4 @@
-"""Both stores have the same deliveries after the same steps: random sequences run on memory and on
-PostgreSQL.
-"""
+"""Both stores have the same deliveries after the same random sequences of events."""
 
 from __future__ import annotations
 
@@ -238,9 +236,7 @@ async def _compare(memory: _Store, postgres: _Store, acts: Sequence[tuple[str, A
 
 
 def test_both_stores_have_the_same_rows(postgres_dsn: str) -> None:
-    """Whatever is recorded, claimed, finished, retried and discarded, and however late: every column is
-    equal after each step.
-    """
+    """After each of record, claim, acknowledge, retry and discard every column is equal in both stores."""
     import asyncpg
 
     with asyncio.Runner() as runner:

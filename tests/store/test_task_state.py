@@ -71,9 +71,7 @@ async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) ->
 
 @pytest.mark.parametrize("first", [0, SMALL], ids=["at once", "from a pack"])
 async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore, database: Any, first: int) -> None:
-    """With more records than a pack holds, each has a row of its own, none is lost, and a change writes its
-    row alone.
-    """
+    """Records beyond one pack get a row each, none is lost, and a change writes its row alone."""
     numbers = range(SMALL + 1)
     if first:
         await changed(store, put(*numbers[:first]))

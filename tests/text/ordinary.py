@@ -1,6 +1,6 @@
-"""Ordinary texts without secrets: those on every machine with a clone of this repository and its packages.
+"""Ordinary texts without secrets, found on every machine with this repository and its packages.
 
-Attribute values of the recorded runs, paragraphs of packages' descriptions, lines of source code, log lines and stack traces.
+Attribute values of recorded runs, package descriptions, source lines, log lines and stack traces.
 """
 
 from __future__ import annotations

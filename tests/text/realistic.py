@@ -1,6 +1,6 @@
 """Secrets as vendors document them, with random bodies from a seed, and texts in which agents leak them.
 
-Nothing here is read from the scanner's own table: each form is written down from the vendor's documentation, whole and in full length.
+Nothing here is read from the scanner's own table: each form is written from the vendor's documentation, in full length.
 A form is a sequence of literal text and `(alphabet, length)`; a text has `{}` where the secret stands.
 """
 

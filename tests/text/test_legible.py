@@ -131,7 +131,7 @@ def test_a_digest_knows_each_word() -> None:
 @thorough(200)
 @given(st.text(), st.text(), st.lists(st.text(max_size=40), max_size=5), st.text(max_size=40))
 def test_whole_means_every_word(question: str, detail: str, options: list[str], risk: str) -> None:
-    """In a whole text each character is read except blanks, controls and joiners; any other has a reason."""
+    """In a whole text each character is visible, no control and no joiner; otherwise a reason is given."""
     one = asked(question, detail=detail, options=tuple(options), risk=risk)
     read = shown(one)
     assert read.is_whole is (not read.hidden)

@@ -31,17 +31,13 @@ def rate(cases: list[realistic.Case]) -> tuple[float, list[str]]:
 @pytest.mark.parametrize("source", [realistic.by_form, realistic.by_name, realistic.by_place])
 @pytest.mark.parametrize("seed", [1, 2026])
 def test_realistic_secrets_are_found(source, seed):
-    """Of random secrets in the vendors' documented forms, beside names and in places, at least 98 in 100 are
-    removed.
-    """
+    """At least 98 of 100 random secrets of the vendors' forms, beside names and in texts, are removed."""
     share, left = rate(list(source(seed)))
     assert share >= 0.98, left
 
 
 def test_ordinary_texts_are_left_alone():
-    """Of some thousand texts of the recordings, documents, logs and packages of this machine at most 2 in
-    1,000 change.
-    """
+    """At most 2 of 1,000 ordinary texts of recordings, docs, logs and packages are changed."""
     texts = [
         *ordinary.captured(),
         *ordinary.documents(),
@@ -56,9 +52,7 @@ def test_ordinary_texts_are_left_alone():
 
 @pytest.mark.slow
 def test_programs_that_speak_of_secrets_are_left_alone():
-    """Of the lines of modules about passwords and tokens, and of all packages' descriptions, at most 2 in
-    1,000 change.
-    """
+    """At most 2 of 1,000 lines about passwords and tokens, and of descriptions, are changed."""
     scanner = Scanner(KEY)
     for source in (ordinary.sources, ordinary.described):
         texts = list(source())
@@ -131,9 +125,7 @@ def test_what_only_resembles_a_secret_stays(text):
 
 
 def test_a_placeholder_has_kind_length_and_a_keyed_hash():
-    """A secret has the same hash everywhere, another secret or key another one; without the key no guess can
-    be verified.
-    """
+    """Equal secrets have equal hashes under one key only, and without the key nobody can test guesses."""
     other = GITHUB[:-1] + "b"
     found = Scanner(KEY).scan(f"{GITHUB} and {GITHUB} and {other}")
     hashes = re.findall(r"\[redacted:github-token:40:([0-9a-f]{10})\]", found)
@@ -262,9 +254,7 @@ def test_a_disguise_hides_nothing(hidden):
 )
 @pytest.mark.timeout(60)
 def test_no_text_takes_long(seed):
-    """A text of 300,000 characters that begins a secret again and again is scanned: a quadratic rule would
-    take half an hour.
-    """
+    """A text of 300,000 characters that begins a secret repeatedly takes linear time, not half an hour."""
     text = (seed * (300_000 // len(seed) + 1))[:300_000]
     assert Scanner(KEY).scan(text)
 

@@ -1,6 +1,4 @@
-"""A small OpenID Connect provider: code flow with PKCE, by RFC 6749, 7636 and OpenID Connect Core. Everybody
-consents.
-"""
+"""A small OpenID Connect provider: code flow with PKCE by RFC 6749, 7636 and OpenID Connect Core."""
 
 from __future__ import annotations
 

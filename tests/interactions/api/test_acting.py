@@ -64,9 +64,7 @@ def test_options_are_answers(served: Served) -> None:
 
 
 def test_what_operators_do(served: Served) -> None:
-    """Acts reach the task; a viewer's are refused; a task without retry says so; after the end it is too
-    late.
-    """
+    """Acts reach the task; viewers, tasks that cannot restart and ended tasks are refused with the reason."""
     task = served.task("operate")
     client = served.as_of("operator")
     assert served.as_of("viewer").post(f"/api/tasks/{task['uid']}/cancel").status_code == 403
@@ -86,9 +84,7 @@ def test_what_operators_do(served: Served) -> None:
 
 
 def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
-    """Twenty concurrent requests with one Idempotency-Key are one act and one answer; with another body it
-    is an error.
-    """
+    """Twenty requests with one Idempotency-Key are one act; another body with that key is another act."""
     task = served.task("repeat")
     client = served.as_of("operator")
 
@@ -136,7 +132,7 @@ def test_two_callers_with_one_key_are_two(served: Served) -> None:
 def test_bodies_that_are_not_understood(
     served: Served, body: bytes, content_type: str, status: int, field: str | None
 ) -> None:
-    """Malformed, mistyped, too large or endlessly nested bodies are refused with the field; nothing is done."""
+    """Malformed, mistyped, oversized or deeply nested bodies are refused with the field and change nothing."""
     task = served.task("bodies")
     headers = {"content-type": content_type}
     answer = served.as_of("operator").post(f"/api/tasks/{task['uid']}/messages", content=body, headers=headers)
@@ -145,7 +141,7 @@ def test_bodies_that_are_not_understood(
 
 
 def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
-    """Without a token a foreign page's requests do nothing here; with a token the Host does not matter."""
+    """Without a token no foreign page's browser request acts here; with one the Host does not matter."""
     task = served.task("elsewhere")
     path = f"/api/tasks/{task['uid']}/cancel"
     for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):

@@ -38,9 +38,7 @@ def run(directory: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
 
 
 def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Both list the same tasks for the same filters; a gateway's refusal says what to set, and never the
-    token.
-    """
+    """Gateway and database list the same tasks; a refusal names the setting to change and never the token."""
     for n in range(3):
         served.task(f"listed {n}", agent__topic="listing")
     asked = (
@@ -70,9 +68,7 @@ def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tm
 
 
 def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """At a gateway its rules apply with the token's name; in the database a name is needed; the first
-    decision stands.
-    """
+    """The gateway applies its rules and the token's name; in the database a name is required; the first decides."""
     served.question("cli-1")
     served.question("cli-2")
     code, _, why = run(
@@ -96,9 +92,7 @@ def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_pat
 
 
 def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """A question is shown in full, however long; a terminal asks for confirmation, and without one `--yes`
-    is needed.
-    """
+    """A question is shown whole; a terminal asks for confirmation, and without one `--yes` is required."""
     long = "x" * 7000 + " and then DROP ALL DATABASES"
     served.question("cli-read", detail=long)
     answer = ("approvals", "approve", "cli-read", "--as", "alice")
@@ -131,9 +125,7 @@ def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> t
 
 
 def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """Whatever `--as` says, the row has user and host and the database's role; prune and deliveries leave a
-    row, too.
-    """
+    """Beside the name of `--as` the row has the system's user and host and the database role; prune too."""
     served.question("cli-who")
     at = {"DATABASE_URL": api_dsn, "USER": "mallory", "LOGNAME": "mallory"}
     assert run(tmp_path, "approvals", "approve", "cli-who", "--yes", "--as", "the CEO", **at)[0] == 0
@@ -168,9 +160,7 @@ def test_an_id_with_several_wordings_is_answered_by_a_key(served: Served, api_ds
 
 
 def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """At a gateway its rules apply; in the database a name and a known launcher are needed. Each start is
-    one order.
-    """
+    """The gateway applies its rules; in the database a name and a configured launcher are required."""
     at = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_operator"}
     code, out, _ = run(
         tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at

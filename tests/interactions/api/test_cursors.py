@@ -147,9 +147,7 @@ def test_writing_an_answer_cannot_fail(value: Any) -> None:
 
 
 def test_money_and_times_are_text() -> None:
-    """Dollars keep their digits, times their zone; an invalid number is null; ids and content are exact,
-    other texts stripped.
-    """
+    """Money keeps its digits and times their zone, NaN is null, and ids and content are exact."""
     hostile = "a\x00\u202eb"
     assert plain(
         {

@@ -17,10 +17,10 @@ _CASES = os.environ.get("SPANPOST_TEST_API_CASES", "3")
 
 
 def test_the_document_holds(served: Served, tmp_path: Path) -> None:
-    """For allowed and forbidden requests, every answer is a documented one of the documented shape, and
-    never a 500.
+    """Every request, allowed or not, gets an answer that the document names, in its shape, and never a 500.
 
-    Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries more."""
+    Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries harder.
+    """
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
     # A cursor is opaque: no schema describes it (test_looking tries others). The stream would not end.

@@ -28,9 +28,7 @@ def said(events: Any) -> dict[str, Any]:
 
 
 def test_a_stream_is_resumed_where_it_was_cut(served: Served) -> None:
-    """From any event's id a stream continues with the next one, from memory or from the store; states are
-    current.
-    """
+    """From any event's id a stream continues with the next, from memory or store; tasks come as they are now."""
     task = served.task("resumed")
     client = served.as_of("viewer")
     with streamed(client, task=task["uid"], event="checkpoint") as events:
@@ -64,9 +62,7 @@ def test_states_are_sent_when_they_change(served: Served) -> None:
 
 
 def test_filters_and_tenants(served: Served) -> None:
-    """A stream has its filter's events and none of another tenant, which gets only its own even with the
-    same id.
-    """
+    """A stream and its resumption hold only events of its filter and tenant."""
     with streamed(served.as_of("viewer"), agent="red") as ours, streamed(served.client("spt_theirs")) as theirs:
         place = begun(ours)["id"]
         begun(theirs)
@@ -83,7 +79,7 @@ def test_filters_and_tenants(served: Served) -> None:
 
 
 def test_heartbeats_carry_the_place(served: Served) -> None:
-    """A quiet stream sends heartbeats with an id to resume from; an id of another database is reported."""
+    """A quiet stream sends heartbeats with an id for resumption, and an unknown id is reported."""
     with streamed(served.as_of("viewer"), agent="nobody") as events:
         begun(events)
         beat = next(events)
@@ -96,9 +92,7 @@ def test_heartbeats_carry_the_place(served: Served) -> None:
 
 
 def test_another_process_is_streamed(served: Served, api_dsn: str) -> None:
-    """Checkpoints and states that another gateway on the database records are sent here, and its ids work
-    here.
-    """
+    """Checkpoints and states that another gateway records arrive here, and its ids are valid here."""
     with Served(api_dsn) as other:
         other._traces = 5_000
         with streamed(served.as_of("viewer"), q="far away") as events:
@@ -116,9 +110,7 @@ def test_another_process_is_streamed(served: Served, api_dsn: str) -> None:
 
 
 def test_a_hundred_breaks_under_load(served: Served) -> None:
-    """A stream cut a hundred times at any byte while four writers record has each checkpoint once, in order
-    for each task.
-    """
+    """A stream cut a hundred times under four writers has each checkpoint once, in order for each task."""
     tasks = [served.task(f"load {n}", agent__topic="load") for n in range(4)]
     dice = random.Random(7)
     with streamed(served.as_of("viewer"), topic="load", event="checkpoint") as events:
@@ -155,9 +147,7 @@ def test_a_hundred_breaks_under_load(served: Served) -> None:
 
 
 def cut(url: str, token: str, place: str, most: int) -> list[dict[str, Any]]:
-    """Read a stream over a connection that is reset after so many bytes, or when it is quiet; return the
-    whole events.
-    """
+    """Read a stream whose connection is reset after some bytes or when silent; return the whole events."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=0.4) as connection:
         request = (
@@ -242,9 +232,7 @@ def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: An
 
 
 def test_streams_that_begin_together(served: Served) -> None:
-    """The first streams, opened at the same moment, have each checkpoint once: one reader reads for all of
-    them.
-    """
+    """Streams opened at the same moment each have every checkpoint once, with one reader for all."""
     task = served.task("together")
     count = 12
     begun_all, received = threading.Barrier(count + 1, timeout=60), list[list[str]]()

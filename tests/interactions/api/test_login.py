@@ -66,9 +66,7 @@ def logged_in(app: Served, path: str = "/api/login?next=/api/me") -> tuple[httpx
 
 
 def test_somebody_logs_in(app: Served) -> None:
-    """With code and PKCE a person returns with the provider's identity to the wanted page; scripts cannot
-    read the cookie.
-    """
+    """A login by code and PKCE returns to the wanted page as the provider's user; scripts cannot read the cookie."""
     client, answer = logged_in(app)
     assert answer.json() == {
         "name": "Ann", "provider": "oidc", "email": "ann@example.com", "tenant": "default", "roles": ["approver", "viewer"],
@@ -125,9 +123,7 @@ def test_a_forged_token(app: Served, provider: Provider) -> None:
 
 
 def test_a_login_that_was_not_begun_here(app: Served, provider: Provider) -> None:
-    """A code without its login's cookie, or with another's state, is refused: a foreign login cannot be
-    planted.
-    """
+    """A code without its login's cookie, or with another state, logs nobody in."""
     client = httpx.Client(base_url=app.url, timeout=20)
     begun = client.get("/api/login")
     there = httpx.get(begun.headers["location"]).headers["location"]
@@ -148,7 +144,7 @@ def test_the_redirect_stays_on_this_host(app: Served, next: str) -> None:
 
 
 def test_who_has_no_role_or_tenant(app: Served, provider: Provider) -> None:
-    """A person without a known group or a tenant may do nothing; an unconfirmed address does not count."""
+    """A user without a known group or tenant has no rights, and an unconfirmed address counts as none."""
     provider.claims["groups"] = ["guests"]
     assert reason_of(logged_in(app)[1].json()) == "no_role"
     provider.claims |= {"groups": ["sre"], "org": None}
@@ -173,7 +169,7 @@ def test_a_rebound_name_is_refused(app: Served) -> None:
 
 @pytest.mark.slow
 def test_a_stream_ends_with_its_session(app: Served) -> None:
-    """A stream ends with its session, with a 401 at the next request. Four seconds."""
+    """A stream ends when its session does, and the user must log in again. Four seconds."""
     pipeline = app.gateway.pipeline
     client = app.client(cookie=f"{COOKIE}={pipeline.ask(Sessions(pipeline.store.sessions, 4).begin(ANN))}")
     with streamed(client) as events:
@@ -182,9 +178,7 @@ def test_a_stream_ends_with_its_session(app: Served) -> None:
 
 
 def test_what_a_provider_answers_instead(app: Served, provider: Provider) -> None:
-    """A provider that does not know us is reported with the settings to check, as a page for browsers,
-    without the secret.
-    """
+    """A provider that does not know the client is reported with the settings to check, without the secret."""
     provider.client_secret = "another"
     try:
         client = httpx.Client(base_url=app.url, follow_redirects=True, timeout=20, headers={"accept": "text/html"})
@@ -231,9 +225,7 @@ async def test_sessions_end_and_cannot_be_made() -> None:
 
 
 async def test_logging_out_ends_one_session_everywhere() -> None:
-    """A cookie is invalid after logout: at once at that gateway, at others after their next query; other
-    sessions stay.
-    """
+    """A logged-out cookie is invalid at once here, and at other gateways after their next check."""
     kept, clock = MemoryStore().sessions, [0.0]
     here, there = (Sessions(kept, 60, monotonic=lambda: clock[0]) for _ in range(2))
     cookie, another = await here.begin(ANN), await there.begin(ANN)
@@ -275,9 +267,7 @@ async def test_a_query_that_began_before_the_logout_does_not_undo_it() -> None:
 
 
 async def test_what_is_kept_is_read_once_in_a_while() -> None:
-    """Requests with a session, and with invalid ones, cause one query of the database in `REFRESH` seconds
-    together.
-    """
+    """Requests with valid and invalid sessions together cost one query in `REFRESH` seconds."""
     lookups, clock, kept = [0], [0.0], MemoryStore().sessions
 
     class Counting:
@@ -298,7 +288,7 @@ async def test_what_is_kept_is_read_once_in_a_while() -> None:
 
 
 def test_a_cookie_is_nothing_after_logging_out(app: Served) -> None:
-    """A copy of the cookie is invalid after the logout, and its stream ends; another session goes on."""
+    """A copied cookie is invalid after the logout and its stream ends; another session continues."""
     client, _ = logged_in(app)
     other, _ = logged_in(app)
     cookie = client.cookies[COOKIE]
@@ -313,7 +303,7 @@ def test_a_cookie_is_nothing_after_logging_out(app: Served) -> None:
 
 @pytest.mark.parametrize("secret", ["", "c4nary", "x" * 31, "é" * 15])
 def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
-    """A session secret of fewer than 32 bytes stops the start, and is not shown; none is allowed."""
+    """A session secret below 32 bytes stops the start and is not printed; a missing one is fine."""
     given = {"issuer": provider.url, "client_id": "x", "public_url": "http://127.0.0.1:1"}
     with pytest.raises(ConfigError, match=r"oidc\.session_secret: must have 32 bytes at least") as refused:
         load(oidc={**given, "session_secret": secret})
@@ -326,7 +316,7 @@ def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
 def test_this_machines_token_reads_and_a_proxy_of_it_does_not(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, header: str
 ) -> None:
-    """Without other tokens, this machine's allows to read and not to act; through a proxy it is invalid."""
+    """Without other tokens this machine's token reads and changes nothing; through a proxy it is invalid."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None) as served:
         assert served.client().get("/api/me").status_code == 401
@@ -341,9 +331,7 @@ def test_this_machines_token_reads_and_a_proxy_of_it_does_not(
 
 
 def test_a_plain_proxy_lets_no_remote_caller_in(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A default nginx asks in HTTP/1.0 for the upstream's own name, others in 1.1 without headers: all are
-    refused.
-    """
+    """A plain nginx proxy passes nobody: its requests carry the upstream's name and no other header."""
     monkeypatch.chdir(tmp_path)
     with Served(None, interactions=None, api={"local_roles": ["operator", "approver"]}) as served:
         host = served.url.removeprefix("http://")

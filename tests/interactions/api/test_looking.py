@@ -52,9 +52,7 @@ def test_pages_of_tasks(served: Served) -> None:
 
 
 def test_a_task_whole(served: Served) -> None:
-    """A task has its children, artifacts and figures; money is text; its id may hold slashes; its trace is
-    given.
-    """
+    """A task has its children, artifacts, figures and trace; money is text and ids may hold slashes."""
     trace = served.trace()
     served.record(*a_run("whole", trace=trace))
     client = served.as_of("viewer")

@@ -89,9 +89,7 @@ def base64url(data: bytes) -> str:
 
 
 async def test_a_login_asks_for_code_and_proof(provider: Provider) -> None:
-    """The browser is sent to the provider with a new state, nonce and challenge each time, and never with
-    the secret.
-    """
+    """The browser is redirected with a new state, nonce and challenge each time, and without the secret."""
     oidc = client_of(provider)
     first, second = [parse_qs(urlsplit((await oidc.begin("/"))[0]).query) for _ in range(2)]
     assert (first["response_type"], first["code_challenge_method"], first["scope"]) == (
@@ -112,9 +110,7 @@ async def test_a_provider_whose_address_has_a_query_is_asked_there(provider: Pro
 
 
 async def test_a_person_is_who_the_provider_says(provider: Provider) -> None:
-    """Id, name, verified address and roles come from the signed token, and the redirect is the requested
-    one.
-    """
+    """Id, name, verified address and roles come from the signed token, and the login returns to its page."""
     oidc = client_of(provider)
     person, then = await oidc.finish(*await code_for(oidc, "/tasks/7"))
     assert (person.provider, person.id, person.name, person.email, person.tenant) == (
@@ -240,7 +236,7 @@ async def test_a_provider_that_is_broken(provider: Provider, given: dict[str, An
 
 
 async def test_a_key_that_was_replaced(provider: Provider) -> None:
-    """After the provider rotated its key the next login works: keys are fetched anew for an unknown one."""
+    """After the provider replaced its key the next login fetches the new one and succeeds."""
     oidc = client_of(provider)
     await login(oidc)
     provider.published, provider.forged = {"keys": [OTHER.as_dict(private=False)]}, OTHER

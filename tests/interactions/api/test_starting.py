@@ -57,9 +57,7 @@ def test_work_is_started_once(served: Served) -> None:
 
 
 def test_starts_that_are_refused(served: Served) -> None:
-    """An unauthorized caller is refused whether the launcher exists or not; others learn that it does not.
-    No order is made.
-    """
+    """Without the right to start every launcher is refused; with it an unknown one is reported as missing."""
     before = len(orders(served))
     for name in ("fix", "locked", "nothere"):
         assert reason_of(served.as_of("viewer").post(f"/api/launchers/{name}/start").json()) == "refused"
@@ -79,7 +77,7 @@ def test_starts_that_are_refused(served: Served) -> None:
 
 
 def test_a_task_says_what_may_be_done(served: Served) -> None:
-    """`acts` has what state and rules allow, by role; retry only if something would start the task again."""
+    """`acts` lists the possible acts that the rules allow the role; retry only if something would start it."""
     task = served.task("acts", agent__name="again")
     path = f"/api/tasks/{task['uid']}"
     operator = served.as_of("operator")
@@ -99,9 +97,7 @@ def test_a_task_says_what_may_be_done(served: Served) -> None:
 
 
 def test_a_question_says_how_it_is_answered(served: Served) -> None:
-    """A question's `acts` are those of its approvers while it is open; a listed task has its question and
-    its error.
-    """
+    """A question's `acts` are its decider's while it is open; a listed task has its question and failure."""
     question = served.question("Deploy\n1.2")
     choice = served.question("may-2", options=["blue", "green"])
     for role, expected in (("operator", [[], []]), ("approver", [["approve", "deny"], ["choose"]])):
@@ -126,9 +122,7 @@ def test_a_question_says_how_it_is_answered(served: Served) -> None:
 
 
 def test_what_followed_a_task(served: Served) -> None:
-    """A retry, and a task that an end started, are shown with it and found by any of its ids; another
-    tenant's are not.
-    """
+    """A task's retry and the work after its end are listed with it, found by any id, in its tenant only."""
     task = failed(served, "first", agent__task__id="follow-1", agent__name="again")
     answer = served.as_of("operator").post("/api/tasks/follow-1/retry").json()
     again = served.task("again", agent__retry_of="follow-1", agent__order__id=answer["order_id"])

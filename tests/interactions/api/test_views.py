@@ -37,7 +37,7 @@ def drawn(app: Served, id: str) -> tuple[dict[str, object], str]:
 
 
 def test_a_message_is_drawn_as_its_route_has_it(app: Served) -> None:
-    """Prefix, channel and verbosity are those of the task's route; without one the default's."""
+    """Prefix, channel and verbosity come from the task's route, or else from the default route."""
     task = app.task("Ship it", agent__name="deployer")
     app.record(app.checkpoint(task, 1, "half way"))
     body, texts = drawn(app, task["uid"])
@@ -48,9 +48,7 @@ def test_a_message_is_drawn_as_its_route_has_it(app: Served) -> None:
 
 
 def test_what_a_route_does_not_tell_is_not_drawn(app: Served) -> None:
-    """A route for ends and questions has only those in its thread, and hides what it must; a disabled route
-    has no channel.
-    """
+    """A thread shows only the kinds of its route, within its limit; a route that is off has no channel."""
     task = app.task("Hush", agent__name="quiet")
     app.record(app.checkpoint(task, 1, "on the way"))
     app.record(asking("hush", "Really?", trace=task["trace"], detail='{"password": 1}'))

@@ -80,9 +80,7 @@ def test_names_hide_nothing(served: Served) -> None:
 
 
 def test_the_command_line_shows_a_question_whole(served: Served, api_dsn: str, tmp_path: Path) -> None:
-    """The list marks a shortened question; `show` shows it in full, in the database and at a gateway, behind
-    a bar.
-    """
+    """The list marks questions that it cuts; `show` prints them whole, in the database and at a gateway."""
     served.question("whole-1", detail="line\n" * 30 + "Approved by Mina")
     served.question("whole-2", detail=f"Rotate {KEY}")
     served.question("whole-3")

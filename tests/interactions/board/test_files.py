@@ -56,9 +56,7 @@ async def test_the_page_names_files_that_there_are() -> None:
 
 
 async def test_files_are_kept_for_ever_and_pages_asked_for() -> None:
-    """A file's address contains a hash of its content, so it is cached for ever; another version's address
-    serves the new file.
-    """
+    """A file's address contains its hash and is cached for ever; an older address gives the new file."""
     _, kept, body = await ask(static("main.js"))
     assert "immutable" in kept["cache-control"]
     status, fresh, same = await ask("/board/static/0123456789abcdef/main.js")
@@ -85,7 +83,7 @@ async def test_a_client_without_gzip_gets_none() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/board/static/x/none.js"])
 async def test_every_answer_is_guarded(path: str) -> None:
-    """Every answer forbids foreign content, inline scripts, frames and HTML from text."""
+    """No answer loads foreign content, holds inline script, can be framed or turns text into HTML."""
     _, headers, _ = await ask(path)
     policy = dict(one.strip().partition(" ")[::2] for one in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"

@@ -87,9 +87,7 @@ def rows(dsn: str) -> list[Any]:
 def test_what_a_page_of_elsewhere_sends_comes_to_nothing(
     board: Served, installed_apps: int, open_page: Callable[[str], Page], name: str
 ) -> None:
-    """M1: by fetch, form, image and script, from another site and another port of this host, no row is made
-    or read.
-    """
+    """M1: fetch, form, image and script of another site or port make no row and no message."""
     before = rows(str(board.gateway.settings.dsn))
     page = open_page(f"http://{name}:{installed_apps}/")
     answers = page.evaluate(ATTACK, board.url)
@@ -115,9 +113,7 @@ def test_a_link_from_elsewhere_opens_the_board(
 
 
 def test_without_a_token_the_page_says_where_it_is(board: Served, open_page: Callable[[str], Page]) -> None:
-    """Without the token the page says what to open; with it, an open tab goes on, and other tabs have it,
-    too.
-    """
+    """Without the token the page says what to open; opened in one tab, the token works in others too."""
     page = open_page(board.url)
     page.get_by_text("spanpost token local").wait_for()
     page.goto(board.opens(board.url + "/"))

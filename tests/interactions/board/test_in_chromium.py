@@ -80,9 +80,7 @@ def test_a_row_says_why(open_page: OpenPage, tasks: LiveTasks) -> None:
 
 
 def test_what_failed_is_tried_again(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Try again is shown only if something would start the task; its retry and its successors are linked on
-    its page.
-    """
+    """Retry is offered only if it would start something; its result and successors are linked both ways."""
     tasks.begin([23], name="Nobody tries this again")
     tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
     for number in (23, 24):
@@ -187,7 +185,7 @@ def test_a_lost_connection_is_shown(open_page: OpenPage) -> None:
 
 
 def test_a_token_is_asked_for(open_page: OpenPage, board: Served) -> None:
-    """An unknown visitor is asked for a token, which is kept for the tab alone; a wrong one is refused."""
+    """An unknown visitor must enter a token, which is kept for the tab; a wrong one is refused."""
 
     def guard(route: Any) -> None:
         if route.request.headers.get("authorization") == "Bearer spt_right":
@@ -228,9 +226,7 @@ def test_the_keyboard_suffices(open_page: OpenPage, tasks: LiveTasks) -> None:
 def test_every_page_is_accessible(
     open_page: OpenPage, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool
 ) -> None:
-    """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is
-    wider than that.
-    """
+    """axe finds no fault in any page or dialogue, theme or screen, and none is wider than a telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
     tasks.send(
@@ -288,9 +284,7 @@ def test_every_page_is_accessible(
 
 
 def test_a_message_equals_the_preview(open_page: OpenPage, board: Served, tasks: LiveTasks) -> None:
-    """The board draws the blocks of a message in the same words as `spanpost preview`, for each status of
-    the gallery.
-    """
+    """The board draws a message's blocks with the words of `spanpost preview`, for each status."""
     tasks.begin([60], name="A frame for messages")
     path = _page_of(board, "A frame for messages")
     slack_style = SlackStyle(is_interactive=True)
@@ -329,9 +323,7 @@ def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
 
 
 def test_a_long_question_stands_whole_above_its_buttons(open_page: OpenPage, tasks: LiveTasks, board: Served) -> None:
-    """Every line of a question and its detail is drawn, none is folded or scrolled away, and Approve is
-    below the last.
-    """
+    """Every line of a question is drawn without folding or scrolling, and Approve stands below the last."""
     plan = "\n".join(f"{n}. drain host-{n}" for n in range(120)) + "\nand DROP-ALL-DATABASES"
     _ask(tasks, 150, "Roll it out", id="long", question="Roll it out?\n\n✅ approved by Mina", detail=plan)
     page = open_page(_page_of(board, "Roll it out"))

@@ -104,9 +104,7 @@ def ask(app: Served, id: str) -> str:
 
 
 def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str], Page]) -> None:
-    """A person returns from the provider to the wanted page, decides in their name, and is unknown after
-    signing out.
-    """
+    """A login returns to the wanted page, the decision has the user's name, and logout ends the session."""
     path = ask(app, "Log-in")
     page = open_page(path)
     log_in(page, "ann")
@@ -123,9 +121,7 @@ def test_somebody_logs_in_decides_and_goes(app: Served, open_page: Callable[[str
 
 
 def test_a_session_that_is_over(app: Served, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An act after the session's end shows "signed out", loses nothing, and the page is back after the next
-    login.
-    """
+    """An act after the session's end says so, loses nothing, and the page returns after the login."""
     path = ask(app, "Expired")
     page = open_page(path)
     log_in(page, "ann")
