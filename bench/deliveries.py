@@ -28,7 +28,7 @@ from spanpost.model.deliveries import Mode, RateLimit, Receipt, SinkCall
 from spanpost.model.outcomes import RetryAt
 from spanpost.routing.planned import PlannedDelivery
 from spanpost.routing.routes import Routes
-from spanpost.store import claims, outbox
+from spanpost.store import ordering_key_rows, outbox
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.sql.schema import upgrade
 from spanpost.tasks.folded import FoldRules
@@ -128,7 +128,7 @@ async def measure(dsn: str, ordering_keys: int, rounds: int) -> dict[str, float]
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):
             took.setdefault(name, []).append(await timed(work))
     await connection.execute("UPDATE deliveries SET not_before = NULL WHERE ordering_key NOT LIKE 'clone%'")
-    await connection.execute(claims.REFRESH, [SINK], [planned.ordering_key])
+    await ordering_key_rows.refresh(connection, [(SINK, planned.ordering_key)])
     for _ in range(rounds):
         took.setdefault("claim and settle, one open", []).append(await timed(beside))
     for _ in range(max(rounds // 4, 1)):

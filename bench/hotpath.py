@@ -37,7 +37,8 @@ from opentelemetry.trace import Span
 from options import parse
 
 from spanpost.receivers.sdk import SdkSpanProcessor
-from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_files import SpoolSettings
 from spanpost.receivers.worker import Feed
 
 ATTRIBUTES = {

@@ -29,12 +29,18 @@ from spanpost.store.sql.schema import upgrade
 #: Tables with their partitions: rows, then the bytes of the table (with TOAST) and of each index.
 _SIZES = """
 WITH tables AS (
-  SELECT c.oid, coalesce((SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = c.oid), c.oid::regclass::text) AS name
-  FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'floor%'
+  SELECT c.oid, coalesce(
+    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = c.oid), c.oid::regclass::text
+  ) AS name
+  FROM pg_class c
+  WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname NOT LIKE 'floor%'
 )
 SELECT t.name, '' AS index, sum(pg_table_size(t.oid))::float8 AS bytes FROM tables t GROUP BY 1
 UNION ALL
-SELECT t.name, coalesce((SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid), i.indexrelid::regclass::text),
+SELECT t.name, coalesce(
+    (SELECT p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.indexrelid),
+    i.indexrelid::regclass::text
+  ),
   sum(pg_relation_size(i.indexrelid))::float8 FROM tables t JOIN pg_index i ON i.indrelid = t.oid GROUP BY 1, 2
 ORDER BY 1, 2"""
 _WAL = "SELECT pg_current_wal_insert_lsn()::text AS lsn, wal_bytes::float8 AS bytes, wal_fpi AS pages FROM pg_stat_wal"

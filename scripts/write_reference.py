@@ -27,7 +27,7 @@ from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
-from spanpost.readers import DIALECTS
+from spanpost.readers.known_dialects import DIALECTS
 from spanpost.runtime.replay import replay
 from spanpost.settings import CONFIG_VARIABLE, LISTS, Settings, section_model, variable
 from spanpost.settings.conditions import ConditionSettings

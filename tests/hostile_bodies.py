@@ -449,8 +449,7 @@ JSON: dict[str, Shape] = {
 SHAPES: dict[str, Shape] = {**PROTOBUF, **JSON}
 
 
-# --- honest bodies of maximum density
-# ---------------------------------------------------------------------------
+# --- honest bodies of maximum density -----------------------------------------------------------
 
 
 def honest(count: int) -> Iterator[tuple[str, str, bytes]]:

@@ -96,8 +96,8 @@ def test_an_agent_imports_little() -> None:
     """`spanpost.agent` imports neither the SDK nor another package of spanpost into an agent's process."""
     code = (
         "import json, sys, spanpost.agent;"
-        "print(json.dumps(sorted(m for m in sys.modules if m.split('.')[0] in ('spanpost', 'pydantic', 'msgspec', 'asyncpg')"
-        " or m.startswith('opentelemetry.sdk'))))"
+        "print(json.dumps(sorted(m for m in sys.modules if m.split('.')[0] in ('spanpost', 'pydantic', "
+        "'msgspec', 'asyncpg') or m.startswith('opentelemetry.sdk'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     brought = {name for name in json.loads(done.stdout) if not name.startswith("spanpost.agent")}

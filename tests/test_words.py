@@ -1,4 +1,12 @@
-"""One word for one thing: unique class names, and no private words in public names and pages.
+"""One word for one thing: unique class names, and no private words in names and prose.
+
+Three rules, from strict to narrow:
+
+- Public names (modules, metrics, settings, commands, tables, the API): no word of `IN_NAMES`.
+- Pages: no word of `IN_PAGES`.
+- Files of `OURS` (tests, benchmarks, scripts, examples): no word of `IN_OUR_NAMES` in a name that they define, and
+  none of `IN_OUR_PROSE` in a docstring or a comment. Names of other packages and strings (recorded data, texts of
+  agents) are free.
 
 `words_not_yet.txt` lists what is still to be renamed, and may only shrink. After a renaming,
 ``python -m tests.test_words`` removes finished entries and adds none.
@@ -30,14 +38,15 @@ def _of(text: str) -> frozenset[str]:
 
 #: Words of the first build, in singular and plural; the glossary has the words that replace them.
 _NOUNS = _of(
-    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir handover offspring claimant strand"
-    " segment errand manner guise patience silence"
+    "house room door hall desk letter lane pump ledger tongue saying kin cell unit boundary crown heir "
+    "handover offspring claimant strand segment errand manner guise patience silence"
 )
 PRIVATE = (
     _NOUNS
     | {f"{noun}s" for noun in _NOUNS}
     | _of(
-        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed sealing bury buried"
+        "box boxes shelf shelves reception retold told tells telling news heard seldom seal seals sealed "
+        "sealing bury buried"
     )
 )
 #: Ordinary English in a sentence, and no good in a name.
@@ -47,7 +56,8 @@ IN_PAGES = PRIVATE | _of("whoever nobody")
 
 #: In names of our own files. A group, a look, a lost answer and a passed deadline are plain English there.
 IN_OUR_NAMES = PRIVATE | _of("slot slots repeats settle settled")
-#: In docstrings and comments of our own files. "Nobody" is plain English there; a unit is one of time, of text or systemd's.
+#: In docstrings and comments of our own files. "Nobody" is plain English there; a unit is one of time, of text or
+#: systemd's.
 IN_OUR_PROSE = (PRIVATE | {"whoever"}) - _of("unit units")
 
 #: Allowed words, with the reason.
@@ -286,7 +296,7 @@ def test_no_new_private_word() -> None:
 
 
 def test_a_private_word_in_a_test_is_found() -> None:
-    """A private word in a function, a variable, a comment, a docstring or a file name is found; plain English is not."""
+    """A private word in a name, a comment, a docstring or a file name is found; plain English is not."""
     source = '''
 def test_a_dead_letter_is_kept(unit, room):
     """A hotel room, two units, dead letters and random letters."""

@@ -322,8 +322,10 @@ ALERTS = (
             "No telemetry arrives, and the journal does not shrink: does a gateway run, and what does its log "
             "say? Look for a lock that is "
             "never released in `pg_locks`.",
-            "Rows whose key no running gateway has are not recorded: `SELECT encode(key, 'hex'), count(*) FROM journal GROUP BY 1` shows "
-            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into `gateway.journal_keys`.",
+            "Rows whose key no running gateway has are not recorded: `SELECT encode(key, 'hex'), count(*) FROM "
+            "journal GROUP BY 1` shows "
+            "the keys, and each gateway logs its key when it starts. Put the missing secret or password into "
+            "`gateway.journal_keys`.",
             "At `gateway.journal_bytes` senders are asked to retry (503). Exporters give up after about a minute.",
         ),
         dashboard="pipeline",

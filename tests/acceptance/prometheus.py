@@ -93,8 +93,9 @@ def run_prometheus(
         )
     )
     command = [
-        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
-        "--enable-feature=exemplar-storage", "--storage.tsdb.retention.time=30d",
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}",
+        f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
+        "--storage.tsdb.retention.time=30d",
     ]  # fmt: skip
     server = Prometheus(port)
     with _running(command, f"{server.url}/-/ready", directory / "prometheus.log"):

@@ -95,7 +95,8 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
         slack = await stack.enter_async_context(FakeSlack())
         token = {"tenant": "default", "sha256": [hash_of(TOKEN)]}
         settings = load(
-            database={"url": dsn}, metrics={"port": 0}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            database={"url": dsn}, metrics={"port": 0},
+            slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
             gateway={"http_port": 0, "grpc_port": -1, "tokens": [token]},
         )  # fmt: skip
         gateway = Gateway(settings)

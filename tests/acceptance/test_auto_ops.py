@@ -107,7 +107,8 @@ class OnCall:
         path = self.directory / "actions.toml"
         command = 'echo "$AUTO_OPS_ALERT" >> acted; echo freed 21 GB'
         path.write_text(
-            f"[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\nrun = ['sh', '-c', '{command}']\n"
+            "[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\n"
+            f"run = ['sh', '-c', '{command}']\n"
         )
         return path
 
@@ -199,7 +200,10 @@ async def test_an_alert_is_handled_in_its_thread_once(dsn: str, tmp_path: Path) 
         assert "old logs fill the disk" in asked["detail"]
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-        left = "INSERT INTO auto_ops (alert, fired_at, taken_at) VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        left = (
+            "INSERT INTO auto_ops (alert, fired_at, taken_at) "
+            "VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        )
         await there.rows(left)
 
         daemon = there.run("--every", "0.5")

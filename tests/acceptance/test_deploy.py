@@ -157,7 +157,8 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
     asked = urlsplit(bare_server)
     environment = {
         "PATH": f"{Path(needs('psql')).parent}:{os.environ['PATH']}", "PGHOST": parse_qs(asked.query)["host"][0],
-        "PGPASSWORD": unquote(asked.password or ""), "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+        "PGPASSWORD": unquote(asked.password or ""),
+        "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
     }  # fmt: skip
     done = subprocess.run(
         [DEPLOY / "compose" / "roles.sh"], env=environment | passwords, capture_output=True, text=True, check=False
@@ -297,7 +298,7 @@ def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
 
 
-#: Makes the kernel refuse memory that is written and executed, as MemoryDenyWriteExecute does, and runs a
+#: Makes the kernel refuse memory that is both written and executed, as MemoryDenyWriteExecute does, and runs a
 #: gateway on the embedded database.
 CONFINED = """
 import ctypes, sys, urllib.request
@@ -306,7 +307,8 @@ if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):
     sys.exit(77)
 from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
-gateway = Gateway(load(database={"embedded": True, "data_dir": Path(sys.argv[1])}, gateway={"http_port": 0, "grpc_port": 0}))
+database = {"embedded": True, "data_dir": Path(sys.argv[1])}
+gateway = Gateway(load(database=database, gateway={"http_port": 0, "grpc_port": 0}))
 gateway.start()
 print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=20).read().decode())
 gateway.stop()

@@ -325,7 +325,10 @@ def too_deep(name: str) -> bytes:
 @pytest.fixture(scope="module")
 def tried(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     with fresh_database(server) as dsn:
-        toml = f'[gateway]\njournal_bytes = 0\nmax_body = {MOST}\n[[gateway.tokens]]\ntenant = "a"\nsha256 = ["{hash_of(TOKEN)}"]\n'
+        toml = (
+            f'[gateway]\njournal_bytes = 0\nmax_body = {MOST}\n[[gateway.tokens]]\ntenant = "a"\n'
+            f'sha256 = ["{hash_of(TOKEN)}"]\n'
+        )
         gateway = Gateway(dsn, tmp_path_factory.mktemp("gateway"), toml)
         try:
             yield Tried(gateway.ready())

@@ -146,7 +146,8 @@ def test_the_same_spans_come_to_the_same_through_each_client(
             assert rows == Counter(identity(s) for batch in batches for s in batch)
             figures.append(
                 database.fetch(
-                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at FROM agent_tasks ORDER BY 1"
+                    "SELECT task_id, uid, status, input_tokens, llm_calls, started_at, ended_at "
+                    "FROM agent_tasks ORDER BY 1"
                 )
             )
             print(f"{kind}: {count} spans acknowledged in {acknowledged:.1f} s, rows in {took:.1f} s")

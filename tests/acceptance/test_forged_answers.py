@@ -28,7 +28,8 @@ def send(app: App, name: str, trace: str, at: float = 0.0, token: str = TOKEN, *
     """Send a log record, as any holder of the tenant's token can; `said` are ``agent.approval.*``."""
     attributes = [{"key": f"agent.approval.{key}", "value": {"stringValue": value}} for key, value in said.items()]
     record = {
-        "timeUnixNano": str(int((at or time.time()) * 1e9)), "eventName": name, "traceId": trace, "spanId": "b7ad6b7169203331",
+        "timeUnixNano": str(int((at or time.time()) * 1e9)), "eventName": name, "traceId": trace,
+        "spanId": "b7ad6b7169203331",
         "attributes": [*attributes, {"key": "agent.task.id", "value": {"stringValue": f"task-of-{trace[:8]}"}}],
     }  # fmt: skip
     body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()

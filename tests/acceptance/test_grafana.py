@@ -71,11 +71,13 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
 
     The gateway has a writer's rights in the database, and the queries have Grafana's."""
     settings = load(
-        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-        slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
+        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0},
+        gateway={"http_port": 0, "grpc_port": -1}, slack={"preview_file": str(directory / "slack.jsonl")},
+        notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
         budgets=[
-            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "all", "period": "month", "limit_usd": 80},
+            {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
         ],
     )  # fmt: skip
@@ -127,8 +129,10 @@ def of_dashboards() -> list[Any]:
 def rich_task(day: Observed) -> str:
     """Return a task with all optional parts."""
     (row,) = day.sql(
-        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0 AND jsonb_array_length(t.artifacts) > 0"
-        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') ORDER BY t.started_at LIMIT 1"
+        "SELECT t.task_id FROM agent_tasks t WHERE jsonb_array_length(t.approvals) > 0"
+        " AND jsonb_array_length(t.artifacts) > 0"
+        " AND EXISTS (SELECT FROM deliveries d WHERE d.task_uid = t.uid AND d.mode = 'state') "
+        "ORDER BY t.started_at LIMIT 1"
     )
     return str(row[0])
 
@@ -208,7 +212,8 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
     day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
     said = day.sql(
-        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, e.resource->>'agent.team' AS team,"
+        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, "
+        "e.resource->>'agent.team' AS team,"
         " count(*) AS calls, sum((e.attributes->>'gen_ai.usage.input_tokens')::bigint)::bigint AS input,"
         " sum((e.attributes->>'gen_ai.usage.output_tokens')::bigint)::bigint AS output"
         " FROM agent_events e WHERE e.part = 0 AND e.attributes->>'gen_ai.operation.name' = 'chat' GROUP BY 1, 2, 3"
@@ -245,8 +250,8 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
         {team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")}
     )
     ended = day.sql(
-        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed FROM agent_events"
-        " WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
+        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed "
+        "FROM agent_events WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
     )[0]
     assert day.sql(expanded(panel_of("fleet", "Ended in this range"), day))[0][0] == ended["all"]
     assert day.sql(expanded(panel_of("fleet", "Failed"), day))[0][0] == pytest.approx(ended["failed"] / ended["all"])
@@ -256,7 +261,8 @@ def test_links_lead_where_they_say(day: Observed) -> None:
     """A task in a table links to its dashboard and time, its trace to its spans, its thread to Slack."""
     row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
     [(started, ended)] = day.sql(
-        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks WHERE task_id = $1",
+        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks "
+        "WHERE task_id = $1",
         row["Task"],
     )
     assert row["from"] / 1000 < started <= ended < row["to"] / 1000

@@ -64,7 +64,8 @@ def request_of(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
         "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**9),
         "attributes": attributes, "status": {"code": 2, "message": case.text},
         "events": [
-            {"name": name, "timeUnixNano": str(now + i), "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
+            {"name": name, "timeUnixNano": str(now + i),
+             "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
             for i, (name, values) in enumerate(events)
         ],
     }  # fmt: skip
@@ -103,7 +104,10 @@ def test_memory_holds_none() -> None:
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway with a Slack preview."""
-    toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
+    toml = (
+        f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\n"
+        "level = 'DEBUG'\n"
+    )
     gateway = Gateway(dsn, tmp_path, toml)
     try:
         yield gateway.ready()

@@ -127,7 +127,8 @@ def test_while_clients_are_in_the_middle(start: Start) -> None:
         b"",
         b"POST /v1/traces HTTP/1.1\r\nhost: a\r\n",
         b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n\r\nab",
-        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\n"
+        b"transfer-encoding: chunked\r\n\r\n5\r\nab",
         b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n",
     ]
     target = gateway.grpc.removeprefix("http://")

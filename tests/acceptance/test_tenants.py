@@ -110,7 +110,7 @@ def test_the_same_ids_of_two_tenants_never_meet(
             span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Red's job"}), now, end=0),
         )
         send(gateway, "red", span(2, "chat gpt-4o", call(100), now, parent=1))
-        # Blue ends a task of that id, in that trace, as parent and child of red's spans; and names red's
+        # Blue ends a task with the same id in the same trace, as parent and child of red's spans, and names red's
         # task as its own parent.
         send(gateway, "blue", span(1, "invoke_agent worker", agent(**task, **{"agent.task.name": "Blue's job"}), now))
         send(gateway, "blue", span(2, "chat gpt-4o", call(7), now, parent=1))

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_settings_are_refused_once(start: Start) -> None:
     second = start("", "--workers", "2", "--http-port", port, "--grpc-port", "0")
     assert second.process.wait(60) == 2
     assert len([line for line in second.lines if "SPANPOST_GATEWAY__HTTP_PORT" in line]) == 1
+
+
+def test_a_signal_to_reload_ends_no_worker_that_starts(start: Start) -> None:
+    """SIGHUP at any moment of a worker's start makes it read the settings again, and nothing else."""
+    gateway = start("", *OPTIONS)
+    eventually(lambda: workers_of(gateway), bool)
+    while not any("2 workers share" in line for line in gateway.lines):
+        gateway.process.send_signal(signal.SIGHUP)
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {gateway.process.wait(0.02)}: {gateway.lines}")
+    until_ready(gateway)
+    assert samples(gateway, "spanpost_worker_restarts_total") == 0
+    assert gateway.end() == 0
 
 
 def test_workers_stop_when_their_supervisor_is_killed(start: Start) -> None:

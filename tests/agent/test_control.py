@@ -74,7 +74,7 @@ class Interactions:
     async def _intervene(self, act: Intervention) -> Verdict:
         verdict = await self.pipeline.store.interventions.intervene(act)
         if verdict.recorded is not None:
-            self.pipeline.take(verdict.recorded)
+            self.pipeline.components.take(verdict.recorded)
         return verdict
 
     def tasks(self) -> list[Task]:
@@ -270,7 +270,7 @@ async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interaction
         for n in range(101):
             interactions.do(Verb.MESSAGE, shown.uid, f"{n}")
     interactions.tasks()
-    assert interactions.pipeline.ask(interactions.pipeline.answers.task("default", "job-5"))["acts"] == []
+    assert interactions.pipeline.ask(interactions.pipeline.components.answers.task("default", "job-5"))["acts"] == []
     async with agent_task("long", task_id="job-5", tracer=tracer):
         interactions.tasks()
         interactions.do(Verb.CANCEL, shown.uid)

@@ -47,9 +47,12 @@ ANSWERS = {
     "with a length": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", (200, b"hi")),
     "with a length of nothing": (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", (204, b"")),
     "to the end of the connection": (b"HTTP/1.0 200 OK\r\n\r\nhi", (200, b"hi")),
-    "in chunks": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", (200, b"hi!")),
-    "in chunks, written large": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n", (200, b"0123456789")),
-    "after interim answers": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", (200, b"")),
+    "in chunks": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n1\r\n!\r\n0\r\n\r\n",
+                  (200, b"hi!")),
+    "in chunks, written large": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n",
+                                 (200, b"0123456789")),
+    "after interim answers": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+                              b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", (200, b"")),
     "without a reason": (b"HTTP/1.1 404\r\ncontent-length: 0\r\n\r\n", (404, b"")),
     "with headers of no form": (b"HTTP/1.1 500 no\r\nnothing\r\n: x\r\ncontent-length: 1\r\n\r\nx", (500, b"x")),
 }  # fmt: skip
@@ -112,7 +115,8 @@ async def test_a_request_is_whole() -> None:
         ({"http_proxy": "http://p", "no_proxy": ".example"}, ("http", "gw.example", 80), None),
         ({"http_proxy": "http://p", "no_proxy": "*"}, ("http", "gw.example", 80), None),
         ({"http_proxy": "http://p", "no_proxy": "other"}, ("http", "gw.example", 80), ("p", 80, False)),
-        *(({"http_proxy": "http://p"}, ("http", here, 80), None) for here in ("localhost", "a.localhost", "127.0.0.9", "::1")),
+        *(({"http_proxy": "http://p"}, ("http", here, 80), None)
+          for here in ("localhost", "a.localhost", "127.0.0.9", "::1")),
     ],
 )  # fmt: skip
 def test_the_proxy_of_an_address(

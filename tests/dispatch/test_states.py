@@ -20,7 +20,8 @@ from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
 from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
 from spanpost.model.tasks import Task
 from spanpost.routing import claiming, delivery_states
-from spanpost.routing.delivery_states import TRANSITIONS, DeliveryEvent, DeliveryState, OutboxEntry
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.delivery_transitions import TRANSITIONS, DeliveryEvent, DeliveryState
 from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

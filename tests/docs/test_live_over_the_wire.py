@@ -30,7 +30,10 @@ class Span {
     this.resource = { attributes: { "service.name": "node" } };
     this.instrumentationScope = { name: "an.agent" };
     this.parentSpanContext = parent?.spanContext();
-    this.ids = { traceId: parent?.ids.traceId ?? "0af7651916cd43dd8448eb211c80319c", spanId: parent ? "b7ad6b7169203331" : "00f067aa0ba902b7" };
+    this.ids = {
+      traceId: parent?.ids.traceId ?? "0af7651916cd43dd8448eb211c80319c",
+      spanId: parent ? "b7ad6b7169203331" : "00f067aa0ba902b7",
+    };
   }
   spanContext() { return this.ids; }
   addEvent(name, attributes) { this.events.push({ name, attributes, time: [1_790_000_001, 5] }); return this; }
@@ -38,7 +41,8 @@ class Span {
 const live = new LiveSpanProcessor();
 const task = new Span("task", null, { "agent.task.name": "Mow the lawn", "n": 2, "ok": true, "list": ["a", "b"] });
 live.onStart(task);
-const child = new Span("execute_tool mow", task, { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "mow" });
+const tool = { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "mow" };
+const child = new Span("execute_tool mow", task, tool);
 live.onStart(child);
 child.addEvent("agent.checkpoint", { "agent.checkpoint.message": "Half of it", "agent.progress": 50 });
 await live.forceFlush();
@@ -87,7 +91,8 @@ def bash(code: str, gateway: RunningGateway) -> list[str]:
 def test_python(gateway: RunningGateway, tmp_path: Path) -> None:
     """The two lines make a process forward."""
     code = code_of("python").replace("http://localhost:4318", gateway.url)
-    code += "from spanpost.agent import agent_task\nwith agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
+    code += "from spanpost.agent import agent_task\n"
+    code += "with agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
     run([sys.executable, "-c", code], tmp_path, gateway)
     task, texts = recorded(gateway)
     assert (task["name"], task["status"]) == ("Rake the leaves", "complete")
@@ -153,7 +158,7 @@ def test_go(gateway: RunningGateway, tmp_path: Path) -> None:
         "GOPROXY": "off",
         "GO111MODULE": "off",
     }
-    # The first build of Go's network library takes a minute on two cores, and several on busy ones.
+    # On a fresh machine Go builds its network library first: a minute on two idle cores, several on busy ones.
     run([find("go"), "run", "live.go"], tmp_path, gateway, seconds=390, **cache)
     task, texts = recorded(gateway)
     assert (task["name"], task["status"], task["progress"]) == ("Prune the roses", "complete", 75.0)

@@ -85,8 +85,10 @@ async def left(dsn: str) -> list[str]:
     try:
         deliveries = await connection.fetch(
             "SELECT to_jsonb(d)::text FROM deliveries d WHERE state <> 'delivered'"
-            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
-            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b WHERE blocked_until > clock_timestamp() OR opened > 0"
+            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l "
+            "WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
+            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b "
+            "WHERE blocked_until > clock_timestamp() OR opened > 0"
         )
         return [f"by {time.time():.0f}:", *(row[0] for row in deliveries)]
     finally:
@@ -100,14 +102,18 @@ CREATE TABLE seen_rate_limits (tx xid8, key text, was_blocked_until timestamptz,
 CREATE FUNCTION see_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO seen_claims VALUES (pg_current_xact_id(), NEW.claimed_at); RETURN NULL; END $$;
 CREATE FUNCTION see_bucket() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
+  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until);
+  RETURN NULL; END $$;
 CREATE TRIGGER see_claim AFTER UPDATE ON deliveries FOR EACH ROW
   WHEN (NEW.state = 'sending' AND OLD.state <> 'sending') EXECUTE FUNCTION see_claim();
 CREATE TRIGGER see_bucket AFTER UPDATE ON rate_limits FOR EACH ROW EXECUTE FUNCTION see_bucket()"""
 _IMPATIENT = """
 SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_rate_limits b JOIN seen_claims c ON c.tx = b.tx
 WHERE b.was_blocked_until > c.at ORDER BY c.at"""
-_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+_CLOSINGS = (
+    "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits "
+    "WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+)
 
 
 async def watch_claims(dsn: str) -> None:

@@ -34,9 +34,14 @@ POINTS = {
     "at the commit": ("SELECT pg_advisory_xact_lock(77)", "COMMIT%"),
 }
 _SLOW_COMMIT = """
-CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slowly()"""
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 AND datname = current_database()"
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM pg_advisory_xact_lock_shared(77); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON journal DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION slowly()"""
+_WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1 "
+    "AND datname = current_database()"
+)
 
 
 @pytest.fixture(scope="module")

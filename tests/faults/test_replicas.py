@@ -94,5 +94,6 @@ def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], s
     assert reported == expected_reported
     assert came_to == expected
     print(
-        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} refused and sent again"
+        f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} "
+        "refused and sent again"
     )

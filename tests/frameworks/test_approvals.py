@@ -133,8 +133,8 @@ def test_the_middleware_of_langchain(tmp_path: Path) -> None:
     }  # fmt: skip
     python = Path(find("langgraph")) / "bin" / "python"
     ran = subprocess.run(
-        [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True, text=True,
-        timeout=STALL_RULES, check=False,
+        [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True,
+        text=True, timeout=STALL_RULES, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     refused, booked = sorted(ran.stdout.splitlines()[-2:])

@@ -19,7 +19,8 @@ SCRIPT = """
 import asyncio, json, logging, threading
 from agents import Agent, Model, ModelResponse, Runner, RunState, ShellTool, Usage, function_tool, set_tracing_disabled
 from openai.types.responses import (
-    ResponseCompletedEvent, ResponseFunctionShellToolCall, ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText, Response,
+    Response, ResponseCompletedEvent, ResponseFunctionShellToolCall, ResponseFunctionToolCall,
+    ResponseOutputMessage, ResponseOutputText,
 )
 from openai.types.responses.response_function_shell_tool_call import Action
 import spanpost
@@ -40,8 +41,8 @@ class Scripted(Model):
         return ModelResponse(output=[message] if results else self.calls, usage=Usage(), response_id=None)
     async def stream_response(self, system_instructions, input, *more, **options):
         output = (await self.get_response(system_instructions, input)).output
-        answer = Response(id="r", created_at=0, model="m", object="response", output=output, tool_choice="auto", tools=[],
-                          parallel_tool_calls=True)
+        answer = Response(id="r", created_at=0, model="m", object="response", output=output, tool_choice="auto",
+                          tools=[], parallel_tool_calls=True)
         yield ResponseCompletedEvent(response=answer, type="response.completed", sequence_number=0)
 
 @function_tool(needs_approval=True)
@@ -129,8 +130,9 @@ async def nested():
 
 async def main():
     print(json.dumps({
-        "several": await several(), "expire": await expired("expire"), "deny": await expired("deny"), "restarted": await restarted(),
-        "streamed": await streamed(), "shell": await shell(), "not_json": await not_json(), "nested": await nested(),
+        "several": await several(), "expire": await expired("expire"), "deny": await expired("deny"),
+        "restarted": await restarted(), "streamed": await streamed(), "shell": await shell(),
+        "not_json": await not_json(), "nested": await nested(),
     }))
 
 asyncio.run(main())

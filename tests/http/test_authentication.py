@@ -102,7 +102,8 @@ def test_of_several_credentials_none_counts() -> None:
         assert caught.value.status_code == 401
 
 
-@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",), ("Digest x",)])  # fmt: skip
+@pytest.mark.parametrize("given", [(), ("",), ("Bearer",), ("Bearer ",), ("Bearer spt_other",), ("spt_tenant",),
+                                   ("Digest x",)])  # fmt: skip
 def test_without_a_known_token_there_is_no_tenant(given: tuple[str, ...]) -> None:
     """A request without a known token has no tenant, and the answer says how to send one."""
     for judge in (Authenticator(Tokens()).tenant, Authenticator(Tokens()).tenant_or_operator):

@@ -25,8 +25,7 @@ SECRET = "hush-hush-hush-hush"
 JSON = "application/json"
 #: Below a prefix, and in place of a parameter.
 BELOW = {"/hooks/": "own", "/board/": "history", "/control/v1/approvals/": "x", "/control/v1/tasks/": "x"}
-#: Maximum bytes of a body. Longer alerts are quarantined and answered 200: a monitor would repeat them for
-#: ever.
+#: Largest body in bytes. Longer alerts go to quarantine and are answered 200: a monitor would repeat them for ever.
 LONGEST = {"/v1/": LIMIT, "/api/": LIMIT, "/hooks/": LIMIT, "/control/": 256 * 1024, "/slack/": 1024 * 1024}
 #: Routes without credentials.
 OPEN = {
@@ -61,11 +60,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     own = {"tenant": "default", "sha256": [hash_of("spt_tenant")]}
     settings: dict[str, Any] = {
         "gateway": {
-            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own], "operator_tokens": [hash_of("spt_operators")],
+            "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own],
+            "operator_tokens": [hash_of("spt_operators")],
         },
-        "webhooks": {"max_body": LIMIT, "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
+        "webhooks": {"max_body": LIMIT,
+                     "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
         "interactions": {"tokens": tokens(), "signing_secret": SECRET},
-        "slack": {"base_url": "http://127.0.0.1:9/api/", "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
+        "slack": {"base_url": "http://127.0.0.1:9/api/",
+                  "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
         "slack_oauth": {
             "client_id": "1.2", "client_secret": SECRET, "public_url": "https://agents.example.com", "key": new_key(),
         },

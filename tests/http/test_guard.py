@@ -279,18 +279,22 @@ def test_origins_that_are_let_in_send_telemetry_and_nothing_else() -> None:
 
 
 PROXIED = [
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for", "x-real-ip", "via",
-    "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip", "x-cluster-client-ip", "x-envoy-external-address",
-    "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id", "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login",
-    "x-original-url", "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip", "x-request-id",
-    "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection", "x_forwarded_for", "x-remote-addr",
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-forward-for",
+    "x-real-ip", "via", "cf-connecting-ip", "cf-ray", "cdn-loop", "x-client-ip", "true-client-ip",
+    "x-cluster-client-ip", "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms", "x-amzn-trace-id",
+    "x-amz-cf-id", "fly-client-ip", "fastly-client-ip", "tailscale-user-login", "x-original-url",
+    "x-original-forwarded-for", "x-rewrite-url", "x-azure-clientip", "x-arr-log-id", "x-appengine-user-ip",
+    "x-request-id", "x-cloud-trace-context", "ngrok-auth-user", "remote-user", "x-proxy-user", "proxy-connection",
+    "x_forwarded_for", "x-remote-addr",
 ]  # fmt: skip
 BROWSERS = [
-    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform", "upgrade-insecure-requests",
-    "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest",
-    "sec-purpose", "sec-gpc", "referer", "cookie", "origin", "authorization", "content-type", "content-length", "idempotency-key", "dnt",
-    "last-event-id", "if-none-match", "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect",
-    "range", "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade", "http2-settings",
+    "host", "connection", "cache-control", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+    "upgrade-insecure-requests", "user-agent", "accept", "accept-encoding", "accept-language", "sec-fetch-site",
+    "sec-fetch-mode", "sec-fetch-user", "sec-fetch-dest", "sec-purpose", "sec-gpc", "referer", "cookie", "origin",
+    "authorization", "content-type", "content-length", "idempotency-key", "dnt", "last-event-id", "if-none-match",
+    "priority", "te", "pragma", "traceparent", "tracestate", "baggage", "x-requested-with", "expect", "range",
+    "transfer-encoding", "save-data", "device-memory", "downlink", "keep-alive", "date", "from", "upgrade",
+    "http2-settings",
 ]  # fmt: skip
 
 

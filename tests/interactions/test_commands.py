@@ -78,9 +78,8 @@ class Web:
         if method == "chat.getPermalink":
             if given["channel"] != "C1":
                 raise Trouble("channel_not_found")
-            return {
-                "permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"
-            }
+            number = given["message_ts"].replace(".", "")
+            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{number}"}
         assert method == "chat.postEphemeral", method
         self.sent.append((given["user"], given["text"], given.get("blocks", [])))
         return {}

@@ -74,8 +74,8 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
-            "client": (address, 1) if address else None,
+            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query,
+            "headers": list(headers), "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"] or b"{}")

@@ -90,7 +90,7 @@ def test_check_looks_at_interactions(slack_url: str, clean_environment: Path) ->
     assert (True, "the bot token is spanpost of Acme") in findings
     assert (True, "Socket Mode can be used") in findings
     assert any("no rule names cancel" in finding for _, finding in findings)
-    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule says who may do anything, so nobody may")
+    assert found(**sections(slack_url, rules=()))[0] == (False, "no rule allows anything, so every act is refused")
 
 
 def test_check_names_what_is_missing(clean_environment: Path) -> None:

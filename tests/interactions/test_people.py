@@ -282,4 +282,4 @@ def test_rules_are_checked() -> None:
     (lacks, nobody) = of_rules(AuthorizationRules(rules=(Rule(actions=frozenset({"decide"})),)))
     assert "cancel" in lacks.found
     assert "approve" not in lacks.found
-    assert "rule 1 names nobody" in nobody.found
+    assert "rule 1 names no people" in nobody.found

@@ -389,7 +389,7 @@ def test_a_replaced_slack_is_called_back_there_alone() -> None:
     assert not leads_to_slack("https://hooks.slack.com/1", base)
 
 
-# --- the real thing over HTTP --------------------------------------------------------------------------------------------
+# --- the real thing over HTTP ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from spanpost.text.locales.catalogue import Phrase
 PLACE = Path(spanpost.__file__).parent
 #: Catalogues without words.
 BARE = {
-    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time", "checkpoint.spent_usd",
-    "task.nth_step", "root.went_on_after", "command.form_help",
+    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time",
+    "checkpoint.spent_usd", "task.nth_step", "root.went_on_after", "command.form_help",
 }  # fmt: skip
 #: Parts of a key with a known set of values: f"status.{status}".
 MADE = ("status.", "kind.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")

@@ -51,8 +51,8 @@ SPOKEN = SlackStyle(locale=KOREAN)
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 #: Text that breaks a template, a format, a line or markup if it is taken for one.
 TRICKS = [
-    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>", "*b* _i_ `c`", "[red]x[/]",
-    "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
+    "{name}", "{0}", "{", "}}", "{name.__class__}", "%s %(name)s %", "a\nb", "\x00", "<!channel>", "<@U1>",
+    "*b* _i_ `c`", "[red]x[/]", "&lt;", "\u202e", "$x ${y}", "\\1 \\g<0>",
 ]  # fmt: skip
 tricky = st.one_of(st.sampled_from(TRICKS), st.text(st.characters(), max_size=30))
 

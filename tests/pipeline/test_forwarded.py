@@ -26,7 +26,8 @@ from spanpost.model.observations import MAX_NS, Observation, Origin, Part, Statu
 from spanpost.model.queries import TaskQuery
 from spanpost.receivers.decode import decode_logs, decode_traces
 from spanpost.receivers.decoded import origin_of
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.receivers.forward_target import Target
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
 from spanpost.receivers.otlp_encoder import Encoder
 from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.spans import with_log_index

@@ -91,9 +91,12 @@ def tool(run: Run, *, fails: bool = False) -> None:
 
 
 def steps(run: Run) -> None:
-    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context."""
+    """Work with helpers: steps, progress, an artifact, a tool that fails and is recovered, a full context.
+
+    The first step is reported by an event: an attribute that is set again shows its first value to a scan alone.
+    """
     with agent_task("Tidy up", agent="ann", tracer=run.tracer) as task:
-        task.step("plan", 1, 2)
+        task.checkpoint("planning", step="plan", step_index=1, step_count=2)
         call(run, 100)
         task.checkpoint("planned", progress=50)
         with pytest.raises(KeyError):

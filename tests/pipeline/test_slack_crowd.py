@@ -176,8 +176,10 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     posts = [r for r in crowd.wire.calls if r.method == "chat.postMessage"]
     ordered = sorted(crowd.staleness)
     print(
-        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} replies, {crowd.skipped} deliveries"
-        f" without a call, {crowd.wire.wasted} calls wasted; staleness median {ordered[len(ordered) // 2].total_seconds():.0f} s,"
+        f"\n{TASKS} tasks, {MINUTES} min: {busy} edits meanwhile, {len(crowd.edits)} in all, {len(posts)} "
+        f"replies, {crowd.skipped} deliveries"
+        f" without a call, {crowd.wire.wasted} calls wasted; staleness median "
+        f"{ordered[len(ordered) // 2].total_seconds():.0f} s,"
         f" worst {worst.total_seconds():.0f} s (bound {bound.total_seconds():.0f} s); urgent at most"
         f" {', '.join(f'{kind} {seconds} s' for kind, seconds in sorted(crowd.waited.items()))}"
     )

@@ -113,8 +113,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     assert Counter(kinds) == {"approval_requested": len(asks), "end": len(ends)}
 
     took = edits[-1][0] - back_at
-    # Question and end are sent one after another at a channel's rate, and shown at the rate of edits; then
-    # the rest.
+    # Questions and ends go first: posts at the channel's rate, edits at the rate of edits. The rest follows.
     urgent = {d.ordering_key for _, d in world.calls if d.urgency in (Urgency.APPROVAL, Urgency.END)}
     assert len(urgent) == len(asks) + len(ends)
     shown = max(at for at, d in world.calls if d.ordering_key in urgent) - back_at
@@ -126,6 +125,8 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for first, at in enumerate(times):
         assert bisect_right(times, at + timedelta(minutes=1)) - first <= pace.burst + pace.rate * 60
     print(
-        f"\n{TASKS} tasks: {away} calls while it was away, found back after {(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
-        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in {shown.total_seconds():.0f} s"
+        f"\n{TASKS} tasks: {away} calls while it was away, found back after "
+        f"{(back_at - away_at - OUTAGE).total_seconds():.0f} s;"
+        f" {len(edits)} edits in {took.total_seconds():.0f} s, {len(urgent)} urgent tasks shown in "
+        f"{shown.total_seconds():.0f} s"
     )

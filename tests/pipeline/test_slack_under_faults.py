@@ -47,8 +47,8 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryStore, SlackSink]:
     """Let agents work while Slack fails; return when everything is delivered."""
     store = MemoryStore(FoldRules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
-    # Longer than a call may take and its message may stay unseen, as in the settings: a slow machine would
-    # post twice.
+    # As in the settings, longer than a call takes plus the time until its message is visible: else a slow machine
+    # posts twice.
     sink = SlackSink(transport=api, rates=MANY, reconcile_timeout=timedelta(seconds=0.8))
     dispatcher = Dispatcher(store.outbox, store, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]

@@ -71,7 +71,7 @@ def test_a_flush_reports_a_loss(run: Run) -> None:
         import threading
         app = spanpost.attach(intake={"queue_size": 64})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(2000): agent(str(n)).end()
         held.set()
         assert app.dropped["queue_full"]

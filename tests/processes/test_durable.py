@@ -251,7 +251,10 @@ def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """A process that already runs imports the file of a killed one, without any new start."""
-    code = "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\nspanpost.attach()"
+    code = (
+        "import spanpost.receivers.spool_recovery\nspanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1\n"
+        "spanpost.attach()"
+    )
     code = code.replace(
         "spanpost.receivers.spool_recovery.SCAN_INTERVAL = 0.1",
         "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['scan_interval'] = 0.1",
@@ -302,7 +305,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         import threading
         app = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        app._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
+        app._loop.call(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()
@@ -475,7 +478,11 @@ def test_refused_without_a_database(run: Run, spool: Path) -> None:
 def test_refused_where_others_can_read(run: Run, database: Database, spool: Path) -> None:
     """A spool directory open to other users is refused; the directory and files made are private."""
     spool.mkdir(mode=0o755)
-    code = "try: spanpost.attach()\nexcept spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\nelse: raise SystemExit(1)"
+    code = (
+        "try: spanpost.attach()\n"
+        "except spanpost.ConfigError as error: assert 'chmod 700' in str(error), error\n"
+        "else: raise SystemExit(1)"
+    )
     environment = {"DATABASE_URL": database.dsn, "SPANPOST_INTAKE__SPOOL_DIR": str(spool / "in")}
     run(code, **{**environment, "SPANPOST_INTAKE__SPOOL_DIR": str(spool)})
     run(

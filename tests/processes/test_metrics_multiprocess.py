@@ -28,7 +28,8 @@ from spanpost.testing.builders import a_task
 metrics, task = Metrics(), a_task(agent_name="coder")
 metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
 def tasks(status, count):
-    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count, stall=1.0)
+    return OpenTasks(status=status, agent_name="coder", task_type=None, environment=None, tenant="t", count=count,
+                     stall=1.0)
 if sys.argv[1] == "first":
     metrics.fleet(Fleet(tasks=[tasks("working", 3), tasks("stalled", 1)]))
     metrics.fleet(Fleet(tasks=[tasks("working", 5)]))

@@ -27,7 +27,8 @@ REPORTS = """
             for metric in scope.metrics:
                 if metric.name in ("gen_ai.client.inference.usage.input_tokens", "gen_ai.invoke_agent.inference_calls"):
                     for point in metric.data.data_points:
-                        say("reported", metric.name.rpartition(".")[2], point.attributes["gen_ai.request.model"], point.value)
+                        model = point.attributes["gen_ai.request.model"]
+                        say("reported", metric.name.rpartition(".")[2], model, point.value)
     say("done")
 """
 

@@ -109,7 +109,8 @@ def test_a_crew_has_its_tokens_as_text() -> None:
     attributes = {
         "traceloop.span.kind": "workflow",
         "gen_ai.operation.name": "invoke_agent",
-        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 completion_tokens=53 successful_requests=3",
+        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 "
+        "completion_tokens=53 successful_requests=3",
     }
     crew = span("opentelemetry.instrumentation.crewai", "crewai.workflow", attributes)
     assert crew.role is Role.WORKFLOW

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 from spanpost.model.readings import Reading
-from spanpost.readers import DIALECTS, read
+from spanpost.readers import read
 from spanpost.readers.events import _EVENTS
+from spanpost.readers.known_dialects import DIALECTS
 from tests.thorough import thorough
 
 KEYS = sorted(

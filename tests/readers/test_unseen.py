@@ -14,8 +14,8 @@ from spanpost.readers import NOTHING, is_silent, read
 def span(name: str, attributes: dict[str, Any], *, parent: bytes = b"p" * 8) -> Reading:
     return read(
         Observation(
-            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name, origin=Origin(scope="unheard.of"),
-            attributes=attributes,
+            part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=parent, name=name,
+            origin=Origin(scope="unheard.of"), attributes=attributes,
         )
     )  # fmt: skip
 
@@ -85,8 +85,10 @@ def test_spring_ai() -> None:
     """Spring AI, according to its reference: Micrometer writes all values as text, tools and clients give
     their kind.
     """
-    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o",
-        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12", "gen_ai.usage.output_tokens": "3",
+    call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai",
+                                "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12",
+        "gen_ai.usage.output_tokens": "3",
         "gen_ai.usage.total_tokens": "15"})  # fmt: skip
     assert (call.role, call.finish) == (Role.LLM, Finish.TOOLS)
     assert call.usage is not None

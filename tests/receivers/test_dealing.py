@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from spanpost.model.errors import StoreUnavailable
 from spanpost.receivers.dealing import Dealer, split
 from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.protobuf_pieces import wrap
 from tests.receivers.endpoints import JSON, Endpoint, opened, traces
 
 
@@ -114,6 +115,41 @@ async def test_the_sender_gets_the_owners_answer(tmp_path: Path) -> None:
         second.interaction_store.fail = lambda batch: StoreUnavailable("the database does not take it")
         assert (await first.post("/v1/traces", traces(4, 5))).status == 503
         assert first.interaction_store.spans == [4]
+
+
+#: Spans that the parser accepts and the reader refuses, of two traces: the first worker's and the second worker's.
+BAD = [traces(n).replace(b"\x12\x06\x0a\x04chat", b"\x12\x06\x0a\x05chat") for n in (2, 1)]
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_bad_span_fails_no_span_of_another_worker(tmp_path: Path, owner: int) -> None:
+    """One bad span, the only one of its worker, is rejected; the others are recorded, as by one process."""
+    async with workers(tmp_path) as endpoints:
+        answer = await endpoints[0].post("/v1/traces", BAD[owner] + traces(3 + owner, 5 + owner))
+        assert answer.status == 200
+        assert ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans == 1
+        assert sorted(n for each in endpoints for n in each.interaction_store.spans) == [3 + owner, 5 + owner]
+        assert [kept[1] for each in endpoints for kept in each.interaction_store.kept] == ["otlp traces"]
+        # Without other spans, the worker that has the request refuses it.
+        assert (await endpoints[0].post("/v1/traces", BAD[owner])).status == 400
+
+
+async def test_a_share_that_holds_too_much_is_refused_as_a_request_is(tmp_path: Path) -> None:
+    """Wherever its spans belong, a request with more elements than its size allows is 413."""
+    request = ExportTraceServiceRequest.FromString(traces(1))
+    fields = b"\x78\x01" * 60_000  # unknown fields beside the spans are elements
+    body = bytes(wrap(1, request.resource_spans[0].SerializeToString() + fields))
+    async with workers(tmp_path) as endpoints:
+        assert [(await each.post("/v1/traces", body)).status for each in endpoints] == [413, 413]
+
+
+async def test_a_request_with_a_large_resource_is_recorded(tmp_path: Path) -> None:
+    """A resource that is too large to be repeated in each share keeps no span from being recorded."""
+    request = ExportTraceServiceRequest.FromString(traces(1, 2))
+    request.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = "x" * 200_000
+    async with workers(tmp_path) as (first, second):
+        assert (await first.post("/v1/traces", request.SerializeToString())).status == 200
+        assert first.interaction_store.spans + second.interaction_store.spans == [1, 2]
 
 
 @pytest.mark.parametrize(("body", "kind"), [(b'{"resourceSpans": []}', JSON), (b"", "application/x-protobuf")])

@@ -263,7 +263,8 @@ def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
 
 
 VALUES = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.binary(),
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(),
+    st.binary(),
     st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.integers(-9, 9), max_size=20),
     st.sampled_from(["", "x" * 5000, "\0", "ä" * 4096]),
 )  # fmt: skip
@@ -298,8 +299,9 @@ TIMES = st.sampled_from([0, 1, AT, AT + 7, 2**63, 2**64 - 1])
 KEYS = st.sampled_from(["gen_ai.operation.name", "agent.a", "http.route", "logfire.span_type", "", "é", "k" * 130])
 SPANS = st.fixed_dictionaries(
     {
-        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8], "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]),
-        "kind": st.integers(0, 5), "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
+        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8],
+        "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]), "kind": st.integers(0, 5),
+        "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
         "message": st.just("") | PLAIN, "links": st.integers(0, 2), "events": st.integers(0, 2),
         "attributes": st.lists(
             st.tuples(

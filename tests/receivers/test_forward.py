@@ -23,7 +23,9 @@ import spanpost
 from spanpost import app
 from spanpost.model.errors import ConfigError
 from spanpost.model.observations import Part
-from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target, endpoints_of, is_same_place, protocol_of
+from spanpost.receivers.forward_target import Target, protocol_of
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder
+from spanpost.receivers.other_exporters import endpoints_of, is_same_place
 from spanpost.receivers.worker import MAX_FLUSH
 from spanpost.testing.gateway import GrpcGateway, RunningGateway
 

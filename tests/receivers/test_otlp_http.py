@@ -53,8 +53,7 @@ def as_json(*numbers: int, **extra: Any) -> dict[str, Any]:
     return {"resourceSpans": [{"scopeSpans": [{"spans": span}]}]}
 
 
-# --- accepted
-# -------------------------------------------------------------------------------------------------------
+# --- accepted -----------------------------------------------------------------------------------
 
 
 async def test_spans_are_recorded_in_both_forms(endpoint: Endpoint) -> None:
@@ -129,8 +128,7 @@ async def test_a_body_in_pieces_is_one_body(endpoint: Endpoint) -> None:
     assert endpoint.interaction_store.spans == [1, 2, 3]
 
 
-# --- too large
-# ------------------------------------------------------------------------------------------------------
+# --- too large ----------------------------------------------------------------------------------
 
 
 async def test_a_length_beyond_the_limit_is_refused_unread(endpoint: Endpoint) -> None:
@@ -169,8 +167,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
         assert (await endpoint.post("/v1/traces", body + b"\0")).status == 413
 
 
-# --- undecodable
-# ----------------------------------------------------------------------------------------------------
+# --- undecodable --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,8 +238,7 @@ async def test_encodings_that_are_not_understood(endpoint: Endpoint, encoding: s
     assert "zstd" in answer.said
 
 
-# --- repaired
-# -------------------------------------------------------------------------------------------------------
+# --- repaired -----------------------------------------------------------------------------------
 
 
 async def test_one_string_that_is_not_utf8_does_not_refuse_the_request(endpoint: Endpoint) -> None:
@@ -287,7 +283,8 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(endpoint: Endpoint
 async def test_json_is_read_as_leniently_as_the_specification_asks(endpoint: Endpoint) -> None:
     """Items 9, 10, 12: hex case, numbers as text, enum names, unknown fields, NaN, BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
-        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+        {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
         {"key": "e", "value": {}},
     ])  # fmt: skip
     body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()
@@ -414,8 +411,7 @@ async def test_a_token_in_the_url_is_refused(endpoint: Endpoint, query: bytes) -
     assert endpoint.interaction_store.batches == []
 
 
-# --- own faults
-# -----------------------------------------------------------------------------------------------------
+# --- own faults ---------------------------------------------------------------------------------
 
 
 async def test_a_fault_of_ours_is_no_500(
@@ -431,7 +427,7 @@ async def test_a_fault_of_ours_is_no_500(
     answer = await endpoint.post("/v1/traces", traces(1), JSON, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert (answer.status, answer.retry_delay, answer.headers["retry-after"]) == (503, 5, "5")
     assert "secret" not in answer.said
-    assert [record.trace_id for record in caplog.records if "failed in here" in record.message] == [trace]
+    assert [record.trace_id for record in caplog.records if "internal error" in record.message] == [trace]
 
 
 async def test_a_sender_that_goes_away_is_let_go(endpoint: Endpoint) -> None:

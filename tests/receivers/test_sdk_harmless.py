@@ -19,7 +19,7 @@ from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
 from spanpost.receivers.worker import Feed
 from spanpost.testing.receivers import SeenRequest, Stuck
 
-#: Far more than any agent's call takes on a busy machine; a wait for a hanging receiver would take for ever.
+#: Far longer than a call of the agent takes on a busy machine. Waiting for a receiver that never answers takes longer.
 AT_ONCE = 30.0
 
 

@@ -19,7 +19,10 @@ from spanpost.model.observations import Observation, Part
 from spanpost.receivers import spool_files, spool_packing
 from spanpost.receivers.export import SdkSpanExporter
 from spanpost.receivers.sdk import SdkSpanProcessor
-from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.spool import Spool
+from spanpost.receivers.spool_disk import SpoolDisk
+from spanpost.receivers.spool_files import SpoolSettings
+from spanpost.receivers.spool_keeper import SpoolKeeper
 from spanpost.receivers.spool_recovery import Recovery
 from spanpost.receivers.spool_writer import SpoolFile
 from spanpost.receivers.worker import Feed
@@ -57,11 +60,19 @@ def test_a_flipped_bit_costs_one_record(payloads: list[bytes], where: int, bit: 
     assert read.records == payloads[:hit] + payloads[hit + 1 :]
 
 
+class NoKeeper(SpoolKeeper):
+    """A keeper that has no thread."""
+
+    def wake(self) -> None:
+        pass
+
+
 class Unkept(Spool):
     """A spool whose keeper is the test."""
 
-    def _wake_keeper(self) -> None:
-        pass
+    def begin(self) -> None:
+        super().begin()
+        self._keeper = NoKeeper(self._tend, 0.0)
 
 
 class Disk:
@@ -104,7 +115,7 @@ def disk() -> Disk:
 def spool(tmp_path: Path, disk: Disk) -> Iterator[Unkept]:
     directory = tmp_path / "spool"
     spool_files.prepare(directory)
-    spool = Unkept(SpoolSettings(directory, "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=disk.waits)
+    spool = Unkept(SpoolSettings(directory, "somewhere"), SpoolDisk(disk.write, disk.clock, disk.waits))
     spool.marked: list[SpoolFile] = []  # type: ignore[misc]
     spool.bind(spool.marked.append, list, "p")  # type: ignore[attr-defined]
     yield spool
@@ -129,8 +140,7 @@ def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
     thread.start()
     disk.is_hanging.wait()
     disk.waiting = {thread.native_id}
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool, 2) == [False, False]
     assert (spool.bypass, spool.bypassed.totals()) == ("stalled", {"stalled": 2})
     hangs.set()
@@ -147,8 +157,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    assert spool._spool_file is not None
-    spool._watch(spool._spool_file)
+    spool._watch()
     assert tell(spool) == [True]
     hangs.set()
     thread.join()
@@ -162,7 +171,7 @@ def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
     thread = threading.Thread(target=tell, args=(spool,))
     thread.start()
     disk.is_hanging.wait()
-    spool._syncing = disk.now
+    spool._disk.syncing = disk.now
     disk.now += 1.0
     assert tell(spool, 2) == [False, False]
     assert spool.bypass == "stalled"
@@ -173,9 +182,7 @@ def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
 def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Disk) -> None:
     """On a system that does not show why a thread waits, a write of a fifth of a second is enough."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(
-        SpoolSettings(tmp_path / "spool", "somewhere"), write=disk.write, clock=disk.clock, waits_for_disk=None
-    )
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"), SpoolDisk(disk.write, disk.clock, None))
     spool.bind(lambda spool_file: None, list, "p")
     disk.takes = 0.1
     assert tell(spool, 3) == [True] * 3
@@ -238,7 +245,7 @@ def test_what_cannot_be_packed(spool: Unkept) -> None:
 def test_a_full_file_is_replaced(tmp_path: Path, disk: Disk) -> None:
     """A full file is finished; it is deleted when it is recorded, and read before if it is unrecorded."""
     spool_files.prepare(tmp_path / "spool")
-    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), write=disk.write)
+    spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), SpoolDisk(disk.write))
     marked: list[SpoolFile] = []
     spool.bind(marked.append, list, "p")
     tell(spool, 20)
@@ -249,10 +256,10 @@ def test_a_full_file_is_replaced(tmp_path: Path, disk: Disk) -> None:
     assert [(s.number, s.is_unrecorded) for s in marked] == [(1, False), (2, True)]
     read: list[int] = []
     for spool_file in marked:
-        spool.on_marker(spool_file)
-    assert not spool.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
+        spool.files.on_marker(spool_file)
+    assert not spool.files.delete_recorded(lambda spool_file: bool(read.append(spool_file.number)))
     assert [s.number for s in spool_files.found(tmp_path / "spool")] == [2, 3]
-    assert spool.delete_recorded(lambda spool_file: True)
+    assert spool.files.delete_recorded(lambda spool_file: True)
     assert (read, [s.number for s in spool_files.found(tmp_path / "spool")]) == ([2], [3])
     spool.close(lambda spool_file: True, ())
 

@@ -27,8 +27,8 @@ _budgets = st.builds(
     st.floats(0, 2),
     st.booleans(),
 )
-#: Steps: the time to the next one, in times in which half a call is gained, or any; and a call of either
-#: urgency, or the outcome of an earlier one.
+#: Time until the next step (often a multiple of the time that earns half a call), and the step: a call of either
+#: urgency, or the outcome of an earlier call.
 _steps = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0, 1, 2, 8]) | st.floats(0, 200),

@@ -157,7 +157,8 @@ _routes = st.builds(
     Routes,
     sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
     routes=st.lists(
-        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), verbosity=st.sampled_from(Verbosity),
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]),
+                  verbosity=st.sampled_from(Verbosity),
                   agent=st.sampled_from([None, "reporter", "x"]), topic=st.sampled_from([None, "legal"]),
                   status=st.sampled_from([None, "working", "error"])),
         max_size=6,

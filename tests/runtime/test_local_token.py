@@ -39,7 +39,10 @@ def test_it_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
 
 def test_gateways_that_start_at_once_have_one_token(tmp_path: Path) -> None:
     """Several processes that create it at the same moment use the same."""
-    code = "import sys; from pathlib import Path; from spanpost.runtime.local_token import kept; print(kept(Path(sys.argv[1])))"
+    code = (
+        "import sys; from pathlib import Path; from spanpost.runtime.local_token import kept; "
+        "print(kept(Path(sys.argv[1])))"
+    )
 
     def start(_: int) -> str:
         command = [sys.executable, "-c", code, str(tmp_path / "data")]

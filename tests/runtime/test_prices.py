@@ -124,7 +124,7 @@ def test_a_model_without_a_price_is_reported_once(caplog: pytest.LogCaptureFixtu
             prices=prices,
         )
     assert [r.getMessage() for r in caplog.records if "no price" in r.getMessage()] == [
-        "no price is known for the model nobodys: what it costs is shown as unknown; see cost.prices"
+        "no price is known for the model nobodys: its cost is shown as unknown; see cost.prices"
     ]
 
 

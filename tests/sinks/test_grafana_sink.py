@@ -109,7 +109,8 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
         await one.deliver(a_delivery(a_task(), checkpoint, sink="grafana"))
     shown = {a["tags"][2] for a in grafana.shown()}
     assert shown == {
-        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction", "stalled", "alert",
+        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction",
+        "stalled", "alert",
     }  # fmt: skip
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 
@@ -199,9 +200,10 @@ def test_any_delivery_fits(task, checkpoint, more) -> None:
 @pytest.mark.parametrize(
     ("status", "method", "expected"),
     [
-        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused), (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused),
-        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain), (500, "PATCH", Unavailable),
-        (503, "GET", Unavailable),
+        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused),
+        (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused), (400, "POST", Rejected),
+        (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain),
+        (500, "PATCH", Unavailable), (503, "GET", Unavailable),
     ],
 )  # fmt: skip
 def test_statuses(status: int, method: str, expected: type[DeliveryError]) -> None:

@@ -80,7 +80,14 @@ def test_ours_are_registered_as_a_strangers() -> None:
         assert registry.find(name).name == name
         assert registry.distribution(name).split()[0] == "spanpost"
         app = ROOT / "src" / "spanpost"
-        sections = ("app.py", "runtime/pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
+        sections = (
+            "app.py",
+            "runtime/pipeline.py",
+            "runtime/components.py",
+            "cli/examination.py",
+            "sinks/registry.py",
+            "sinks/plugin.py",
+        )
         for path in (*(app / section for section in sections), *(app / "settings").glob("*.py")):
             assert f'"{name}"' not in path.read_text()
 

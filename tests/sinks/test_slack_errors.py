@@ -21,16 +21,20 @@ RECONCILE = SlackRequest(method="conversations.history")
 #: Errors of chat.postMessage, chat.update, chat.delete, conversations.history and .replies, as Slack's
 #: reference lists them (slack-ruby/slack-api-ref, 2026-08), without those that our arguments cannot cause,
 #: and the outcome of each.
-WORKSPACE = """account_inactive app_access_restricted deprecated_endpoint ekm_access_denied enterprise_is_restricted invalid_auth
-is_bot metadata_must_be_sent_from_app method_deprecated missing_scope not_allowed_token_type not_authed org_login_required
-team_access_not_granted team_added_to_org token_expired token_revoked two_factor_setup_required unknown_method accesslimited"""
-CHANNEL = """access_denied channel_is_limited_access channel_not_found is_archived is_inactive messages_tab_disabled
-method_not_supported_for_channel_type no_permission not_in_channel posting_to_channel_denied restricted_action
-restricted_action_read_only_channel restricted_action_thread_only_channel team_not_found"""
-DELIVERY = """as_user_not_supported cannot_reply_to_message invalid_arg_name invalid_array_arg invalid_charset invalid_form_data
-invalid_metadata_format invalid_metadata_schema invalid_post_type markdown_text_conflict metadata_too_large missing_post_type
-msg_too_long no_text restricted_action_non_threadable_channel restricted_action_thread_locked invalid_arguments"""
-DOUBT = """fatal_error internal_error request_timeout service_unavailable duplicate_message_not_found duplicate_channel_not_found"""
+WORKSPACE = """account_inactive app_access_restricted deprecated_endpoint ekm_access_denied
+enterprise_is_restricted invalid_auth is_bot metadata_must_be_sent_from_app method_deprecated missing_scope
+not_allowed_token_type not_authed org_login_required team_access_not_granted team_added_to_org token_expired
+token_revoked two_factor_setup_required unknown_method accesslimited"""
+CHANNEL = """access_denied channel_is_limited_access channel_not_found is_archived is_inactive
+messages_tab_disabled method_not_supported_for_channel_type no_permission not_in_channel
+posting_to_channel_denied restricted_action restricted_action_read_only_channel
+restricted_action_thread_only_channel team_not_found"""
+DELIVERY = """as_user_not_supported cannot_reply_to_message invalid_arg_name invalid_array_arg
+invalid_charset invalid_form_data invalid_metadata_format invalid_metadata_schema invalid_post_type
+markdown_text_conflict metadata_too_large missing_post_type msg_too_long no_text
+restricted_action_non_threadable_channel restricted_action_thread_locked invalid_arguments"""
+DOUBT = """fatal_error internal_error request_timeout service_unavailable duplicate_message_not_found
+duplicate_channel_not_found"""
 
 
 def refused(word: str, request: SlackRequest = POST, **more) -> DeliveryError:

@@ -16,6 +16,7 @@ from spanpost.model.readings import Approval, Artifact, Failure
 from spanpost.model.tasks import MERGED, Step
 from spanpost.semconv import STATUSES
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.cards import CARDS
 from spanpost.sinks.slack.links import Template
 from spanpost.sinks.slack.render import SlackMessage, Style
 from spanpost.sinks.slack.replies import reply
@@ -215,7 +216,7 @@ def test_of_many_agents_the_ones_at_work_are_shown():
     plan = render.root(a_task(), children, key="k").blocks[1]
     assert [c["title"] for c in plan["tasks"]] == ["agent 3", "agent 7", "38 agents done"]
     plan = render.root(a_task(), [a_task(f"c{i}", name=f"agent {i}") for i in range(40)], key="k").blocks[1]
-    assert len(plan["tasks"]) == render.CARDS
+    assert len(plan["tasks"]) == CARDS
     assert plan["tasks"][-1]["title"] == "and 31 more"
 
 

@@ -75,7 +75,7 @@ def said(message: SlackMessage) -> str:
     return json.dumps([message.text, message.blocks, message.attachments], ensure_ascii=False)
 
 
-# --- where ----------------------------------------------------------------------------------------------------------------
+# --- where ----------------------------------------------------------------------------------------------------------
 
 
 async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
@@ -168,7 +168,8 @@ def test_settings_make_routes():
     routes = [
         {
             "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
-            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+            "severity": "error", "cost_usd": 5, "interval": 10, "prefix": "[prod]", "mention": ["S0GROUP1"],
+            "content": True,
         },
         {"sink": "slack", "enabled": False, "agent": "noisy"},
     ]  # fmt: skip
@@ -203,7 +204,7 @@ def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
     assert "canary" not in repr(settings)
 
 
-# --- whom -----------------------------------------------------------------------------------------------------------------
+# --- whom -----------------------------------------------------------------------------------------------------------
 
 
 def _mentioned(message: SlackMessage) -> list[str]:
@@ -234,7 +235,7 @@ def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
     assert _mentioned(reply(failed, end, key="k", slack_style=slack_style, count=2)) == []
 
 
-# --- what is hidden -------------------------------------------------------------------------------------------------------
+# --- what is hidden -------------------------------------------------------------------------------------------------
 
 
 def test_patterns_hide_in_slack_what_the_rows_keep():
@@ -309,8 +310,9 @@ def test_arguments_are_shown_where_a_route_allows_it():
 @pytest.mark.parametrize(
     "posing",
     [
-        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack", "[Approve] [Deny]", "Approve",
-        "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board", "🟢 Approve  🔴 Deny", "Cancelled by Mina",
+        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack",
+        "[Approve] [Deny]", "Approve", "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board",
+        "🟢 Approve  🔴 Deny", "Cancelled by Mina",
     ],
 )  # fmt: skip
 def test_what_poses_as_ours_stands_in_quotation_marks(posing):
@@ -381,11 +383,12 @@ def test_buttons_fit_the_state(task, offered):
         assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
 
 
-# --- links ----------------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{", "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
+    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{",
+                "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
 )  # fmt: skip
 def test_a_template_that_leads_astray_is_refused(address):
     """Refused are a field before the path, an unknown one, a scheme but http and https, and a secret."""
@@ -407,8 +410,7 @@ def test_a_filled_link_leads_where_its_template_does(text, name):
         assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
 
 
-# --- repeated checkpoints, and files
-# -----------------------------------------------------------------------------------
+# --- repeated checkpoints, and files ------------------------------------------------------------
 
 
 def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:

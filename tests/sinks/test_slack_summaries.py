@@ -47,8 +47,8 @@ few = st.lists(tasks, max_size=4, unique_by=lambda t: t.uid)
 
 def a_digest(failed: list[Task], needy: list[Task], ended: dict[str, int], living: dict[str, int]) -> Digest:
     return Digest(
-        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6, cost_usd=Decimal("1.5"), unpriced=3,
-        failed=tuple(failed), needy=tuple(needy),
+        route="r", began_at=NOON, ends_at=NOON, ended=ended, living=living, input_tokens=10**6,
+        cost_usd=Decimal("1.5"), unpriced=3, failed=tuple(failed), needy=tuple(needy),
     )  # fmt: skip
 
 

@@ -28,6 +28,10 @@ def calls(first: int, count: int, **more: Any) -> list[Observation]:
     ]
 
 
+def _text(origin: Origin) -> str:
+    return msgspec.json.encode(origin.resource).decode()
+
+
 async def shown(database: Any) -> list[tuple[Any, ...]]:
     rows = await database.fetch(
         "SELECT name, attributes::text, resource::text, scope, idx, seq, links::text, producer, status_message, body"
@@ -74,6 +78,32 @@ async def test_unique_values_make_no_sets(store: PostgresStore, database: Any) -
     assert [row[1]["agent.id"] for row in await shown(database)] == [f"unique {n}" for n in range(1, 31)]
 
 
+async def test_a_large_resource_is_stored_once(store: PostgresStore, database: Any) -> None:
+    """Rows whose body states a large resource once hold it once, whatever their names and attributes."""
+    origin = Origin(resource={"key": "x" * 2 * attribute_sets.LARGE}, scope="lib")
+    for first in (1, 101):
+        batch = [msgspec.structs.replace(o, origin=origin) for n in range(first, first + 100) for o in calls(n, 1)]
+        named = [msgspec.structs.replace(o, name=f"chat {n // 5}") for n, o in enumerate(batch)]
+        await store.record(named)
+    assert await database.fetchval("SELECT count(*) FROM attribute_sets WHERE resource = $1", _text(origin)) == 1
+    assert await database.fetchval("SELECT count(*) FROM audit_rows WHERE resource IS NOT NULL") == 0
+    assert [row[2:4] for row in await shown(database)] == [(origin.resource, "lib")] * 200
+
+
+async def test_a_large_resource_of_a_batch_that_is_rolled_back_leaves_no_set(
+    store: PostgresStore, database: Any
+) -> None:
+    """A set that a transaction made for its own rows is used by others only once it is committed."""
+    await database.execute("ALTER TABLE audit_rows ADD CONSTRAINT no CHECK (false)")
+    origin = Origin(resource={"key": "x" * 2 * attribute_sets.LARGE}, scope="lib")
+    batch = [msgspec.structs.replace(o, origin=origin) for o in calls(1, 10)]
+    assert (await store.record(batch)).dropped
+    await database.execute("ALTER TABLE audit_rows DROP CONSTRAINT no; DELETE FROM quarantine")
+    await database.execute("DELETE FROM attribute_sets")
+    await store.record(batch)
+    assert [row[2] for row in await shown(database)] == [origin.resource] * 10
+
+
 async def test_a_set_with_other_content_is_not_used(store: PostgresStore, database: Any) -> None:
     """No row names a set whose content differs from its id's."""
     await store.record(calls(1, 5))
@@ -102,7 +132,10 @@ async def test_a_process_asks_again_before_unused_sets_are_pruned(store: Postgre
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     await database.execute("UPDATE attribute_sets SET used_at = used_at - interval '3 days'")
-    unused = "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    unused = (
+        "INSERT INTO attribute_sets (id, tenant, resource, scope, used_at) "
+        "VALUES ($1, 'default', '{}', '', now() - $2::interval)"
+    )
     await database.execute(unused, 1, timedelta(days=3))
     await database.execute(unused, 2, timedelta(days=1))
     before = set(await database.fetchval("SELECT array_agg(id) FROM attribute_sets"))

@@ -17,8 +17,10 @@ from spanpost.testing.observed import a_run
 pytestmark = pytest.mark.acceptance
 
 _LATE = (
-    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, trace_id, span_id)"
-    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' FROM agent_tasks"
+    "INSERT INTO agent_checkpoints (id, tenant, task_uid, kind, status, text, detail, ref, at, first_at, "
+    "trace_id, span_id)"
+    " SELECT gen_random_uuid(), tenant, uid, 'checkpoint', 'working', 'late', '', '', now(), now(), '', '' "
+    "FROM agent_tasks"
 )
 
 

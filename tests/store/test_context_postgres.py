@@ -33,8 +33,8 @@ def a_turn(
     """Return a turn of a conversation: an agent and its one call."""
     agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
     call = {
-        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used, "gen_ai.usage.output_tokens": 10,
-        "gen_ai.conversation.id": "talk",
+        "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used,
+        "gen_ai.usage.output_tokens": 10, "gen_ai.conversation.id": "talk",
     }  # fmt: skip
     start, place = n * 10 * SECOND, n if trace is None else trace
     return [

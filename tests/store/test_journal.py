@@ -165,7 +165,8 @@ class TestStore:
         """Recording and deleting a journal row are one transaction: if the delete fails nothing is recorded."""
         await store.append([opener.row(a_run("a"))])
         await database.execute(
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN RAISE 'no' USING ERRCODE = '57P03'; END $$;"
             "CREATE TRIGGER no BEFORE DELETE ON journal FOR EACH ROW EXECUTE FUNCTION no()"
         )
         with pytest.raises(StoreUnavailable):
@@ -262,6 +263,60 @@ class TestStore:
         await store.append([opener.row(many)])
         assert (await drained(store, opener)).events == len(many)
         assert len(await store.tasks(TaskQuery(limit=1000))) == 300
+
+    @pytest.mark.parametrize("is_inflated", [False, True])
+    async def test_one_transaction_records_some_megabytes(
+        self, store: PostgresStore, opener: Opener, is_inflated: bool
+    ) -> None:
+        """Large rows, and small rows that inflate, are recorded a few at a time: each transaction fits into memory."""
+        rows = [opener.row(a_run(f"run {n}", trace=n), size=2**20 if is_inflated else 0) for n in range(1, 13)]
+        bodies = [row.body if is_inflated else row.body.ljust(2**20) for row in rows]
+        await store.append([msgspec.structs.replace(r, body=b) for r, b in zip(rows, bodies, strict=True)])
+        left = []
+        while (backlog := await store.journal_depth()) and await store.record_journal("default", 2048, opener):
+            left.append(backlog[0].rows)
+        assert left == ([12, 8, 3] if is_inflated else [12, 8, 4])
+
+    async def test_a_row_with_more_observations_than_it_said_ends_the_group(
+        self, store: PostgresStore, opener: Opener
+    ) -> None:
+        """What a row holds counts, not what was said of it: span events are not known before it is opened."""
+        rows = [opener.row(a_run(f"run {n}", trace=n)) for n in range(1, 5)]
+        await store.append([msgspec.structs.replace(row, observations=1) for row in rows])
+        store._per_row = 1.0
+        recorded = await store.record_journal("default", len(a_run("a")) + 1, opener)
+        assert recorded is not None
+        assert recorded.events == 2 * len(a_run("a"))
+
+    async def test_rows_of_a_lost_key_are_counted_separately(
+        self, store: PostgresStore, database: Any, opener: Opener
+    ) -> None:
+        """The age of the rows that a gateway can record is not that of the others."""
+        await store.append([Opener(b"lost").row(a_run("lost"))])
+        await database.execute("UPDATE journal SET received_at = received_at - interval '1 day'")
+        [backlog] = await store.journal_depth(opener.keys)
+        assert (backlog.rows, backlog.undecryptable, backlog.own_age) == (1, 1, 0.0)
+        assert backlog.age > 86_000
+        await store.append([opener.row(a_run("own"))])
+        [backlog] = await store.journal_depth(opener.keys)
+        assert (backlog.rows, backlog.undecryptable) == (2, 1)
+        assert 0 < backlog.own_age < 3600
+
+    async def test_a_row_is_not_damaged_where_memory_is_short(
+        self, store: PostgresStore, opener: Opener, database: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A row that cannot be opened for want of memory stays and is recorded later."""
+
+        def fail(*_: object) -> Opened:
+            raise MemoryError
+
+        await store.append([opener.row(a_run("a"))])
+        with monkeypatch.context() as patched:
+            patched.setattr(opener, "open", fail)
+            with pytest.raises(MemoryError):
+                await store.record_journal("default", 2048, opener)
+        assert (await drained(store, opener)).events == len(a_run("a"))
+        assert await database.fetchval("SELECT count(*) FROM quarantine") == 0
 
     async def test_the_gauges_say_how_late_the_journal_is(
         self, store: PostgresStore, database: Any, opener: Opener

@@ -11,7 +11,7 @@ import pytest
 
 from spanpost.store.locks import FINE, lock, lock_free, try_lock
 from spanpost.store.postgres import PostgresStore
-from spanpost.tasks.records import domain_of, tenant_key
+from spanpost.tasks.record_keys import domain_of, tenant_key
 from spanpost.testing.builders import a_span
 
 pytestmark = pytest.mark.acceptance

@@ -105,7 +105,8 @@ async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str
     read = []
     for first, count in ((0, 200), (200, 7_800)):
         await database.execute(
-            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
+            "INSERT INTO ordering_keys (sink, ordering_key, due_at, receipt, address, call) "
+            "SELECT 'probe', 'ordering_key ' || i, now() - interval '1 hour',"
             " '{}', 'C' || i % 5, 'edit' FROM generate_series($1::int, $1 + $2::int - 1) AS i",
             first,
             count,

@@ -20,7 +20,10 @@ from spanpost.testing.exercise_store import ROUTED_RULES
 
 pytestmark = pytest.mark.acceptance
 
-_ACTS = "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
+_ACTS = (
+    "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions "
+    "WHERE idempotency_key IS NOT NULL ORDER BY number"
+)
 
 
 async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:

@@ -38,7 +38,7 @@ from tests.tasks.test_links import agent
 pytestmark = pytest.mark.acceptance
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_event_is_a_row_under_its_task(store: PostgresStore, database: Any) -> None:
@@ -53,6 +53,19 @@ async def test_every_event_is_a_row_under_its_task(store: PostgresStore, databas
     artifact = await database.fetchrow("SELECT task_uid, uri, kind, checkpoint_id FROM task_artifacts")
     checkpoint_id = await database.fetchval("SELECT id FROM agent_checkpoints WHERE kind = 'artifact'")
     assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", checkpoint_id)
+
+
+async def test_rows_of_a_call_go_where_it_ends(store: PostgresStore, database: Any) -> None:
+    """All rows of a call are its last task's, also those that were written while it hung below another agent."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    agents = [
+        ended(trace=1, span=span, name="agent", attributes={"gen_ai.operation.name": "invoke_agent"}) for span in (1, 2)
+    ]
+    await store.record([*agents, started(trace=1, span=3, parent=1, name="grep", attributes=tool)])
+    await store.record([ended(trace=1, span=3, parent=2, name="grep", attributes=tool)])
+    rows = await database.fetch("SELECT span_id, array_agg(DISTINCT task_uid) FROM agent_events GROUP BY 1 ORDER BY 1")
+    (_, ann), (_, bob), (_, of_call) = map(tuple, rows)
+    assert (of_call == bob, of_call == ann) == (True, False)
 
 
 async def test_a_task_reads_back_as_it_was_recorded(store: PostgresStore, database: Any) -> None:
@@ -129,7 +142,7 @@ async def test_a_batch_may_reach_into_any_number_of_tasks(store: PostgresStore) 
     }
 
 
-# --- schema -----------------------------------------------------------------------------------------------------------
+# --- schema ---------------------------------------------------------------------------------------------------------
 
 
 async def test_every_column_is_documented_in_the_database(database: Any) -> None:
@@ -218,7 +231,7 @@ async def test_months_take_their_rows_out_of_the_rest(store: PostgresStore, data
     assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_encoded_is_mended(store: PostgresStore, database: Any) -> None:
@@ -254,7 +267,7 @@ async def test_an_id_of_any_length_is_taken(store: PostgresStore) -> None:
     assert [t.uid for t in await store.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
 
 
-# --- replicas ---------------------------------------------------------------------------------------------------------
+# --- replicas -------------------------------------------------------------------------------------------------------
 
 
 async def test_replicas_come_to_the_same(postgres_dsn: str, store: PostgresStore, database: Any) -> None:
@@ -369,7 +382,7 @@ async def test_lost_prepared_statements_name_an_existing_setting(monkeypatch: py
     assert load(console={}).database.statement_cache == 0
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
@@ -418,8 +431,7 @@ def test_the_batch_is_ordered_by_key() -> None:
     assert len(keys) == len(batch)
 
 
-# --- stall
-# --------------------------------------------------------------------------------------------------------
+# --- stall --------------------------------------------------------------------------------------
 
 _AGO = "UPDATE agent_tasks SET last_seen_at = now() - interval '1 hour'"
 JOB = {"agent.task.name": "job"}
@@ -475,8 +487,7 @@ async def test_a_stalled_task_is_reported_once_by_many_replicas(postgres_dsn: st
     await asyncio.gather(*(one.close() for one in stores))
 
 
-# --- election
-# -------------------------------------------------------------------------------------------------------
+# --- one of several -------------------------------------------------------------------------------------------------
 
 
 async def under_way(store: PostgresStore) -> dict[str, int] | None:
@@ -536,8 +547,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
         await store.close()
 
 
-# --- tasks across traces
-# ---------------------------------------------------------------------------------------
+# --- what lies in several traces ------------------------------------------------------------------------------------
 
 
 async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(store: PostgresStore) -> None:

@@ -248,7 +248,8 @@ async def test_each_table_has_its_rights(dsn: str) -> None:
     """The table of rights names each table and view of the schema, so that a new one is not forgotten."""
     connection = await asyncpg.connect(dsn)
     found = await connection.fetch(
-        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
+        "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'p', 'v') AND NOT relispartition"
     )
     assert {name for name, kind in found if kind != "v"} == {*roles.WRITER, *roles.OWNERS}
     assert {name for name, kind in found if kind == "v"} == set(roles.VIEWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.task_state import SMALL, FetchedRecords
-from spanpost.tasks.records import Node, node_key
-from spanpost.testing.observed import ended
+from spanpost.tasks.record_keys import node_key
+from spanpost.tasks.records import Node
+from spanpost.testing.observed import a_run, ended
 
 DOMAIN = b"d" * 16
 
@@ -133,3 +135,14 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
     assert await database.fetchval(
         "SELECT input_tokens FROM agent_tasks WHERE span_id = $1", calls[0].parent_id
     ) == len(calls)
+
+
+async def test_records_are_freed_with_their_transaction(store: PostgresStore) -> None:
+    """The records of a transaction are freed when it ends, not when garbage is collected: they are in no cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        await store.record(a_run("freed"))
+        assert [one for one in gc.get_objects() if type(one) is FetchedRecords] == []
+    finally:
+        gc.enable()

@@ -12,6 +12,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from urllib.parse import quote
 from uuid import UUID
 
 AN = string.ascii_letters + string.digits
@@ -161,14 +162,19 @@ PASSWORD_NAMES = (
     "smtp_pass",
     "passphrase",
 )
-TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
-               "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN", "webhook_secret", "secret")  # fmt: skip
+TOKEN_NAMES = ("access_token", "refresh_token", "API_KEY", "apiKey", "client_secret", "SECRET_KEY", "auth_token",
+               "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
+               "private_token", "x-api-key", "encryption_key", "session_token", "clientSecret", "AWS_SESSION_TOKEN",
+               "webhook_secret", "secret")  # fmt: skip
 NAMED = (
-    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}", "ENV {n} {v}", "--{n}={v}", "--{n} {v}",
-    '{{"user": "bob", "{n}": "{v}", "host": "db"}}', '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
-    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})", "Error: invalid {n} '{v}'",
-    "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]', '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
-    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')", "{n}%3D{v}", "{n}:{v}",
+    "{n}={v}", "{n} = {v}", "{n}: {v}", '{n}: "{v}"', '"{n}": "{v}"', "'{n}': '{v}'", '{n} = "{v}"', "export {n}={v}",
+    "ENV {n} {v}", "--{n}={v}", "--{n} {v}", '{{"user": "bob", "{n}": "{v}", "host": "db"}}',
+    '{{\\"{n}\\": \\"{v}\\"}}', "https://api.example.com/v1?user=bob&{n}={v}&page=2",
+    "host=db.internal user=app {n}={v} sslmode=require", "  {n}: {v}\n  port: 5432", "connect failed ({n}={v})",
+    "Error: invalid {n} '{v}'", "the {n} is {v}", "set {n} to {v} and try again", '["--{n}", "{v}"]',
+    '{{"name": "{n}", "value": "{v}"}}', "<{n}>{v}</{n}>", "{n} => '{v}'",
+    "2026-11-22 10:00:01 DEBUG auth: {n}={v} ok=true", "docker run -e {n}={v} app", "raise AuthError('{n}={v}')",
+    "{n}%3D{v}", "{n}:{v}",
 )  # fmt: skip
 
 
@@ -199,8 +205,10 @@ def a_password(rng: random.Random) -> str:
     words = ("hunter", "Winter", "correcthorse", "dragon", "Sommer", "letme", "P@ss", "tr0ub4dor", "Monkey", "Qwerty")
     word = rng.choice(words)
     return rng.choice(
-        (f"{word}{rng.randint(10, 9999)}", f"{word}{rng.randint(1, 99)}!", f"{word}#{rng.randint(100, 999)}", f"{word.title()}-{rng.randint(2000, 2030)}$",
-         "".join(rng.choices(AN + "!#%*+-_", k=12)) + str(rng.randint(0, 9)), f"{rng.randint(10, 99)}{word}@{rng.randint(10, 99)}")
+        (f"{word}{rng.randint(10, 9999)}", f"{word}{rng.randint(1, 99)}!", f"{word}#{rng.randint(100, 999)}",
+         f"{word.title()}-{rng.randint(2000, 2030)}$",
+         "".join(rng.choices(AN + "!#%*+-_", k=12)) + str(rng.randint(0, 9)),
+         f"{rng.randint(10, 99)}{word}@{rng.randint(10, 99)}")
     )  # fmt: skip
 
 
@@ -295,12 +303,13 @@ _simple("header of Datadog", "DD-API-KEY: {v}", lambda r: drawn(((HEX, 32),), r)
 _simple("header as a pair", '("x-api-key", "{v}")', an_opaque)
 _simple("Cookie", "Cookie: session={v}; theme=dark", lambda r: drawn(((AN, 32),), r))
 _simple("Set-Cookie", "Set-Cookie: sid={v}; Path=/; HttpOnly", lambda r: drawn(((AN, 32),), r))
-_simple("Azure storage", "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={v};EndpointSuffix=core.windows.net",
+_simple("Azure storage",
+        "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={v};EndpointSuffix=core.windows.net",
         lambda r: base64.b64encode(r.randbytes(64)).decode())  # fmt: skip
 _simple("Azure bus", "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey={v}",
         lambda r: base64.b64encode(r.randbytes(32)).decode())  # fmt: skip
 _simple("Azure SAS", "https://acme.blob.core.windows.net/c/b?sv=2022-11-02&se=2026-12-01&sr=b&sp=r&sig={v}",
-        lambda r: base64.b64encode(r.randbytes(32)).decode().replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"))  # fmt: skip
+        lambda r: quote(base64.b64encode(r.randbytes(32)).decode(), safe=""))  # fmt: skip
 _simple("AWS presigned", "https://b.s3.amazonaws.com/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261122T000000Z&X-Amz-Signature={v}",
         lambda r: drawn(((HEX, 64),), r))  # fmt: skip
 _simple("AWS secret", "aws_secret_access_key = {v}", lambda r: drawn(((B64, 40),), r))

@@ -24,7 +24,8 @@ SECRETS = [
     "AKI" + "AIOSFODNN7EXAMPLE",
     "AIz" + "aSyA1234567890abcdefghijklmnopqrstuv",
     "ey" + "JhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
-    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEpAIBAAKCAQEA\nabc-def\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEpAIBAAKCAQEA\nabc-def\n"
+    "-----END RSA PRIVATE KEY-----",
 ]
 
 

@@ -277,13 +277,19 @@ def test_what_was_replaced_is_counted_by_kind():
 @pytest.mark.parametrize(
     ("name", "strength"),
     [
-        *((n, Strength.STRONG) for n in ("password", "DB_PASS", "dbPassword", "clientSecret", "api-key", "X-Api-Key", "http.request.header.authorization",
-                                         "SECRET_KEY_BASE", "access_token", "AWS_SECRET_ACCESS_KEY", "refreshToken", "http.request.header.cookie",
-                                         "private_key", "db.password", "password2", "authToken", "signing_key", "credentials", "PGPASSWORD")),
+        *((n, Strength.STRONG) for n in ("password", "DB_PASS", "dbPassword", "clientSecret", "api-key", "X-Api-Key",
+                                         "http.request.header.authorization",
+                                         "SECRET_KEY_BASE", "access_token", "AWS_SECRET_ACCESS_KEY", "refreshToken",
+                                         "http.request.header.cookie",
+                                         "private_key", "db.password", "password2", "authToken", "signing_key",
+                                         "credentials", "PGPASSWORD")),
         *((n, Strength.WEAK) for n in ("signature", "sig", "auth", "private_key_id", "STRIPE_KEY")),
-        *((n, Strength.NONE) for n in ("gen_ai.usage.input_tokens", "max_tokens", "token_type", "primary_key", "key", "author", "auth.method", "session.id",
-                                       "gen_ai.token.type", "tokenizer", "tokens", "llm.token_count.prompt", "public_key", "k8s.secret.name", "cache_key",
-                                       "next_page_token", "has_password", "eos_token", "secret_arn", "token_limit", "monkey", "keyboard", "authority")),
+        *((n, Strength.NONE) for n in ("gen_ai.usage.input_tokens", "max_tokens", "token_type", "primary_key", "key",
+                                       "author", "auth.method", "session.id",
+                                       "gen_ai.token.type", "tokenizer", "tokens", "llm.token_count.prompt",
+                                       "public_key", "k8s.secret.name", "cache_key",
+                                       "next_page_token", "has_password", "eos_token", "secret_arn", "token_limit",
+                                       "monkey", "keyboard", "authority")),
     ],
 )  # fmt: skip
 def test_a_name_says_how_sure_it_is(name, strength):

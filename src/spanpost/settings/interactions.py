@@ -196,7 +196,7 @@ class ApiTokenSettings(Section):
     roles: tuple[ApiRole, ...] = Field(
         default=("viewer",),
         description="`viewer` sees tasks; `operator` may also cancel, pause, resume, retry, mute and send messages; "
-        "`approver` may decide approvals; `auditor` sees what was recorded, prompts and tool arguments "
+        "`approver` may decide approvals; `auditor` sees recorded content, prompts and tool arguments "
         "included.",
     )
 

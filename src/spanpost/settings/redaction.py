@@ -57,9 +57,8 @@ class PatternSettings(Section, SecretPattern):
             )
         if not _BOUNDED.fullmatch(value):
             raise ValueError(
-                f"{value!r} repeats without a bound, or holds what is not taken: write `{{1,64}}` for `+` and "
-                f"`{{0,64}}` for `*`, "
-                "`(?:...)` for a group, and repeat no group"
+                f"{value!r} repeats without a bound, or holds an expression that is not accepted: "
+                "write `{1,64}` for `+` and `{0,64}` for `*`, `(?:...)` for a group, and repeat no group"
             )
         ways = value.count("?") - value.count("(?:") + 1
         product = max(ways, 1)

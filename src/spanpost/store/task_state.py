@@ -19,6 +19,7 @@ import msgspec
 from spanpost.store.compression import compressed, decompressed
 from spanpost.store.copying import copy_into, size
 from spanpost.tasks import records
+from spanpost.tasks.record_keys import is_tenant
 from spanpost.tasks.work import Key
 
 #: Record types by the byte after the domain in the key.
@@ -36,7 +37,7 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("w"): records.Conversation,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
-#: Records that link to other domains: subtrees and task states. `batches.Prefetch` follows them.
+#: Records that link to other domains: subtrees and task states. `prefetch.Prefetch` follows them.
 _LEADING = frozenset(b"ug")
 #: Records that tie traces together: duplicate calls, run candidates, linked traces. `retention` reads them.
 TIES = frozenset(b"srl")
@@ -66,7 +67,8 @@ _FETCH_DOMAIN = "SELECT key, doc FROM task_state WHERE key > $1 AND key < $2 ORD
 _SAVE = (
     "INSERT INTO task_state (key, doc, ties)"
     " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size), ties FROM ("
-    "SELECT key_size, doc_size, ties, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
+    "SELECT key_size, doc_size, ties,"
+    " (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
     "SELECT given.k::int AS key_size, given.d::int AS doc_size, given.t = 't' AS ties, i FROM unnest("
     "string_to_array($2::text, ','), string_to_array($3::text, ','), string_to_array($4::text, ',')"
     ") WITH ORDINALITY AS given(k, d, t, i)) AS sized ORDER BY i) AS laid"
@@ -99,18 +101,19 @@ def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
     return _decode_pack(decompressed(doc)) if doc else {}
 
 
-def _cannot(keys: Sequence[Key]) -> None:
+def _cannot(records: FetchedRecords, keys: Sequence[Key]) -> None:
     raise KeyError(f"{len(keys)} records were not fetched")
 
 
 class FetchedRecords:
-    """The fold's `Work` over fetched records; `batches.Prefetch` reads `loaded`.
+    """The fold's `Work` over fetched records; `prefetch.Prefetch` reads `loaded`.
 
     `ask` fetches missing records while the fold waits: it is called in the fold's thread and runs `fetch` or
-    `fetch_around` in the event loop.
+    `fetch_around` in the event loop. It is given the records, and must not hold them: a cycle would keep all
+    records of a transaction until garbage is collected.
     """
 
-    def __init__(self, ask: Callable[[Sequence[Key]], None] = _cannot) -> None:
+    def __init__(self, ask: Callable[[FetchedRecords, Sequence[Key]], None] = _cannot) -> None:
         self._ask = ask
         #: Current records by key; None: there is none. Records of domains that were fetched whole are
         #: decoded when first used, because most never are (`_LEADING` records always are: prefetching goes
@@ -141,7 +144,7 @@ class FetchedRecords:
         raw = self._raw.get(key, _UNKNOWN)
         if raw is _UNKNOWN:
             if key[:16] not in self.whole:
-                self._ask((key,))
+                self._ask(self, (key,))
             raw = self._raw.get(key)
         record = self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
         return record
@@ -154,7 +157,7 @@ class FetchedRecords:
         """Fetch the missing ones of these keys together."""
         asked = [key for key in keys if not self.is_known(key)]
         for start in range(0, len(asked), _AT_ONCE):
-            self._ask(asked[start : start + _AT_ONCE])
+            self._ask(self, asked[start : start + _AT_ONCE])
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.loaded[key] = self._put[key] = record
@@ -169,7 +172,7 @@ class FetchedRecords:
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch the packs of domains."""
-        await self.fetch(connection, [d for d in domains if not records.is_tenant(d) and d not in self._apart])
+        await self.fetch(connection, [d for d in domains if not is_tenant(d) and d not in self._apart])
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key, and the packs of their domains.
@@ -242,7 +245,7 @@ class FetchedRecords:
         touched: defaultdict[bytes, dict[Key, bytes | None]] = defaultdict(dict)
         keys = self._put.keys() | self._dropped
         if unknown := [key for key in keys if key[:16] not in self.whole and key[:16] not in self._apart]:
-            self._ask(unknown)  # a pack is replaced as a whole
+            self._ask(self, unknown)  # a pack is replaced as a whole
         for key in sorted(keys):
             record = self._put.get(key)
             doc = None if record is None else _encode(record)

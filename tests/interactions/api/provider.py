@@ -71,8 +71,9 @@ class Provider:
         parts = urlsplit(request.path)
         if parts.path == "/.well-known/openid-configuration":
             document: dict[str, Any] = {
-                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token",
-                "jwks_uri": f"{self.url}/keys", "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize",
+                "token_endpoint": f"{self.url}/token", "jwks_uri": f"{self.url}/keys",
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             }  # fmt: skip
             if self.userinfo is not None:
                 document["userinfo_endpoint"] = f"{self.url}/userinfo"

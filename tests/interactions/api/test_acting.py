@@ -50,7 +50,8 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
         "decided", "deny", "approver", "as agreed", "api",
     )  # fmt: skip
     assert [one[1:] for one in acts(served, question["task_uid"])] == [
-        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"), ("decided", "approver"),
+        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"),
+        ("decided", "approver"),
     ]  # fmt: skip
 
 

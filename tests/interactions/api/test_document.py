@@ -24,12 +24,16 @@ def test_the_document_holds(served: Served, tmp_path: Path) -> None:
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
     # A cursor is opaque: no schema describes it (test_looking tries others). The stream would not end.
-    config = '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\nenabled = false\n'
+    config = (
+        '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\n'
+        "enabled = false\n"
+    )
     (tmp_path / "schemathesis.toml").write_text(config)
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/api/openapi.json"),
         *("--header", "Authorization: Bearer spt_theirs", "--max-examples", _CASES, "--seed", "7", "--no-color"),
-        *("--phases", "examples,coverage,fuzzing", "--checks", "all", "--request-timeout", "20", "--continue-on-failure"),
+        *("--phases", "examples,coverage,fuzzing", "--checks", "all", "--request-timeout", "20",
+          "--continue-on-failure"),
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPANPOST_")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=380)

@@ -55,7 +55,8 @@ def app(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(autouse=True)
 def _ann(provider: Provider) -> None:
     provider.claims = {
-        "sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True, "groups": ["sre"], "org": "default",
+        "sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True, "groups": ["sre"],
+        "org": "default",
     }  # fmt: skip
     provider.lies, provider.forged = {}, None
 
@@ -69,7 +70,8 @@ def test_somebody_logs_in(app: Served) -> None:
     """A login by code and PKCE returns to the wanted page as the provider's user; scripts cannot read the cookie."""
     client, answer = logged_in(app)
     assert answer.json() == {
-        "name": "Ann", "provider": "oidc", "email": "ann@example.com", "tenant": "default", "roles": ["approver", "viewer"],
+        "name": "Ann", "provider": "oidc", "email": "ann@example.com", "tenant": "default",
+        "roles": ["approver", "viewer"],
     }  # fmt: skip
     set_cookie = answer.history[-1].headers["set-cookie"]
     assert "HttpOnly" in set_cookie

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "chromium")]
 
 #: Sends in every way that needs no permission of the gateway, and reports the answers.
 ATTACK = """async (gateway) => {
-  const alert = JSON.stringify({alerts: [{status: "firing", labels: {alertname: "Your password ended"}, startsAt: "2026-03-01T12:00:00Z"}]});
+  const fired = {status: "firing", labels: {alertname: "Your password ended"}, startsAt: "2026-03-01T12:00:00Z"};
+  const alert = JSON.stringify({alerts: [fired]});
   const tell = (path, more) => fetch(gateway + path, more).then((answer) => answer.type, () => "refused");
   const simple = {method: "POST", mode: "no-cors", body: alert, headers: {"content-type": "text/plain"}};
   return [
@@ -30,9 +31,18 @@ ATTACK = """async (gateway) => {
     await tell("/alerts/grafana", {method: "POST", body: alert, headers: {"content-type": "application/json"}}),
     await tell("/control/v1/approvals/x", {}),
     await tell("/metrics", {mode: "no-cors"}),
-    await new Promise((done) => { const image = new Image(); image.onerror = image.onload = () => done("opaque"); image.src = gateway + "/health/detailed"; }),
-    await new Promise((done) => { const script = document.createElement("script"); script.onload = () => done("ran"); script.onerror = () => done("refused");
-      script.src = gateway + "/board/static/now/main.js"; document.body.append(script); }),
+    await new Promise((done) => {
+      const image = new Image();
+      image.onerror = image.onload = () => done("opaque");
+      image.src = gateway + "/health/detailed";
+    }),
+    await new Promise((done) => {
+      const script = document.createElement("script");
+      script.onload = () => done("ran");
+      script.onerror = () => done("refused");
+      script.src = gateway + "/board/static/now/main.js";
+      document.body.append(script);
+    }),
   ];
 }"""
 

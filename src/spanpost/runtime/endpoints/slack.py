@@ -18,7 +18,8 @@ log = logging.getLogger("spanpost.interactions")
 def endpoints(context: EndpointContext) -> list[Endpoint]:
     """Return ``/slack/events``, and ``/slack/install`` with its redirect. Raises `ConfigError`."""
     opened = []
-    interactions_runtime, workspaces = context.pipeline.interactions_runtime, context.pipeline.workspaces
+    components = context.pipeline.components
+    interactions_runtime, workspaces = components.interactions_runtime, components.workspaces
     if interactions_runtime is not None and interactions_runtime.has_http:
         opened.append(Endpoint(routes=interactions_runtime.http().routes))
     if workspaces is not None:
