@@ -31,7 +31,7 @@ from spanpost.testing.exercise_takeovers import ExerciseTakeovers
 from spanpost.testing.postgres import as_role, with_database
 from tests.conftest import WRITER
 
-#: A quarter of an hour later for all that is kept, who claimed what when excepted.
+#: Dates everything stored a quarter of an hour back, except claims.
 _OLDER = [
     "UPDATE rate_limits SET at = at - $1::interval, blocked_until = blocked_until - $1::interval,"
     " window_at = window_at - $1::interval, probe_until = probe_until - $1::interval",
@@ -117,7 +117,7 @@ class TestPostgres(Everything):
         return other
 
     async def pass_time(self, store: PostgresStore, seconds: float) -> None:
-        """Make older what is kept: the database's clock cannot be set."""
+        """Date stored rows back: the database's clock cannot be set."""
         async with store._pool.acquire() as connection:
             for statement in _OLDER:
                 await connection.execute(statement, timedelta(seconds=seconds))
