@@ -27,7 +27,7 @@ from spanpost.semconv import FINAL_STATUSES
 from spanpost.store.locks import lock
 from spanpost.store.task_state import FetchedRecords, unpacked
 from spanpost.tasks.record_keys import domain_of, members_key, state_key
-from spanpost.tasks.records import DuplicateCalls, LinkedTraces, Members, RunCandidates
+from spanpost.tasks.records import DuplicateCalls, Members, RunCandidates
 
 #: Rows of one transaction: short transactions delay neither vacuum nor recording.
 CHUNK = 10_000
@@ -190,11 +190,9 @@ def _tied(kind: bytes, doc: bytes) -> Iterable[bytes]:
     """Return the keys that a record ties to its domain."""
     if kind == b"s":
         return msgspec.msgpack.decode(doc, type=DuplicateCalls).call_copies
-    if kind == b"r":
-        return msgspec.msgpack.decode(doc, type=RunCandidates).runs
-    if kind == b"l":
-        linked_traces = msgspec.msgpack.decode(doc, type=LinkedTraces)
-        return [*linked_traces.runs, linked_traces.into]
+    if kind in (b"r", b"l"):
+        candidates = msgspec.msgpack.decode(doc, type=RunCandidates)
+        return [*candidates.runs, candidates.into]
     return ()
 
 

@@ -262,7 +262,7 @@ class Fold:
         """Write all changed records to the work."""
         for records in (
             self.states,
-            self.matching,
+            self.matching.candidates,
             self.spans.duplicates_of,
             self.reported.seen,
             self.conversations.shared_conversations,

@@ -300,21 +300,15 @@ class RunCandidate(msgspec.Struct, array_like=True, gc=False):
     totals: tuple[int, int] | None = None
 
 
-class RunCandidates(msgspec.Struct, gc=False):
+class RunCandidates(msgspec.Struct, omit_defaults=True, gc=False):
     """Runs that may continue one another, by the key of their root's subtree."""
 
     runs: dict[Key, RunCandidate] = {}
-
-
-class LinkedTraces(msgspec.Struct, omit_defaults=True, gc=False):
-    """Traces joined by links of a framework's messages. `into`: the domain with the runs, when another."""
-
-    into: bytes = b""
-    #: It holds more traces than its own.
-    is_joined: bool = False
-    runs: dict[Key, RunCandidate] = {}
-    #: Runs of other traces that link to this one.
+    #: Of traces joined by links of a framework's messages: runs of other traces that link to these; the domain
+    #: with the runs, when another; whether they are more than one trace.
     linked: dict[Key, RunCandidate] = {}
+    into: bytes = b""
+    is_joined: bool = False
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):
