@@ -6,7 +6,9 @@ import fcntl
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,14 +19,15 @@ from spanpost.settings import Settings
 
 
 @pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory in which temporary directories are made."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory in which temporary directories are made; its path is short, as that of a socket must be."""
+    with TemporaryDirectory() as made:
+        monkeypatch.setattr("tempfile.tempdir", made)
+        yield Path(made)
 
 
 def test_the_directory_is_kept_from_others_and_from_programs_that_clean_up(parent: Path) -> None:
-    """systemd-tmpfiles takes an exclusive lock on what it removes, and passes by what is locked; no other user may enter."""
+    """The directory is locked, so that systemd-tmpfiles does not remove it, and closed to other users."""
     path, lock = _new_directory()
     assert path.stat().st_mode & 0o777 == 0o700
     cleaning = os.open(path, os.O_RDONLY)

@@ -1,7 +1,8 @@
-"""Records of task state as rows: packs of small domains, rows of their own for the records of large ones."""
+"""Records of task state as rows: packs of small domains, separate rows for the records of large ones."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from spanpost.store.postgres import PostgresStore
 from spanpost.store.task_state import SMALL, FetchedRecords
-from spanpost.tasks.records import Node, node_key
-from spanpost.testing.observed import ended
+from spanpost.tasks.record_keys import node_key
+from spanpost.tasks.records import Node
+from spanpost.testing.observed import a_run, ended
 
 DOMAIN = b"d" * 16
 AGENT = {"gen_ai.operation.name": "invoke_agent"}
@@ -21,7 +23,7 @@ def key(n: int) -> bytes:
 
 
 async def changed(store: PostgresStore, change: Callable[[FetchedRecords], None]) -> None:
-    """Change records in a transaction that knows their domain."""
+    """Change records in a transaction with known domains."""
 
     async def work(connection: Any) -> None:
         records = FetchedRecords()
@@ -39,7 +41,7 @@ async def rows(database: Any) -> list[int]:
 
 
 async def found(store: PostgresStore) -> dict[int, str]:
-    """Return the tool names of the nodes that there are."""
+    """Return the tool names of the existing nodes."""
 
     async def work(connection: Any) -> dict[int, str]:
         records = FetchedRecords()
@@ -59,7 +61,7 @@ def put(*numbers: int, name: str = "a") -> Callable[[FetchedRecords], None]:
 
 
 async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) -> None:
-    """The records of a small domain are one row, which is changed as a whole and goes with its last record."""
+    """The records of a small domain are one row, which changes as a whole and goes with its last record."""
     await changed(store, put(1, 2, 3))
     assert await rows(database) == [16]
     await changed(store, put(3, 4, name="b"))
@@ -72,7 +74,7 @@ async def test_a_small_domain_is_one_row(store: PostgresStore, database: Any) ->
 
 @pytest.mark.parametrize("first", [0, SMALL], ids=["at once", "from a pack"])
 async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore, database: Any, first: int) -> None:
-    """With more records than a pack holds, each has a row of its own, none is lost, and a change writes its row alone."""
+    """Records beyond one pack get a row each, none is lost, and a change writes its row alone."""
     numbers = range(SMALL + 1)
     if first:
         await changed(store, put(*numbers[:first]))
@@ -89,7 +91,7 @@ async def test_a_domain_that_outgrows_a_pack_is_laid_apart(store: PostgresStore,
 
 
 async def test_a_pack_is_not_replaced_unread(store: PostgresStore) -> None:
-    """A record that is put without being asked for is added to its domain's pack; none of the others is lost."""
+    """A record that is put without being loaded is added to its domain's pack; none of the others is lost."""
     await changed(store, put(1, 2))
 
     async def work(connection: Any) -> None:
@@ -105,7 +107,7 @@ async def test_a_pack_is_not_replaced_unread(store: PostgresStore) -> None:
 
 
 async def test_what_did_not_change_is_not_written(store: PostgresStore, database: Any) -> None:
-    """Records that are put as they were leave their row untouched."""
+    """Unchanged records leave their row untouched."""
     await changed(store, put(1, 2))
     before = await database.fetchval("SELECT xmin::text FROM task_state")
     await changed(store, put(1))
@@ -138,7 +140,7 @@ async def test_one_task_however_its_trace_grows(store: PostgresStore, database: 
 
 @pytest.mark.parametrize("damaged", [b"\x28no frame", b"\xc1", b"\x93\x01\x02\x03"])
 async def test_damaged_state_is_its_own_traces_trouble(store: PostgresStore, database: Any, damaged: bytes) -> None:
-    """Spans of a trace whose state cannot be read go to quarantine; other traces are recorded, and their timers fire."""
+    """Spans of a trace whose state is unreadable go to quarantine; other traces are recorded, and their timers fire."""
     at = "clock_timestamp() - interval '1 hour'"
     await store.record([ended(trace=1, span=1, name="invoke_agent a", attributes=AGENT, parent=9)])
     await database.execute("UPDATE task_state SET doc = $1 WHERE length(key) = 16", damaged)
@@ -152,3 +154,14 @@ async def test_damaged_state_is_its_own_traces_trouble(store: PostgresStore, dat
     await store.elapse()
     assert await database.fetchval("SELECT count(*) FROM timers WHERE at <= clock_timestamp()") == 0
     assert await database.fetchval("SELECT count(*) FROM timers") >= 1
+
+
+async def test_records_are_freed_with_their_transaction(store: PostgresStore) -> None:
+    """The records of a transaction are freed when it ends, not when garbage is collected: they are in no cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        await store.record(a_run("freed"))
+        assert [one for one in gc.get_objects() if type(one) is FetchedRecords] == []
+    finally:
+        gc.enable()

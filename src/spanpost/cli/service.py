@@ -103,9 +103,10 @@ def lines(gateway: Gateway) -> Iterator[str]:
             yield f"the board on {address}; `spanpost token local` prints its address with this machine's token"
     if gateway.slack_url:
         yield f"receiving Slack events on {gateway.slack_url}"
-    if gateway.http_url and gateway.pipeline.workspaces is not None:
-        yield f"the Slack app is installed at {gateway.pipeline.workspaces.section.install_url}"
-    if gateway.pipeline.interactions_runtime is not None and gateway.pipeline.interactions_runtime.sockets:
+    components = gateway.pipeline.components
+    if gateway.http_url and components.workspaces is not None:
+        yield f"the Slack app is installed at {components.workspaces.section.install_url}"
+    if components.interactions_runtime is not None and components.interactions_runtime.sockets:
         yield "receiving Slack events by Socket Mode"
     if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"

@@ -139,7 +139,7 @@ class Dealer:
 
 
 async def outcome_of(taking: Awaitable[tuple[int, str]]) -> Outcome:
-    """Return what a worker answers for a share: the number that was left out, and why."""
+    """Return a worker's answer for a share: the number of elements left out, and why."""
     try:
         return Outcome(*await taking)
     except Busy as busy:
@@ -159,7 +159,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 def _all(steps: object) -> bytes:
-    """Return what a generator that may be paused returns."""
+    """Return the result of a generator that may be paused."""
     try:
         while True:
             next(steps)  # type: ignore[call-overload]

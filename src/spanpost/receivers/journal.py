@@ -287,7 +287,7 @@ class JournalQueue:
                 recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group)
             except OverBudget as error:
                 if not is_slow:
-                    message = "what waits of tenant %s in the journal is recorded apart for a while: %s"
+                    message = "the journal's rows of tenant %s are recorded apart for a while: %s"
                     _limited_log.warning(f"slow {tenant}", message, tenant, str(error))
                     self._slow_until[tenant] = time.monotonic() + SLOW
                     self._slow_changed.set()

@@ -106,7 +106,7 @@ class Receiver:
             self.journal.start()
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Record what waits, for at most `timeout` seconds; False: something was left, and its senders got
+        """Record waiting requests, for at most `timeout` seconds; False: something was left, and its senders got
         an error.
         """
         self._closing = True
@@ -212,7 +212,8 @@ class Receiver:
         notes = [f"{rejected} could not be read and were left out{f': {reason}' if reason else ''}"] if rejected else []
         if quarantined:
             notes.append(
-                f"{quarantined} are of traces that take too long to record and are kept in the quarantine: do not send them again"
+                f"{quarantined} are of traces that take too long to record and are kept in the quarantine: do "
+                "not send them again"
             )
         return TakenRequest(rejected=rejected + quarantined, message="; ".join(notes))
 
@@ -333,7 +334,7 @@ class Receiver:
             async with asyncio.timeout(self.limits.commit_timeout):
                 await self._keep(tenant, f"otlp {signal}", error, body[:KEPT])
         except (StoreUnavailable, TimeoutError):
-            raise Busy("the store is away", jitter(2, 5)) from None
+            raise Busy("the store is down", jitter(2, 5)) from None
 
     @property
     def _done(self) -> int:
@@ -354,7 +355,7 @@ class Receiver:
         try:
             return await part.done
         except StoreUnavailable as error:
-            raise Busy("the store is away", jitter(2, 5)) from error
+            raise Busy("the store is down", jitter(2, 5)) from error
 
 
 def _release_after(under_way: Sequence[RequestPart[Any]], reservation: MemoryReservation) -> None:

@@ -53,7 +53,7 @@ class PipelineJournal:
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
         """Record waiting rows of a tenant."""
-        await self._pipeline.load_prices()
+        await self._pipeline.prices.load()
         return await self._pipeline.counted(self._store.record_journal(tenant, most, self))
 
     async def record_alone(self, tenant: str, /) -> Recorded | None:
@@ -61,7 +61,7 @@ class PipelineJournal:
         return await self._pipeline.counted(self._store.record_journal_alone(tenant, self))
 
     async def depth(self) -> Sequence[Backlog]:
-        """Return what waits, by tenant."""
+        """Return the backlog, by tenant."""
         return await self._store.journal_depth(self.keys)
 
     async def postpone_stalls(self) -> None:
@@ -78,7 +78,7 @@ class PipelineJournal:
         return self._cipher.open(tenant, key, body)
 
     def count(self, opened: Opened, /) -> None:
-        """Count what was left out of a row."""
+        """Count the elements left out of a row."""
         if (metrics := self._pipeline.metrics) is not None:
             if opened.metric_points:
                 metrics.count_ignored_points(opened.metric_points)

@@ -1,4 +1,4 @@
-"""Attribute sets: what many audit rows share (`attribute_sets`), stored once and named by its rows.
+"""Attribute sets: values that many audit rows share (`attribute_sets`), stored once and named by the rows.
 
 A process uses a set only after it has read it back from the database with equal content. It asks for a set
 once its content was met `OFTEN` times, so that unique values make no sets. Until then, and whenever in doubt,
@@ -20,27 +20,30 @@ import msgspec
 
 T = TypeVar("T")
 
-#: Attributes of few values: what kind of call it is, of which model, tool, agent or service.
+#: Attributes with few distinct values: the kind of call, its model, tool, agent or service.
 SHARED: Final = frozenset(
     {
-        "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.response.model",
-        "gen_ai.response.finish_reasons", "gen_ai.output.type", "gen_ai.request.temperature", "gen_ai.request.max_tokens",
-        "gen_ai.request.top_p", "gen_ai.request.top_k", "gen_ai.request.choice.count", "gen_ai.request.stop_sequences",
-        "gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty", "gen_ai.request.encoding_formats",
-        "gen_ai.tool.name", "gen_ai.tool.type", "gen_ai.tool.description", "gen_ai.tool.definitions", "gen_ai.system_instructions",
-        "gen_ai.agent.name", "gen_ai.agent.id", "gen_ai.agent.description", "gen_ai.agent.version", "gen_ai.workflow.name",
-        "agent.id", "agent.name", "agent.version", "agent.repo", "agent.topic", "agent.team", "agent.context.limit",
-        "agent.context.window_tokens", "agent.task.type", "openinference.span.kind", "llm.model_name", "llm.provider", "llm.system",
-        "llm.invocation_parameters", "llm.request.type", "llm.is_streaming", "llm.headers", "tool.name", "tool.description",
-        "tool.parameters", "agent.type", "graph.node.id", "graph.node.name", "graph.node.parent_id", "input.mime_type",
-        "output.mime_type", "traceloop.span.kind", "traceloop.entity.name", "traceloop.entity.path", "traceloop.workflow.name",
-        "langsmith.span.kind", "langsmith.trace.name", "langsmith.metadata.ls_provider", "langsmith.metadata.ls_model_name",
-        "langsmith.metadata.ls_model_type", "langsmith.metadata.ls_temperature", "logfire.msg_template", "logfire.json_schema",
-        "model_name", "model_request_parameters", "http.request.method", "http.response.status_code", "http.method", "http.status_code",
-        "http.scheme", "url.scheme", "server.address", "server.port", "network.protocol.version", "network.protocol.name",
-        "net.peer.name", "net.peer.port", "user_agent.original", "db.system", "db.system.name", "db.namespace", "db.name",
-        "db.operation.name", "messaging.system", "rpc.system", "rpc.service", "rpc.method", "mcp.method.name", "error.type",
-        "service.name", "thread.name", "code.function", "code.function.name", "code.filepath", "code.file.path", "code.namespace",
+        "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model",
+        "gen_ai.response.model", "gen_ai.response.finish_reasons", "gen_ai.output.type", "gen_ai.request.temperature",
+        "gen_ai.request.max_tokens", "gen_ai.request.top_p", "gen_ai.request.top_k", "gen_ai.request.choice.count",
+        "gen_ai.request.stop_sequences", "gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty",
+        "gen_ai.request.encoding_formats", "gen_ai.tool.name", "gen_ai.tool.type", "gen_ai.tool.description",
+        "gen_ai.tool.definitions", "gen_ai.system_instructions", "gen_ai.agent.name", "gen_ai.agent.id",
+        "gen_ai.agent.description", "gen_ai.agent.version", "gen_ai.workflow.name", "agent.id", "agent.name",
+        "agent.version", "agent.repo", "agent.topic", "agent.team", "agent.context.limit",
+        "agent.context.window_tokens", "agent.task.type", "openinference.span.kind", "llm.model_name", "llm.provider",
+        "llm.system", "llm.invocation_parameters", "llm.request.type", "llm.is_streaming", "llm.headers", "tool.name",
+        "tool.description", "tool.parameters", "agent.type", "graph.node.id", "graph.node.name",
+        "graph.node.parent_id", "input.mime_type", "output.mime_type", "traceloop.span.kind", "traceloop.entity.name",
+        "traceloop.entity.path", "traceloop.workflow.name", "langsmith.span.kind", "langsmith.trace.name",
+        "langsmith.metadata.ls_provider", "langsmith.metadata.ls_model_name", "langsmith.metadata.ls_model_type",
+        "langsmith.metadata.ls_temperature", "logfire.msg_template", "logfire.json_schema", "model_name",
+        "model_request_parameters", "http.request.method", "http.response.status_code", "http.method",
+        "http.status_code", "http.scheme", "url.scheme", "server.address", "server.port", "network.protocol.version",
+        "network.protocol.name", "net.peer.name", "net.peer.port", "user_agent.original", "db.system",
+        "db.system.name", "db.namespace", "db.name", "db.operation.name", "messaging.system", "rpc.system",
+        "rpc.service", "rpc.method", "mcp.method.name", "error.type", "service.name", "thread.name", "code.function",
+        "code.function.name", "code.filepath", "code.file.path", "code.namespace",
     }
 )  # fmt: skip
 #: A process asks for a set again after this time: `retention` deletes unused sets after two days.
@@ -53,13 +56,15 @@ LARGE: Final = 4096
 _MOST: Final = 8192
 _LEARN: Final = """
 WITH given AS (
-  SELECT * FROM json_to_recordset($1::text::json) AS g(id bigint, tenant text, resource jsonb, scope text, name text, attributes jsonb)
+  SELECT * FROM json_to_recordset($1::text::json)
+    AS g(id bigint, tenant text, resource jsonb, scope text, name text, attributes jsonb)
 ), kept AS (
   INSERT INTO attribute_sets (id, tenant, resource, scope, name, attributes) SELECT * FROM given ORDER BY id
   ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at RETURNING *
 )
 SELECT g.id FROM given g JOIN kept k USING (id)
-WHERE (k.tenant, k.resource, k.scope, k.name, k.attributes) IS NOT DISTINCT FROM (g.tenant, g.resource, g.scope, g.name, g.attributes)"""
+WHERE (k.tenant, k.resource, k.scope, k.name, k.attributes)
+  IS NOT DISTINCT FROM (g.tenant, g.resource, g.scope, g.name, g.attributes)"""
 _json: Final = msgspec.json.Encoder().encode
 
 

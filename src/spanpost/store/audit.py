@@ -28,11 +28,12 @@ _json = msgspec.json.Encoder(enc_hook=str).encode
 
 #: Columns in the order of COPY: those of fixed size that are never null come first.
 EVENT_COLUMNS = {
-    "occurred_at": "timestamptz", "received_at": "timestamptz", "content_hash": "int8", "event_id": "uuid", "repairs": "int2",
-    "part": "int2", "kind": "int2", "role": "int2", "status": "int2", "severity": "int2", "idx": "int4", "start_ns": "int8",
-    "end_ns": "int8", "seq": "int8", "tenant": "text", "trace_id": "bytea", "span_id": "bytea", "parent_span_id": "bytea",
-    "task_uid": "uuid", "subtree": "bytea", "set_id": "int8", "resource": "jsonb", "scope": "text", "name": "text",
-    "attributes": "jsonb", "status_message": "text", "links": "jsonb", "body": "jsonb", "producer": "text",
+    "occurred_at": "timestamptz", "received_at": "timestamptz", "content_hash": "int8", "event_id": "uuid",
+    "repairs": "int2", "part": "int2", "kind": "int2", "role": "int2", "status": "int2", "severity": "int2",
+    "idx": "int4", "start_ns": "int8", "end_ns": "int8", "seq": "int8", "tenant": "text", "trace_id": "bytea",
+    "span_id": "bytea", "parent_span_id": "bytea", "task_uid": "uuid", "subtree": "bytea", "set_id": "int8",
+    "resource": "jsonb", "scope": "text", "name": "text", "attributes": "jsonb", "status_message": "text",
+    "links": "jsonb", "body": "jsonb", "producer": "text",
 }  # fmt: skip
 _WIDTH = len(EVENT_COLUMNS)
 #: Bytes of a content's hash that are stored.
@@ -40,7 +41,7 @@ _HASH = 8
 
 
 def event_at(o: Observation) -> datetime:
-    """Return an observation's own time, a pure function of what its content hash covers."""
+    """Return an observation's own time, a pure function of the values that the content hash covers."""
     return _EPOCH + timedelta(microseconds=o.at_ns // 1000)
 
 
@@ -123,7 +124,7 @@ def _content(origin: Origin, tenant: str) -> Content:
 
 
 class _Origin:
-    """What the rows of one sender share: encoded as columns, and as the content of a set."""
+    """The shared part of one sender's rows: encoded as columns, and as the content of a set."""
 
     def __init__(
         self, origin: Origin, tenant: str, sets: AttributeSets, now: datetime, own_sets: Collection[int]
@@ -245,8 +246,8 @@ def _events(
             b"".join(
                 (
                     _fixed(
-                        _WIDTH, 8, at, 8, now, 8, content_hash, 16, event_id, 2, flags, 2, part, 2, o.kind, 2, p.reading.role,
-                        2, o.status, 2, o.severity,
+                        _WIDTH, 8, at, 8, now, 8, content_hash, 16, event_id, 2, flags, 2, part, 2, o.kind, 2,
+                        p.reading.role, 2, o.status, 2, o.severity,
                     ),
                     _int4(4, o.index) if o.index and part <= _LINK else NULL,
                     times,

@@ -30,8 +30,9 @@ from spanpost.store.task_state import Changed, FetchedRecords
 from spanpost.store.transactions import unfoldable
 from spanpost.tasks import batches, durations, provider_limits
 from spanpost.tasks.folded import Folded, FoldRules, Placed
+from spanpost.tasks.prefetch import Prefetch
 from spanpost.tasks.questions import speaks_of_approvals
-from spanpost.tasks.records import node_key
+from spanpost.tasks.record_keys import node_key
 from spanpost.tasks.work import Interrupted, Key
 
 T = TypeVar("T")
@@ -181,22 +182,21 @@ class Folding(ABC):
         """
         loop = asyncio.get_running_loop()
 
-        async def bring(keys: Sequence[Key]) -> None:
+        async def bring(records: FetchedRecords, keys: Sequence[Key]) -> None:
             await self.lock_more(connection, locked, {key[:16] for key in keys})
             if len(keys) == 1:
                 await records.fetch_around(connection, keys[0])
             else:
                 await records.fetch(connection, keys)
 
-        def ask(keys: Sequence[Key]) -> None:
+        def ask(records: FetchedRecords, keys: Sequence[Key]) -> None:
             meter.asked()
             try:
-                asyncio.run_coroutine_threadsafe(bring(keys), loop).result()
+                asyncio.run_coroutine_threadsafe(bring(records, keys), loop).result()
             except BaseException as error:
                 raise Interrupted(error) from error
 
-        records = FetchedRecords(ask)
-        return records
+        return FetchedRecords(ask)
 
     async def _follow(
         self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter
@@ -205,9 +205,7 @@ class Folding(ABC):
 
         Beyond `_LEVELS`, which no normal trace has, in pages.
         """
-        trail = await self._threads.run(
-            meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new)
-        )
+        trail = await self._threads.run(meter, lambda: Prefetch(records.loaded, records.whole, records.leads, new))
         level = 0
         while wanted := await self._threads.run(meter, trail.step):
             level += 1
@@ -259,10 +257,11 @@ class Folding(ABC):
         new: set[UUID] = set()
         if folded.checkpoints or folded.retracted:
             new = await rows.write_checkpoints(connection, folded, is_first=is_first)
+        if folded.moved_spans:
+            await rows.write_span_moves(connection, folded.moved_spans)
         if folded.tasks:
-            has_moved = bool(folded.moves or folded.gone)
             await rows.write_tasks(
-                connection, ready.tasks, ready.given, has_moved=has_moved, has_telemetry=_has_telemetry(placed)
+                connection, ready.tasks, ready.given, has_moved=folded.has_moved, has_telemetry=_has_telemetry(placed)
             )
             await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
         owed: list[Observation] = []

@@ -61,7 +61,9 @@ _DEPTH = """
 SELECT tenant, count(*)::int8 AS rows, sum(octet_length(body))::int8 AS size, sum(observations)::int8 AS observations,
   greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0)::float8 AS age,
   (count(*) FILTER (WHERE NOT is_own))::int8 AS undecryptable,
-  coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE is_own)), 0), 0)::float8 AS own_age
+  coalesce(
+    greatest(extract(epoch FROM clock_timestamp() - min(received_at) FILTER (WHERE is_own)), 0), 0
+  )::float8 AS own_age
 FROM journal CROSS JOIN LATERAL (SELECT $1::bytea[] IS NULL OR key = ANY($1::bytea[]) AS is_own) AS whose
 GROUP BY tenant ORDER BY min(id)"""
 
@@ -79,7 +81,7 @@ class Opener(Protocol):
         ...
 
     def count(self, opened: Opened, /) -> None:
-        """Count what was left out of a row, once it is recorded."""
+        """Count the elements left out of a row, once it is recorded."""
         ...
 
 
@@ -282,7 +284,7 @@ class Journaling(Recording):
         return recorded
 
     async def _delete(self, connection: Any, tenant: str, rows: Sequence[_Row]) -> None:
-        """Delete recorded rows. What could not be read of them goes to `quarantine`."""
+        """Delete recorded rows. Their unreadable parts go to `quarantine`."""
         redaction = self.redaction
         for source, error, body in (each for row in rows for each in row.opened.unreadable):
             if redaction is not None:
@@ -291,7 +293,7 @@ class Journaling(Recording):
         await connection.execute(_DELETE, tenant, [row.id for row in rows])
 
     async def _finished(self, recorded: Recorded, taken: _Taken, opener: Opener) -> Recorded:
-        """Count what was left out of recorded rows, and record their heartbeats."""
+        """Count the elements left out of recorded rows, and record their heartbeats."""
         beats = [beat for each in taken.ready for beat in each.row.beats]
         for each in taken.ready:
             opener.count(each.row.opened)
