@@ -83,7 +83,7 @@ async def fold_timers(store: Store) -> None:
 
 
 class ExercisePeople(Exercised):
-    """What every store does with people's interventions."""
+    """Tests of people's interventions in every store."""
 
     # --- what does not stand -----------------------------------------------------------------------------------------
 
