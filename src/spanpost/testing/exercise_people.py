@@ -1,4 +1,4 @@
-"""What every store does with people's interventions on tasks; `exercise_questions` has the questions."""
+"""Tests of people's interventions on tasks in every store; `exercise_questions` has the questions."""
 
 from __future__ import annotations
 
