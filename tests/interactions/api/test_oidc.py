@@ -220,9 +220,9 @@ BROKEN = {
     "userinfo of another person": (
         {"userinfo": {"sub": "u2", "groups": ["boss"]}, "claims": {"sub": "u1"}},
         403,
-        "somebody else",
+        "another person",
     ),
-    "userinfo of nobody": ({"userinfo": {"groups": ["boss"]}, "claims": {"sub": "u1"}}, 403, "somebody else"),
+    "userinfo of nobody": ({"userinfo": {"groups": ["boss"]}, "claims": {"sub": "u1"}}, 403, "another person"),
 }
 
 
