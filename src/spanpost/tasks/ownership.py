@@ -39,8 +39,7 @@ class TaskStates(Hierarchy):
 
     def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__(work, tick)
-        #: Owning spans below which subtrees must be placed again, and those whose child roots may have
-        #: moved: once a batch.
+        #: Owning spans below which subtrees must be placed again, and whose child roots may have moved.
         self._unsettled: dict[tuple[bytes, bytes], None] = {}
         self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to rebuild from their subtrees.
@@ -50,9 +49,9 @@ class TaskStates(Hierarchy):
         self.moved_spans: dict[tuple[bytes, bytes], bytes] = {}
         #: Tasks that lost their last subtree, and the task it moved to.
         self.gone: dict[Key, Key] = {}
-        #: Tasks that lost a subtree, and the task that the last one moved to; the former states of tasks
-        #: that are gone.
+        #: Tasks that lost a subtree or a span, and the task that the last one moved to.
         self.went: dict[Key, Key] = {}
+        #: Former states of tasks that are gone.
         self.dropped: dict[Key, TaskState] = {}
         #: Copies of a model call that no longer count, and the copy that does, by node.
         self.outdone: list[tuple[Key, Key]] = []
@@ -78,10 +77,7 @@ class TaskStates(Hierarchy):
         return found
 
     def where_outdone(self) -> dict[Key, Key]:
-        """Return, by task whose copy of a call no longer counts, the task of the copy that does.
-
-        Computed once, when the batch closes.
-        """
+        """Return, by task whose copy of a call no longer counts, the task of the copy that does (computed once)."""
         if self._where_outdone is None:
             self._where_outdone = {}
             for loser, winner in self.outdone:
@@ -246,7 +242,9 @@ class TaskStates(Hierarchy):
         loser.errors -= node.error_count
         subtree.errors += node.error_count
         tree.subtrees.put(former, loser)
-        self.stale.update({loser.state, subtree.state} - {b""})
+        self.stale.update((loser.state, subtree.state))
+        if loser.state != subtree.state:
+            self.went[loser.state] = subtree.state
 
     # --- placement --------------------------------------------------------------------------------------------------
 
