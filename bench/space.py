@@ -1,13 +1,13 @@
-"""What a span costs in the database: bytes by table and by index, rows and WAL, after `spanpost run`
-recorded a load.
+"""Size of a span in the database: bytes by table and by index, rows and WAL, after `spanpost run` recorded a
+load.
 
     python bench/space.py [--spans 20000] [--system] [--load whole|split|stacked|strangers] [--slices 10] [--wal]
 
 A PostgreSQL of its own for each load. Sizes are those of the files when every span is committed, dead rows
-included; rows are those that can be read. WAL is told without the whole pages that PostgreSQL writes once
+included; rows are those that can be read. WAL is given without the whole pages that PostgreSQL writes once
 after each checkpoint, and beside it with them: how many those are depends on how often there is a
 checkpoint. With `--slices` a load is sent in equal parts and each has a row: speed, and the gateway's
-memory. `--wal` tells by kind of record what the WAL is made of (PostgreSQL 15 or newer).
+memory. `--wal` divides the WAL by kind of record (PostgreSQL 15 or newer).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PAGE = 8192
 
 
 async def recorded(connection: Any) -> None:
-    """Wait until nothing waits in the journal."""
+    """Wait until the journal is empty."""
     for _ in range(6000):
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM journal)"):
             return
@@ -60,7 +60,7 @@ async def recorded(connection: Any) -> None:
 
 
 async def wal(connection: Any) -> tuple[str, float, int]:
-    await asyncio.sleep(1.2)  # a process tells the others of its WAL once a second
+    await asyncio.sleep(1.2)  # a process reports its WAL to the others once a second
     lsn, total, pages = await connection.fetchrow(_WAL)
     return lsn, total, pages
 

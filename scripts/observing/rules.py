@@ -25,7 +25,7 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
-    #: Status of the agent's task that it is about: if there is exactly one such task, the alert is posted in
+    #: Status of the agent's task that the alert concerns: if exactly one task has it, the alert is posted in
     #: its thread.
     about: str = ""
 
@@ -192,7 +192,7 @@ ALERTS = (
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        # Only agents at work count: one that met a limit and has ended must not stand for another.
+        # Only working agents count: an agent that met a limit and ended must not stand for another.
         expr="count((sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
         ' and on (agent) (sum by (agent) (spanpost_tasks_open{agent!=""}) > 0))'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',

@@ -8,14 +8,14 @@ from typing import Any
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 
-#: Agents, and the models that they call by turns.
+#: Agents, and the models that they call in turn.
 AGENTS = {"coder": ("gpt-4o", "gpt-4o", "gpt-4o-mini"), "reviewer": ("gpt-4o-mini",), "deployer": ("gpt-4o",)}
 SORTS = ("bugfix", "feature", "release")
 SECOND = 1_000_000_000
 
 
 class Day:
-    """Hands out what happened by steps. `began` and `step` are seconds; always the same day for one seed."""
+    """Yields observations by steps. `began` and `step` are seconds; the same day for one seed."""
 
     def __init__(self, began: float, *, seed: int = 7) -> None:
         self._random = random.Random(seed)
@@ -23,7 +23,7 @@ class Day:
         self.tasks = 0
 
     def step(self, at: float, count: int, *, stays_open: bool = False) -> Iterator[Observation]:
-        """Tell of `count` tasks that began at `at`."""
+        """Report `count` tasks that began at `at`."""
         for _ in range(count):
             self.tasks += 1
             yield from self._task(self.tasks, at + self._random.uniform(0, 60), stays_open)

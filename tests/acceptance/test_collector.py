@@ -93,13 +93,13 @@ def stored(database: Database) -> list[str]:
 
 
 def until_stored(database: Database, wanted: set[str]) -> list[str]:
-    """Look until all that is wanted is there; return what is there."""
+    """Wait until all wanted rows are there; return the rows."""
     return eventually(lambda: stored(database), lambda rows: wanted <= set(rows), 180)  # a Collector waits ever longer
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_collector_takes_the_configuration(config: Path, needs: Callable[[str], str], tmp_path: Path) -> None:
-    """The Collector finds every component of the configuration and no fault in it."""
+    """The Collector knows every component of the configuration and finds no fault in it."""
     said = subprocess.run(
         [needs("otelcol"), "validate", "--config", str(config)],
         env={**os.environ, "QUEUE_DIR": str(tmp_path)},
@@ -194,7 +194,7 @@ def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_
         assert send(f"http://127.0.0.1:{collector.http}", spans)
     sent = set().union(*map(span_ids, batches))
     assert sorted(until_stored(database, sent)) == sorted(sent)
-    collector.stop()  # lets go of what it holds for the backend
+    collector.stop()  # releases what it holds for the backend
     assert sum(counted) < len(sent)
 
 

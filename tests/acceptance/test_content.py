@@ -1,4 +1,4 @@
-"""What people and models said stays out of what is kept, in every recorded dialect, unless settings ask for it."""
+"""Content of people and models is not kept, in any recorded dialect, unless settings ask for it."""
 
 from __future__ import annotations
 

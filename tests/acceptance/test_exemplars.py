@@ -34,7 +34,7 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
             metrics.recorded(recorded)
             found: dict[str, dict[str, str]] = {}
 
-            def look() -> dict[str, dict[str, str]]:
+            def exemplars() -> dict[str, dict[str, str]]:
                 for name in ("spanpost_task_duration_seconds_bucket", "spanpost_errors_total"):
                     for series in prometheus.get(
                         "query_exemplars", query=name, start=time.time() - 60, end=time.time() + 60
@@ -42,7 +42,7 @@ def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
                         found[name] = series["exemplars"][-1]["labels"]
                 return found
 
-            eventually(look, lambda found: len(found) == 2)
+            eventually(exemplars, lambda found: len(found) == 2)
     finally:
         metrics.close()
     trace = (1).to_bytes(16, "big").hex()

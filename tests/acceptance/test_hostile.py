@@ -1,4 +1,4 @@
-"""A gateway among things that go wrong: its database crashes, its disk is full, its clients are half there."""
+"""A gateway with faults around it: its database crashes, its disk is full, its clients send half requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def gateway(dsn: str, tmp_path: Path) -> Iterator[Gateway]:
-    """Lend a gateway on a fresh database."""
+    """Start a gateway on a fresh database."""
     gateway = Gateway(dsn, tmp_path)
     try:
         yield gateway.ready()
@@ -74,8 +74,8 @@ def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, tr
     assert gateway.recorded == list(range(10))
 
 
-def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
-    """Hundreds of connections that say half of something, or something else, and who says it well is answered."""
+def test_half_requests_do_not_block_others(gateway: Gateway) -> None:
+    """Beside hundreds of connections with half or invalid requests, a correct request is answered."""
     said = {
         "http": [
             b"",

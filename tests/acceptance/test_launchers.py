@@ -27,7 +27,7 @@ from tests.interactions.local_slack import ALICE, BOB, BOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
-#: An agent that a launcher starts: it writes down by which order, and runs as a task of its own.
+#: An agent that a launcher starts: it writes down its order, and runs as a separate task.
 AGENT = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
@@ -43,7 +43,7 @@ spanpost.flush(10)
 
 
 class Shop:
-    """Where agents are started: what they were started by is written down."""
+    """A place where agents start and write down their orders."""
 
     def __init__(self, directory: Path) -> None:
         self.runs = directory / "runs"
@@ -68,7 +68,7 @@ agent = "deployer"
 """
 
     def orders(self) -> list[dict[str, Any]]:
-        """Return the orders by which agents were started, in order."""
+        """Return the orders of started agents, in order."""
         return [json.loads(line) for line in self.runs.read_text().splitlines()]
 
     async def started(self, count: int = 1) -> list[dict[str, Any]]:
@@ -84,14 +84,16 @@ users = ["{ALICE}"]
 
 
 async def _failed(on: Street, name: str = "Deploy the shop") -> str:
-    """Have a task fail; return its message once that says so. (This Slack shows a message's first buttons for ever.)"""
+    """Let a task fail; return its message when that shows it. (This Slack shows a message's first buttons
+    for ever.)
+    """
     agent = AskingAgent(on.gateway.url, name, **{"agent.name": "deployer"}).start()
     agent.tell("agent.checkpoint", agent__checkpoint__message="no", agent__status="error")
 
-    async def look() -> list[str]:
+    async def found() -> list[str]:
         return [m["ts"] for m in await on.slack.messages() if not m.get("thread_ts") and m["text"].endswith("failed")]
 
-    return str((await eventually_async(look, bool))[0])
+    return str((await eventually_async(found, bool))[0])
 
 
 @pytest.mark.needs("local-slack")
@@ -163,7 +165,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
             pass
         on.gateway.kill()
         await pressing
-        # It may have been under way already; what it is held for until then is another test's.
+        # It may have been under way already; its lease is another test's.
         await on.database.execute(
             "UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL"
         )
@@ -217,7 +219,7 @@ text = "After {name}"
 
 
 def _log(gateway: Any) -> Any:
-    async def look() -> str:
+    async def found() -> str:
         return str(gateway.log)
 
-    return look
+    return found

@@ -1,4 +1,4 @@
-"""`spanpost run --workers`: several processes behind one port, and what becomes of them."""
+"""`spanpost run --workers`: several processes behind one port, and their ends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postg
 
 
 def workers_of(gateway: Gateway) -> list[int]:
-    """Return the processes that the supervisor has, oldest first."""
+    """Return the supervisor's processes, oldest first."""
     return [
         int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
     ]
 
 
 def has_command(pid: int) -> bool:
-    """Tell whether a process is there, and no zombie."""
+    """Return whether a process is running, and no zombie."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     return False
@@ -113,7 +113,7 @@ def test_one_metrics_port_shows_the_sum(start: Start) -> None:
 
 
 def test_settings_are_refused_once(start: Start) -> None:
-    """What only a worker finds out ends the supervisor with 2 and one message; a port that is taken, too."""
+    """An error that only a worker finds ends the supervisor with 2 and one message; a port in use, too."""
     gateway = start("[gateway]\ngrpc_socket = '/nowhere/at/all.sock'\n", *OPTIONS)
     assert gateway.process.wait(60) == 2
     assert len([line for line in gateway.lines if "grpc_socket" in line]) == 1

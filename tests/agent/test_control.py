@@ -54,7 +54,7 @@ class Interactions:
         pipeline.ask(pipeline.store.interventions.listen(lambda _: self._changed.set()))
 
     def asked(self, count: int = 1) -> list[ApprovalRow]:
-        """Wait until so many questions are open, and return them."""
+        """Wait until that many questions are open, and return them."""
         while True:
             self._changed.clear()
             found = self.pipeline.ask(
@@ -96,7 +96,7 @@ def provider(exported: InMemorySpanExporter) -> TracerProvider:
 
 @pytest.fixture
 def tracer(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Tracer:
-    """The tracer of the agents; the wait's span is of the same provider."""
+    """Return the agents' tracer; the wait's span comes from the same provider."""
     monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda name, *_, **__: provider.get_tracer(name))
     return provider.get_tracer("test")
 
@@ -111,7 +111,7 @@ def interactions(provider: TracerProvider, clean_environment: Path) -> Iterator[
 async def test_an_agent_goes_on_with_the_decision(
     interactions: Interactions, tracer: Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """A person's decision resumes the agent; the question, the wait and the answer stand in the trace."""
+    """A person's decision resumes the agent; the question, the wait and the answer are in the trace."""
 
     def decide() -> Verdict:
         [row] = interactions.asked()
@@ -137,7 +137,7 @@ async def test_an_agent_goes_on_with_the_decision(
 
 
 def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer) -> None:
-    """Agents in threads wait each for its own answer, one of the options that it gave."""
+    """Agents in several threads each get the answer to their own question, one of its options."""
 
     def work(number: int) -> tuple[int, str]:
         with agent_task(f"run {number}", tracer=tracer):
@@ -184,16 +184,18 @@ async def test_other_words_under_the_same_id_are_another_question(interactions: 
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_a_passed_deadline_is_no_refusal(
+async def test_a_passed_deadline_is_no_denial(
     interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool
 ) -> None:
-    """Nobody having answered in time is told as such, and as a refusal only where the question said so."""
+    """A question without an answer in time expires; it counts as a denial only where the question says so."""
     decision = await approval("Deploy?", expires_in=0.1, at_expiry=then)
     assert (decision.expired, decision.denied, decision.approved, decision.by) == (True, is_denied, False, "")
 
 
-async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tracer: Tracer) -> None:
-    """Cancel, pause, resume and words reach the running agent, each word once; another task hears nothing of it."""
+async def test_requests_of_people_reach_the_running_agent(interactions: Interactions, tracer: Tracer) -> None:
+    """Cancel, pause, resume and messages reach the running agent, each message once; another task receives
+    none.
+    """
     async with agent_task("long", task_id="job-1", tracer=tracer) as task:
         assert (cancelled(), paused(), messages_sync()) == (False, False, [])
         [shown] = interactions.tasks()
@@ -215,7 +217,7 @@ async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tr
 async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
     interactions: Interactions, tracer: Tracer
 ) -> None:
-    """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
+    """Requests to a run that has ended do not reach the task's next run, which receives only its own."""
     async with agent_task("long", task_id="job-3", tracer=tracer):
         assert not cancelled()
         [shown] = interactions.tasks()
@@ -229,20 +231,20 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(
         await until(cancelled)
 
 
-async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
+async def test_a_second_run_receives_acts_before_its_start_is_recorded(
     tracer: Tracer, provider: TracerProvider
 ) -> None:
     """A task taken for ended reports no old acts, and a second run receives the new ones."""
     asked: list[int] = []
     answers: list[Any] = [
         {"status": "cancelled", "after": 0, "acts": []},
-        {"status": "cancelled", "acts": [{"verb": "message"}]},  # no answer at all: a message without its time
+        {"status": "cancelled", "acts": [{"verb": "message"}]},  # an answer without content: a message without its time
         {"status": "working", "after": 7, "acts": [{"number": 7, "verb": "cancel"}]},
         {"status": "cancelled", "after": 7, "acts": []},
     ]
 
     class Far:
-        """A gateway that hears of the second run late."""
+        """A gateway that learns of the second run late."""
 
         wait = 0.6
 
@@ -262,7 +264,7 @@ async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(
 
 
 async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interactions, tracer: Tracer) -> None:
-    """A task whose first run was told more than one answer holds hears in its second what is asked of that."""
+    """A second run receives its own requests even if the first received more than fit into one answer."""
     async with agent_task("long", task_id="job-5", tracer=tracer):
         [shown] = interactions.tasks()
         for n in range(101):
@@ -287,8 +289,8 @@ async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Trac
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> None:
-    """A child that was forked from a process that follows its agents has its own person to ask."""
-    told, tell = os.pipe()
+    """A child that was forked from a followed process asks people through a pipeline of its own."""
+    read_end, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
@@ -304,18 +306,18 @@ def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> 
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(told, 10) == b"bob"
+    assert os.read(read_end, 10) == b"bob"
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is met."""
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # it is heard by another thread, that tells nobody
+            await asyncio.sleep(0.01)  # another thread receives it, and reports nothing
 
 
 async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> None:
-    """Where nobody can be asked the error says what to set, and nothing is waited for."""
+    """Without spanpost and without a gateway the error says what to set, and nothing waits."""
     with pytest.raises(ControlUnavailable, match=r"set SPANPOST_CONTROL__ENDPOINT .* or call spanpost.attach\(\)"):
         await approval("Deploy?")
     with pytest.raises(ControlUnavailable):
@@ -335,7 +337,7 @@ async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> 
     ],
 )
 def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str) -> None:
-    """What cannot be used as a gateway's address is refused with what to set, never with the token."""
+    """An unusable gateway address is refused with what to set, never with the token."""
     with pytest.raises(ControlUnavailable, match=said):
         find(environment)
 
@@ -370,7 +372,7 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: I
     assert interactions.tasks() == []
 
 
-async def test_an_agent_is_told_why_nobody_can_approve(
+async def test_the_agents_log_says_why_a_question_cannot_be_approved(
     interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The agent's log says once that a hidden part prevents approval, and a denial still reaches the agent."""
@@ -386,12 +388,12 @@ async def test_an_agent_is_told_why_nobody_can_approve(
             assert interactions.do(Verb.DENY, row.key).result is Result.DONE
             assert (await asking).denied
             assert (await approval("Deploy?", detail="with password=hunter2hunter2", id="hidden")).source == "api"
-    [told] = caplog.messages
-    assert "the question hidden: the question cannot be approved, only denied" in told
+    [warning] = caplog.messages
+    assert "the question hidden: the question cannot be approved, only denied" in warning
 
 
 def test_a_decision_without_a_source_is_no_approval() -> None:
-    """Only what a person did through spanpost is a yes, whatever a decision says."""
+    """Only a decision made through spanpost approves; a decision without a source does not."""
     assert not Decision(id="a", decision="approve", by="the CEO").approved
     assert not Decision(id="a", decision="approve", source="spanpost", expired=True).approved
     assert Decision(id="a", decision="approve", source="slack").approved

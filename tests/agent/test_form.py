@@ -1,4 +1,4 @@
-"""Forms of strangers' servers as questions that a button or a few words answer: pure."""
+"""Forms of MCP servers as questions that a button or a few words answer: pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def form(required: list[str] | None = None, **properties: Any) -> Form:
 def test_a_form_is_filled_in(
     asked: Form, options: list[str], decision: str, comment: str, content: dict[str, Any]
 ) -> None:
-    """One choice is its button, a lone yes or no is the yes, and what else is needed is read of the comment."""
+    """A single choice becomes buttons, a single boolean becomes yes and no, and other fields are read from
+    the comment.
+    """
     assert asked.options == options
     assert asked.filled(decision, comment) == content
 
@@ -81,14 +83,14 @@ def test_a_form_is_filled_in(
     ],
 )
 def test_an_answer_that_does_not_fit(asked: Form, comment: str, why: str) -> None:
-    """What is missing or wrong is said by the field's name, and what would be right."""
+    """A missing or wrong value is reported with the field's name and the expected form."""
     assert asked.needs_words
     with pytest.raises(ValueError, match=why):
         asked.filled("approve", comment)
 
 
 def test_a_person_reads_what_is_wanted() -> None:
-    """Each field tells what it takes, its bounds, and whether it may be left out; the form, how to answer."""
+    """Each field shows its type, its bounds and whether it is optional; the form shows how to answer."""
     asked = form(
         ["nights"],
         nights={**NIGHTS, "description": "how long"},

@@ -1,4 +1,4 @@
-"""One exchange over a socket: with servers and proxies that answer as they please."""
+"""One exchange over a socket, with servers and proxies that answer anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def answering(*answers: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Answer one connection with these bytes, one for each head that it sends, and close it; lend port and heads."""
+    """Answer one connection with these bytes, one for each request head, and close it; yield port and heads."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("answer", "expected"), ANSWERS.values(), ids=ANSWERS)
 async def test_answers_that_are_read(answer: bytes, expected: tuple[int, bytes]) -> None:
-    """However a server ends its answer, its status and body are read."""
+    """Status and body are read however the server ends its answer."""
     assert await got(answer) == expected
 
 
@@ -88,7 +88,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
 async def test_answers_that_are_none(answer: bytes) -> None:
-    """What is no whole answer within the limits is an error of those that a caller expects, and never half a body."""
+    """An incomplete or too long answer raises one of the expected errors, and never returns half a body."""
     with pytest.raises((ValueError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)):
         await got(answer)
 
@@ -142,7 +142,7 @@ def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, said: str) -> Non
 
 
 async def test_a_plain_request_goes_through_a_proxy_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy is asked for the whole address, with its own password, which is shown nowhere."""
+    """A proxy gets the whole address, with its own password, which is shown nowhere."""
     async with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi") as (port, heads):
         monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
         assert await exchange(WireOrigin("gw.example", 4318, False), None, "GET", "/x", {}, b"") == (200, b"hi")
@@ -155,7 +155,9 @@ async def test_a_plain_request_goes_through_a_proxy_whole(monkeypatch: pytest.Mo
 
 
 async def test_through_a_tunnel_the_proxy_sees_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For HTTPS a proxy is asked for a tunnel alone; a refusal says where to look, and the token was not sent."""
+    """For HTTPS the proxy sees only a tunnel request; its refusal is reported with a hint, and the token was
+    not sent.
+    """
     refusals: list[tuple[bytes, Callable[[BaseException], bool]]] = [
         (b"HTTP/1.1 407 Who?\r\n\r\n", lambda error: isinstance(error, NoProxy) and "407" in str(error)),
         (b"HTTP/1.1 403 No\r\n\r\n", lambda error: isinstance(error, NoProxy)),

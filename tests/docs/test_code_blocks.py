@@ -31,7 +31,7 @@ def blocks(text: str) -> list[tuple[str, str | None, str]]:
 
 
 def runnable(page: Path) -> list[tuple[str, str]]:
-    """Return what is run of a page."""
+    """Return the blocks of a page that run."""
     return [(language, code) for language, reason, code in blocks(page.read_text()) if language in _RUN and not reason]
 
 
@@ -51,7 +51,7 @@ def test_every_fence_is_closed_and_known() -> None:
 
 @pytest.fixture(scope="module")
 def data_dir(open_dir: Callable[[], Path]) -> Iterator[Path]:
-    """Lend the directory of an embedded PostgreSQL that runs."""
+    """Return the data directory of a running embedded PostgreSQL."""
     path = open_dir() / "data"
     server = EmbeddedPostgres(path, options=FAST)
     server.start()

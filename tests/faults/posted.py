@@ -1,4 +1,4 @@
-"""A fake Slack in a process of its own, and what a store holds that was posted to it."""
+"""A fake Slack as a process of its own, and the contents of a store that posted to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def settings(slack: str) -> dict[str, str]:
-    """Return the environment of who posts to that Slack, as fast as it may be tried."""
+    """Return the environment of a process that posts to that Slack, with the shortest delays."""
     return {
         "SPANPOST_SLACK__TOKEN": TOKEN,
         "SPANPOST_SLACK__BASE_URL": slack,
@@ -58,8 +58,8 @@ class Slack:
         self._process.wait()
 
 
-async def settled(dsn: str, seconds: float) -> Counter[str]:
-    """Look until no delivery waits or is under way, or the time is over; return the deliveries by state."""
+async def final_states(dsn: str, seconds: float) -> Counter[str]:
+    """Wait until no delivery waits or is under way, or the time is over; return the deliveries by state."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -72,7 +72,7 @@ async def settled(dsn: str, seconds: float) -> Counter[str]:
                 return states
             if time.monotonic() > deadline:
                 return states
-            await asyncio.sleep(0.5)  # between two looks at other processes' work
+            await asyncio.sleep(0.5)  # leaves processor time to the other processes
     finally:
         await connection.close()
 
@@ -95,7 +95,7 @@ async def left(dsn: str) -> list[str]:
         await connection.close()
 
 
-#: Writes down in the database itself, in the same transactions, what was claimed when and which budgets it drew on.
+#: Records in the database, in the same transactions, each claim with its time and its rate limits.
 _WITNESS = """
 CREATE TABLE seen_claims (tx xid8, at timestamptz);
 CREATE TABLE seen_rate_limits (tx xid8, key text, was_blocked_until timestamptz, blocked_until timestamptz);
@@ -138,13 +138,13 @@ async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
 
 
 async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Return tasks by id, told checkpoints by id, and the number of audit rows."""
+    """Return tasks by id, reported checkpoints by id, and the number of audit rows."""
     from spanpost.store.postgres import PostgresStore
 
     store = PostgresStore(dsn)
     await store.open()
     tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))}
-    told = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
+    checkpoints = {str(c.id): c for c in await store.reader.checkpoints(limit=1_000_000)}
     rows = (await store.counts())["agent_events"]
     await store.close()
-    return tasks, told, rows
+    return tasks, checkpoints, rows

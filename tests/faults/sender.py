@@ -19,7 +19,7 @@ BATCH = 60
 
 
 def main(tasks: int, of: int, mine: int, began: int, journal: Path) -> None:
-    """Record what is left of the share, say so, and go on posting until told to stop."""
+    """Record the rest of the share, report it, and go on posting until the process is stopped."""
     pipeline = spanpost.Pipeline(load())
     pipeline.start()
     done = len(journal.read_bytes().splitlines()) if journal.exists() else 0

@@ -8,11 +8,12 @@ from typing import Any
 
 from spanpost.model.observations import Observation, Origin, Part, Status
 
-#: Of one task: a box that starts and ends, told news, tool calls, a model call, an artifact.
+#: Events of one task: a root span's start and end, reported checkpoints, tool calls, a model call, an
+#: artifact.
 EVENTS = 50
-#: What is told in the thread beside the artifact and the end.
-TOLD = 3
-_TOOLS = EVENTS - TOLD - 4
+#: Checkpoints posted in the thread beside the artifact and the end.
+REPORTED = 3
+_TOOLS = EVENTS - REPORTED - 4
 _ORIGIN = Origin(resource={"service.name": "faults"}, scope="tests", scope_version="1")
 _SECOND = 1_000_000_000
 
@@ -70,18 +71,18 @@ def task(number: int, began: int) -> list[Observation]:
     }
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     end = 60 * _SECOND
-    told = [
-        event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(TOLD)
+    checkpoints = [
+        event(i, "agent.checkpoint", {"agent.checkpoint.message": f"part {i} of job {number}"}) for i in range(REPORTED)
     ]
     made = event(
-        TOLD,
+        REPORTED,
         "agent.artifact",
         {"agent.artifact.name": f"patch {number}", "agent.artifact.uri": f"https://git.example/{number}"},
     )
     tools = [span(3 + i, "execute_tool grep", tool, i * _SECOND, i * _SECOND + _SECOND // 2) for i in range(_TOOLS)]
     return [
         span(1, "invoke_agent mechanic", root_span, 0, None),
-        *told,
+        *checkpoints,
         span(2, "chat gpt-4o", call | {"gen_ai.usage.output_tokens": 7}, _SECOND, 3 * _SECOND),
         *tools,
         made,
@@ -145,7 +146,7 @@ def tangled(runs: int, began: int) -> list[Observation]:
         for helper in range(chance.randrange(3)):
             root_span = span("invoke_agent helper", root, agent | {"gen_ai.agent.name": f"helper-{helper}"}, 1, 80)
             for call in range(chance.randrange(1, 4)):
-                # The neighbour's trace tells of the same call: one of the two counts.
+                # The neighbour's trace reports the same call: one of the two counts.
                 said = {
                     "gen_ai.operation.name": "chat",
                     "gen_ai.request.model": "gpt-4o",

@@ -43,7 +43,7 @@ TOKENS = {
 
 
 class Emulated(NamedTuple):
-    """Where it is, and where its events go."""
+    """Its address, and the target of its events."""
 
     api: str
     port: int
@@ -91,7 +91,7 @@ async def alice(emulate: Emulated) -> AsyncIterator[Web]:
 
 @pytest.fixture
 async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[InteractionStore]:
-    """Serve a desk where emulate's events go."""
+    """Serve interactions at the target of emulate's events."""
     rules = [{"actions": ["message"], "emails": ["alice@acme.example"], "channels": ["here"]}]
     settings = load(
         slack={"token": "xoxb-all", "base_url": emulate.api}, interactions={"signing_secret": SECRET, "rules": rules}

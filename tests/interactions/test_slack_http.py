@@ -59,7 +59,7 @@ class Alice:
 
 
 class Knock:
-    """A door with two apps behind it, without any network. `counted` is what was counted."""
+    """An endpoint with two apps, without any network. `counted` has the counts."""
 
     def __init__(self) -> None:
         self.interaction_store = InteractionStore()
@@ -145,7 +145,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 
 async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
-    """What Slack sends is taken, as a form and as JSON; both secrets hold while one is replaced."""
+    """Slack's requests are accepted, as a form and as JSON; both secrets are valid while one is replaced."""
     knock = Knock()
     body = json.dumps({"type": "url_verification", "challenge": "c1"}).encode()
     assert await knock(body, sign(body)) == (200, b'{"challenge": "c1"}')
@@ -173,13 +173,15 @@ async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     ("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)]
 )
 async def test_only_just_now(at: int, status: int) -> None:
-    """Five minutes, before and after."""
+    """A request counts within five minutes before and after its time."""
     knock = Knock()
     assert await knock.signed(form(knock.click()), at=NOW + at, kind=FORM) == status
 
 
 async def test_only_for_us() -> None:
-    """Another secret, another app, another workspace, and one app's secret for another's workspace are refused."""
+    """Another secret, another app, another workspace, and one app's secret for another's workspace are
+    refused.
+    """
     knock = Knock()
     assert await knock.signed(form(knock.click()), "not ours", kind=FORM) == 401
     assert await knock.signed(form(knock.click(api_app_id="A2")), kind=FORM) == 401
@@ -190,7 +192,9 @@ async def test_only_for_us() -> None:
 
 
 async def test_headers_and_bodies_that_are_wrong() -> None:
-    """Missing, doubled and odd headers are one answer; too much is not read; other methods and types are named."""
+    """Missing, doubled and odd headers have one answer; a long body is not read; other methods and types are
+    named.
+    """
     knock = Knock()
     body = form(knock.click())
     good = sign(body, kind=FORM)
@@ -227,8 +231,8 @@ async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
         ({"parent_user_id": "UBOB"}, 200),
         ({"thread_ts": f"{now - 600}.1"}, 200),
     ):
-        told = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
-        assert await knock.signed(told) == status
+        sent = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
+        assert await knock.signed(sent) == status
     knock.interaction_store.known[knock.key][2].add(("C1", f"{now}.1"))
     again = json.dumps(body | {"event": event | {"parent_user_id": "UBOT"}}).encode()
     assert await knock.signed(again, at=NOW + 1) == 200
@@ -256,7 +260,7 @@ HEADERS = st.lists(
 
 @given(HEADERS, st.binary(max_size=200))
 def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Whatever is sent unsigned is a 401 (or too large), and nothing is done."""
+    """Anything unsigned is a 401 (or too large), and has no effect."""
     knock = Knock()
     status, said = asyncio.run(knock(body, headers))
     assert status in (401, 413)
@@ -306,7 +310,7 @@ MORE = (
 
 @given(st.dictionaries(st.sampled_from(FIELDS + MORE), JSON, max_size=6), TYPES, st.booleans())
 def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click: bool) -> None:
-    """Whatever is signed, however oddly shaped: no 500 and no traceback; nothing is granted but the one good click."""
+    """Anything signed, however oddly shaped: no 500 and no traceback; only the one good click is granted."""
     knock = Knock()
     payload = (knock.click() if is_click else {"api_app_id": "A1", "team": {"id": TEAM}}) | {"type": kind} | odd
     try:
@@ -340,12 +344,12 @@ def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
 
 @given(st.binary(max_size=60), st.sampled_from([FORM, b"application/json"]))
 def test_any_signed_bytes_are_answered(body: bytes, kind: bytes) -> None:
-    """Signed nonsense is a 400, or a 401 where it is readable and not for us."""
+    """Signed nonsense is a 400, or a 401 if it is readable and not for us."""
     assert asyncio.run(Knock().signed(body, kind=kind)) in (400, 401)
 
 
 async def test_deep_and_long_payloads() -> None:
-    """Nesting beyond measure is a 400; long words are cut or refused."""
+    """Too deep nesting is a 400; long words are cut or refused."""
     knock = Knock()
     assert await knock.signed(b'{"a":' * 100_000) == 400
     long = knock.click(response_url="x" * 100_000, trigger_id="y" * 100_000)
@@ -377,8 +381,8 @@ def test_response_urls_lead_to_slack(url: str, is_slack: bool) -> None:
     assert leads_to_slack(url, "https://slack.com/api/") is is_slack
 
 
-def test_what_stands_in_for_slack_is_called_back_there_alone() -> None:
-    """With another base URL, that very server, and nothing else."""
+def test_a_replaced_slack_is_called_back_there_alone() -> None:
+    """With another base URL, only that server is called back."""
     base = "http://127.0.0.1:4210/api/"
     assert leads_to_slack("http://127.0.0.1:4210/_hooks/1", base)
     assert not leads_to_slack("http://127.0.0.1:4211/_hooks/1", base)
@@ -422,7 +426,9 @@ async def served(
 @pytest.mark.acceptance
 @pytest.mark.needs("local-slack")
 async def test_signed_by_another_slack(served: tuple[LocalSlack, InteractionStore]) -> None:
-    """Requests that `local-slack` signs are taken: a dialogue for a comment, the decision, a reply in the thread."""
+    """Requests that `local-slack` signs are accepted: a dialogue for a comment, the decision, a reply in the
+    thread.
+    """
     slack, interaction_store = served
     ts = await slack.post()
     key = interaction_store.ask(a_task(), CHANNEL, ts, Approval(id="a", question="Deploy?"))
@@ -451,9 +457,9 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, InteractionS
     assert "Deploys &lt;!channel&gt;" in (await slack.whispered())[0]
     await slack.command("cancel deploy-77")
     await slack.say(f"<@{BOT}> show deploy-77")
-    told = await slack.whispered(count=3)
-    assert any("Not done: no rule allows people to cancel here" in one for one in told)
-    assert any("Status: working" in one for one in told)
+    whispers = await slack.whispered(count=3)
+    assert any("Not done: no rule allows people to cancel here" in one for one in whispers)
+    assert any("Status: working" in one for one in whispers)
     [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "Running tasks" in m["text"]]
     assert [
         e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"
@@ -504,8 +510,8 @@ async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> N
         one.interactions.rules = AuthorizationRules(rules=(Rule(actions=frozenset({"cancel"}), users=("UBOB",)),))
     assert await press(event_ts="1783536984.1") == 200
     assert knock.interaction_store.rows[-1].refusal
-    ((method, told),) = calls[2:]
-    assert (method, told["user"], told["thread_ts"]) == ("chat.postEphemeral", "UALICE", "1.7")
+    ((method, arguments),) = calls[2:]
+    assert (method, arguments["user"], arguments["thread_ts"]) == ("chat.postEphemeral", "UALICE", "1.7")
     for status, event in (
         (200, {"thread_ts": "1.8"}),
         (503, {"thread_ts": f"{now}.1"}),

@@ -30,7 +30,7 @@ ACME = {"acme": {"team": TEAM, "tenant": "acme", "channel": "#agents"}}
 
 
 class App:
-    """A gateway's doors to Slack, before a Slack that is ours. `said` are the words that were counted."""
+    """A gateway's Slack endpoints, with a Slack of ours. `said` has the counted words."""
 
     def __init__(self, slack: FakeSlack, store: MemoryStore | None = None, /, **oauth: Any) -> None:
         self.slack = slack
@@ -82,8 +82,8 @@ class App:
         headers = [(b"accept", b"text/html"), *([(b"cookie", cookie.encode())] if cookie else [])]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.http(scope, receive, send)
-        told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return sent[0]["status"], told, sent[1]["body"].decode()
+        answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], answered, sent[1]["body"].decode()
 
     async def begin(self) -> tuple[str, str]:
         """Begin an installation; return the state, and the cookie of that browser."""
@@ -97,7 +97,7 @@ class App:
         return await self.get(REDIRECT, urlencode({"code": code, "state": state} | more), cookie)
 
     async def install(self, team: str = TEAM, enterprise: str = "", *, is_org: bool = False) -> tuple[int, str]:
-        """Install the app, as somebody does who says yes; return the status and the page."""
+        """Install the app, as a person does who consents; return the status and the page."""
         state, cookie = await self.begin()
         status, _, page = await self.finish(
             self.slack.workspace.oauth.code(team, enterprise, is_org=is_org), state, cookie
@@ -114,7 +114,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
         yield slack
 
 
-async def test_an_installation_gives_a_token_and_keeps_it_sealed(
+async def test_an_installation_gives_a_token_and_keeps_it_encrypted(
     slack: FakeSlack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The token opens for its workspace only and is in no row, page, header or log line; the page names routes."""
@@ -177,7 +177,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
     anybody = App(slack, by_org.store, allow="any")
     assert (await anybody.install("T0ANY"))[0] == 200
     assert (await anybody.install("T0ANY", "E0ORG", is_org=True))[0] == 403
-    # Who is not let in any more is not used any more, either.
+    # A workspace that is no longer allowed is no longer used, either.
     assert await anybody.workspaces.find("T0OTHER") is not None
     narrower = App(slack, anybody.store)
     assert await narrower.workspaces.find("T0OTHER") is None
@@ -186,7 +186,7 @@ async def test_who_may_install(slack: FakeSlack) -> None:
 
 
 async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
-    """The page says what whoever runs it must do, at either path, and Slack is asked nothing."""
+    """Without a key the page says what the operator must do, at either path, and Slack is not called."""
     app = App(slack, key=None)
     for path in (INSTALL, REDIRECT):
         status, _, page = await app.get(path, "code=x&state=y")
@@ -209,7 +209,9 @@ async def test_without_a_key_nothing_is_installed(slack: FakeSlack) -> None:
 async def test_whatever_slack_answers_is_a_page(
     slack: FakeSlack, fault: Fault, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An answer that is none, or is lost: a page that says to begin again, nothing kept, and no code in the log."""
+    """An invalid or lost answer gives a page that says to begin again; nothing is kept, and no code is
+    logged.
+    """
     app = App(slack)
     slack.faults.script("oauth.v2.access", [fault])
     state, cookie = await app.begin()
@@ -223,7 +225,7 @@ async def test_whatever_slack_answers_is_a_page(
 
 
 async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a state was used cannot be known then: it is refused, and no code is spent."""
+    """Without the database it is unknown whether a state was used: it is refused, and no code is spent."""
     app = App(slack)
 
     async def away(key: str) -> bool:
@@ -235,7 +237,7 @@ async def test_a_database_that_is_away_installs_nothing(slack: FakeSlack, monkey
 
 
 async def test_other_methods_queries_and_words(slack: FakeSlack) -> None:
-    """What is not ours is refused in words of ours; a team that is none does not come into the header."""
+    """Foreign input is refused in words of ours; an invalid team does not reach the header."""
     app = App(slack)
     assert (await app.get(INSTALL, method="POST"))[0] == 405
     assert (await app.get(REDIRECT, "x" * 5000))[0] == 400
@@ -260,7 +262,7 @@ async def test_keys_are_replaced(slack: FakeSlack) -> None:
     assert await App(slack, app.store, key=key).workspaces.token(TEAM) == token
     with pytest.raises(NoToken, match="another key"):
         await App(slack, app.store).workspaces.token(TEAM)
-    # A row that was copied over another workspace's opens nothing there.
+    # A row copied over another workspace's decrypts nothing there.
     (row,) = await app.workspaces.listed()
     encryption = both.workspaces.encryption
     assert encryption is not None
@@ -331,7 +333,7 @@ async def test_an_app_that_leaves_is_let_go(slack: FakeSlack) -> None:
     await interactions_runtime.close()
 
 
-async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
+async def test_a_workspace_is_accepted_as_soon_as_it_is_installed(slack: FakeSlack) -> None:
     """Requests of a workspace are refused before its installation; then they are its tenant's alone."""
     app = App(slack)
     settings = app.settings.model_copy(
@@ -373,7 +375,9 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
 
 
 def test_encryption_binds_owner_and_time() -> None:
-    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too late."""
+    """A value encrypted for one owner cannot be decrypted for another, with another key, damaged, or too
+    late.
+    """
     encryption = Encryption([KEY])
     encrypted = encryption.encrypt("a", {"token": "x"})
     assert encryption.open("a", encrypted) == {"token": "x"}

@@ -47,7 +47,7 @@ def late_tool(at: float, span: int = 9) -> Observation:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=lambda order: "".join(map(str, order)))
 def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...]) -> None:
-    """Item 20: in whatever order the parts of a run come, one by one, it is the same run in the end."""
+    """Item 20: the parts of a run give the same run in any order, one by one."""
     run = a_run("any order")
     for place in order:
         store.record_now([run[place]])
@@ -61,7 +61,7 @@ def test_children_before_their_parents(store: MemoryStore, order: tuple[int, ...
     )
 
 
-async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStore) -> None:
+async def test_a_run_of_days_ago_is_recorded_and_not_announced(store: MemoryStore) -> None:
     """Item 20: a run three days old, and its later call, are counted and not reported as current."""
     store.record_now(a_run("of days ago", at=-3 * DAY))
     assert store.record_now([late_tool(-3 * DAY + 3)]).events == 1
@@ -71,7 +71,7 @@ async def test_what_comes_days_late_is_recorded_and_is_no_news(store: MemoryStor
 
 
 async def test_a_call_that_comes_after_the_end_reopens_nothing(store: MemoryStore) -> None:
-    """Item 20: what happened before the end and is heard after it is counted, and tells nothing anew."""
+    """Item 20: an event from before the end that arrives after it is counted, and announces nothing."""
     store.record_now(a_run("ended"))
     before = {row.id for row in await store.outbox.deliveries()}
     store.record_now([late_tool(3.0)])
@@ -110,7 +110,7 @@ async def _rest(store: MemoryStore) -> set[str]:
 
 
 class Foreign:
-    """Of an agent's own making: whatever is asked of it fails."""
+    """A value of an agent's own class, whose every method fails."""
 
     def _fail(self, *_: Any) -> NoReturn:
         raise AssertionError("it was asked")
@@ -148,9 +148,9 @@ def test_strange_attributes_of_a_living_span_cost_the_agent_nothing() -> None:
     )
     span.end()
     processor.shutdown()
-    [told] = seen.of(Part.ENDED)
-    assert told.attributes["plain"] == 1
-    assert len(told.attributes["giant"]) <= 64 * 1024
+    [recorded] = seen.of(Part.ENDED)
+    assert recorded.attributes["plain"] == 1
+    assert len(recorded.attributes["giant"]) <= 64 * 1024
     assert processor.feed.losses.totals() == {}
 
 

@@ -33,7 +33,7 @@ URGENT = (Kind.APPROVAL_REQUESTED, Kind.END, Kind.ERROR)
 
 
 class Wire:
-    """A Slack that answers at once, and knows what each message says."""
+    """A Slack that answers at once, and keeps each message's text."""
 
     def __init__(self) -> None:
         self.calls: list[SlackRequest] = []
@@ -53,7 +53,7 @@ class Wire:
 
 
 class Crowd:
-    """Tasks that work, a store and a dispatcher in one loop; time passes where nothing can be claimed."""
+    """Working tasks, a store and a dispatcher in one loop; time passes when nothing can be claimed."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,10 +66,10 @@ class Crowd:
         self.sink = SlackSink(
             transport=self.wire, rates=Rates(edits_per_minute=50.0), clock=lambda: self.now.timestamp()
         )
-        #: Since when a message is older than its task, and how old each got.
+        #: Times since when a message is older than its task, and the ages that each reached.
         self.dirty: dict[str, datetime] = {}
         self.staleness: list[timedelta] = []
-        #: When urgent things were said, by task and kind; and how long they took to the thread.
+        #: Times of urgent checkpoints, by task and kind; and their delays.
         self.said: dict[tuple[str, Kind], datetime] = {}
         self.waited: Counter[Kind] = Counter()
         self.edits: list[datetime] = []
@@ -79,12 +79,12 @@ class Crowd:
         return self.sink.rate_limits(address, call)
 
     def tell(self, *observations: Any) -> None:
-        """Record something; the messages of its tasks are behind from now on."""
+        """Record something; the messages of its tasks are outdated from now on."""
         for task in self.store.record_now(list(observations)).tasks:
             self.dirty.setdefault(task.task_id, self.now)
 
     async def run(self, until: datetime | None = None) -> None:
-        """Go on until then, or until no delivery waits."""
+        """Run until that time, or until no delivery waits."""
         while True:
             for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self._deliver(delivery)
@@ -135,7 +135,7 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     progress = dict.fromkeys(range(TASKS), 0.0)
     for index in range(1, MINUTES * 6 + 1):
         for number in dice.sample(sorted(progress), len(progress) // 3):
-            # As often as not only a sign of life.
+            # Half of the time more than a sign of life.
             progress[number] += dice.choice((0.0, 0.0, 3.0))
             said = {"agent.progress": progress[number], "agent.action": f"part {int(progress[number])}"}
             crowd.tell(an_event(trace=number + 1, span=1, name="moved", attributes=said, index=index, at=float(index)))

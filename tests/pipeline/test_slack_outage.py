@@ -1,4 +1,4 @@
-"""Slack is away for ten minutes while many tasks are open: simulated, on a clock that only the test moves."""
+"""Slack is down for ten minutes while many tasks are open: simulated, on the test's clock."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class World:
         return self._sink.rate_limits(address, call)
 
     async def run(self, until: datetime | None = None) -> None:
-        """Go on until then, or until no delivery waits."""
+        """Run until that time, or until no delivery waits."""
         while True:
             for delivery in await self.store.outbox.claim(["slack"], 8, self.rate_limits):
                 await self.store.outbox.settle(delivery, self._answer(delivery))
@@ -97,7 +97,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     for number in ends:
         world.store.record_now([ended(trace=number + 1, span=1, name="agent", attributes=ROOT_SPAN, seconds=60)])
     await world.run(away_at + OUTAGE)
-    # Eight under way when it fails; then one probe each time that a pause is over, which grows to a minute.
+    # Eight calls under way when it fails; then one probe after each pause, which grows to a minute.
     assert len(world.calls) <= 8 + 13
     away = len(world.calls)
 
@@ -109,8 +109,8 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     assert back_at - away_at <= OUTAGE + 1.2 * PAUSES[1]
     edits = [(at, d) for at, d in world.calls if d.mode is Mode.STATE]
     assert Counter(Counter(d.ordering_key for _, d in edits).values()) == {1: TASKS}
-    news = [d.checkpoint.kind for _, d in world.calls if d.checkpoint is not None]
-    assert Counter(news) == {"approval_requested": len(asks), "end": len(ends)}
+    kinds = [d.checkpoint.kind for _, d in world.calls if d.checkpoint is not None]
+    assert Counter(kinds) == {"approval_requested": len(asks), "end": len(ends)}
 
     took = edits[-1][0] - back_at
     # Questions and ends go first: posts at the channel's rate, edits at the rate of edits. The rest follows.

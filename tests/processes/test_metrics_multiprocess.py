@@ -1,4 +1,4 @@
-"""Metrics of a server of many processes, through prometheus_client's common directory."""
+"""Metrics of a server of several processes, through prometheus_client's common directory."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def app(environ, start_response):
     return [str(os.getpid()).encode()]
 """
 )
-#: As the how-to has it.
+#: As in the how-to.
 CONFIG = """
 from prometheus_client import multiprocess
 
@@ -151,7 +151,7 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Tell whether a process has the socket that listens on a port."""
+    """Return whether a process has the socket that listens on a port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
     held = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}

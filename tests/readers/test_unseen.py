@@ -32,7 +32,7 @@ def span(name: str, attributes: dict[str, Any], *, parent: bytes = b"p" * 8) -> 
     ],
 )
 def test_a_kind_is_known_by_its_name_and_its_word(attributes: dict[str, Any], role: Role) -> None:
-    """Whatever word stands before ``span.kind`` and its like: a common word in it says what the span is."""
+    """Any prefix before ``span.kind`` and its like: a common word in it gives the span's kind."""
     assert span("a span", attributes).role is role
 
 
@@ -75,14 +75,16 @@ def test_what_is_declared_stands_above_a_likeness() -> None:
         {"ci.tool.name": "ruff", "acme.model": "T"},
     ],
 )
-def test_other_spans_are_passed_over_by_their_names_alone(attributes: dict[str, Any]) -> None:
-    """Names that are everywhere make no span an agent's: not even their values are looked at."""
+def test_other_spans_are_skipped_by_their_names_alone(attributes: dict[str, Any]) -> None:
+    """Common names make no span an agent's: not even their values are read."""
     assert is_silent("unheard.of", tuple(attributes))
     assert span("GET /", attributes) is NOTHING
 
 
 def test_spring_ai() -> None:
-    """Spring AI, as its reference has it: Micrometer writes all values as text, tools and clients say their kind."""
+    """Spring AI, according to its reference: Micrometer writes all values as text, tools and clients give
+    their kind.
+    """
     call = span("chat gpt-4o", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai",
                                 "gen_ai.request.model": "gpt-4o",
         "gen_ai.response.finish_reasons": '["TOOL_CALLS"]', "gen_ai.usage.input_tokens": "12",
@@ -103,7 +105,7 @@ def test_spring_ai() -> None:
     assert (reading.role, reading.task_name, reading.conversation_id) == (Role.WORKFLOW, None, "c-1")
 
 
-def test_langfuse_leaves_out_of_input_and_output_what_it_tells_beside_them() -> None:
+def test_langfuse_keeps_cached_tokens_outside_of_input_and_output() -> None:
     """Cached input and reasoning are beside `input` and `output`, or within them as OpenAI's client writes."""
     usage = '{"input": 247, "output": 10, "total": 392, "input_cache_read": 128, "output_reasoning": 7}'
     apart = span(

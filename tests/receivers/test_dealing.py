@@ -58,7 +58,7 @@ def test_shares_hold_whole_traces_and_all_spans() -> None:
 
 
 def test_spans_without_an_id_stay() -> None:
-    """A span whose trace id is missing or of another length is no other worker's."""
+    """A span whose trace id is missing or of another length stays with the receiving worker."""
     request = ExportTraceServiceRequest.FromString(traces(1, 2))
     request.resource_spans[0].scope_spans[0].spans[0].trace_id = b""
     request.resource_spans[0].scope_spans[0].spans[1].trace_id = b"short"
@@ -79,7 +79,7 @@ async def test_each_trace_is_recorded_by_its_owner(tmp_path: Path) -> None:
 
 
 async def test_a_share_whose_owner_is_gone_is_recorded_here(tmp_path: Path) -> None:
-    """Without the other worker, and with a socket that a killed one has left, all spans are recorded."""
+    """Without the other worker, and with the socket of a killed one, all spans are recorded."""
     async with workers(tmp_path, running=1) as (only,):
         assert (await only.post("/v1/traces", traces(1, 2))).status == 200
         dead = await asyncio.start_unix_server(lambda _, writer: writer.close(), tmp_path / "worker-1.sock")
@@ -103,8 +103,10 @@ async def test_a_share_whose_owner_hangs_is_recorded_here(tmp_path: Path) -> Non
             is_over.set()
 
 
-async def test_the_sender_hears_what_the_owner_answers(tmp_path: Path) -> None:
-    """An owner that cannot record asks the sender to come back; spans that it cannot read are counted as rejected."""
+async def test_the_sender_gets_the_owners_answer(tmp_path: Path) -> None:
+    """An owner that cannot record asks the sender to repeat; spans that it cannot read are counted as
+    rejected.
+    """
     bad = traces(1).replace(b"\x12\x06\x0a\x04chat", b"\x12\x06\x0a\x05chat")
     async with workers(tmp_path) as (first, second):
         answer = await first.post("/v1/traces", bad + traces(3))
@@ -152,6 +154,6 @@ async def test_a_request_with_a_large_resource_is_recorded(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("body", "kind"), [(b'{"resourceSpans": []}', JSON), (b"", "application/x-protobuf")])
 async def test_what_cannot_be_split_is_recorded_where_it_arrives(tmp_path: Path, body: bytes, kind: str) -> None:
-    """JSON and an empty request are answered by the worker that has them."""
+    """JSON and an empty request are answered by the worker that received them."""
     async with workers(tmp_path, running=1) as (only,):
         assert (await only.post("/v1/traces", body, kind)).status == 200

@@ -1,4 +1,4 @@
-"""The way through the journal: who is answered when, who is recorded when, and who is sent away."""
+"""The way through the journal: which requests are answered, recorded and rejected when."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def until(happened: object) -> None:
 
 
 async def test_an_idle_gateway_records_directly(journal: MemoryJournal) -> None:
-    """Requests that come one after the other never see the journal."""
+    """Requests that come one after the other never use the journal."""
     async with opened(AdmissionLimits(), journal=journal) as endpoint:
         for number in range(1, 20):
             assert (await endpoint.post("/v1/traces", traces(number))).status == 200
@@ -168,7 +168,7 @@ async def test_a_full_journal_sends_senders_away_as_a_full_queue_does(journal: M
 
 
 async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJournal) -> None:
-    """Where one tenant's share is used up another is still answered."""
+    """When one tenant's share is used up another is still answered."""
     tokens = [(tenant, sha256(tenant.encode()).hexdigest()) for tenant in ("greedy", "modest")]
     limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
     async with busy(journal, limits, tokens, authorization="Bearer greedy") as (endpoint, _):
@@ -201,7 +201,7 @@ async def test_a_body_that_cannot_be_decoded_is_refused_before_it_is_written(
 
 
 async def test_a_bad_span_is_left_out_of_what_is_written(journal: MemoryJournal) -> None:
-    """The sender hears of a span that the parser refuses, and its neighbours are in the journal."""
+    """The sender learns of a span that the parser refuses, and its neighbours are in the journal."""
     bad = b"\x0a\x07\x12\x05\x12\x03\xff\xff\xff"
     async with busy(journal) as (endpoint, _):
         answer = await endpoint.post("/v1/traces", traces(1) + bad + traces(2))
@@ -222,7 +222,7 @@ async def test_lenient_json_is_recorded_directly(journal: MemoryJournal) -> None
 async def test_while_more_arrives_than_is_recorded_nothing_is_recorded_directly(
     journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests of a tenant that had to go to the journal go there a while, though the queue is empty again."""
+    """A tenant whose requests went to the journal uses it for a while, though the queue is empty again."""
     monkeypatch.setattr("spanpost.receivers.pressure._WINDOW", 60.0)
     async with busy(journal) as (endpoint, direct):
         assert (await endpoint.post("/v1/traces", traces(1))).status == 200
@@ -233,7 +233,7 @@ async def test_while_more_arrives_than_is_recorded_nothing_is_recorded_directly(
 
 
 def test_pressure_ends_when_less_arrives_than_is_recorded() -> None:
-    """Over a second: as long as a tenant sends more bytes than the pace it is under pressure, and others are not."""
+    """A tenant is under pressure while it sends more bytes a second than are recorded, and others are not."""
     pressure = Pressure()
     assert not pressure.is_on("a", 100, 50.0, 0.0)
     pressure.begin("a", 100, 0.0)
@@ -245,7 +245,9 @@ def test_pressure_ends_when_less_arrives_than_is_recorded() -> None:
 
 
 def test_a_burst_is_several_times_the_pace() -> None:
-    """Twice the pace is recorded beside; ten times is a burst, until a second after its last request."""
+    """Twice the recording rate is recorded directly; ten times is a burst, until a second after its last
+    request.
+    """
     for times, is_burst in ((2, False), (10, True)):
         pressure = Pressure()
         pressure.begin("a", 100 * times, 0.0)
@@ -256,7 +258,7 @@ def test_a_burst_is_several_times_the_pace() -> None:
 
 
 async def test_the_lag_is_unknown_while_the_journal_cannot_be_read(journal: MemoryJournal) -> None:
-    """A check that fails leaves no stale age behind; the next that succeeds shows one again."""
+    """A failed check leaves no stale age behind; the next successful one shows one again."""
     journal.age = 7.0
     journal.rows.append(Row("default", []))
     async with opened(BUSY, journal=journal) as endpoint:
@@ -273,7 +275,7 @@ async def test_the_lag_is_unknown_while_the_journal_cannot_be_read(journal: Memo
 
 
 async def test_while_the_journal_cannot_be_written_senders_come_back(journal: MemoryJournal) -> None:
-    """A store that is away is 503 with Retry-After, through the journal as directly."""
+    """A store that is down is 503 with Retry-After, through the journal as directly."""
     journal.fail = StoreUnavailable("no space left on device")
     async with busy(journal) as (endpoint, _):
         answer = await endpoint.post("/v1/traces", traces(1))
@@ -283,7 +285,7 @@ async def test_while_the_journal_cannot_be_written_senders_come_back(journal: Me
 
 
 async def test_a_tenant_that_takes_too_long_holds_up_no_other(journal: MemoryJournal) -> None:
-    """What takes too long is recorded apart and set aside; what waits of others, and of its own tenant, is recorded."""
+    """An observation that takes too long is quarantined apart; others, and its own tenant's, are recorded."""
     journal.slow = {3}
     entries = [(tenant, number) for number in range(1, 6) for tenant in ("evil", "good")]
     for tenant, number in entries:
@@ -309,7 +311,7 @@ async def test_tenants_have_their_turns(journal: MemoryJournal) -> None:
     assert [o.tenant for o in journal.recorded].index("one") <= 2
 
 
-async def test_stalls_are_put_off_while_the_journal_is_late(journal: MemoryJournal) -> None:
+async def test_stall_timeouts_restart_while_the_journal_is_late(journal: MemoryJournal) -> None:
     """While the journal's oldest row is old, every stall timeout starts again."""
     journal.age = 60.0
     journal.rows.append(Row("default", []))

@@ -35,7 +35,7 @@ _payloads = st.lists(st.binary(max_size=40), min_size=1, max_size=8)
 @thorough(200)
 @given(payloads=_payloads, cut=st.integers(0, 10**6))
 def test_a_torn_end_is_cut(payloads: list[bytes], cut: int) -> None:
-    """Wherever a file ends, the records that are whole are read, and nothing is called damaged."""
+    """Wherever a file ends, its whole records are read, and none counts as damaged."""
     frames = [spool_files.frame(p) for p in payloads]
     data = b"".join(frames)
     data = data[: cut % (len(data) + 1)]
@@ -150,7 +150,7 @@ def test_a_slow_disk_is_bypassed(spool: Unkept, disk: Disk) -> None:
 
 
 def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> None:
-    """A write that took long for another reason is no stall, however often: nothing goes past the file."""
+    """A write that took long for another reason is no stall, however often: nothing bypasses the file."""
     disk.takes = 1.0
     assert tell(spool, 5) == [True] * 5
     disk.hangs = hangs = threading.Event()
@@ -164,7 +164,7 @@ def test_a_thread_that_waits_for_the_interpreter(spool: Unkept, disk: Disk) -> N
     assert spool.bypassed.totals() == {}
 
 
-def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
+def test_no_thread_waits_for_a_disk_that_hangs_for_the_keeper_too(spool: Unkept, disk: Disk) -> None:
     """With both a write and a sync hanging, another thread's spans bypass the file at once."""
     tell(spool)
     disk.hangs = hangs = threading.Event()
@@ -180,7 +180,7 @@ def test_nobody_waits_behind_a_disk_that_hangs_for_the_keeper_too(spool: Unkept,
 
 
 def test_where_nobody_can_tell_what_a_thread_waits_for(tmp_path: Path, disk: Disk) -> None:
-    """On a system without such knowledge a write of a fifth of a second is enough."""
+    """On a system that does not show why a thread waits, a write of a fifth of a second is enough."""
     spool_files.prepare(tmp_path / "spool")
     spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere"), SpoolDisk(disk.write, disk.clock, None))
     spool.bind(lambda spool_file: None, list, "p")
@@ -215,7 +215,9 @@ def test_a_disk_that_fails(spool: Unkept, disk: Disk, error: int, reason: str) -
 
 
 def test_a_sync_that_fails(spool: Unkept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed sync nothing more goes into that file: the kernel may have thrown away what it could not write."""
+    """After a failed sync nothing more goes into that file: the kernel may have discarded what it could not
+    write.
+    """
     tell(spool)
     before = spool._spool_file
 
@@ -232,7 +234,7 @@ def test_a_sync_that_fails(spool: Unkept, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_packed(spool: Unkept) -> None:
-    """What has no form in the file, or is too large for it, goes past it alone: the next one is written."""
+    """A record without a form in the file, or too large for it, bypasses it alone: the next one is written."""
     odd, large = span(), span("s")
     odd._name = object()
     large._attributes = {"v": "x" * (spool_packing.MAX_RECORD + 1)}
@@ -240,7 +242,7 @@ def test_what_cannot_be_packed(spool: Unkept) -> None:
     assert spool.bypassed.totals() == {"unpackable": 1, "too_large": 1}
 
 
-def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
+def test_a_full_file_is_replaced(tmp_path: Path, disk: Disk) -> None:
     """A full file is finished; it is deleted when it is recorded, and read before if it is unrecorded."""
     spool_files.prepare(tmp_path / "spool")
     spool = Unkept(SpoolSettings(tmp_path / "spool", "somewhere", spool_file_size=4096), SpoolDisk(disk.write))
@@ -262,8 +264,8 @@ def test_a_full_segment_gives_way(tmp_path: Path, disk: Disk) -> None:
     spool.close(lambda spool_file: True, ())
 
 
-def test_a_segment_names_what_is_open(tmp_path: Path) -> None:
-    """A later segment begins with the starts of the agents' spans that are open, and of no others."""
+def test_a_later_file_names_open_spans(tmp_path: Path) -> None:
+    """A later file begins with the starts of the agents' open spans, and of no others."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
     root = tracer.start_span("root")
     from opentelemetry.trace import set_span_in_context
@@ -282,7 +284,7 @@ def test_a_segment_names_what_is_open(tmp_path: Path) -> None:
 
 
 class Store(SeenRequest):
-    """A receiver that can be away."""
+    """A receiver that can be down."""
 
     is_away = False
 
@@ -325,7 +327,9 @@ def test_a_refused_batch_is_read_again(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_at_the_end_waits(tmp_path: Path) -> None:
-    """What is refused to the end stays in the directory, for whoever comes next: what was open as interrupted, once."""
+    """Observations refused to the end stay in the directory for the next process: open ones as interrupted,
+    once.
+    """
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True
@@ -365,7 +369,7 @@ def test_a_recovery_that_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_one_imports_at_a_time(tmp_path: Path) -> None:
-    """While one process imports, another finds nothing to do; what a later version wrote is left for it."""
+    """While one process imports, another finds nothing to do; files of a later version are left for it."""
     settings = SpoolSettings(tmp_path / "spool", "somewhere")
     spool_files.prepare(settings.directory)
     head = spool_files.frame(spool_packing.encode((spool_packing.HEADER, 99, "t", "p", "somewhere", 1)))
@@ -380,7 +384,7 @@ def test_one_imports_at_a_time(tmp_path: Path) -> None:
 
 
 def test_an_exporter_alone_writes_too(tmp_path: Path) -> None:
-    """What an exporter is handed is written where no processor did."""
+    """An exporter without a processor writes its spans to the file."""
     seen = Store()
     settings = SpoolSettings(tmp_path / "spool", "somewhere")
     spool_files.prepare(settings.directory)
@@ -402,7 +406,7 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_a_span_of_ours_is_never_written(tmp_path: Path) -> None:
-    """What spanpost itself would trace is in no file, as it is in no table."""
+    """Spanpost's own spans are in no file, as they are in no table."""
     seen = Store()
     provider, _, settings = followed(tmp_path, seen)
     seen.is_away = True

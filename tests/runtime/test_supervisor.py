@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,10 +15,11 @@ from spanpost.runtime.supervisor import _new_directory
 
 
 @pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory in which temporary directories are made."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory in which temporary directories are made; its path is short, as that of a socket must be."""
+    with TemporaryDirectory() as made:
+        monkeypatch.setattr("tempfile.tempdir", made)
+        yield Path(made)
 
 
 def test_the_directory_is_kept_from_others_and_from_programs_that_clean_up(parent: Path) -> None:

@@ -1,4 +1,4 @@
-"""Addresses of databases: what is understood, what is refused and how, and that no password is ever shown."""
+"""Database URLs: which are understood, how others are refused, and that no password is ever shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spanpost.settings import load
 from spanpost.settings.database_url import NotUnderstood, describe_database, foreign, kind_of, understood
 
 SECRET = "s3cret"
-#: Addresses that are none, with the secret in each place where a slip puts it.
+#: Invalid URLs, with the secret in each place where a slip puts it.
 MALFORMED = (
     f"postgresql:/u:{SECRET}@h/db",
     f"postgresql:u:{SECRET}@h/db",
@@ -83,7 +83,7 @@ def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None
     url = understood(
         f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@h:1/{name}?a={quote(password)}%20"
     )
-    auth, _, hosts = urlsplit(url).netloc.partition("@")  # as asyncpg parts it
+    auth, _, hosts = urlsplit(url).netloc.partition("@")  # as asyncpg splits it
     assert [unquote(part) for part in auth.split(":")] == [user, password]
     assert (hosts, dict(parse_qsl(urlsplit(url).query))["a"]) == ("h:1", f"{password} ")
     assert describe_database(url) == f"{user}@h:1/{name}"
@@ -91,7 +91,7 @@ def test_nothing_is_lost_in_quoting(user: str, password: str, name: str) -> None
 
 @given(st.text())
 def test_no_text_is_quoted(text: str) -> None:
-    """Whatever the text, it is understood or refused, and the refusal says none of it."""
+    """Any text is understood or refused, and the refusal repeats none of it."""
     for each in (f"postgresql://{text}", f"host={text}", text):
         said = foreign({"DATABASE_URL": each})
         try:
@@ -164,7 +164,7 @@ def test_an_application_keeps_its_own_database(
 
 
 def test_a_better_address_wins(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where spanpost's own variable names the database, `DATABASE_URL` is not looked at, however it is written."""
+    """With spanpost's own variable set, `DATABASE_URL` is not read, whatever it contains."""
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "postgres://u@h/db")
     for text in (*MALFORMED, *FOREIGN):
         monkeypatch.setenv("DATABASE_URL", text)
@@ -174,7 +174,7 @@ def test_a_better_address_wins(clean_environment: Path, monkeypatch: pytest.Monk
 def test_a_taken_metrics_port_stops_no_agent(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`attach` and zero-code loading go on without the metrics' page, and a line says which setting to mend."""
+    """`attach` and zero-code loading go on without the metrics' page, and log which setting to change."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -28,7 +28,7 @@ OAUTH = {"client_id": "1.2", "client_secret": "s", "public_url": "https://agents
 
 
 class Tokens:
-    """Tokens by team; what was asked, and what is raised instead."""
+    """Tokens by team; the requests for them, and an error to raise instead."""
 
     def __init__(self, **tokens: str) -> None:
         self.tokens = tokens
@@ -61,7 +61,7 @@ def opened(slack: FakeSlack, **more: Any) -> SlackSink:
 ACMES = a_delivery(replace(a_task("hers"), tenant="acme"), sink="slack", address="acme/")
 
 
-async def test_a_letter_waits_until_the_app_is_installed_and_while_it_is_gone(slack: FakeSlack) -> None:
+async def test_a_delivery_waits_until_the_app_is_installed_and_after_its_removal(slack: FakeSlack) -> None:
     """Without an installation the workspace waits with a hint; installed, the same sink posts.
 
     A database that is down says nothing about the workspace.
@@ -101,7 +101,7 @@ async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
     await sink.close()
 
 
-async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -> None:
+async def test_no_workspace_gets_another_tenants_tasks(slack: FakeSlack) -> None:
     """Another tenant's tasks reach no workspace: not by route, not by an older delivery's address."""
     sink = opened(slack)
     sink.installed(Tokens(T0222BBBB=slack.token))
@@ -141,8 +141,8 @@ async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -
         ({"workspaces": {"a": {"team": TEAM, "tenant": "x*"}}}, "tenant"),
     ],
 )
-def test_a_workspace_that_is_half_told_is_refused(slack: dict[str, Any], word: str) -> None:
-    """A team without its tenant, with a token, twice, or that is none."""
+def test_an_incomplete_workspace_is_refused(slack: dict[str, Any], word: str) -> None:
+    """Refused are a team without its tenant, with a token, twice, or invalid."""
     with pytest.raises(ConfigError, match=word):
         load(slack=slack)
 

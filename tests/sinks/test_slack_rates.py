@@ -1,4 +1,4 @@
-"""How fast Slack is called: below what it allows, by keys that its answers close."""
+"""The rate of calls to Slack: below its limits, by keys that its answers close."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ LEASE = timedelta(seconds=60)
         max_size=400,
     )
 )
-def test_at_our_rates_slack_never_asks_for_patience(wishes):
-    """Whatever is wished for whenever, urgent or not, what our budgets grant stays below Slack's tiers."""
+def test_our_rates_never_reach_slacks_limits(wishes):
+    """Any wishes at any time, urgent or not: the calls that our rate limits grant stay below Slack's tiers."""
     now, buckets = NOON, {}
     tiers = Tiers(TIERS, lambda: now.timestamp())
     for wait, call, channel, is_urgent in wishes:

@@ -30,15 +30,15 @@ from tests.thorough import thorough
 
 
 def shown(message: SlackMessage) -> str:
-    """All the text that a reader sees."""
+    """Return all the text that a reader sees."""
     return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str)) + "".join(
         n["title"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("title"), str)
     )
 
 
 IDS = ("U012AB3CD", "S0GROUP1")
-#: Every manner that settings and routes can make.
-manners = st.builds(
+#: Every Slack style that settings and routes can make.
+slack_styles = st.builds(
     SlackStyle,
     prefix=st.sampled_from(["", "[prod]", "p" * 40]),
     mention=st.sampled_from([(), IDS]),
@@ -58,16 +58,18 @@ manners = st.builds(
 
 
 @thorough(80)
-@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), manners)
+@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), slack_styles)
 def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
     """Any task with any children, in both styles, is valid by Slack's types and limits, with text as text."""
     check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
 @thorough(80)
-@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), manners, st.integers(1, 10**6), st.booleans())
+@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), slack_styles, st.integers(1, 10**6), st.booleans())
 def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, slack_style, count, is_asked):
-    """Any news of any task, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
+    """Any checkpoint of any task, in both styles and any Slack style: Slack's types and limits, nothing
+    parsed.
+    """
     if is_asked and task.approvals:
         checkpoint = msgspec.structs.replace(checkpoint, kind=Kind.APPROVAL_REQUESTED, ref=task.approvals[0].id)
     figures = ("checkout p99 840 → 310 ms",) if checkpoint.kind is Kind.END else ()
@@ -98,7 +100,9 @@ def test_hostile_text_everywhere(text, style):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_slack_sdks_own_models_take_it(status):
-    """slack_sdk's models, which check some limits and types themselves, parse every block and give it back whole."""
+    """slack_sdk's models, which check some limits and types themselves, parse every block and return it
+    whole.
+    """
     task = a_task(
         status=status,
         progress=40.0,
@@ -159,7 +163,7 @@ def test_the_root_says_it_all():
 
 
 def test_a_task_that_ended_is_short():
-    """No plan, no bar, no action: what came of it, its figures, and when it ended."""
+    """An ended task has no plan, no bar, no action: its outcome, its figures, and its end."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
         status="complete",
@@ -186,7 +190,7 @@ def test_the_plain_style_uses_nothing_new():
 
 
 def test_equal_tasks_render_equally():
-    """No clock: an unchanged task is an unchanged message."""
+    """An unchanged task is an unchanged message: rendering uses no clock."""
     assert render.root(a_task(), key="k") == render.root(a_task(), key="k")
 
 
@@ -205,7 +209,7 @@ def test_steps_that_are_done_are_one_card():
 
 
 def test_of_many_agents_the_ones_at_work_are_shown():
-    """Those that are done are one card; of those at work as many are shown as fit, and the rest is counted."""
+    """Done agents are one card; as many working ones as fit are shown, and the rest is counted."""
     children = [a_task(f"c{i}", name=f"agent {i}", status="complete") for i in range(40)]
     children[3] = a_task("c3", name="agent 3", status="error")
     children[7] = a_task("c7", name="agent 7")
@@ -223,28 +227,28 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
     text = shown(render.root(task, key="k"))
     assert "TimeoutError: gave up" in text
     assert "line" not in text
-    news = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
-    message = reply(task, news, key="k")
+    checkpoint = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
+    message = reply(task, checkpoint, key="k")
     [log] = [b for b in message.blocks if b["type"] == "container"]
     assert (log["is_collapsible"], log["default_collapsed"]) == (True, True)
     said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
     assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
-    assert [b["type"] for b in reply(task, news, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
+    assert [b["type"] for b in reply(task, checkpoint, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == [
         "rich_text",
         "context",
     ]
 
 
 def test_an_end_says_its_figures():
-    """The last reply carries tokens, cost, time and the results that the agent gave."""
+    """The last reply carries tokens, cost, time and the agent's results."""
     task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
     text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
     assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
 
 
 def test_a_question_names_its_risk_and_options():
-    """An approval's reply shows the question, what is behind it, the risk and the options."""
+    """An approval's reply shows the question, its detail, the risk and the options."""
     asked = Approval(id="a1", question="Publish?", detail="to the board", options=("approve", "deny"), risk="high")
     task = a_task(status="waiting", approvals=(asked,))
     checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a1", text="Publish?", detail="to the board")
@@ -254,7 +258,7 @@ def test_a_question_names_its_risk_and_options():
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("name", ["the job", *HOSTILE], ids=range(len(HOSTILE) + 1))
 def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
-    """It names the task that it went on in, whatever that is called, in grey, and offers nothing to press."""
+    """The message of a merged task names its successor, in grey, and has no buttons."""
     task = a_task(name=name, status="complete", end_reason=MERGED)
     message = render.root(task, key="k", style=style, slack_style=SlackStyle(is_interactive=True))
     check(message)

@@ -1,4 +1,4 @@
-"""Attribute sets: what audit rows share is stored once, and `agent_events` shows each row whole."""
+"""Attribute sets: attributes that audit rows share are stored once, and `agent_events` shows each row whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARED = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.
 
 
 def calls(first: int, count: int, **more: Any) -> list[Observation]:
-    """Return model calls of a trace each, with equal shared attributes and a number of their own."""
+    """Return model calls, each in its own trace, with equal shared attributes and a number of their own."""
     return [
         msgspec.structs.replace(
             ended(trace=n, span=n, name="chat m", attributes={**SHARED, "n": n, **more}), origin=ORIGIN
@@ -54,7 +54,7 @@ async def test_rows_share_a_set_and_show_as_they_came(store: PostgresStore, data
 
 
 async def test_a_row_without_attributes_of_its_own(store: PostgresStore, database: Any) -> None:
-    """A row whose attributes are all of its set, and one that has none at all, read as they came."""
+    """A row with only shared attributes, and one without any, read as they came."""
     for first in (1, 7):
         spans = [msgspec.structs.replace(o, attributes=SHARED) for o in calls(first, 6)]
         events = [an_event(trace=n, span=n, name="exception", index=n) for n in range(first, first + 6)]
@@ -105,7 +105,7 @@ async def test_a_large_resource_of_a_batch_that_is_rolled_back_leaves_no_set(
 
 
 async def test_a_set_with_other_content_is_not_used(store: PostgresStore, database: Any) -> None:
-    """A set that holds other content than its id says is named by no row."""
+    """No row names a set whose content differs from its id's."""
     await store.record(calls(1, 5))
     await store._sets.learn(store.run)
     await database.execute('UPDATE attribute_sets SET resource = \'{"service.name": "forged"}\'')
@@ -128,7 +128,7 @@ async def test_tenants_share_no_set(store: PostgresStore, database: Any) -> None
 
 
 async def test_a_process_asks_again_before_unused_sets_are_pruned(store: PostgresStore, database: Any) -> None:
-    """Pruning deletes sets that no row names and that were asked for two days ago; a process trusts one half a day."""
+    """Pruning deletes unnamed sets last requested two days ago; a process relies on a set for half a day."""
     await store.record(calls(1, 5))
     await store.record(calls(6, 5))
     await database.execute("UPDATE attribute_sets SET used_at = used_at - interval '3 days'")
@@ -148,7 +148,7 @@ async def test_a_process_asks_again_before_unused_sets_are_pruned(store: Postgre
 
 
 async def test_knowledge_of_a_set_ends(store: PostgresStore) -> None:
-    """Half a day after a process asked for a set, it does not name it before it has asked again."""
+    """Half a day after a process requested a set, it requests it again before it names it."""
     now = datetime.now(UTC)
     sets, content = AttributeSets(), Content("default", msgspec.Raw(b'{"a":1}'), "lib")
     for _ in range(4):

@@ -24,7 +24,7 @@ _LATE = (
 )
 
 
-async def test_what_commits_late_is_not_passed_over(store: PostgresStore, database: Any) -> None:
+async def test_a_late_commit_is_not_skipped(store: PostgresStore, database: Any) -> None:
     """A transaction that commits late holds back later rows, and then both are read in order."""
     await store.record([at_work_on(1)])
     head = await store.reader.head()
@@ -39,7 +39,7 @@ async def test_what_commits_late_is_not_passed_over(store: PostgresStore, databa
 
 
 async def test_a_restored_database_streams_from_now_on(store: PostgresStore, database: Any) -> None:
-    """Rows with the transaction ids of another server, which lie ahead of this one's, are never told as new."""
+    """Rows with another server's transaction ids, which are ahead of this one's, are never streamed as new."""
     await store.record([at_work_on(1)])
     await database.execute("UPDATE agent_checkpoints SET xid = (pg_current_xact_id()::text::int8 + 1000)::text::xid8")
     head = await store.reader.head()
@@ -51,7 +51,9 @@ async def test_a_restored_database_streams_from_now_on(store: PostgresStore, dat
 
 
 async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: str) -> None:
-    """While eight writers tell, two readers with pages of other sizes read the same, each news once."""
+    """While eight writers record, two readers with other page sizes read the same stream, each checkpoint
+    once.
+    """
     writer = PostgresStore(postgres_dsn, rules=ROUTED_RULES, pool_size=4)
     await writer.open()
     head = await store.reader.head()
@@ -77,10 +79,10 @@ async def test_readers_and_writers_at_once(store: PostgresStore, postgres_dsn: s
     one, other = await asyncio.gather(*readers)
     await writer.close()
     connection = await asyncpg.connect(postgres_dsn)
-    told = await connection.fetchval("SELECT count(*) FROM agent_checkpoints")
+    count = await connection.fetchval("SELECT count(*) FROM agent_checkpoints")
     await connection.close()
     assert one == other
-    assert len(set(one)) == len(one) == told
+    assert len(set(one)) == len(one) == count
 
 
 async def test_recorded_content_is_given_to_those_who_ask_for_it(store: PostgresStore) -> None:

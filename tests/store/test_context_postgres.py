@@ -1,4 +1,4 @@
-"""Contexts and costs in PostgreSQL: lanes of conversations, the columns and the view."""
+"""Contexts and costs in PostgreSQL: conversations, the columns and the view."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def a_turn(
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Any]:
-    """A connection of one's own to the test's database."""
+    """A separate connection to the test's database."""
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
     await connection.close()
@@ -60,8 +60,8 @@ async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, databa
     for n, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1):
         turn = a_turn(n, used)
         await asyncio.gather(*(one.record(turn) for one in stores))
-    told = [(c.kind, c.ref) for c in await stores[0].reader.checkpoints() if c.kind not in (Kind.START, Kind.END)]
-    assert sorted(told) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
+    found = [(c.kind, c.ref) for c in await stores[0].reader.checkpoints() if c.kind not in (Kind.START, Kind.END)]
+    assert sorted(found) == [(Kind.CONTEXT_FORECAST, "85"), (Kind.CONTEXT_WARNING, "70"), (Kind.CONTEXT_WARNING, "85")]
     rows = await database.fetch(
         "SELECT context_used_tokens, context_window_source FROM agent_tasks ORDER BY started_at"
     )
@@ -70,7 +70,7 @@ async def test_a_conversation_over_traces_is_one_climb(postgres_dsn: str, databa
 
 
 async def test_forecast_and_costs_are_columns(postgres_dsn: str, database: Any) -> None:
-    """A living task's forecast is a column, so is how many calls have no price; the view adds up what lies below."""
+    """A running task's forecast and its number of unpriced calls are columns; the view adds up its children."""
     store = PostgresStore(postgres_dsn, rules=RULES)
     await store.open()
     root = a_span(span=1, end=None, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"})

@@ -1,4 +1,6 @@
-"""The embedded PostgreSQL, with real processes: it lives and dies with its owner, and harms nobody."""
+"""The embedded PostgreSQL with real processes: it starts and ends with its owner, and disturbs no other
+process.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def home() -> Iterator[Path]:
 
 
 def ask(dsn: str, question: str) -> Any:
-    """Ask one question of the server."""
+    """Run one query on the server."""
 
     async def run() -> Any:
         connection = await asyncpg.connect(dsn)
@@ -78,7 +80,7 @@ def ask(dsn: str, question: str) -> Any:
 
 
 def working_in(path: Path) -> list[int]:
-    """Return the living processes that work in a directory."""
+    """Return the living processes whose working directory is this one."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -129,7 +131,7 @@ def test_any_path_will_do(home: Path, name: str) -> None:
 
 
 def test_a_password_is_asked_for(home: Path) -> None:
-    """Whoever reaches the socket still needs the password; nothing listens on TCP."""
+    """The socket alone is not enough: the password is needed; nothing listens on TCP."""
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         before, _, after = dsn.partition("@")
         with pytest.raises(asyncpg.InvalidPasswordError):
@@ -164,7 +166,9 @@ def test_the_daily_roles_are_no_superusers(home: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("worker",)], ids=["main thread", "worker thread that ended"])
 def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) -> None:
-    """When Python is killed the server ends by itself; until then it lives, though a short-lived thread started it."""
+    """When Python is killed the server ends by itself; before that it lives, though a short-lived thread
+    started it.
+    """
     owner, server = an_owner(home / "db", *words)
     assert server in working_in(home / "db" / "pg")
     os.kill(server, 0)
@@ -175,7 +179,7 @@ def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) 
 
 
 def test_kill_9_of_both_reopens(home: Path) -> None:
-    """When owner and server are killed the next start recovers what was committed."""
+    """When owner and server are killed the next start recovers all commits."""
     owner, server = an_owner(home / "db")
     where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
     password = (home / "db" / "password").read_text()
@@ -202,8 +206,8 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
         assert ask(dsn, "SELECT x FROM kept") == 1
 
 
-def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
-    """Of two openers the second gets a clear refusal with an address that works; the first goes on."""
+def test_a_second_opener_is_refused_with_an_address(home: Path) -> None:
+    """Of two openers the second gets a refusal with a working address; the first goes on."""
     owner, server = an_owner(home / "db")
     second = EmbeddedPostgres(home / "db")
     with pytest.raises(AlreadyOpen, match=f"process {owner.pid}") as refused:
@@ -218,7 +222,7 @@ def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
 
 
 def test_an_innocent_process_survives_a_stale_pid(home: Path) -> None:
-    """A postmaster.pid that names somebody else's process by now harms nobody."""
+    """A postmaster.pid that now names a foreign process does not harm it."""
     with EmbeddedPostgres(home / "db", options=FAST):
         pass
     innocent = subprocess.Popen(["/bin/sh", "-c", "read _"], stdin=subprocess.PIPE, cwd=home)
@@ -231,7 +235,7 @@ def test_an_innocent_process_survives_a_stale_pid(home: Path) -> None:
 
 
 def test_an_interrupted_initdb_is_done_again(home: Path) -> None:
-    """A cluster that was never finished is not taken for one."""
+    """An unfinished cluster is created again."""
     (home / "db" / "pg.new" / "base").mkdir(parents=True)
     (home / "db" / "pg.new" / "PG_VERSION").write_text("18\n")
     (home / "db").chmod(0o755)
@@ -283,14 +287,14 @@ def test_another_major_version_is_refused(home: Path) -> None:
 
 
 def test_binaries_elsewhere_are_named_not_guessed(home: Path) -> None:
-    """A directory without a server is refused by its name."""
+    """A directory without a server is refused with its name."""
     with pytest.raises(ConfigError, match="no postgres in"):
         EmbeddedPostgres(home / "db", pg_bin=home).start()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_steps_down(home: Path) -> None:
-    """Started by root, the server runs as an ordinary user, and no directory above changes its mode."""
+    """Started by root, the server runs as an ordinary user, and no parent directory changes its mode."""
     server = EmbeddedPostgres(home / "deep" / "db", options=FAST)
     with server as dsn:
         assert ask(dsn, "SELECT 1") == 1
@@ -302,8 +306,8 @@ def test_root_steps_down(home: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_root_is_told_when_the_user_cannot_get_there(home: Path) -> None:
-    """Below a directory that is closed to others root gets a clear refusal, and the directory stays closed."""
+def test_root_is_refused_where_the_user_has_no_access(home: Path) -> None:
+    """Below a closed directory root gets a clear refusal, and the directory stays closed."""
     home.chmod(0o700)
     with pytest.raises(ConfigError, match="/var/lib/spanpost"):
         EmbeddedPostgres(home / "db").start()
@@ -312,7 +316,7 @@ def test_root_is_told_when_the_user_cannot_get_there(home: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_binaries_that_only_root_reaches_are_copied(home: Path) -> None:
-    """When the environment lies where only root may go, the server still starts, and modes there stay as they are."""
+    """When only root can reach the environment, the server still starts, and modes there stay as they are."""
     closed = home / "closed"
     closed.mkdir(mode=0o700)
     package = binaries().parent.parent
@@ -324,7 +328,7 @@ def test_binaries_that_only_root_reaches_are_copied(home: Path) -> None:
 
 
 def test_within_a_running_event_loop(home: Path) -> None:
-    """It can be started and stopped from code that runs in an event loop."""
+    """It can be started and stopped from code in an event loop."""
 
     async def run() -> Any:
         server = EmbeddedPostgres(home / "db", options=FAST)

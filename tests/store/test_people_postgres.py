@@ -1,4 +1,4 @@
-"""What people do, in PostgreSQL: rows, kills of nothing but doubt, poolers, and who shares the database."""
+"""Acts of people in PostgreSQL: rows, faults, poolers, and notifications."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACTS = (
 
 
 async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:
-    """Granted, late, refused and unknown acts are a row each, with who, what and why; repeats add none."""
+    """Granted, late, refused and unknown acts are a row each, with person, act and reason; repeats add none."""
     await store.record([at_work(), asking()])
     row = await the_question(store)
     acts = [
@@ -79,40 +79,40 @@ async def test_a_decision_stands_though_the_fold_fails(
 
 
 async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, postgres_dsn: str) -> None:
-    """Where a pooler hands connections around nothing can be listened to, and a decision is heard of all the same."""
+    """Behind a pooler without LISTEN a decision is found by polling."""
     other = PostgresStore(postgres_dsn, rules=ROUTED_RULES, statement_cache=0, pool_size=2)
     await other.open()
     try:
         await store.record([at_work(), asking()])
-        heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await other.interventions.listen(heard.put_nowait)
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        await other.interventions.listen(received.put_nowait)
         await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
         async with asyncio.timeout(20):
-            while await heard.get() != topic_of("default", APPROVAL, "a1"):
+            while await received.get() != topic_of("default", APPROVAL, "a1"):
                 pass
     finally:
         await other.close()
 
 
-async def test_who_listens_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
-    """An ear whose connection is ended listens again, and says that something may have been missed."""
+async def test_a_listener_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
+    """A listener whose connection is cut listens again, and reports that something may have been missed."""
     await store.record([at_work(), asking()])
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
-    await store.interventions.listen(heard.put_nowait)
-    assert await heard.get() == b""
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    await store.interventions.listen(received.put_nowait)
+    assert await received.get() == b""
     await database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'"
     )
     async with asyncio.timeout(20):
-        while await heard.get() != b"":
+        while await received.get() != b"":
             pass
         await store.interventions.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
-        while await heard.get() != topic_of("default", APPROVAL, "a1"):
+        while await received.get() != topic_of("default", APPROVAL, "a1"):
             pass
 
 
 async def test_the_row_of_an_expired_question_says_who_decided(store: PostgresStore, database: Any) -> None:
-    """A deadline leaves the row of a resolution that nobody made: by spanpost, with the decision `expired`."""
+    """A deadline leaves a row by spanpost, with the decision `expired`."""
     await store.record([at_work(), asking(expires_at="2026-01-01T00:00:00Z", options=["blue"])])
     for _ in range(3):
         await store.elapse()

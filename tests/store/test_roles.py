@@ -30,7 +30,7 @@ from tests.conftest import WRITER
 asyncpg = pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.acceptance
 
-#: Tries to do more than read. `{file}` is a path that must not come to be.
+#: Attempts to do more than read. `{file}` is a path that must not be created.
 ATTACKS = (
     "COPY (SELECT 1) TO PROGRAM 'touch {file}'",
     "COPY (SELECT 1) TO '{file}'",
@@ -92,7 +92,7 @@ ATTACKS = (
 def reading(
     request: pytest.FixtureRequest, open_dir: Callable[[], Path]
 ) -> Iterator[tuple[DatabaseSettings, str | None]]:
-    """Lend a database with the schema, of the embedded server and of another, as `db query` is given it."""
+    """Return a database with the schema, of the embedded server and of another, as `db query` receives it."""
     if request.param == "embedded":
         home = open_dir() / "data"
         with EmbeddedPostgres(home, options=FAST) as dsn:
@@ -104,7 +104,7 @@ def reading(
 
 @pytest.fixture
 def addresses(dsn: str) -> dict[str, str]:
-    """Return where owner, writer and reader reach a fresh database."""
+    """Return the addresses of owner, writer and reader for a fresh database."""
     return {"owner": as_role(dsn, USER), "writer": as_role(dsn, WRITER), "reader": as_role(dsn, READER)}
 
 
@@ -118,7 +118,7 @@ async def writer(addresses: dict[str, str]) -> AsyncIterator[PostgresStore]:
 
 
 def refusal(reading: tuple[DatabaseSettings, str | None], sql: str) -> str:
-    """Return why a query is refused; empty where it is not."""
+    """Return why a query is refused; empty if it is not."""
     try:
         query(*reading, sql)
     except BadQuery as error:
@@ -154,7 +154,7 @@ def test_a_refused_query_is_one_message(
     capfd: pytest.CaptureFixture[str],
     sql: str,
 ) -> None:
-    """At the command line what PostgreSQL refuses, or cuts, is exit 2 with a line, and no traceback."""
+    """A query that PostgreSQL refuses, or cuts, is exit 2 with one line, and no traceback."""
     settings, url = reading
     more = ("--database-url", url) if url is not None else ("--data-dir", str(settings.data_dir))
     monkeypatch.setattr(sys, "argv", ["spanpost", "db", "query", sql, *more])
@@ -232,7 +232,7 @@ async def test_who_records_changes_no_audit_row(writer: PostgresStore, addresses
 
 
 async def test_who_records_adds_months(dsn: str, writer: PostgresStore) -> None:
-    """A role that may not make tables has the months of the audit rows made, by the function that is there for it."""
+    """A role that may not create tables gets the partitions of audit rows through the function for it."""
     connection = await asyncpg.connect(dsn)
     for (name,) in await connection.fetch(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_rows'::regclass"
@@ -285,7 +285,7 @@ def test_granting_at_the_command_line(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """`db grant` prints what it did, is safe to repeat, and refuses roles that no grant could hold back."""
+    """`db grant` prints what it did, is safe to repeat, and refuses roles that no grant could limit."""
     monkeypatch.setenv("DATABASE_URL", dsn)
 
     def run(*words: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from typing import Any
 from spanpost.receivers.recordings import read_recording
 
 HERE = Path(__file__).parents[1]
-#: Modules of the standard library and of packages that speak of passwords, tokens and keys all the time.
+#: Modules of the standard library and of packages that handle passwords, tokens and keys.
 MODULES = """
     argparse getpass netrc secrets hmac ssl smtplib ftplib imaplib http.client http.cookies http.cookiejar
     urllib.request urllib.parse tokenize token hashlib email.message configparser logging.config
@@ -89,7 +89,7 @@ def sources() -> Iterator[str]:
 
 
 def documents() -> Iterator[str]:
-    """Yield the paragraphs of this project's documents, and what its commits say."""
+    """Yield the paragraphs of this project's documents, and its commit messages."""
     for path in sorted(HERE.parent.glob("*.md")):
         yield from (p.strip() for p in re.split(r"\n\s*\n", path.read_text()) if len(p.strip()) > 20)
     log = subprocess.run(
@@ -133,7 +133,7 @@ def logged() -> Iterator[str]:
 
 
 def all_texts() -> Iterator[tuple[str, str]]:
-    """Yield where a text is from, and the text."""
+    """Yield each text with its source."""
     for source in (captured, described, sources, documents, logged):
         yield from ((source.__name__, text) for text in source())
 

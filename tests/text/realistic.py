@@ -135,7 +135,7 @@ FORMS: dict[str, Form] = {
     "spanpost": ("sp" "t_", (URL, 43)),
 }  # fmt: skip
 
-#: Where a secret of a known form may stand: nothing else tells what it is.
+#: Places of a secret of a known form, without a name that gives its kind.
 TEXTS = (
     "{}",
     "using {} for the call",
@@ -179,7 +179,7 @@ NAMED = (
 
 
 class Case(NamedTuple):
-    """A text, and what must not be left of it."""
+    """A text, and the secret that must be removed from it."""
 
     what: str
     text: str
@@ -187,7 +187,7 @@ class Case(NamedTuple):
 
 
 def drawn(form: Form, rng: random.Random) -> str:
-    """Return a secret of a form."""
+    """Return a random secret of a form."""
     return "".join(part if isinstance(part, str) else "".join(rng.choices(part[0], k=part[1])) for part in form)
 
 
@@ -411,7 +411,7 @@ def by_place(seed: int) -> Iterator[Case]:
 
 
 def all_cases(seed: int) -> Iterator[Case]:
-    """Yield everything."""
+    """Yield all cases."""
     yield from by_form(seed)
     yield from by_name(seed)
     yield from by_place(seed)

@@ -129,7 +129,7 @@ class OtlpHttp:
         try:
             raw = await self._read(receive, reservation)
             if length and len(raw) != length:
-                raise Undecodable(f"the body has {len(raw)} of the {length} bytes that content-length tells")
+                raise Undecodable(f"the body has {len(raw)} of the {length} bytes of its content-length")
             try:
                 return await self._receiver.admission.inflate(reservation, raw, encoding)
             except Undecodable as error:

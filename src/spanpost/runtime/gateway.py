@@ -22,7 +22,7 @@ from spanpost.receivers.dealing import Dealer
 from spanpost.receivers.receiver import Receiver
 from spanpost.runtime import workers
 from spanpost.runtime.certificates import Certificates, stamp, take, tls_context
-from spanpost.runtime.health import LIVE, READY, Health
+from spanpost.runtime.health import LIVE, READY, GatewayHealth
 from spanpost.runtime.journaling import journal_of
 from spanpost.runtime.pipeline import Pipeline
 from spanpost.runtime.ports import listen_grpc, listen_http, refuse_missing, url
@@ -77,7 +77,7 @@ class Gateway:
         self._stamp: tuple[tuple[int, int, int], ...] = ()
         self._renewer: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
-        self._health: Health | None = None
+        self._health: GatewayHealth | None = None
         self.pipeline = Pipeline(
             settings, is_gateway=True, new_loop=_fast_loop if self.section.enabled else asyncio.new_event_loop
         )
@@ -131,7 +131,7 @@ class Gateway:
                 self._showing = asyncio.create_task(self._show_in_flight(receiver, metrics.in_flight))
             if workers.current is not None and workers.current.restarts:
                 metrics.worker_restarts.inc()
-        self._health = health = Health(
+        self._health = health = GatewayHealth(
             self.pipeline, receiver, self.settings, lambda: self._http.connections if self._http is not None else 0
         )
         has_grpc = section.grpc_port >= 0 or section.grpc_socket is not None
@@ -159,7 +159,7 @@ class Gateway:
             )
             await self._http.start()
 
-    def _open_endpoints(self, app: OtlpHttp, receiver: Receiver, health: Health) -> Endpoints:
+    def _open_endpoints(self, app: OtlpHttp, receiver: Receiver, health: GatewayHealth) -> Endpoints:
         """Return the application of the HTTP port: the endpoints (`spanpost.runtime.endpoints`), OTLP, and
         the pages.
         """
@@ -189,7 +189,7 @@ class Gateway:
             on_fault=log_fault,
         )
 
-    def _open_grpc(self, receiver: Receiver, health: Health, connections: int) -> None:
+    def _open_grpc(self, receiver: Receiver, health: GatewayHealth, connections: int) -> None:
         from spanpost.receivers.otlp_grpc import GrpcServer, OtlpGrpc
 
         section = self.section

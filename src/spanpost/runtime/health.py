@@ -32,7 +32,7 @@ _CHECK_INTERVAL: Final = 1.0
 _CHECK_TIMEOUT: Final = 1.0
 
 
-class Health:
+class GatewayHealth:
     """The state of one gateway, in its loop. `connections` returns the number of its HTTP connections."""
 
     def __init__(

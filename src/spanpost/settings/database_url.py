@@ -122,7 +122,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         found = _PAIR.match(text, at)
         if found is None:
             raise NotUnderstood(
-                "it is no list of key=value, parted by blanks (a value with a blank stands in single quotes)"
+                "it is no list of key=value, separated by blanks (a value with a blank needs single quotes)"
             )
         key = found[1].lower()
         if key not in _KEYWORDS:

@@ -158,7 +158,7 @@ class AppSettings(Section):
     @model_validator(mode="after")
     def _rotates(self) -> AppSettings:
         if self.old_signing_secret is not None and self.signing_secret is None:
-            raise ValueError("old_signing_secret stands beside signing_secret: set that first")
+            raise ValueError("old_signing_secret needs signing_secret: set that first")
         return self
 
 

@@ -114,7 +114,7 @@ class RedactionSettings(Section, RedactionRules):
     def _are_known(self) -> RedactionSettings:
         kinds = [one.kind for one in self.patterns]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-            raise ValueError(f"patterns: {twice[0]!r} stands there twice: give each a name of its own")
+            raise ValueError(f"patterns: {twice[0]!r} is there twice: give each a name of its own")
         known = (*ALL_KINDS, *kinds)
         for where, off in (
             ("off", self.off),

@@ -105,7 +105,7 @@ class SlackOauthSettings(Section):
             if lacks:
                 raise ValueError(f"needs {', '.join(lacks)}")
         if self.old_keys and self.key is None:
-            raise ValueError("old_keys stand beside key: set that first")
+            raise ValueError("old_keys need key: set that first")
         return self
 
     @property

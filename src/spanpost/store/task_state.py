@@ -42,7 +42,7 @@ _LEADING = frozenset(b"ug")
 #: Records that tie traces together: duplicate calls, run candidates, linked traces. `retention` reads them.
 TIES = frozenset(b"srl")
 _encode = msgspec.msgpack.Encoder().encode
-_decode_pack = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
+_decode_pack = msgspec.msgpack.Decoder(dict[bytes, msgspec.Raw]).decode
 
 #: Marks a key of which it is not known whether it exists.
 _UNKNOWN: Any = object()
@@ -86,15 +86,13 @@ def _sizes(items: Iterable[bytes]) -> str:
     return ",".join([str(len(item)) for item in items])
 
 
-def _packed(records: Mapping[bytes, bytes]) -> bytes:
-    """Encode the records of a small domain, by the rest of their keys; empty when they are too large."""
-    raw = _encode(records)
-    if len(raw) > _PACK:
-        return _APART
-    return compressed(raw)
+#: Rows by key: whether one exists, what it becomes (None: it goes), and whether it ties traces together.
+Rows = dict[Key, tuple[bool, bytes | None, bool]]
+#: The documents of records by the rest of their keys; a new or changed record is not encoded yet.
+Pack = dict[bytes, msgspec.Raw | msgspec.Struct]
 
 
-def unpacked(key: Key, doc: bytes) -> dict[Key, bytes]:
+def unpacked(key: Key, doc: bytes) -> Mapping[Key, bytes | msgspec.Raw]:
     """Return the documents of a row by the rest of their keys: those of a pack, or the one."""
     if len(key) > 16:
         return {key[16:]: doc}
@@ -119,14 +117,15 @@ class FetchedRecords:
         #: decoded when first used, because most never are (`_LEADING` records always are: prefetching goes
         #: on from them).
         self.loaded: dict[Key, msgspec.Struct | None] = {}
-        self._raw: dict[Key, bytes | None] = {}
+        self._raw: dict[Key, bytes | msgspec.Raw | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
         #: Domains that are known completely; those of them that have no records.
         self.whole: set[bytes] = set()
         self.new: set[bytes] = set()
-        #: The packs that were fetched, by domain and rest of the key. Domains whose records are rows of their own.
-        self._packs: dict[bytes, dict[Key, bytes]] = {}
+        #: The packs that were fetched, by domain: as they were encoded, and by the rest of the key. Domains whose
+        #: records are rows of their own.
+        self._packs: dict[bytes, tuple[bytes, dict[Key, msgspec.Raw]]] = {}
         self._apart: set[bytes] = set()
         #: Of the latter those with more than `WHOLE` records.
         self._large: set[bytes] = set()
@@ -193,7 +192,9 @@ class FetchedRecords:
                 single.append((key, doc))
             elif doc:
                 self.whole.add(key)
-                pack = self._packs[key] = unpacked(key, doc)
+                raw = decompressed(doc)
+                pack = _decode_pack(raw)
+                self._packs[key] = raw, pack
                 self._take((key + rest, record) for rest, record in pack.items())
             else:
                 self._apart.add(key)
@@ -242,47 +243,50 @@ class FetchedRecords:
 
     def changed(self) -> Changed:
         """Return the rows that differ from what was fetched, and those that are dropped, encoded."""
-        touched: defaultdict[bytes, dict[Key, bytes | None]] = defaultdict(dict)
+        touched: defaultdict[bytes, list[Key]] = defaultdict(list)
         keys = self._put.keys() | self._dropped
         if unknown := [key for key in keys if key[:16] not in self.whole and key[:16] not in self._apart]:
             self._ask(self, unknown)  # a pack is replaced as a whole
-        for key in sorted(keys):
-            record = self._put.get(key)
-            doc = None if record is None else _encode(record)
-            if doc != self._known(key):
-                touched[key[:16]][key] = doc
-        # Rows by key: whether one exists, and what it becomes.
-        found: dict[Key, tuple[bool, bytes | None, bool]] = {}
-        for domain, docs in touched.items():
+        for key in keys:
+            touched[key[:16]].append(key)
+        found: Rows = {}
+        for domain, changed in touched.items():
             if domain in self._apart:
-                for key, doc in docs.items():
-                    found[key] = (self._known(key) is not None, doc, key[16] in TIES)
+                self._lay_apart(changed, found)
             else:
-                self._lay(domain, docs, found)
+                self._lay(domain, changed, found)
         return _encoded(found)
 
-    def _lay(
-        self, domain: bytes, docs: Mapping[Key, bytes | None], found: dict[Key, tuple[bool, bytes | None, bool]]
-    ) -> None:
+    def _lay_apart(self, keys: Iterable[Key], found: Rows) -> None:
+        """Add the rows that differ from the fetched ones."""
+        for key in keys:
+            record = self._put.get(key)
+            doc = None if record is None else _encode(record)
+            known = self._raw.get(key, None if key[:16] in self.whole else b"")
+            if doc != known:
+                found[key] = (known is not None, doc, key[16] in TIES)
+
+    def _lay(self, domain: bytes, keys: Iterable[Key], found: Rows) -> None:
         """Add the rows of a domain that was a pack, or new: a pack again, or each record by itself."""
-        exists = domain not in self.new
-        pack = dict(self._packs.get(domain, ()))
-        for key, doc in docs.items():
-            if doc is None:
+        known, records = self._packs.get(domain, (b"", {}))
+        pack: Pack = {**records}
+        for key in keys:
+            record = self._put.get(key)
+            if record is None:
                 pack.pop(key[16:], None)
             else:
-                pack[key[16:]] = doc
-        stored = (_packed(pack) if len(pack) <= SMALL else _APART) if pack else None
-        found[domain] = (exists, stored, bool(stored) and any(rest[0] in TIES for rest in pack))
+                pack[key[16:]] = record
+        is_small = len(pack) <= SMALL
+        raw = _encode(dict(sorted(pack.items()))) if is_small and pack else b""
+        if is_small and raw == known:
+            return
+        stored = (compressed(raw) if is_small and len(raw) <= _PACK else _APART) if pack else None
+        found[domain] = (domain not in self.new, stored, bool(stored) and any(rest[0] in TIES for rest in pack))
         if stored is _APART:
-            found.update({domain + rest: (False, doc, rest[0] in TIES) for rest, doc in pack.items()})
-
-    def _known(self, key: Key) -> bytes | None:
-        """Return the document as it was fetched; None: it is known to be absent."""
-        return self._raw.get(key, None if key[:16] in self.whole else b"")
+            found.update({domain + rest: (False, _encode(doc), rest[0] in TIES) for rest, doc in pack.items()})
 
 
-def _encoded(found: Mapping[Key, tuple[bool, bytes | None, bool]]) -> Changed:
+def _encoded(found: Rows) -> Changed:
     added, laid, keys, docs, ties, gone = [], [], [], [], [], []
     for key in sorted(found):
         exists, doc, is_tie = found[key]

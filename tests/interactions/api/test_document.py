@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the API does: schemathesis tries it against a gateway."""
+"""The OpenAPI document describes the API: schemathesis tries it with a gateway."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_document_holds(served: Served, tmp_path: Path) -> None:
     """
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
-    # A cursor is opaque: no schema says which text is one (test_looking tries others). The stream would not end.
+    # A cursor is opaque: no schema describes it (test_looking tries others). The stream would not end.
     config = (
         '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\n'
         "enabled = false\n"

@@ -1,4 +1,4 @@
-"""Work that is started over HTTP, what followed a task, and what whoever asks is told that they may."""
+"""Starting work over HTTP, the successors of a task, and the acts that a caller may do."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def orders(served: Served, **asked: Any) -> list[OrderRow]:
 
 
 def failed(served: Served, name: str, **said: Any) -> dict[str, Any]:
-    """Return a task that failed."""
+    """Return a failed task."""
     task = served.task(name, **said)
     served.end(task, status=Status.ERROR, status_message="no such till")
     return task
 
 
 def test_launchers_are_those_that_one_may_start(served: Served) -> None:
-    """Each is told of the launchers that the rules let them start: a rule of its own, else the role."""
-    told = {role: served.as_of(role).get("/api/launchers").json() for role in ("viewer", "operator", "approver")}
-    assert told == {
+    """Each caller sees the launchers that the rules let them start: by a rule of its own, else by the role."""
+    answers = {role: served.as_of(role).get("/api/launchers").json() for role in ("viewer", "operator", "approver")}
+    assert answers == {
         "viewer": {"items": [], "next": None},
         "operator": {"items": [{"name": "fix"}], "next": None},
         "approver": {"items": [{"name": "locked"}], "next": None},
@@ -37,7 +37,7 @@ def test_launchers_are_those_that_one_may_start(served: Served) -> None:
 
 
 def test_work_is_started_once(served: Served) -> None:
-    """A start is an order in the caller's name, once for its key; the task that comes of it is found by the order."""
+    """A start is an order in the caller's name, once for its key; its task is found by the order."""
     client = served.as_of("operator")
     body = {"text": "Fix the till", "parameters": {"repo": "acme/till"}}
     answers = [
@@ -102,10 +102,10 @@ def test_a_question_says_how_it_is_answered(served: Served) -> None:
     choice = served.question("may-2", options=["blue", "green"])
     for role, expected in (("operator", [[], []]), ("approver", [["approve", "deny"], ["choose"]])):
         client = served.as_of(role)
-        told = [
+        answers = [
             client.get(f"/api/tasks/{one['task_uid']}").json()["approvals"][0]["acts"] for one in (question, choice)
         ]
-        assert told == expected
+        assert answers == expected
         listed = {
             one["key"]: one["acts"] for one in client.get("/api/approvals", params={"state": "open"}).json()["items"]
         }
@@ -130,8 +130,8 @@ def test_what_followed_a_task(served: Served) -> None:
     served.task("theirs", agent__retry_of="follow-1", tenant="other")
     client = served.as_of("viewer")
     expected = {again["uid"]: ("follow-1", None, answer["order_id"]), after["uid"]: (None, "follow-1", None)}
-    told = [client.get(f"/api/tasks/{task['uid']}").json()["followed_by"]]
-    told += [client.get("/api/tasks", params={"follows": id}).json()["items"] for id in ("follow-1", task["uid"])]
-    for found in told:
+    answers = [client.get(f"/api/tasks/{task['uid']}").json()["followed_by"]]
+    answers += [client.get("/api/tasks", params={"follows": id}).json()["items"] for id in ("follow-1", task["uid"])]
+    for found in answers:
         assert {one["uid"]: (one["retry_of"], one["caused_by"], one["order_id"]) for one in found} == expected
     assert field_of(client.get("/api/tasks", params={"follows": "nobody"}).json()) == "follows"

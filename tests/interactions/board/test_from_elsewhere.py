@@ -1,4 +1,4 @@
-"""Pages of elsewhere in a real browser: what they have it send to a gateway of this machine comes to nothing."""
+"""Foreign pages in a real browser: their requests to a gateway of this machine have no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "chromium")]
 
-#: Sends by every way that needs no leave of the gateway, and tells what came back.
+#: Sends in every way that needs no permission of the gateway, and reports the answers.
 ATTACK = """async (gateway) => {
   const fired = {status: "firing", labels: {alertname: "Your password ended"}, startsAt: "2026-03-01T12:00:00Z"};
   const alert = JSON.stringify({alerts: [fired]});
@@ -57,12 +57,12 @@ class _InstalledApps(BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def installed_apps() -> Iterator[int]:
-    """The port of a web server of somebody else."""
+    """Return the port of a foreign web server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _InstalledApps) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
@@ -85,7 +85,7 @@ def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
 
 
 def rows(dsn: str) -> list[Any]:
-    """Count what there is, in a thread: the browser's player has this one's loop."""
+    """Count the rows, in a thread: the browser's player has this one's loop."""
     counts = (
         "SELECT (SELECT count(*) FROM alerts), (SELECT count(*) FROM quarantine), (SELECT count(*) FROM agent_events)"
     )
@@ -112,7 +112,7 @@ def test_what_a_page_of_elsewhere_sends_comes_to_nothing(
 def test_a_link_from_elsewhere_opens_the_board(
     board: Served, installed_apps: int, open_page: Callable[[str], Page]
 ) -> None:
-    """Who opened the board once comes back to it by a link of any page, a chat's or a dashboard's."""
+    """After the board was opened once, a link in any page, a chat or a dashboard opens it again."""
     page = open_page(board.opens(board.url + "/"))
     page.locator("#link.live").wait_for()
     assert "token" not in page.url
@@ -122,7 +122,7 @@ def test_a_link_from_elsewhere_opens_the_board(
     page.locator("h1", has_text="History").wait_for()
 
 
-def test_who_has_no_token_is_told_where_it_is(board: Served, open_page: Callable[[str], Page]) -> None:
+def test_without_a_token_the_page_says_where_it_is(board: Served, open_page: Callable[[str], Page]) -> None:
     """Without the token the page says what to open; opened in one tab, the token works in others too."""
     page = open_page(board.url)
     page.get_by_text("spanpost token local").wait_for()

@@ -50,7 +50,7 @@ _PAGE: Final = """<!doctype html>
 <p><a class="button" href="/">Try again</a></p></section></main></body></html>
 """
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-#: How a client authenticates, in the providers' words.
+#: Methods of client authentication, in the providers' words.
 _BASIC, _POST = "client_secret_basic", "client_secret_post"
 #: Further claims that are read.
 _ABOUT: Final = ("preferred_username", "email_verified")
@@ -396,5 +396,5 @@ def _oidc(parts: TheParts, request: Request) -> Oidc:
     require_own_page(request)
     oidc: Oidc | None = parts.oidc
     if oidc is None:
-        raise HttpError(404, "not_found", "nobody can log in here: set [oidc], or use a token")
+        raise HttpError(404, "not_found", "there is no login here: set [oidc], or use a token")
     return oidc

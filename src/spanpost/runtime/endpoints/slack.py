@@ -30,7 +30,7 @@ def endpoints(context: EndpointContext) -> list[Endpoint]:
                 f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'"
             ) from error
         if workspaces.encryption is None:
-            log.warning("nobody can install the Slack app: slack_oauth.key is not set; `spanpost slack key` makes one")
+            log.warning("the Slack app cannot be installed: slack_oauth.key is not set; `spanpost slack key` makes one")
     return opened
 
 

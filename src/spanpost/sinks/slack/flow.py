@@ -62,7 +62,7 @@ STEADY: Final = timedelta(minutes=5)
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
 DELETED, CLOSED_FOR_EDITS = "deleted", "closed"
-MOVED: Final = "what it would tell stands in another message"
+MOVED: Final = "another message already shows it"
 #: Reasons for doing nothing (`Receipt.skipped`), for people.
 WHY: Final = {
     DELETED: "its message was deleted in Slack",
